@@ -1,0 +1,153 @@
+"""Errors that a user can act on.
+
+Every error raised on purpose carries one sentence that says what is wrong and one that says what to do.
+The command line prints both and exits with code 2; the window shows both; neither shows a traceback.
+Anything else that reaches a user is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class SegExplorerError(Exception):
+    """A problem told in one sentence, with its remedy.
+
+    Parameters
+    ----------
+    message
+        What is wrong, naming the offender, as a sentence.
+    remedy
+        What the user can do about it, as a sentence; empty where the message says it already.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message if not remedy else f"{message} {remedy}")
+        self.message = message
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[SegExplorerError], tuple[str, str]]:
+        return type(self), (self.message, self.remedy)
+
+
+class DataError(SegExplorerError, ValueError):
+    """A file, volume, label or data set that cannot be used as it is."""
+
+
+class SpecError(SegExplorerError, ValueError):
+    """An experiment, parameter or command that cannot be understood."""
+
+
+class UnknownKindError(SpecError):
+    """A kind that no registry knows; the remedy names the nearest ones."""
+
+
+class LossInputError(SegExplorerError, ValueError):
+    """Logits or a target that a loss cannot take: wrong shape, label out of range, NaN."""
+
+
+class MissingExtraError(SegExplorerError, ImportError):
+    """An optional dependency that is not installed; the remedy is the command that installs it."""
+
+    @classmethod
+    def of(cls, package: str, extra: str, purpose: str) -> MissingExtraError:
+        """Name the package, what it is needed for, and the command that installs it."""
+        return cls(
+            f"{purpose} needs the package {package}, which is not installed.",
+            f'Run: pip install "segexplorer[{extra}]"',
+        )
+
+
+class TrainingError(SegExplorerError, RuntimeError):
+    """Training could not go on: a non-finite loss, no memory, no space on the disk."""
+
+
+class RunStateError(SegExplorerError, RuntimeError):
+    """A command that the run cannot follow in its present state."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return the known names most like `name`, best first; substrings count as near."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    inside = [k for k in names if k not in close and len(name) > 2 and (name in k or k in name)]
+    return (close + inside)[:count]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return 'Did you mean a or b?', or the list of what there is when nothing is near."""
+    names = list(known)
+    close = nearest(name, names)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known: {', '.join(names)}." if names else ""
+
+
+_WORDING = {
+    "missing": "is missing",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping of names to values",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be one of {expected}",
+    "finite_number": "must be a finite number",
+    "too_short": "needs at least {min_length} entries",
+    "too_long": "takes at most {max_length} entries",
+    "string_too_short": "must not be empty",
+}
+
+
+def validation_problems(error: ValidationError) -> list[tuple[str, str]]:
+    """Return (dotted field path, sentence fragment) for every problem of a pydantic error.
+
+    Branches of a plain union ("a number or three numbers") are folded into one problem for the field.
+    """
+    found: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        path = ".".join(str(p) for p in item["loc"] if not _is_union_branch(p))
+        template = _WORDING.get(item["type"])
+        context = item.get("ctx", {})
+        if item["type"] == "value_error":
+            text = str(context.get("error", item["msg"]))
+        else:
+            text = template.format(**context) if template else item["msg"]
+        given = item.get("input")
+        if template and item["type"] != "missing" and isinstance(given, (int, float, str, bool)):
+            text += f" (got {given!r})"
+        texts = found.setdefault(path, [])
+        if text not in texts:
+            texts.append(text)
+    return [(path, " or ".join(texts)) for path, texts in found.items()]
+
+
+def _is_union_branch(part: int | str) -> bool:
+    """Whether a location part is pydantic's name for a branch of a union rather than a field."""
+    if isinstance(part, int):
+        return False
+    return part in {"int", "float", "str", "bool", "none"} or part.startswith(
+        ("tuple[", "list[", "dict[", "constrained-", "function-", "literal[")
+    )
+
+
+def explain_validation(error: ValidationError, where: str = "") -> SpecError:
+    """Turn a pydantic error into one `SpecError` naming each field and what it must be."""
+    parts = [f"{path} {text}" if path else text for path, text in validation_problems(error)]
+    start = f"{where}: " if where else ""
+    message = start + "; ".join(parts)
+    return SpecError(message if message.endswith((".", "?")) else message + ".")

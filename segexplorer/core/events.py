@@ -1,0 +1,235 @@
+"""The single list of events that a run tells the world.
+
+Frozen, picklable, plain numbers and text only; no tensor crosses an event. Arrays (the watched cases, the last
+patch's region maps) lie in the run's latest-wins slots and in `history.zarr`; their events carry an index.
+`attempt` counts from 1 and grows with every resume; readers drop steps that a later attempt did again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from segexplorer.core.types import Role, RunState, Terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Common head: which attempt, the how-many-eth event of it, and the optimiser steps done so far."""
+
+    attempt: int = 1
+    seq: int = 0
+    step: int = 0
+    time: float = 0.0
+    """Seconds since the epoch (UTC), when the event was made."""
+
+    _registered: ClassVar[dict[str, type[Event]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Event._registered[cls.__name__] = cls
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateChanged(Event):
+    """The run went into another state; `activity` says what it is busy with, for people."""
+
+    state: RunState
+    activity: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Event):
+    """The plan was resolved; `summary` is what the window and the command line show of it."""
+
+    steps: int
+    epochs: int
+    steps_per_epoch: int
+    summary: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    badges: tuple[str, ...] = ()
+    """Short labels that go with every figure of this run, e.g. "training case, not held out"."""
+    classes: tuple[str, ...] = ()
+    """Names of the foreground classes, for values 1, 2, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """Something long other than a training step moved on: reading, validating, predicting."""
+
+    activity: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone(Event):
+    """One optimiser step. Loss and terms are those of its batch, before the step."""
+
+    epoch: int
+    loss: float
+    terms: Terms
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+    samples: int
+    cases: tuple[str, ...] = ()
+    memory_bytes: int = 0
+    """Peak device memory on CUDA, resident memory of the process on the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone(Event):
+    """The last step of an epoch is done. `terms` are means over the epoch; `adaptive` is what adapted since."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    terms: Terms
+    adaptive: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseScore:
+    """Metrics of one class in one case, on the whole volume in the case's own grid.
+
+    `state` says whether the class was there: "scored", "absent" (neither in truth nor prediction),
+    "missed" (only in the truth), "spurious" (only in the prediction). Metrics without meaning are NaN.
+    """
+
+    case: str
+    class_name: str
+    role: Role
+    state: Literal["scored", "absent", "missed", "spurious"]
+    metrics: Mapping[str, float]
+    false_positive_ml: float
+    false_negative_ml: float
+    truth_ml: float
+    badge: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationDone(Event):
+    """Whole validation volumes were predicted and scored.
+
+    `mean_dice` is the mean foreground Dice over (case, class) pairs whose class is present in truth or
+    prediction; a missed or spurious structure counts 0. `n_used + n_absent` is the number of pairs;
+    `n_missed` of the used ones were missed entirely.
+    """
+
+    epoch: int
+    loss: float
+    scores: tuple[CaseScore, ...]
+    mean_dice: float
+    class_dice: Mapping[str, float]
+    n_used: int
+    n_absent: int
+    n_missed: int
+    best: bool
+    seconds: float
+    badge: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedDone(Event):
+    """A watched case was predicted whole; frame `index` of its role in the history, and in the run's slot."""
+
+    case: str
+    role: Role
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterApplied(Event):
+    """A live change took effect before the next step."""
+
+    field: str
+    value: Any
+    previous: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A checkpoint is safely on the disk under these pointers (any of "last", "previous", "best")."""
+
+    folder: str
+    pointers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice(Event):
+    """Something the user should know that does not stop the run."""
+
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished(Event):
+    """The last event of every run, whatever happened.
+
+    `error` and `remedy` are sentences for the user; `cause` is the traceback, for reports, where there is one.
+    """
+
+    state: Literal["finished", "stopped", "failed"]
+    reason: str
+    error: str = ""
+    remedy: str = ""
+    cause: str = ""
+
+
+def event_kinds() -> dict[str, type[Event]]:
+    """Return every event class by name."""
+    return dict(Event._registered)
+
+
+def to_json(event: Event) -> str:
+    """Return one line of JSON. Non-finite floats become the strings "NaN", "Infinity", "-Infinity"."""
+    return json.dumps({"event": type(event).__name__, **_plain(asdict(event))}, allow_nan=False)
+
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        return _plain(value.item())  # numpy scalars
+    return value
+
+
+def from_json(line: str) -> Event:
+    """Read a line that `to_json` wrote; keys that this version does not know are dropped.
+
+    Raises
+    ------
+    ValueError
+        For a torn line or an unknown event.
+    """
+    data = json.loads(line)
+    if not isinstance(data, dict) or data.get("event") not in Event._registered:
+        raise ValueError("not an event")
+    cls = Event._registered[data.pop("event")]
+    known = {f.name for f in fields(cls)}
+    return cls(**{k: _revived(k, v) for k, v in data.items() if k in known})
+
+
+def _revived(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return _NON_FINITE.get(value, value)
+    if name == "scores":
+        return tuple(CaseScore(**{k: _revived(k, v) for k, v in score.items()}) for score in value)
+    if isinstance(value, list):
+        return tuple(_revived("", v) for v in value)
+    if isinstance(value, dict):
+        return {k: _revived("", v) for k, v in value.items()}
+    return value

@@ -1,0 +1,59 @@
+"""Extensions found by entry point: group `segexplorer.plugins`, value a module whose import registers kinds.
+
+A plug-in that fails to import becomes a report that the window and `segexplorer plugins` show; it never stops
+the program.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import traceback
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+GROUP = "segexplorer.plugins"
+
+
+@dataclass(frozen=True)
+class PluginReport:
+    """What became of one plug-in: `error` is empty when it loaded; `cause` is the traceback when not."""
+
+    name: str
+    module: str
+    package: str
+    version: str
+    error: str = ""
+    cause: str = ""
+
+
+_reports: list[PluginReport] | None = None
+_loading = threading.local()
+_lock = threading.RLock()
+
+
+def load(*, again: bool = False) -> tuple[PluginReport, ...]:
+    """Import every installed plug-in once and return what became of each; `again` looks anew."""
+    global _reports
+    if getattr(_loading, "active", False):
+        return ()  # a plug-in that asks a registry while it is being imported
+    with _lock:
+        if _reports is None or again:
+            _loading.active = True
+            try:
+                _reports = [_import(point) for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)]
+            finally:
+                _loading.active = False
+        return tuple(_reports)
+
+
+def _import(point: EntryPoint) -> PluginReport:
+    package = point.dist.name if point.dist is not None else ""
+    version = point.dist.version if point.dist is not None else ""
+    error = cause = ""
+    try:
+        importlib.import_module(point.module)
+    except Exception as failure:  # noqa: BLE001  whatever a third party raises must become a report
+        error = f"{type(failure).__name__}: {failure}"
+        cause = traceback.format_exc()
+    return PluginReport(point.name, point.module, package, version, error, cause)

@@ -1,0 +1,235 @@
+"""Frozen specs: plans that accept friendly input, refuse unknown keys and come back unchanged from YAML.
+
+Also the small algebra on them that live edits, `--set` and forms share: reading and replacing a value by its
+dotted path ("loss.terms.0.loss.alpha"), and the JSON schema of a model as the registries stand now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from segexplorer.core.errors import SpecError, did_you_mean, explain_validation
+from segexplorer.core.fields import Parameter, parameters
+
+S = TypeVar("S", bound="Spec")
+PLACEHOLDER = "x-registry"
+"""Key that stands for a late-bound field in pydantic's own schema until `json_schema` resolves it."""
+
+
+class Spec(BaseModel):
+    """Base of every plan: frozen, refusing unknown keys with the nearest name, equal by value."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=False
+    )
+
+    display_name: ClassVar[str] = ""
+    """What pickers call it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            known = list(cls.model_fields)
+            for key in data:
+                if key not in known:
+                    raise PydanticCustomError(
+                        "unknown_key",
+                        "has no setting {key}. {hint}",
+                        {"key": repr(str(key)), "hint": did_you_mean(str(key), known)},
+                    )
+        return data
+
+    @classmethod
+    def of(cls, data: Any, where: str = "") -> Self:
+        """Validate friendly input (a mapping or an instance).
+
+        Raises
+        ------
+        SpecError
+            One sentence naming every field at fault and what it must be.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise explain_validation(error, where) from error
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data (dict, list, str, numbers) that YAML and JSON take and `of` reads back."""
+        return self.model_dump(mode="json")
+
+
+def get_value(spec: BaseModel, path: str) -> Any:
+    """Return the value at a dotted path; list entries by their index.
+
+    Raises
+    ------
+    SpecError
+        When the path leads nowhere; the sentence names the nearest setting.
+    """
+    value: Any = spec
+    walked: list[str] = []
+    for part in path.split("."):
+        value = _child(value, part, walked)
+        walked.append(part)
+    return value
+
+
+def _child(value: Any, part: str, walked: Sequence[str]) -> Any:
+    where = ".".join(walked) or "the experiment"
+    if isinstance(value, BaseModel):
+        if part in type(value).model_fields:
+            return getattr(value, part)
+        raise SpecError(f"{where} has no setting {part!r}.", did_you_mean(part, type(value).model_fields))
+    if isinstance(value, Mapping):
+        if part in value:
+            return value[part]
+        raise SpecError(f"{where} has no entry {part!r}.", did_you_mean(part, [str(k) for k in value]))
+    if isinstance(value, (list, tuple)):
+        if part.isdigit() and int(part) < len(value):
+            return value[int(part)]
+        raise SpecError(f"{where} has {len(value)} entries, counted from 0; there is no {part!r}.")
+    raise SpecError(f"{where} is a single value; it has no setting {part!r}.")
+
+
+def replace_value(spec: S, path: str, value: Any) -> S:
+    """Return a new, validated spec with the value at a dotted path replaced.
+
+    Raises
+    ------
+    SpecError
+        When the path leads nowhere or the new value is not allowed there.
+    """
+    return replace_values(spec, {path: value})
+
+
+def replace_values(spec: S, changes: Mapping[str, Any]) -> S:
+    """Return a new, validated spec with several dotted paths replaced at once, e.g. both of two that depend."""
+    data = spec.plain()
+    for path, value in changes.items():
+        parts = path.split(".")
+        parent = get_value(spec, ".".join(parts[:-1])) if len(parts) > 1 else spec
+        _check_settable(parent, parts)
+        target: Any = data
+        for part in parts[:-1]:
+            target = target[int(part)] if isinstance(target, list) else target[part]
+        plain = value.plain() if isinstance(value, Spec) else value
+        if isinstance(target, list):
+            target[int(parts[-1])] = plain
+        else:
+            target[parts[-1]] = plain
+    return type(spec).of(data)
+
+
+def _check_settable(parent: Any, parts: Sequence[str]) -> None:
+    if isinstance(parent, Mapping):
+        return  # a new entry of a mapping is allowed; the validator judges it
+    _child(parent, parts[-1], parts[:-1])
+
+
+def walk(spec: BaseModel, prefix: str = "") -> Iterator[tuple[str, Parameter, Any]]:
+    """Yield (dotted path, declaration, value) of every parameter, nested specs and list entries included."""
+    for declared in parameters(type(spec)):
+        path = f"{prefix}{declared.name}"
+        value = getattr(spec, declared.name)
+        yield path, declared, value
+        yield from _walk_value(value, path)
+
+
+def _walk_value(value: Any, path: str) -> Iterator[tuple[str, Parameter, Any]]:
+    if isinstance(value, BaseModel):
+        yield from walk(value, f"{path}.")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _walk_value(item, f"{path}.{index}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _walk_value(item, f"{path}.{key}")
+
+
+def live_parameters(spec: BaseModel) -> dict[str, Parameter]:
+    """Return what may be changed while a run goes on: dotted path -> declaration."""
+    return {path: declared for path, declared, _ in walk(spec) if declared.live}
+
+
+def differences(before: BaseModel, after: BaseModel) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted paths of leaf settings whose values differ, with (before, after).
+
+    A changed kind, or a list or mapping whose keys changed, is one difference at its own path.
+    """
+    return dict(_differences(before, after, ""))
+
+
+def _differences(a: Any, b: Any, path: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    inside = f"{path}." if path else ""
+    if isinstance(a, BaseModel) and type(a) is type(b):
+        for name in type(a).model_fields:
+            yield from _differences(getattr(a, name), getattr(b, name), f"{inside}{name}")
+    elif isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) and _holds_specs(a):
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            yield from _differences(x, y, f"{inside}{index}")
+    elif a != b:
+        yield path, (a, b)
+
+
+def _holds_specs(values: tuple[Any, ...]) -> bool:
+    return any(isinstance(v, BaseModel) for v in values)
+
+
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a model with one `$defs` entry per kind registered *now*.
+
+    A late-bound field refers to `#/$defs/<family>`, which lists the family's kinds, so a `weighted_sum` may
+    hold a `weighted_sum` without the schema recursing.
+    """
+    from segexplorer.core.registry import families
+
+    definitions: dict[str, Any] = {}
+    schema = _hoisted(model, definitions)
+    pending = True
+    while pending:
+        pending = False
+        for family, registry in families().items():
+            if family in definitions or not _refers_to(f"#/$defs/{family}", [schema, definitions]):
+                continue
+            pending = True
+            kinds = registry.specs()
+            definitions[family] = {
+                "oneOf": [{"$ref": f"#/$defs/{family}.{kind}"} for kind in kinds],
+                "discriminator": {
+                    "propertyName": "kind",
+                    "mapping": {kind: f"#/$defs/{family}.{kind}" for kind in kinds},
+                },
+            }
+            for kind, spec in kinds.items():
+                entry = _hoisted(spec, definitions)
+                entry["required"] = sorted({"kind", *entry.get("required", [])})
+                definitions[f"{family}.{kind}"] = entry
+    schema["$defs"] = dict(sorted(definitions.items()))
+    return schema
+
+
+def _hoisted(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = _resolved(model.model_json_schema())
+    definitions.update(schema.pop("$defs", {}))
+    return dict(schema)
+
+
+def _resolved(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        family = tree.get(PLACEHOLDER)
+        rest = {k: _resolved(v) for k, v in tree.items() if k != PLACEHOLDER}
+        return rest if family is None else {**rest, "$ref": f"#/$defs/{family}"}
+    return [_resolved(v) for v in tree] if isinstance(tree, list) else tree
+
+
+def _refers_to(reference: str, tree: Any) -> bool:
+    if isinstance(tree, dict):
+        return tree.get("$ref") == reference or any(_refers_to(reference, v) for v in tree.values())
+    if isinstance(tree, list):
+        return any(_refers_to(reference, v) for v in tree)
+    return False
