@@ -1,0 +1,1 @@
+"""Experiments, plans, the engine, runs and what they leave on the disk."""

@@ -1,0 +1,98 @@
+"""What a run shows of the volume: snapshots in numpy, handed over through latest-wins slots."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.types import RegionReport, Role
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WatchedSnapshot:
+    """A watched case predicted whole.
+
+    Attributes
+    ----------
+    case, role, step, index, badge
+        Case id, "train" or "validation", optimiser steps done, frame in the history, badge or "".
+    class_names
+        Foreground classes for indices 1, 2, ...; 0 is background.
+    affine
+        (4, 4) voxel -> RAS mm of the case's own grid.
+    prediction, truth
+        (x, y, z) uint8 class indices in the case's own grid and index order; `truth` is None without a label,
+        255 in it marks ignored voxels.
+    probabilities
+        (C, x, y, z) uint8 (255 = 1) in the same grid; None where they were not kept.
+    regions, regions_affine
+        Per-region numbers of the loss over the whole case and the (4, 4) affine of the training grid their
+        boxes lie in (closest-canonical RAS); None where the loss has no regions.
+    loss
+        The loss over the whole case.
+    partial
+        Whether only the slab around a slice was predicted anew (after Step).
+    """
+
+    case: str
+    role: Role
+    step: int
+    index: int
+    class_names: tuple[str, ...]
+    affine: NDArray[np.float64]
+    prediction: NDArray[np.uint8]
+    truth: NDArray[np.uint8] | None = None
+    probabilities: NDArray[np.uint8] | None = None
+    regions: RegionReport | None = None
+    regions_affine: NDArray[np.float64] | None = None
+    loss: float = float("nan")
+    badge: str = ""
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class PatchSnapshot:
+    """The last training patch with its own boxes: where it was, and what the loss did there.
+
+    `origin` and `shape` are in voxels of the training grid whose (4, 4) affine is given.
+    """
+
+    case: str
+    step: int
+    origin: tuple[int, ...]
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    regions: RegionReport
+    class_names: tuple[str, ...] = field(default_factory=tuple)
+
+
+class LatestSlots(Generic[T]):
+    """Newest value per name; a slow reader misses the ones between, never the last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fresh: dict[str, T] = {}
+        self._last: dict[str, T] = {}
+
+    def put(self, name: str, value: T) -> None:
+        """Replace what lies under a name."""
+        with self._lock:
+            self._fresh[name] = value
+            self._last[name] = value
+
+    def take(self) -> dict[str, T]:
+        """Return what is new since the last take, by name."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, {}
+            return fresh
+
+    def last(self, name: str) -> T | None:
+        """Return the newest value under a name, taken or not."""
+        with self._lock:
+            return self._last.get(name)
