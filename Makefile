@@ -1,0 +1,42 @@
+# `make demo` and `make test` are the two commands; each does all the set-up it needs.
+PYTHON := .venv/bin/python
+INSTALLED := .venv/.installed
+JOBS ?= 2
+SCREEN := $(PYTHON) -m segexplorer.faces.cli.screen
+
+.PHONY: help install test check bench demo clean
+
+help:
+	@echo "make demo     set up, then show training on a built-in CT phantom in napari"
+	@echo "make test     set up, then run every test (those of the window on a virtual screen)"
+	@echo "make check    set up, then ruff, mypy and import-linter"
+	@echo "make bench    set up, then run benchmarks/*.py one after the other"
+	@echo "make install  set up only: system libraries, .venv, packages under constraints.txt"
+	@echo "make clean    remove caches and build outputs (not .venv, not runs)"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt scripts/set_up.sh
+	sh scripts/set_up.sh
+	touch $@
+
+test: install
+	JOBS=$(JOBS) $(SCREEN) sh scripts/run_tests.sh
+
+check: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: install
+	@set -e; for script in benchmarks/*.py; do \
+	  test -e "$$script" || { echo "There are no benchmarks yet."; break; }; \
+	  echo "== $$script"; $(SCREEN) $(PYTHON) "$$script"; \
+	done
+
+demo: install
+	.venv/bin/segexplorer demo --output demo-output
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
