@@ -1,0 +1,1 @@
+"""Network code of our own (torch); the specs beside it import it only when something is built."""

@@ -1,0 +1,87 @@
+"""`dynunet`: MONAI's DynUNet, the plain U-Net of nnU-Net."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from segexplorer.core.fields import parameter
+from segexplorer.networks.base import NetworkSpec, registry
+from segexplorer.networks.unet import doubled
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@registry.register
+class DynUNet(NetworkSpec):
+    """nnU-Net's architecture as MONAI builds it: strided convolutions, instance norm, leaky ReLU.
+
+    Isotropic: kernels of 3 and strides of 2 on every level below the first. Deep supervision is off: the
+    network returns one logits tensor, as every network here does.
+    """
+
+    display_name: ClassVar[str] = "DynUNet (nnU-Net)"
+    reference: ClassVar[str] = "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z; MONAI DynUNet"
+    kind: Literal["dynunet"] = "dynunet"
+    base_features: int = parameter(
+        32,
+        title="Features of the first level",
+        meaning="Channels at full resolution; doubled at each level. More learns more and costs in proportion.",
+        ge=2,
+        le=128,
+        step=2,
+    )
+    levels: int = parameter(
+        4,
+        title="Levels",
+        meaning="Resolutions, full resolution included. Each further level doubles how far the network sees.",
+        ge=3,
+        le=7,
+    )
+    maximum_features: int = parameter(
+        320,
+        title="Most features",
+        meaning="Doubling stops at this many channels.",
+        ge=8,
+        le=2048,
+        advanced=True,
+    )
+    normalisation: Literal["batch", "instance"] = parameter(
+        "instance",
+        title="Normalisation",
+        meaning="After each convolution. Batch needs several patches a batch.",
+        advanced=True,
+    )
+    residual: bool = parameter(
+        False, title="Residual blocks", meaning="Adds each block's input to its output; eases deep networks."
+    )
+    dropout: float = parameter(
+        0.0,
+        title="Dropout",
+        meaning="Probability that a number is dropped in training; more of it overfits less and learns slower.",
+        ge=0,
+        lt=1,
+        step=0.05,
+    )
+
+    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+        from monai.networks.nets import DynUNet as MonaiDynUNet
+
+        strides = [1] + [2] * (self.levels - 1)
+        network: nn.Module = MonaiDynUNet(
+            spatial_dims=dimensions,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel_size=[3] * self.levels,
+            strides=strides,
+            upsample_kernel_size=strides[1:],
+            filters=doubled(self.base_features, self.levels, self.maximum_features),
+            dropout=self.dropout if self.dropout > 0 else None,
+            norm_name=(self.normalisation, {"affine": True}),
+            deep_supervision=False,
+            res_block=self.residual,
+        )
+        return network
+
+    def divisor(self, dimensions: int) -> tuple[int, ...]:
+        return (2 ** (self.levels - 1),) * dimensions

@@ -1,0 +1,82 @@
+"""`segresnet`: MONAI's SegResNet, a residual encoder with a light decoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import field_validator
+
+from segexplorer.core.fields import parameter
+from segexplorer.networks.base import NetworkSpec, registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_DEPTHS = (1, 2, 2, 4, 4, 4)
+"""Residual blocks per encoder level: the paper's 1, 2, 2, 4, and 4 on whatever lies deeper."""
+
+
+@registry.register
+class SegResNet(NetworkSpec):
+    """Residual blocks with group norm; addition in place of concatenation at the skips; linear up-sampling.
+
+    The segmentation part of Myronenko's winning network of BraTS 2018, without its auto-encoder branch.
+    """
+
+    display_name: ClassVar[str] = "SegResNet"
+    reference: ClassVar[str] = "Myronenko 2018, arXiv:1810.11654; MONAI SegResNet"
+    kind: Literal["segresnet"] = "segresnet"
+    base_features: int = parameter(
+        16,
+        title="Features of the first level",
+        meaning="Channels at full resolution, a multiple of 8 (groups of the group norm); doubled at each level.",
+        ge=8,
+        le=128,
+        step=8,
+    )
+    levels: int = parameter(
+        4,
+        title="Levels",
+        meaning="Resolutions, full resolution included. Each further level doubles how far the network sees.",
+        ge=2,
+        le=6,
+    )
+    dropout: float = parameter(
+        0.0,
+        title="Dropout",
+        meaning="Probability that a channel of the first level is dropped in training.",
+        ge=0,
+        lt=1,
+        step=0.05,
+    )
+    upsampling: Literal["linear", "transposed"] = parameter(
+        "linear",
+        title="Up-sampling",
+        meaning="Linear interpolation, or learned transposed convolution.",
+        advanced=True,
+    )
+
+    @field_validator("base_features")
+    @classmethod
+    def _whole_groups(cls, value: int) -> int:
+        if value % 8:
+            raise ValueError("must be a multiple of 8, for the groups of the group norm")
+        return value
+
+    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+        from monai.networks.nets import SegResNet as MonaiSegResNet
+
+        network: nn.Module = MonaiSegResNet(
+            spatial_dims=dimensions,
+            init_filters=self.base_features,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            dropout_prob=self.dropout if self.dropout > 0 else None,
+            blocks_down=_DEPTHS[: self.levels],
+            blocks_up=(1,) * (self.levels - 1),
+            upsample_mode="nontrainable" if self.upsampling == "linear" else "deconv",
+        )
+        return network
+
+    def divisor(self, dimensions: int) -> tuple[int, ...]:
+        return (2 ** (self.levels - 1),) * dimensions
