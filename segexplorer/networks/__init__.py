@@ -1,4 +1,4 @@
-"""Networks: `names()`, `spec(kind)`, `create(kind, dimensions=, in_channels=, out_channels=, **parameters)`."""
+"""Networks by kind: `names()`, `spec(kind)`, `create(kind, dimensions=3, in_channels=1, out_channels=2)`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What every network promises, and the family "networks".
 
-A network maps images `(B, C_in, *spatial)` to logits `(B, C_out, *spatial)` of the same spatial shape, for any
-spatial shape whose axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to
+A network maps images `(B, C_in, *spatial)` to logits `(B, C_out, *spatial)` of the same shape, for any spatial
+shape whose axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to
 bfloat16, and in the channels-last memory formats.
 """
 

@@ -29,7 +29,7 @@ class SegResNet(NetworkSpec):
     base_features: int = parameter(
         16,
         title="Features of the first level",
-        meaning="Channels at full resolution, a multiple of 8 (groups of the group norm); doubled at each level.",
+        meaning="Channels at full resolution, doubled at each level; a multiple of 8, for the group norm.",
         ge=8,
         le=128,
         step=8,

@@ -30,7 +30,7 @@ class UNet(NetworkSpec):
     base_features: int = parameter(
         16,
         title="Features of the first level",
-        meaning="Channels at full resolution; doubled at each level. More learns more and costs in proportion.",
+        meaning="Channels at full resolution, doubled at each level. More learns more and costs more time.",
         ge=2,
         le=128,
         step=2,
@@ -58,7 +58,7 @@ class UNet(NetworkSpec):
     dropout: float = parameter(
         0.0,
         title="Dropout",
-        meaning="Probability that a channel is dropped in training; more of it overfits less and learns slower.",
+        meaning="Probability that a channel is dropped in training; more overfits less and learns slower.",
         ge=0,
         lt=1,
         step=0.05,

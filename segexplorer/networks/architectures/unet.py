@@ -1,7 +1,7 @@
 """The U-Net of paper 000, in 2D and 3D, as plain torch modules.
 
-Çiçek et al., "3D U-Net", MICCAI 2016, with padded convolutions as in paper 000 section 3.1, so that logits have
-the image's shape.
+Çiçek et al., "3D U-Net", MICCAI 2016, with padded convolutions as in paper 000 section 3.1, so that the
+logits have the image's shape.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class UNet(nn.Module):
         """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial)."""
         x = self.encoder[0](image)
         skips = []
-        for down, block in zip(self.down, self.encoder[1:], strict=True):  # type: ignore[arg-type]
+        for down, block in zip(self.down, self.encoder[1:], strict=True):
             skips.append(x)
             x = block(down(x))
         for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):

@@ -1,0 +1,65 @@
+"""Confidence intervals of a mean over cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segexplorer.core.errors import DataError
+
+FEWEST_FOR_BCA = 8
+"""Below this many cases the acceleration of BCa rests on too few jackknife values; percentiles are used."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap interval; `low` and `high` are NaN with fewer than two values."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float
+    method: str
+
+
+def bootstrap_interval(
+    values: Sequence[float], seed: int = 0, *, level: float = 0.95, resamples: int = 9999
+) -> Interval:
+    """Return the mean of per-case values and its bootstrap interval, cases being what is resampled.
+
+    Bias-corrected and accelerated (Efron 1987) from eight cases on, percentile below; values that are NaN are
+    left out, and `n` says how many were used. Equal values give an interval of no width.
+
+    Raises
+    ------
+    DataError
+        When no finite value is left, or the level is not between 0 and 1.
+    """
+    from scipy.stats import bootstrap
+
+    if not 0 < level < 1:
+        raise DataError(f"A confidence level must lie between 0 and 1, not at {level}.")
+    used = np.asarray([v for v in values if np.isfinite(v)], float)
+    if used.size == 0:
+        raise DataError("There is no value to take a mean of.", "Was any class present in any case?")
+    mean = float(used.mean())
+    if used.size == 1:
+        return Interval(mean, float("nan"), float("nan"), 1, level, "none")
+    if np.ptp(used) == 0:
+        return Interval(mean, mean, mean, used.size, level, "constant")
+    method = "BCa" if used.size >= FEWEST_FOR_BCA and np.unique(used).size > 2 else "percentile"
+    result = bootstrap(
+        (used,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=resamples,
+        method=method,
+        rng=np.random.default_rng(seed),
+        vectorized=True,
+        batch=1000,
+    )
+    interval = result.confidence_interval
+    return Interval(mean, float(interval.low), float(interval.high), used.size, level, method)
