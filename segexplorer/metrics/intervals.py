@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -50,7 +51,9 @@ def bootstrap_interval(
         return Interval(mean, float("nan"), float("nan"), 1, level, "none")
     if np.ptp(used) == 0:
         return Interval(mean, mean, mean, used.size, level, "constant")
-    method = "BCa" if used.size >= FEWEST_FOR_BCA and np.unique(used).size > 2 else "percentile"
+    method: Literal["BCa", "percentile"] = (
+        "BCa" if used.size >= FEWEST_FOR_BCA and np.unique(used).size > 2 else "percentile"
+    )
     result = bootstrap(
         (used,),
         np.mean,

@@ -1,8 +1,9 @@
 """Overlap metrics per case and class, from voxel counts.
 
-Definitions as in paper 000, and Taha and Hanbury 2015 (doi:10.1186/s12880-015-0068-x). A voxel of class a predicted as class b is a false negative of a and a false positive of b. Metrics whose denominator is
-zero are NaN: they have no meaning there and never enter a mean. Where a class is only in the truth or only in
-the prediction, Dice, Jaccard and F2 are 0 by definition.
+Definitions as in paper 000, and Taha and Hanbury 2015 (doi:10.1186/s12880-015-0068-x). A voxel of
+class a predicted as class b is a false negative of a and a false positive of b. Metrics whose denominator is
+zero are NaN: they have no meaning there and never enter a mean. Where a class is only in the truth or only
+in the prediction, Dice, Jaccard and F2 are 0 by definition.
 """
 
 from __future__ import annotations
