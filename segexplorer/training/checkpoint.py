@@ -1,0 +1,199 @@
+"""Checkpoints: a folder per saved step, whole or not there, and one-line pointers to them.
+
+`checkpoints/step_N/` holds `weights.safetensors` (the network), `average.safetensors` (the averaged network, where
+weight averaging is on), `state.pt` (optimiser, loss, scaler: tensors and plain numbers, read with `weights_only`)
+and `meta.json` (everything else, with the SHA-256 of the other files). It is written aside, synced and renamed;
+then the pointer files `last`, `previous` and `best` are replaced. A kill at any moment leaves the old or the new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from segexplorer.core.errors import DataError
+from segexplorer.training.files import disk_errors_told, sync_folder, write_atomic
+
+if TYPE_CHECKING:
+    import torch
+
+Pointer = Literal["last", "previous", "best"]
+WEIGHTS, AVERAGE, STATE, META = "weights.safetensors", "average.safetensors", "state.pt", "meta.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on the disk, its checksums verified; tensors are loaded on request."""
+
+    folder: Path
+    meta: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done when it was saved."""
+        return int(self.meta["step"])
+
+    def load_weights(self, network: torch.nn.Module, *, average: bool = False) -> None:
+        """Load the weights into a network of the same spec; the averaged ones where asked for and there."""
+        from safetensors.torch import load_model
+
+        name = AVERAGE if average and (self.folder / AVERAGE).exists() else WEIGHTS
+        load_model(network, self.folder / name)
+
+    def load_state(self, device: str) -> dict[str, Any]:
+        """Return optimiser, loss and scaler state."""
+        import torch
+
+        state: dict[str, Any] = torch.load(self.folder / STATE, map_location=device, weights_only=True)
+        return state
+
+
+def save_checkpoint(
+    root: Path,
+    *,
+    network: torch.nn.Module,
+    average: torch.nn.Module | None,
+    state: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    best: bool,
+) -> Path:
+    """Write a checkpoint under `root` ("checkpoints") and move the pointers to it.
+
+    Raises
+    ------
+    TrainingError
+        When the disk is full or may not be written; what was there before stays valid.
+    """
+    import torch
+    from safetensors.torch import save_model
+
+    root.mkdir(parents=True, exist_ok=True)
+    aside = root / f".step_{meta['step']}.{os.getpid()}.tmp"
+    with disk_errors_told(root / f"step_{meta['step']}"):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            save_model(network, str(aside / WEIGHTS))
+            if average is not None:
+                save_model(average, str(aside / AVERAGE))
+            torch.save(dict(state), aside / STATE)
+            sums = {f.name: _sha256(f) for f in sorted(aside.iterdir())}
+            (aside / META).write_text(json.dumps({**meta, "sha256": sums}, indent=1), encoding="utf-8")
+            for file in aside.iterdir():
+                _sync_file(file)
+            final = _free_name(root, int(meta["step"]))
+            sync_folder(aside)
+            aside.rename(final)
+        except (OSError, RuntimeError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise _as_disk_error(error) from error
+        sync_folder(root)
+    _move_pointers(root, final.name, best=best)
+    _remove_unreferenced(root)
+    return final
+
+
+def _as_disk_error(error: OSError | RuntimeError) -> Exception:
+    """Return the OSError behind a writer's RuntimeError ("file write failed", safetensors' IoError)."""
+    if isinstance(error, OSError):
+        return error
+    text = str(error).lower()
+    if "no space" in text or "write failed" in text or "file too large" in text or "os error" in text:
+        import errno
+
+        return OSError(errno.ENOSPC, "no space left on device")
+    return error
+
+
+def _free_name(root: Path, step: int) -> Path:
+    """Return step_N, or step_N.2 and so on where an earlier attempt saved that step already."""
+    candidate, count = root / f"step_{step}", 1
+    while candidate.exists():
+        count += 1
+        candidate = root / f"step_{step}.{count}"
+    return candidate
+
+
+def _move_pointers(root: Path, name: str, *, best: bool) -> None:
+    before = read_pointer(root, "last")
+    if before is not None and before != name:
+        write_atomic(root / "previous", f"{before}\n".encode())
+    write_atomic(root / "last", f"{name}\n".encode())
+    if best:
+        write_atomic(root / "best", f"{name}\n".encode())
+
+
+def _remove_unreferenced(root: Path) -> None:
+    kept = {read_pointer(root, p) for p in ("last", "previous", "best")}
+    for folder in root.glob("step_*"):
+        if folder.name not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    for stale in root.glob(".step_*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def read_pointer(root: Path, pointer: str) -> str | None:
+    """Return the folder name that a pointer file holds, or None."""
+    file = root / pointer
+    if not file.is_file():
+        return None
+    name = file.read_text(encoding="utf-8").strip()
+    return name if name.startswith("step_") and Path(name).name == name else None
+
+
+def open_checkpoint(root: Path, pointer: Pointer = "last") -> tuple[Checkpoint, str]:
+    """Open a checkpoint; `last` falls back to `previous` when it is damaged.
+
+    Returns
+    -------
+    The checkpoint, and a sentence to show when another one than asked for was taken ("" otherwise).
+
+    Raises
+    ------
+    DataError
+        When there is none that is whole.
+    """
+    order: tuple[str, ...] = ("last", "previous") if pointer == "last" else (pointer,)
+    trouble = ""
+    for name in order:
+        folder_name = read_pointer(root, name)
+        if folder_name is None:
+            continue
+        problem = _damage(root / folder_name)
+        if not problem:
+            meta = json.loads((root / folder_name / META).read_text(encoding="utf-8"))
+            return Checkpoint(root / folder_name, meta), trouble
+        trouble = f"Checkpoint {folder_name} is damaged ({problem}); went on from the one before it."
+    if trouble:
+        raise DataError(f"No whole checkpoint is left in {root.parent.name}.", "Start the run again.")
+    raise DataError(
+        f"The run {root.parent.name} has no checkpoint {pointer!r} yet.",
+        "Let it train until the first checkpoint is saved." if pointer == "last" else "Use the checkpoint last.",
+    )
+
+
+def _damage(folder: Path) -> str:
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        for name, expected in meta["sha256"].items():
+            if _sha256(folder / name) != expected:
+                return f"{name} has another checksum"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}"
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

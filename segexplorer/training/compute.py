@@ -1,0 +1,231 @@
+"""Where and how precisely to compute: device, precision, threads; and the `Runtime` they resolve to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from segexplorer.core.errors import SpecError
+from segexplorer.core.fields import parameter
+from segexplorer.core.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class Compute(Spec):
+    """Device, precision and threads."""
+
+    device: str = parameter(
+        "auto",
+        title="Device",
+        meaning="auto takes an NVIDIA GPU where torch can use one, else the CPU. Or cpu, cuda, cuda:1.",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = parameter(
+        "auto",
+        title="Precision",
+        meaning="Precision of convolutions; losses always compute in float32. auto: bfloat16 where it pays.",
+    )
+    threads: int | None = parameter(
+        None,
+        title="CPU threads",
+        meaning="None: all cores, one fewer while a window is open. Equal threads give equal numbers.",
+        ge=1,
+        le=1024,
+        advanced=True,
+    )
+    cache_gb: float = parameter(
+        4.0,
+        title="Memory for prepared cases",
+        meaning="Cases beyond it are kept on the disk and read again.",
+        unit="GB",
+        gt=0,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A resolved place to compute.
+
+    Attributes
+    ----------
+    device, device_name
+        torch device string and what people call it.
+    precision
+        Of the network's convolutions under autocast.
+    threads
+        torch CPU threads while the run goes on.
+    channels_last
+        Whether network and images use the channels-last memory format.
+    """
+
+    device: str
+    device_name: str
+    precision: Precision
+    threads: int
+    channels_last: bool
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the autocast context of the forward pass."""
+        import torch
+
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.split(":")[0], dtype=getattr(torch, self.precision))
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return the gradient scaler, which does nothing except for float16 on CUDA."""
+        import torch
+
+        on_cuda = self.device.startswith("cuda")
+        return torch.amp.GradScaler("cuda" if on_cuda else "cpu", enabled=on_cuda and self.precision == "float16")
+
+    def place(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Move an image batch to the device in the run's memory format."""
+        import torch
+
+        if self.channels_last and tensor.ndim in (4, 5):
+            layout = torch.channels_last_3d if tensor.ndim == 5 else torch.channels_last
+            return tensor.to(self.device, memory_format=layout, non_blocking=True)
+        return tensor.to(self.device, non_blocking=True)
+
+    def place_network(self, network: torch.nn.Module, dimensions: int) -> torch.nn.Module:
+        """Move a network to the device in the run's memory format."""
+        import torch
+
+        if self.channels_last:
+            layout: Any = torch.channels_last_3d if dimensions == 3 else torch.channels_last
+            return network.to(self.device, memory_format=layout)
+        return network.to(self.device)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Set torch's thread count for the duration."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def memory_in_use(self) -> int:
+        """Return bytes in use: peak allocated on CUDA, resident memory of the process on the CPU."""
+        import torch
+
+        if self.device.startswith("cuda"):
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return _resident_bytes()
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  per step; Path costs more
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+def resolve_compute(spec: Compute, *, window: bool = False) -> Runtime:
+    """Resolve "auto" against this machine.
+
+    Parameters
+    ----------
+    window
+        Whether a viewer is open in this process; then one core is left to it (measured on 2 cores: 231 training
+        steps beside a window with one thread, 43 with two, for OpenMP waits by spinning).
+
+    Raises
+    ------
+    SpecError
+        For a device that torch cannot use here.
+    """
+    import torch
+
+    device = spec.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise SpecError(f"There is no device {device!r}.", "Use auto, cpu, cuda or cuda:0.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SpecError("torch cannot use a CUDA GPU here.", gpu_remedy() or "Set compute.device to cpu.")
+    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise SpecError(f"There is no {device}.", f"This machine has {torch.cuda.device_count()} GPU(s).")
+    threads = spec.threads or max(1, cores() - (1 if window else 0))
+    precision: Precision = _auto_precision(kind) if spec.precision == "auto" else spec.precision
+    if kind == "cpu" and precision == "float16":
+        raise SpecError("float16 does not train on the CPU.", "Set compute.precision to bfloat16 or float32.")
+    return Runtime(device, device_name(device), precision, threads, channels_last=kind in ("cpu", "cuda"))
+
+
+def _auto_precision(kind: str) -> Precision:
+    import torch
+
+    if kind == "cpu":
+        return "bfloat16" if _cpu_multiplies_bfloat16() else "float32"
+    if kind == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "float32"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 instructions; emulated ones are slower than float32."""
+    import torch
+
+    return "amx_bf16" in _cpu_flags() or "avx512_bf16" in _cpu_flags() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return set(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return set()
+
+
+def device_name(device: str) -> str:
+    """Return what people call the device, e.g. "NVIDIA H200 (139 GiB)" or "CPU, 2 cores"."""
+    import torch
+
+    if device.startswith("cuda"):
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
+    return f"CPU, {cores()} core{'s' if cores() > 1 else ''}" if device == "cpu" else device
+
+
+def gpu_remedy() -> str:
+    """Return the command that cures an NVIDIA GPU that torch cannot use, or "" where there is none to cure."""
+    import shutil
+
+    import torch
+
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return ""
+    if torch.version.cuda is None:
+        return (
+            "This torch is a CPU build. Run: pip install --force-reinstall torch "
+            "--index-url https://download.pytorch.org/whl/cu128"
+        )
+    return f"torch was built for CUDA {torch.version.cuda}; update the NVIDIA driver, then restart."

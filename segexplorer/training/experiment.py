@@ -1,0 +1,250 @@
+"""The experiment: one frozen plan of everything that decides a training run, and its YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean
+from segexplorer.core.fields import parameter, parameters
+from segexplorer.core.spec import Spec, replace_values, walk
+from segexplorer.data.datasets.base import AnyDataset
+from segexplorer.data.datasets.base import registry as datasets
+from segexplorer.data.sampler import Sampling
+from segexplorer.data.splits import Split
+from segexplorer.data.transforms import Augmentation, Preprocessing
+from segexplorer.losses.base import AnyLoss
+from segexplorer.networks.base import AnyNetwork
+from segexplorer.training.compute import Compute
+from segexplorer.training.files import write_atomic
+from segexplorer.training.optimisers import AnyOptimiser
+from segexplorer.training.schedules import AnySchedule
+
+MAX_YAML_BYTES = 4 * 2**20
+
+
+class Validation(Spec):
+    """How often whole volumes are predicted and scored, and which cases are watched."""
+
+    every_epochs: int = parameter(
+        1,
+        title="Validate every",
+        meaning="Whole validation volumes are predicted and scored after this many epochs.",
+        unit="epochs",
+        ge=1,
+        live=True,
+    )
+    overlap: float = parameter(
+        0.5,
+        title="Window overlap",
+        meaning="Overlap of neighbouring sliding windows; more is smoother and slower.",
+        ge=0,
+        le=0.9,
+    )
+    mirror: bool = parameter(
+        False,
+        title="Mirrored predictions",
+        meaning="Average the predictions of all mirrored volumes: up to 8 times slower, a little better.",
+        live=True,
+    )
+    average_weights: float = parameter(
+        0.0,
+        title="Weight averaging",
+        meaning="Predict with an exponential moving average of the weights with this memory; 0 switches it off.",
+        ge=0,
+        lt=1,
+        advanced=True,
+    )
+    watch_train: str | None = parameter(
+        None, title="Watched training case", meaning="Its name; none: the first training case.", advanced=True
+    )
+    watch_validation: str | None = parameter(
+        None, title="Watched validation case", meaning="Its name; none: the first validation case.", advanced=True
+    )
+    watch_every_seconds: float | None = parameter(
+        None,
+        title="Watch every",
+        meaning="Also predict the watched cases between validations, this often.",
+        unit="s",
+        gt=0,
+        live=True,
+    )
+    keep_probabilities: bool = parameter(
+        True,
+        title="Keep probabilities",
+        meaning="Store the class probabilities of the watched cases in the history (8 bits each).",
+        advanced=True,
+    )
+
+
+class Change(Spec):
+    """A live change: `field` took `value` before optimiser step `step` (counted from 0)."""
+
+    step: int = parameter(title="Step", meaning="Optimiser steps done when it was applied.", ge=0)
+    field: str = parameter(title="Setting", meaning="Dotted path of the setting.")
+    value: bool | int | float | str | None = parameter(title="Value", meaning="The new value.")
+
+
+class Experiment(Spec):
+    """Data, preparation, network, loss, optimiser, schedule, validation, seed and place to compute.
+
+    `changes` are live changes of an earlier run; they are replayed at their steps.
+    """
+
+    name: str = parameter("", title="Name", meaning="A name of your own for it.", advanced=True)
+    data: AnyDataset = parameter(title="Data", meaning="Where the cases are and which labels are learned.")
+    split: Split = parameter(
+        default_factory=Split, title="Split", meaning="Which cases train, validate and test."
+    )
+    preprocessing: Preprocessing = parameter(
+        default_factory=Preprocessing, title="Preprocessing", meaning="Spacing and intensities."
+    )
+    augmentation: Augmentation = parameter(
+        default_factory=Augmentation, title="Augmentation", meaning="Random variation of training patches."
+    )
+    sampling: Sampling = parameter(
+        default_factory=Sampling, title="Sampling", meaning="Patches and batches of a training step."
+    )
+    network: AnyNetwork = parameter("unet", title="Network", meaning="What predicts the classes.")
+    loss: AnyLoss = parameter("dice_cross_entropy", title="Loss", meaning="What training makes small.")
+    optimiser: AnyOptimiser = parameter("adamw", title="Optimiser", meaning="How steps are taken.")
+    schedule: AnySchedule = parameter(
+        "polynomial", title="Schedule", meaning="How long, and how the learning rate falls."
+    )
+    validation: Validation = parameter(
+        default_factory=Validation, title="Validation", meaning="How predictions are checked."
+    )
+    seed: int = parameter(
+        0, title="Seed", meaning="Decides split, initial weights and every random draw.", ge=0, le=2**31 - 1
+    )
+    compute: Compute = parameter(default_factory=Compute, title="Computing", meaning="Device and precision.")
+    changes: tuple[Change, ...] = parameter(
+        (), title="Changes", meaning="Live changes to replay at their steps.", advanced=True
+    )
+
+    @classmethod
+    def from_yaml(cls, source: str | Path, settings: Mapping[str, Any] | None = None) -> Self:
+        """Read an experiment file.
+
+        Parameters
+        ----------
+        source
+            Path of a YAML file. Relative paths in it resolve against its folder; `${VAR}` stays as it is.
+        settings
+            Dotted path -> value, applied before validation; relative paths among them resolve against the
+            working directory.
+
+        Raises
+        ------
+        SpecError
+            One sentence naming the file and every setting at fault, unknown keys with the nearest name.
+        """
+        path = Path(source)
+        data = _absolute(cls, _read_yaml(path), path.resolve().parent)
+        deferred = _apply_early(data, settings or {})
+        experiment = cls.of(data, path.name)
+        return experiment.with_settings({k: (settings or {})[k] for k in deferred}) if deferred else (
+            experiment._with_paths_from(Path.cwd())
+        )
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """Return the experiment with dotted paths set; relative paths resolve against the working directory."""
+        return replace_values(self, settings)._with_paths_from(Path.cwd())
+
+    def to_yaml(self) -> str:
+        """Return YAML that `from_yaml` reads back to an equal experiment."""
+        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=100)
+
+    def save(self, path: str | Path) -> None:
+        """Write the experiment file atomically."""
+        write_atomic(Path(path), self.to_yaml().encode())
+
+    def _with_paths_from(self, folder: Path) -> Self:
+        moved = {
+            path: str(folder / value)
+            for path, declared, value in walk(self)
+            if declared.path and isinstance(value, str) and _is_relative(value)
+        }
+        return replace_values(self, moved) if moved else self
+
+
+def _is_relative(text: str) -> bool:
+    return bool(text) and "$" not in text and not text.startswith("~") and not Path(text).is_absolute()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise SpecError(f"There is no experiment file {path}.", "Check the path, or see sample_configs/.")
+    if path.is_dir():
+        raise SpecError(f"{path} is a folder, not an experiment file.", "Name the YAML file inside it.")
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise SpecError(f"{path.name} is too large for an experiment file.", "Was another file meant?")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "it is not text"
+        raise SpecError(f"{path.name} is not valid YAML{where}: {problem}.") from error
+    if not isinstance(data, dict):
+        raise SpecError(f"{path.name} holds no experiment.", "It should start with data:, network:, loss: ...")
+    return data
+
+
+def _absolute(model: type[Experiment], data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the file's own relative paths absolute before settings (relative to elsewhere) come in.
+
+    Only the data section has paths, and its class is known by `kind`; an unknown kind is left to validation.
+    """
+    section = data.get("data")
+    if not isinstance(section, dict):
+        return data
+    try:
+        declared = datasets.spec(str(section.get("kind", "")))
+    except UnknownKindError:
+        return data
+    return {**data, "data": _absolute_section(declared, section, folder)}
+
+
+def _absolute_section(declared: type[Spec], section: dict[str, Any], folder: Path) -> dict[str, Any]:
+    moved = dict(section)
+    for item in parameters(declared):
+        value = section.get(item.name)
+        if item.path and isinstance(value, str) and _is_relative(value):
+            moved[item.name] = str(folder / value)
+        inner = item.shape.items[0] if item.shape.form == "list" else None
+        if inner is not None and inner.form == "group" and isinstance(value, (list, tuple)):
+            nested = inner.spec
+            assert nested is not None and issubclass(nested, Spec)
+            moved[item.name] = [
+                _absolute_section(nested, v, folder) if isinstance(v, dict) else v for v in value
+            ]
+    return moved
+
+
+def _apply_early(data: dict[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Set what can be set in the raw mapping; return the paths that need the validated experiment.
+
+    Early, since a file may leave out what the command line gives (a data path); late where a section is a bare
+    name ("loss: tversky") or a list.
+    """
+    deferred = []
+    for path, value in settings.items():
+        parts = path.split(".")
+        if parts[0] not in Experiment.model_fields:
+            hint = did_you_mean(parts[0], Experiment.model_fields)
+            raise SpecError(f"An experiment has no setting {parts[0]!r}.", hint)
+        target: Any = data
+        for part in parts[:-1]:
+            target = target.setdefault(part, {}) if isinstance(target, dict) else None
+            if not isinstance(target, dict):
+                break
+        if not isinstance(target, dict):
+            deferred.append(path)
+        else:
+            target[parts[-1]] = value
+    return deferred
+

@@ -1,0 +1,181 @@
+"""The learner: network, loss, optimiser and scaler as one thing that takes a step and can be saved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segexplorer.core.errors import TrainingError
+from segexplorer.training.schedules import ScheduleState
+
+if TYPE_CHECKING:
+    import torch
+
+    from segexplorer.data.batch import Batch
+    from segexplorer.losses.module import Loss, LossOutput
+    from segexplorer.training.compute import Runtime
+    from segexplorer.training.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimiser step tells: plain numbers, and the loss's output for region maps (detached)."""
+
+    loss: float
+    terms: dict[str, tuple[float, float]]
+    gradient_norm: float
+    learning_rate: float
+    output: LossOutput
+
+
+class Learner:
+    """Owns every tensor that training changes.
+
+    Parameters
+    ----------
+    experiment
+        The effective experiment; its seed decides the initial weights.
+    runtime
+        Where and how precisely to compute.
+    channels, classes
+        Input channels and output channels (background included).
+    steps
+        Planned optimiser steps, over which the schedule runs.
+    """
+
+    def __init__(
+        self, experiment: Experiment, runtime: Runtime, *, channels: int, classes: int, steps: int
+    ) -> None:
+        import torch
+
+        self.runtime, self.steps = runtime, steps
+        self.experiment = experiment
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(experiment.seed)
+            network = experiment.network.build(dimensions=3, in_channels=channels, out_channels=classes)
+        self.network: torch.nn.Module = runtime.place_network(network, 3)
+        self.loss: Loss = experiment.loss.build().to(runtime.device)
+        self.schedule_state = ScheduleState()
+        self.scaler = runtime.scaler()
+        self.optimiser = experiment.optimiser.build(self._groups())
+        memory = experiment.validation.average_weights
+        self.average: torch.optim.swa_utils.AveragedModel | None = None
+        if memory > 0:
+            average = torch.optim.swa_utils.get_ema_multi_avg_fn(memory)
+            self.average = torch.optim.swa_utils.AveragedModel(
+                self.network, multi_avg_fn=average, use_buffers=True
+            )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        learned = list(self.loss.parameters())
+        if learned:  # a loss that learns its own parameters, e.g. nu of the T-Loss; never decayed
+            groups.append({"params": learned, "weight_decay": 0.0})
+        return groups
+
+    @property
+    def predictor(self) -> torch.nn.Module:
+        """The network that predicts: the averaged one where weight averaging is on. In evaluation mode."""
+        network: torch.nn.Module = self.network if self.average is None else self.average.module
+        return network.eval()
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of optimiser step `step`, counted from 0."""
+        factor = self.experiment.schedule.scale(step, self.steps, self.schedule_state)
+        return self.experiment.optimiser.learning_rate * factor
+
+    def step(self, batch: Batch, step: int, epoch: int) -> StepResult:
+        """Take one optimiser step.
+
+        Raises
+        ------
+        TrainingError
+            When the loss or the gradient is not finite; the weights are left as they were.
+        """
+        import torch
+
+        # counter-based: dropout at step n is the same whether or not the run was interrupted before
+        torch.manual_seed((self.experiment.seed * 1_000_003 + step) % 2**63)
+        self.network.train()
+        self.loss.train()
+        images = self.runtime.place(torch.from_numpy(batch.images))
+        labels = torch.from_numpy(batch.labels).to(self.runtime.device, non_blocking=True)
+        rate = self.learning_rate(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with self.runtime.autocast():
+            logits = self.network(images)
+        output = self.loss.evaluate(logits, labels, context_of(batch, epoch))
+        value = float(output.value.detach())
+        terms = {name: (float(v), float(w)) for name, (v, w) in output.terms.items()}
+        if not math.isfinite(value):
+            raise _not_finite("loss", value, terms, batch, step)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(output.value).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
+        norm = self._clip()
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            raise _not_finite("gradient", norm, terms, batch, step)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.loss.step_end({name: v for name, (v, _) in terms.items()})
+        return StepResult(value, terms, norm, rate, output)
+
+    def _clip(self) -> float:
+        import torch
+
+        limit = self.experiment.optimiser.gradient_clip
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else math.inf)
+        return float(norm)
+
+    def apply(self, experiment: Experiment) -> None:
+        """Take over live settings; network, optimiser moments and adaptive weights stay as they are."""
+        self.experiment = experiment
+        self.loss.update(experiment.loss)
+        self.optimiser.param_groups[0].update(experiment.optimiser.hyperparameters())
+
+    def state(self) -> dict[str, Any]:
+        """Return everything but the network's weights, as tensors and plain numbers."""
+        schedule = self.schedule_state
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "loss": self.loss.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "schedule": {"factor": schedule.factor, "best": schedule.best, "waited": schedule.waited},
+            "averaged": int(self.average.n_averaged) if self.average is not None else 0,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a saved state; the network's weights are loaded by the checkpoint."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.loss.load_state_dict(state["loss"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.schedule_state = ScheduleState(**state["schedule"])
+        if self.average is not None:
+            self.average.n_averaged.fill_(state["averaged"])
+
+
+def context_of(batch: Batch, epoch: int) -> Any:
+    """Return the `LossContext` of a batch: where its patches lie, and the spacing."""
+    from segexplorer.functional.context import LossContext
+
+    return LossContext(
+        spacing=batch.spacings, origin=batch.origins, volume_shape=batch.volume_shapes, epoch=epoch
+    )
+
+
+def _not_finite(
+    what: str, value: float, terms: dict[str, tuple[float, float]], batch: Batch, step: int
+) -> TrainingError:
+    bad = [name for name, (v, w) in terms.items() if not (math.isfinite(v) and math.isfinite(w))]
+    term = f", from the term {bad[0]}," if bad else ""
+    cases = ", ".join(dict.fromkeys(batch.cases))
+    return TrainingError(
+        f"The {what} became {value}{term} at step {step + 1}, on {cases}.",
+        "Lower the learning rate or set compute.precision to float32, and look at that case; "
+        "the last good checkpoint is kept.",
+    )

@@ -1,0 +1,337 @@
+"""A run: a named state machine and a mailbox around the engine; no thread of its own.
+
+```
+idle -> preparing -> running <-> paused          finished | stopped | failed -> preparing   (extend, resume)
+any of the first four -> stopping -> stopped     running -> finished      any -> failed
+```
+
+Every event that the engine yields is a point where pause, step, stop and live edits take effect. The command
+line iterates a run; Python may iterate it or call `start`; napari iterates it inside its own worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from psygnal import Signal
+
+from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError, did_you_mean
+from segexplorer.core.events import Event, Notice, RunFinished, StateChanged, StepDone
+from segexplorer.core.spec import get_value, live_parameters, replace_value
+from segexplorer.core.types import Role, RunState
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.folder import RunFolder
+from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
+
+if TYPE_CHECKING:
+    from segexplorer.training.engine import Engine
+    from segexplorer.training.plan import Plan
+
+E = TypeVar("E", bound=Event)
+Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now"]
+
+_ACCEPTED: dict[RunState, frozenset[Command]] = {
+    "idle": frozenset({"start", "set"}),
+    "preparing": frozenset({"pause", "stop", "set"}),
+    "running": frozenset({"pause", "step", "stop", "set", "extend", "predict_now"}),
+    "paused": frozenset({"unpause", "step", "stop", "set", "extend", "predict_now"}),
+    "stopping": frozenset(),
+    "stopped": frozenset({"start", "extend", "set"}),
+    "finished": frozenset({"extend", "set"}),
+    "failed": frozenset({"start", "set"}),
+}
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """The plane that a viewer shows: of which watched case, across which RAS axis (0, 1, 2), at which mm."""
+
+    role: Role
+    axis: int
+    world: float
+
+
+@dataclass(frozen=True)
+class _Mail:
+    command: Command
+    argument: Any = None
+
+
+class StopRequested(BaseException):
+    """Raised where the mail is read, between two events of the engine; not an error."""
+
+
+class Run:
+    """One training run in one folder.
+
+    Parameters
+    ----------
+    folder
+        The run's own folder, made by `RunFolder.create(experiment)` or opened by `RunFolder.open`; a run that
+        has a checkpoint there goes on from it.
+    window
+        Whether a viewer is open in this process (leaves it one CPU core).
+
+    Notes
+    -----
+    `events` is emitted on the thread that iterates. Iterating never raises: the last event is `RunFinished`,
+    and a failure is told there. A run that is finished or stopped can be iterated again: after `extend` it
+    goes on, after `stop` it resumes, exactly.
+    """
+
+    events = Signal(Event)
+
+    def __init__(self, folder: RunFolder, *, window: bool = False) -> None:
+        self.planned = folder.experiment()
+        self.record = folder
+        self.window = window
+        self.state: RunState = "idle"
+        self.watched: LatestSlots[WatchedSnapshot] = LatestSlots()
+        self.patch: LatestSlots[PatchSnapshot] = LatestSlots()
+        self._mail: deque[_Mail] = deque()
+        self._arrived = threading.Condition()
+        self._steps_left: int | None = None
+        self._view: SliceView | None = None
+        self._engine: Engine | None = None
+        self._before_pause: RunState = "running"
+        self._attempt, self._seq, self._step = folder.attempts(), 0, folder.saved_step()
+        self._iterating = threading.Lock()
+        self._end = RunFinished(state="stopped", reason="")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return self.record.path
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment as it is in effect now, live changes included."""
+        return self._engine.experiment if self._engine is not None else self.planned
+
+    @property
+    def plan(self) -> Plan | None:
+        """The resolved plan, once the run has prepared."""
+        return self._engine.plan if self._engine is not None else None
+
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """Short labels that go with every figure, e.g. "training case, not held out"."""
+        return self.plan.badges if self.plan is not None else ()
+
+    def accepts(self, command: Command) -> bool:
+        """Whether a command makes sense in the present state (for enabling buttons)."""
+        return command in _ACCEPTED[self.state]
+
+    # ---- commands: from any thread; they take effect at the next boundary
+
+    def pause(self) -> None:
+        """Hold before the next step."""
+        self._post("pause")
+
+    def unpause(self) -> None:
+        """Go on after a pause."""
+        self._post("unpause")
+
+    def step(self, view: SliceView | None = None) -> None:
+        """Do one optimiser step and pause; then predict the slab of the plane that the viewer shows."""
+        self._post("step", view)
+
+    def stop(self) -> None:
+        """Finish the step in hand, save `last`, and end; nothing is validated first."""
+        self._post("stop")
+
+    def predict_now(self) -> None:
+        """Predict the watched cases at the next boundary."""
+        self._post("predict_now")
+
+    def extend(self, epochs: int) -> None:
+        """Train longer, at the schedule's floor; a finished run then goes on when it is iterated again."""
+        if epochs < 1:
+            raise SpecError(f"A run can be extended by 1 epoch or more, not by {epochs}.")
+        self._post("extend", epochs)
+
+    def set(self, path: str, value: Any) -> None:
+        """Change a live setting from the next step on.
+
+        Raises
+        ------
+        SpecError
+            When the setting may not change during a run, or not to this value.
+        """
+        live = live_parameters(self.experiment)
+        if path not in live:
+            get_value(self.experiment, path)  # says which part of the path is wrong, if one is
+            raise SpecError(f"{path} cannot change during a run.", did_you_mean(path, live))
+        replace_value(self.experiment, path, value)
+        self._post("set", (path, value))
+
+    def _post(self, command: Command, argument: Any = None) -> None:
+        if not self.accepts(command):
+            raise RunStateError(f"A run that is {self.state} cannot {command.replace('_', ' ')}.")
+        with self._arrived:
+            self._mail.append(_Mail(command, argument))
+            self._arrived.notify_all()
+
+    # ---- iteration
+
+    def start(self) -> threading.Thread:
+        """Iterate in a thread of its own; `events` tells what happens. Returns the started thread."""
+        thread = threading.Thread(target=self._drain, name=f"run {self.folder.name}", daemon=False)
+        thread.start()
+        return thread
+
+    def _drain(self) -> None:
+        for _ in self:
+            pass
+
+    def __iter__(self) -> Iterator[Event]:
+        if not self._iterating.acquire(blocking=False):
+            raise RunStateError("This run is being iterated already.", "Listen to run.events instead.")
+        try:
+            for event in self._attempt_events():
+                self.events.emit(event)
+                yield event
+        finally:
+            self._iterating.release()
+
+    def _attempt_events(self) -> Iterator[Event]:
+        """One attempt from preparing to its end; every failure becomes the last event."""
+        self._attempt += 1
+        self._seq, self._steps_left = 0, None
+        work = self._work()
+        try:
+            for event in work:
+                yield self._told(event)
+            end = self._end
+        except GeneratorExit:  # the iterating code lost interest: what was saved stays, nothing more is told
+            self.state = "stopped"
+            raise
+        except SegExplorerError as error:
+            end = _failure(error, error.message, error.remedy)
+        except Exception as error:  # noqa: BLE001  iterating a run never raises; the end says why
+            remedy = "This is a defect of segexplorer; please report it with the cause below."
+            end = _failure(error, f"{type(error).__name__}: {error}", remedy)
+        finally:
+            work.close()
+            self.record.close()
+        self.state = end.state
+        self._mail.clear()
+        yield self._told_last(end)
+
+    def _work(self) -> Generator[Event, None, None]:
+        self.state = "preparing"
+        yield StateChanged(state="preparing", activity="loading torch and MONAI")
+        from segexplorer.training.engine import Engine
+
+        engine = self._engine = Engine(
+            self.record.experiment(),
+            self.record,
+            watched=self.watched,
+            patch=self.patch,
+            window=self.window,
+            attempt=self._attempt,
+        )
+        source = engine.run()
+        try:
+            yield from self._obey(engine)
+            for event in source:
+                self._step = engine.position.step
+                if isinstance(event, RunFinished):
+                    self._end = event
+                    return
+                if isinstance(event, StateChanged):
+                    self.state = event.state
+                if isinstance(event, StepDone) and self._steps_left is not None:
+                    self._steps_left -= 1
+                yield event
+                yield from self._obey(engine)
+        except StopRequested:
+            self.state = "stopping"
+            yield StateChanged(state="stopping", activity="saving the last checkpoint")
+            yield from engine.save_at_stop()
+            self._end = RunFinished(state="stopped", reason="stopped by the user")
+        finally:
+            source.close()
+            engine.close()
+
+    def _obey(self, engine: Engine) -> Generator[Event, None, None]:
+        """Carry out the mail; while paused, wait here for more."""
+        if self._steps_left == 0:
+            self._steps_left = None
+            yield from self._pause()
+            if self._view is not None:
+                view, self._view = self._view, None
+                yield from engine.watch_slab(view.role, view.axis, view.world)
+        while (mail := self._next_mail(wait=self.state == "paused")) is not None:
+            yield from self._carry_out(mail, engine)
+
+    def _next_mail(self, *, wait: bool) -> _Mail | None:
+        with self._arrived:
+            while wait and not self._mail:
+                self._arrived.wait(timeout=0.5)
+            return self._mail.popleft() if self._mail else None
+
+    def _carry_out(self, mail: _Mail, engine: Engine) -> Generator[Event, None, None]:
+        match mail.command:
+            case "stop":
+                raise StopRequested
+            case "pause":
+                yield from self._pause()
+            case "unpause":
+                yield from self._unpause()
+            case "step":
+                self._steps_left, self._view = 1, mail.argument
+                yield from self._unpause()
+            case "extend":
+                engine.extend(mail.argument)
+                yield Notice(message=f"Extended by {mail.argument} epochs, to {engine.epochs}.")
+            case "set":
+                engine.change(*mail.argument)
+            case "predict_now" if engine.ready:
+                yield from engine.watch()
+
+    def _pause(self) -> Generator[Event, None, None]:
+        if self.state != "paused":
+            self._before_pause, self.state = self.state, "paused"
+            yield StateChanged(state="paused")
+
+    def _unpause(self) -> Generator[Event, None, None]:
+        if self.state == "paused":
+            self.state = self._before_pause
+            yield StateChanged(state=self.state)
+
+    def _stamped(self, event: E) -> E:
+        self._seq += 1
+        return dataclasses.replace(
+            event, attempt=self._attempt, seq=self._seq, step=self._step, time=time.time()
+        )
+
+    def _told(self, event: Event) -> Event:
+        """Stamp an event, and write it down before anybody hears of it."""
+        stamped = self._stamped(event)
+        self.record.write(stamped)
+        return stamped
+
+    def _told_last(self, end: RunFinished) -> RunFinished:
+        """Tell the end even where it cannot be written down any more (a full disk)."""
+        stamped = self._stamped(end)
+        try:
+            self.record.write(stamped)
+            self.record.close()
+        except SegExplorerError as error:
+            error_text, remedy = end.error or error.message, end.remedy or error.remedy
+            return dataclasses.replace(stamped, state="failed", error=error_text, remedy=remedy)
+        return stamped
+
+
+def _failure(error: Exception, message: str, remedy: str) -> RunFinished:
+    cause = "".join(traceback.format_exception(error))
+    return RunFinished(state="failed", reason="failed", error=message, remedy=remedy, cause=cause)

@@ -1,0 +1,118 @@
+"""What a run writes beside its checkpoints: the event log, the metrics table, provenance."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from segexplorer.core.events import Event, Progress, ValidationDone, to_json
+from segexplorer.training.files import disk_errors_told, write_atomic
+
+EVENTS, METRICS, PROVENANCE, EXPERIMENT = "events.jsonl", "metrics.csv", "provenance.json", "experiment.yaml"
+
+
+class EventLog:
+    """Appends events to `events.jsonl`, one flushed line each, so that a kill costs at most a torn last line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / EVENTS
+        with disk_errors_told(self.path):
+            self._file: IO[str] = _open_for_append(self.path)
+
+    def write(self, event: Event) -> None:
+        """Append an event; `Progress` is for eyes only and not kept."""
+        if isinstance(event, Progress):
+            return
+        with disk_errors_told(self.path):
+            self._file.write(to_json(event) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Sync and close."""
+        with disk_errors_told(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def _open_for_append(path: Path) -> IO[str]:
+    """Open for appending, a torn last line of a killed run closed off first."""
+    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    file = path.open("a", encoding="utf-8")
+    if torn:
+        file.write("\n")
+    return file
+
+
+class MetricsTable:
+    """Keeps `metrics.csv`: one row per validation, case and class; rows of superseded steps are dropped."""
+
+    def __init__(self, folder: Path, earlier: Iterable[ValidationDone] = ()) -> None:
+        self.path = folder / METRICS
+        self._rows: list[dict[str, Any]] = []
+        for event in earlier:
+            self._add(event)
+
+    def write(self, event: Event) -> None:
+        """Add a validation's scores and replace the file; other events are not for this table."""
+        if isinstance(event, ValidationDone):
+            self._rows = [r for r in self._rows if r["step"] < event.step]
+            self._add(event)
+            write_atomic(self.path, _csv(self._rows).encode())
+
+    def _add(self, event: ValidationDone) -> None:
+        for score in event.scores:
+            self._rows.append(
+                {
+                    "attempt": event.attempt,
+                    "epoch": event.epoch,
+                    "step": event.step,
+                    "case": score.case,
+                    "class": score.class_name,
+                    "role": score.role,
+                    "state": score.state,
+                    **score.metrics,
+                    "false_positive_ml": score.false_positive_ml,
+                    "false_negative_ml": score.false_negative_ml,
+                    "truth_ml": score.truth_ml,
+                    "badge": score.badge,
+                }
+            )
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_provenance(folder: Path, attempt: int, facts: Mapping[str, Any]) -> None:
+    """Add what an attempt ran on to `provenance.json`: versions, machine kind, and the given facts."""
+    path = folder / PROVENANCE
+    attempts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    names = ("segexplorer", "torch", "monai", "numpy", "scipy", "nibabel", "napari")
+    entry = {
+        "attempt": attempt,
+        "versions": {"python": platform.python_version(), **{n: _version(n) for n in names}},
+        "platform": f"{platform.system()} {platform.machine()}",
+        **facts,
+    }
+    kept = [a for a in attempts if a.get("attempt") != attempt]
+    write_atomic(path, json.dumps([*kept, entry], indent=1).encode())
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
