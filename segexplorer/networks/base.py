@@ -1,8 +1,8 @@
 """What every network promises, and the family "networks".
 
 A network maps images `(B, C_in, *spatial)` to logits `(B, C_out, *spatial)` of the same shape, for any
-shape whose axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to bfloat16, and
-in the channels-last memory formats.
+shape whose axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to bfloat16
+and in the channels-last memory formats.
 """
 
 from __future__ import annotations

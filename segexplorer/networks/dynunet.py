@@ -67,6 +67,8 @@ class DynUNet(NetworkSpec):
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         from monai.networks.nets import DynUNet as MonaiDynUNet
 
+        from segexplorer.networks.architectures.normalisation import with_fast_normalisation
+
         strides = [1] + [2] * (self.levels - 1)
         network: nn.Module = MonaiDynUNet(
             spatial_dims=dimensions,
@@ -81,7 +83,7 @@ class DynUNet(NetworkSpec):
             deep_supervision=False,
             res_block=self.residual,
         )
-        return network
+        return with_fast_normalisation(network)
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions

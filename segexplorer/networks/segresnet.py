@@ -66,6 +66,8 @@ class SegResNet(NetworkSpec):
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         from monai.networks.nets import SegResNet as MonaiSegResNet
 
+        from segexplorer.networks.architectures.normalisation import with_fast_normalisation
+
         network: nn.Module = MonaiSegResNet(
             spatial_dims=dimensions,
             init_filters=self.base_features,
@@ -76,7 +78,7 @@ class SegResNet(NetworkSpec):
             blocks_up=(1,) * (self.levels - 1),
             upsample_mode="nontrainable" if self.upsampling == "linear" else "deconv",
         )
-        return network
+        return with_fast_normalisation(network)
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from segexplorer.networks.architectures.normalisation import InstanceNorm
+
 CONVOLUTION: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 POOLING: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
@@ -19,15 +21,11 @@ DROPOUT: dict[int, type[nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
 
 
 def normalisation_layer(name: str, dimensions: int, channels: int) -> nn.Module:
-    """Return the normalisation called "none", "batch" or "instance".
-
-    Instance normalisation is a group norm with one channel a group: the same function, but its CPU kernel
-    keeps the channels-last format, where `nn.InstanceNorm3d` copies the tensor twice.
-    """
+    """Return the normalisation called "none", "batch" or "instance"."""
     if name == "batch":
         return BATCH[dimensions](channels)
     if name == "instance":
-        return nn.GroupNorm(channels, channels)
+        return InstanceNorm(channels)
     return nn.Identity()
 
 

@@ -1,0 +1,69 @@
+"""Instance and group normalisation that stay fast in the channels-last formats on the CPU.
+
+torch's `InstanceNorm3d` copies a channels-last tensor to the plain format and hands a plain one on, and its
+group norm is slow there under bfloat16: on (1, 16, 64, 64, 64), forward and backward on one core, 7.5 ms and
+99 ms against 4.8 ms for batch normalisation of one sample, which is the same function.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class InstanceNorm(nn.Module):
+    """Each channel of each sample to zero mean and unit variance over space, then scaled and shifted.
+
+    Ulyanov et al. 2016, arXiv:1607.08022. Parameters are called as in `nn.InstanceNorm3d(affine=True)`.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, *spatial) in 2D or 3D."""
+        if x.device.type != "cpu" or not x.is_contiguous(memory_format=_LAST[x.ndim]):
+            return functional.group_norm(x, len(self.weight), self.weight, self.bias, self.eps)
+        samples = [self._one(sample) for sample in x.split(1)]
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+    def _one(self, sample: torch.Tensor) -> torch.Tensor:
+        return functional.batch_norm(
+            sample, None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps
+        )
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's group norm, which on the CPU leaves the channels-last format for the time of its computation."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, *spatial) in 2D or 3D."""
+        layout = _LAST[input.ndim]
+        if input.device.type != "cpu" or not input.is_contiguous(memory_format=layout):
+            return super().forward(input)
+        return super().forward(input.contiguous()).contiguous(memory_format=layout)
+
+
+def with_fast_normalisation(network: nn.Module) -> nn.Module:
+    """Replace torch's affine instance and group norms in a network, in place; weights and names stay."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, (nn.InstanceNorm2d, nn.InstanceNorm3d)) and child.affine:
+                fast = InstanceNorm(child.num_features, child.eps)
+                fast.weight, fast.bias = child.weight, child.bias
+                setattr(module, name, fast)
+            elif type(child) is nn.GroupNorm:
+                setattr(module, name, _fast_group_norm(child))
+    return network
+
+
+def _fast_group_norm(slow: nn.GroupNorm) -> GroupNorm:
+    fast = GroupNorm(slow.num_groups, slow.num_channels, slow.eps, slow.affine)
+    fast.weight, fast.bias = slow.weight, slow.bias
+    return fast
