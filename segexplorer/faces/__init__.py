@@ -1,0 +1,1 @@
+"""What people touch: forms, command line, notebook and napari; they never import each other."""

@@ -1,0 +1,202 @@
+"""The commands, a few lines each; what is heavy is imported inside, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import segexplorer
+from segexplorer.core.errors import SegExplorerError
+
+app = typer.Typer(
+    name="segexplorer",
+    help="Train medical segmentation networks and see what the [bold]loss[/bold] does inside the volume.",
+    epilog="For research and teaching; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+START, TRAIN, LOOK, KNOW = "Start here", "Train and use", "Look", "What there is"
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 2 with one sentence for what a user can mend."""
+    try:
+        app(list(arguments) if arguments is not None else None, prog_name="segexplorer")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SegExplorerError as error:
+        sys.stderr.write(f"segexplorer: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in _TOLD or error.filename is None:
+            raise
+        sys.stderr.write(f"segexplorer: {error.filename}: {error.strerror}.\n")
+        return 2
+    return 0
+
+
+_TOLD = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENOSPC, errno.EROFS}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"segexplorer {segexplorer.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
+@app.command(rich_help_panel=START)
+def demo(
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Stop by itself; leave pictures and a run folder.")
+    ] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where pictures and run go.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Open napari on a built-in CT phantom, with a training run going."""
+    from segexplorer.faces.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(output, headless=headless))
+
+
+@app.command(rich_help_panel=TRAIN)
+def train(
+    config: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", metavar="NAME=VALUE", help="Set a value, e.g. loss.alpha=0.7; repeatable."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Run folder to make.", show_default="segexplorer-runs/..."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Run folder to go on with, exactly.")
+    ] = None,
+    extend: Annotated[int, typer.Option("--extend", min=0, help="With --resume: this many epochs more.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train an experiment. Ctrl-C stops at the next step and saves; --resume goes on from there."""
+    from segexplorer.faces.cli.train import run_train
+
+    raise typer.Exit(run_train(config, settings or [], output, resume, extend, as_json=as_json))
+
+
+@app.command(rich_help_panel=TRAIN)
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, each a case.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for several images.")],
+    checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Which weights.")] = "best",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+) -> None:
+    """Segment images with a trained run; each output lies in its image's own grid."""
+    from segexplorer.faces.cli.predict import run_predict
+
+    run_predict(run, images, output, checkpoint, overwrite=overwrite)
+
+
+@app.command(rich_help_panel=TRAIN)
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(help="Label file, or a folder of them.")],
+    truth: Annotated[Path, typer.Argument(help="Label file, or a folder with the same names.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="every label value"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions against the truth, per case and class, on whole volumes."""
+    from segexplorer.faces.cli.evaluate import run_evaluate
+
+    run_evaluate(prediction, truth, classes, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def show(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and labels.")]) -> None:
+    """Open images and labels in napari, with the dock."""
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", str(path))
+    segexplorer.view(*paths)
+
+
+@app.command(rich_help_panel=LOOK)
+def check(
+    path: Annotated[Path, typer.Argument(help="Experiment file, data set folder, or image.")],
+    label: Annotated[
+        Path | None, typer.Argument(help="With an image: its label.", show_default=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the voxels of every case.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with an experiment, a data set or an image before training does (exit code 2)."""
+    from segexplorer.faces.cli.check import run_check
+
+    raise typer.Exit(run_check(path, label, quick=quick, as_json=as_json))
+
+
+@app.command("list", rich_help_panel=KNOW)
+def list_kinds(
+    family: Annotated[
+        str | None, typer.Argument(help="losses, networks, datasets ...", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what can be chosen: losses, networks, data sets, optimisers, schedules ..."""
+    from segexplorer.faces.cli.catalogue import print_families, print_family
+
+    if family is None:
+        print_families(as_json=as_json)
+    else:
+        print_family(family, as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def describe(
+    family: Annotated[str, typer.Argument(help="losses, networks, datasets ...")],
+    kind: Annotated[str, typer.Argument(help="Its name, e.g. tversky.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain one kind: formula, reference, what it punishes, every parameter with range and unit."""
+    from segexplorer.faces.cli.catalogue import print_kind
+
+    print_kind(family, kind, as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def plugins(as_json: AsJson = False) -> None:
+    """List installed plug-ins and what became of each."""
+    from segexplorer.faces.cli.catalogue import print_plugins
+
+    print_plugins(as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def schema() -> None:
+    """Print the JSON schema of an experiment file, for editors."""
+    from segexplorer.faces.cli.catalogue import print_schema
+
+    print_schema()

@@ -1,0 +1,160 @@
+"""`segexplorer train`: iterate a run, show it, stop it on Ctrl-C, and say how it ended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from segexplorer.core.errors import SpecError
+from segexplorer.core.events import RunFinished, ValidationDone
+from segexplorer.faces.cli.output import print_json, remarks
+from segexplorer.faces.cli.progress import RunDisplay
+from segexplorer.faces.cli.settings import parse_settings
+
+if TYPE_CHECKING:
+    from segexplorer.training.run import Run
+
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended, as shells know it."""
+
+
+def run_train(
+    config: Path | None,
+    settings: list[str],
+    output: Path | None,
+    resume: Path | None,
+    extend: int,
+    *,
+    as_json: bool,
+) -> int:
+    """Train or resume; return 0 for finished, 130 for stopped, 2 for what a user can mend, 1 for a defect."""
+    values = parse_settings(settings)
+    run = (
+        _prepare(config, values, output)
+        if resume is None
+        else _resume(config, values, output, resume, extend)
+    )
+    if resume is None and extend:
+        raise SpecError("--extend goes with --resume.", "For a new run set schedule.epochs.")
+    return follow(run, as_json=as_json)
+
+
+def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -> Run:
+    if config is None:
+        raise SpecError(
+            "train needs an experiment file, or --resume RUN.", "See sample_configs/ for examples."
+        )
+    from segexplorer.session import Session
+    from segexplorer.training.experiment import Experiment
+
+    return Session().prepare(Experiment.from_yaml(config, values), output)
+
+
+def _resume(
+    config: Path | None, values: dict[str, Any], output: Path | None, folder: Path, extend: int
+) -> Run:
+    if config is not None or output is not None:
+        raise SpecError(
+            "--resume goes on with the experiment and in the folder of the run.",
+            "Leave the experiment file and --output away; --set changes what may change while a run goes on.",
+        )
+    from segexplorer.session import Session
+
+    run = Session().resume(folder)
+    for path, value in values.items():
+        run.set(path, value)
+    if extend:
+        run.extend(extend)
+    return run
+
+
+def follow(run: Run, *, as_json: bool = False) -> int:
+    """Iterate a run to its end, showing it on stderr; with `as_json` a summary goes to stdout."""
+    best: ValidationDone | None = None
+    end: RunFinished | None = None
+    with RunDisplay(remarks()) as display, _interrupts() as interrupted:
+        asked = False
+        for event in run:
+            display.show(event)
+            if isinstance(event, ValidationDone) and (event.best or best is None):
+                best = event
+            if isinstance(event, RunFinished):
+                end = event
+            if interrupted and not asked and run.accepts("stop"):
+                asked = True
+                display.say("Stopping at the next step and saving; press Ctrl-C again to quit at once.")
+                run.stop()
+    assert end is not None, "a run ends with RunFinished"
+    if as_json:
+        print_json(_summary(run, end, best))
+    return _tell_end(run, end, best)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C or termination signal; the second one acts as it always does."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _summary(run: Run, end: RunFinished, best: ValidationDone | None) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "folder": str(run.folder),
+        "state": end.state,
+        "reason": end.reason,
+        "step": end.step,
+    }
+    if end.error:
+        summary |= {"error": end.error, "remedy": end.remedy}
+    if best is not None:
+        summary["best"] = {
+            "epoch": best.epoch,
+            "step": best.step,
+            "mean_dice": best.mean_dice,
+            "class_dice": dict(best.class_dice),
+            "n_used": best.n_used,
+            "n_absent": best.n_absent,
+            "n_missed": best.n_missed,
+            "badge": best.badge,
+        }
+    return summary
+
+
+def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
+    out = remarks()
+    if best is not None:
+        badge = f" ({best.badge})" if best.badge else ""
+        out.print(
+            f"Best mean foreground Dice {best.mean_dice:.3f} after epoch {best.epoch}{badge}.", markup=False
+        )
+    out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
+    if end.state == "finished":
+        out.print(f"Next: segexplorer predict {run.folder} IMAGE -o OUT", markup=False, soft_wrap=True)
+        return 0
+    if end.state == "stopped":
+        out.print(
+            f"Stopped. Go on with: segexplorer train --resume {run.folder}", markup=False, soft_wrap=True
+        )
+        return INTERRUPTED
+    out.print(f"segexplorer: {end.error or end.reason} {end.remedy}".rstrip(), markup=False, soft_wrap=True)
+    if "defect of segexplorer" not in end.remedy:
+        return 2
+    out.print(end.cause, markup=False, soft_wrap=True)  # a bug of ours keeps its traceback
+    return 1

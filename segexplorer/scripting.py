@@ -1,0 +1,226 @@
+"""What a script or notebook calls: a few functions over the parts, with the defaults of every face.
+
+All of them are reached as `segexplorer.<name>`; see the README for ten lines that use most of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from segexplorer.core.errors import DataError, TrainingError
+from segexplorer.core.events import CaseScore, Event, RunFinished
+from segexplorer.data.case import Case, CaseRef, ClassMap, Source
+from segexplorer.data.volume import Volume, open_volume
+
+if TYPE_CHECKING:
+    from segexplorer.data.datasets.base import DatasetSpec
+    from segexplorer.training.experiment import Experiment
+    from segexplorer.training.run import Run
+
+PathLike = str | Path
+Classes = Mapping[str, int | Sequence[int]]
+
+
+def open_case(
+    images: PathLike | Volume | Sequence[PathLike | Volume],
+    label: PathLike | Volume | None = None,
+    *,
+    name: str = "",
+) -> Case:
+    """Open one case: an image, or several of the same anatomy, and their label.
+
+    Parameters
+    ----------
+    name
+        Its id; by default the first image's file name.
+
+    Raises
+    ------
+    DataError
+        When a file cannot be read.
+    """
+    several = [images] if isinstance(images, (str, Path, Volume)) else list(images)
+    sources = tuple(_source(image) for image in several)
+    case_id = name or (stem(sources[0]) if isinstance(sources[0], Path) else "case")
+    truth = _source(label) if label is not None else None
+    return CaseRef(id=case_id, images=sources, label=truth, patient=case_id, role=None).open()
+
+
+def open_dataset(root: PathLike, *, kind: str = "", **settings: Any) -> DatasetSpec:
+    """Describe a data set on the disk: `open_dataset("Task04_Hippocampus").cases()`.
+
+    Parameters
+    ----------
+    kind
+        How the folder is laid out (`segexplorer list datasets`); by default "decathlon" where there is a
+        `dataset.json`, otherwise "folder".
+    settings
+        Other settings of that kind, e.g. `classes={"liver": 5}`.
+
+    Raises
+    ------
+    DataError
+        When there is no such folder.
+    """
+    from segexplorer.data import datasets
+
+    folder = Path(root)
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.", "Check the path of the data set.")
+    layout = kind or ("decathlon" if (folder / "dataset.json").is_file() else "folder")
+    spec: DatasetSpec = datasets.spec(layout).of({"root": str(folder), **settings}, f"data set {layout}")
+    return spec
+
+
+def train(
+    experiment: Experiment | PathLike | Mapping[str, Any],
+    output: PathLike | None = None,
+    *,
+    on_event: Callable[[Event], object] | None = None,
+) -> Run:
+    """Train to the end and return the finished (or stopped) run.
+
+    For commands while it trains, iterate `Session().prepare(experiment)` yourself.
+
+    Parameters
+    ----------
+    experiment
+        An `Experiment`, the path of its YAML file, or a mapping such as the file holds.
+    output
+        Run folder to make; by default `./segexplorer-runs/<time>-<loss>`.
+    on_event
+        Called with every event (`segexplorer.core.events`).
+
+    Raises
+    ------
+    SpecError, DataError
+        When the experiment or its data cannot be used.
+    TrainingError
+        When training failed; what was saved before is in the run folder.
+    """
+    from segexplorer.session import Session
+    from segexplorer.training.experiment import Experiment
+
+    if isinstance(experiment, (str, Path)):
+        experiment = Experiment.from_yaml(experiment)
+    elif not isinstance(experiment, Experiment):
+        experiment = Experiment.of(experiment)
+    run = Session().prepare(experiment, Path(output) if output is not None else None)
+    for event in run:
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, RunFinished) and event.state == "failed":
+            raise TrainingError(event.error, event.remedy)
+    return run
+
+
+def predict(
+    run: Run | PathLike, image: PathLike | Volume, checkpoint: Literal["best", "last"] = "best"
+) -> Volume:
+    """Segment an image with a trained run; the label volume lies in the image's own grid.
+
+    Values are the data set's own label values, not indices.
+
+    Raises
+    ------
+    DataError
+        When the run has no such checkpoint or the image cannot be read.
+    """
+    from segexplorer.training.predict import predict as predict_volume
+
+    folder = Path(run) if isinstance(run, (str, Path)) else run.folder
+    volume = image if isinstance(image, Volume) else open_volume(image)
+    return predict_volume(folder, volume, checkpoint=checkpoint)
+
+
+def evaluate(
+    prediction: PathLike | Volume,
+    truth: PathLike | Volume,
+    classes: Classes | None = None,
+    *,
+    case: str = "",
+) -> tuple[CaseScore, ...]:
+    """Score one predicted label volume against the truth, class by class, on the whole volume.
+
+    Parameters
+    ----------
+    classes
+        Class name -> label value or values, e.g. `{"kidneys": [2, 3], "liver": 5}`; by default every value
+        above 0 that occurs in either, called by its number.
+
+    Raises
+    ------
+    DataError
+        When the two lie on different grids.
+    """
+    from segexplorer.metrics import score_case
+
+    predicted, true = _same_grid(prediction, truth)
+    wanted = dict(classes) if classes is not None else _occurring(predicted, true)
+    names = tuple(wanted)
+    values = tuple(_values(given) for given in wanted.values())
+    mapping = ClassMap(names=names, values=values, unselected="background")
+    return score_case(
+        mapping.encode(predicted.array),
+        mapping.encode(true.array),
+        names,
+        true.spacing,
+        case=case or _name_of(truth),
+        role="test",
+        badge="",
+    )
+
+
+def error_map(prediction: PathLike | Volume, truth: PathLike | Volume) -> Volume:
+    """Return where a prediction is right and wrong, as `viewmodels.errors` codes in the truth's grid.
+
+    Raises
+    ------
+    DataError
+        When the two lie on different grids.
+    """
+    from segexplorer.viewmodels.errors import error_codes
+
+    predicted, true = _same_grid(prediction, truth)
+    return true.with_array(error_codes(np.asarray(predicted.array), np.asarray(true.array)))
+
+
+def _same_grid(prediction: PathLike | Volume, truth: PathLike | Volume) -> tuple[Volume, Volume]:
+    from segexplorer.data import geometry
+
+    predicted = prediction if isinstance(prediction, Volume) else open_volume(prediction, label=True)
+    true = truth if isinstance(truth, Volume) else open_volume(truth, label=True)
+    verdict = geometry.compare(predicted, true)
+    if not verdict.same:
+        raise DataError(
+            f"The prediction and the truth lie on different grids: {verdict.text}",
+            "Resample one onto the other's grid first (nearest neighbour).",
+        )
+    return predicted, true
+
+
+def _occurring(*volumes: Volume) -> dict[str, int]:
+    found = {int(v) for volume in volumes for v in np.unique(volume.array)}
+    return {f"label {value}": value for value in sorted(found) if value > 0}
+
+
+def _values(given: int | Sequence[int]) -> tuple[int, ...]:
+    return (given,) if isinstance(given, int) else tuple(given)
+
+
+def _source(given: PathLike | Volume) -> Source:
+    return given if isinstance(given, Volume) else Path(given)
+
+
+def _name_of(given: PathLike | Volume) -> str:
+    return stem(Path(given)) if not isinstance(given, Volume) else "case"
+
+
+def stem(path: Path) -> str:
+    """Return the file name without its suffixes `.gz` and the one before."""
+    name = path.name.removesuffix(".gz")
+    return name.rpartition(".")[0] or name
