@@ -1,0 +1,159 @@
+"""`LiveForm`: what may be changed while a run goes on, applied together by one button."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import PushButton
+from psygnal import Signal
+
+from segexplorer.core.errors import SpecError
+from segexplorer.core.spec import Spec, get_value, live_parameters, replace_value, replace_values
+from segexplorer.faces.forms import look
+from segexplorer.faces.forms.build import editor_for
+from segexplorer.faces.forms.nested import Field
+
+
+class LiveForm:
+    """Show the live parameters of an experiment; `Apply` sends those that were changed.
+
+    Attributes
+    ----------
+    applied
+        psygnal signal (dotted path, new value), once for every changed setting, after all of them were found
+        valid together. The form goes on comparing with the spec of the last `set`: call `set` with the
+        effective experiment when the run says `ParameterApplied`.
+    """
+
+    applied = Signal(str, object)
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._fields: dict[str, Field] = {}
+        self._body = look.column()
+        self._apply = PushButton(
+            text="Apply", tooltip="Takes effect before the next training step", enabled=False
+        )
+        self._revert = PushButton(text="Revert", enabled=False)
+        self._problem = look.problem_label()
+        self._empty = look.note_label()
+        self.widget = look.column(self._empty, self._body, self._problem, look.row(self._apply, self._revert))
+        self._setting = False
+        self._apply.changed.connect(lambda _: self.apply())
+        self._revert.changed.connect(lambda _: self.set(self._spec))
+        self.set(spec)
+
+    @property
+    def native(self) -> Any:
+        """The toolkit's own widget, for a panel to place."""
+        return self.widget.native
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Dotted paths of what is shown."""
+        return tuple(self._fields)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Dotted path -> value of what differs from the spec, valid or not."""
+        typed = {path: field.editor.get() for path, field in self._fields.items()}
+        return {path: value for path, value in typed.items() if not self._is_same(path, value)}
+
+    def set(self, spec: Spec) -> None:
+        """Show the effective spec; what was typed and not applied is gone."""
+        declared = live_parameters(spec)
+        self._setting = True
+        try:
+            if tuple(declared) != self.paths:
+                self._rebuild(spec)
+            self._spec = spec
+            for path, field in self._fields.items():
+                field.editor.set(get_value(spec, path))
+        finally:
+            self._setting = False
+        look.tell(self._empty, "" if declared else "Nothing of this experiment can be changed during a run.")
+        self._judge()
+
+    def apply(self) -> None:
+        """Emit `applied` for every change, if all are valid together; else tell the problems."""
+        changes = self.changes
+        if not self._judge():
+            return
+        for path, value in changes.items():
+            self.applied.emit(path, value)
+
+    def edit(self, path: str, value: Any) -> None:
+        """Type a value into a field."""
+        self._fields[path].editor.set(value)
+
+    def _rebuild(self, spec: Spec) -> None:
+        self._body.clear()
+        self._fields = {}
+        for path, declared in live_parameters(spec).items():
+            field = Field(declared, editor_for, title=_title(spec, path, declared.title))
+            field.editor.changed.connect(lambda _: self._on_edit())
+            self._fields[path] = field
+            self._body.append(field.widget)
+
+    def _on_edit(self) -> None:
+        if not self._setting:
+            self._judge()
+
+    def _judge(self) -> bool:
+        """Tell the problems of the changes under their fields; return whether there are changes and no problems."""
+        changes = self.changes
+        single = {path: _problem(self._spec, path, value) for path, value in changes.items()}
+        for path, field in self._fields.items():
+            field.show_problems({"": single[path]} if single.get(path) else {})
+        together = ""
+        if changes and not any(single.values()):
+            together = _problem_of(self._spec, changes)
+        look.tell(self._problem, together)
+        sound = bool(changes) and not any(single.values()) and not together
+        self._apply.enabled = sound
+        self._revert.enabled = bool(changes)
+        return sound
+
+    def _is_same(self, path: str, typed: Any) -> bool:
+        present = get_value(self._spec, path)
+        if isinstance(present, tuple) and isinstance(typed, list):
+            return list(present) == typed
+        return bool(present == typed) and (typed is None) == (present is None)
+
+
+def _title(spec: Spec, path: str, title: str) -> str:
+    """Return the title with where it belongs: "Learning rate" of the optimiser, "Weight" of term 2."""
+    parents = path.split(".")[:-1]
+    if not parents:
+        return title
+    model: Any = spec
+    names = []
+    for part in parents:
+        fields = getattr(type(model), "model_fields", {})
+        if part in fields:
+            names.append(fields[part].title or part)
+        elif part.isdigit():
+            names[-1] = f"{names[-1]} {int(part) + 1}"
+        else:
+            names.append(part)
+        model = get_value(model, part)
+    return f"{names[-1]}: {title[:1].lower()}{title[1:]}"
+
+
+def _problem(spec: Spec, path: str, value: Any) -> str:
+    """Return what is wrong with one value alone, without the path that its sentence starts with."""
+    try:
+        replace_value(spec, path, value)
+    except SpecError as error:
+        text = str(error)
+        # a rule that joins two settings may hold again when both have changed: judged together, not here
+        return text.removeprefix(f"{path} ") if text.startswith(f"{path} ") else ""
+    return ""
+
+
+def _problem_of(spec: Spec, changes: dict[str, Any]) -> str:
+    try:
+        replace_values(spec, changes)
+    except SpecError as error:
+        return str(error)
+    return ""
