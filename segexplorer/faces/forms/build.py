@@ -36,7 +36,8 @@ def editor_for(shape: Shape, hints: Hints) -> Editor:
     if shape.form == "tuple":
         return TupleEditor(shape.items, hints, editor_for)
     if shape.form == "mapping":
-        return MappingEditor(*shape.items, hints, editor_for)
+        key, value = shape.items
+        return MappingEditor(key, value, hints, editor_for)
     if shape.form == "one_of":
         return OneOfEditor(shape.items, hints, editor_for)
     if shape.form == "list":

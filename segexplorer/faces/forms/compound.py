@@ -1,6 +1,6 @@
 """Editors made of editors: optional, tuple, list, mapping, one of several shapes.
 
-`make(shape, hints)` is the builder of `forms.build`, handed in so that members may be anything a form can show.
+`make(shape, hints)` is the builder of `forms.build`, handed in so that members may be anything a form shows.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def below(problems: Mapping[str, str], head: str) -> dict[str, str]:
     return found | ({"": problems[head]} if head in problems else {})
 
 
-def pass_on(editors: Mapping[str, Editor], problems: Mapping[str, str]) -> set[str]:
+def pass_on(editors: Mapping[str, Editor], problems: Mapping[str, str]) -> frozenset[str]:
     """Hand each member its problems; return the paths that were told."""
     told: set[str] = set()
     for head, editor in editors.items():
         inner = editor.show_problems(below(problems, head))
         told |= {f"{head}.{path}" if path else head for path in inner}
-    return told
+    return frozenset(told)
 
 
 class OptionalEditor:
@@ -63,7 +63,7 @@ class OptionalEditor:
         self._tick.value = value is not None
         self._inner.widget.enabled = value is not None
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return self._inner.show_problems(problems)
 
 
@@ -86,7 +86,7 @@ class TupleEditor:
         for member, item in zip(self._members, value or (), strict=False):
             member.set(item)
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return pass_on({str(i): m for i, m in enumerate(self._members)}, problems)
 
 
@@ -117,7 +117,7 @@ class ListEditor:
             self._insert().set(item)
         self.changed.emit("")
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return pass_on({str(i): editor for i, (editor, _) in enumerate(self._rows)}, problems)
 
     def _append(self) -> None:
@@ -182,7 +182,7 @@ class MappingEditor:
             editor.set(item)
         self.changed.emit("")
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return pass_on({str(name.value): editor for name, editor, _ in self._rows}, problems)
 
     def _append(self) -> None:
@@ -250,7 +250,7 @@ class OneOfEditor:
         self._editors[index].set(value)
         self._choice.value = index
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return self._editors[self._choice.value].show_problems(problems)
 
     def _on_choice(self, index: int) -> None:

@@ -63,12 +63,12 @@ class Editor(Protocol):
     def set(self, value: Any) -> None:
         """Show a value."""
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
-        """Tell each problem (path below the editor -> sentence) at its field; return the paths that were told."""
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
+        """Tell each problem (path below the editor -> sentence) at its field; return those told."""
 
 
 class ValueEditor:
-    """What the editors of single values share: one widget, whose `changed` is passed on; no place for problems."""
+    """What the editors of single values share: one widget, its `changed` passed on, no place for problems."""
 
     changed = Signal(str)
 
@@ -86,8 +86,8 @@ class ValueEditor:
     def set(self, value: Any) -> None:
         self.widget.value = value
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
-        return set()  # the row around the editor tells its problem
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
+        return frozenset()  # the row around the editor tells its problem
 
 
 class FlagEditor(ValueEditor):
@@ -180,8 +180,8 @@ class PathEditor:
         if self.widget.line_edit.value != text:
             self.widget.line_edit.value = text
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
-        return set()
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
+        return frozenset()
 
 
 class ChoiceEditor(ValueEditor):

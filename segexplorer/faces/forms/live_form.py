@@ -100,7 +100,7 @@ class LiveForm:
             self._judge()
 
     def _judge(self) -> bool:
-        """Tell the problems of the changes under their fields; return whether there are changes and no problems."""
+        """Tell the problems of the changes under their fields; return whether they can be applied."""
         changes = self.changes
         single = {path: _problem(self._spec, path, value) for path, value in changes.items()}
         for path, field in self._fields.items():

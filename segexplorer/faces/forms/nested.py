@@ -72,14 +72,14 @@ class Field:
         if not self.declared.required:
             self.editor.set(self.declared.default)
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
-        """Tell every problem below this field: at its own place where there is one, under the field if not."""
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
+        """Tell every problem below this field: at its own place, or under this field."""
         told = self.editor.show_problems(problems)
         rest = [f"{path}: {text}" if path else text for path, text in problems.items() if path not in told]
         look.tell(self._problem, "; ".join(_sentence(text) for text in rest))
         if self._fold is not None and problems:
             self._fold.open(True)
-        return set(problems)
+        return frozenset(problems)
 
 
 def _sentence(text: str) -> str:
@@ -134,7 +134,7 @@ class GroupEditor:
             else:
                 field.reset()
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         told: set[str] = set()
         for name, field in self._fields.items():
             inner = below(problems, name)
@@ -143,7 +143,7 @@ class GroupEditor:
             if inner and field.declared.advanced and self._more is not None:
                 self._more.open(True)
         look.tell(self._problem, _sentence(problems.get("", "")))
-        return told | ({""} & set(problems))
+        return frozenset(told | ({""} & problems.keys()))
 
 
 class KindEditor:
@@ -186,7 +186,7 @@ class KindEditor:
             self._picker.value = f"preset:{preset}" if preset else f"kind:{kind}"
         self._describe()
 
-    def show_problems(self, problems: Mapping[str, str]) -> set[str]:
+    def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return self._groups[self._kind].show_problems(problems)
 
     def _on_pick(self, choice: str) -> None:
@@ -247,7 +247,7 @@ def _same(spec: Spec, data: Mapping[str, Any]) -> bool:
 
 
 def _first_complete(registry: Registry[Any]) -> str:
-    """Return the first kind that needs nothing to be filled in: a form never recurses into itself for ever."""
+    """Return the first kind that needs nothing to be filled in: no form recurses into itself for ever."""
     specs: dict[str, type[Spec]] = registry.specs()
     return next(
         (k for k, c in specs.items() if not any(p.required for p in parameters(c))), next(iter(specs))
