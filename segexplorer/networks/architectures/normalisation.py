@@ -30,7 +30,7 @@ class InstanceNorm(nn.Module):
         """Normalise (B, C, *spatial) in 2D or 3D."""
         if x.device.type != "cpu" or not x.is_contiguous(memory_format=_LAST[x.ndim]):
             return functional.group_norm(x, len(self.weight), self.weight, self.bias, self.eps)
-        samples = [self._one(sample) for sample in x.split(1)]
+        samples = [self._one(sample) for sample in torch.split(x, 1)]
         return samples[0] if len(samples) == 1 else torch.cat(samples)
 
     def _one(self, sample: torch.Tensor) -> torch.Tensor:
@@ -40,7 +40,7 @@ class InstanceNorm(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's group norm, which on the CPU leaves the channels-last format for the time of its computation."""
+    """The group norm of torch, computed in the plain format on the CPU and brought back."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalise (B, C, *spatial) in 2D or 3D."""

@@ -1,0 +1,1 @@
+"""Toolkit-free pictures: events and snapshots in, arrays and sentences out. Faces draw them."""

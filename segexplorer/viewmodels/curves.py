@@ -1,0 +1,213 @@
+"""The run's numbers as named curves, grouped by plot, built from its events alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from segexplorer.core.events import (
+    CheckpointSaved,
+    EpochDone,
+    Event,
+    ParameterApplied,
+    StepDone,
+    ValidationDone,
+)
+from segexplorer.metrics.overlap import METRICS
+from segexplorer.metrics.summary import summarise
+from segexplorer.viewmodels.decimation import Floats, decimate, smooth
+
+Domain = Literal["training, patches", "whole volumes"]
+X_TITLE = "optimiser step"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One pair of axes; `y_title` says what the numbers were measured on."""
+
+    key: str
+    title: str
+    y_title: str
+    domain: Domain
+    logarithmic: bool = False
+
+    @property
+    def x_title(self) -> str:
+        """Title of the horizontal axis."""
+        return X_TITLE
+
+
+def _plot(key: str, title: str, quantity: str, domain: Domain, logarithmic: bool = False) -> Plot:
+    return Plot(key, title, f"{quantity} ({domain})", domain, logarithmic)
+
+
+PLOTS: tuple[Plot, ...] = (
+    _plot("loss", "Loss and its terms", "loss", "training, patches"),
+    _plot("weights", "Weights of the terms", "weight", "training, patches"),
+    _plot("validation_loss", "Validation loss", "loss", "whole volumes"),
+    *(_plot(m.name, m.display_name, m.display_name, "whole volumes") for m in METRICS.values()),
+    _plot("error_volume", "Error volumes", "ml per case", "whole volumes"),
+    _plot("learning_rate", "Learning rate", "learning rate", "training, patches", logarithmic=True),
+    _plot("gradient_norm", "Gradient norm", "norm", "training, patches", logarithmic=True),
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line in every plot: a live change, or the best checkpoint so far."""
+
+    step: int
+    kind: Literal["change", "best"]
+    text: str
+
+
+class _Series:
+    """Steps and values of one curve; grows in place, holds every point."""
+
+    def __init__(self) -> None:
+        self.steps = array("q")
+        self.values = array("d")
+
+    def add(self, step: int, value: float) -> None:
+        self.steps.append(step)
+        self.values.append(value)
+
+    def cut(self, position: int) -> None:
+        del self.steps[position:]
+        del self.values[position:]
+
+    def arrays(self) -> tuple[Floats, Floats]:
+        return np.array(self.steps, dtype=float), np.array(self.values, dtype=float)
+
+
+class Curves:
+    """Collects events; answers with curves thinned for drawing, with marks, and with CSV.
+
+    Every point is kept (16 bytes each); thinning happens when a curve is asked for. Not for several threads
+    at once: faces feed it where they draw.
+
+    Parameters
+    ----------
+    limit
+        Most points of a curve handed out for drawing.
+    """
+
+    def __init__(self, limit: int = 2000) -> None:
+        self.limit = limit
+        self._series: dict[str, dict[str, _Series]] = {plot.key: {} for plot in PLOTS}
+        self._marks: list[Mark] = []
+        self._attempt = 0
+        self.revision = 0
+        """Grows whenever a curve or mark changes; lets a face skip drawing."""
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Add events in order."""
+        for event in events:
+            self.add(event)
+
+    def add(self, event: Event) -> None:
+        """Add one event; kinds that carry no curve are passed over.
+
+        The first event of a later attempt carries the step k it resumed from: points behind k are dropped,
+        since the attempt does those steps again.
+        """
+        if event.attempt > self._attempt:
+            if self._attempt:
+                self._drop_from(event)
+            self._attempt = event.attempt
+        if not isinstance(event, (StepDone, EpochDone, ValidationDone, ParameterApplied, CheckpointSaved)):
+            return
+        if isinstance(event, StepDone):
+            self._add_step(event)
+        elif isinstance(event, EpochDone):
+            for name, value in event.adaptive.items():
+                self._point("weights", name, event.step, value)
+        elif isinstance(event, ValidationDone):
+            self._add_validation(event)
+        elif isinstance(event, ParameterApplied):
+            self._marks.append(Mark(event.step, "change", f"{event.field}: {event.previous} → {event.value}"))
+        elif "best" in event.pointers:
+            self._marks.append(Mark(event.step, "best", f"best checkpoint, step {event.step}"))
+        self.revision += 1
+
+    def _drop_from(self, event: Event) -> None:
+        """Forget what a later attempt does again: the step itself when it is redone, else what follows it."""
+        redone = isinstance(event, StepDone)
+        find = bisect_left if redone else bisect_right
+        for group in self._series.values():
+            for series in group.values():
+                series.cut(find(series.steps, event.step))
+        self._marks = [m for m in self._marks if m.step < event.step or (m.step == event.step and not redone)]
+        self.revision += 1
+
+    def _point(self, plot: str, name: str, step: int, value: float) -> None:
+        series = self._series[plot].setdefault(name, _Series())
+        if series.steps and series.steps[-1] >= step:  # told again, e.g. validation at the step of a resume
+            series.cut(bisect_left(series.steps, step))
+        series.add(step, value)
+
+    def _add_step(self, event: StepDone) -> None:
+        self._point("loss", "total", event.step, event.loss)
+        for name, (value, weight) in event.terms.items():
+            self._point("loss", name, event.step, value)
+            self._point("weights", name, event.step, weight)
+        self._point("learning_rate", "learning rate", event.step, event.learning_rate)
+        self._point("gradient_norm", "gradient norm", event.step, event.gradient_norm)
+
+    def _add_validation(self, event: ValidationDone) -> None:
+        self._point("validation_loss", "total", event.step, event.loss)
+        summary = summarise(event.scores)
+        cases = max(summary.n_cases, 1)
+        for name in METRICS:
+            mean = event.mean_dice if name == "dice" else summary.mean.get(name, np.nan)
+            self._point(name, "mean", event.step, mean)
+        for class_name, of_class in summary.per_class.items():
+            for name in METRICS:
+                self._point(name, class_name, event.step, of_class.mean[name])
+            extra, missed = of_class.false_positive_ml / cases, of_class.false_negative_ml / cases
+            self._point("error_volume", f"{class_name}, extra", event.step, extra)
+            self._point("error_volume", f"{class_name}, missed", event.step, missed)
+        if not event.scores:
+            for class_name, dice in event.class_dice.items():
+                self._point("dice", class_name, event.step, dice)
+
+    def plots(self) -> tuple[Plot, ...]:
+        """Return the plots that have points, in order."""
+        return tuple(p for p in PLOTS if any(s.steps for s in self._series[p.key].values()))
+
+    def names(self, plot: str) -> list[str]:
+        """Return the names of a plot's curves, in order of first appearance."""
+        return [name for name, series in self._series[plot].items() if series.steps]
+
+    def series(self, plot: str, smoothing: float = 0.0) -> dict[str, tuple[Floats, Floats]]:
+        """Return name -> (steps, values) of a plot, smoothed over all points and then thinned."""
+        curves = {}
+        for name in self.names(plot):
+            steps, values = self._series[plot][name].arrays()
+            curves[name] = decimate(steps, smooth(values, smoothing), self.limit)
+        return curves
+
+    def marks(self) -> tuple[Mark, ...]:
+        """Return the changes, and of the best checkpoints the last, in order of steps."""
+        best = [m for m in self._marks if m.kind == "best"][-1:]
+        return tuple(sorted([m for m in self._marks if m.kind == "change"] + best, key=lambda m: m.step))
+
+    def to_csv(self) -> str:
+        """Return every point of every curve: plot, measured on, curve, step, value; and the marks."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("plot", "measured_on", "curve", "step", "value"))
+        for plot in self.plots():
+            for name in self.names(plot.key):
+                series = self._series[plot.key][name]
+                rows = zip(series.steps, series.values, strict=True)
+                writer.writerows((plot.key, plot.domain, name, step, repr(value)) for step, value in rows)
+        writer.writerows(("mark", "", mark.kind, mark.step, mark.text) for mark in self.marks())
+        return text.getvalue()
