@@ -1,0 +1,149 @@
+"""The notebook face: live curves of a run, and volumes with labels over them, in Jupyter.
+
+>>> from segexplorer.faces import notebook
+>>> run = segexplorer.Session().prepare(experiment)  # doctest: +SKIP
+>>> notebook.curves(run)  # the last line of a cell; it moves while run.start() trains  # doctest: +SKIP
+>>> notebook.volumes(case.images[0], case.label)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segexplorer.core.errors import MissingExtraError
+from segexplorer.core.events import Event, RunFinished
+from segexplorer.viewmodels.curves import PLOTS, Curves
+
+if TYPE_CHECKING:
+    from segexplorer.data.volume import Volume
+    from segexplorer.training.run import Run
+
+REDRAW_SECONDS = 0.5
+LABEL_OPACITY = 0.5
+DEFAULT_PLOTS = ("loss", "weights", "dice", "learning_rate")
+
+
+def curves(run: Run | str | Path, plots: Sequence[str] = DEFAULT_PLOTS) -> Any:
+    """Return a figure of a run's curves: what is there by now, and, of a `Run`, what comes.
+
+    Parameters
+    ----------
+    run
+        A run, which moves the figure while it is iterated or started, or the folder of one.
+    plots
+        Keys of `viewmodels.curves.PLOTS`, one below the other.
+
+    Returns
+    -------
+    plotly.graph_objects.FigureWidget
+
+    Raises
+    ------
+    MissingExtraError
+        When plotly or anywidget is not installed.
+    """
+    figure = CurvesFigure(plots)
+    if isinstance(run, (str, Path)):
+        from segexplorer.training.history import open_run
+
+        figure.take(open_run(run).events())
+    else:
+        run.events.connect(lambda event: figure.follow(event))  # a bound method would be held weakly
+    return figure.widget
+
+
+class CurvesFigure:
+    """A plotly figure fed by events: the view of a `Curves` model."""
+
+    def __init__(self, plots: Sequence[str]) -> None:
+        _require("anywidget", "Live figures in a notebook")
+        graph = _require("plotly.graph_objects", "Live figures in a notebook")
+        subplots = _require("plotly.subplots", "Live figures in a notebook")
+        self._scatter = graph.Scatter
+        self._model = Curves()
+        self._plots = [plot for plot in PLOTS if plot.key in plots]
+        titles = [plot.title for plot in self._plots]
+        grid = subplots.make_subplots(rows=len(titles), shared_xaxes=True, subplot_titles=titles)
+        self.widget = graph.FigureWidget(grid)
+        for row, plot in enumerate(self._plots, start=1):
+            scale = "log" if plot.logarithmic else "linear"
+            self.widget.update_yaxes(title_text=plot.y_title, type=scale, row=row, col=1)
+        self.widget.update_xaxes(title_text=PLOTS[0].x_title, row=len(titles), col=1)
+        self.widget.update_layout(height=260 * len(titles))
+        self._lines: dict[tuple[str, str], int] = {}
+        self._drawn = 0.0
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Add events and draw."""
+        self._model.extend(events)
+        self._draw()
+
+    def follow(self, event: Event) -> None:
+        """Add one event of a run that goes on; draws now and then, and at the end."""
+        self._model.add(event)
+        if isinstance(event, RunFinished) or time.monotonic() - self._drawn > REDRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        with self.widget.batch_update():
+            for row, plot in enumerate(self._plots, start=1):
+                for name, (steps, values) in self._model.series(plot.key).items():
+                    self._line(plot.key, name, row).update(x=steps, y=values)
+        self._drawn = time.monotonic()
+
+    def _line(self, plot: str, name: str, row: int) -> Any:
+        if (plot, name) not in self._lines:
+            self._lines[plot, name] = len(self.widget.data)
+            self.widget.add_trace(self._scatter(name=name, mode="lines", legendgroup=plot), row=row, col=1)
+        return self.widget.data[self._lines[plot, name]]
+
+
+def volumes(image: Volume, *labels: Volume) -> Any:
+    """Return a viewer of an image in three planes, with labels over it.
+
+    Parameters
+    ----------
+    labels
+        Label volumes, each with a grid of its own: the truth, a prediction, an error map.
+
+    Returns
+    -------
+    ipyniivue.NiiVue
+
+    Raises
+    ------
+    MissingExtraError
+        When ipyniivue is not installed.
+    """
+    niivue = _require("ipyniivue", "Volumes in a notebook")
+    viewer = niivue.NiiVue()
+    layers = [niivue.Volume(name="image.nii", data=_nifti(image), colormap="gray")]
+    for index, label in enumerate(labels):
+        data = _nifti(label, integer=True)
+        layers.append(
+            niivue.Volume(name=f"label{index}.nii", data=data, colormap="random", opacity=LABEL_OPACITY)
+        )
+    viewer.load_volumes(layers)
+    return viewer
+
+
+def _nifti(volume: Volume, *, integer: bool = False) -> bytes:
+    """Return a volume as the bytes of a NIfTI-1 file."""
+    import nibabel
+
+    array = np.asarray(volume.array, dtype=np.int16 if integer else np.float32)
+    content: bytes = nibabel.Nifti1Image(array, volume.affine).to_bytes()
+    return content
+
+
+def _require(module: str, purpose: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError.of(module.partition(".")[0], "notebook", purpose) from error

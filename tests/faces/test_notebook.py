@@ -1,0 +1,105 @@
+"""The notebook face: figures follow a run's events, volumes keep their voxels, missing packages are named."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from segexplorer.core.errors import MissingExtraError
+from segexplorer.core.events import Event, RunFinished, StepDone
+from segexplorer.faces import notebook
+
+needs_plotly = pytest.mark.skipif(
+    importlib.util.find_spec("plotly") is None, reason="needs the notebook extra"
+)
+needs_niivue = pytest.mark.skipif(
+    importlib.util.find_spec("ipyniivue") is None, reason="needs the notebook extra"
+)
+
+
+class TalkingRun:
+    """The part of a run that a figure listens to."""
+
+    events = Signal(Event)
+
+
+@dataclass
+class Grid:
+    """The part of a volume that a viewer shows."""
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+
+
+def step(number: int, loss: float) -> StepDone:
+    return StepDone(
+        step=number,
+        epoch=1,
+        loss=loss,
+        terms={"dice": (loss / 2, 1.0), "cross entropy": (loss / 2, 1.0)},
+        learning_rate=1e-3,
+        gradient_norm=1.0,
+        seconds=0.1,
+        samples=2,
+    )
+
+
+def lines(figure: Any) -> dict[str, list[float]]:
+    return {trace.name: [float(v) for v in trace.y] for trace in figure.data}
+
+
+@needs_plotly
+def test_figure_follows_a_run() -> None:
+    run = TalkingRun()
+    figure = notebook.curves(run, ("loss",))  # type: ignore[arg-type]
+    for number, loss in enumerate([1.0, 0.5, 0.25], start=1):
+        run.events.emit(step(number, loss))
+    run.events.emit(RunFinished(state="finished", reason="all epochs done", step=3))
+    drawn = lines(figure)
+    assert drawn["total"] == [1.0, 0.5, 0.25]
+    assert set(drawn) == {"total", "dice", "cross entropy"}
+
+
+@needs_plotly
+def test_each_plot_says_what_it_was_measured_on() -> None:
+    figure = notebook.CurvesFigure(("loss", "dice"))
+    titles = [axis.title.text for axis in figure.widget.select_yaxes()]
+    assert "training, patches" in titles[0]
+    assert "whole volumes" in titles[1]
+
+
+@needs_niivue
+def test_volume_arrives_with_its_voxels_and_place() -> None:
+    affine = np.diag([-2.0, -2.0, 3.0, 1.0])
+    image = Grid(np.arange(24, dtype=np.float32).reshape(2, 3, 4), affine)
+    label = Grid((image.array > 10).astype(np.uint8), affine)
+    viewer = notebook.volumes(image, label)  # type: ignore[arg-type]
+    shown = [nibabel.Nifti1Image.from_bytes(layer.data) for layer in viewer.volumes]
+    np.testing.assert_array_equal(shown[0].get_fdata(), image.array)
+    np.testing.assert_array_equal(shown[1].get_fdata(), label.array)
+    np.testing.assert_allclose(shown[0].affine, affine)
+
+
+@pytest.mark.parametrize(
+    ("missing", "call"),
+    [
+        ("plotly.graph_objects", lambda: notebook.CurvesFigure(("loss",))),
+        ("ipyniivue", lambda: notebook.volumes(Grid(np.zeros((2, 2, 2)), np.eye(4)))),  # type: ignore[arg-type]
+    ],
+)
+def test_missing_package_is_named_with_the_command_that_installs_it(
+    missing: str, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    if missing != "ipyniivue":
+        monkeypatch.setitem(sys.modules, "anywidget", sys)
+    with pytest.raises(MissingExtraError, match=r'pip install "segexplorer\[notebook\]"'):
+        call()
