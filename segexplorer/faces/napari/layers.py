@@ -1,0 +1,294 @@
+"""The picture of a case in napari: which layers are ours, and how they are made, updated and left alone.
+
+Everything here runs on the main thread and only assigns what `pictures` has prepared. The viewer is the
+user's: a layer deleted or renamed during a run stays so until somebody asks for it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.geometry import DisplayGrid
+from segexplorer.data.volume import Volume
+from segexplorer.faces.napari import theme
+from segexplorer.faces.napari.pictures import Picture
+
+METADATA = "segexplorer"
+"""Our key in a layer's free metadata."""
+
+
+@dataclass
+class _Shown:
+    layer: Any
+    name: str
+    """The name the layer got from us; a different one now was given by the user."""
+
+
+class CaseLayers:
+    """The layers that show cases in one viewer.
+
+    Parameters
+    ----------
+    viewer
+        A napari viewer (or `ViewerModel`).
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._shown: dict[str, _Shown] = {}
+        self._offered: set[str] = set()
+        self._before: tuple[Any, ...] | None = None
+        self._convention: theme.Convention = "radiological"
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def close(self) -> None:
+        """Let go of the viewer: no more signals, orientation as it was. The layers stay."""
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._restore_orientation()
+        self._shown.clear()
+
+    # -- what is there ------------------------------------------------------------------------------------
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the layers that are in the viewer now."""
+        return tuple(key for key in self._shown if self.layer(key) is not None)
+
+    def layer(self, key: str) -> Any | None:
+        """Return the layer of a key, or None when it was never shown or the user has deleted it."""
+        shown = self._shown.get(key)
+        if shown is None or not any(layer is shown.layer for layer in self._viewer.layers):
+            return None
+        return shown.layer
+
+    # -- showing ------------------------------------------------------------------------------------------
+
+    def show(self, picture: Picture) -> Any:
+        """Show a picture and return its layer: assigned to the key's layer when there is one, else to a new one.
+
+        This is for what the user asks for; what a run brings by itself goes through `offer`.
+        """
+        self._offered.add(picture.key)
+        layer = self.layer(picture.key)
+        if layer is None or not _same_sort(layer, picture):
+            self.remove(picture.key)
+            return self._add(picture)
+        self._assign(self._shown[picture.key], picture)
+        return layer
+
+    def offer(self, picture: Picture) -> Any | None:
+        """Show a picture that a run brings: made the first time, then updated, and never again once deleted."""
+        if picture.key in self._offered and self.layer(picture.key) is None:
+            return None
+        return self.show(picture)
+
+    def adopt(self, key: str, layer: Any) -> None:
+        """Treat a layer that is in the viewer already (from a reader, a sample) as the one of a key."""
+        self._offered.add(key)
+        self._shown[key] = _Shown(layer, layer.name)
+        self._orient()
+
+    def set_visible(self, key: str, visible: bool) -> None:
+        """Show or hide a layer, if it is there."""
+        layer = self.layer(key)
+        if layer is not None:
+            layer.visible = visible
+
+    def remove(self, key: str) -> None:
+        """Take a layer out of the viewer, if it is there; a later `offer` may bring it back."""
+        layer = self.layer(key)
+        self._shown.pop(key, None)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        self._offered.discard(key)
+
+    def clear(self, keys: Iterable[str] | None = None) -> None:
+        """Remove these layers, or all of ours."""
+        for key in list(self._shown if keys is None else keys):
+            self.remove(key)
+
+    def open_at(self, picture: Picture) -> None:
+        """Move the viewer to the slice that shows most of a picture's labels."""
+        if picture.open_at is not None:
+            world = picture.translate[0] + picture.open_at * picture.scale[0]
+            self._viewer.dims.set_point(0, world)
+
+    def _add(self, picture: Picture) -> Any:
+        first = not self._viewer.layers
+        adder = self._viewer.add_image if picture.kind == "image" else self._viewer.add_labels
+        layer = adder(picture.data, **layer_arguments(picture))
+        if picture.contrast_range is not None:
+            layer.contrast_limits_range = picture.contrast_range
+        self._shown[picture.key] = _Shown(layer, layer.name)
+        self._orient()
+        if first:
+            self._viewer.reset_view()
+        return layer
+
+    def _assign(self, shown: _Shown, picture: Picture) -> None:
+        """Put new values into a layer; what the user set (name, opacity, colours, visibility) stays."""
+        layer = shown.layer
+        layer.data = picture.data
+        if not np.allclose(layer.scale, picture.scale) or not np.allclose(layer.translate, picture.translate):
+            layer.scale, layer.translate = picture.scale, picture.translate
+        layer.metadata = {**layer.metadata, METADATA: metadata_of(picture)}
+        if picture.colours == "balance" and tuple(layer.contrast_limits) != picture.contrast_limits:
+            layer.contrast_limits_range = picture.contrast_range
+            layer.contrast_limits = picture.contrast_limits
+            layer.colormap = theme.balance_colormap(picture.colour_map)
+        if picture.kind == "labels" and picture.values and not _has_names(layer, picture):
+            layer.features = features_of(picture)
+        if layer.name == shown.name and layer.name != picture.name:
+            layer.name = picture.name
+            shown.name = layer.name
+
+    # -- orientation --------------------------------------------------------------------------------------
+
+    def set_convention(self, convention: theme.Convention) -> None:
+        """Show the patient's right on the left of the screen (radiological) or on the right (neurological)."""
+        self._convention = convention
+        if self._before is not None:
+            self._viewer.camera.orientation = theme.ORIENTATIONS[convention]
+
+    def _orient(self) -> None:
+        if self._before is None:
+            self._before = tuple(self._viewer.camera.orientation)
+            self._viewer.camera.orientation = theme.ORIENTATIONS[self._convention]
+
+    def _restore_orientation(self) -> None:
+        if self._before is not None:
+            self._viewer.camera.orientation = self._before
+            self._before = None
+
+    def _on_removed(self, event: Any = None) -> None:
+        if not self.keys:
+            self._restore_orientation()
+
+
+def layer_arguments(picture: Picture) -> dict[str, Any]:
+    """Return napari's arguments for a new layer of a picture; also what reader and samples return."""
+    arguments: dict[str, Any] = {
+        "name": picture.name,
+        "scale": picture.scale,
+        "translate": picture.translate,
+        "units": theme.UNITS,
+        "axis_labels": theme.AXIS_LABELS,
+        "metadata": {METADATA: metadata_of(picture)},
+    }
+    if picture.kind == "labels":
+        arguments["features"] = features_of(picture)
+        errors = picture.colours == "errors"
+        arguments["colormap"] = (
+            theme.error_colormap() if errors else theme.label_colormap(list(picture.values))
+        )
+        arguments["opacity"] = 0.75 if errors else 0.5
+        return arguments
+    arguments["contrast_limits"] = picture.contrast_limits
+    if picture.colours == "balance":
+        arguments |= {
+            "colormap": theme.balance_colormap(picture.colour_map),
+            "blending": "translucent",
+            "opacity": 0.6,
+            "interpolation2d": "nearest",
+            "interpolation3d": "nearest",
+        }
+    else:
+        arguments |= {"colormap": "gray", "interpolation2d": "linear"}
+    return arguments
+
+
+def metadata_of(picture: Picture) -> dict[str, Any]:
+    """Return what a layer remembers of its volume, as plain values: its true affine, shape and file."""
+    return {
+        "affine": picture.affine.tolist(),
+        "shape": list(picture.shape),
+        "path": picture.path,
+        "key": picture.key,
+        "classes": {int(value): name for value, name in picture.values.items()},
+    }
+
+
+def features_of(picture: Picture) -> pd.DataFrame:
+    """Return the table by which napari's status bar names the class under the cursor."""
+    named = {0: "background", **picture.values}
+    return pd.DataFrame({"index": list(named), "class": list(named.values())})
+
+
+def _has_names(layer: Any, picture: Picture) -> bool:
+    features = layer.features
+    return "class" in features and list(features["class"])[1:] == list(picture.values.values())
+
+
+def _same_sort(layer: Any, picture: Picture) -> bool:
+    return bool(layer.as_layer_data_tuple()[2] == picture.kind)
+
+
+# -- volumes out of layers ----------------------------------------------------------------------------------
+
+
+def volume_from_layer(layer: Any) -> Volume:
+    """Return the volume that an Image or Labels layer shows, whichever reader made it.
+
+    A layer of ours gives back its own index order and true affine. Of any other, napari's world is taken as
+    (z, y, x) in RAS mm, as readers of medical images for napari have it; other lengths are converted.
+
+    Raises
+    ------
+    DataError
+        When the layer is no image or label, or is not exactly 3D with one channel.
+    """
+    sort = layer.as_layer_data_tuple()[2]
+    if sort not in {"image", "labels"}:
+        raise DataError(f"The layer {layer.name!r} is of type {sort}.", "Choose an image or a labels layer.")
+    if getattr(layer, "rgb", False):
+        raise DataError(f"The layer {layer.name!r} is a colour image.", "Choose an image of one channel.")
+    if layer.ndim != 3:
+        what = "a single slice" if layer.ndim == 2 else f"{layer.ndim}D (time points or channels)"
+        remedy = (
+            "Choose a volume." if layer.ndim == 2 else "Split it first: right-click the layer, Split Stack."
+        )
+        raise DataError(f"The layer {layer.name!r} is {what}; a volume has three axes.", remedy)
+    data = np.asarray(layer.data[0] if layer.multiscale else layer.data)
+    own = layer.metadata.get(METADATA)
+    if own is not None:
+        volume = _own_volume(data, own)
+        if volume is not None:
+            return volume
+    return Volume.from_array(data, affine=layer_affine(layer))
+
+
+def _own_volume(data: NDArray[Any], own: dict[str, Any]) -> Volume | None:
+    """Undo what `pictures` did; None when the layer's data no longer have the shape they were shown with."""
+    shape, affine = tuple(own["shape"]), np.asarray(own["affine"], dtype=np.float64)
+    grid = DisplayGrid.of(Volume.from_array(np.broadcast_to(np.uint8(0), shape), affine=affine))
+    if sorted(data.shape) != sorted(shape):
+        return None
+    array = grid.from_display(data)
+    return Volume.from_array(array, affine=affine) if array.shape == shape else None
+
+
+def layer_affine(layer: Any) -> NDArray[np.float64]:
+    """Return (4, 4) data index -> RAS mm of a 3D layer, by where four of its points lie in napari's world."""
+    origin = np.asarray(layer.data_to_world((0, 0, 0)), dtype=np.float64)
+    steps = [np.asarray(layer.data_to_world(tuple(row)), dtype=np.float64) - origin for row in np.eye(3)]
+    millimetres = np.array([_millimetres(unit) for unit in layer.units], dtype=np.float64)
+    affine = np.eye(4)
+    affine[:3, :3] = (np.stack(steps, axis=1) * millimetres[:, np.newaxis])[::-1]
+    affine[:3, 3] = (origin * millimetres)[::-1]
+    return affine
+
+
+def _millimetres(unit: Any) -> float:
+    """Return how many mm a unit of napari's world is; pixels are taken as mm."""
+    import pint
+
+    registry = pint.get_application_registry()
+    quantity = registry.Quantity(1.0, str(unit))
+    return float(quantity.to("mm").magnitude) if quantity.check("[length]") else 1.0
