@@ -6,14 +6,17 @@ All of them are reached as `segexplorer.<name>`; see the README for ten lines th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.core.events import CaseScore, Event, RunFinished
 from segexplorer.data.case import Case, CaseRef, ClassMap, Source
+from segexplorer.data.geometry import compare
 from segexplorer.data.volume import Volume, open_volume
 
 if TYPE_CHECKING:
@@ -119,22 +122,29 @@ def train(
 
 
 def predict(
-    run: Run | PathLike, image: PathLike | Volume, checkpoint: Literal["best", "last"] = "best"
+    run: Run | PathLike,
+    images: PathLike | Volume | Sequence[PathLike | Volume],
+    checkpoint: Literal["best", "last"] = "best",
 ) -> Volume:
-    """Segment an image with a trained run; the label volume lies in the image's own grid.
+    """Segment a case with a trained run; the label volume lies in the image's own grid.
 
     Values are the data set's own label values, not indices.
+
+    Parameters
+    ----------
+    images
+        The image, or the several images of one case in the order of the training.
 
     Raises
     ------
     DataError
-        When the run has no such checkpoint or the image cannot be read.
+        When the run has no such checkpoint or an image cannot be read.
     """
-    from segexplorer.training.predict import predict as predict_volume
+    from segexplorer.session import Session
 
     folder = Path(run) if isinstance(run, (str, Path)) else run.folder
-    volume = image if isinstance(image, Volume) else open_volume(image)
-    return predict_volume(folder, volume, checkpoint=checkpoint)
+    several = [images] if isinstance(images, (str, Path, Volume)) else list(images)
+    return Session().predict(folder, several, checkpoint=checkpoint)
 
 
 def evaluate(
@@ -159,48 +169,63 @@ def evaluate(
     """
     from segexplorer.metrics import score_case
 
-    predicted, true = _same_grid(prediction, truth)
-    wanted = dict(classes) if classes is not None else _occurring(predicted, true)
-    names = tuple(wanted)
-    values = tuple(_values(given) for given in wanted.values())
-    mapping = ClassMap(names=names, values=values, unselected="background")
+    pair = _encode(prediction, truth, classes)
     return score_case(
-        mapping.encode(predicted.array),
-        mapping.encode(true.array),
-        names,
-        true.spacing,
+        pair.prediction,
+        pair.truth,
+        pair.names,
+        pair.grid.spacing,
         case=case or _name_of(truth),
         role="test",
-        badge="",
     )
 
 
-def error_map(prediction: PathLike | Volume, truth: PathLike | Volume) -> Volume:
-    """Return where a prediction is right and wrong, as `viewmodels.errors` codes in the truth's grid.
+def error_map(
+    prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None = None
+) -> Volume:
+    """Return where a prediction is right and wrong, in the truth's grid.
+
+    Values are those of `viewmodels.overlay.Code`: 0 nothing, 1 right, 2 extra (false positive), 3 missed
+    (false negative), 4 one class taken for another.
+
+    Parameters
+    ----------
+    classes
+        As for `evaluate`.
 
     Raises
     ------
     DataError
         When the two lie on different grids.
     """
-    from segexplorer.viewmodels.errors import error_codes
+    from segexplorer.viewmodels.overlay import error_codes
 
-    predicted, true = _same_grid(prediction, truth)
-    return true.with_array(error_codes(np.asarray(predicted.array), np.asarray(true.array)))
+    pair = _encode(prediction, truth, classes)
+    return pair.grid.with_array(error_codes(pair.prediction, pair.truth))
 
 
-def _same_grid(prediction: PathLike | Volume, truth: PathLike | Volume) -> tuple[Volume, Volume]:
-    from segexplorer.data import geometry
+@dataclass(frozen=True)
+class _Pair:
+    """A prediction and its truth as uint8 class indices on one grid."""
 
+    names: tuple[str, ...]
+    prediction: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    grid: Volume
+
+
+def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None) -> _Pair:
     predicted = prediction if isinstance(prediction, Volume) else open_volume(prediction, label=True)
     true = truth if isinstance(truth, Volume) else open_volume(truth, label=True)
-    verdict = geometry.compare(predicted, true)
+    verdict = compare(predicted, true)
     if not verdict.same:
         raise DataError(
             f"The prediction and the truth lie on different grids: {verdict.text}",
             "Resample one onto the other's grid first (nearest neighbour).",
         )
-    return predicted, true
+    wanted = dict(classes) if classes is not None else _occurring(predicted, true)
+    mapping = ClassMap.from_classes({name: _values(given) for name, given in wanted.items()}, "background")
+    return _Pair(tuple(wanted), mapping.encode(predicted.array), mapping.encode(true.array), true)
 
 
 def _occurring(*volumes: Volume) -> dict[str, int]:

@@ -105,15 +105,18 @@ def train(
 @app.command(rich_help_panel=TRAIN)
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, each a case.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, each a case of its own.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for several images.")],
     checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Which weights.")] = "best",
+    together: Annotated[
+        bool, typer.Option("--together", help="The images are the channels of one case, in training order.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
 ) -> None:
     """Segment images with a trained run; each output lies in its image's own grid."""
     from segexplorer.faces.cli.predict import run_predict
 
-    run_predict(run, images, output, checkpoint, overwrite=overwrite)
+    run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite)
 
 
 @app.command(rich_help_panel=TRAIN)

@@ -81,7 +81,7 @@ def _check_data(
 
     cases = data.cases()
     values = data.class_values()
-    classes = ClassMap(names=tuple(values), values=tuple(values.values()), unselected=data.unselected)
+    classes = ClassMap.from_classes(values, data.unselected)
     facts = {
         "Data": data.display_name,
         "Cases": str(len(cases)),

@@ -16,20 +16,21 @@ SUFFIXES = (".nii", ".nii.gz")
 
 
 def run_predict(
-    run: Path, images: Sequence[Path], output: Path, checkpoint: Literal["best", "last"], *, overwrite: bool
+    run: Path,
+    images: Sequence[Path],
+    output: Path,
+    checkpoint: Literal["best", "last"],
+    *,
+    together: bool,
+    overwrite: bool,
 ) -> None:
-    """Predict every image and print each output's path on stdout."""
-    targets = output_paths(images, output, overwrite=overwrite)
+    """Predict every case and print each output's path on stdout; `together`: the images are one case."""
+    cases = [list(images)] if together else [[image] for image in images]
+    targets = output_paths([case[0] for case in cases], output, overwrite=overwrite)
     out = remarks()
-    jobs = track(
-        list(zip(images, targets, strict=True)),
-        "predicting",
-        console=out,
-        transient=True,
-        disable=not out.is_terminal,
-    )
-    for image, target in jobs:
-        volume = segexplorer.predict(run, image, checkpoint=checkpoint)
+    jobs = list(zip(cases, targets, strict=True))
+    for case, target in track(jobs, "predicting", console=out, transient=True, disable=not out.is_terminal):
+        volume = segexplorer.predict(run, case, checkpoint=checkpoint)
         target.parent.mkdir(parents=True, exist_ok=True)
         segexplorer.save_volume(volume, target, integer=True)
         print(target)

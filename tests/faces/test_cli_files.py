@@ -1,0 +1,72 @@
+"""Which files `predict` writes and `evaluate` pairs, and what both refuse before any work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segexplorer.core.errors import DataError, SpecError
+from segexplorer.faces.cli.evaluate import pairs
+from segexplorer.faces.cli.predict import output_paths
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.touch()
+    return paths
+
+
+def test_one_image_goes_to_the_file_named(tmp_path: Path) -> None:
+    (image,) = touch(tmp_path, "ct.nii.gz")
+    assert output_paths([image], tmp_path / "out.nii.gz", overwrite=False) == [tmp_path / "out.nii.gz"]
+
+
+def test_images_go_to_a_folder_under_their_names(tmp_path: Path) -> None:
+    images = touch(tmp_path, "a.nii.gz", "b.nii", "c.v2.nii.gz")
+    names = [path.name for path in output_paths(images, tmp_path / "out", overwrite=False)]
+    assert names == ["a_prediction.nii.gz", "b_prediction.nii.gz", "c.v2_prediction.nii.gz"]
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    image, output = touch(tmp_path, "ct.nii.gz", "out.nii.gz")
+    with pytest.raises(SpecError, match="exists already"):
+        output_paths([image], output, overwrite=False)
+    assert output_paths([image], output, overwrite=True) == [output]
+    with pytest.raises(SpecError, match="the image itself"):
+        output_paths([image], image, overwrite=True)
+
+
+def test_several_images_need_a_folder_and_different_names(tmp_path: Path) -> None:
+    images = [*touch(tmp_path / "one", "ct.nii.gz"), *touch(tmp_path / "two", "ct.nii.gz")]
+    with pytest.raises(SpecError, match="one file for 2 images"):
+        output_paths(images, tmp_path / "out.nii.gz", overwrite=False)
+    with pytest.raises(SpecError, match="same file name"):
+        output_paths(images, tmp_path / "out", overwrite=False)
+
+
+def test_folders_pair_by_name(tmp_path: Path) -> None:
+    predictions = touch(tmp_path / "p", "a_prediction.nii.gz", "b.nii.gz", "extra.nii.gz")
+    truths = touch(tmp_path / "t", "a.nii.gz", "b.nii", ".hidden.nii", "notes.txt")
+    found = pairs(tmp_path / "p", tmp_path / "t")
+    assert found == [(predictions[0], truths[0]), (predictions[1], truths[1])]
+
+
+def test_truth_without_prediction_is_named(tmp_path: Path) -> None:
+    touch(tmp_path / "p", "a.nii.gz")
+    touch(tmp_path / "t", "a.nii.gz", "b.nii.gz")
+    with pytest.raises(DataError, match=r"no prediction for b\.nii\.gz"):
+        pairs(tmp_path / "p", tmp_path / "t")
+
+
+def test_paths_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    (file,) = touch(tmp_path, "a.nii.gz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="There is no"):
+        pairs(tmp_path / "none", file)
+    with pytest.raises(DataError, match="folder, the other a file"):
+        pairs(file, tmp_path / "empty")
+    with pytest.raises(DataError, match="holds no label files"):
+        pairs(tmp_path / "empty", tmp_path / "empty")
