@@ -45,7 +45,9 @@ class NetworkSpec(Spec):
         for count, noun in ((in_channels, "image channel"), (out_channels, "output channel")):
             if count < 1:
                 raise SpecError(f"A network needs at least one {noun}, not {count}.")
-        return self._build(dimensions, in_channels, out_channels)
+        from segexplorer.networks.architectures.layers import with_own_layers
+
+        return with_own_layers(self._build(dimensions, in_channels, out_channels))
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         raise NotImplementedError  # pragma: no cover  every kind has its own

@@ -67,8 +67,6 @@ class DynUNet(NetworkSpec):
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         from monai.networks.nets import DynUNet as MonaiDynUNet
 
-        from segexplorer.networks.architectures.normalisation import with_fast_normalisation
-
         strides = [1] + [2] * (self.levels - 1)
         network: nn.Module = MonaiDynUNet(
             spatial_dims=dimensions,
@@ -83,7 +81,7 @@ class DynUNet(NetworkSpec):
             deep_supervision=False,
             res_block=self.residual,
         )
-        return with_fast_normalisation(network)
+        return network
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions

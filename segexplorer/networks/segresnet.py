@@ -66,8 +66,6 @@ class SegResNet(NetworkSpec):
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         from monai.networks.nets import SegResNet as MonaiSegResNet
 
-        from segexplorer.networks.architectures.normalisation import with_fast_normalisation
-
         network: nn.Module = MonaiSegResNet(
             spatial_dims=dimensions,
             init_filters=self.base_features,
@@ -78,7 +76,7 @@ class SegResNet(NetworkSpec):
             blocks_up=(1,) * (self.levels - 1),
             upsample_mode="nontrainable" if self.upsampling == "linear" else "deconv",
         )
-        return with_fast_normalisation(network)
+        return network
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions

@@ -143,13 +143,15 @@ def _row(report: RegionReport, name: str, class_index: int) -> NDArray[np.float6
     rows = report.values[name]
     if not 0 <= class_index < len(rows):
         raise DataError(f"The report has {len(rows)} classes, counted from 0; there is no {class_index}.")
-    return rows[class_index].astype(np.float64)
+    row: NDArray[np.float64] = rows[class_index].astype(np.float64)
+    return row
 
 
 def _balance(fp: NDArray[np.float64], fn: NDArray[np.float64]) -> NDArray[np.float64]:
     total = fp + fn
-    unknown: NDArray[np.float64] = np.full_like(total, np.nan)
-    return np.divide(fp - fn, total, out=unknown, where=total > 0)
+    balance: NDArray[np.float64] = np.full_like(total, np.nan)
+    np.divide(fp - fn, total, out=balance, where=total > 0)
+    return balance
 
 
 def _penalty_limits(report: RegionReport, class_index: int) -> tuple[float, float]:

@@ -48,22 +48,3 @@ class GroupNorm(nn.GroupNorm):
         if input.device.type != "cpu" or not input.is_contiguous(memory_format=layout):
             return super().forward(input)
         return super().forward(input.contiguous()).contiguous(memory_format=layout)
-
-
-def with_fast_normalisation(network: nn.Module) -> nn.Module:
-    """Replace torch's affine instance and group norms in a network, in place; weights and names stay."""
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, (nn.InstanceNorm2d, nn.InstanceNorm3d)) and child.affine:
-                fast = InstanceNorm(child.num_features, child.eps)
-                fast.weight, fast.bias = child.weight, child.bias
-                setattr(module, name, fast)
-            elif type(child) is nn.GroupNorm:
-                setattr(module, name, _fast_group_norm(child))
-    return network
-
-
-def _fast_group_norm(slow: nn.GroupNorm) -> GroupNorm:
-    fast = GroupNorm(slow.num_groups, slow.num_channels, slow.eps, slow.affine)
-    fast.weight, fast.bias = slow.weight, slow.bias
-    return fast

@@ -1,0 +1,151 @@
+"""What every network must do, for us and for plug-in authors.
+
+>>> from segexplorer.testing.networks import check_network
+>>> def test_mine():  # doctest: +SKIP
+...     check_network(MyNetwork())
+
+Each check raises AssertionError with a sentence that says which promise is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from segexplorer.networks.base import NetworkSpec, padded
+
+IN_CHANNELS, OUT_CHANNELS = 2, 3
+_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def check_network(spec: NetworkSpec, dimensions: tuple[int, ...] = (2, 3)) -> None:
+    """Run every check on a spec, in 2D and 3D."""
+    for d in dimensions:
+        for check in CHECKS:
+            check(spec, d)
+
+
+def _built(spec: NetworkSpec, dimensions: int) -> nn.Module:
+    torch.manual_seed(0)
+    return spec.build(dimensions=dimensions, in_channels=IN_CHANNELS, out_channels=OUT_CHANNELS)
+
+
+def _image(spec: NetworkSpec, dimensions: int, batch: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn((batch, IN_CHANNELS, *spec.smallest_patch(dimensions)), generator=generator)
+
+
+def check_divisor(spec: NetworkSpec, dimensions: int) -> None:
+    """The divisor has one positive entry per axis, and the smallest patch is a multiple of it."""
+    divisor = spec.divisor(dimensions)
+    assert len(divisor) == dimensions, f"divisor({dimensions}) has {len(divisor)} entries"
+    assert all(n >= 1 for n in divisor), f"divisor({dimensions}) is {divisor}"
+    smallest = spec.smallest_patch(dimensions)
+    assert padded(smallest, divisor) == smallest, f"smallest patch {smallest} is no multiple of {divisor}"
+
+
+def check_shape(spec: NetworkSpec, dimensions: int) -> None:
+    """Logits have the image's spatial shape, on unequal axes too, and are float32 and finite."""
+    network = _built(spec, dimensions)
+    shape = list(spec.smallest_patch(dimensions))
+    shape[0] += spec.divisor(dimensions)[0]
+    with torch.no_grad():
+        logits = network(torch.randn(1, IN_CHANNELS, *shape))
+    assert isinstance(logits, torch.Tensor), "the network must return one tensor of logits"
+    assert logits.shape == (1, OUT_CHANNELS, *shape), f"logits {tuple(logits.shape)} for an image of {shape}"
+    assert logits.dtype == torch.float32, f"logits are {logits.dtype}"
+    assert torch.isfinite(logits).all(), "logits are not finite"
+
+
+def check_gradients(spec: NetworkSpec, dimensions: int) -> None:
+    """Every parameter gets a finite gradient."""
+    network = _built(spec, dimensions)
+    network(_image(spec, dimensions)).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"{name} gets no gradient"
+        assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
+
+
+def check_seed(spec: NetworkSpec, dimensions: int) -> None:
+    """The same seed gives the same weights; a state dict brings a network back exactly."""
+    first, second = _built(spec, dimensions), _built(spec, dimensions)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), f"{name} differs under the same seed"
+    torch.manual_seed(7)
+    other = spec.build(dimensions=dimensions, in_channels=IN_CHANNELS, out_channels=OUT_CHANNELS)
+    other.load_state_dict(first.state_dict())
+    image = _image(spec, dimensions)
+    with torch.no_grad():
+        same = torch.equal(first.eval()(image), other.eval()(image))
+    assert same, "a network with another's weights answers differently: something is not in the state dict"
+
+
+def check_samples_apart(spec: NetworkSpec, dimensions: int) -> None:
+    """In evaluation, a sample's logits do not depend on the others in its batch."""
+    network = _built(spec, dimensions).eval()
+    image = _image(spec, dimensions)
+    with torch.no_grad():
+        together, alone = network(image)[:1], network(image[:1])
+    assert torch.allclose(together, alone, atol=1e-4), "samples of a batch influence each other"
+
+
+def check_low_precision(spec: NetworkSpec, dimensions: int) -> None:
+    """Under bfloat16 autocast in the channels-last format it trains, and answers nearly the same."""
+    network, image = _built(spec, dimensions).eval(), _image(spec, dimensions)
+    with torch.no_grad():
+        expected = network(image)
+    network = network.to(memory_format=_LAST[dimensions])  # type: ignore[call-overload]
+    image = image.to(memory_format=_LAST[dimensions])
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(image).float()
+    error = (logits - expected).abs().mean() / expected.abs().mean()
+    assert error < 0.1, f"bfloat16 logits differ from float32's by {error:.0%} on average"
+    logits.square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), (
+            f"the bfloat16 gradient of {name} is missing or not finite"
+        )
+
+
+def check_plan(spec: NetworkSpec, dimensions: int) -> None:
+    """Parameters are counted exactly without building; memory grows with patch, batch and precision."""
+    network = _built(spec, dimensions)
+    counted = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    told = spec.parameter_count(dimensions=dimensions, in_channels=IN_CHANNELS, out_channels=OUT_CHANNELS)
+    assert told == counted, f"parameter_count says {told}, there are {counted}"
+    patch = spec.smallest_patch(dimensions)
+
+    def bytes_of(patch: tuple[int, ...], batch: int, activation_bytes: int = 4) -> int:
+        return spec.memory_estimate(
+            patch,
+            batch,
+            in_channels=IN_CHANNELS,
+            out_channels=OUT_CHANNELS,
+            activation_bytes=activation_bytes,
+        )
+
+    small = bytes_of(patch, 1)
+    assert small > 4 * counted, "the memory estimate is below the weights alone"
+    assert bytes_of(patch, 2) > small, "the memory estimate does not grow with the batch"
+    assert bytes_of(tuple(2 * n for n in patch), 1) > small, "it does not grow with the patch"
+    assert bytes_of(patch, 1, 2) < small, "it does not shrink with the precision"
+
+
+def check_spec(spec: NetworkSpec, dimensions: int) -> None:
+    """The spec comes back from plain data, and has a display name."""
+    assert type(spec).of(spec.plain()) == spec, "the spec does not come back from its plain data"
+    assert spec.display_name, "the spec has no display name"
+
+
+CHECKS: tuple[Callable[[NetworkSpec, int], None], ...] = (
+    check_spec,
+    check_divisor,
+    check_shape,
+    check_gradients,
+    check_seed,
+    check_samples_apart,
+    check_low_precision,
+    check_plan,
+)

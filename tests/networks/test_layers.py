@@ -1,0 +1,83 @@
+"""Our own layers against torch's, and the fault of bfloat16 convolutions that one of them avoids."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from segexplorer.networks.architectures.convolution import Convolution3d
+from segexplorer.networks.architectures.layers import with_own_layers
+from segexplorer.networks.architectures.normalisation import GroupNorm, InstanceNorm
+
+
+def poison_the_allocator() -> None:
+    """Leave NaN in memory that the next allocations get, as a long run does by and by."""
+    held = [torch.full((n,), float("nan")) for n in (500, 7000, 30000, 55296, 110592, 200000)]
+    del held
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 4, 4), (4, 2, 2), (1, 3, 3), (3, 3, 3), (5, 4, 2)])
+def test_the_bfloat16_gradient_is_float32s(shape: tuple[int, ...], last: bool) -> None:
+    torch.manual_seed(0)
+    convolution = Convolution3d(16, 16, 3, padding=1, bias=False)
+    image = torch.randn(1, 16, *shape)
+    convolution(image).square().mean().backward()
+    expected = convolution.weight.grad
+    if last:
+        convolution = convolution.to(memory_format=torch.channels_last_3d)
+        image = image.to(memory_format=torch.channels_last_3d)
+    for _ in range(4):
+        convolution.weight.grad = None
+        poison_the_allocator()
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = convolution(image)
+        answer.float().square().mean().backward()
+        error = (convolution.weight.grad - expected).abs().max() / expected.abs().max()
+        assert error < 0.05
+
+
+def test_layers_with_hooks_and_subclasses_are_left_alone() -> None:
+    class Own(nn.Conv3d):
+        """Somebody's own convolution."""
+
+    hooked = nn.Conv3d(1, 1, 1)
+    hooked.register_forward_hook(lambda module, inputs, output: output + 1)
+    network = nn.Sequential(Own(1, 1, 1), hooked, nn.InstanceNorm3d(1), nn.InstanceNorm3d(1, affine=True))
+    replaced = with_own_layers(network)
+    assert [type(m) for m in replaced] == [Own, nn.Conv3d, nn.InstanceNorm3d, InstanceNorm]
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 4), (2, 6, 5, 4, 3), (1, 6, 4, 4, 4)])
+@pytest.mark.parametrize("last", [False, True])
+def test_instance_norm_is_torchs(shape: tuple[int, ...], last: bool) -> None:
+    x = torch.randn(shape, dtype=torch.float64)
+    if last:
+        x = x.to(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    ours = InstanceNorm(6).double()
+    reference = (nn.InstanceNorm2d if x.ndim == 4 else nn.InstanceNorm3d)(6, affine=True).double()
+    with torch.no_grad():
+        for parameters in zip(ours.parameters(), reference.parameters(), strict=True):
+            values = torch.randn(6, dtype=torch.float64)
+            for parameter in parameters:
+                parameter.copy_(values)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours(a).pow(3).sum().backward()
+    reference(b).pow(3).sum().backward()
+    torch.testing.assert_close(ours(x), reference(x))
+    torch.testing.assert_close(a.grad, b.grad)
+    torch.testing.assert_close(ours.weight.grad, reference.weight.grad)
+
+
+def test_own_layers_keep_weights_names_and_answers() -> None:
+    slow = nn.Sequential(nn.Conv3d(1, 4, 3), nn.InstanceNorm3d(4, affine=True), nn.GroupNorm(2, 4))
+    image = torch.randn(2, 1, 6, 6, 6)
+    expected, names = slow(image), list(slow.state_dict())
+    fast = with_own_layers(slow)
+    assert [type(m) for m in fast] == [Convolution3d, InstanceNorm, GroupNorm]
+    assert list(fast.state_dict()) == names
+    fast = fast.to(memory_format=torch.channels_last_3d)
+    answer = fast(image.to(memory_format=torch.channels_last_3d))
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
+    assert answer.is_contiguous(memory_format=torch.channels_last_3d)
