@@ -28,12 +28,12 @@ def require_window() -> None:
 
 
 def view(*things: str | Path | Volume, block: bool = True) -> Any:
-    """Open images and labels in napari, with the dock.
+    """Open images and labels in napari, one over the other, with the dock.
 
     Parameters
     ----------
     things
-        Paths of images and labels, or volumes in memory; an integer volume is shown as a label.
+        Paths of images and labels, or volumes in memory. Few different whole numbers are taken for a label.
     block
         Whether to wait until the window is closed; in a notebook or IPython with `%gui qt` use False.
 
@@ -46,11 +46,31 @@ def view(*things: str | Path | Volume, block: bool = True) -> Any:
     MissingExtraError
         When no Qt binding is installed.
     DataError
-        When a file cannot be read.
+        When a file cannot be read; no window is opened then.
     """
     require_window()
-    opening = importlib.import_module("segexplorer.faces.napari.opening")
-    viewer = opening.open_viewer(things)
+    pictures = [_picture(thing, number) for number, thing in enumerate(things, start=1)]
+    napari = importlib.import_module("napari")
+    layers = importlib.import_module("segexplorer.faces.napari.layers")
+    viewer = napari.Viewer(title="Segmentation Explorer")
+    shown = layers.CaseLayers(viewer)
+    for picture in pictures:
+        shown.show(picture)
+    viewer.window.add_plugin_dock_widget("segexplorer")
     if block:
-        importlib.import_module("napari").run()
+        napari.run()
     return viewer
+
+
+def _picture(thing: str | Path | Volume, number: int) -> Any:
+    """Return the layer to be of a path or volume."""
+    from segexplorer.data.volume import Volume, open_volume
+
+    reader = importlib.import_module("segexplorer.faces.napari.reader")
+    pictures = importlib.import_module("segexplorer.faces.napari.pictures")
+    volume = thing if isinstance(thing, Volume) else open_volume(thing)
+    path = Path(thing) if not isinstance(thing, Volume) else volume.provenance.path
+    name = reader.stem(Path(path)) if path is not None else f"volume {number}"
+    is_label = reader.looks_like_label(Path(path or ""), volume.array)
+    make = pictures.label_picture if is_label else pictures.image_picture
+    return make(volume, name, key=f"view/{number}")

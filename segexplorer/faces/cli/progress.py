@@ -23,7 +23,6 @@ class RunDisplay:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -32,8 +31,8 @@ class RunDisplay:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task: TaskID | None = None
-        self._steps_per_epoch = 1
+        self._task: TaskID = self._bar.add_task("preparing", total=None, numbers="")
+        self._steps, self._steps_per_epoch = 0, 1
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -56,9 +55,9 @@ class RunDisplay:
             case events.StepDone():
                 self._move(event)
             case events.Progress():
-                self._describe(f"{event.activity} {event.done}/{event.total}")
+                self._bar.update(self._task, description=f"{event.activity} {event.done}/{event.total}")
             case events.StateChanged():
-                self._describe(event.activity or event.state)
+                self._bar.update(self._task, description=event.activity or event.state)
             case events.EpochDone():
                 self._end_epoch(event)
             case events.ValidationDone():
@@ -76,23 +75,16 @@ class RunDisplay:
             self.say(f"Note: {warning}")
         for badge in plan.badges:
             self.say(f"[{badge}]")
-        self._steps_per_epoch = plan.steps_per_epoch
-        self._task = self._bar.add_task("training", total=plan.steps, completed=plan.step, numbers="")
+        self._steps, self._steps_per_epoch = plan.steps, plan.steps_per_epoch
+        self._bar.update(self._task, description="training", total=plan.steps, completed=plan.step)
 
     def _move(self, step: events.StepDone) -> None:
-        if self._task is not None:
-            numbers = f"loss {step.loss:.4g}"
-            self._bar.update(
-                self._task, description=f"epoch {step.epoch}", completed=step.step, numbers=numbers
-            )
-
-    def _describe(self, text: str) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, description=text)
+        numbers = f"step {step.step}/{self._steps}, loss {step.loss:.4g}"
+        self._bar.update(self._task, description=f"epoch {step.epoch}", completed=step.step, numbers=numbers)
 
     def _end_epoch(self, epoch: events.EpochDone) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, total=epoch.epochs * self._steps_per_epoch)
+        self._steps = epoch.epochs * self._steps_per_epoch
+        self._bar.update(self._task, total=self._steps)
         if not self._console.is_terminal:
             self.say(f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.4g}")
 

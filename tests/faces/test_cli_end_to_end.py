@@ -1,0 +1,166 @@
+"""The command line from experiment file to scores, on a phantom, in the order of a user's work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import segexplorer
+from segexplorer.faces.cli.app import run
+
+TINY = {
+    "data": {"kind": "phantom", "count": 3, "size": 32, "seed": 1},
+    "split": {"validation_count": 1},
+    "sampling": {"patch_size": [16, 16, 16], "batch_size": 1, "steps_per_epoch": 2},
+    "network": {"kind": "unet", "features": [4, 8]},
+    "loss": {"kind": "tversky"},
+    "schedule": {"kind": "polynomial", "epochs": 1},
+    "compute": {"device": "cpu", "threads": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(config: Path) -> Path:
+    """Return the folder of a run that the command line trained."""
+    folder = config.parent / "run"
+    assert run(["train", str(config), "--set", "loss.alpha=0.6", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(config: Path) -> tuple[Path, Path]:
+    """Return an image and its label as files."""
+    case = segexplorer.Experiment.from_yaml(config).data.cases()[0].open()
+    image, label = config.parent / "image.nii.gz", config.parent / "label.nii.gz"
+    segexplorer.save_volume(case.images[0], image)
+    segexplorer.save_volume(case.label, label, integer=True)
+    return image, label
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    """Run a command with --json and return what it printed."""
+    capsys.readouterr()
+    assert run([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_settings_reach_the_run(trained: Path) -> None:
+    record = segexplorer.open_run(trained)
+    assert record.state == "finished"
+    assert record.experiment.loss.alpha == 0.6
+
+
+def test_resumed_run_goes_on_where_it_was(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = answer(capsys, "train", "--resume", trained, "--extend", "1")
+    assert summary["state"] == "finished"
+    assert summary["step"] == 4
+    assert summary["folder"] == str(trained)
+
+
+def test_run_folder_is_never_overwritten(
+    trained: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "events.jsonl").read_bytes()
+    assert run(["train", str(config), "--output", str(trained)]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+    assert (trained / "events.jsonl").read_bytes() == before
+
+
+def test_prediction_keeps_the_grid_and_is_scored(
+    trained: Path, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, label = files
+    output = tmp_path / "prediction.nii.gz"
+    assert run(["predict", str(trained), str(image), "-o", str(output), "--checkpoint", "last"]) == 0
+    assert capsys.readouterr().out.strip() == str(output)
+    np.testing.assert_allclose(segexplorer.open_volume(output).affine, segexplorer.open_volume(image).affine)
+    told = answer(capsys, "evaluate", output, label)
+    assert told["scores"]
+    assert 0 <= told["summary"]["overall"]["mean"]["dice"] <= 1
+    assert run(["predict", str(trained), str(image), "-o", str(output)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_truth_against_itself_is_perfect(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, label = files
+    values = segexplorer.Experiment.of(TINY).data.class_values()
+    classes = yaml.safe_dump({name: list(v) for name, v in values.items()}, default_flow_style=True)
+    told = answer(capsys, "evaluate", label, label, "--classes", classes)
+    assert [score["class_name"] for score in told["scores"]] == list(values)
+    assert told["summary"]["overall"]["mean"]["dice"] == 1
+    assert run(["evaluate", str(label), str(label), "--classes", classes]) == 0
+    assert "Mean foreground Dice 1.0000" in capsys.readouterr().out
+
+
+def test_check_finds_nothing_wrong(
+    config: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, label = files
+    assert answer(capsys, "check", config)["facts"]["Cases"] == "3"
+    facts = answer(capsys, "check", image, label)["facts"]
+    assert facts["Size"] == "32 x 32 x 32 voxels"
+    assert run(["check", str(config)]) == 0
+    assert "Split" in capsys.readouterr().out
+
+
+def test_check_tells_a_label_that_does_not_fit(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, label = files
+    volume = segexplorer.open_volume(label, label=True)
+    smaller = type(volume).from_array(np.asarray(volume.array)[:20], affine=volume.affine)
+    segexplorer.save_volume(smaller, tmp_path / "smaller.nii.gz", integer=True)
+    assert run(["check", str(image), str(tmp_path / "smaller.nii.gz")]) == 2
+    assert "error" in capsys.readouterr().out
+    assert run(["evaluate", str(label), str(tmp_path / "smaller.nii.gz")]) == 2
+    assert "different grids" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"los": "dice"}, "loss"),
+        ({"loss": {"kind": "tverski"}}, "tversky"),
+        ({"loss": {"kind": "tversky", "alpa": 1}}, "alpha"),
+        ({"loss": {"kind": "tversky", "alpha": -1}}, "alpha"),
+        ({"data": {"kind": "folder", "root": "nowhere"}}, "nowhere"),
+    ],
+)
+def test_mistakes_in_an_experiment_are_named(
+    changes: dict[str, Any], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    for command in ("check", "train"):
+        assert run([command, str(path)]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no volume at all", b"\x1f\x8b\x08\x00torn"], ids=["empty", "text", "torn gzip"]
+)
+def test_files_that_are_no_volume_are_named(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(content)
+    assert run(["check", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "scan.nii.gz" in error
+    assert "Traceback" not in error
