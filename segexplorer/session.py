@@ -15,7 +15,6 @@ from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run, SliceView
 
 if TYPE_CHECKING:
-    from segexplorer.core.events import CaseScore
     from segexplorer.data.volume import Volume
     from segexplorer.training.plan import Plan
 
@@ -114,14 +113,3 @@ class Session:
         from segexplorer.training.predict import predict
 
         return predict(folder, images, checkpoint=checkpoint)
-
-    def evaluate(
-        self,
-        prediction: str | Path | Volume,
-        truth: str | Path | Volume,
-        classes: dict[str, Any] | None = None,
-    ) -> tuple[CaseScore, ...]:
-        """Score a prediction against a truth on the whole volume."""
-        from segexplorer.training.predict import evaluate
-
-        return evaluate(prediction, truth, classes)

@@ -8,6 +8,7 @@ then the pointer files `last`, `previous` and `best` are replaced. A kill at any
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -71,6 +72,7 @@ def save_checkpoint(
         When the disk is full or may not be written; what was there before stays valid.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
     root.mkdir(parents=True, exist_ok=True)
@@ -90,7 +92,7 @@ def save_checkpoint(
             final = _free_name(root, int(meta["step"]))
             sync_folder(aside)
             aside.rename(final)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise _as_disk_error(error) from error
         sync_folder(root)
@@ -99,14 +101,10 @@ def save_checkpoint(
     return final
 
 
-def _as_disk_error(error: OSError | RuntimeError) -> Exception:
-    """Return the OSError behind a writer's RuntimeError ("file write failed", safetensors' IoError)."""
-    if isinstance(error, OSError):
-        return error
+def _as_disk_error(error: Exception) -> Exception:
+    """Return the OSError behind a writer's own error ("file write failed", "os error 28")."""
     text = str(error).lower()
-    if "no space" in text or "write failed" in text or "file too large" in text or "os error" in text:
-        import errno
-
+    if not isinstance(error, OSError) and ("write failed" in text or "os error" in text):
         return OSError(errno.ENOSPC, "no space left on device")
     return error
 
@@ -174,7 +172,9 @@ def open_checkpoint(root: Path, pointer: Pointer = "last") -> tuple[Checkpoint, 
         raise DataError(f"No whole checkpoint is left in {root.parent.name}.", "Start the run again.")
     raise DataError(
         f"The run {root.parent.name} has no checkpoint {pointer!r} yet.",
-        "Let it train until the first checkpoint is saved." if pointer == "last" else "Use the checkpoint last.",
+        "Let it train until the first checkpoint is saved."
+        if pointer == "last"
+        else "Use the checkpoint last.",
     )
 
 

@@ -84,7 +84,9 @@ class Runtime:
         import torch
 
         on_cuda = self.device.startswith("cuda")
-        return torch.amp.GradScaler("cuda" if on_cuda else "cpu", enabled=on_cuda and self.precision == "float16")
+        return torch.amp.GradScaler(
+            "cuda" if on_cuda else "cpu", enabled=on_cuda and self.precision == "float16"
+        )
 
     def place(self, tensor: torch.Tensor) -> torch.Tensor:
         """Move an image batch to the device in the run's memory format."""
@@ -191,7 +193,11 @@ def _cpu_multiplies_bfloat16() -> bool:
     """Whether the CPU has bfloat16 instructions; emulated ones are slower than float32."""
     import torch
 
-    return "amx_bf16" in _cpu_flags() or "avx512_bf16" in _cpu_flags() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (
+        "amx_bf16" in _cpu_flags()
+        or "avx512_bf16" in _cpu_flags()
+        or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def _cpu_flags() -> set[str]:

@@ -31,8 +31,8 @@ from segexplorer.core.events import (
 )
 from segexplorer.core.spec import get_value, replace_value
 from segexplorer.core.types import EpochSummary, Role
-from segexplorer.metrics import summarise
-from segexplorer.training.examiner import Examined, Examiner, class_dice
+from segexplorer.metrics import Confusion, summarise
+from segexplorer.training.examiner import Examined, Examiner
 from segexplorer.training.experiment import Change, Experiment
 from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
 
@@ -290,10 +290,13 @@ class Engine:
         begun = time.perf_counter()
         cases = self.plan.ids("validation")
         examined: list[Examined] = []
+        confusion = Confusion(len(self.plan.class_names) + 1)
         for number, case in enumerate(cases, start=1):
             watched = case == self.plan.watched.get("validation")
             activity = f"validating case {number} of {len(cases)}"
-            result = yield from self._examine(case, "validation", watched=watched, activity=activity)
+            result = yield from self._examine(
+                case, "validation", watched=watched, activity=activity, confusion=confusion
+            )
             examined.append(result)
         case = self.plan.watched.get("train")
         if case is not None:
@@ -302,21 +305,21 @@ class Engine:
         scores = tuple(s for e in examined for s in e.scores)
         summary = summarise(scores)
         finite = [e.loss for e in examined if np.isfinite(e.loss)]
-        dice = class_dice(e.confusion for e in examined if e.confusion is not None)
+        mean_dice = summary.mean["dice"]
         event = ValidationDone(
             epoch=self.position.epoch,
             loss=float(np.mean(finite)) if finite else float("nan"),
             scores=scores,
-            mean_dice=summary.mean_dice,
+            mean_dice=mean_dice,
             class_dice=summary.class_dice,
             n_used=summary.n_used,
             n_absent=summary.n_absent,
             n_missed=summary.n_missed,
-            best=bool(summary.mean_dice > self.best),
+            best=bool(mean_dice > self.best),
             seconds=time.perf_counter() - begun,
             badge="; ".join(self.plan.badges),
         )
-        return event, dice
+        return event, confusion.class_dice()
 
     # ---- watched cases
 
@@ -337,12 +340,18 @@ class Engine:
             yield WatchedDone(case=snapshot.case, role=role, index=snapshot.index)
 
     def _examine(
-        self, case: str, role: Role, *, watched: bool, activity: str
+        self, case: str, role: Role, *, watched: bool, activity: str, confusion: Confusion | None = None
     ) -> Generator[Event, None, Examined]:
         index = self.folder.next_frame(role) if watched else None
         with memory_errors_told():
             result = yield from self.examiner.examine(
-                case, role, step=self.position.step, epoch=self.position.epoch, index=index, activity=activity
+                case,
+                role,
+                step=self.position.step,
+                epoch=self.position.epoch,
+                index=index,
+                activity=activity,
+                confusion=confusion,
             )
         if result.snapshot is not None and index is not None:
             self.folder.write_frame(result.snapshot, self.attempt)

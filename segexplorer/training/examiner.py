@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segexplorer.core.events import CaseScore, Event, Progress
 from segexplorer.core.types import RegionReport, Role
 from segexplorer.data.case import IGNORED
-from segexplorer.metrics import accumulate, score_case
+from segexplorer.metrics import Confusion, score_case
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.training.windows import predict_logits
 
@@ -36,7 +36,6 @@ class Examined:
     case: str
     loss: float
     scores: tuple[CaseScore, ...]
-    confusion: NDArray[np.int64] | None
     snapshot: WatchedSnapshot | None
 
 
@@ -59,19 +58,30 @@ class Examiner:
         self._last: dict[Role, WatchedSnapshot] = {}
 
     def examine(
-        self, case: str, role: Role, *, step: int, epoch: int, index: int | None, activity: str
+        self,
+        case: str,
+        role: Role,
+        *,
+        step: int,
+        epoch: int,
+        index: int | None,
+        activity: str,
+        confusion: Confusion | None = None,
     ) -> Generator[Event, None, Examined]:
-        """Predict and score a case, yielding `Progress` per window; `index` numbers its snapshot, None: none."""
+        """Predict and score a case, yielding `Progress` per window.
+
+        `index` numbers its snapshot (None: none is made); its voxels are added to `confusion`.
+        """
         prepared = self.store.get(case)
         logits = yield from self._logits(prepared, activity)
         value, regions = self._loss(logits, prepared, epoch)
         own, probabilities, labels = self._own_grid(logits, prepared, keep=index is not None)
         truth = self.store.truth(case)
         scores: tuple[CaseScore, ...] = ()
-        confusion = None
         if truth is not None:
             scores = self._scores(own, truth, prepared, role)
-            confusion = accumulate(own, truth, len(self.plan.class_names) + 1)
+            if confusion is not None:
+                confusion.add(own, truth)
         snapshot = None
         if index is not None:
             self._prepared_labels[role] = labels
@@ -91,7 +101,7 @@ class Examiner:
                 badge=self.plan.badge_of(case, role),
             )
             self._last[role] = snapshot
-        return Examined(case, value, scores, confusion, snapshot)
+        return Examined(case, value, scores, snapshot)
 
     def _logits(
         self, prepared: Prepared, activity: str, only: tuple[slice, ...] | None = None
@@ -208,15 +218,4 @@ def error_boxes(logits: torch.Tensor, labels: torch.Tensor) -> RegionReport:
 
     boxes = partition(tuple(labels.shape[2:]), box_size=8)
     fp, fn = regional_errors(logits, labels, boxes, ignore_index=IGNORED)
-    return RegionReport(
-        {"fp": fp[0].float().cpu().numpy(), "fn": fn[0].float().cpu().numpy()}, boxes.edges
-    )
-
-
-def class_dice(confusions: Iterable[NDArray[Any]]) -> dict[int, float]:
-    """Return class index -> hard Dice from summed confusion matrices; 0 where never predicted or present."""
-    total = sum(confusions)
-    if isinstance(total, int):
-        return {}
-    hits, both = np.diag(total), total.sum(0) + total.sum(1)
-    return {c: float(2 * hits[c] / both[c]) if both[c] else 0.0 for c in range(len(total))}
+    return RegionReport({"fp": fp[0].float().cpu().numpy(), "fn": fn[0].float().cpu().numpy()}, boxes.edges)

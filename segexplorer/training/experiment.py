@@ -62,7 +62,10 @@ class Validation(Spec):
         None, title="Watched training case", meaning="Its name; none: the first training case.", advanced=True
     )
     watch_validation: str | None = parameter(
-        None, title="Watched validation case", meaning="Its name; none: the first validation case.", advanced=True
+        None,
+        title="Watched validation case",
+        meaning="Its name; none: the first validation case.",
+        advanced=True,
     )
     watch_every_seconds: float | None = parameter(
         None,
@@ -146,8 +149,10 @@ class Experiment(Spec):
         data = _absolute(cls, _read_yaml(path), path.resolve().parent)
         deferred = _apply_early(data, settings or {})
         experiment = cls.of(data, path.name)
-        return experiment.with_settings({k: (settings or {})[k] for k in deferred}) if deferred else (
-            experiment._with_paths_from(Path.cwd())
+        return (
+            experiment.with_settings({k: (settings or {})[k] for k in deferred})
+            if deferred
+            else (experiment._with_paths_from(Path.cwd()))
         )
 
     def with_settings(self, settings: Mapping[str, Any]) -> Self:
@@ -190,7 +195,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or "it is not text"
         raise SpecError(f"{path.name} is not valid YAML{where}: {problem}.") from error
     if not isinstance(data, dict):
-        raise SpecError(f"{path.name} holds no experiment.", "It should start with data:, network:, loss: ...")
+        raise SpecError(
+            f"{path.name} holds no experiment.", "It should start with data:, network:, loss: ..."
+        )
     return data
 
 
@@ -247,4 +254,3 @@ def _apply_early(data: dict[str, Any], settings: Mapping[str, Any]) -> list[str]
         else:
             target[parts[-1]] = value
     return deferred
-

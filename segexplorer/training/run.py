@@ -211,8 +211,10 @@ class Run:
             for event in work:
                 yield self._told(event)
             end = self._end
-        except GeneratorExit:  # the iterating code lost interest: what was saved stays, nothing more is told
+        except GeneratorExit:
+            work.close()
             self.state = "stopped"
+            self.record.write(self._stamped(RunFinished(state="stopped", reason="the iteration was left")))
             raise
         except SegExplorerError as error:
             end = _failure(error, error.message, error.remedy)
@@ -258,6 +260,10 @@ class Run:
             yield StateChanged(state="stopping", activity="saving the last checkpoint")
             yield from engine.save_at_stop()
             self._end = RunFinished(state="stopped", reason="stopped by the user")
+        except GeneratorExit:  # `break` in a loop over the run: saved as by a stop, though nobody listens
+            for _ in engine.save_at_stop():
+                pass
+            raise
         finally:
             source.close()
             engine.close()

@@ -111,7 +111,11 @@ class Plateau(ScheduleSpec):
         0.5, title="Decay", meaning="Factor on the learning rate at a plateau.", gt=0, lt=1
     )
     patience: int = parameter(
-        5, title="Patience", meaning="Validations without a new best before it falls.", unit="validations", ge=1
+        5,
+        title="Patience",
+        meaning="Validations without a new best before it falls.",
+        unit="validations",
+        ge=1,
     )
     floor: float = parameter(0.01, title="Floor", meaning=_FLOOR_MEANING, ge=0, le=1, advanced=True)
 

@@ -20,7 +20,9 @@ def window_slices(shape: Sequence[int], patch: Sequence[int], overlap: float) ->
     """Return the windows that cover a volume at least as large as the patch, the last ones moved inwards."""
     from monai.data.utils import dense_patch_slices
 
-    interval = tuple(max(1, int(p * (1 - overlap))) if p < s else p for p, s in zip(patch, shape, strict=True))
+    interval = tuple(
+        max(1, int(p * (1 - overlap))) if p < s else p for p, s in zip(patch, shape, strict=True)
+    )
     slices: list[tuple[slice, ...]] = dense_patch_slices(tuple(shape), tuple(patch), interval)
     return slices
 
@@ -100,9 +102,7 @@ def _padded(image: torch.Tensor, patch: Sequence[int]) -> tuple[torch.Tensor, tu
     return pad(image, flat, value=float(image.min())), inner
 
 
-def _forward(
-    network: torch.nn.Module, window: torch.Tensor, runtime: Runtime, mirror: bool
-) -> torch.Tensor:
+def _forward(network: torch.nn.Module, window: torch.Tensor, runtime: Runtime, mirror: bool) -> torch.Tensor:
     import torch
 
     axes = range(2, window.ndim)

@@ -1,0 +1,270 @@
+"""The plan: an experiment resolved against the data, this machine and each other, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.types import Role
+from segexplorer.data.case import CaseRef, ClassMap
+from segexplorer.data.checks import Problem, check_dataset
+from segexplorer.data.sampler import Sampling
+from segexplorer.data.splits import assign_roles
+from segexplorer.data.store import PreparedStore
+from segexplorer.data.transforms import FittedPreprocessing, fit
+from segexplorer.networks.base import padded
+from segexplorer.training.compute import Runtime, resolve_compute
+from segexplorer.training.experiment import Experiment
+
+NOT_HELD_OUT = "training case, not held out"
+EDITED = "edited while it ran"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A frozen answer to "what will this run do here".
+
+    Attributes
+    ----------
+    refs, roles
+        The cases by id, and what each is for.
+    classes, class_names
+        Mapping of label values, and the foreground names for indices 1, 2, ...
+    fitted
+        Preprocessing with the statistics of the training cases.
+    sampling, patch
+        As in the experiment, with the patch made a multiple of the network's divisor; None: whole volumes.
+    steps_per_epoch, steps
+        Optimiser steps, over the schedule's planned epochs.
+    channels
+        Images per case.
+    runtime
+        Device, precision, threads.
+    network_parameters, memory_bytes
+        Trainable numbers, and the estimate of a training step's memory.
+    problems, badges, watched
+        What the user should know, what every figure carries, and role -> watched case id.
+    """
+
+    experiment: Experiment
+    refs: Mapping[str, CaseRef]
+    roles: Mapping[str, Role]
+    classes: ClassMap
+    fitted: FittedPreprocessing
+    sampling: Sampling
+    patch: tuple[int, ...] | None
+    divisor: tuple[int, ...]
+    steps_per_epoch: int
+    channels: int
+    runtime: Runtime
+    network_parameters: int
+    memory_bytes: int
+    problems: tuple[Problem, ...]
+    badges: tuple[str, ...]
+    watched: Mapping[Role, str]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the foreground classes."""
+        return tuple(self.classes.names)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps over the planned epochs."""
+        return self.steps_per_epoch * self.experiment.schedule.epochs
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """Problems that do not keep the run from starting."""
+        return tuple(p for p in self.problems if p.severity != "error")
+
+    @property
+    def device(self) -> str:
+        """What people call the device."""
+        return self.runtime.device_name
+
+    @property
+    def precision(self) -> str:
+        """Precision of convolutions."""
+        return self.runtime.precision
+
+    @property
+    def threads(self) -> int:
+        """CPU threads."""
+        return self.runtime.threads
+
+    def ids(self, role: Role) -> tuple[str, ...]:
+        """Return the cases of a role in order; validation may be the training case, where it was confirmed."""
+        chosen = tuple(i for i, r in self.roles.items() if r == role)
+        if role == "validation" and not chosen and self.experiment.split.self_validation:
+            return self.ids("train")
+        return chosen
+
+    def badge_of(self, case: str, role: Role) -> str:
+        """Return the badge of a figure about a case in a role, "" for a held-out one."""
+        return NOT_HELD_OUT if role == "train" or self.roles.get(case) == "train" else ""
+
+    def window_for(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the sliding window for a prepared volume: the patch, or the whole volume padded."""
+        return self.patch if self.patch is not None else padded(shape, self.divisor)
+
+    def open_store(self, folder: Path) -> PreparedStore:
+        """Return the store of prepared cases, with the memory that the experiment allows."""
+        budget = int(self.experiment.compute.cache_gb * 2**30)
+        return PreparedStore(self.refs, self.fitted, self.classes, memory_budget=budget, disk_folder=folder)
+
+    def warning_sentences(self) -> tuple[str, ...]:
+        """Return the warnings as sentences."""
+        return tuple(f"{p.case}: {p.message} {p.remedy}".removeprefix(": ").strip() for p in self.warnings)
+
+    def summary(self) -> dict[str, str]:
+        """Return label -> text, as the window and the command line show the plan."""
+        counts = {role: len(self.ids(role)) for role in ("train", "validation", "test")}  # type: ignore[arg-type]
+        spacing = " × ".join(f"{s:.3g}" for s in self.fitted.spacing) if self.fitted.spacing else "as stored"
+        size = " × ".join(map(str, self.patch)) + " voxels" if self.patch else "whole volumes"
+        return {
+            "Cases": f"{counts['train']} train, {counts['validation']} validate, {counts['test']} test",
+            "Classes": ", ".join(self.class_names),
+            "Spacing": f"{spacing} mm" if self.fitted.spacing else spacing,
+            "Patch": f"{size}, {self.sampling.batch_size} per batch",
+            "Steps": f"{self.steps} ({self.experiment.schedule.epochs} epochs of {self.steps_per_epoch})",
+            "Network": f"{self.network_parameters / 1e6:.2f} million parameters",
+            "Memory": f"about {self.memory_bytes / 2**30:.1f} GiB",
+            "Device": f"{self.device}, {self.precision}, {self.threads} threads",
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what an attempt runs on, for `provenance.json`."""
+        return {
+            "device": self.runtime.device_name,
+            "precision": self.runtime.precision,
+            "threads": self.runtime.threads,
+            "seed": self.experiment.seed,
+            "roles": dict(self.roles),
+            "data": {i: ref.fingerprint() for i, ref in self.refs.items()},
+        }
+
+    def for_prediction(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold beside the weights to predict new cases."""
+        return {
+            "classes": self.classes.plain(),
+            "preprocessing": self.fitted.plain(),
+            "patch": list(self.patch) if self.patch is not None else None,
+            "channels": self.channels,
+            "badges": list(self.badges),
+        }
+
+
+def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
+    """Resolve an experiment.
+
+    Parameters
+    ----------
+    window
+        Whether a viewer is open in this process.
+
+    Raises
+    ------
+    DataError
+        When the data cannot be used: nothing to train on, an image and label that do not fit ...
+    SpecError
+        When settings do not go together.
+    """
+    refs = {ref.id: ref for ref in experiment.data.cases()}
+    if not refs:
+        raise DataError("The data set has no case.", "Check its folder.")
+    classes = ClassMap.from_classes(experiment.data.class_values(), experiment.data.unselected)
+    roles = assign_roles(list(refs.values()), experiment.split, experiment.seed)
+    training = [refs[i] for i, role in roles.items() if role == "train"]
+    if not training:
+        raise DataError("No case is left for training.", "Lower split.validation_fraction.")
+    problems = [*check_dataset(list(refs.values()), roles, classes), *_own_problems(experiment, roles)]
+    errors = [p for p in problems if p.severity == "error"]
+    if errors:
+        more = f" ({len(errors) - 1} more problems: segexplorer check)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0].case}: {errors[0].message}{more}".removeprefix(": "), errors[0].remedy)
+    fitted = fit(experiment.preprocessing, training)
+    divisor = experiment.network.divisor(3)
+    patch = experiment.sampling.patch_size
+    fitting = None if patch is None else padded(patch, divisor)
+    if fitting is not None and patch is not None and fitting != tuple(patch):
+        text = f"The patch {_times(patch)} was enlarged to {_times(fitting)}."
+        problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
+    sampling = experiment.sampling.model_copy(update={"patch_size": fitting, "divisor": divisor})
+    channels = len(training[0].images)
+    runtime = resolve_compute(experiment.compute, window=window)
+    outputs = len(classes.names) + 1
+    shape = fitting if fitting is not None else padded(_largest(training, fitted), divisor)
+    return Plan(
+        experiment=experiment,
+        refs=refs,
+        roles=roles,
+        classes=classes,
+        fitted=fitted,
+        sampling=sampling,
+        patch=fitting,
+        divisor=divisor,
+        steps_per_epoch=sampling.steps_for(len(training)),
+        channels=channels,
+        runtime=runtime,
+        network_parameters=experiment.network.parameter_count(
+            dimensions=3, in_channels=channels, out_channels=outputs
+        ),
+        memory_bytes=experiment.network.memory_estimate(
+            shape,
+            sampling.batch_size,
+            in_channels=channels,
+            out_channels=outputs,
+            activation_bytes=4 if runtime.precision == "float32" else 2,
+        ),
+        problems=tuple(problems),
+        badges=_badges(experiment),
+        watched=_watched(experiment, roles),
+    )
+
+
+def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Problem]:
+    problems = []
+    validates = any(r == "validation" for r in roles.values())
+    if not validates and not experiment.split.self_validation:
+        text = "No case validates, so no Dice is measured and there is no best checkpoint."
+        problems.append(Problem("warning", "split", text, "Add cases, or set split.self_validation."))
+    if experiment.schedule.reads_validation:
+        text = "The schedule reads the validation Dice, so figures on these cases are slightly flattered."
+        problems.append(Problem("note", "schedule", text, "Score test cases once at the end."))
+    return problems
+
+
+def _badges(experiment: Experiment) -> tuple[str, ...]:
+    badges = [NOT_HELD_OUT] if experiment.split.self_validation else []
+    return tuple(badges + ([EDITED] if experiment.changes else []))
+
+
+def _watched(experiment: Experiment, roles: Mapping[str, Role]) -> dict[Role, str]:
+    """Return role -> the case watched in it: the one asked for, or the first; a lone case is watched once."""
+    asked: dict[Role, str | None] = {
+        "train": experiment.validation.watch_train,
+        "validation": experiment.validation.watch_validation,
+    }
+    chosen: dict[Role, str] = {}
+    for role, name in asked.items():
+        own = [i for i, r in roles.items() if r == role]
+        if name is not None and name not in own:
+            raise SpecError(
+                f"There is no {role} case {name!r} to watch.", f"Choose one of: {', '.join(own[:8])}."
+            )
+        if name is not None or own:
+            chosen[role] = name or own[0]
+    return chosen
+
+
+def _largest(refs: Sequence[CaseRef], fitted: FittedPreprocessing) -> tuple[int, ...]:
+    shapes = [fitted.prepared_shape(ref) for ref in refs]
+    return tuple(max(s[axis] for s in shapes) for axis in range(3))
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(str(s) for s in shape)

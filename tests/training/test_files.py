@@ -1,0 +1,119 @@
+"""Atomic files and checkpoints: whole or not there, damage noticed, disk errors told."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from segexplorer.core.errors import DataError, TrainingError
+from segexplorer.training.checkpoint import open_checkpoint, read_pointer, save_checkpoint
+from segexplorer.training.files import disk_errors_told, write_atomic
+
+
+def _save(root: Path, step: int, *, best: bool = False, value: float = 0.0) -> Path:
+    network = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(network.weight, value)
+    return save_checkpoint(
+        root, network=network, average=None, state={"a": torch.ones(2)}, meta={"step": step}, best=best
+    )
+
+
+def test_write_atomic_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+    write_atomic(target, b"one")
+    write_atomic(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert [p.name for p in target.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_disk_errors_become_a_sentence_with_a_remedy(tmp_path: Path, number: int) -> None:
+    with pytest.raises(TrainingError) as caught, disk_errors_told(tmp_path / "x"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.remedy and "folder" in caught.value.remedy
+
+
+def test_other_os_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError), disk_errors_told(tmp_path / "x"):
+        raise IsADirectoryError(errno.EISDIR, "is a directory")
+
+
+def test_pointers_follow_and_unreferenced_folders_go(tmp_path: Path) -> None:
+    _save(tmp_path, 1, best=True)
+    _save(tmp_path, 2)
+    _save(tmp_path, 3)
+    pointers = {p: read_pointer(tmp_path, p) for p in ("last", "previous", "best")}
+    assert pointers == {"last": "step_3", "previous": "step_2", "best": "step_1"}
+    _save(tmp_path, 4)
+    assert sorted(f.name for f in tmp_path.iterdir() if f.is_dir()) == ["step_1", "step_3", "step_4"]
+
+
+def test_the_same_step_saved_twice_keeps_both_whole(tmp_path: Path) -> None:
+    _save(tmp_path, 5, value=1)
+    second = _save(tmp_path, 5, value=2)
+    opened, trouble = open_checkpoint(tmp_path, "last")
+    network = torch.nn.Linear(2, 2)
+    opened.load_weights(network)
+    assert (opened.folder, trouble) == (second, "")
+    assert torch.equal(network.weight, torch.full((2, 2), 2.0))
+    assert torch.equal(opened.load_state("cpu")["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "state.pt", "meta.json"])
+def test_a_damaged_last_falls_back_to_previous_and_says_so(tmp_path: Path, file: str) -> None:
+    _save(tmp_path, 1)
+    folder = _save(tmp_path, 2)
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    opened, trouble = open_checkpoint(tmp_path, "last")
+    assert opened.step == 1
+    assert "step_2" in trouble
+
+
+def test_no_whole_checkpoint_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no checkpoint"):
+        open_checkpoint(tmp_path, "last")
+    (_save(tmp_path, 1) / "state.pt").unlink()
+    with pytest.raises(DataError, match="No whole checkpoint"):
+        open_checkpoint(tmp_path, "last")
+
+
+def test_a_pointer_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "last").write_text("step_../../etc\n")
+    assert read_pointer(tmp_path, "last") is None
+
+
+FULL = """
+import resource, signal, sys, torch
+from pathlib import Path
+from segexplorer.core.errors import TrainingError
+from segexplorer.training.checkpoint import save_checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+try:
+    save_checkpoint(Path(sys.argv[1]), network=torch.nn.Linear(400, 400), average=None,
+                    state={}, meta={"step": 2}, best=False)
+except TrainingError as error:
+    print(error.remedy)
+"""
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
+    _save(tmp_path, 1)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert "Free some space" in done.stdout, done.stderr
+    opened, _ = open_checkpoint(tmp_path, "last")
+    assert opened.step == 1
+    assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
+    assert json.loads((opened.folder / "meta.json").read_text())["step"] == 1
