@@ -1,0 +1,195 @@
+"""A run's state as sentences, and which buttons can be pressed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from segexplorer.core.events import (
+    EpochDone,
+    Notice,
+    ParameterApplied,
+    Planned,
+    Progress,
+    RunFinished,
+    StateChanged,
+    StepDone,
+    ValidationDone,
+)
+from segexplorer.viewmodels.status import Status, buttons, duration, memory
+
+
+def step(number: int, seconds: float = 0.5, attempt: int = 1) -> StepDone:
+    return StepDone(
+        attempt=attempt,
+        step=number,
+        epoch=1 + (number - 1) // 10,
+        loss=1.0,
+        terms={},
+        learning_rate=1e-3,
+        gradient_norm=1.0,
+        seconds=seconds,
+        samples=2,
+        memory_bytes=1_400_000_000,
+    )
+
+
+def validation(number: int, seconds: float = 30.0) -> ValidationDone:
+    return ValidationDone(
+        step=number,
+        epoch=1,
+        loss=0.4,
+        scores=(),
+        mean_dice=0.8712,
+        class_dice={},
+        n_used=23,
+        n_absent=1,
+        n_missed=2,
+        best=True,
+        seconds=seconds,
+        badge="training case, not held out",
+    )
+
+
+def running() -> Status:
+    status = Status()
+    status.add(
+        Planned(steps=400, epochs=40, steps_per_epoch=10, warnings=("One case has no label.",), badges=("b",))
+    )
+    status.add(StateChanged(state="running"))
+    return status
+
+
+def test_progress_with_time_left() -> None:
+    status = running()
+    status.extend(step(n) for n in range(1, 121))
+    assert status.headline == "training"
+    assert status.progress == "epoch 12 of 40, 2 min left"
+    assert status.fraction == pytest.approx(0.3)
+    assert status.seconds_left == pytest.approx(280 * 0.5)
+    assert status.rate == "4 samples/s"
+    assert status.memory == "1.4 GB"
+    assert status.badges == ("b",)
+
+
+def test_validations_still_to_come_are_in_the_time_left() -> None:
+    status = running()
+    status.extend(step(n) for n in range(1, 21))
+    status.extend([validation(10), validation(20)])
+    assert status.seconds_left == pytest.approx(380 * 0.5 + 38 * 30)
+
+
+def test_before_the_first_step_nothing_is_promised() -> None:
+    status = running()
+    assert status.seconds_left is None
+    assert status.progress == "epoch 1 of 40"
+    assert (status.rate, status.memory) == ("", "")
+    status.add(Progress(activity="reading cases", done=3, total=12))
+    assert status.headline == "reading cases 3 of 12"
+    assert status.fraction == 0.25
+
+
+def test_the_log_says_what_was_applied_when() -> None:
+    status = running()
+    status.add(ParameterApplied(step=7, field="loss.alpha", value=0.7, previous=0.5))
+    status.add(Notice(step=8, message="The disk is nearly full.", remedy="Free some space."))
+    status.add(validation(10))
+    texts = [(line.step, line.text, line.important) for line in status.log]
+    assert texts == [
+        (0, "One case has no label.", True),
+        (7, "loss.alpha changed from 0.5 to 0.7", False),
+        (8, "The disk is nearly full. Free some space.", True),
+        (
+            10,
+            "validated: mean Dice 0.871, the best so far; 23 used, 1 absent, 2 missed"
+            " (training case, not held out)",
+            False,
+        ),
+    ]
+    assert status.log[1].sentence.endswith("step 7: loss.alpha changed from 0.5 to 0.7")
+
+
+def test_a_failure_is_told_with_its_remedy_and_its_cause_kept_apart() -> None:
+    status = running()
+    status.add(
+        RunFinished(
+            step=9,
+            state="failed",
+            reason="error",
+            error="The loss is NaN.",
+            remedy="Lower the rate.",
+            cause="Trace",
+        )
+    )
+    assert status.state == "failed"
+    assert status.failure == "The loss is NaN. Lower the rate."
+    assert status.headline == "failed: The loss is NaN. Lower the rate."
+    assert status.cause == "Trace"
+    assert "left" not in status.progress
+
+
+def test_the_end_says_why() -> None:
+    status = running()
+    status.add(RunFinished(step=400, state="finished", reason="all 40 epochs done"))
+    assert status.headline == "finished: all 40 epochs done"
+    assert status.failure == ""
+
+
+def test_a_resume_goes_back_and_clears_the_failure() -> None:
+    status = running()
+    status.extend([step(50), RunFinished(step=50, state="failed", reason="x", error="Bad.")])
+    status.add(StateChanged(attempt=2, step=40, state="preparing", activity="loading the checkpoint"))
+    assert status.failure == ""
+    assert status.headline == "loading the checkpoint"
+    assert status.fraction == pytest.approx(0.1)
+    assert status.log[-1].text == "resumed (attempt 2)"
+
+
+def test_epochs_may_be_extended() -> None:
+    status = running()
+    status.add(EpochDone(step=10, epoch=1, epochs=60, loss=1, terms={}))
+    assert status.progress == "epoch 1 of 60"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [
+        ({"start"}, (True, False, "Pause", False, False, False)),
+        ({"pause", "step", "stop", "extend"}, (False, True, "Pause", True, True, True)),
+        ({"unpause", "step", "stop", "extend"}, (False, True, "Resume", True, True, True)),
+        (set(), (False, False, "Pause", False, False, False)),  # stopping
+        ({"extend"}, (True, False, "Pause", False, False, True)),  # finished: a new run may start
+    ],
+)
+def test_buttons_follow_what_the_run_accepts(accepted: set[str], expected: tuple[object, ...]) -> None:
+    b = buttons(accepted.__contains__)
+    assert (b.start, b.pause, b.pause_label, b.step, b.stop, b.extend) == expected
+
+
+def test_without_a_run_only_start_can_be_pressed_and_only_when_ready() -> None:
+    assert buttons(None).start
+    assert not buttons(None, ready=False).start
+    assert not buttons(None).stop
+
+
+def test_durations_and_sizes_as_people_say_them() -> None:
+    assert [duration(s) for s in (3, 59.4, 60, 200, 4800, 36000)] == [
+        "3 s",
+        "59 s",
+        "1 min",
+        "3 min",
+        "1 h 20 min",
+        "10 h",
+    ]
+    assert [memory(n) for n in (812_000_000, 3_400_000_000)] == ["812 MB", "3.4 GB"]
+
+
+def test_view_models_load_neither_torch_nor_a_toolkit() -> None:
+    code = (
+        "import sys\n"
+        "from segexplorer.viewmodels import colours, curves, decimation, errors, maps, overlay, status\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'qtpy', 'napari', 'pyqtgraph')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
