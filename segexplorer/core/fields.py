@@ -78,7 +78,11 @@ def parameter(
     given: dict[str, Any] = {k: v for k, v in bounds.items() if v is not None}
     if default_factory is not None:
         return Field(
-            default_factory=default_factory, title=title, description=meaning, json_schema_extra=extra, **given
+            default_factory=default_factory,
+            title=title,
+            description=meaning,
+            json_schema_extra=extra,
+            **given,
         )
     return Field(default, title=title, description=meaning, json_schema_extra=extra, **given)
 
@@ -225,7 +229,7 @@ def shape_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Shape:
         return Shape("tuple", items=tuple(shape_of(a) for a in args))
     if origin is list:
         return Shape("list", items=(shape_of(args[0]),))
-    if isinstance(origin, type) and issubclass(origin, typing.Mapping):  # type: ignore[arg-type]
+    if isinstance(origin, type) and issubclass(origin, typing.Mapping):
         return Shape("mapping", items=(shape_of(args[0]), shape_of(args[1])))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return Shape("group", spec=annotation)

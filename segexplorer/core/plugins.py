@@ -41,7 +41,9 @@ def load(*, again: bool = False) -> tuple[PluginReport, ...]:
         if _reports is None or again:
             _loading.active = True
             try:
-                _reports = [_import(point) for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)]
+                _reports = [
+                    _import(point) for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)
+                ]
             finally:
                 _loading.active = False
         return tuple(_reports)

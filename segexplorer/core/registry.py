@@ -20,7 +20,7 @@ from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean, e
 from segexplorer.core.spec import PLACEHOLDER, Spec
 
 S = TypeVar("S", bound=Spec)
-C = TypeVar("C", bound=type[Spec])
+C = TypeVar("C", bound=Spec)
 
 _families: dict[str, Registry[Any]] = {}
 _lock = threading.RLock()
@@ -62,7 +62,7 @@ class Registry(Generic[S]):
         self.late_bound = LateBound(self)
         _families[family] = self
 
-    def register(self, spec: C) -> C:
+    def register(self, spec: type[C]) -> type[C]:
         """Register a spec class under the default of its `kind` field; usable as a decorator.
 
         Raises
@@ -75,13 +75,17 @@ class Registry(Generic[S]):
         if field is None or len(kinds) != 1 or field.default != kinds[0]:
             raise TypeError(f'{spec.__name__} needs a field kind: Literal["its_name"] = "its_name"')
         kind = kinds[0]
-        if not issubclass(spec, self.base):
+        fits: bool = issubclass(spec, self.base)
+        if not fits:
             raise TypeError(f"{spec.__name__} is no {self.base.__name__}; it cannot be a kind of {self.noun}")
         with _lock:
             other = self._specs.get(kind)
-            if other is not None and (other.__module__, other.__qualname__) != (spec.__module__, spec.__qualname__):
+            if other is not None and (other.__module__, other.__qualname__) != (
+                spec.__module__,
+                spec.__qualname__,
+            ):
                 raise TypeError(f"{self.noun} {kind!r} is registered already, by {other.__module__}")
-            self._specs[kind] = spec
+            self._specs[kind] = spec  # type: ignore[assignment]
         return spec
 
     def register_preset(
@@ -196,7 +200,9 @@ class LateBound:
             serialization=core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True),
         )
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         # pydantic refuses references to definitions it did not write; core.spec.json_schema resolves this one
         return {PLACEHOLDER: self.late_bound_registry.family}
 
@@ -206,10 +212,12 @@ class LateBound:
 
 def _dump(value: Spec, info: core_schema.SerializationInfo) -> dict[str, Any]:
     mode: Callable[..., dict[str, Any]] = value.model_dump
-    return mode(
+    data = mode(
         mode=info.mode,
         exclude_unset=info.exclude_unset,
         exclude_defaults=info.exclude_defaults,
         exclude_none=info.exclude_none,
         by_alias=info.by_alias,
     )
+    # the kind is a default, yet without it nobody could read the rest back
+    return {"kind": type(value).model_fields["kind"].default, **data}

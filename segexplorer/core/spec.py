@@ -24,7 +24,11 @@ class Spec(BaseModel):
     """Base of every plan: frozen, refusing unknown keys with the nearest name, equal by value."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=False
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=False,
     )
 
     display_name: ClassVar[str] = ""
@@ -199,7 +203,10 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
             pending = True
             kinds = registry.specs()
             definitions[family] = {
-                "oneOf": [{"$ref": f"#/$defs/{family}.{kind}"} for kind in kinds],
+                "oneOf": [
+                    *({"$ref": f"#/$defs/{family}.{kind}"} for kind in kinds),
+                    {"type": "string", "enum": [*kinds, *registry.presets()]},  # a bare name
+                ],
                 "discriminator": {
                     "propertyName": "kind",
                     "mapping": {kind: f"#/$defs/{family}.{kind}" for kind in kinds},
