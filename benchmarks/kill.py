@@ -26,7 +26,7 @@ CONFIG = """
 data: {kind: phantom, count: 4, size: 48, seed: 3}
 split: {validation_count: 1}
 sampling: {patch_size: [32, 32, 32], batch_size: 1, steps_per_epoch: 12}
-network: {kind: unet, features: [8, 16, 32]}
+network: {kind: unet, base_features: 8, levels: 3}
 loss: adaptive_tversky_cross_entropy
 schedule: {kind: polynomial, epochs: 40}
 compute: {device: cpu, threads: 1}

@@ -103,7 +103,8 @@ class Runtime:
 
         if self.channels_last:
             layout: Any = torch.channels_last_3d if dimensions == 3 else torch.channels_last
-            return network.to(self.device, memory_format=layout)
+            # torch has no overload for it in its stubs, though the argument is documented
+            return network.to(self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
         return network.to(self.device)
 
     @contextmanager

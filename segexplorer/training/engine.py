@@ -298,9 +298,9 @@ class Engine:
                 case, "validation", watched=watched, activity=activity, confusion=confusion
             )
             examined.append(result)
-        case = self.plan.watched.get("train")
-        if case is not None:
-            yield from self._examine(case, "train", watched=True, activity="predicting the watched case")
+        shown = self.plan.watched.get("train")
+        if shown is not None:
+            yield from self._examine(shown, "train", watched=True, activity="predicting the watched case")
         self._watched_at = time.monotonic()
         scores = tuple(s for e in examined for s in e.scores)
         summary = summarise(scores)
@@ -449,7 +449,7 @@ def _epochs(planned: Experiment, step: int) -> int:
     return max([planned.schedule.epochs, *extended])
 
 
-class memory_errors_told:  # noqa: N801  a context manager used like a function
+class memory_errors_told:
     """Turns "out of memory", on the GPU or the CPU, into a sentence with three remedies."""
 
     def __enter__(self) -> None:

@@ -145,9 +145,7 @@ class RunRecord:
         """The last state told; "stopped" for a run whose process died."""
         told: RunState = "idle"
         for event in read_events(self.folder):
-            if isinstance(event, RunFinished):
-                told = event.state
-            elif isinstance(event, StateChanged):
+            if isinstance(event, (RunFinished, StateChanged)):
                 told = event.state
         return told
 

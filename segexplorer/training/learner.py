@@ -62,7 +62,7 @@ class Learner:
         memory = experiment.validation.average_weights
         self.average: torch.optim.swa_utils.AveragedModel | None = None
         if memory > 0:
-            average = torch.optim.swa_utils.get_ema_multi_avg_fn(memory)
+            average = torch.optim.swa_utils.get_ema_multi_avg_fn(memory)  # type: ignore[no-untyped-call]
             self.average = torch.optim.swa_utils.AveragedModel(
                 self.network, multi_avg_fn=average, use_buffers=True
             )
@@ -112,7 +112,7 @@ class Learner:
         if not math.isfinite(value):
             raise _not_finite("loss", value, terms, batch, step)
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(output.value).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(output.value).backward()
         self.scaler.unscale_(self.optimiser)
         norm = self._clip()
         if not math.isfinite(norm) and not self.scaler.is_enabled():

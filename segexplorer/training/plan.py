@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,9 +112,13 @@ class Plan:
         return self.patch if self.patch is not None else padded(shape, self.divisor)
 
     def open_store(self, folder: Path) -> PreparedStore:
-        """Return the store of prepared cases, with the memory that the experiment allows."""
+        """Return the store of prepared cases; `folder` is used only where they do not fit into memory."""
         budget = int(self.experiment.compute.cache_gb * 2**30)
-        return PreparedStore(self.refs, self.fitted, self.classes, memory_budget=budget, disk_folder=folder)
+        voxels = sum(math.prod(self.fitted.prepared_shape(ref)) for ref in self.refs.values())
+        fits = voxels * (4 * self.channels + 2) < budget
+        return PreparedStore(
+            self.refs, self.fitted, self.classes, memory_budget=budget, disk_folder=None if fits else folder
+        )
 
     def warning_sentences(self) -> tuple[str, ...]:
         """Return the warnings as sentences."""
@@ -122,7 +126,7 @@ class Plan:
 
     def summary(self) -> dict[str, str]:
         """Return label -> text, as the window and the command line show the plan."""
-        counts = {role: len(self.ids(role)) for role in ("train", "validation", "test")}  # type: ignore[arg-type]
+        counts = {role: len(self.ids(role)) for role in ("train", "validation", "test")}
         spacing = " × ".join(f"{s:.3g}" for s in self.fitted.spacing) if self.fitted.spacing else "as stored"
         size = " × ".join(map(str, self.patch)) + " voxels" if self.patch else "whole volumes"
         return {

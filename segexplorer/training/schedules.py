@@ -82,7 +82,7 @@ class Polynomial(ScheduleSpec):
     floor: float = parameter(0.01, title="Floor", meaning=_FLOOR_MEANING, ge=0, le=1, advanced=True)
 
     def factor(self, progress: float, state: ScheduleState) -> float:
-        return max(self.floor, (1.0 - progress) ** self.power)
+        return max(self.floor, float((1.0 - progress) ** self.power))
 
 
 @registry.register

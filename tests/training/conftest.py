@@ -22,7 +22,7 @@ def tiny() -> Experiment:
             "data": {"kind": "phantom", "count": 3, "size": 32, "seed": 1},
             "split": {"validation_count": 1},
             "sampling": {"patch_size": [16, 16, 16], "batch_size": 1, "steps_per_epoch": 3},
-            "network": {"kind": "unet", "features": [4, 8]},
+            "network": {"kind": "unet", "base_features": 4, "levels": 2},
             "loss": "adaptive_tversky_cross_entropy",
             "schedule": {"kind": "polynomial", "epochs": 2},
             "compute": {"device": "cpu", "precision": "float32", "threads": 1},

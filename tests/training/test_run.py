@@ -29,7 +29,6 @@ from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run, read_events
 from segexplorer.training.run import Run, SliceView
 
-
 MakeRun = Callable[..., Run]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -19,7 +20,7 @@ def test_every_schedule_starts_at_one_and_stays_within_floor_and_one(kind: str) 
     assert factors[0] == 1.0
     assert all(0 < f <= 1 for f in factors)
     assert factors[100:] == [factors[100]] * 50, "an extension goes on at the floor"
-    assert all(b <= a for a, b in zip(factors, factors[1:], strict=False))
+    assert all(b <= a for a, b in itertools.pairwise(factors))
 
 
 def test_polynomial_is_nnunets() -> None:
