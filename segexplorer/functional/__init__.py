@@ -1,0 +1,1 @@
+"""Pure maths on tensors of any rank: overlap, regions, and the scene that the terms of one loss share."""

@@ -1,0 +1,177 @@
+"""The scene: logits and target of one evaluation, checked once, and all that its terms share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segexplorer.core.errors import LossInputError
+from segexplorer.functional.overlap import Overlap, overlap_hard, overlap_soft
+from segexplorer.functional.regions import Boxes
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What a loss may know beyond logits and target; each part may be None.
+
+    Attributes
+    ----------
+    distance_maps
+        Name -> (B, C, *spatial) signed distances in mm, made on the whole volume.
+    voxel_weights
+        (B, 1, *spatial) weights of voxels in the cross entropy.
+    spacing, origin, volume_shape
+        (B, D): mm; voxel index of the patch in its volume; that volume's shape.
+    epoch
+        Counted from 1.
+    ignore_index
+        Label of voxels without truth in this library's batches (padding among them); a loss's own
+        `ignore_index` takes its place where set.
+    """
+
+    distance_maps: Mapping[str, Tensor] | None = None
+    voxel_weights: Tensor | None = None
+    spacing: Any = None
+    origin: Any = None
+    volume_shape: Any = None
+    epoch: int | None = None
+    ignore_index: int | None = 255
+
+
+class Scene:
+    """Shared quantities of one evaluation, each computed at most once.
+
+    Parameters
+    ----------
+    logits
+        (B, C, *spatial), 1 to 3 spatial axes. C = 1 is one sigmoid foreground, taken as two channels (0, s).
+        Half precision is computed in float32; float64 stays.
+    target
+        Integer labels (B, 1, *spatial), or a soft target (B, C, *spatial) of floats.
+    ignore_index
+        Label of voxels that do not count.
+
+    Raises
+    ------
+    LossInputError
+        Naming the offender: shapes, labels out of range, values that are not finite.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        context: LossContext | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
+        soft = target.is_floating_point()
+        _check_shapes(logits, target, soft)
+        if ignore_index is None and context is not None:
+            ignore_index = context.ignore_index
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        one = wide.shape[1] == 1
+        self.logits: Tensor = torch.cat([torch.zeros_like(wide), wide], 1) if one else wide
+        self.context = context or LossContext()
+        self.keep: Tensor | None = None
+        self.labels: Tensor | None = None
+        self.soft: Tensor | None = None
+        self._overlaps: dict[Any, Overlap] = {}
+        if soft:
+            given = target.to(self.logits.dtype)
+            self.soft = torch.cat([1 - given, given], 1) if one else given
+        else:
+            labels = target[:, 0].long()
+            if ignore_index is not None:
+                kept = labels != ignore_index
+                self.keep = kept
+                labels = torch.where(kept, labels, 0)
+            self.labels = labels
+        if not torch.compiler.is_compiling():
+            self._check_values()
+
+    def _check_values(self) -> None:
+        """One pass over each input and one wait for the device."""
+        checked = self.soft if self.soft is not None else self.labels
+        assert checked is not None
+        if self.logits.numel() == 0:
+            raise LossInputError(f"The logits are empty: shape {tuple(self.logits.shape)}.")
+        low, high = torch.aminmax(checked)
+        z_low, z_high = torch.aminmax(self.logits.detach())  # NaN and infinity both show in the extremes
+        numbers = torch.stack([x.double() for x in (low, high, z_low, z_high)]).tolist()
+        if not all(abs(x) < float("inf") for x in numbers[2:]):
+            raise LossInputError(
+                "The logits hold NaN or infinite values.", "Lower the learning rate, or look at the input."
+            )
+        if self.soft is not None and not (numbers[0] >= 0 and numbers[1] <= 1):
+            raise LossInputError(
+                f"The soft target has values from {numbers[0]:g} to {numbers[1]:g}.",
+                "Give probabilities from 0 to 1, or labels as integers.",
+            )
+        if self.labels is not None and not (numbers[0] >= 0 and numbers[1] < self.classes):
+            bad = numbers[0] if numbers[0] < 0 else numbers[1]
+            raise LossInputError(
+                f"The target holds label {bad:.0f}, but there are {self.classes} classes (0 to {self.classes - 1}).",
+                "Give the logits as many channels as classes, or set ignore_index to that label.",
+            )
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background included."""
+        return self.logits.shape[1]
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Spatial shape in voxels."""
+        return tuple(self.logits.shape[2:])
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """(B, C, *spatial) log-probabilities."""
+        return torch.log_softmax(self.logits, 1)
+
+    @cached_property
+    def probs(self) -> Tensor:
+        """(B, C, *spatial) probabilities; reuses the log-probabilities where a term made them already."""
+        return self.log_probs.exp() if "log_probs" in self.__dict__ else torch.softmax(self.logits, 1)
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """Number of kept voxels, at least 1, as a scalar tensor."""
+        if self.keep is None:
+            return self.logits.new_tensor(float(self.logits[:, 0].numel()))
+        return self.keep.sum().clamp(min=1).to(self.logits.dtype)
+
+    def overlap(self, boxes: Boxes | None = None, *, squared: bool = False) -> Overlap:
+        """Return the overlap of all classes, per sample or per box; terms that ask the same share one."""
+        for key in ((boxes, True),) if squared else ((boxes, False), (boxes, True)):
+            if key in self._overlaps:
+                return self._overlaps[key]
+        if self.soft is not None:
+            found = overlap_soft(self.probs, self.soft, self.keep, boxes, squared)
+        else:
+            assert self.labels is not None
+            found = overlap_hard(self.probs, self.labels, self.keep, boxes, squared)
+        self._overlaps[boxes, squared] = found
+        return found
+
+
+def _check_shapes(logits: Tensor, target: Tensor, soft: bool) -> None:
+    shape, given = tuple(logits.shape), tuple(target.shape)
+    if not logits.is_floating_point():
+        raise LossInputError(f"The logits are {logits.dtype}, not floating point.")
+    if not 3 <= logits.ndim <= 5:
+        raise LossInputError(
+            f"The logits have shape {shape}.", "Give (B, C, *spatial) with 1 to 3 spatial axes."
+        )
+    wanted = shape if soft else (shape[0], 1, *shape[2:])
+    if given != wanted:
+        what = "soft target (floats)" if soft else "target of labels (integers)"
+        raise LossInputError(
+            f"The {what} has shape {given}; with logits {shape} it must be {wanted}.",
+            "Convert labels with .long()." if soft and given[1:2] == (1,) else "",
+        )

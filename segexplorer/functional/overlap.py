@@ -1,0 +1,168 @@
+"""One source of overlap: soft TP, FP, FN per class, over the whole sample or per box.
+
+TP = sum p g, FP = sum p (1-g), FN = sum (1-p) g (losses.md section 1), each summed directly: the difference
+G - TP would lose small regional errors to cancellation. With integer labels no one-hot volume is made: a class
+at a time is masked, and the backward pass is written by hand, for it is one masked fill:
+dL/dp = (dTP - dFN) on the class's own voxels, dFP elsewhere, + 2 p dQ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segexplorer.functional.regions import Boxes
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Soft counts in voxels, each (B, C), or (B, C, R) per box.
+
+    Attributes
+    ----------
+    tp, fp, fn
+        Soft true positives, false positives, false negatives.
+    truth
+        Volume of the class in the target; no gradient.
+    predicted_square, truth_square
+        Sums of p^2 and g^2, for squared denominators; `predicted_square` is None unless asked for.
+    product
+        Sum of p g. Equals `tp` for hard labels; for soft ones `tp` is the sum of min(p, g), so that a
+        prediction equal to its soft target is perfect.
+    """
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+    truth: Tensor
+    predicted_square: Tensor | None
+    truth_square: Tensor
+    product: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """Predicted volume, sum of p."""
+        return self.tp + self.fp
+
+    def over_batch(self) -> Overlap:
+        """Return the counts summed over the batch, with a batch axis of 1."""
+
+        def summed(x: Tensor) -> Tensor:
+            return x.sum(0, keepdim=True)
+
+        square = None if self.predicted_square is None else summed(self.predicted_square)
+        return Overlap(
+            summed(self.tp),
+            summed(self.fp),
+            summed(self.fn),
+            summed(self.truth),
+            square,
+            summed(self.truth_square),
+            summed(self.product),
+        )
+
+
+def overlap_hard(
+    probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+) -> Overlap:
+    """Return the overlap with class indices.
+
+    Parameters
+    ----------
+    probs
+        (B, C, *spatial).
+    labels
+        (B, *spatial) integers; what stands on voxels outside `keep` does not matter.
+    keep
+        (B, *spatial) bool, or None for all voxels.
+    """
+    if torch.compiler.is_compiling():
+        tp, fp, fn, q, truth = _forward(probs, labels, keep, boxes, squared)
+    else:
+        tp, fp, fn, q, truth = _HardOverlap.apply(probs, labels, keep, boxes, squared)
+    return Overlap(tp, fp, fn, truth, q if squared else None, truth, tp)
+
+
+def overlap_soft(
+    probs: Tensor, target: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+) -> Overlap:
+    """Return the overlap with a soft target (B, C, *spatial), in the semimetric form of losses.md 4.1."""
+    if keep is not None:
+        probs, target = probs * keep.unsqueeze(1), target * keep.unsqueeze(1)
+    low = torch.minimum(probs, target)
+    q = _total(probs * probs, boxes) if squared else None
+    return Overlap(
+        tp=_total(low, boxes),
+        fp=_total(probs - low, boxes),
+        fn=_total(target - low, boxes),
+        truth=_total(target, boxes),
+        predicted_square=q,
+        truth_square=_total(target * target, boxes),
+        product=_total(probs * target, boxes),
+    )
+
+
+def _total(volume: Tensor, boxes: Boxes | None) -> Tensor:
+    return volume.flatten(2).sum(-1) if boxes is None else boxes.sum(volume)
+
+
+def _forward(
+    probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    columns: list[list[Tensor]] = [[] for _ in range(5)]
+    zero = probs.new_zeros(())
+    for c in range(probs.shape[1]):
+        p = probs[:, c : c + 1]
+        own = (labels == c).unsqueeze(1)
+        if keep is not None:
+            kept = keep.unsqueeze(1)
+            p, own = torch.where(kept, p, zero), own & kept
+        mask = own.to(probs.dtype)
+        hit = p * mask
+        parts = [hit, p - hit, mask - hit, p * p if squared else None, mask]
+        for column, part in zip(columns, parts, strict=True):
+            if part is not None:
+                column.append(_total(part, boxes))
+    columns[3] = columns[3] or [torch.zeros_like(columns[0][0])] * probs.shape[1]
+    tp, fp, fn, q, truth = (torch.cat(column, 1) for column in columns)
+    return tp, fp, fn, q, truth
+
+
+class _HardOverlap(torch.autograd.Function):
+    """`_forward` with a backward pass of one masked fill per class."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+    ) -> tuple[Tensor, ...]:
+        result = _forward(probs, labels, keep, boxes, squared)
+        # p itself is needed for the gradient of p^2 only; otherwise labels are enough
+        ctx.save_for_backward(probs if squared else None, labels, keep)
+        ctx.boxes, ctx.squared, ctx.shape = boxes, squared, probs.shape
+        ctx.mark_non_differentiable(result[4])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        probs, labels, keep = ctx.saved_tensors
+        g_tp, g_fp, g_fn, g_q, _ = grads
+        inside, outside = g_tp - g_fn, g_fp
+        result = g_tp.new_empty(ctx.shape)
+        for c in range(ctx.shape[1]):
+            a, b = _spread(inside[:, c], ctx), _spread(outside[:, c], ctx)
+            filled = torch.where(labels == c, a, b)
+            if ctx.squared:
+                filled = filled + 2 * probs[:, c] * _spread(g_q[:, c], ctx)
+            result[:, c] = filled if keep is None else torch.where(keep, filled, filled.new_zeros(()))
+        return result, None, None, None, None
+
+
+def _spread(value: Tensor, ctx: Any) -> Tensor:
+    """(B,) or (B, R) -> something that broadcasts over (B, *spatial)."""
+    if ctx.boxes is not None:
+        painted: Tensor = ctx.boxes.paint(value)
+        return painted
+    return value.reshape(-1, *(1,) * (len(ctx.shape) - 2))

@@ -1,0 +1,76 @@
+"""Losses by kind: `names()`, `spec(kind)`, `create("tversky", alpha=0.7)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from segexplorer.losses import presets as presets
+from segexplorer.losses.base import (
+    AnyLoss,
+    AnyWeighting,
+    LossOutput,
+    LossSpec,
+    RegionMap,
+    WeightingSpec,
+    region_reports,
+    registry,
+    weightings,
+)
+from segexplorer.losses.compound import Compound, CompoundTerm, Term, WeightedSum
+from segexplorer.losses.cross_entropy import CrossEntropy
+from segexplorer.losses.dice import Dice
+from segexplorer.losses.region import AdaptiveRegionTversky, RegionDice
+from segexplorer.losses.standard_compounds import AdaptiveTverskyCrossEntropy, DiceCrossEntropy
+from segexplorer.losses.tversky import Tversky
+from segexplorer.losses.weightings import Fixed, LossProportion
+
+if TYPE_CHECKING:
+    from segexplorer.losses.module import Loss
+
+names = registry.names
+spec = registry.spec
+parse = registry.parse
+
+
+def create(kind: str | LossSpec, **parameters: Any) -> Loss:
+    """Build a loss module from a kind, a preset's name or a spec.
+
+    Raises
+    ------
+    UnknownKindError
+        When no loss has that kind; the remedy names the nearest ones.
+    SpecError
+        When a parameter is not allowed.
+    """
+    loss: Loss = registry.create(kind, **parameters)
+    return loss
+
+
+__all__ = [
+    "AdaptiveRegionTversky",
+    "AdaptiveTverskyCrossEntropy",
+    "AnyLoss",
+    "AnyWeighting",
+    "Compound",
+    "CompoundTerm",
+    "CrossEntropy",
+    "Dice",
+    "DiceCrossEntropy",
+    "Fixed",
+    "LossOutput",
+    "LossProportion",
+    "LossSpec",
+    "RegionDice",
+    "RegionMap",
+    "Term",
+    "Tversky",
+    "WeightedSum",
+    "WeightingSpec",
+    "create",
+    "names",
+    "parse",
+    "region_reports",
+    "registry",
+    "spec",
+    "weightings",
+]

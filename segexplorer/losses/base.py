@@ -1,0 +1,150 @@
+"""What every loss promises, and the families "losses" and "weightings".
+
+A loss is a frozen spec with a pure `compute(scene, state)`; `build()` wraps it in the one module of
+`losses.module`, which holds what adapts or is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+
+from segexplorer.core.fields import parameter
+from segexplorer.core.registry import Registry
+from segexplorer.core.spec import Spec
+from segexplorer.core.types import RegionReport
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from segexplorer.functional.context import Scene
+    from segexplorer.functional.regions import Boxes
+    from segexplorer.losses.module import Loss
+
+
+@dataclass(frozen=True)
+class RegionMap:
+    """A number per sample, class and region: `values` (B, C, R), detached, NaN where absent or skipped."""
+
+    values: Tensor
+    regions: Boxes
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What a loss tells of one batch.
+
+    Attributes
+    ----------
+    value
+        Scalar with its graph.
+    terms
+        Name -> (value, weight), detached scalars; the products add up to `value`.
+    maps
+        Name ("alpha", "beta", "fp", "fn", "loss", "share") -> numbers per region, detached.
+    """
+
+    value: Tensor
+    terms: Mapping[str, tuple[Tensor, Tensor | float]]
+    maps: Mapping[str, RegionMap] = field(default_factory=dict)
+
+
+class LossSpec(Spec):
+    """Base of all loss specs; a kind implements `compute`."""
+
+    formula: ClassVar[str] = ""
+    """LaTeX."""
+    reference: ClassVar[str] = ""
+    punishes: ClassVar[str] = ""
+    """One plain sentence."""
+    family: ClassVar[str] = ""
+    """Family of paper 003's table 1: distribution, region, boundary or compound."""
+    papers: ClassVar[tuple[str, ...]] = ()
+    """Papers of this project that use it: "000" to "004"."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Parts of the `LossContext` it cannot do without."""
+    value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    best_value: ClassVar[float] = 0.0
+
+    ignore_index: int | None = parameter(
+        None,
+        title="Ignored label",
+        meaning="Voxels with this label do not count. In training, voxels without truth (255) never count.",
+        advanced=True,
+    )
+
+    def build(self) -> Loss:
+        """Return the loss as a `torch.nn.Module`: `loss(logits, target)`, `loss.evaluate(...)`."""
+        from segexplorer.losses.module import Loss
+
+        return Loss(self)
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Return value, terms and maps; changes nothing.
+
+        Parameters
+        ----------
+        scene
+            Logits, target and what terms share.
+        state
+            The module: its buffers and its parts, for kinds that adapt or are compounds.
+        """
+        raise NotImplementedError  # pragma: no cover  every kind has its own
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the range of values under these parameters."""
+        return self.value_range
+
+
+class WeightingSpec(Spec):
+    """Base of the rules that weigh the terms of a compound."""
+
+    reference: ClassVar[str] = ""
+
+    def moves(self) -> Literal["never", "epoch", "step"]:
+        """Return after what the weights move."""
+        return "never"
+
+    def initial(self, given: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the first weights, from those given with the terms."""
+        return given
+
+    def adapted(self, weights: tuple[float, ...], means: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the next weights from the present ones and the terms' mean values."""
+        return weights
+
+    def refuse(self, name: str, low: float) -> str:
+        """Return why a term whose values start at `low` cannot be weighed by this rule, or an empty text."""
+        return ""
+
+
+registry: Registry[LossSpec] = Registry("losses", LossSpec, "loss")
+AnyLoss = Annotated[LossSpec, registry.late_bound]
+weightings: Registry[WeightingSpec] = Registry("weightings", WeightingSpec, "weighting rule")
+AnyWeighting = Annotated[WeightingSpec, weightings.late_bound]
+
+
+def single(kind: str, value: Tensor, maps: Mapping[str, RegionMap] | None = None) -> LossOutput:
+    """Return the output of a loss that is its own only term."""
+    return LossOutput(value, {kind: (value.detach(), 1.0)}, maps or {})
+
+
+def region_reports(output: LossOutput) -> list[RegionReport]:
+    """Return one report per sample, on the CPU; empty where the loss has no regions.
+
+    Maps over another partition than the first one's (two region terms in one loss) are left out.
+    """
+    if not output.maps:
+        return []
+    edges = next(iter(output.maps.values())).regions.edges
+    arrays = {
+        name: region.values.detach().float().cpu().numpy().astype(np.float32, copy=True)
+        for name, region in output.maps.items()
+        if region.regions.edges == edges
+    }
+    samples = len(next(iter(arrays.values())))
+    return [RegionReport({name: a[b] for name, a in arrays.items()}, edges) for b in range(samples)]

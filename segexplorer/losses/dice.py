@@ -1,0 +1,44 @@
+"""`dice`: one minus the soft Dice coefficient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from segexplorer.core.fields import parameter
+from segexplorer.losses.base import LossOutput, registry, single
+from segexplorer.losses.ratio import RatioLoss
+
+if TYPE_CHECKING:
+    from segexplorer.functional.context import Scene
+    from segexplorer.losses.module import Loss
+
+
+@registry.register
+class Dice(RatioLoss):
+    """Mean over samples and classes of 1 - (2 TP + eps) / (P + G + eps), or with squares (losses.md 4.1)."""
+
+    display_name: ClassVar[str] = "Dice"
+    formula: ClassVar[str] = r"L=1-\frac{2\sum pg+\epsilon}{\sum p+\sum g+\epsilon}"
+    reference: ClassVar[str] = "Milletari 2016, arXiv:1606.04797 (squared); Drozdzal 2016, arXiv:1608.04117"
+    punishes: ClassVar[str] = "Lack of overlap, each class alike whatever its size."
+    family: ClassVar[str] = "region"
+    papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "003", "004")
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    kind: Literal["dice"] = "dice"
+    squared: bool = parameter(
+        False,
+        title="Squared denominator",
+        meaning="Sums p^2 and g^2 in the denominator, as V-Net does; favours decided probabilities.",
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Divide overlap by volumes. Written as a difference over the sum, exact near a perfect overlap."""
+        counts = self.counts(scene, squared=self.squared)
+        if self.squared:
+            assert counts.predicted_square is not None
+            size = counts.predicted_square + counts.truth_square
+            losses = 1 - (2 * counts.product + self.eps) / (size + self.eps)
+        else:
+            wrong = counts.fp + counts.fn
+            losses = wrong / (2 * counts.tp + wrong + self.eps)
+        return single(self.kind, self.averaged(losses, counts, scene))
