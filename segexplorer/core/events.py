@@ -213,14 +213,17 @@ def from_json(line: str) -> Event:
     Raises
     ------
     ValueError
-        For a torn line or an unknown event.
+        For a torn line, an unknown event, or one that lacks what its kind needs.
     """
     data = json.loads(line)
     if not isinstance(data, dict) or data.get("event") not in Event._registered:
         raise ValueError("not an event")
     cls = Event._registered[data.pop("event")]
     known = {f.name for f in fields(cls)}
-    return cls(**{k: _revived(k, v) for k, v in data.items() if k in known})
+    try:
+        return cls(**{k: _revived(k, v) for k, v in data.items() if k in known})
+    except TypeError as error:
+        raise ValueError(f"not a whole {cls.__name__}: {error}") from error
 
 
 def _revived(name: str, value: Any) -> Any:

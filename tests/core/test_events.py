@@ -1,0 +1,131 @@
+"""Every kind of event, by iteration: JSON there and back, pickling, torn lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import typing
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segexplorer.core import events
+from segexplorer.core.events import CaseScore, Event, Notice, StepDone, event_kinds, from_json, to_json
+
+KINDS = event_kinds()
+text = st.text(max_size=8).filter(lambda t: t not in ("NaN", "Infinity", "-Infinity"))
+floats = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def values(annotation: Any) -> st.SearchStrategy[Any]:
+    """Return values of an annotation that occurs in events."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return st.none() | st.booleans() | st.integers(-9, 9) | floats | text
+    if annotation is CaseScore:
+        return instances(CaseScore)
+    if origin is Literal:
+        return st.sampled_from(args)
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        return st.lists(values(args[0]), max_size=3).map(tuple)
+    if origin is tuple:
+        return st.tuples(*(values(a) for a in args))
+    if origin is Mapping:
+        return st.dictionaries(values(args[0]), values(args[1]), max_size=3)
+    plain = {int: st.integers(0, 10**9), float: floats, str: text, bool: st.booleans()}
+    return plain[annotation]
+
+
+def instances(cls: type) -> st.SearchStrategy[Any]:
+    hints = typing.get_type_hints(cls)
+    return st.builds(cls, **{f.name: values(hints[f.name]) for f in fields(cls)})
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, NaN being equal to NaN, with equal types of containers."""
+    if is_dataclass(a):
+        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, float) and math.isnan(a):
+        return isinstance(b, float) and math.isnan(b)
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items())
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_every_event_comes_back_from_one_line_of_json(name: str) -> None:
+    @settings(max_examples=15, deadline=None)
+    @given(instances(KINDS[name]))
+    def check(event: Event) -> None:
+        line = to_json(event)
+        assert "\n" not in line
+        json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+        assert same(event, from_json(line))
+        assert same(event, pickle.loads(pickle.dumps(event)))
+
+    check()
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_every_event_is_frozen_and_documented(name: str) -> None:
+    kind = KINDS[name]
+    assert kind.__doc__ and not kind.__doc__.startswith(f"{name}(")
+    assert issubclass(kind, Event)
+    assert {"attempt", "seq", "step", "time"} <= {f.name for f in fields(kind)}
+    with pytest.raises(FrozenInstanceError):
+        Notice(message="x").message = "y"  # type: ignore[misc]
+
+
+def test_every_event_class_of_the_module_is_in_the_list() -> None:
+    there = {v.__name__ for v in vars(events).values() if isinstance(v, type) and issubclass(v, Event)}
+    assert there - {"Event"} == set(KINDS)
+
+
+def a_step() -> StepDone:
+    return StepDone(
+        epoch=1,
+        loss=0.5,
+        terms={"dice": (0.5, 1.0)},
+        learning_rate=1e-3,
+        gradient_norm=1.0,
+        seconds=0.1,
+        samples=2,
+    )
+
+
+def test_numpy_scalars_become_plain_numbers() -> None:
+    event = replace(a_step(), loss=np.float32(0.25), samples=np.int64(3), gradient_norm=np.float64("nan"))
+    back = from_json(to_json(event))
+    assert isinstance(back, StepDone)
+    assert (back.loss, back.samples) == (0.25, 3)
+    assert math.isnan(back.gradient_norm)
+
+
+def test_terms_come_back_as_pairs() -> None:
+    back = from_json(to_json(a_step()))
+    assert isinstance(back, StepDone)
+    assert back.terms == {"dice": (0.5, 1.0)}
+
+
+def test_keys_of_a_later_version_are_dropped() -> None:
+    data = json.loads(to_json(Notice(message="x"))) | {"colour": "red"}
+    assert from_json(json.dumps(data)) == Notice(message="x")
+
+
+@pytest.mark.parametrize("line", ["", "{", '{"event": "Noti', "[]", "3", '{"event": "Unheard"}', '{"a": 1}'])
+def test_torn_and_foreign_lines_are_value_errors(line: str) -> None:
+    with pytest.raises(ValueError):
+        from_json(line)
+
+
+def test_a_line_that_lacks_what_its_event_needs_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="Notice"):
+        from_json('{"event": "Notice", "step": 3}')
