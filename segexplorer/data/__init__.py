@@ -1,0 +1,1 @@
+"""Volumes, cases, data sets, preparation and sampling: from files to batches."""

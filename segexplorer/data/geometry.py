@@ -1,0 +1,269 @@
+"""Where voxels are in the world: the only place that flips, permutes or resamples.
+
+World coordinates are RAS millimetres (x to the patient's right, y to the front, z to the head). An affine is a
+(4, 4) float64 matrix from voxel indices to world coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+TOLERANCE_MM = 1e-3
+Affine = NDArray[np.float64]
+VerdictKind = Literal["same", "shape", "shifted", "different"]
+
+
+class HasGrid(Protocol):
+    """Anything that lies on a grid: a volume, a grid, a prepared case."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def affine(self) -> Affine: ...
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A shape and the affine of its voxels."""
+
+    shape: tuple[int, ...]
+    affine: Affine
+
+
+def spacing(affine: Affine) -> tuple[float, float, float]:
+    """Return the voxel size along each index axis, mm."""
+    size = np.sqrt((np.asarray(affine, float)[:3, :3] ** 2).sum(axis=0))
+    return float(size[0]), float(size[1]), float(size[2])
+
+
+def orientation(affine: Affine) -> str:
+    """Return the closest anatomical axes, e.g. "LPS": towards what each index grows."""
+    return "".join(nib.aff2axcodes(affine))
+
+
+def obliqueness(affine: Affine) -> float:
+    """Return the largest angle between an index axis and the closest world axis, degrees."""
+    cosines = np.abs(np.asarray(affine)[:3, :3] / np.asarray(spacing(affine)))
+    return float(np.degrees(np.arccos(np.clip(cosines.max(axis=0), 0, 1))).max())
+
+
+def is_sheared(affine: Affine, tolerance: float = 1e-4) -> bool:
+    """Whether the index axes are not at right angles (gantry tilt)."""
+    directions = np.asarray(affine)[:3, :3] / np.asarray(spacing(affine))
+    return bool(np.abs(directions.T @ directions - np.eye(3)).max() > tolerance)
+
+
+def is_singular(affine: Affine) -> bool:
+    """Whether the affine maps different voxels to one place, or is not finite."""
+    matrix = np.asarray(affine, float)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        return True
+    size = np.asarray(spacing(matrix))
+    return bool((size <= 0).any() or abs(np.linalg.det(matrix[:3, :3] / size)) < 1e-6)
+
+
+def corners(shape: Sequence[int], affine: Affine) -> NDArray[np.float64]:
+    """Return the world positions (8, 3) of the centres of a grid's corner voxels."""
+    ends = np.array(np.meshgrid(*[(0, n - 1) for n in shape[:3]], indexing="ij")).reshape(3, -1)
+    return np.asarray((affine[:3, :3] @ ends + affine[:3, 3:]).T)
+
+
+@dataclass(frozen=True)
+class GridVerdict:
+    """Whether two grids are one.
+
+    Attributes
+    ----------
+    same
+        Equal shape, and every corner voxel within 1e-3 mm.
+    kind
+        "same", "shape" (other number of voxels), "shifted" (only the origin) or "different".
+    text
+        The verdict as a sentence.
+    distance_mm
+        Largest distance between corresponding corners.
+    """
+
+    same: bool
+    kind: VerdictKind
+    text: str
+    distance_mm: float
+
+
+def compare(a: HasGrid, b: HasGrid, tolerance: float = TOLERANCE_MM) -> GridVerdict:
+    """Compare two grids at their corners, in mm, so that a rounded header does not count as another grid."""
+    apart = np.linalg.norm(corners(a.shape, a.affine) - corners(b.shape, b.affine), axis=1)
+    distance = float(apart.max())
+    if tuple(a.shape[:3]) != tuple(b.shape[:3]):
+        text = f"{_times(a.shape)} and {_times(b.shape)} voxels, corners up to {distance:.3g} mm apart"
+        return GridVerdict(False, "shape", text, distance)
+    if distance <= tolerance:
+        return GridVerdict(True, "same", "the same grid", distance)
+    if np.allclose(a.affine[:3, :3], b.affine[:3, :3], atol=tolerance / max(a.shape)):
+        return GridVerdict(False, "shifted", f"shifted by {distance:.3g} mm", distance)
+    text = f"{orientation(a.affine)} and {orientation(b.affine)}, corners up to {distance:.3g} mm apart"
+    return GridVerdict(False, "different", text, distance)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(str(n) for n in shape)
+
+
+def _to_canonical(affine: Affine) -> NDArray[Any]:
+    """Return nibabel's orientation transform to the closest RAS axes."""
+    return np.asarray(nib.io_orientation(affine))
+
+
+def canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
+    """Return a view in the closest RAS axis order and its affine; leading axes beyond three stay in front.
+
+    Parameters
+    ----------
+    array
+        (..., i, j, k) voxels.
+    """
+    transform = _to_canonical(affine)
+    return _apply(array, transform), canonical_grid(array.shape[-3:], affine).affine
+
+
+def canonical_grid(shape: Sequence[int], affine: Affine) -> Grid:
+    """Return the grid that `canonical` brings an array of this shape and affine to."""
+    transform = _to_canonical(affine)
+    inverse = nib.orientations.inv_ornt_aff(transform, tuple(shape))
+    new_shape = [0, 0, 0]
+    for source, (target, _) in enumerate(transform):
+        new_shape[int(target)] = int(shape[source])
+    return Grid(tuple(new_shape), np.asarray(affine, float) @ inverse)
+
+
+def from_canonical(array: NDArray[Any], affine: Affine) -> NDArray[Any]:
+    """Undo `canonical`: `affine` is that of the original array."""
+    target = _to_canonical(affine)
+    back = nib.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), target)
+    return _apply(array, back)
+
+
+def _apply(array: NDArray[Any], transform: NDArray[Any]) -> NDArray[Any]:
+    extra = array.ndim - 3
+    order = [0, 0, 0]
+    flips: list[slice] = [slice(None)] * extra
+    for source, (target, flip) in enumerate(transform):
+        order[int(target)] = source
+        flips.append(slice(None, None, int(flip)))
+    flipped = array[tuple(flips)]
+    return flipped.transpose([*range(extra), *[extra + o for o in order]])
+
+
+@dataclass(frozen=True)
+class DisplayGrid:
+    """How a volume is shown: array axes (z, y, x) of the closest RAS grid, in mm.
+
+    Attributes
+    ----------
+    shape
+        Displayed shape (z, y, x).
+    affine
+        Of the original array, in its own index order.
+    scale, translate
+        (z, y, x), mm; what is oblique beyond the closest axes is left out (napari cannot slice it) and kept
+        in `affine`.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Affine
+    canonical_affine: Affine
+    scale: tuple[float, float, float]
+    translate: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, volume: HasGrid) -> DisplayGrid:
+        """Return the display grid of a volume."""
+        grid = canonical_grid(volume.shape[:3], volume.affine)
+        size = spacing(grid.affine)
+        origin = _shown_origin(grid)
+        x, y, z = grid.shape
+        return cls((z, y, x), np.asarray(volume.affine), grid.affine, size[::-1], origin[::-1])
+
+    def to_display(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view (..., z, y, x) of an array (..., i, j, k) in the file's own order."""
+        turned, _ = canonical(array, self.affine)
+        return turned.swapaxes(-1, -3)
+
+    def from_display(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Undo `to_display`."""
+        return from_canonical(array.swapaxes(-1, -3), self.affine)
+
+    def display_to_world(self, index: Sequence[float]) -> NDArray[np.float64]:
+        """Return the true world position (x, y, z) of a displayed voxel index (z, y, x)."""
+        z, y, x = index
+        return np.asarray((self.canonical_affine @ np.array([x, y, z, 1.0]))[:3])
+
+    def world_to_display(self, world: Sequence[float]) -> NDArray[np.float64]:
+        """Return the displayed voxel index (z, y, x), fractional, of a world position (x, y, z)."""
+        inverse = np.linalg.inv(self.canonical_affine)
+        return np.asarray((inverse @ np.array([*world, 1.0]))[2::-1])
+
+
+def _shown_origin(grid: Grid) -> tuple[float, float, float]:
+    """Return where voxel 0 is shown: such that the volume's centre is where it really is."""
+    centre = (np.asarray(grid.shape) - 1) / 2
+    world = grid.affine[:3, :3] @ centre + grid.affine[:3, 3]
+    origin = world - centre * np.asarray(spacing(grid.affine))
+    return float(origin[0]), float(origin[1]), float(origin[2])
+
+
+def resampled_grid(shape: Sequence[int], affine: Affine, new_spacing: Sequence[float]) -> Grid:
+    """Return the grid over the same field of view with another voxel size, mm."""
+    old = np.asarray(spacing(affine))
+    new = np.asarray(new_spacing, float)
+    new_shape = tuple(int(max(1, round(n * o / s))) for n, o, s in zip(shape, old, new, strict=True))
+    # the outer faces of the two grids coincide, so the actual spacing is rounded to fit
+    factor = np.asarray(shape, float) / np.asarray(new_shape)
+    scaled = np.array(affine, float)
+    scaled[:3, :3] = affine[:3, :3] * factor
+    scaled[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((factor - 1) / 2)
+    return Grid(new_shape, scaled)
+
+
+def resample(
+    array: NDArray[Any], affine: Affine, target: HasGrid, order: int, *, fill: float | None = None
+) -> NDArray[Any]:
+    """Resample an array onto another grid by world position.
+
+    Parameters
+    ----------
+    array
+        (..., i, j, k); leading axes are resampled one by one.
+    target
+        Grid of the result.
+    order
+        0 nearest (labels), 1 linear.
+    fill
+        Value outside the array; None repeats the edge.
+
+    Returns
+    -------
+    Array (..., *target.shape) of the same dtype (float32 for linear).
+    """
+    if array.ndim > 3:
+        flat = array.reshape(-1, *array.shape[-3:])
+        parts = [resample(part, affine, target, order, fill=fill) for part in flat]
+        return np.stack(parts).reshape(*array.shape[:-3], *target.shape)
+    matrix = np.linalg.inv(affine) @ target.affine
+    source = array if order == 0 else array.astype(np.float32, copy=False)
+    mode = "nearest" if fill is None else "constant"
+    kwargs: dict[str, Any] = {"output_shape": tuple(target.shape), "order": order, "mode": mode}
+    linear = matrix[:3, :3]
+    diagonal = np.diag(linear)
+    # a diagonal transform separates into axes, which scipy does many times faster
+    step = diagonal if np.allclose(linear, np.diag(diagonal), atol=1e-9) else linear
+    return np.asarray(
+        ndimage.affine_transform(source, step, matrix[:3, 3], cval=0.0 if fill is None else fill, **kwargs)
+    )

@@ -1,0 +1,186 @@
+"""Training batches as a pure function of (seed, epoch, index), so that a resumed run sees what it would have seen."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.core.fields import parameter
+from segexplorer.core.spec import Spec
+from segexplorer.data.batch import Batch
+from segexplorer.data.case import IGNORED
+from segexplorer.data.store import PreparedStore
+from segexplorer.data.transforms.augmentation import Augmentation, draw
+from segexplorer.data.transforms.preprocessing import Prepared
+
+_PATCHES, _ORDER = 1, 2  # last word of a seed: one stream for patches, one for the order of cases
+_VOXELS_PER_CLASS = 50_000
+
+
+class Sampling(Spec):
+    """Patches and batches of a training step."""
+
+    display_name = "Sampling"
+
+    patch_size: tuple[int, int, int] | None = parameter(
+        (64, 64, 64),
+        title="Patch size",
+        meaning="Voxels along x, y and z; none: whole volumes, padded (padding is ignored by the loss).",
+        unit="voxels",
+    )
+    batch_size: int = parameter(2, title="Batch size", meaning="Patches per optimiser step.", ge=1, le=256)
+    foreground_ratio: float = parameter(
+        0.67,
+        title="Foreground share",
+        meaning="Share of the patches that are placed on a voxel of some class; the rest lie anywhere.",
+        ge=0,
+        le=1,
+    )
+    class_balanced: bool = parameter(
+        True,
+        title="Balance classes",
+        meaning="Foreground patches choose among the classes present with equal chances, so small ones are seen.",
+    )
+    steps_per_epoch: int | None = parameter(
+        None, title="Steps per epoch", meaning="None: as many as bring every case once.", ge=1
+    )
+    divisor: tuple[int, int, int] = parameter(
+        (1, 1, 1),
+        title="Padded to multiples of",
+        meaning="Sizes that the network can halve; set from it when a run is planned.",
+        unit="voxels",
+        advanced=True,
+    )
+
+    def steps_for(self, cases: int) -> int:
+        """Return the optimiser steps per epoch with this many training cases."""
+        return self.steps_per_epoch or max(1, math.ceil(cases / self.batch_size))
+
+
+class Sampler:
+    """Draws the batches of a run.
+
+    Parameters
+    ----------
+    prepared
+        The store of prepared cases.
+    ids
+        Training cases; their order does not matter.
+    sampling, augmentation, seed
+        What decides every draw, together with epoch and index.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedStore,
+        ids: Sequence[str],
+        sampling: Sampling,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        if not ids:
+            raise DataError("There is no case to sample from.", "Lower the validation share.")
+        self.store, self.ids = prepared, tuple(sorted(ids))
+        self.sampling, self.augmentation, self.seed = sampling, augmentation, seed
+        self.steps_per_epoch = sampling.steps_for(len(self.ids))
+        self._foreground: dict[str, tuple[NDArray[np.int64], ...]] = {}
+        self._lock = threading.Lock()
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Return batch `index` of an epoch, both counted from 0; pure, and safe from several threads.
+
+        Raises
+        ------
+        DataError
+            From reading a case; the sentence names it.
+        """
+        size = self.sampling.batch_size
+        rng = np.random.default_rng([self.seed, epoch, index, _PATCHES])
+        cases = [self._case(epoch, index * size + place) for place in range(size)]
+        prepared = [self._get(case) for case in cases]
+        shape = self.sampling.patch_size or self._common_shape(prepared)
+        images, labels, origins = [], [], []
+        for item in prepared:
+            origin = self._origin(item, shape, rng)
+            variation = draw(self.augmentation, rng, item.spacing)
+            image, label = variation.patch(item.image, item.label, origin, shape)
+            images.append(image)
+            labels.append(label)
+            origins.append(origin)
+        return Batch(
+            images=np.stack(images),
+            labels=np.stack(labels)[:, None].astype(np.int64),
+            cases=tuple(cases),
+            origins=np.asarray(origins, np.int64),
+            volume_shapes=np.asarray([item.image.shape[1:] for item in prepared], np.int64),
+            spacings=np.asarray([item.spacing for item in prepared], np.float64),
+        )
+
+    def _case(self, epoch: int, sample: int) -> str:
+        """Return the case of an epoch's sample; every case comes once before any comes again."""
+        turn, place = divmod(sample, len(self.ids))
+        order = np.random.default_rng([self.seed, epoch, turn, _ORDER]).permutation(len(self.ids))
+        return self.ids[int(order[place])]
+
+    def _get(self, case: str) -> Prepared:
+        try:
+            return self.store.get(case)
+        except DataError as error:
+            if case in error.message:
+                raise
+            raise DataError(f"Case {case}: {error.message}", error.remedy) from error
+
+    def _common_shape(self, prepared: Sequence[Prepared]) -> tuple[int, int, int]:
+        largest = np.max([item.image.shape[1:] for item in prepared], axis=0)
+        divisor = np.asarray(self.sampling.divisor)
+        x, y, z = (-(-largest // divisor) * divisor).tolist()
+        return x, y, z
+
+    def _origin(
+        self, item: Prepared, patch: Sequence[int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """Return the first voxel of a patch: about a foreground voxel, or anywhere; centred where it is larger."""
+        shape, size = np.asarray(item.image.shape[1:]), np.asarray(patch)
+        on_foreground = rng.random() < self.sampling.foreground_ratio
+        anywhere, choice, jitter = rng.random(3), rng.random(2), rng.uniform(-0.25, 0.25, 3)
+        room = np.maximum(shape - size, 0)
+        origin = np.minimum((anywhere * (room + 1)).astype(np.int64), room)
+        voxels = self._voxels(item) if on_foreground and room.any() else ()
+        if voxels:
+            chosen = self._choose(voxels, choice)
+            centre = np.asarray(np.unravel_index(chosen, tuple(shape)))
+            origin = np.clip(centre - size // 2 + np.round(jitter * size).astype(np.int64), 0, room)
+        origin = np.where(size > shape, -((size - shape) // 2), origin)
+        return int(origin[0]), int(origin[1]), int(origin[2])
+
+    def _choose(self, voxels: Sequence[NDArray[np.int64]], choice: NDArray[np.float64]) -> int:
+        if self.sampling.class_balanced:
+            of_class = voxels[int(choice[0] * len(voxels))]
+        else:
+            shares = np.cumsum([len(v) for v in voxels])
+            of_class = voxels[int(np.searchsorted(shares, choice[0] * shares[-1], side="right"))]
+        return int(of_class[int(choice[1] * len(of_class))])
+
+    def _voxels(self, item: Prepared) -> tuple[NDArray[np.int64], ...]:
+        """Return flat voxel indices of every class present, thinned evenly where there are many; cached."""
+        with self._lock:
+            if item.case in self._foreground:
+                return self._foreground[item.case]
+        found: tuple[NDArray[np.int64], ...] = ()
+        if item.label is not None:
+            flat = item.label.ravel()
+            marked = np.flatnonzero((flat != 0) & (flat != IGNORED))
+            kinds = flat[marked]
+            found = tuple(_thinned(marked[kinds == k]) for k in np.unique(kinds))
+        with self._lock:
+            self._foreground[item.case] = found
+        return found
+
+
+def _thinned(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    return indices[:: -(-len(indices) // _VOXELS_PER_CLASS)] if len(indices) else indices

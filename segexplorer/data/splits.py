@@ -1,0 +1,96 @@
+"""Which cases train, validate and test: seeded, by patient, independent of the order of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from segexplorer.core.errors import DataError, SpecError, did_you_mean
+from segexplorer.core.fields import parameter
+from segexplorer.core.spec import Spec
+from segexplorer.core.types import Role
+from segexplorer.data.case import CaseRef
+
+
+class Split(Spec):
+    """How cases are divided. Explicit names win over counts, counts over fractions."""
+
+    validation_fraction: float = parameter(
+        0.2, title="Validation fraction", meaning="Part of the patients kept for validation.", ge=0, lt=1
+    )
+    validation_count: int | None = parameter(
+        None, title="Validation patients", meaning="How many patients validate; none: by the fraction.", ge=0
+    )
+    test_fraction: float = parameter(
+        0.0, title="Test fraction", meaning="Part of the patients kept away until the end.", ge=0, lt=1
+    )
+    validation: tuple[str, ...] = parameter(
+        (), title="Validation cases", meaning="Names of the cases that validate, instead of a draw.", advanced=True
+    )
+    test: tuple[str, ...] = parameter(
+        (), title="Test cases", meaning="Names of the cases that are kept for testing.", advanced=True
+    )
+    self_validation: bool = parameter(
+        False,
+        title="Validate on the training case",
+        meaning="For one case alone: it trains and validates on itself, and every figure says so.",
+    )
+
+
+def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, Role]:
+    """Return case id -> role, sorted by id.
+
+    Cases without a label only predict and are left out. Roles that the data set itself gives are kept.
+
+    Raises
+    ------
+    SpecError
+        When a named case does not exist, or two cases share an id.
+    DataError
+        When nothing is left for training.
+    """
+    labelled = sorted((r for r in refs if r.label is not None), key=lambda r: r.id)
+    ids = [r.id for r in labelled]
+    if len(set(ids)) != len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise SpecError(f"Two cases are called {twice}.", "Give every case a name of its own.")
+    for name in (*split.validation, *split.test):
+        if name not in ids:
+            raise SpecError(f"There is no case {name!r} to keep apart.", did_you_mean(name, ids))
+    roles: dict[str, Role] = {r.id: r.role for r in labelled if r.role is not None}
+    roles.update(dict.fromkeys(split.test, "test"))
+    roles.update(dict.fromkeys(split.validation, "validation"))
+    _spread_to_patients(labelled, roles)
+    rest = [r for r in labelled if r.id not in roles]
+    roles.update(_drawn(rest, split, seed, drawn_validation="validation" not in roles.values()))
+    if labelled and "train" not in roles.values():
+        raise DataError("No case is left for training.", "Lower split.validation_fraction or the counts.")
+    return {i: roles[i] for i in ids}
+
+
+def _spread_to_patients(labelled: Sequence[CaseRef], roles: dict[str, Role]) -> None:
+    """Give every case of a patient the role that one of its cases has."""
+    of_patient = {r.patient or r.id: roles[r.id] for r in labelled if r.id in roles}
+    for ref in labelled:
+        patient = ref.patient or ref.id
+        if ref.id not in roles and patient in of_patient:
+            roles[ref.id] = of_patient[patient]
+
+
+def _drawn(rest: Sequence[CaseRef], split: Split, seed: int, *, drawn_validation: bool) -> Mapping[str, Role]:
+    patients = sorted({r.patient or r.id for r in rest})
+    order = [patients[i] for i in np.random.default_rng([seed, 0x5]).permutation(len(patients))]
+    tests = round(split.test_fraction * len(order)) if not split.test else 0
+    wanted = split.validation_count
+    count = round(split.validation_fraction * len(order)) if wanted is None else wanted
+    if wanted is None and split.validation_fraction > 0 and len(order) - tests > 1:
+        count = max(1, count)
+    if split.self_validation or not drawn_validation:
+        count = 0
+    if len(order) - tests - count < 1 and wanted is None:
+        count = max(0, len(order) - tests - 1)
+    role_of = dict.fromkeys(order, "train")
+    role_of.update(dict.fromkeys(order[:count], "validation"))
+    role_of.update(dict.fromkeys(order[count : count + tests], "test"))
+    return {r.id: role_of[r.patient or r.id] for r in rest}  # type: ignore[misc]

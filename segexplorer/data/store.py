@@ -1,0 +1,196 @@
+"""Prepared cases on demand: the recently used in memory within a budget, all of them beside on the disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.case import CaseRef, ClassMap, Source
+from segexplorer.data.geometry import Grid
+from segexplorer.data.transforms.preprocessing import FittedPreprocessing, Prepared
+
+_VERSION = 1
+"""Raised when what is prepared changes, so that old cache files are left alone."""
+
+
+class PreparedStore:
+    """Gives prepared cases to sampler and examiner; safe to use from several threads.
+
+    Parameters
+    ----------
+    refs
+        Cases by id, or a sequence of them.
+    fitted, classes
+        How they are prepared.
+    memory_budget
+        Bytes of voxels kept in memory; the least recently used are dropped first.
+    disk_folder
+        Folder of cache files; None keeps nothing on the disk.
+    """
+
+    def __init__(
+        self,
+        refs: Mapping[str, CaseRef] | Sequence[CaseRef],
+        fitted: FittedPreprocessing,
+        classes: ClassMap,
+        memory_budget: int = 2**31,
+        disk_folder: Path | None = None,
+    ) -> None:
+        self.refs = dict(refs) if isinstance(refs, Mapping) else {ref.id: ref for ref in refs}
+        self.fitted, self.classes = fitted, classes
+        self._budget, self._folder = memory_budget, disk_folder
+        self._kept: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._busy: dict[tuple[str, str], threading.Lock] = {}
+
+    @property
+    def memory(self) -> int:
+        """Bytes of voxels in memory now."""
+        return self._bytes
+
+    def get(self, case: str) -> Prepared:
+        """Return a prepared case.
+
+        Raises
+        ------
+        DataError
+            When the case is not there or cannot be prepared; the sentence names it.
+        """
+        found: Prepared = self._kept_or_made(("prepared", case), lambda: self._prepare(case))
+        return found
+
+    def truth(self, case: str) -> NDArray[np.uint8] | None:
+        """Return the label as class indices in the case's own grid and index order, or None."""
+        ref = self._ref(case)
+        if ref.label is None:
+            return None
+
+        def encode() -> NDArray[np.uint8]:
+            label = ref.open().label
+            assert label is not None
+            return self.classes.encode(np.asarray(label.array))
+
+        found: NDArray[np.uint8] = self._kept_or_made(("truth", case), encode)
+        return found
+
+    def _ref(self, case: str) -> CaseRef:
+        if case not in self.refs:
+            raise DataError(f"There is no case {case!r}.", "Choose one of the data set.")
+        return self.refs[case]
+
+    def _kept_or_made(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            busy = self._busy.setdefault(key, threading.Lock())
+        with busy:  # one thread prepares a case, others that want the same one wait for it
+            with self._lock:
+                if key in self._kept:
+                    return self._kept[key]
+            made = make()
+            with self._lock:
+                self._keep(key, made)
+            return made
+
+    def _keep(self, key: tuple[str, str], value: Any) -> None:
+        self._kept[key] = value
+        self._bytes += value.nbytes
+        while self._bytes > self._budget and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= dropped.nbytes
+
+    def _prepare(self, case: str) -> Prepared:
+        ref = self._ref(case)
+        path = None if self._folder is None else self._folder / f"{self._key(ref)}.npz"
+        if path is not None and path.is_file():
+            cached = _read(path, case)
+            if cached is not None:
+                return cached
+        prepared = self.fitted.apply(ref.open(), self.classes)
+        if path is not None:
+            _write(path, prepared)
+        return prepared
+
+    def _key(self, ref: CaseRef) -> str:
+        recipe = {
+            "version": _VERSION,
+            "case": [ref.id, *[_identity(s) for s in (*ref.images, ref.label) if s is not None]],
+            "preprocessing": self.fitted.plain(),
+            "classes": self.classes.plain(),
+        }
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _identity(source: Source) -> str:
+    """Return what changes when a file does; of a volume in memory, a hash of its voxels."""
+    if isinstance(source, Path):
+        state = source.stat()
+        return f"{source.resolve()} {state.st_size} {state.st_mtime_ns}"
+    if source.provenance.format == "phantom":  # its notes hold everything that decides its voxels
+        return " ".join(source.provenance.notes)
+    array = np.ascontiguousarray(source.array)
+    return f"{array.dtype} {array.shape} {source.affine.tolist()} {hashlib.sha256(array).hexdigest()}"
+
+
+def _read(path: Path, case: str) -> Prepared | None:
+    """Read a cache file; None where it is damaged, so that it is made again."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            label = data["label"]
+            shape = tuple(int(n) for n in data["shape"])
+            spacing = tuple(float(s) for s in data["spacing"])
+            return Prepared(
+                case=case,
+                image=data["image"],
+                label=label if label.size else None,
+                affine=data["affine"],
+                spacing=(spacing[0], spacing[1], spacing[2]),
+                grid=Grid(shape, data["own_affine"]),
+                resampled=bool(data["resampled"]),
+            )
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _write(path: Path, prepared: Prepared) -> None:
+    """Write a cache file aside and rename it, so that it is whole or not there."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(
+                file,
+                image=prepared.image,
+                label=np.zeros(0, np.uint8) if prepared.label is None else prepared.label,
+                affine=prepared.affine,
+                spacing=np.asarray(prepared.spacing),
+                shape=np.asarray(prepared.grid.shape),
+                own_affine=prepared.grid.affine,
+                resampled=np.asarray(prepared.resampled),
+            )
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        reason = "no space left" if error.errno == errno.ENOSPC else error.strerror
+        raise DataError(
+            f"The prepared case {prepared.case} cannot be kept in {path.parent}: {reason}.",
+            "Free some space or choose another output folder.",
+        ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

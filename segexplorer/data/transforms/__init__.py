@@ -1,0 +1,17 @@
+"""Preprocessing, which is fitted and undone, and augmentation, which is drawn."""
+
+from __future__ import annotations
+
+from segexplorer.data.transforms.augmentation import Augmentation, Variation, augment, draw
+from segexplorer.data.transforms.preprocessing import FittedPreprocessing, Prepared, Preprocessing, fit
+
+__all__ = [
+    "Augmentation",
+    "FittedPreprocessing",
+    "Prepared",
+    "Preprocessing",
+    "Variation",
+    "augment",
+    "draw",
+    "fit",
+]

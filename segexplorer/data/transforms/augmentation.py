@@ -1,0 +1,90 @@
+"""Augmentation: everything random is drawn first, then applied; patches are never read before their draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.fields import parameter
+from segexplorer.core.spec import Spec
+from segexplorer.data.case import IGNORED
+from segexplorer.data.transforms.flips import Flips
+from segexplorer.data.transforms.placement import Matrix, Placement, cut, cut_label
+from segexplorer.data.transforms.shading import DrawnShading, Shading
+
+
+class Augmentation(Spec):
+    """Random variation of training patches."""
+
+    display_name = "Augmentation"
+
+    enabled: bool = parameter(True, title="Augment", meaning="Vary training patches at random.")
+    flips: Flips = parameter(default_factory=Flips, title="Mirroring", meaning="Mirrored patches.")
+    placement: Placement = parameter(
+        default_factory=Placement, title="Rotation and scale", meaning="Turned, scaled and shifted patches."
+    )
+    shading: Shading = parameter(
+        default_factory=Shading, title="Intensities", meaning="Contrast, brightness, gamma, noise."
+    )
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One drawn augmentation of one patch."""
+
+    flips: tuple[bool, bool, bool]
+    matrix: Matrix | None
+    shading: DrawnShading | None
+
+    def patch(
+        self,
+        image: NDArray[np.float32],
+        label: NDArray[np.uint8] | None,
+        origin: Sequence[int],
+        shape: Sequence[int],
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Cut the patch out of a prepared case and vary it.
+
+        Outside the volume the image is its darkest value and the label `IGNORED`; a case without label is
+        ignored everywhere.
+        """
+        channels = [cut(c, origin, shape, fill=float(c.min()), matrix=self.matrix) for c in image]
+        pixels = np.stack(channels)
+        if label is None:
+            indices = np.full(tuple(shape), IGNORED, np.uint8)
+        else:
+            indices = cut_label(label, origin, shape, self.matrix)
+        steps = tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
+        pixels, indices = pixels[(slice(None), *steps)], indices[steps]
+        if self.shading is not None:
+            pixels = self.shading.apply(pixels)
+        return np.ascontiguousarray(pixels), np.ascontiguousarray(indices)
+
+
+STILL = Variation((False, False, False), None, None)
+"""The variation that changes nothing."""
+
+
+def draw(
+    spec: Augmentation, rng: np.random.Generator, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> Variation:
+    """Draw one augmentation; equal generators give equal variations."""
+    if not spec.enabled:
+        return STILL
+    flips = spec.flips.draw(rng)
+    matrix = spec.placement.draw(rng, spacing)
+    return Variation(flips, matrix, spec.shading.draw(rng))
+
+
+def augment(
+    image: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    rng: np.random.Generator,
+    spec: Augmentation,
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return an augmented copy of an image (C, x, y, z) and its class indices (x, y, z)."""
+    return draw(spec, rng, spacing).patch(image, label, (0, 0, 0), label.shape)

@@ -1,0 +1,234 @@
+"""A volume: voxels that are read when they are needed, and where they are in the world."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data import geometry
+
+Modality = Literal["CT", "MR", "unknown"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a volume came from, and what is needed to write the same geometry back.
+
+    Attributes
+    ----------
+    path
+        The file, or None for an array in memory.
+    format
+        E.g. "NIfTI-1".
+    notes
+        What was assumed or noticed on reading, as sentences for the geometry verdict.
+    header
+        Facts of the header that a writer repeats: form codes, units. Never text fields, which may hold names.
+    """
+
+    path: Path | None = None
+    format: str = ""
+    notes: tuple[str, ...] = ()
+    header: dict[str, Any] = field(default_factory=dict)
+
+
+class Volume:
+    """A 3D image or label.
+
+    Use `open_volume` or `Volume.from_array`.
+
+    Attributes
+    ----------
+    shape
+        Voxels along each index axis, in the file's own order.
+    affine
+        (4, 4) float64, voxel index -> RAS mm.
+    modality
+        "CT", "MR" or "unknown"; guessed on reading, to be shown and edited (`with_modality`).
+    provenance
+        Where it came from.
+    """
+
+    __slots__ = ("_array", "_load", "affine", "modality", "provenance", "shape")
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        affine: NDArray[Any],
+        *,
+        array: NDArray[Any] | None = None,
+        load: Callable[[], NDArray[Any]] | None = None,
+        modality: Modality = "unknown",
+        provenance: Provenance | None = None,
+    ) -> None:
+        if geometry.is_singular(affine):
+            raise DataError(
+                "The affine of the volume is singular: it puts different voxels at one place.",
+                "Correct its header (sform or qform), or give a spacing.",
+            )
+        own = np.array(affine, dtype=np.float64)
+        own.setflags(write=False)
+        setter = object.__setattr__
+        setter(self, "shape", tuple(int(n) for n in shape))
+        setter(self, "affine", own)
+        setter(self, "modality", modality)
+        setter(self, "provenance", provenance or Provenance())
+        setter(self, "_array", array)
+        setter(self, "_load", load)
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    modality: Modality
+    provenance: Provenance
+    _array: NDArray[Any] | None
+    _load: Callable[[], NDArray[Any]] | None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Volume is frozen; {name} cannot be set (use with_array or with_modality)")
+
+    @classmethod
+    def from_array(
+        cls,
+        array: NDArray[Any],
+        *,
+        affine: NDArray[Any] | None = None,
+        spacing: Sequence[float] | None = None,
+        modality: Modality = "unknown",
+    ) -> Self:
+        """Wrap a 3D array.
+
+        Parameters
+        ----------
+        array
+            (i, j, k) voxels.
+        affine
+            Voxel index -> RAS mm; by default axes along RAS with the given spacing, index 0 at the origin.
+        spacing
+            mm, used when no affine is given; default 1 mm.
+
+        Raises
+        ------
+        DataError
+            When the array is not 3D or the affine is singular.
+        """
+        if array.ndim != 3:
+            raise DataError(
+                f"A volume has 3 axes; this array has {array.ndim} (shape {array.shape}).",
+                "Choose one frame or channel first.",
+            )
+        matrix = np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0]) if affine is None else affine
+        return cls(array.shape, matrix, array=array, modality=modality)
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """Voxels in the file's own index order; read at first use and kept."""
+        if self._array is None:
+            assert self._load is not None
+            object.__setattr__(self, "_array", self._load())
+        assert self._array is not None
+        return self._array
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the voxels are in memory."""
+        return self._array is not None
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size along each index axis, mm."""
+        return geometry.spacing(self.affine)
+
+    @property
+    def orientation(self) -> str:
+        """Closest anatomical axes, e.g. "LPS"."""
+        return geometry.orientation(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel, ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
+
+    def with_array(self, array: NDArray[Any]) -> Volume:
+        """Return a volume with other voxels on the same grid (a prediction), provenance kept for writing.
+
+        Raises
+        ------
+        DataError
+            When the shape differs.
+        """
+        if tuple(array.shape) != self.shape:
+            raise DataError(f"An array of shape {array.shape} does not fit a volume of shape {self.shape}.")
+        kept = dataclasses.replace(self.provenance, path=None)
+        return Volume(self.shape, self.affine, array=array, modality=self.modality, provenance=kept)
+
+    def with_modality(self, modality: Modality) -> Volume:
+        """Return the volume with its modality corrected."""
+        return Volume(
+            self.shape,
+            self.affine,
+            array=self._array,
+            load=self._load,
+            modality=modality,
+            provenance=self.provenance,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.shape, self.affine, self._array, self._load, self.modality, self.provenance)
+
+    def __repr__(self) -> str:
+        size = " × ".join(f"{s:.3g}" for s in self.spacing)
+        return f"Volume({' × '.join(map(str, self.shape))} voxels of {size} mm, {self.orientation}, {self.modality})"
+
+
+def _rebuild(
+    shape: tuple[int, ...],
+    affine: NDArray[Any],
+    array: NDArray[Any] | None,
+    load: Callable[[], NDArray[Any]] | None,
+    modality: Modality,
+    provenance: Provenance,
+) -> Volume:
+    return Volume(shape, affine, array=array, load=load, modality=modality, provenance=provenance)
+
+
+def open_volume(path: str | Path, *, label: bool = False) -> Volume:
+    """Open a volume; only its header is read now.
+
+    Parameters
+    ----------
+    label
+        Whether it is a label: voxels become integers, and values that are none are refused.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, broken, no image, or not a single 3D volume; in one sentence with a remedy.
+    """
+    from segexplorer.data.readers import open_with
+
+    return open_with(Path(path).expanduser(), label=label)
+
+
+def save_volume(volume: Volume, path: str | Path, *, integer: bool = False) -> Path:
+    """Write a volume with exactly its geometry; the file is whole or not there.
+
+    Parameters
+    ----------
+    integer
+        Whether the voxels are labels: stored in the smallest integer type that holds them.
+
+    Raises
+    ------
+    DataError
+        When the suffix names no format that can be written, or the folder cannot take it.
+    """
+    from segexplorer.data.readers import save_with
+
+    return save_with(volume, Path(path).expanduser(), integer=integer)
