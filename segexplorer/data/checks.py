@@ -62,13 +62,19 @@ def _image(case: str, image: Volume) -> list[Problem]:
     array = image.array
     if 1 in array.shape:
         text = f"The image is a single slice ({' × '.join(map(str, array.shape))} voxels)."
-        return [Problem("error", "two_dimensional", text, "Stack the slices of the series to a volume.", case)]
+        return [
+            Problem("error", "two_dimensional", text, "Stack the slices of the series to a volume.", case)
+        ]
     bad = 0 if array.dtype.kind != "f" else int(array.size - np.isfinite(array).sum())
     if bad:
         remedy = "Replace them, e.g. by the background value."
         return [Problem("error", "not_finite", f"{bad} voxels are NaN or infinite.", remedy, case)]
     if array.min() == array.max():
-        return [Problem("warning", "constant", "Every voxel of the image is equal.", "Is it the right file?", case)]
+        return [
+            Problem(
+                "warning", "constant", "Every voxel of the image is equal.", "Is it the right file?", case
+            )
+        ]
     return []
 
 
@@ -93,10 +99,14 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
         some = ", ".join(map(str, unnamed[:8])) + (" ..." if len(unnamed) > 8 else "")
         fate = "become background" if classes.unselected == "background" else "are ignored"
         text = f"Label values that no class names {fate}: {some}."
-        problems.append(Problem("note", "unnamed_values", text, "Name them in data.classes to learn them.", case))
+        problems.append(
+            Problem("note", "unnamed_values", text, "Name them in data.classes to learn them.", case)
+        )
     absent = [n for n, group in zip(classes.names, classes.values, strict=True) if not present & set(group)]
     if len(absent) == len(classes.names):
-        remedy = f"Its label holds {', '.join(map(str, sorted(present - {0})))}; set data.classes accordingly."
+        remedy = (
+            f"Its label holds {', '.join(map(str, sorted(present - {0})))}; set data.classes accordingly."
+        )
         problems.append(Problem("warning", "no_class", "None of the chosen classes occurs.", remedy, case))
     elif absent:
         text = f"Classes that do not occur: {', '.join(absent)}."
@@ -104,9 +114,7 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     return problems
 
 
-def check_dataset(
-    refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: ClassMap
-) -> list[Problem]:
+def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: ClassMap) -> list[Problem]:
     """Check what concerns several cases, and the headers of each: grids, labels, one image in two splits.
 
     Voxels are read only of images whose headers are equal.
@@ -125,8 +133,12 @@ def check_dataset(
             problems.append(Problem("error", "no_label", "It has no label.", remedy, ref.id))
         if case.label is not None and not (verdict := compare(image, case.label)).same:
             text = f"Image and label lie on different grids: {verdict.text}."
-            remedy = "Choose the label that belongs to the image, or resample it onto the image's grid (nearest)."
-            problems.append(Problem("error", "shape" if verdict.kind == "shape" else "grid", text, remedy, ref.id))
+            remedy = (
+                "Choose the label that belongs to the image, or resample it onto the image's grid (nearest)."
+            )
+            problems.append(
+                Problem("error", "shape" if verdict.kind == "shape" else "grid", text, remedy, ref.id)
+            )
         if image.provenance.format != "phantom":  # phantoms differ by their seeds; rendering them takes time
             alike.setdefault((image.shape, image.spacing), []).append((ref, image))
     for group in alike.values():

@@ -141,9 +141,7 @@ class Sampler:
         x, y, z = (-(-largest // divisor) * divisor).tolist()
         return x, y, z
 
-    def _origin(
-        self, item: Prepared, patch: Sequence[int], rng: np.random.Generator
-    ) -> tuple[int, int, int]:
+    def _origin(self, item: Prepared, patch: Sequence[int], rng: np.random.Generator) -> tuple[int, int, int]:
         """Return the first voxel of a patch: about a foreground voxel, or anywhere; centred where it is larger."""
         shape, size = np.asarray(item.image.shape[1:]), np.asarray(patch)
         on_foreground = rng.random() < self.sampling.foreground_ratio

@@ -90,7 +90,9 @@ def present_values(refs: list[CaseRef]) -> dict[str, tuple[int, ...]]:
             found |= {int(v) for v in np.unique(whole_numbers(label.array))}
     values = sorted(v for v in found if v > 0)
     if not values:
-        raise DataError("No label of the data set holds a value above 0.", "Choose labels that mark something.")
+        raise DataError(
+            "No label of the data set holds a value above 0.", "Choose labels that mark something."
+        )
     if len(values) > 254:
         raise DataError(
             f"The labels hold {len(values)} different values.", "Choose some with classes, e.g. {liver: 5}."
@@ -127,7 +129,8 @@ def expanded(path: str) -> Path:
     if left is not None:
         name = left.group(1).strip("{}")
         raise DataError(
-            f"The path {path} uses the variable {name}, which is not set.", f"Set it: export {name}=/some/folder."
+            f"The path {path} uses the variable {name}, which is not set.",
+            f"Set it: export {name}=/some/folder.",
         )
     return Path(text)
 
@@ -146,7 +149,9 @@ def volume_files(folder: Path) -> dict[str, Path]:
         if path.name.startswith(".") or name is None or not path.is_file():
             continue
         if name in found:
-            raise DataError(f"{found[name].name} and {path.name} in {folder} have one name.", "Keep one of them.")
+            raise DataError(
+                f"{found[name].name} and {path.name} in {folder} have one name.", "Keep one of them."
+            )
         found[name] = path
     return found
 

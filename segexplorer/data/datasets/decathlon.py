@@ -36,7 +36,9 @@ class Decathlon(DatasetSpec):
         self._description(folder)
         for part in ("imagesTr", "labelsTr"):
             if not (folder / part).is_dir():
-                raise DataError(f"{folder} has no folder {part}.", "Is it a Decathlon data set? Else use folder.")
+                raise DataError(
+                    f"{folder} has no folder {part}.", "Is it a Decathlon data set? Else use folder."
+                )
         images = _by_case(volume_files(folder / "imagesTr"), set(volume_files(folder / "labelsTr")))
         labels = volume_files(folder / "labelsTr")
         pair_up(images, labels, str(folder))
@@ -66,7 +68,9 @@ class Decathlon(DatasetSpec):
     def _description(self, folder: Path) -> dict[str, Any]:
         path = folder / "dataset.json"
         if not path.is_file():
-            raise DataError(f"{folder} has no dataset.json.", "Is it a Decathlon data set? Else use kind folder.")
+            raise DataError(
+                f"{folder} has no dataset.json.", "Is it a Decathlon data set? Else use kind folder."
+            )
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -61,7 +61,9 @@ class Folder(DatasetSpec):
         for place, files in zip(self.images[1:], channels[1:], strict=True):
             missing = sorted(set(images) - set(files))
             if missing:
-                raise DataError(f"The case {missing[0]} has no image in {place}.", "Every case needs all channels.")
+                raise DataError(
+                    f"The case {missing[0]} has no image in {place}.", "Every case needs all channels."
+                )
         return [
             CaseRef(i, tuple(c[i] for c in channels), labels.get(i), self._patient(i)) for i in sorted(images)
         ]

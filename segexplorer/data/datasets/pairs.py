@@ -18,7 +18,9 @@ class Pair(Spec):
     display_name = "Case"
     case: str = parameter(title="Case", meaning="Its name.", min_length=1)
     image: str = parameter(title="Image", meaning="The image file.", path="file")
-    label: str | None = parameter(None, title="Label", meaning="The label file; none: only predicted.", path="file")
+    label: str | None = parameter(
+        None, title="Label", meaning="The label file; none: only predicted.", path="file"
+    )
     role: Role | None = parameter(None, title="Role", meaning="What it is for; none: the split decides.")
     patient: str = parameter("", title="Patient", meaning="Empty: the case is one.", advanced=True)
 

@@ -56,7 +56,9 @@ class Phantoms(DatasetSpec):
         name = f"phantom_{index:03d}"
         rendering = _Rendering(self.anatomy, self.shape, (self.seed, index))
         size = "x".join(map(str, self.shape))
-        origin = Provenance(format="phantom", notes=(f"{self.anatomy} {size}, seed {self.seed}, case {index}",))
+        origin = Provenance(
+            format="phantom", notes=(f"{self.anatomy} {size}, seed {self.seed}, case {index}",)
+        )
         affine, modality = phantom_affine(self.anatomy, self.shape), MODALITIES[self.anatomy]
         image = Volume(self.shape, affine, load=rendering.image, modality=modality, provenance=origin)
         label = Volume(self.shape, affine, load=rendering.label, provenance=origin)

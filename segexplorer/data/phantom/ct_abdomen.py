@@ -15,9 +15,7 @@ EXTENT = (288.0, 288.0, 288.0)
 LIVER, SPLEEN, KIDNEYS, AORTA, SPINE, VESSEL, LESION = range(1, 8)
 
 
-def render_ct(
-    shape: Sequence[int], rng: np.random.Generator
-) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+def render_ct(shape: Sequence[int], rng: np.random.Generator) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """Return image (HU, int16) and label (uint8) of one patient, axes (right, front, head)."""
     canvas = Canvas(shape, EXTENT, rng, warp=3.0, fill=-1000)
     size = rng.uniform(0.92, 1.06)
@@ -49,7 +47,9 @@ def _trunk(canvas: Canvas, rng: np.random.Generator, size: float) -> Field:
     canvas.paint(cavity, -95 + 10 * smooth_noise(canvas.shape, 10, rng))
     for side in (-1, 1):
         canvas.paint(canvas.column((side * 34 * size, -66 * size), (25 * size, 19 * size)), 60)
-        canvas.paint(canvas.column((side * 30 * size, -38 * size), (13 * size, 14 * size)), 62, within=canvas.z - 10)
+        canvas.paint(
+            canvas.column((side * 30 * size, -38 * size), (13 * size, 14 * size)), 62, within=canvas.z - 10
+        )
     return cavity
 
 
@@ -86,8 +86,12 @@ def _spine(canvas: Canvas, rng: np.random.Generator, size: float) -> float:
     height = np.abs(np.mod(canvas.z + phase, period) - period / 2)
     vertebra = np.maximum(body, height - np.float32(period / 2 - 4.5))
     canvas.paint(body, 85)
-    arch = np.maximum(canvas.column((0, y - 30 * size), (17 * size, 12 * size)), height - np.float32(period / 2 - 8))
-    spinous = np.maximum(canvas.column((0, y - 44 * size), (4.5, 16 * size)), height - np.float32(period / 2 - 10))
+    arch = np.maximum(
+        canvas.column((0, y - 30 * size), (17 * size, 12 * size)), height - np.float32(period / 2 - 8)
+    )
+    spinous = np.maximum(
+        canvas.column((0, y - 44 * size), (4.5, 16 * size)), height - np.float32(period / 2 - 10)
+    )
     wings = np.maximum(canvas.column((0, y - 22 * size), (36 * size, 5.5)), height - 6)
     bone = union(vertebra, arch, spinous, wings)
     canvas.paint(bone, 480, SPINE)
@@ -96,9 +100,7 @@ def _spine(canvas: Canvas, rng: np.random.Generator, size: float) -> float:
     return float(y + r * 0.9)
 
 
-def _organs(
-    canvas: Canvas, rng: np.random.Generator, wall: Field, size: float, slide: float
-) -> None:
+def _organs(canvas: Canvas, rng: np.random.Generator, wall: Field, size: float, slide: float) -> None:
     """Liver with its lesion, spleen, kidneys; in RAS the liver lies at positive x, the patient's right."""
 
     def about(value: float, spread: float) -> float:
@@ -107,12 +109,18 @@ def _organs(
     liver_at = (about(58, 5) * size, about(6, 6) * size, about(42, 6) + slide)
     radii = (about(57, 4) * size, about(62, 5) * size, about(58, 5))
     right = canvas.ellipsoid(liver_at, radii, about(0.15, 0.15))
-    left = canvas.ellipsoid((8 * size, 40 * size, liver_at[2] + 16), (52 * size, 30 * size, 27), about(-0.1, 0.1))
-    under = (canvas.x - 95 * size) * np.float32(-0.35) - (canvas.z - np.float32(liver_at[2] - 34))  # lower edge
+    left = canvas.ellipsoid(
+        (8 * size, 40 * size, liver_at[2] + 16), (52 * size, 30 * size, 27), about(-0.1, 0.1)
+    )
+    under = (canvas.x - 95 * size) * np.float32(-0.35) - (
+        canvas.z - np.float32(liver_at[2] - 34)
+    )  # lower edge
     liver = np.maximum(union(right, left), np.asarray(under, np.float32))
     liver_hu = about(108, 8)
     canvas.paint(liver, liver_hu + 4 * smooth_noise(canvas.shape, 16, rng), LIVER, within=wall + 2)
-    canvas.paint(canvas.ellipsoid((30 * size, 44 * size, liver_at[2] - 28), (12, 15, 17)), 12, 0)  # gallbladder
+    canvas.paint(
+        canvas.ellipsoid((30 * size, 44 * size, liver_at[2] - 28), (12, 15, 17)), 12, 0
+    )  # gallbladder
 
     spleen = canvas.ellipsoid(
         (about(-84, 4) * size, about(-24, 6) * size, about(46, 8) + slide),
@@ -134,13 +142,13 @@ def _organs(
     offset = way / np.linalg.norm(way) * rng.uniform(0.1, 0.5) * np.asarray(radii)
     spot = (liver_at[0] + offset[0], liver_at[1] + offset[1], liver_at[2] + 8 + abs(offset[2]))
     radius = rng.uniform(7.5, 9.8)
-    lesion = canvas.ellipsoid(spot, (radius, radius * rng.uniform(0.85, 1.1), radius * rng.uniform(0.85, 1.1)))
+    lesion = canvas.ellipsoid(
+        spot, (radius, radius * rng.uniform(0.85, 1.1), radius * rng.uniform(0.85, 1.1))
+    )
     canvas.paint(np.maximum(lesion, liver), liver_hu - rng.uniform(58, 75), LESION)
 
 
-def _vessels(
-    canvas: Canvas, rng: np.random.Generator, size: float, slide: float, spine_front: float
-) -> None:
+def _vessels(canvas: Canvas, rng: np.random.Generator, size: float, slide: float, spine_front: float) -> None:
     """Aorta and cava before the spine, and a thin artery that leaves the aorta and winds forward and down."""
     y = spine_front + 12 * size
     blood = rng.uniform(175, 200)

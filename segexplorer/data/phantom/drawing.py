@@ -64,9 +64,7 @@ class Canvas:
             found[box] = np.minimum(found[box], np.sqrt(square))
         return np.asarray(found - np.float32(radius), np.float32)
 
-    def _box(
-        self, low: NDArray[np.floating], high: NDArray[np.floating], margin: float
-    ) -> tuple[slice, ...]:
+    def _box(self, low: NDArray[np.floating], high: NDArray[np.floating], margin: float) -> tuple[slice, ...]:
         half = self.spacing * self.shape / 2
         first = np.floor((low - margin + half) / self.spacing).astype(int)
         last = np.ceil((high + margin + half) / self.spacing).astype(int)

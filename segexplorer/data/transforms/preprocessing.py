@@ -166,7 +166,9 @@ class FittedPreprocessing:
         """
         target, resampled = self._training_grid(grid)
         if tuple(array.shape[-3:]) != target.shape:
-            raise DataError(f"A prediction of shape {array.shape} is not on the training grid {target.shape}.")
+            raise DataError(
+                f"A prediction of shape {array.shape} is not on the training grid {target.shape}."
+            )
         if not resampled:
             return np.ascontiguousarray(geometry.from_canonical(array, grid.affine))
         return geometry.resample(array, target.affine, grid, order)

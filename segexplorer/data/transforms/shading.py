@@ -30,10 +30,17 @@ class Shading(Spec):
     def draw(self, rng: np.random.Generator) -> DrawnShading:
         """Return one random change; five switches are drawn first, then their strengths."""
         on = rng.random(5) < self.probability
-        contrast, brightness, gamma = rng.uniform(-1, 1, 3) * (self.contrast, self.brightness, self.gamma) * on[:3]
+        contrast, brightness, gamma = (
+            rng.uniform(-1, 1, 3) * (self.contrast, self.brightness, self.gamma) * on[:3]
+        )
         noise, blur = rng.uniform(0, 1, 2) * (self.noise, self.blur) * on[3:]
         return DrawnShading(
-            float(contrast), float(brightness), float(gamma), float(noise), float(blur), int(rng.integers(2**63))
+            float(contrast),
+            float(brightness),
+            float(gamma),
+            float(noise),
+            float(blur),
+            int(rng.integers(2**63)),
         )
 
 

@@ -64,7 +64,10 @@ class CTWindow(IntensitySpec):
         if count == 0:
             return {"mean": (low + high) / 2, "deviation": (high - low) / 4}
         mean = total / count
-        return {"mean": float(mean), "deviation": float(max(np.sqrt(max(squares / count - mean**2, 0)), 1e-3))}
+        return {
+            "mean": float(mean),
+            "deviation": float(max(np.sqrt(max(squares / count - mean**2, 0)), 1e-3)),
+        }
 
     def apply(self, array: NDArray[Any], numbers: Numbers) -> NDArray[np.float32]:
         """Return the windowed image."""

@@ -24,7 +24,9 @@ class ZScore(IntensitySpec):
         "Median: median and interquartile range.",
     )
     nonzero: bool = parameter(
-        False, title="Leave out zeros", meaning="Take the statistics where the image is not 0 (skull-stripped)."
+        False,
+        title="Leave out zeros",
+        meaning="Take the statistics where the image is not 0 (skull-stripped).",
     )
 
     def apply(self, array: NDArray[Any], numbers: Numbers) -> NDArray[np.float32]:
@@ -33,7 +35,9 @@ class ZScore(IntensitySpec):
         basis = values[values != 0] if self.nonzero and values.any() else values
         if self.robust == "median":
             lower, centre, upper = np.percentile(basis, (25, 50, 75))
-            spread = (upper - lower) / 1.349  # the interquartile range of a normal distribution, in deviations
+            spread = (
+                upper - lower
+            ) / 1.349  # the interquartile range of a normal distribution, in deviations
             spread = spread if spread > 0 else float(basis.std(dtype=np.float64))
         else:
             if self.robust == "percentiles":
