@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.geometry import DisplayGrid
+from segexplorer.data.geometry import DisplayGrid, Grid
 from segexplorer.data.volume import Volume
 from segexplorer.faces.napari import theme
 from segexplorer.faces.napari.pictures import Picture
@@ -75,7 +75,6 @@ class CaseLayers:
 
         This is for what the user asks for; what a run brings by itself goes through `offer`.
         """
-        self._offered.add(picture.key)
         layer = self.layer(picture.key)
         if layer is None or not _same_sort(layer, picture):
             self.remove(picture.key)
@@ -127,6 +126,7 @@ class CaseLayers:
         if picture.contrast_range is not None:
             layer.contrast_limits_range = picture.contrast_range
         self._shown[picture.key] = _Shown(layer, layer.name)
+        self._offered.add(picture.key)
         self._orient()
         if first:
             self._viewer.reset_view()
@@ -155,16 +155,16 @@ class CaseLayers:
         """Show the patient's right on the left of the screen (radiological) or on the right (neurological)."""
         self._convention = convention
         if self._before is not None:
-            self._viewer.camera.orientation = theme.ORIENTATIONS[convention]
+            self._viewer.scene.camera.orientation = theme.ORIENTATIONS[convention]
 
     def _orient(self) -> None:
         if self._before is None:
-            self._before = tuple(self._viewer.camera.orientation)
-            self._viewer.camera.orientation = theme.ORIENTATIONS[self._convention]
+            self._before = tuple(self._viewer.scene.camera.orientation)
+            self._viewer.scene.camera.orientation = theme.ORIENTATIONS[self._convention]
 
     def _restore_orientation(self) -> None:
         if self._before is not None:
-            self._viewer.camera.orientation = self._before
+            self._viewer.scene.camera.orientation = self._before
             self._before = None
 
     def _on_removed(self, event: Any = None) -> None:
@@ -267,7 +267,7 @@ def volume_from_layer(layer: Any) -> Volume:
 def _own_volume(data: NDArray[Any], own: dict[str, Any]) -> Volume | None:
     """Undo what `pictures` did; None when the layer's data no longer have the shape they were shown with."""
     shape, affine = tuple(own["shape"]), np.asarray(own["affine"], dtype=np.float64)
-    grid = DisplayGrid.of(Volume.from_array(np.broadcast_to(np.uint8(0), shape), affine=affine))
+    grid = DisplayGrid.of(Grid(shape, affine))
     if sorted(data.shape) != sorted(shape):
         return None
     array = grid.from_display(data)

@@ -1,0 +1,74 @@
+"""The manifest's reader, writers and samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+
+import segexplorer
+from segexplorer.core.errors import DataError
+from segexplorer.data.volume import Volume, open_volume, save_volume
+from segexplorer.faces.napari import samples
+from segexplorer.faces.napari.reader import get_reader, read
+from segexplorer.faces.napari.writer import write_image, write_labels
+
+AFFINE = np.array([[-2.0, 0, 0, 30], [0, -3.0, 0, 40], [0, 0, 4.0, -50], [0, 0, 0, 1]])
+
+
+def test_the_manifest_is_valid_and_what_it_names_exists() -> None:
+    manifest = PluginManifest.from_file(Path(segexplorer.__file__).parent / "napari.yaml")
+    manifest.validate_imports()
+    assert manifest.contributions.widgets is not None
+
+
+@pytest.mark.parametrize("name", ["a.nii", "A.NII.GZ", "b.hdr", "b.img", "b.img.gz"])
+def test_knows_its_formats_by_name(name: str) -> None:
+    assert get_reader(name) is read
+    assert get_reader([name, "other.txt"]) is None
+
+
+def test_image_and_label_come_back_as_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    image = Volume.from_array(rng.normal(0, 300, (8, 9, 10)).astype(np.float32), affine=AFFINE)
+    labels = np.zeros((8, 9, 10), np.uint8)
+    labels[2:4, 2:4, 2:4] = 255
+    save_volume(image, tmp_path / "ct.nii.gz")
+    save_volume(Volume.from_array(labels, affine=AFFINE), tmp_path / "ct_label.nii.gz", integer=True)
+    (data, attributes, sort), (marks, mark_attributes, mark_sort) = read(
+        [str(tmp_path / "ct.nii.gz"), str(tmp_path / "ct_label.nii.gz")]
+    )
+    assert (sort, mark_sort) == ("image", "labels")
+    (written,) = write_image(str(tmp_path / "out"), data, attributes)
+    back = open_volume(written)
+    np.testing.assert_allclose(back.array, image.array, rtol=1e-6)
+    np.testing.assert_allclose(back.affine, AFFINE)
+    (written,) = write_labels(str(tmp_path / "out_label.nii"), marks, mark_attributes)
+    back = open_volume(written, label=True)
+    np.testing.assert_array_equal(back.array, labels)
+    assert back.orientation == "LPS"
+
+
+def test_a_damaged_file_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bad.nii.gz").write_text("no volume")
+    with pytest.raises(DataError):
+        read(str(tmp_path / "bad.nii.gz"))
+
+
+@pytest.mark.parametrize("sample", [samples.ct_phantom, samples.mr_phantom])
+def test_samples_are_an_image_and_a_label_with_names(sample) -> None:  # type: ignore[no-untyped-def]
+    (image, _, sort), (label, attributes, label_sort) = sample()
+    assert (sort, label_sort) == ("image", "labels")
+    assert image.shape == label.shape
+    named = dict(zip(attributes["features"]["index"], attributes["features"]["class"], strict=True))
+    assert set(np.unique(label)) <= set(named) and len(named) >= 6
+
+
+def test_the_liver_is_at_screen_left(shared_data: Path) -> None:
+    folder = shared_data / "ct_abdomen_totalseg"
+    label, attributes, _ = read(str(folder / "example_ct_sm_labels.nii.gz"))[0]
+    assert attributes["units"] == ("mm", "mm", "mm")
+    liver, spleen = (np.argwhere(label == value)[:, 2].mean() for value in (5, 1))
+    assert liver > spleen  # RAS: x grows to the right, drawn leftwards
