@@ -220,7 +220,7 @@ def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Cl
     verdict = compare(predicted, true)
     if not verdict.same:
         raise DataError(
-            f"The prediction and the truth lie on different grids: {verdict.text}",
+            f"The prediction and the truth lie on different grids: {verdict.text}.",
             "Resample one onto the other's grid first (nearest neighbour).",
         )
     wanted = dict(classes) if classes is not None else _occurring(predicted, true)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ TINY = {
     "data": {"kind": "phantom", "count": 3, "size": 32, "seed": 1},
     "split": {"validation_count": 1},
     "sampling": {"patch_size": [16, 16, 16], "batch_size": 1, "steps_per_epoch": 2},
-    "network": {"kind": "unet", "features": [4, 8]},
+    "network": {"kind": "unet", "base_features": 4, "levels": 2},
     "loss": "adaptive_tversky_cross_entropy",
     "schedule": {"kind": "polynomial", "epochs": 1},
     "compute": {"device": "cpu", "threads": 1},
@@ -57,8 +59,8 @@ def test_readme_loss_is_a_drop_in() -> None:
     exec(compile(blocks("README.md", "python")[1], "README.md", "exec"), names)
     assert names["logits"].grad.isfinite().all()
     assert names["logits"].grad.abs().sum() > 0
-    total = sum(value * weight for value, weight in names["output"].terms.values())
-    assert total == pytest.approx(float(names["output"].value), rel=1e-5)
+    total = sum(float(value) * float(weight) for value, weight in names["output"].terms.values())
+    assert total == pytest.approx(float(names["output"].value.detach()), rel=1e-5)
 
 
 def test_readme_commands_are_ours(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,3 +84,29 @@ def test_every_loss_that_the_readme_names_is_there() -> None:
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert named == set(segexplorer.losses.names())
+
+
+def test_loss_of_contributing_is_a_loss_everywhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    module = types.ModuleType("soft_jaccard")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(blocks("CONTRIBUTING.md", "python")[0], "soft_jaccard.py", "exec"), vars(module))
+    try:
+        labels = torch.tensor([0, 0, 1, 1]).reshape(1, 1, 2, 2)
+        probabilities = torch.tensor([[0.9, 0.6, 0.3, 0.2], [0.1, 0.4, 0.7, 0.8]]).reshape(1, 2, 2, 2)
+        logits = probabilities.log().requires_grad_()
+        loss = segexplorer.losses.create("soft_jaccard", exponent=2, eps=1e-9)(logits, labels)
+        lacks = [1 - 1.5 / (1.5 + 0.5 + 0.5)] * 2  # both classes: TP 1.5; FP and FN 0.5 each
+        assert loss.item() == pytest.approx(sum(lack**2 for lack in lacks) / 2, rel=1e-5)
+        loss.backward()
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
+        assert run_cli(["describe", "losses", "soft_jaccard"]) == 0
+        assert "Exponent" in capsys.readouterr().out
+        tiny = segexplorer.Experiment.of({**TINY, "loss": {"kind": "soft_jaccard", "exponent": 1.5}})
+        assert type(tiny).of(yaml.safe_load(tiny.to_yaml())) == tiny
+    finally:
+        segexplorer.losses.registry.unregister("soft_jaccard")

@@ -17,7 +17,7 @@ TINY = {
     "data": {"kind": "phantom", "count": 3, "size": 32, "seed": 1},
     "split": {"validation_count": 1},
     "sampling": {"patch_size": [16, 16, 16], "batch_size": 1, "steps_per_epoch": 2},
-    "network": {"kind": "unet", "features": [4, 8]},
+    "network": {"kind": "unet", "base_features": 4, "levels": 2},
     "loss": {"kind": "tversky"},
     "schedule": {"kind": "polynomial", "epochs": 1},
     "compute": {"device": "cpu", "threads": 1},
@@ -98,7 +98,9 @@ def test_truth_against_itself_is_perfect(
 ) -> None:
     _, label = files
     values = segexplorer.Experiment.of(TINY).data.class_values()
-    classes = yaml.safe_dump({name: list(v) for name, v in values.items()}, default_flow_style=True)
+    classes = yaml.safe_dump(
+        {name: list(v) for name, v in values.items()}, default_flow_style=True, sort_keys=False
+    )
     told = answer(capsys, "evaluate", label, label, "--classes", classes)
     assert [score["class_name"] for score in told["scores"]] == list(values)
     assert told["summary"]["overall"]["mean"]["dice"] == 1
