@@ -152,7 +152,7 @@ def _duplicates(group: Sequence[tuple[CaseRef, Volume]], roles: Mapping[str, Rol
     seen: dict[bytes, str] = {}
     for ref, image in group:
         try:
-            digest = hashlib.sha256(np.ascontiguousarray(image.array)).digest()
+            digest = hashlib.sha256(np.ascontiguousarray(image.array).data).digest()
         except DataError as error:
             problems.append(Problem("error", "unreadable", error.message, error.remedy, ref.id))
             continue

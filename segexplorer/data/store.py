@@ -143,7 +143,7 @@ def _identity(source: Source) -> str:
     if source.provenance.format == "phantom":  # its notes hold everything that decides its voxels
         return " ".join(source.provenance.notes)
     array = np.ascontiguousarray(source.array)
-    return f"{array.dtype} {array.shape} {source.affine.tolist()} {hashlib.sha256(array).hexdigest()}"
+    return f"{array.dtype} {array.shape} {source.affine.tolist()} {hashlib.sha256(array.data).hexdigest()}"
 
 
 def _read(path: Path, case: str) -> Prepared | None:
@@ -183,7 +183,7 @@ def _write(path: Path, prepared: Prepared) -> None:
                 own_affine=prepared.grid.affine,
                 resampled=np.asarray(prepared.resampled),
             )
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
         temporary = None
     except OSError as error:
         reason = "no space left" if error.errno == errno.ENOSPC else error.strerror

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +108,7 @@ def _along(field: Field, places: NDArray[np.float64], axis: int) -> Field:
     return np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
 
 
-def curve(knots: Sequence[Sequence[float]], points: int = 14) -> NDArray[np.float64]:
+def curve(knots: Sequence[Any] | NDArray[Any], points: int = 14) -> NDArray[np.float64]:
     """Return a smooth polyline (points, 3) through a few knots."""
     places = np.linspace(0, len(knots) - 1, points)
     array = np.asarray(knots, float)

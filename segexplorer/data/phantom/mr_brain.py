@@ -64,12 +64,12 @@ def _brain(
     surface = brain + 6 * sulci
     fissure = 1.8 - np.abs(canvas.x) - np.clip(-(canvas.z - np.float32(centre[2] + 8)), 0, None)
     surface = np.maximum(surface, fissure)
-    canvas.paint(surface, 0.52 + 0.015 * smooth_noise(canvas.shape, 10, rng), GREY)
+    canvas.paint(np.asarray(surface, np.float32), 0.52 + 0.015 * smooth_noise(canvas.shape, 10, rng), GREY)
     white = brain + 8 + 8 * sulci
     white = np.maximum(
         white, 7.5 - np.abs(canvas.x) - np.clip(-(canvas.z - np.float32(centre[2] + 16)), 0, None)
     )
-    canvas.paint(white, 0.78 + 0.015 * smooth_noise(canvas.shape, 8, rng), WHITE)
+    canvas.paint(np.asarray(white, np.float32), 0.78 + 0.015 * smooth_noise(canvas.shape, 8, rng), WHITE)
     low = centre[2] - 48
     lobes = [canvas.ellipsoid((s * 22, -46, low), (28, 26, 20)) for s in (-1, 1)]
     cerebellum = union(*lobes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def cut(
     *,
     fill: float,
     matrix: Matrix | None = None,
-    order: int = 1,
+    order: Literal[0, 1] = 1,
 ) -> NDArray[Any]:
     """Cut a patch out of a volume, turned by `matrix` about its centre; what lies outside is `fill`.
 

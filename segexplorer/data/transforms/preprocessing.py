@@ -31,7 +31,7 @@ class Preprocessing(Spec):
     spacing: Literal["median"] | tuple[float, float, float] | None = parameter(
         None,
         title="Spacing",
-        meaning="Voxel size of training (x, y, z): none keeps each case's own; median is that of the training cases.",
+        meaning="Voxel size of training (x, y, z): none keeps each case's own; median: of training cases.",
         unit="mm",
     )
 
