@@ -1,4 +1,4 @@
-"""Training batches as a pure function of (seed, epoch, index), so that a resumed run sees what it would have seen."""
+"""Training batches as a pure function of (seed, epoch, index), so that a resumed run is exact."""
 
 from __future__ import annotations
 

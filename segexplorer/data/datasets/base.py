@@ -124,7 +124,7 @@ def expanded(path: str) -> Path:
     DataError
         When a variable is not set.
     """
-    text = os.path.expanduser(os.path.expandvars(path))
+    text = os.path.expandvars(path)
     left = re.search(r"\$(\w+|\{[^}]*\})", text)
     if left is not None:
         name = left.group(1).strip("{}")
@@ -132,7 +132,7 @@ def expanded(path: str) -> Path:
             f"The path {path} uses the variable {name}, which is not set.",
             f"Set it: export {name}=/some/folder.",
         )
-    return Path(text)
+    return Path(text).expanduser()
 
 
 def volume_files(folder: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Data sets in the layout of the Medical Segmentation Decathlon (Antonelli 2022): a `dataset.json` beside folders."""
+"""Data sets in the layout of the Medical Segmentation Decathlon (Antonelli 2022), with a `dataset.json`."""
 
 from __future__ import annotations
 

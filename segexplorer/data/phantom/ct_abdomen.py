@@ -160,7 +160,7 @@ def _vessels(canvas: Canvas, rng: np.random.Generator, size: float, slide: float
     canvas.paint(canvas.tube(curve(aorta), rng.uniform(9.5, 11.5) * size), blood, AORTA)
     top = rng.uniform(4, 16) + slide
     start = np.array([-9 * size, y, top])
-    knots = [start, start + (rng.uniform(-4, 4), 24, -6)]
+    knots = [start, start + np.array([rng.uniform(-4, 4), 24, -6])]
     for _ in range(4):
         knots.append(knots[-1] + (rng.uniform(-16, 16), rng.uniform(-3, 12), rng.uniform(-26, -18)))
     inside_aorta = -canvas.tube(curve(aorta), 9 * size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Canvas:
     def tube(self, points: NDArray[np.floating], radius: float) -> Field:
         """Return the signed distance to a tube along a polyline (N, 3), mm."""
         found = np.full(self.shape, np.inf, np.float32)
-        for start, end in zip(points[:-1], points[1:], strict=True):
+        for start, end in pairwise(points):
             box = self._box(np.minimum(start, end), np.maximum(start, end), radius + 15)
             step = end - start
             x, y, z = self.x[box] - start[0], self.y[box] - start[1], self.z[box] - start[2]

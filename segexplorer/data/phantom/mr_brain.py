@@ -75,7 +75,7 @@ def _brain(
     cerebellum = union(*lobes)
     folia = 0.6 * np.sin(canvas.z * 1.1 + canvas.y * 0.35)
     canvas.paint(cerebellum, 0.52, GREY)
-    canvas.paint(cerebellum + 6 + 2 * folia, 0.76, WHITE)
+    canvas.paint(np.asarray(cerebellum + 6 + 2 * folia, np.float32), 0.76, WHITE)
     stem = canvas.tube(np.array([[0, -8, low + 18], [0, -18, low - 18], [0, -24, low - 70]]), 11)
     canvas.paint(stem, 0.76, WHITE)
 
@@ -122,7 +122,7 @@ def _artery(canvas: Canvas, rng: np.random.Generator, size: float, up: float) ->
         float,
     )
     knots *= (side * size, 1, 1)
-    knots += rng.uniform(-3, 3, knots.shape) + (0, 0, up)
+    knots += rng.uniform(-3, 3, knots.shape) + np.array([0, 0, up])
     artery = canvas.tube(curve(knots, 22), 2.7)
     canvas.paint(artery - 2.0, 0.2, 0)
     canvas.paint(artery, 1.35, VESSEL)
