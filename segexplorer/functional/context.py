@@ -115,7 +115,8 @@ class Scene:
         if self.labels is not None and not (numbers[0] >= 0 and numbers[1] < self.classes):
             bad = numbers[0] if numbers[0] < 0 else numbers[1]
             raise LossInputError(
-                f"The target holds label {bad:.0f}, but there are {self.classes} classes (0 to {self.classes - 1}).",
+                f"The target holds label {bad:.0f}; with {self.classes} classes labels go "
+                f"from 0 to {self.classes - 1}.",
                 "Give the logits as many channels as classes, or set ignore_index to that label.",
             )
 

@@ -82,7 +82,9 @@ def overlap_hard(
     if torch.compiler.is_compiling():
         tp, fp, fn, q, truth = _forward(probs, labels, keep, boxes, squared)
     else:
-        tp, fp, fn, q, truth = _HardOverlap.apply(probs, labels, keep, boxes, squared)
+        tp, fp, fn, q, truth = _HardOverlap.apply(  # type: ignore[no-untyped-call]
+            probs, labels, keep, boxes, squared
+        )
     return Overlap(tp, fp, fn, truth, q if squared else None, truth, tp)
 
 

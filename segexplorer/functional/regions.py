@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class Boxes:
     def sizes(self, axis: int) -> tuple[int, ...]:
         """Lengths of the boxes along a spatial axis, in voxels."""
         edges = self.edges[axis]
-        return tuple(b - a for a, b in zip(edges, edges[1:], strict=False))
+        return tuple(b - a for a, b in pairwise(edges))
 
     def sum(self, volume: Tensor) -> Tensor:
         """Return the sum over each box: (..., *spatial) -> (..., R)."""
@@ -69,7 +69,7 @@ class Boxes:
         for axis in range(rank):
             sizes = self.sizes(axis)
             repeats = sizes[0] if len(set(sizes)) == 1 else torch.tensor(sizes, device=values.device)
-            if repeats != 1 if isinstance(repeats, int) else True:
+            if set(sizes) != {1}:
                 painted = painted.repeat_interleave(repeats, dim=axis - rank)
         return painted
 
@@ -80,7 +80,8 @@ def _sum_along(volume: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:
     for size, run in groupby(sizes):
         count = len(list(run))
         piece = volume.narrow(axis, start, count * size)
-        parts.append(piece.unflatten(axis, (count, size)).sum(axis))
+        parted: Tensor = piece.unflatten(axis, (count, size))  # type: ignore[no-untyped-call]
+        parts.append(parted.sum(axis))
         start += count * size
     return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
 

@@ -13,7 +13,6 @@ from pydantic import field_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, RegionMap, registry, single
-from segexplorer.losses.tversky import FALSE_NEGATIVES, FALSE_POSITIVES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +96,8 @@ class RegionDice(RegionLoss):
 
     display_name: ClassVar[str] = "Region Dice"
     formula: ClassVar[str] = (
-        r"L=\frac1{|\mathcal P|}\sum_{(c,k)\in\mathcal P}1-\frac{2\sum_{V_k}pg+\epsilon}{\sum_{V_k}p^2+\sum_{V_k}g^2+\epsilon}"
+        r"L=\frac1{|\mathcal P|}\sum_{(c,k)\in\mathcal P}1-"
+        r"\frac{2\sum_{V_k}pg+\epsilon}{\sum_{V_k}p^2+\sum_{V_k}g^2+\epsilon}"
     )
     reference: ClassVar[str] = "paper 004, eq. 4: Chen 2023, region-specific loss"
     punishes: ClassVar[str] = "Lack of overlap box by box, so that small parts weigh as much as large ones."

@@ -65,7 +65,8 @@ class AdaptiveTverskyCrossEntropy(Compound):
 
     display_name: ClassVar[str] = "Adaptive Tversky + cross entropy"
     formula: ClassVar[str] = (
-        r"L^{(t)}=w_T L_T+w_{CE} L_{CE},\quad w_T=\frac{\bar L_T^{(t-1)}}{\bar L_T^{(t-1)}+\bar L_{CE}^{(t-1)}},\ w_{CE}=1-w_T"
+        r"L^{(t)}=w_T L_T+w_{CE} L_{CE},\quad "
+        r"w_T=\frac{\bar L_T^{(t-1)}}{\bar L_T^{(t-1)}+\bar L_{CE}^{(t-1)}},\ w_{CE}=1-w_T"
     )
     reference: ClassVar[str] = "paper 000, eq. 8-10: UNet-3D with adaptive TverskyCE loss"
     punishes: ClassVar[str] = "Lack of overlap and wrong voxels, leaning to whichever was larger last epoch."

@@ -1,0 +1,114 @@
+"""Time and memory of the losses against MONAI's, forward and backward, interleaved in one run.
+
+Usage: python benchmarks/losses.py [--size 96] [--repeats 9] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from segexplorer import losses
+
+Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def subjects() -> dict[str, tuple[Step, str]]:
+    """Return name -> (loss, name of what it is compared with)."""
+    from monai.losses import DiceCELoss, DiceLoss, TverskyLoss
+
+    common = {"softmax": True, "to_onehot_y": True}
+    return {
+        "softmax floor": (lambda z, y: torch.softmax(z, 1)[:, 0].sum(), "MONAI Tversky"),
+        "MONAI Tversky": (TverskyLoss(alpha=0.3, beta=0.7, **common), "MONAI Tversky"),
+        "MONAI Dice": (DiceLoss(**common), "MONAI Dice"),
+        "MONAI DiceCE": (DiceCELoss(**common), "MONAI DiceCE"),
+        "dice": (losses.create("dice"), "MONAI Tversky"),
+        "tversky": (losses.create("tversky"), "MONAI Tversky"),
+        "region_dice, grid 16": (losses.create("region_dice", grid=16), "MONAI Tversky"),
+        "adaptive_region_tversky, grid 16": (
+            losses.create("adaptive_region_tversky", grid=16),
+            "MONAI Tversky",
+        ),
+        "dice_cross_entropy": (losses.create("dice_cross_entropy"), "MONAI DiceCE"),
+        "paper004_adaptive_region": (losses.create("paper004_adaptive_region"), "MONAI DiceCE"),
+    }
+
+
+def data(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (2, 4, size^3) and labels."""
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, size, size, size, requires_grad=True)
+    return logits, torch.randint(0, 4, (2, 1, size, size, size))
+
+
+def step(loss: Step, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the seconds of one forward and backward pass."""
+    logits.grad = None
+    begun = time.perf_counter()
+    loss(logits, labels).backward()
+    return time.perf_counter() - begun
+
+
+def peak_megabytes(name: str, size: int) -> float:
+    """Return how much the peak resident memory of a fresh process grows over the inputs'."""
+    call = [sys.executable, __file__, "--size", str(size), "--threads", "1", "--memory-of", name]
+    return float(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+
+
+def _peak_kilobytes() -> int:
+    # ru_maxrss would be inherited from the parent process; VmHWM starts afresh with each program
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def measure_memory(name: str, size: int) -> float:
+    """Return the growth of this process's peak memory in MB during one step."""
+    loss = subjects()[name][0]
+    small, few = data(8)
+    step(loss, small, few)  # imports and first allocations do not count
+    logits, labels = data(size)
+    before = _peak_kilobytes()
+    step(loss, logits, labels)
+    return (_peak_kilobytes() - before) / 1024
+
+
+def main() -> None:
+    """Print one line per loss."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory-of", default="")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if chosen.memory_of:
+        print(measure_memory(chosen.memory_of, chosen.size))
+        return
+    logits, labels = data(chosen.size)
+    table = subjects()
+    times: dict[str, list[float]] = {name: [] for name in table}
+    for round_ in range(chosen.repeats + 1):
+        for name, (loss, _) in table.items():
+            seconds = step(loss, logits, labels)
+            if round_:  # the first round warms up
+                times[name].append(seconds)
+    median = {name: statistics.median(values) for name, values in times.items()}
+    memory = {name: peak_megabytes(name, chosen.size) for name in table}
+    print(f"2x4x{chosen.size}^3, {chosen.threads} thread(s), median of {chosen.repeats} interleaved runs")
+    for name, (_, rival) in table.items():
+        print(
+            f"{name:34s} {median[name] * 1e3:8.1f} ms  {median[name] / median[rival]:5.2f} of {rival:14s}"
+            f" {memory[name]:7.0f} MB  {memory[name] / max(memory[rival], 1e-9):5.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

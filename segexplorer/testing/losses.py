@@ -1,0 +1,155 @@
+"""What every loss must do, for us and for plug-in authors.
+
+>>> from segexplorer.testing.losses import check_loss
+>>> def test_mine():  # doctest: +SKIP
+...     check_loss("my_loss")
+
+Each check raises AssertionError with a sentence that says which promise is broken.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from segexplorer.core.types import EpochSummary
+from segexplorer.losses.base import LossSpec, registry
+
+SHAPES = ((9, 10), (9, 6, 7))
+CLASSES = (1, 2, 5)
+
+
+def check_loss(loss: str | LossSpec) -> None:
+    """Run every check on a kind, a preset's name or a spec."""
+    spec = registry.parse(loss)
+    for check in CHECKS:
+        check(spec)
+
+
+def _scene(classes: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((2, classes, *shape), generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, max(classes, 2), (2, 1, *shape), generator=generator)
+    return logits.to(dtype).requires_grad_(), labels
+
+
+def _value_and_gradient(spec: LossSpec, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    value = spec.build()(logits, labels)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+def check_shapes(spec: LossSpec) -> None:
+    """2D and 3D, C = 1, 2, 5: finite, in range, terms add up, one-hot targets give the same."""
+    low, high = spec.bounds()
+    for shape in SHAPES:
+        for classes in CLASSES:
+            logits, labels = _scene(classes, shape)
+            output = spec.build().evaluate(logits, labels)
+            value = output.value.item()
+            assert low - 1e-5 <= value <= high + 1e-5, f"the value {value} is outside {low} to {high}"
+            total = sum(float(v) * float(w) for v, w in output.terms.values())
+            assert abs(total - value) <= 1e-4 * max(1, abs(value)), (
+                f"terms give {total}, the value is {value}"
+            )
+            hot = (
+                torch.cat([(labels == c).float() for c in range(classes)], 1)
+                if classes > 1
+                else labels.float()
+            )
+            assert torch.allclose(spec.build()(logits, hot), output.value, atol=1e-5), "one-hot differs"
+
+
+def check_one_channel(spec: LossSpec) -> None:
+    """One sigmoid channel s equals two channels (0, s)."""
+    logits, labels = _scene(1, SHAPES[0], torch.float64)
+    pair = torch.cat([torch.zeros_like(logits), logits], 1)
+    assert torch.allclose(spec.build()(logits, labels), spec.build()(pair, labels)), (
+        "C = 1 differs from (0, s)"
+    )
+
+
+def check_saturation(spec: LossSpec) -> None:
+    """Logits up to 1e4, in every precision and under autocast, give finite values and gradients."""
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for scale in (30.0, 1e4):
+            logits, labels = _scene(2, SHAPES[1], dtype)
+            big = (logits.detach().sign() * scale).requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
+                value, gradient = _value_and_gradient(spec, big, labels)
+            assert value.isfinite() and gradient.isfinite().all(), f"not finite at {scale:g} in {dtype}"
+
+
+def check_empty(spec: LossSpec) -> None:
+    """No foreground, full foreground, nothing kept: finite; nothing kept gives exactly 0."""
+    for label in (0, 1):
+        logits, labels = _scene(3, SHAPES[0])
+        value, gradient = _value_and_gradient(spec, logits, torch.full_like(labels, label))
+        assert value.isfinite() and gradient.isfinite().all(), f"not finite where all is class {label}"
+    ignoring = spec.model_copy(update={"ignore_index": 7})
+    value, gradient = _value_and_gradient(ignoring, logits, torch.full_like(labels, 7))
+    assert value.isfinite() and not gradient.any(), "voxels that are ignored have a gradient"
+
+
+def check_ignored(spec: LossSpec) -> None:
+    """Logits on ignored voxels change neither value nor gradient, and get none."""
+    ignoring = spec.model_copy(update={"ignore_index": 7})
+    logits, labels = _scene(3, SHAPES[1], torch.float64)
+    labels[..., :2] = 7
+    value, gradient = _value_and_gradient(ignoring, logits, labels)
+    other = logits.detach().clone()
+    other[..., :2] = 5 - other[..., :2]
+    assert torch.allclose(value, ignoring.build()(other, labels)), "ignored voxels change the value"
+    assert not gradient[..., :2].any(), "ignored voxels get a gradient"
+
+
+def check_permutation(spec: LossSpec) -> None:
+    """The order of the samples in a batch does not matter."""
+    logits, labels = _scene(3, SHAPES[0], torch.float64)
+    assert torch.allclose(spec.build()(logits, labels), spec.build()(logits.flip(0), labels.flip(0)))
+
+
+def check_perfect(spec: LossSpec) -> None:
+    """A perfect prediction has the best value."""
+    _, labels = _scene(3, SHAPES[0])
+    logits = torch.cat([(labels == c).double() * 100 for c in range(3)], 1)
+    value = spec.build()(logits, labels).item()
+    assert abs(value - spec.best_value) < 1e-4, f"a perfect prediction gives {value}, not {spec.best_value}"
+
+
+def check_copies(spec: LossSpec) -> None:
+    """Plain data, deep copies, pickles and state dicts bring the loss back, adapted weights included."""
+    assert type(spec).of(spec.plain()) == spec, "the spec does not come back from its plain data"
+    logits, labels = _scene(3, SHAPES[0])
+    loss = spec.build()
+    terms = {name: float(v) for name, (v, _) in loss.evaluate(logits, labels).terms.items()}
+    loss.step_end(terms)
+    loss.epoch_end(EpochSummary(1, 2, terms))
+    loaded = spec.build()
+    loaded.load_state_dict(loss.state_dict())
+    for other in (loaded, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):  # noqa: S301
+        assert torch.equal(other(logits, labels), loss(logits, labels)), "a copy gives another value"
+        assert other.adaptive() == loss.adaptive(), "a copy lost what adapted"
+
+
+def check_words(spec: LossSpec) -> None:
+    """It has a display name, formula, reference, family and a sentence on what it punishes."""
+    for name in ("display_name", "formula", "reference", "punishes", "family"):
+        assert getattr(spec, name), f"{name} is empty"
+
+
+CHECKS: tuple[Callable[[LossSpec], None], ...] = (
+    check_words,
+    check_shapes,
+    check_one_channel,
+    check_saturation,
+    check_empty,
+    check_ignored,
+    check_permutation,
+    check_perfect,
+    check_copies,
+)
