@@ -99,7 +99,7 @@ class RegionDice(RegionLoss):
         r"L=\frac1{|\mathcal P|}\sum_{(c,k)\in\mathcal P}1-"
         r"\frac{2\sum_{V_k}pg+\epsilon}{\sum_{V_k}p^2+\sum_{V_k}g^2+\epsilon}"
     )
-    reference: ClassVar[str] = "paper 004, eq. 4: Chen 2023, region-specific loss"
+    reference: ClassVar[str] = "paper 004, eq. 4: region-specific loss"
     punishes: ClassVar[str] = "Lack of overlap box by box, so that small parts weigh as much as large ones."
     kind: Literal["region_dice"] = "region_dice"
     squared: bool = parameter(
@@ -130,7 +130,7 @@ class AdaptiveRegionTversky(RegionLoss):
         r"\alpha_{ck}=A+B\frac{FP}{FP+FN},\ \beta_{ck}=A+B\frac{FN}{FP+FN},\quad "
         r"L_{ck}=1-\frac{TP+\epsilon}{TP+\alpha_{ck}FP+\beta_{ck}FN+\epsilon}"
     )
-    reference: ClassVar[str] = "paper 004, eq. 6-8: Chen 2023, adaptive region-specific loss"
+    reference: ClassVar[str] = "paper 004, eq. 6-8: adaptive region-specific loss"
     punishes: ClassVar[str] = "In each box, whichever error dominates there: surplus or missing voxels."
     kind: Literal["adaptive_region_tversky"] = "adaptive_region_tversky"
     a: float = parameter(
