@@ -9,7 +9,7 @@ from magicgui.widgets import ComboBox, PushButton
 from psygnal import Signal
 from pydantic import BaseModel
 
-from segexplorer.core.fields import Parameter, parameters
+from segexplorer.core.fields import Parameter, Shape, parameters
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 from segexplorer.faces.forms import look
@@ -166,7 +166,7 @@ class KindEditor:
         self._note = look.note_label()
         self._body = look.column()
         self.widget = look.column(self._picker, self._note, self._body)
-        first = _first_complete(registry)
+        first = _first_simple(registry)
         self._picker.value = f"kind:{first}"
         self._show(first)
         self._picker.changed.connect(self._on_pick)
@@ -246,9 +246,22 @@ def _same(spec: Spec, data: Mapping[str, Any]) -> bool:
         return False
 
 
-def _first_complete(registry: Registry[Any]) -> str:
-    """Return the first kind that needs nothing to be filled in: no form recurses into itself for ever."""
+def _first_simple(registry: Registry[Any]) -> str:
+    """Return the first kind that needs nothing filled in and holds none of its own family.
+
+    A form that starts with it never recurses into itself for ever.
+    """
     specs: dict[str, type[Spec]] = registry.specs()
-    return next(
-        (k for k, c in specs.items() if not any(p.required for p in parameters(c))), next(iter(specs))
+    simple = (
+        kind
+        for kind, spec in specs.items()
+        if not any(p.required or _holds(p.shape, registry) for p in parameters(spec))
     )
+    return next(simple, next(iter(specs)))
+
+
+def _holds(shape: Shape, registry: Registry[Any]) -> bool:
+    """Whether a value of this shape may contain a kind of the registry."""
+    if shape.form == "group" and shape.spec is not None:
+        return any(_holds(p.shape, registry) for p in parameters(shape.spec))
+    return shape.registry is registry or any(_holds(item, registry) for item in shape.items)

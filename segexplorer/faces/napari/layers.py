@@ -46,10 +46,13 @@ class CaseLayers:
         self._offered: set[str] = set()
         self._before: tuple[Any, ...] | None = None
         self._convention: theme.Convention = "radiological"
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
+        self._on_inserted()
 
     def close(self) -> None:
         """Let go of the viewer: no more signals, orientation as it was. The layers stay."""
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._restore_orientation()
         self._shown.clear()
@@ -167,8 +170,17 @@ class CaseLayers:
             self._viewer.scene.camera.orientation = self._before
             self._before = None
 
+    def _some_of_ours(self) -> bool:
+        """Whether a layer is there that we, our reader or our samples made."""
+        return bool(self.keys) or any(METADATA in layer.metadata for layer in self._viewer.layers)
+
+    def _on_inserted(self, event: Any = None) -> None:
+        """Orient the camera for the volumes of our reader and samples too."""
+        if self._some_of_ours():
+            self._orient()
+
     def _on_removed(self, event: Any = None) -> None:
-        if not self.keys:
+        if not self._some_of_ours():
             self._restore_orientation()
 
 

@@ -135,7 +135,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
             return
         parts.say(self._summary, "Planning…")
         session = self.session
-        self._errand.send(lambda: session.plan(make()))
+        self._errand.send(lambda: session.plan(make(), window=True))
 
     def _on_change(self, *_: Any) -> None:
         self._timer.start()

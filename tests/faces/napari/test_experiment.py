@@ -1,0 +1,82 @@
+"""The Experiment tab: a form, a plan, and YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from napari.components import ViewerModel
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.datasets import registry
+from segexplorer.data.splits import Split
+from segexplorer.faces.napari.panels.cases import CasesPanel
+from segexplorer.faces.napari.panels.experiment import ExperimentPanel
+from segexplorer.training.experiment import Experiment
+
+
+class Planner:
+    """Stands for a session: answers with a summary, or refuses."""
+
+    def __init__(self) -> None:
+        self.asked: list[Experiment] = []
+        self.error: DataError | None = None
+
+    def plan(self, experiment: Experiment, *, window: bool = False) -> Any:
+        self.asked.append(experiment)
+        if self.error:
+            raise self.error
+        return SimpleNamespace(summary=lambda: {"Memory": "about 2 GiB"}, badges=("badge",), warnings=())
+
+
+@pytest.fixture
+def panel(qtbot: Any, tmp_path: Path) -> Iterator[ExperimentPanel]:
+    viewer, session = ViewerModel(), Planner()
+    cases = CasesPanel(session, viewer, folder=tmp_path / "cases")
+    made = ExperimentPanel(session, viewer, cases)
+    for widget in (cases, made):
+        qtbot.addWidget(widget)
+        widget.show()
+    yield made
+    made.closing()
+    qtbot.waitUntil(lambda: not made._errand.busy)
+    cases.closing()
+
+
+def phantoms() -> Experiment:
+    data = registry.spec("phantom").of({"count": 3, "size": 32})
+    return Experiment(data=data, split=Split(validation_count=1), loss="tversky", seed=7)
+
+
+def test_without_cases_it_says_what_is_missing(panel: ExperimentPanel) -> None:
+    panel.plan()
+    assert "No case is chosen yet" in panel._warnings.text()
+
+
+def test_an_experiment_comes_back_as_it_was_shown(panel: ExperimentPanel) -> None:
+    panel.set_experiment(phantoms())
+    assert panel.experiment() == phantoms()
+
+
+def test_a_plan_is_shown_after_the_form_has_rested(panel: ExperimentPanel, qtbot: Any) -> None:
+    panel.set_experiment(phantoms())
+    qtbot.waitUntil(lambda: "about 2 GiB" in panel._summary.text())
+    assert panel.session.asked == [phantoms()]
+    assert panel._warnings.text() == "badge"
+    panel.session.error = DataError("Too much memory.", "Choose a smaller patch.")
+    panel.plan()
+    qtbot.waitUntil(lambda: "Choose a smaller patch" in panel._warnings.text())
+
+
+def test_yaml_is_written_and_read(panel: ExperimentPanel, qtbot: Any, tmp_path: Path) -> None:
+    panel.set_experiment(phantoms())
+    panel.save(tmp_path / "e.yaml")
+    qtbot.waitUntil(lambda: "Saved" in panel._warnings.text())
+    assert Experiment.from_yaml(tmp_path / "e.yaml") == phantoms()
+    (tmp_path / "bad.yaml").write_text("netwrk: unet\n")
+    panel.load(tmp_path / "bad.yaml")
+    assert "network" in panel._warnings.text()
+    assert panel.experiment() == phantoms()
