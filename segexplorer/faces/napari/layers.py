@@ -299,8 +299,5 @@ def layer_affine(layer: Any) -> NDArray[np.float64]:
 
 def _millimetres(unit: Any) -> float:
     """Return how many mm a unit of napari's world is; pixels are taken as mm."""
-    import pint
-
-    registry = pint.get_application_registry()
-    quantity = registry.Quantity(1.0, str(unit))
+    quantity = 1.0 * unit
     return float(quantity.to("mm").magnitude) if quantity.check("[length]") else 1.0

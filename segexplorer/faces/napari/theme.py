@@ -65,8 +65,7 @@ def label_colormap(values: Sequence[int]) -> Any:
 
 def error_colormap() -> Any:
     """Return the colours of `viewmodels.overlay` codes; unknown codes are transparent."""
-    table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0)}
-    table.update(overlay.colour_table())
+    table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0), **overlay.colour_table()}
     return DirectLabelColormap(color_dict=table)
 
 

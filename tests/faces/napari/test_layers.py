@@ -218,3 +218,29 @@ def test_what_is_no_volume_is_refused_with_a_remedy(layer: Any, text: str) -> No
     with pytest.raises(DataError, match=text) as told:
         volume_from_layer(layer)
     assert told.value.remedy
+
+
+@pytest.mark.gui
+def test_the_screen_shows_right_on_the_left_anterior_up_and_nothing_where_the_loss_skips(
+    viewer: Any, qapp: Any
+) -> None:
+    layers = CaseLayers(viewer)
+    layers.show(pictures.image_picture(Volume.from_array(np.zeros((20, 20, 20), np.float32)), "black"))
+    report = RegionReport(
+        {
+            "fp": np.array([[0, 0, 0, 0], [np.nan, np.nan, np.nan, 1]], np.float32),
+            "fn": np.array([[0, 0, 0, 0], [np.nan, np.nan, np.nan, 0]], np.float32),
+        },
+        ((0, 10, 20), (0, 10, 20), (0, 20)),
+    )
+    shown = snapshot(
+        affine=np.eye(4), regions=report, regions_affine=np.eye(4), prediction=np.zeros((20,) * 3, np.uint8)
+    )
+    layers.show(pictures.balance_picture(shown, 1)).opacity = 1.0  # the right anterior quarter, extra
+    viewer.reset_view()
+    qapp.processEvents()
+    picture = viewer.screenshot(canvas_only=True, flash=False).astype(int)
+    red = np.argwhere((picture[..., 0] > 150) & (picture[..., 2] < 80))
+    height, width = picture.shape[:2]
+    assert red.size and red[:, 0].max() <= height / 2 + 2 and red[:, 1].max() <= width / 2 + 2
+    assert (picture[height * 3 // 4, width // 2 + 20, :3] == 0).all()

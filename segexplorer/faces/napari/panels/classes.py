@@ -116,8 +116,11 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self._table.setItem(row, _VOLUME, volume)
         bar = QProgressBar()
         bar.setTextVisible(False)
-        bar.setFixedHeight(10)
-        bar.setStyleSheet(f"QProgressBar::chunk {{ background: {theme.class_colour(row + 1)}; }}")
+        colour = theme.class_colour(row + 1)
+        bar.setStyleSheet(
+            "QProgressBar { margin: 7px 3px; border: none; max-height: 12px; }"
+            f"QProgressBar::chunk {{ background: {colour}; }}"
+        )
         self._table.setCellWidget(row, _BAR, bar)
 
     def _measure(self) -> None:
@@ -134,6 +137,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
             share = volume / self._total if self._total else 0.0
             bar.setValue(bar_length(share))
             bar.setToolTip(f"{100 * share:.3g} % of the picture; the bar is logarithmic")
+        self._table.setVisible(self._table.rowCount() > 0)
         self._table.setFixedHeight(28 + 26 * max(2, min(8, self._table.rowCount())))
         for row in range(self._table.rowCount()):
             self._table.setRowHeight(row, 26)
