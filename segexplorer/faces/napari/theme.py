@@ -65,7 +65,8 @@ def label_colormap(values: Sequence[int]) -> Any:
 
 def error_colormap() -> Any:
     """Return the colours of `viewmodels.overlay` codes; unknown codes are transparent."""
-    table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0), **overlay.colour_table()}
+    table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0)}
+    table |= dict(overlay.colour_table().items())
     return DirectLabelColormap(color_dict=table)
 
 
