@@ -180,6 +180,8 @@ class RunFinished(Event):
     error: str = ""
     remedy: str = ""
     cause: str = ""
+    defect: bool = False
+    """Whether the error is a bug of ours rather than something the user can mend."""
 
 
 def event_kinds() -> dict[str, type[Event]]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from segexplorer.core.errors import TrainingError
+from segexplorer.core.errors import LossInputError, TrainingError
 from segexplorer.training.schedules import ScheduleState
 
 if TYPE_CHECKING:
@@ -106,13 +106,16 @@ class Learner:
             group["lr"] = rate
         with self.runtime.autocast():
             logits = self.network(images)
-        output = self.loss.evaluate(logits, labels, context_of(batch, epoch))
+        try:
+            output = self.loss.evaluate(logits, labels, context_of(batch, epoch))
+        except LossInputError as error:  # logits that are not finite never reach a loss's formula
+            raise _stopped(error.message.rstrip("."), batch, step) from error
         value = float(output.value.detach())
         terms = {name: (float(v), float(w)) for name, (v, w) in output.terms.items()}
         if not math.isfinite(value):
             raise _not_finite("loss", value, terms, batch, step)
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(output.value).backward()
+        self.scaler.scale(output.value).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)
         norm = self._clip()
         if not math.isfinite(norm) and not self.scaler.is_enabled():
@@ -172,10 +175,14 @@ def _not_finite(
     what: str, value: float, terms: dict[str, tuple[float, float]], batch: Batch, step: int
 ) -> TrainingError:
     bad = [name for name, (v, w) in terms.items() if not (math.isfinite(v) and math.isfinite(w))]
-    term = f", from the term {bad[0]}," if bad else ""
+    term = f", from the term {bad[0]}" if bad else ""
+    return _stopped(f"The {what} became {value}{term}", batch, step)
+
+
+def _stopped(what: str, batch: Batch, step: int) -> TrainingError:
     cases = ", ".join(dict.fromkeys(batch.cases))
     return TrainingError(
-        f"The {what} became {value}{term} at step {step + 1}, on {cases}.",
+        f"{what}; this was at step {step + 1}, on {cases}.",
         "Lower the learning rate or set compute.precision to float32, and look at that case; "
         "the last good checkpoint is kept.",
     )

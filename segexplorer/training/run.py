@@ -39,7 +39,7 @@ E = TypeVar("E", bound=Event)
 Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now"]
 
 _ACCEPTED: dict[RunState, frozenset[Command]] = {
-    "idle": frozenset({"start", "set"}),
+    "idle": frozenset({"start", "set", "extend"}),
     "preparing": frozenset({"pause", "stop", "set"}),
     "running": frozenset({"pause", "step", "stop", "set", "extend", "predict_now"}),
     "paused": frozenset({"unpause", "step", "stop", "set", "extend", "predict_now"}),
@@ -220,7 +220,7 @@ class Run:
             end = _failure(error, error.message, error.remedy)
         except Exception as error:  # noqa: BLE001  iterating a run never raises; the end says why
             remedy = "This is a defect of segexplorer; please report it with the cause below."
-            end = _failure(error, f"{type(error).__name__}: {error}", remedy)
+            end = _failure(error, f"{type(error).__name__}: {error}", remedy, defect=True)
         finally:
             work.close()
             self.record.close()
@@ -338,6 +338,8 @@ class Run:
         return stamped
 
 
-def _failure(error: Exception, message: str, remedy: str) -> RunFinished:
+def _failure(error: Exception, message: str, remedy: str, *, defect: bool = False) -> RunFinished:
     cause = "".join(traceback.format_exception(error))
-    return RunFinished(state="failed", reason="failed", error=message, remedy=remedy, cause=cause)
+    return RunFinished(
+        state="failed", reason="failed", error=message, remedy=remedy, cause=cause, defect=defect
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -236,24 +237,36 @@ def test_a_failure_is_the_last_event_and_the_run_can_start_again(
     assert list(run)[-1].state == "finished"  # goes on from the last checkpoint
 
 
-def test_a_loss_that_is_not_finite_names_term_and_case(make_run: MakeRun) -> None:
-    run = make_run(optimiser__learning_rate=10.0, optimiser__gradient_clip=None, schedule__epochs=60)
-    run_end = None
+def test_a_loss_that_is_not_finite_names_the_case(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     from segexplorer.training.learner import Learner
 
-    original = Learner.step
+    run, original = make_run(), Learner.step
 
-    def poisoned(self: Learner, batch: object, step: int, epoch: int) -> object:
+    def poisoned(self: Learner, batch: Any, step: int, epoch: int) -> object:
         if step == 4:
-            batch.images[:] = float("nan")  # type: ignore[attr-defined]
-        return original(self, batch, step, epoch)  # type: ignore[arg-type]
+            batch.images[:] = float("nan")
+        return original(self, batch, step, epoch)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "step", poisoned)
-        run_end = list(run)[-1]
-    assert isinstance(run_end, RunFinished) and run_end.state == "failed"
-    assert "phantom" in run_end.error or "NaN" in run_end.error
+    monkeypatch.setattr(Learner, "step", poisoned)
+    end = list(run)[-1]
+    assert isinstance(end, RunFinished) and end.state == "failed" and not end.defect
+    assert "phantom_" in end.error and "step 5" in end.error and "learning rate" in end.remedy
     assert open_checkpoint(run.folder / "checkpoints", "last")[0].step == 3
+
+
+def test_a_term_that_is_not_finite_is_named(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segexplorer.losses.module import Loss
+
+    run, original = make_run(), Loss.evaluate
+
+    def broken(self: Loss, *args: Any) -> Any:
+        output = original(self, *args)
+        terms = {**output.terms, "tversky": (torch.tensor(float("inf")), 0.5)}
+        return dataclasses.replace(output, value=output.value * float("inf"), terms=terms)
+
+    monkeypatch.setattr(Loss, "evaluate", broken)
+    end = list(run)[-1]
+    assert isinstance(end, RunFinished) and "tversky" in end.error
 
 
 def test_out_of_memory_ends_with_three_remedies(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

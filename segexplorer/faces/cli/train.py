@@ -154,7 +154,7 @@ def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
         )
         return INTERRUPTED
     out.print(f"segexplorer: {end.error or end.reason} {end.remedy}".rstrip(), markup=False, soft_wrap=True)
-    if "defect of segexplorer" not in end.remedy:
+    if not end.defect:
         return 2
     out.print(end.cause, markup=False, soft_wrap=True)  # a bug of ours keeps its traceback
     return 1
