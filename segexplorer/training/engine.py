@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 30.0
 PATCH_SECONDS = 0.5
+EDITED = "edited while it ran"
 EXTENSION = "schedule.epochs"
 """Field name under which an extension stands among an experiment's changes: the new number of epochs."""
 
@@ -130,6 +131,12 @@ class Engine:
         self.plan: Plan | None = None
         self._saved_at = self._patch_shown_at = self._watched_at = 0.0
 
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """Short labels that go with every figure: the plan's, and that settings were changed on the way."""
+        own = self.plan.badges if self.plan is not None else ()
+        return (*own, EDITED) if self.planned.changes else own
+
     # ---- the whole attempt
 
     def run(self) -> Generator[Event, None, None]:
@@ -157,7 +164,7 @@ class Engine:
             steps_per_epoch=plan.steps_per_epoch,
             summary=plan.summary(),
             warnings=plan.warning_sentences(),
-            badges=plan.badges,
+            badges=self.badges,
             classes=plan.class_names,
         )
         yield StateChanged(state="preparing", activity="building the network")
@@ -317,7 +324,7 @@ class Engine:
             n_missed=summary.n_missed,
             best=bool(mean_dice > self.best),
             seconds=time.perf_counter() - begun,
-            badge="; ".join(self.plan.badges),
+            badge="; ".join(self.badges),
         )
         return event, confusion.class_dice()
 

@@ -21,7 +21,6 @@ from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 
 NOT_HELD_OUT = "training case, not held out"
-EDITED = "edited while it ran"
 
 
 @dataclass(frozen=True)
@@ -244,8 +243,7 @@ def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Pro
 
 
 def _badges(experiment: Experiment) -> tuple[str, ...]:
-    badges = [NOT_HELD_OUT] if experiment.split.self_validation else []
-    return tuple(badges + ([EDITED] if experiment.changes else []))
+    return (NOT_HELD_OUT,) if experiment.split.self_validation else ()
 
 
 def _watched(experiment: Experiment, roles: Mapping[str, Role]) -> dict[Role, str]:

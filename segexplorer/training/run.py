@@ -124,7 +124,7 @@ class Run:
     @property
     def badges(self) -> tuple[str, ...]:
         """Short labels that go with every figure, e.g. "training case, not held out"."""
-        return self.plan.badges if self.plan is not None else ()
+        return self._engine.badges if self._engine is not None else ()
 
     def accepts(self, command: Command) -> bool:
         """Whether a command makes sense in the present state (for enabling buttons)."""

@@ -173,6 +173,9 @@ def test_a_live_change_takes_effect_at_the_next_step_and_replays(make_run: MakeR
     ]
     rates = [e.learning_rate for e in events if isinstance(e, StepDone)]
     assert rates[2] == pytest.approx(3e-4 * (1 - 2 / 9) ** 0.9)
+    assert run.badges == ("edited while it ran",)
+    last = [e for e in events if isinstance(e, ValidationDone)][-1]
+    assert last.badge == "edited while it ran"
     saved = open_run(run.folder).experiment
     assert [(c.step, c.value) for c in saved.changes] == [(2, 3e-4), (2, 0.7), (6, 0.2)]
     replay = Run(RunFolder.create(saved, tmp_path / "replay"))
