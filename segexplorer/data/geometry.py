@@ -99,17 +99,29 @@ class GridVerdict:
 
 def compare(a: HasGrid, b: HasGrid, tolerance: float = TOLERANCE_MM) -> GridVerdict:
     """Compare two grids at their corners, in mm, so that a rounded header does not count as another grid."""
-    apart = np.linalg.norm(corners(a.shape, a.affine) - corners(b.shape, b.affine), axis=1)
-    distance = float(apart.max())
+    moved = corners(b.shape, b.affine) - corners(a.shape, a.affine)
+    distance = float(np.linalg.norm(moved, axis=1).max())
     if tuple(a.shape[:3]) != tuple(b.shape[:3]):
         text = f"{_times(a.shape)} and {_times(b.shape)} voxels, corners up to {distance:.3g} mm apart"
-        return GridVerdict(False, "shape", text, distance)
+        return GridVerdict(False, "shape", _reordered(a, b, tolerance) or text, distance)
     if distance <= tolerance:
         return GridVerdict(True, "same", "the same grid", distance)
-    if np.allclose(a.affine[:3, :3], b.affine[:3, :3], atol=tolerance / max(a.shape)):
+    if float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()) <= tolerance:
         return GridVerdict(False, "shifted", f"shifted by {distance:.3g} mm", distance)
     text = f"{orientation(a.affine)} and {orientation(b.affine)}, corners up to {distance:.3g} mm apart"
-    return GridVerdict(False, "different", text, distance)
+    return GridVerdict(False, "different", _reordered(a, b, tolerance) or text, distance)
+
+
+def _reordered(a: HasGrid, b: HasGrid, tolerance: float) -> str:
+    """Return a sentence when two grids hold the same places in another axis order, else nothing."""
+    first, second = canonical_grid(a.shape[:3], a.affine), canonical_grid(b.shape[:3], b.affine)
+    if first.shape != second.shape:
+        return ""
+    apart = np.linalg.norm(corners(first.shape, first.affine) - corners(second.shape, second.affine), axis=1)
+    if apart.max() > tolerance:
+        return ""
+    axes = f"{orientation(a.affine)} and {orientation(b.affine)}"
+    return f"the same places, but with the axes in another order ({axes}); resampling loses nothing"
 
 
 def _times(shape: Sequence[int]) -> str:
@@ -258,7 +270,8 @@ def resample(
         return np.stack(parts).reshape(*array.shape[:-3], *target.shape)
     matrix = np.linalg.inv(affine) @ target.affine
     source = array if order == 0 else array.astype(np.float32, copy=False)
-    mode = "nearest" if fill is None else "constant"
+    # "constant" would call a point outside that rounding put 1e-15 beyond the first voxel
+    mode = "nearest" if fill is None else "grid-constant"
     kwargs: dict[str, Any] = {"output_shape": tuple(target.shape), "order": order, "mode": mode}
     linear = matrix[:3, :3]
     diagonal = np.diag(linear)

@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
-
-Modality = Literal["CT", "MR", "unknown"]
+from segexplorer.data.modality import Modality as Modality
+from segexplorer.data.modality import guess_modality, voxel_notes
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Provenance:
     notes
         What was assumed or noticed on reading, as sentences for the geometry verdict.
     header
-        Facts of the header that a writer repeats: form codes, units. Never text fields, which may hold names.
+        Facts of the header that a writer repeats: forms, codes, units. Never text fields, which may hold names.
     """
 
     path: Path | None = None
@@ -50,13 +50,11 @@ class Volume:
         Voxels along each index axis, in the file's own order.
     affine
         (4, 4) float64, voxel index -> RAS mm.
-    modality
-        "CT", "MR" or "unknown"; guessed on reading, to be shown and edited (`with_modality`).
     provenance
         Where it came from.
     """
 
-    __slots__ = ("_array", "_load", "affine", "modality", "provenance", "shape")
+    __slots__ = ("_array", "_load", "_modality", "affine", "provenance", "shape")
 
     def __init__(
         self,
@@ -65,7 +63,7 @@ class Volume:
         *,
         array: NDArray[Any] | None = None,
         load: Callable[[], NDArray[Any]] | None = None,
-        modality: Modality = "unknown",
+        modality: Modality | None = None,
         provenance: Provenance | None = None,
     ) -> None:
         if geometry.is_singular(affine):
@@ -78,15 +76,15 @@ class Volume:
         setter = object.__setattr__
         setter(self, "shape", tuple(int(n) for n in shape))
         setter(self, "affine", own)
-        setter(self, "modality", modality)
+        setter(self, "_modality", modality)
         setter(self, "provenance", provenance or Provenance())
         setter(self, "_array", array)
         setter(self, "_load", load)
 
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
-    modality: Modality
     provenance: Provenance
+    _modality: Modality | None
     _array: NDArray[Any] | None
     _load: Callable[[], NDArray[Any]] | None
 
@@ -100,7 +98,7 @@ class Volume:
         *,
         affine: NDArray[Any] | None = None,
         spacing: Sequence[float] | None = None,
-        modality: Modality = "unknown",
+        modality: Modality | None = None,
     ) -> Self:
         """Wrap a 3D array.
 
@@ -112,6 +110,8 @@ class Volume:
             Voxel index -> RAS mm; by default axes along RAS with the given spacing, index 0 at the origin.
         spacing
             mm, used when no affine is given; default 1 mm.
+        modality
+            None guesses it from the values when it is asked for.
 
         Raises
         ------
@@ -128,7 +128,13 @@ class Volume:
 
     @property
     def array(self) -> NDArray[Any]:
-        """Voxels in the file's own index order; read at first use and kept."""
+        """Voxels in the file's own index order; read at first use and kept. NaN stays NaN; see `notes`.
+
+        Raises
+        ------
+        DataError
+            When the file turns out to be cut off or damaged, or a label holds no whole numbers.
+        """
         if self._array is None:
             assert self._load is not None
             object.__setattr__(self, "_array", self._load())
@@ -139,6 +145,28 @@ class Volume:
     def loaded(self) -> bool:
         """Whether the voxels are in memory."""
         return self._array is not None
+
+    @property
+    def modality(self) -> Modality:
+        """What the values are: as given, or guessed from them; to be shown and corrected (`with_modality`).
+
+        A guess reads the voxels of a volume that is not loaded, and does not keep them.
+        """
+        if self._modality is None:
+            array = self._array
+            if array is None:
+                assert self._load is not None
+                array = self._load()
+            object.__setattr__(self, "_modality", guess_modality(array))
+        assert self._modality is not None
+        return self._modality
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed on reading and, once the voxels are loaded, what is odd in them."""
+        if self._array is None:
+            return self.provenance.notes
+        return (*self.provenance.notes, *voxel_notes(self._array, self._modality))
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -166,7 +194,8 @@ class Volume:
         if tuple(array.shape) != self.shape:
             raise DataError(f"An array of shape {array.shape} does not fit a volume of shape {self.shape}.")
         kept = dataclasses.replace(self.provenance, path=None)
-        return Volume(self.shape, self.affine, array=array, modality=self.modality, provenance=kept)
+        known = self.modality if self.loaded else self._modality
+        return Volume(self.shape, self.affine, array=array, modality=known, provenance=kept)
 
     def with_modality(self, modality: Modality) -> Volume:
         """Return the volume with its modality corrected."""
@@ -179,12 +208,29 @@ class Volume:
             provenance=self.provenance,
         )
 
+    def resampled(self, target: geometry.HasGrid, *, order: int) -> Volume:
+        """Return the volume on another grid, found by world position.
+
+        Parameters
+        ----------
+        order
+            0 takes the nearest voxel (labels), 1 interpolates linearly (images). Outside the volume, labels are 0
+            and images have their lowest value.
+        """
+        finite = self.array[np.isfinite(self.array)] if order else ()
+        fill = float(np.min(finite)) if len(finite) else 0.0
+        array = geometry.resample(self.array, self.affine, target, order, fill=fill)
+        return Volume(array.shape, target.affine, array=array, modality=self._modality)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.shape, self.affine, self._array, self._load, self.modality, self.provenance)
+        # what can be read again is not sent along
+        array = self._array if self._load is None else None
+        return _rebuild, (self.shape, self.affine, array, self._load, self._modality, self.provenance)
 
     def __repr__(self) -> str:
         size = " × ".join(f"{s:.3g}" for s in self.spacing)
-        return f"Volume({' × '.join(map(str, self.shape))} voxels of {size} mm, {self.orientation}, {self.modality})"
+        known = f", {self._modality}" if self._modality else ""
+        return f"Volume({' × '.join(map(str, self.shape))} voxels of {size} mm, {self.orientation}{known})"
 
 
 def _rebuild(
@@ -192,7 +238,7 @@ def _rebuild(
     affine: NDArray[Any],
     array: NDArray[Any] | None,
     load: Callable[[], NDArray[Any]] | None,
-    modality: Modality,
+    modality: Modality | None,
     provenance: Provenance,
 ) -> Volume:
     return Volume(shape, affine, array=array, load=load, modality=modality, provenance=provenance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +18,11 @@ class Reader(Protocol):
 
 
 def _formats() -> dict[str, tuple[Reader, Callable[..., Path]]]:
-    from segexplorer.data.readers.nifti import read_nifti, write_nifti
+    from segexplorer.data.readers.nifti import read_nifti
+    from segexplorer.data.readers.nifti_writing import write_nifti
 
     suffixes = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
-    return {suffix: (read_nifti, write_nifti) for suffix in suffixes}
+    return dict.fromkeys(suffixes, (read_nifti, write_nifti))
 
 
 def suffix_of(path: Path) -> str:
@@ -42,9 +44,16 @@ def open_with(path: Path, *, label: bool = False) -> Volume:
     DataError
         When there is no such file, no reader for it, or the reader refuses it.
     """
-    if not path.exists():
-        raise DataError(f"There is no file {path}.", "Check the path.")
-    if path.is_dir():
+    try:
+        folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.", "Check the path.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(
+            f"{path} cannot be looked at ({reason}).", "Check the path and its permissions."
+        ) from error
+    if folder:
         raise DataError(f"{path} is a folder, not a volume.", "Name the file inside it.")
     return _format(path)[0](path, label=label)
 

@@ -1,13 +1,8 @@
-"""NIfTI: plain, gzipped, NIfTI-2, two-file; the header is checked before any voxel is allocated."""
+"""Reading NIfTI: plain, gzipped, NIfTI-2, two-file; the header is checked before any voxel is allocated."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import gzip
 import math
-import os
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +15,14 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
-from segexplorer.data import geometry
-from segexplorer.data.volume import Modality, Provenance, Volume
+from segexplorer.data.readers.nifti_geometry import geometry_facts, world_affine
+from segexplorer.data.volume import Provenance, Volume
 
 MAX_BYTES = 16 * 2**30
 """Largest volume that is read, as stored."""
 MAX_GZIP_RATIO = 1032
 """Deflate cannot do better than this; a header that claims more lies."""
-TO_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_PACKED = (".gz", ".bz2", ".zst")
 _BROKEN = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError)
 
 
@@ -45,36 +40,35 @@ def read_nifti(path: Path, *, label: bool = False) -> Volume:
         For anything but one 3D volume with a usable geometry: what is wrong and what to do.
     """
     image = _open(path)
-    shape = _three_axes(image.shape, path)
+    shape = _three_axes(image.shape, path.name)
     _check_size(image, path)
     if image.header.get_data_dtype().kind not in "iuf":
         raise DataError(
             f"{path.name} holds colours or complex numbers, not one number per voxel.",
             "Convert it to a plain intensity image first.",
         )
-    affine, notes = _affine(image, path)
-    reader = _Voxels(path, shape, label)
-    modality, guess = _guess_modality(image, label)
-    header = image.header
-    facts = {
-        "sform_code": int(header["sform_code"]),
-        "qform_code": int(header["qform_code"]),
-        "units": header.get_xyzt_units()[0],
-        "nifti2": isinstance(image, (nib.Nifti2Image, nib.Nifti2Pair)),
-    }
-    name = "NIfTI-2" if facts["nifti2"] else "NIfTI-1"
-    provenance = Provenance(path, name, (*notes, *guess), facts)
-    return Volume(shape, affine, load=reader, modality=modality, provenance=provenance)
+    affine, notes = world_affine(image, shape, path.name)
+    nifti2 = isinstance(image, (nib.Nifti2Image, nib.Nifti2Pair))
+    provenance = Provenance(
+        path,
+        "NIfTI-2" if nifti2 else "NIfTI-1",
+        notes,
+        {**geometry_facts(image.header), "nifti2": nifti2},
+    )
+    voxels = _Voxels(path, shape, label)
+    return Volume(shape, affine, load=voxels, modality="unknown" if label else None, provenance=provenance)
 
 
 def _open(path: Path) -> Any:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path.name} is empty.", "Copy or download it again.")
     try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path.name} is empty.", "Copy or download it again.")
         image: Any = nib.load(path)
+    except DataError:
+        raise
     except _BROKEN as error:
         raise DataError(
-            f"{path.name} is not a readable NIfTI file ({_first_line(error)}).",
+            f"{path.name} is not a readable NIfTI file ({_reason(error)}).",
             "Check that it is an image and was copied whole.",
         ) from error
     if not isinstance(image, nib.Nifti1Pair):
@@ -85,102 +79,64 @@ def _open(path: Path) -> Any:
     return image
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """Return why a file could not be read, without its path, which may hold a name."""
+    if isinstance(error, FileNotFoundError):
+        return "a part of it is missing; .hdr and .img belong together"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, EOFError):
+        return "it ends too early"
     lines = str(error).splitlines()
-    # nibabel repeats the whole path, which may hold a name
-    text = lines[0].split('"')[-1].strip(" :'") if lines else ""
-    return text or "its header is not that of an image"
+    if not lines or "/" in lines[0] or "\\" in lines[0]:
+        return "its header is not that of an image"
+    return lines[0].strip(" .")
 
 
-def _three_axes(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
-    kept = list(shape)
+def _three_axes(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """Return the shape without trailing axes of one; refuse what is not a volume."""
+    kept = [int(n) for n in shape]
     while len(kept) > 3 and kept[-1] == 1:
         kept.pop()
-    if len(kept) < 3 or (len(kept) == 3 and 1 in kept and sorted(kept)[0:2] == [1, 1]):
+    size = " × ".join(str(n) for n in shape)
+    if kept and min(kept) < 1:
+        raise DataError(f"{name} has no voxels ({size}).", "Export it again.")
+    if len(kept) < 3 or (len(kept) == 3 and kept.count(1) >= 2):
         raise DataError(
-            f"{path.name} is {len([n for n in kept if n > 1])}D (shape {tuple(shape)}); a 3D volume is needed.",
-            "Stack the slices into one volume first.",
+            f"{name} is {sum(n > 1 for n in kept)}D ({size}); a 3D volume is needed.",
+            "Stack the slices of the series into one volume first.",
         )
     if len(kept) > 3:
+        what = f"holds {kept[3]} volumes" if len(kept) == 4 else f"has {len(kept)} axes"
         raise DataError(
-            f"{path.name} has {len(kept)} axes (shape {tuple(shape)}); a single 3D volume is needed.",
-            "Split it and choose one frame, e.g. nibabel.funcs.four_to_three.",
+            f"{name} {what} ({size}); a single 3D volume is needed.",
+            "Split it and choose one frame, e.g. with nibabel.funcs.four_to_three or fslsplit.",
         )
-    if min(kept) < 1:
-        raise DataError(f"{path.name} has no voxels (shape {tuple(shape)}).", "Export it again.")
     return kept[0], kept[1], kept[2]
 
 
 def _check_size(image: Any, path: Path) -> None:
     """Compare what the header claims with a limit and with the file, before anything is allocated."""
     claimed = math.prod(int(n) for n in image.shape) * image.header.get_data_dtype().itemsize
-    if claimed > MAX_BYTES:
-        raise DataError(
-            f"{path.name} claims {claimed / 2**30:.0f} GiB of voxels; the limit is {MAX_BYTES / 2**30:.0f} GiB.",
-            "If that is true, crop or resample it first; otherwise the file is broken.",
-        )
     data = Path(image.file_map["image"].filename)
     if not data.exists():
-        raise DataError(f"The data file {data.name} of {path.name} is missing.", "Keep .hdr and .img together.")
-    size = data.stat().st_size
-    offset = int(image.dataobj.offset)
-    held = size * MAX_GZIP_RATIO if data.name.lower().endswith((".gz", ".bz2", ".zst")) else size - offset
-    if claimed > held:
         raise DataError(
-            f"{path.name} is cut off: its header promises {claimed} bytes of voxels, the file cannot hold them.",
+            f"The data file {data.name} of {path.name} is missing.", "Keep .hdr and .img together."
+        )
+    size = data.stat().st_size
+    packed = data.name.lower().endswith(_PACKED)
+    held = size * MAX_GZIP_RATIO if packed else max(0, size - int(image.dataobj.offset))
+    if claimed > held:
+        most = f"at most {held:,}" if packed else f"{held:,}"
+        raise DataError(
+            f"{path.name} is cut off: its header promises {claimed:,} bytes of voxels, the file holds {most}.",
             "Copy or download it again.",
         )
-
-
-def _affine(image: Any, path: Path) -> tuple[NDArray[np.float64], list[str]]:
-    header, notes = image.header, []
-    affine = np.array(image.affine, dtype=np.float64)
-    sform, qform = int(header["sform_code"]), int(header["qform_code"])
-    if sform == 0 and qform == 0:
-        notes.append("The file says nothing of orientation; axes were assumed as nibabel does (LAS, centred).")
-    elif sform > 0 and qform > 0:
-        apart = _forms_apart(image)
-        if apart > geometry.TOLERANCE_MM:
-            notes.append(f"sform and qform disagree by up to {apart:.3g} mm; the sform was used.")
-    unit = header.get_xyzt_units()[0]
-    factor = TO_MM.get(unit, 1.0)
-    if factor != 1.0:
-        affine[:3] *= factor
-        notes.append(f"Positions are stored in {unit}s and were converted to mm.")
-    if sform > 0 and geometry.is_singular(header.get_sform()):
+    if claimed > MAX_BYTES:
         raise DataError(
-            f"The sform of {path.name} is singular: it puts different voxels at one place.",
-            "Correct its header, e.g. copy the geometry from the original image.",
+            f"{path.name} holds {claimed / 2**30:.0f} GiB of voxels; the limit is {MAX_BYTES / 2**30:.0f} GiB.",
+            "Crop or resample it first.",
         )
-    if geometry.is_singular(affine):
-        raise DataError(f"{path.name} has no usable geometry (a zero or non-finite voxel size).", "Export it again.")
-    if geometry.is_sheared(affine):
-        notes.append("The axes are not at right angles (gantry tilt or shear); world positions are exact.")
-    angle = geometry.obliqueness(affine)
-    if angle > 0.5:
-        notes.append(f"The slices are {angle:.0f} degrees oblique; they are shown along the closest axes.")
-    return affine, notes
-
-
-def _forms_apart(image: Any) -> float:
-    try:
-        qform = image.header.get_qform()
-    except HeaderDataError:
-        return math.inf
-    shape = (*image.shape[:3], 1, 1, 1)[:3]
-    verdict = geometry.compare(geometry.Grid(shape, image.header.get_sform()), geometry.Grid(shape, qform))
-    return verdict.distance_mm
-
-
-def _guess_modality(image: Any, label: bool) -> tuple[Modality, list[str]]:
-    """Guess from the stored type and scaling alone; voxels are looked at later, where they are read anyway."""
-    if label:
-        return "unknown", []
-    intercept = image.dataobj.inter if hasattr(image.dataobj, "inter") else 0.0
-    kind = image.header.get_data_dtype()
-    if intercept in (-1024.0, -1000.0):
-        return "CT", []
-    return ("unknown", []) if kind.kind in "if" else ("MR", [])
 
 
 @dataclass(frozen=True)
@@ -193,20 +149,29 @@ class _Voxels:
 
     def __call__(self) -> NDArray[Any]:
         try:
-            image: Any = nib.load(self.path)
-            proxy = image.dataobj
-            scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
-            array = np.asarray(proxy).reshape(self.shape)
-            if scaled:  # nibabel scales in float64; nothing in a scanner's 16 bits needs more than float32
-                array = array.astype(np.float32)
+            array = _read_voxels(nib.load(self.path, mmap=False)).reshape(self.shape, order="F")
         except MemoryError as error:
-            raise DataError(f"{self.path.name} does not fit into memory.", "Crop or resample it first.") from error
+            raise DataError(
+                f"{self.path.name} does not fit into memory.", "Crop or resample it first."
+            ) from error
         except _BROKEN as error:
             raise DataError(
-                f"{self.path.name} is cut off or damaged ({_first_line(error)}).", "Copy or download it again."
+                f"{self.path.name} is cut off or damaged ({_reason(error)}).", "Copy or download it again."
             ) from error
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         return as_labels(array, self.path.name) if self.label else array
+
+
+def _read_voxels(image: Any) -> NDArray[Any]:
+    """Return the voxels in native byte order, scaled where the header says so, else in their stored type."""
+    proxy = image.dataobj
+    array: NDArray[Any]
+    if (proxy.slope, proxy.inter) == (1.0, 0.0):
+        array = proxy.get_unscaled()
+    else:
+        # float32 holds 16-bit integers exactly
+        wide = proxy.dtype.kind in "iu" and proxy.dtype.itemsize >= 4
+        array = np.asarray(proxy, dtype=np.float64 if wide else np.float32)
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -229,71 +194,4 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
         )
     if rounded.size and (rounded.max() > 2**31 - 1 or rounded.min() < -(2**31)):
         raise DataError(f"{name} holds label values beyond 2 billion.", "Renumber its labels.")
-    return rounded.astype(np.int32)
-
-
-def write_nifti(volume: Volume, path: Path, *, integer: bool = False) -> Path:
-    """Write a volume as NIfTI, with its affine, form codes and units; whole or not there.
-
-    Raises
-    ------
-    DataError
-        When the folder is missing, full or may not be written; what was there before stays.
-    """
-    facts = volume.provenance.header
-    array = _smallest(volume.array) if integer else _storable(volume.array)
-    make = nib.Nifti2Image if facts.get("nifti2") or max(volume.shape) > 32767 else nib.Nifti1Image
-    unit = facts.get("units", "mm")
-    affine = np.array(volume.affine)
-    affine[:3] /= TO_MM.get(unit, 1.0)
-    image = make(array, affine)
-    image.header.set_xyzt_units(unit if unit in TO_MM else "mm")
-    codes = facts.get("sform_code", 1), facts.get("qform_code", 0 if geometry.is_sheared(affine) else 1)
-    sform, qform = codes if any(codes) else (1, 1)
-    image.set_qform(affine, qform)
-    image.set_sform(affine, sform if sform or geometry.is_sheared(affine) else 0)
-    _write_whole(image, path)
-    return path
-
-
-def _smallest(array: NDArray[Any]) -> NDArray[Any]:
-    low, high = int(array.min(initial=0)), int(array.max(initial=0))
-    for kind in (np.uint8, np.int16, np.uint16, np.int32):
-        info = np.iinfo(kind)
-        if info.min <= low and high <= info.max:
-            return array.astype(kind)
-    raise DataError(f"Label values from {low} to {high} do not fit a NIfTI label.", "Renumber the labels.")
-
-
-def _storable(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    if array.dtype == bool:
-        return array.astype(np.uint8)
-    return array
-
-
-def _write_whole(image: Any, path: Path) -> None:
-    if not path.parent.is_dir():
-        raise DataError(f"There is no folder {path.parent}.", "Create it, or choose another one.")
-    suffix = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-    if not path.name.lower().endswith(suffix):
-        raise DataError(f"{path.name}: volumes are written as .nii or .nii.gz.", "Use one of these suffixes.")
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                content = image.to_bytes()
-                file.write(gzip.compress(content, 6, mtime=0) if suffix == ".nii.gz" else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # noqa: PTH101  mkstemp makes private files
-            os.replace(name, path)  # noqa: PTH105
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        why = "there is no space left" if full else f"the folder cannot be written ({error.strerror})"
-        raise DataError(f"{path.name} was not written: {why}.", "Choose another folder; nothing was lost.") from error
+    return np.asarray(rounded, dtype=np.int32)
