@@ -1,0 +1,237 @@
+"""The one place where a run's events enter the Qt thread.
+
+A napari worker iterates the run (so napari lists the task and asks before it closes) and fills a bounded queue;
+arrays wait in the run's own latest-wins slots. A timer on the main thread empties both and tells the panels. The
+worker yields nothing and touches neither Qt nor napari.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import traceback
+from collections import deque
+from typing import Any
+
+from napari.qt.threading import FunctionWorker, create_worker
+from psygnal import Signal
+from qtpy.QtCore import QObject, QTimer
+
+from segexplorer.core.errors import RunStateError
+from segexplorer.core.events import Event, RunFinished, StepDone
+
+CAPACITY = 4000
+FAST_MS, SLOW_MS = 100, 400
+"""Milliseconds between two looks, in 2D and in 3D, where every redraw of a volume is dear."""
+_PATIENCE_S = 120.0
+"""How long the interpreter waits at its end for the last checkpoint."""
+
+
+class EventQueue:
+    """Events on their way from the training thread; bounded, and only steps are ever left out.
+
+    Parameters
+    ----------
+    capacity
+        When that many wait, the oldest `StepDone` gives way; every other event is kept.
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._events: deque[Event] = deque()
+        self._lock = threading.Lock()
+
+    def put(self, event: Event) -> None:
+        """Add an event, from any thread."""
+        with self._lock:
+            if len(self._events) >= self._capacity:
+                for index, waiting in enumerate(self._events):
+                    if isinstance(waiting, StepDone):
+                        del self._events[index]
+                        break
+            self._events.append(event)
+
+    def take(self) -> list[Event]:
+        """Return everything that waits, in order."""
+        with self._lock:
+            taken = list(self._events)
+            self._events.clear()
+        return taken
+
+
+class _Errand:
+    """What the worker and the main thread share about one attempt of one run."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self.queue = EventQueue()
+        self.done = threading.Event()
+        self.to_stop = threading.Event()
+
+    def iterate(self) -> None:
+        """Iterate the run to its end; in the worker's thread."""
+        try:
+            if self.to_stop.is_set():
+                self.queue.put(RunFinished(state="stopped", reason="stopped before it began"))
+                return
+            for event in self.run:
+                self.queue.put(event)
+                if self.to_stop.is_set():
+                    self.ask_to_stop()
+        except Exception as error:  # noqa: BLE001  a run promises not to raise; if it does, the form must not hang
+            self.queue.put(
+                RunFinished(
+                    state="failed",
+                    reason="failed",
+                    error=f"{type(error).__name__}: {error}",
+                    remedy="This is a defect of segexplorer; please report it with the cause below.",
+                    cause=traceback.format_exc(),
+                )
+            )
+        finally:
+            self.done.set()
+
+    def ask_to_stop(self) -> None:
+        """Stop at the next boundary, paused or not; from any thread."""
+        self.to_stop.set()
+        if self.run.accepts("stop"):
+            try:
+                self.run.stop()
+            except RunStateError:
+                return  # it came to its end by itself in between
+
+    def wait_at_exit(self) -> None:
+        """Let the last checkpoint be written before the interpreter goes."""
+        self.ask_to_stop()
+        self.done.wait(_PATIENCE_S)
+
+
+class _RunWorker(FunctionWorker[None]):  # type: ignore[misc, unused-ignore]
+    """A worker whose `quit` (napari calls it when the window closes) stops the run, even a paused one."""
+
+    def __init__(self, function: Any, errand: _Errand) -> None:
+        super().__init__(function, errand)
+        self._errand = errand
+
+    def quit(self) -> None:
+        super().quit()
+        self._errand.ask_to_stop()
+
+
+def _train(errand: _Errand) -> None:
+    errand.iterate()
+
+
+class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
+    """Brings what a run says to the main thread.
+
+    Attributes
+    ----------
+    begun
+        psygnal signal (run): a run is being iterated from now on.
+    events_arrived
+        psygnal signal (list of events, in order), at most ten times a second.
+    watched_arrived
+        psygnal signal (dict role -> `WatchedSnapshot`): only what is new, only the newest.
+    patch_arrived
+        psygnal signal (`PatchSnapshot`).
+    ended
+        psygnal signal (`RunFinished`): the worker is through, so the run can be iterated again.
+    """
+
+    begun = Signal(object)
+    events_arrived = Signal(list)
+    watched_arrived = Signal(dict)
+    patch_arrived = Signal(object)
+    ended = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.run: Any | None = None
+        self._errand: _Errand | None = None
+        self._worker: Any = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(FAST_MS)
+        self._timer.timeout.connect(self.look)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is being iterated, or its end has not been told yet."""
+        return self._errand is not None
+
+    def start(self, run: Any) -> None:
+        """Iterate a run in a napari worker.
+
+        Raises
+        ------
+        RunStateError
+            When one is being iterated already.
+        """
+        if self.busy:
+            raise RunStateError("A run is going on already.", "Stop it first.")
+        self.run = run
+        errand = self._errand = _Errand(run)
+        self._worker = create_worker(_train, errand, _start_thread=False, _worker_class=_RunWorker)
+        atexit.register(errand.wait_at_exit)
+        self.begun.emit(run)
+        self._worker.start()
+        self._timer.start()
+
+    @property
+    def current(self) -> Any:
+        """The current run.
+
+        Raises
+        ------
+        RunStateError
+            When there is none yet.
+        """
+        if self.run is None:
+            raise RunStateError("There is no run yet.", "Press Start first.")
+        return self.run
+
+    def be_slow(self, slow: bool) -> None:
+        """Look less often, while the viewer is in 3D."""
+        self._timer.setInterval(SLOW_MS if slow else FAST_MS)
+
+    def look(self) -> None:
+        """Tell what has come since the last look; the timer calls it."""
+        errand = self._errand
+        if errand is None:
+            return
+        done = errand.done.is_set()  # before the queue is emptied: nothing can follow
+        events = errand.queue.take()
+        if events:
+            self.events_arrived.emit(events)
+        watched, patch = errand.run.watched.take(), errand.run.patch.take()
+        if watched:
+            self.watched_arrived.emit(watched)
+        for snapshot in patch.values():
+            self.patch_arrived.emit(snapshot)
+        if done:
+            self._finish(errand, events)
+
+    def _finish(self, errand: _Errand, events: list[Event]) -> None:
+        self._timer.stop()
+        self._errand = self._worker = None
+        atexit.unregister(errand.wait_at_exit)
+        ends = [event for event in events if isinstance(event, RunFinished)]
+        self.ended.emit(ends[-1] if ends else RunFinished(state="stopped", reason="the iteration was left"))
+
+    def close(self) -> None:
+        """Stop the run at its next boundary and tell nothing more. Does not wait; the worker ends by itself."""
+        self._timer.stop()
+        for signal in (
+            self.begun,
+            self.events_arrived,
+            self.watched_arrived,
+            self.patch_arrived,
+            self.ended,
+        ):
+            signal.disconnect()
+        if self._errand is not None:
+            self._errand.ask_to_stop()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until no thread of ours iterates any more; for tests and scripts, not for a live window."""
+        return self._errand is None or self._errand.done.wait(seconds)

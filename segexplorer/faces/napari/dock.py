@@ -1,0 +1,143 @@
+"""The dock: Cases, Experiment, Run and Inspect in the order of work, and the plots below the canvas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psygnal import Signal
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QLabel, QStackedLayout, QTabWidget, QVBoxLayout, QWidget
+
+from segexplorer.core.errors import SegExplorerError
+from segexplorer.faces.napari import loading
+from segexplorer.faces.napari.bridge import RunBridge
+from segexplorer.faces.napari.latest_work import LatestWork
+from segexplorer.faces.napari.layers import CaseLayers
+from segexplorer.faces.napari.loading import Machine
+from segexplorer.faces.napari.panels import parts
+
+DISCLAIMER = "For research and teaching; not a medical device."
+LOADING = "Loading torch and MONAI…"
+TABS = ("Cases", "Experiment", "Run", "Inspect")
+MOST_WIDTH = 400
+
+
+class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
+    """The whole plug-in in one viewer. napari makes it and passes its viewer.
+
+    Parameters
+    ----------
+    napari_viewer
+        napari recognises the parameter by this name.
+
+    Attributes
+    ----------
+    ready
+        psygnal signal: torch and MONAI are there, and so are the tabs.
+    """
+
+    ready = Signal()
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.bridge = RunBridge(self)
+        self.layers = CaseLayers(napari_viewer)
+        self.tabs: QTabWidget | None = None
+        self.plots: Any = None
+        self.cases: Any = None
+        self.experiment: Any = None
+        self.run: Any = None
+        self.inspect: Any = None
+        self._closed = False
+        self._loading = LatestWork(self._on_loaded, self._on_refused)
+        self._message = QLabel(LOADING)
+        self._message.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._message.setWordWrap(True)
+        self._plugins = parts.guidance("", parts.AMBER)
+        place = QWidget()
+        self._place = QStackedLayout(place)
+        self._place.addWidget(self._message)
+        note = QLabel(DISCLAIMER)
+        note.setStyleSheet(f"color: {parts.GREY}; font-size: 11px;")
+        note.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(place, 1)
+        layout.addWidget(self._plugins)
+        layout.addWidget(note)
+        self.setMinimumWidth(340)
+        napari_viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        self._loading.send(loading.load)
+
+    def sizeHint(self) -> Any:
+        """Prefer a column that leaves the canvas its room."""
+        hint = super().sizeHint()
+        hint.setWidth(MOST_WIDTH)
+        return hint
+
+    # -- loading ------------------------------------------------------------------------------------------
+
+    def _on_loaded(self, machine: Machine) -> None:
+        from segexplorer.faces.napari.panels.cases import CasesPanel
+        from segexplorer.faces.napari.panels.experiment import ExperimentPanel
+        from segexplorer.faces.napari.panels.inspect import InspectPanel
+        from segexplorer.faces.napari.panels.run import RunPanel
+        from segexplorer.faces.napari.plots import PlotDock
+        from segexplorer.session import Session
+
+        session = Session()
+        self.cases = CasesPanel(session, self.viewer)
+        self.experiment = ExperimentPanel(session, self.viewer, self.cases)
+        self.inspect = InspectPanel(session, self.viewer, self.bridge, self.layers)
+        self.run = RunPanel(
+            session,
+            self.viewer,
+            self.bridge,
+            self.experiment.experiment_maker,
+            self.inspect.slice_view,
+        )
+        self.run.show_machine(machine)
+        tabs = self.tabs = QTabWidget()
+        for title, panel in zip(TABS, (self.cases, self.experiment, self.run, self.inspect), strict=True):
+            tabs.addTab(panel, title)
+        self._place.addWidget(tabs)
+        self._place.setCurrentWidget(tabs)
+        parts.say(self._plugins, "\n".join(machine.plugin_failures), parts.AMBER)
+        self.plots = PlotDock(self.viewer, self.bridge)
+        self.viewer.window.add_dock_widget(
+            self.plots, name="Segmentation Explorer: plots", area="bottom", add_vertical_stretch=False
+        )
+        self.ready.emit()
+
+    def _on_refused(self, error: SegExplorerError) -> None:
+        self._message.setText(str(error))
+
+    def _on_ndisplay(self, _: Any = None) -> None:
+        self.bridge.be_slow(self.viewer.dims.ndisplay == 3)
+
+    # -- closing ------------------------------------------------------------------------------------------
+
+    def closing(self) -> None:
+        """Stop the run at its next boundary and let go of the viewer; what was shown stays."""
+        if self._closed:
+            return
+        self._closed = True
+        self.bridge.close()
+        self._loading.close()
+        self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+        for panel in (self.plots, self.inspect, self.run, self.experiment, self.cases):
+            if panel is not None:
+                panel.closing()
+        self.layers.close()
+
+    def closeEvent(self, event: Any) -> None:
+        """Let go when the widget is closed by itself."""
+        self.closing()
+        super().closeEvent(event)
+
+    def event(self, event: Any) -> bool:
+        """Let go when napari takes the widget out of its dock (the cross in the dock's title)."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self.tabs is not None:
+            self.closing()
+        return bool(super().event(event))

@@ -1,0 +1,332 @@
+"""The tab "Run": start, hold, step, stop and extend a run; change it on the way; see what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from psygnal import Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from segexplorer.core.errors import SegExplorerError
+from segexplorer.core.events import Event, ParameterApplied, Planned, RunFinished
+from segexplorer.faces.forms import LiveForm
+from segexplorer.faces.napari.bridge import RunBridge
+from segexplorer.faces.napari.loading import Machine
+from segexplorer.faces.napari.panels import parts
+from segexplorer.faces.napari.panels.run_log import FailureBox, RunLog
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.folder import fresh_folder
+from segexplorer.viewmodels import status
+
+RUNS = Path.home() / "segexplorer-runs"
+ExperimentMaker = Callable[[], Callable[[], Experiment]]
+
+
+class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
+    """Buttons and sentences of the current run.
+
+    Parameters
+    ----------
+    session, viewer
+        As in every panel.
+    bridge
+        Where the run's events come from.
+    experiment_maker
+        `ExperimentPanel.experiment_maker`: raises in one sentence, or returns what a worker calls.
+    slice_view
+        Returns the plane of the watched case that the viewer shows, for Step; None in 3D.
+    folder
+        Where new runs make their folders.
+
+    Attributes
+    ----------
+    started
+        psygnal signal (run): a new run was made and begins.
+    """
+
+    started = Signal(object)
+
+    def __init__(
+        self,
+        session: Any,
+        viewer: Any,
+        bridge: RunBridge,
+        experiment_maker: ExperimentMaker,
+        slice_view: Callable[[], Any],
+        *,
+        folder: Path = RUNS,
+    ) -> None:
+        super().__init__()
+        self.session, self.viewer, self.bridge = session, viewer, bridge
+        self._experiment_maker, self._slice_view = experiment_maker, slice_view
+        self.status = status.Status()
+        self._making = parts.Errand(self._on_made, self._on_refused)
+        self._busy_making = False
+        self._build(folder)
+        bridge.begun.connect(self._on_begun)
+        bridge.events_arrived.connect(self._on_events)
+        bridge.ended.connect(self._on_ended)
+        self._redraw()
+
+    # -- widgets ------------------------------------------------------------------------------------------
+
+    def _build(self, folder: Path) -> None:
+        self._device = parts.guidance("Looking at this machine…")
+        self._remedy = parts.guidance("", parts.AMBER)
+        self._folder = QLineEdit(str(folder))
+        self._folder.setToolTip("Every run makes a new folder in here; nothing is overwritten.")
+        choose = QPushButton("…")
+        choose.setFixedWidth(28)
+        choose.setToolTip("Choose the output folder")
+        choose.clicked.connect(self._choose_folder)
+        self._why_not = parts.guidance()
+        self._badge = parts.guidance("", parts.AMBER)
+        self._headline = parts.guidance()
+        self._headline.setStyleSheet("font-weight: bold;")
+        self._bar = QProgressBar()
+        self._bar.setRange(0, 1000)
+        self._bar.setTextVisible(True)
+        self._figures = parts.guidance()
+        self._failure = FailureBox()
+        self._live_note = parts.guidance("What may be changed while it trains appears here after Start.")
+        self._live: LiveForm | None = None
+        self._live_place = QVBoxLayout()
+        live = QWidget()
+        live.setLayout(self._live_place)
+        self._live_place.setContentsMargins(0, 0, 0, 0)
+        self._log = RunLog()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(
+            parts.scrolled(
+                self._device,
+                self._remedy,
+                parts.heading("Output folder"),
+                _row(self._folder, choose),
+                self._buttons(),
+                self._why_not,
+                self._headline,
+                self._bar,
+                self._figures,
+                self._badge,
+                self._failure,
+                parts.heading("Change while it trains"),
+                self._live_note,
+                live,
+                parts.heading("What happened"),
+                self._log,
+            )
+        )
+
+    def _buttons(self) -> QWidget:
+        def button(text: str, tip: str, slot: Callable[[], None]) -> QPushButton:
+            made = QPushButton(text)
+            made.setToolTip(tip)
+            made.clicked.connect(lambda _=False: self._obeyed(slot))
+            return made
+
+        self.start_button = button("Start", "Begin a new run in a new folder", self.start)
+        self.pause_button = button("Pause", "Hold before the next step", self.pause_or_resume)
+        self.step_button = button("Step", "One training step, then predict the slice shown", self.step)
+        self.stop_button = button("Stop", "Finish this step, save, and end", self.stop)
+        self.predict_button = button("Predict now", "Predict the watched cases now", self.predict_now)
+        self.extend_button = button("Extend", "Train longer, at the schedule's floor", self.extend)
+        self._epochs = QSpinBox()
+        self._epochs.setRange(1, 10_000)
+        self._epochs.setValue(10)
+        self._epochs.setSuffix(" epochs")
+        grid = QWidget()
+        layout = QGridLayout(grid)
+        layout.setContentsMargins(0, 4, 0, 0)
+        for place, widget in enumerate((self.start_button, self.pause_button, self.step_button)):
+            layout.addWidget(widget, 0, 2 * place, 1, 2)
+        layout.addWidget(self.stop_button, 1, 0, 1, 2)
+        layout.addWidget(self.predict_button, 1, 2, 1, 4)
+        layout.addWidget(self.extend_button, 2, 0, 1, 2)
+        layout.addWidget(self._epochs, 2, 2, 1, 4)
+        return grid
+
+    def show_machine(self, machine: Machine) -> None:
+        """Tell the device by name, and the command that cures a GPU that torch cannot use."""
+        parts.say(self._device, f"Device: {machine.device}")
+        parts.say(
+            self._remedy,
+            f"There is an NVIDIA GPU that torch cannot use. {machine.remedy}" if machine.remedy else "",
+            parts.AMBER,
+        )
+
+    # -- commands -----------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """Where new runs make their folders."""
+        return Path(self._folder.text()).expanduser()
+
+    def set_folder(self, folder: Path) -> None:
+        """Choose where new runs make their folders."""
+        self._folder.setText(str(folder))
+
+    def start(self) -> None:
+        """Make a new run of the experiment as the tabs show it, and begin."""
+        make, parent, session = self._experiment_maker(), self.folder, self.session
+
+        def work() -> Any:
+            experiment = make()
+            return session.prepare(experiment, fresh_folder(experiment, parent), window=True)
+
+        self._busy_making = True
+        self._failure.clear()
+        parts.say(self._why_not, "Making the run folder…")
+        self._making.send(work)
+        self._redraw()
+
+    def begin(self, run: Any) -> None:
+        """Iterate a run that was made elsewhere (a demo, a resumed folder)."""
+        self._on_made(run)
+
+    def pause_or_resume(self) -> None:
+        """Hold, go on after a pause, or go on with a run that was stopped."""
+        run = self.bridge.current
+        if run.accepts("pause"):
+            run.pause()
+        elif run.accepts("unpause"):
+            run.unpause()
+        else:
+            self.bridge.start(run)
+
+    def step(self) -> None:
+        """Do one step, hold, and predict the slice that the viewer shows."""
+        self.bridge.current.step(self._slice_view())
+
+    def stop(self) -> None:
+        """Finish the step in hand, save, and end."""
+        self.bridge.current.stop()
+
+    def predict_now(self) -> None:
+        """Predict the watched cases at the next boundary."""
+        self.bridge.current.predict_now()
+
+    def extend(self) -> None:
+        """Train longer; a run that has ended goes on."""
+        run = self.bridge.current
+        run.extend(self._epochs.value())
+        if not self.bridge.busy:
+            self.bridge.start(run)
+
+    def _obeyed(self, slot: Callable[[], None]) -> None:
+        """Follow a button; a command that came too late, or a form that is wrong, becomes a sentence."""
+        try:
+            slot()
+        except SegExplorerError as error:
+            self._on_refused(error)
+        self._redraw()
+
+    def _choose_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Output folder", str(self.folder))
+        if chosen:
+            self._folder.setText(chosen)
+
+    # -- what comes back ----------------------------------------------------------------------------------
+
+    def _on_made(self, run: Any) -> None:
+        self._busy_making = False
+        self.status = status.Status()
+        self._log.clear()
+        parts.say(self._why_not, "")
+        self.started.emit(run)
+        self.bridge.start(run)
+
+    def _on_refused(self, error: SegExplorerError) -> None:
+        self._busy_making = False
+        parts.say(self._why_not, str(error), parts.RED)
+        self._redraw()
+
+    def _on_begun(self, run: Any) -> None:
+        self._failure.clear()
+        parts.say(self._why_not, "")
+        self._show_live(run.experiment)
+        self._redraw()
+
+    def _on_events(self, events: list[Event]) -> None:
+        self.status.extend(events)
+        if any(isinstance(event, (ParameterApplied, Planned)) for event in events):
+            self._show_live(self.bridge.current.experiment)
+        self._log.show_lines(self.status.log)
+        for event in events:
+            if isinstance(event, RunFinished) and event.state == "failed":
+                self._failure.show_failure(self.status.failure, self.status.cause)
+        self._redraw()
+
+    def _on_ended(self, _: RunFinished) -> None:
+        self._redraw()
+
+    def _show_live(self, experiment: Experiment) -> None:
+        if self._live is None:
+            self._live = LiveForm(experiment)
+            self._live.applied.connect(self._apply)
+            self._live_place.addWidget(self._live.native)
+            self._live_note.setVisible(False)
+        elif not self._live.changes or not self.bridge.busy:
+            self._live.set(experiment)
+
+    def _apply(self, path: str, value: Any) -> None:
+        def send() -> None:
+            self.bridge.current.set(path, value)
+
+        self._obeyed(send)
+
+    # -- drawing ------------------------------------------------------------------------------------------
+
+    def _redraw(self) -> None:
+        run, busy = self.bridge.run, self.bridge.busy or self._busy_making
+        can = status.buttons(run.accepts if run is not None else None)
+        goes_on = run is not None and not busy and run.state == "stopped"
+        self.start_button.setEnabled(not busy)
+        self.pause_button.setEnabled(goes_on or (busy and can.pause))
+        self.pause_button.setText("Go on" if goes_on else can.pause_label)
+        self.step_button.setEnabled(busy and can.step)
+        self.stop_button.setEnabled(busy and can.stop)
+        self.predict_button.setEnabled(busy and run is not None and run.accepts("predict_now"))
+        self.extend_button.setEnabled(can.extend and not self._busy_making)
+        self._epochs.setEnabled(self.extend_button.isEnabled())
+        self._draw_progress(run)
+
+    def _draw_progress(self, run: Any) -> None:
+        self._headline.setText(self.status.headline if run is not None else "Ready: Start begins a run.")
+        self._headline.setVisible(True)
+        self._bar.setValue(round(1000 * self.status.fraction))
+        self._bar.setFormat(self.status.progress or "%p%")
+        figures = [self.status.rate, f"{self.status.memory} in use" if self.status.memory else ""]
+        where = f"Folder: {run.folder}" if run is not None else ""
+        text = "\n".join(t for t in (", ".join(f for f in figures if f), where) if t)
+        parts.say(self._figures, text)
+        parts.say(self._badge, ", ".join(self.status.badges), parts.AMBER)
+
+    def closing(self) -> None:
+        """Let nothing come back any more."""
+        self._making.close()
+        if self._live is not None:
+            with contextlib.suppress(ValueError):
+                self._live.applied.disconnect(self._apply)
+
+
+def _row(*widgets: QWidget) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return row

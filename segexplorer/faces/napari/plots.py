@@ -1,0 +1,268 @@
+"""The plot dock: the run's curves, two at a time, beside one another below the canvas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyqtgraph as pg
+from napari.utils.theme import get_theme
+from pyqtgraph.exporters import ImageExporter, SVGExporter
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QPushButton, QVBoxLayout, QWidget
+
+from segexplorer.core.events import Event, Planned
+from segexplorer.faces.napari import theme
+from segexplorer.faces.napari.bridge import RunBridge
+from segexplorer.viewmodels import colours
+from segexplorer.viewmodels.curves import PLOTS, Curves, Plot
+
+INTERVAL_MS = 100
+EMPTY = "The curves appear when training starts"
+_ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
+_ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
+_TRAINING = tuple(plot for plot in PLOTS if plot.domain == "training, patches")
+_WHOLE = tuple(plot for plot in PLOTS if plot.domain == "whole volumes")
+FORMATS = {"PNG picture": "png", "SVG drawing": "svg", "CSV of all curves": "csv"}
+
+
+class Pane(QWidget):  # type: ignore[misc, unused-ignore]
+    """One pair of axes, with a picker of what is drawn in it."""
+
+    def __init__(self, plots: tuple[Plot, ...], first: str) -> None:
+        super().__init__()
+        self._plots = {plot.key: plot for plot in plots}
+        self.picker = QComboBox()
+        for plot in plots:
+            self.picker.addItem(plot.title, plot.key)
+        self.picker.setCurrentIndex(list(self._plots).index(first))
+        self.canvas = pg.PlotWidget(antialias=False)
+        self.canvas.setMenuEnabled(False)
+        self.canvas.setMinimumSize(180, 110)
+        self.legend = self.canvas.addLegend(offset=(-6, 4), labelTextSize="8pt", verSpacing=-4)
+        self._curves: dict[str, Any] = {}
+        self._marks: list[Any] = []
+        self._empty = pg.TextItem(EMPTY, anchor=(0.5, 0.5))
+        self.canvas.getPlotItem().vb.addItem(self._empty, ignoreBounds=True)
+        self._pens: tuple[str, ...] = _ON_DARK
+        self._ink = "#ffffff"
+        self._class_order: tuple[str, ...] = ()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.picker)
+        layout.addWidget(self.canvas, 1)
+        self._title()
+
+    @property
+    def plot(self) -> Plot:
+        """What is drawn now."""
+        return self._plots[str(self.picker.currentData())]
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Curve name -> pyqtgraph item."""
+        return dict(self._curves)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the sentence about emptiness stands in place of curves."""
+        return bool(self._empty.isVisible())
+
+    def set_colours(self, background: str, ink: str, dark: bool) -> None:
+        """Follow napari's theme."""
+        self._pens, self._ink = (_ON_DARK if dark else _ON_LIGHT), ink
+        self.canvas.setBackground(background)
+        for side in ("left", "bottom"):
+            axis = self.canvas.getAxis(side)
+            axis.setPen(ink)
+            axis.setTextPen(ink)
+        self._empty.setColor(ink)
+        self.legend.setLabelTextColor(ink)
+        self.forget()
+        self._title()
+
+    def set_classes(self, names: tuple[str, ...]) -> None:
+        """Take the colours of the classes from their order."""
+        self._class_order = names
+
+    def forget(self) -> None:
+        """Take every curve and mark away."""
+        for item in self._curves.values():
+            self.canvas.removeItem(item)
+        for mark in self._marks:
+            self.canvas.removeItem(mark)
+        self.legend.clear()
+        self._curves, self._marks = {}, []
+
+    def redraw(self, curves: Curves) -> None:
+        """Draw the curves as they are now."""
+        series = curves.series(self.plot.key)
+        if set(self._curves) - set(series):
+            self.forget()
+        for number, (name, (steps, values)) in enumerate(series.items()):
+            item = self._curves.get(name)
+            if item is None:
+                item = self._curves[name] = self.canvas.plot(pen=self._pen(name, number), name=name)
+            item.setData(steps, values, connect="finite", symbol="o" if len(steps) == 1 else None)
+        self._empty.setVisible(not series)
+        self._draw_marks(curves)
+        self._place_empty()
+
+    def _pen(self, name: str, number: int) -> Any:
+        if name in ("total", "mean"):
+            return pg.mkPen(self._ink, width=2)
+        class_name, _, error = name.partition(", ")
+        style = Qt.PenStyle.DashLine if error == "missed" else Qt.PenStyle.SolidLine
+        if class_name in self._class_order and self._pens is _ON_DARK:
+            colour = theme.class_colour(self._class_order.index(class_name) + 1)
+        elif class_name in self._class_order:
+            colour = self._pens[self._class_order.index(class_name) % len(self._pens)]
+        else:
+            colour = self._pens[number % len(self._pens)]
+        return pg.mkPen(colour, width=1, style=style)
+
+    def _draw_marks(self, curves: Curves) -> None:
+        for mark in self._marks:
+            self.canvas.removeItem(mark)
+        self._marks = []
+        for mark in curves.marks():
+            change = mark.kind == "change"
+            line = pg.InfiniteLine(
+                mark.step,
+                angle=90,
+                pen=pg.mkPen(
+                    colours.REDDISH_PURPLE if change else colours.BLUISH_GREEN, style=Qt.PenStyle.DotLine
+                ),
+            )
+            line.setToolTip(f"step {mark.step}: {mark.text}")
+            self.canvas.addItem(line, ignoreBounds=True)
+            self._marks.append(line)
+
+    def _title(self) -> None:
+        self.canvas.setLabel("left", self.plot.y_title, color=self._ink, **{"font-size": "8pt"})
+        self.canvas.setLabel("bottom", self.plot.x_title, color=self._ink, **{"font-size": "8pt"})
+        self.canvas.setLogMode(y=self.plot.logarithmic)
+
+    def change(self, curves: Curves) -> None:
+        """Draw what the picker names now."""
+        self.forget()
+        self._title()
+        self.canvas.enableAutoRange()
+        self.redraw(curves)
+
+    def _place_empty(self) -> None:
+        (left, right), (low, high) = self.canvas.viewRange()
+        self._empty.setPos((left + right) / 2, (low + high) / 2)
+
+
+class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
+    """Curves of the current run, drawn at most ten times a second and only while they can be seen.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer, whose theme is followed.
+    bridge
+        Where the run's events come from.
+    """
+
+    def __init__(self, viewer: Any, bridge: RunBridge) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.curves = Curves()
+        self._drawn = -1
+        self._run: Any = None
+        self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice"))
+        self._export = QPushButton("Export…")
+        menu = QMenu(self._export)
+        for title, ending in FORMATS.items():
+            menu.addAction(title).triggered.connect(lambda _=False, e=ending: self._choose_export(e))
+        self._export.setMenu(menu)
+        self.setMinimumHeight(160)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(4, 0, 4, 4)
+        for pane in self.panes:
+            layout.addWidget(pane, 1)
+            pane.picker.currentIndexChanged.connect(lambda _, p=pane: p.change(self.curves))
+        layout.addWidget(self._export, 0, Qt.AlignmentFlag.AlignTop)
+        self._timer = QTimer(self)
+        self._timer.setInterval(INTERVAL_MS)
+        self._timer.timeout.connect(self.refresh)
+        self.follow_theme()
+        viewer.events.theme.connect(self.follow_theme)
+        bridge.begun.connect(self._on_begun)
+        bridge.events_arrived.connect(self._on_events)
+        bridge.ended.connect(self._on_ended)
+
+    def sizeHint(self) -> Any:
+        """Prefer little height: the canvas above matters more."""
+        hint = super().sizeHint()
+        hint.setHeight(210)
+        return hint
+
+    def follow_theme(self, _: Any = None) -> None:
+        """Take background and ink from napari's theme."""
+        chosen = get_theme(self.viewer.theme)
+        background, ink = chosen.background.as_hex(), chosen.text.as_hex()
+        dark = sum(chosen.background.as_rgb_tuple()[:3]) < 3 * 128
+        for pane in self.panes:
+            pane.set_colours(background, ink, dark)
+            pane.redraw(self.curves)
+
+    def refresh(self) -> None:
+        """Draw what has changed, in the panes that can be seen."""
+        if self._drawn == self.curves.revision or not self.isVisible():
+            return
+        self._drawn = self.curves.revision
+        for pane in self.panes:
+            if not pane.visibleRegion().isEmpty():
+                pane.redraw(self.curves)
+
+    def export(self, path: Path) -> tuple[Path, ...]:
+        """Write the curves: .csv holds all points of all plots; .png and .svg make one file per visible plot."""
+        if path.suffix == ".csv":
+            path.write_text(self.curves.to_csv(), encoding="utf-8")
+            return (path,)
+        written = []
+        for pane in self.panes:
+            target = path.with_name(f"{path.stem}-{pane.plot.key}{path.suffix}")
+            kind = SVGExporter if path.suffix == ".svg" else ImageExporter
+            kind(pane.canvas.getPlotItem()).export(str(target))
+            written.append(target)
+        return tuple(written)
+
+    def _choose_export(self, ending: str) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Export the curves", f"curves.{ending}", f"*.{ending}")
+        if path:
+            self.export(Path(path).with_suffix(f".{ending}"))
+
+    def _on_begun(self, run: Any) -> None:
+        if run is not self._run:
+            self._run = run
+            self.curves = Curves()
+            for pane in self.panes:
+                pane.change(self.curves)
+        self._drawn = -1
+        self._timer.start()
+
+    def _on_events(self, events: list[Event]) -> None:
+        self.curves.extend(events)
+        for event in events:
+            if isinstance(event, Planned):
+                for pane in self.panes:
+                    pane.set_classes(event.classes)
+
+    def _on_ended(self, _: Any) -> None:
+        self._timer.stop()
+        self.refresh()
+
+    def showEvent(self, event: Any) -> None:
+        """Draw what came while hidden."""
+        super().showEvent(event)
+        self.refresh()
+
+    def closing(self) -> None:
+        """Let go of the viewer."""
+        self._timer.stop()
+        self.viewer.events.theme.disconnect(self.follow_theme)
