@@ -62,7 +62,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         note.setStyleSheet(f"color: {parts.GREY}; font-size: 11px;")
         note.setAlignment(Qt.AlignmentFlag.AlignCenter)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setContentsMargins(0, 4, 0, 0)
         layout.addWidget(place, 1)
         layout.addWidget(self._plugins)
         layout.addWidget(note)
@@ -98,6 +98,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
             self.inspect.slice_view,
         )
         self.run.show_machine(machine)
+        self.experiment.changed.connect(self.run.check)
         tabs = self.tabs = QTabWidget()
         for title, panel in zip(TABS, (self.cases, self.experiment, self.run, self.inspect), strict=True):
             tabs.addTab(panel, title)

@@ -67,7 +67,8 @@ class CaseLayers:
     def layer(self, key: str) -> Any | None:
         """Return the layer of a key, or None when it was never shown or the user has deleted it."""
         shown = self._shown.get(key)
-        if shown is None or not any(layer is shown.layer for layer in self._viewer.layers):
+        # ==, not "is": inside a plug-in's widget napari hands out layers in proxies, each time another
+        if shown is None or not any(layer == shown.layer for layer in self._viewer.layers):
             return None
         return shown.layer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import pyqtgraph as pg
 from napari.utils.theme import get_theme
 from pyqtgraph.exporters import ImageExporter, SVGExporter
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QPushButton,
+    QScrollArea,
+    QWidget,
+)
 
 from segexplorer.core.events import Event, Planned
 from segexplorer.faces.napari import theme
@@ -18,6 +29,7 @@ from segexplorer.viewmodels import colours
 from segexplorer.viewmodels.curves import PLOTS, Curves, Plot
 
 INTERVAL_MS = 100
+KEY_WIDTH = 118
 EMPTY = "The curves appear when training starts"
 _ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
 _ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
@@ -39,7 +51,19 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.canvas = pg.PlotWidget(antialias=False)
         self.canvas.setMenuEnabled(False)
         self.canvas.setMinimumSize(180, 110)
-        self.legend = self.canvas.addLegend(offset=(-6, 4), labelTextSize="8pt", verSpacing=-4)
+        for side in ("left", "bottom"):
+            self.canvas.getAxis(side).enableAutoSIPrefix(False)
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setStyleSheet("font-size: 11px;")
+        key = QScrollArea()
+        key.setWidget(self.legend)
+        key.setWidgetResizable(True)
+        key.setFrameShape(QScrollArea.Shape.NoFrame)
+        key.setFixedWidth(KEY_WIDTH)
+        key.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.legend.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.legend.setWordWrap(True)
         self._curves: dict[str, Any] = {}
         self._marks: list[Any] = []
         self._empty = pg.TextItem(EMPTY, anchor=(0.5, 0.5))
@@ -47,11 +71,13 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self._pens: tuple[str, ...] = _ON_DARK
         self._ink = "#ffffff"
         self._class_order: tuple[str, ...] = ()
-        layout = QVBoxLayout(self)
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        layout.addWidget(self.picker)
-        layout.addWidget(self.canvas, 1)
+        layout.addWidget(self.picker, 0, 0, 1, 2)
+        layout.addWidget(self.canvas, 1, 0)
+        layout.addWidget(key, 1, 1)
+        layout.setColumnStretch(0, 1)
         self._title()
 
     @property
@@ -78,7 +104,6 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             axis.setPen(ink)
             axis.setTextPen(ink)
         self._empty.setColor(ink)
-        self.legend.setLabelTextColor(ink)
         self.forget()
         self._title()
 
@@ -92,8 +117,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self.canvas.removeItem(item)
         for mark in self._marks:
             self.canvas.removeItem(mark)
-        self.legend.clear()
         self._curves, self._marks = {}, []
+        self.legend.setText("")
 
     def redraw(self, curves: Curves) -> None:
         """Draw the curves as they are now."""
@@ -104,6 +129,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             item = self._curves.get(name)
             if item is None:
                 item = self._curves[name] = self.canvas.plot(pen=self._pen(name, number), name=name)
+                self._add_key(name, item.opts["pen"])
             item.setData(steps, values, connect="finite", symbol="o" if len(steps) == 1 else None)
         self._empty.setVisible(not series)
         self._draw_marks(curves)
@@ -121,6 +147,24 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         else:
             colour = self._pens[number % len(self._pens)]
         return pg.mkPen(colour, width=1, style=style)
+
+    def _add_key(self, name: str, pen: Any) -> None:
+        stroke = "╌╌" if pen.style() == Qt.PenStyle.DashLine else "━━"
+        line = f'<span style="color:{pen.color().name()}">{stroke}</span> {escape(name.replace("_", " "))}'
+        self.legend.setText(f"{self.legend.text()}<br>{line}" if self.legend.text() else line)
+
+    def export(self, path: Path) -> None:
+        """Write what is drawn, with a legend inside, as PNG or SVG by the ending."""
+        item = self.canvas.getPlotItem()
+        legend = item.addLegend()
+        for name, curve in self._curves.items():
+            legend.addItem(curve, name)
+        try:
+            kind = SVGExporter if path.suffix == ".svg" else ImageExporter
+            kind(item).export(str(path))
+        finally:
+            legend.scene().removeItem(legend)
+            item.legend = None
 
     def _draw_marks(self, curves: Curves) -> None:
         for mark in self._marks:
@@ -140,8 +184,12 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self._marks.append(line)
 
     def _title(self) -> None:
-        self.canvas.setLabel("left", self.plot.y_title, color=self._ink, **{"font-size": "8pt"})
-        self.canvas.setLabel("bottom", self.plot.x_title, color=self._ink, **{"font-size": "8pt"})
+        plot = self.plot
+        quantity = plot.y_title.removesuffix(f" ({plot.domain})")
+        self.canvas.setLabel("left", quantity, color=self._ink, **{"font-size": "8pt"})
+        self.canvas.setLabel(
+            "bottom", f"{plot.x_title}; {plot.domain}", color=self._ink, **{"font-size": "8pt"}
+        )
         self.canvas.setLogMode(y=self.plot.logarithmic)
 
     def change(self, curves: Curves) -> None:
@@ -227,8 +275,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         written = []
         for pane in self.panes:
             target = path.with_name(f"{path.stem}-{pane.plot.key}{path.suffix}")
-            kind = SVGExporter if path.suffix == ".svg" else ImageExporter
-            kind(pane.canvas.getPlotItem()).export(str(target))
+            pane.export(target)
             written.append(target)
         return tuple(written)
 

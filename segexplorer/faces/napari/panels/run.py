@@ -75,11 +75,12 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.status = status.Status()
         self._making = parts.Errand(self._on_made, self._on_refused)
         self._busy_making = False
+        self._ready = True
         self._build(folder)
         bridge.begun.connect(self._on_begun)
         bridge.events_arrived.connect(self._on_events)
         bridge.ended.connect(self._on_ended)
-        self._redraw()
+        self.check()
 
     # -- widgets ------------------------------------------------------------------------------------------
 
@@ -193,6 +194,20 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._making.send(work)
         self._redraw()
 
+    def check(self) -> None:
+        """Find out whether Start is possible, and say why where it is not."""
+        if self.bridge.busy or self._busy_making:
+            return
+        try:
+            self._experiment_maker()
+        except SegExplorerError as error:
+            self._ready = False
+            parts.say(self._why_not, f"Start is not possible yet. {error}", parts.AMBER)
+        else:
+            self._ready = True
+            parts.say(self._why_not, "")
+        self._redraw()
+
     def begin(self, run: Any) -> None:
         """Iterate a run that was made elsewhere (a demo, a resumed folder)."""
         self._on_made(run)
@@ -271,7 +286,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._redraw()
 
     def _on_ended(self, _: RunFinished) -> None:
-        self._redraw()
+        self.check()
 
     def _show_live(self, experiment: Experiment) -> None:
         if self._live is None:
@@ -294,7 +309,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         run, busy = self.bridge.run, self.bridge.busy or self._busy_making
         can = status.buttons(run.accepts if run is not None else None)
         goes_on = run is not None and not busy and run.state == "stopped"
-        self.start_button.setEnabled(not busy)
+        self.start_button.setEnabled(self._ready and not busy)
         self.pause_button.setEnabled(goes_on or (busy and can.pause))
         self.pause_button.setText("Go on" if goes_on else can.pause_label)
         self.step_button.setEnabled(busy and can.step)
@@ -305,7 +320,13 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._draw_progress(run)
 
     def _draw_progress(self, run: Any) -> None:
-        self._headline.setText(self.status.headline if run is not None else "Ready: Start begins a run.")
+        self._headline.setText(
+            self.status.headline
+            if run is not None
+            else "Ready: Start begins a run."
+            if self._ready
+            else "No run yet."
+        )
         self._headline.setVisible(True)
         self._bar.setValue(round(1000 * self.status.fraction))
         self._bar.setFormat(self.status.progress or "%p%")
