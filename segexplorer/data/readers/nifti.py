@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import zlib
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -22,7 +24,6 @@ MAX_BYTES = 16 * 2**30
 """Largest volume that is read, as stored."""
 MAX_GZIP_RATIO = 1032
 """Deflate cannot do better than this; a header that claims more lies."""
-_PACKED = (".gz", ".bz2", ".zst")
 _BROKEN = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError)
 
 
@@ -87,6 +88,8 @@ def _reason(error: BaseException) -> str:
         return error.strerror
     if isinstance(error, EOFError):
         return "it ends too early"
+    if str(error).startswith("w2 should be positive"):  # nibabel's words for a quaternion longer than one
+        return "the rotation in its qform is broken"
     lines = str(error).splitlines()
     if not lines or "/" in lines[0] or "\\" in lines[0]:
         return "its header is not that of an image"
@@ -124,7 +127,7 @@ def _check_size(image: Any, path: Path) -> None:
             f"The data file {data.name} of {path.name} is missing.", "Keep .hdr and .img together."
         )
     size = data.stat().st_size
-    packed = data.name.lower().endswith(_PACKED)
+    packed = _packed(data)
     held = size * MAX_GZIP_RATIO if packed else max(0, size - int(image.dataobj.offset))
     if claimed > held:
         most = f"at most {held:,}" if packed else f"{held:,}"
@@ -149,7 +152,7 @@ class _Voxels:
 
     def __call__(self) -> NDArray[Any]:
         try:
-            array = _read_voxels(nib.load(self.path, mmap=False)).reshape(self.shape, order="F")
+            array = _read_voxels(nib.load(self.path)).reshape(self.shape, order="F")
         except MemoryError as error:
             raise DataError(
                 f"{self.path.name} does not fit into memory.", "Crop or resample it first."
@@ -163,15 +166,28 @@ class _Voxels:
 
 def _read_voxels(image: Any) -> NDArray[Any]:
     """Return the voxels in native byte order, scaled where the header says so, else in their stored type."""
-    proxy = image.dataobj
+    known = image.dataobj
+    path = Path(image.file_map["image"].filename)
     array: NDArray[Any]
-    if (proxy.slope, proxy.inter) == (1.0, 0.0):
-        array = proxy.get_unscaled()
-    else:
-        # float32 holds 16-bit integers exactly
-        wide = proxy.dtype.kind in "iu" and proxy.dtype.itemsize >= 4
-        array = np.asarray(proxy, dtype=np.float64 if wide else np.float32)
+    with gzip.open(path) if _packed(path) else path.open("rb") as file:
+        proxy = ArrayProxy(
+            file, (known.shape, known.dtype, known.offset, known.slope, known.inter), mmap=False
+        )
+        if (proxy.slope, proxy.inter) == (1.0, 0.0):
+            array = proxy.get_unscaled()
+        else:
+            # float32 holds 16-bit integers exactly
+            wide = proxy.dtype.kind in "iu" and proxy.dtype.itemsize >= 4
+            array = np.asarray(proxy, dtype=np.float64 if wide else np.float32)
+        if _packed(path):
+            # gzip keeps its checksum at the end: read on, or damaged bytes would pass for voxels
+            while file.read(2**20):
+                pass
     return np.asarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
 
 
 def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:

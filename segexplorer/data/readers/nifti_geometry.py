@@ -78,7 +78,7 @@ def _form_notes(header: Any, shape: tuple[int, int, int], sform: int, qform: int
 def _forms_apart(header: Any, shape: tuple[int, int, int]) -> float:
     try:
         qform = header.get_qform()
-    except HeaderDataError:
+    except (HeaderDataError, ValueError):
         return math.inf
     return geometry.compare(Grid(shape, header.get_sform()), Grid(shape, qform)).distance_mm
 

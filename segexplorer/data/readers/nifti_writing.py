@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NIFTI1_LONGEST = 32767
 _COMPRESSION = 4
-"""Of gzip: on a CT, a tenth larger than 9 in a fifth of the time."""
+"""Of gzip. Measured on a CT: a tenth larger than 9 makes it, in a thirtieth of the time."""
 
 
 def write_nifti(volume: Volume, path: Path, *, integer: bool = False) -> Path:
