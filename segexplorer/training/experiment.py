@@ -102,20 +102,20 @@ class Experiment(Spec):
     split: Split = parameter(
         default_factory=Split, title="Split", meaning="Which cases train, validate and test."
     )
-    preprocessing: Preprocessing = parameter(
-        default_factory=Preprocessing, title="Preprocessing", meaning="Spacing and intensities."
-    )
-    augmentation: Augmentation = parameter(
-        default_factory=Augmentation, title="Augmentation", meaning="Random variation of training patches."
-    )
-    sampling: Sampling = parameter(
-        default_factory=Sampling, title="Sampling", meaning="Patches and batches of a training step."
-    )
     network: AnyNetwork = parameter("unet", title="Network", meaning="What predicts the classes.")
     loss: AnyLoss = parameter("dice_cross_entropy", title="Loss", meaning="What training makes small.")
     optimiser: AnyOptimiser = parameter("adamw", title="Optimiser", meaning="How steps are taken.")
     schedule: AnySchedule = parameter(
         "polynomial", title="Schedule", meaning="How long, and how the learning rate falls."
+    )
+    sampling: Sampling = parameter(
+        default_factory=Sampling, title="Sampling", meaning="Patches and batches of a training step."
+    )
+    preprocessing: Preprocessing = parameter(
+        default_factory=Preprocessing, title="Preprocessing", meaning="Spacing and intensities."
+    )
+    augmentation: Augmentation = parameter(
+        default_factory=Augmentation, title="Augmentation", meaning="Random variation of training patches."
     )
     validation: Validation = parameter(
         default_factory=Validation, title="Validation", meaning="How predictions are checked."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from segexplorer.faces.cli.screen import has_screen, run_with_screen
 from segexplorer.faces.viewing import require_window
@@ -28,5 +29,15 @@ def run_demo(output: Path, *, headless: bool) -> int:
             str(output),
         ]
         return run_with_screen(command)
-    importlib.import_module("segexplorer.faces.napari.demo").run_demo(output, headless)
+    report = importlib.import_module("segexplorer.faces.napari.demo").run_demo(output, headless)
+    if headless:
+        _tell(report, output)
     return 0
+
+
+def _tell(report: Any, output: Path) -> None:
+    """Print what a headless demo reached and left."""
+    if report.last is not None:
+        scores = ", ".join(f"{name} {dice:.3f}" for name, dice in report.last.class_dice.items())
+        print(f"Held-out phantoms, whole volumes: mean Dice {report.last.mean_dice:.3f} ({scores}).")
+    print(f"{len(report.pictures)} pictures and the curves are in {output}; the run is {report.run_folder}.")
