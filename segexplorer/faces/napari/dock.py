@@ -50,6 +50,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.run: Any = None
         self.inspect: Any = None
         self._closed = False
+        self._window: Any = None
+        self._window_asked_to_close = False
         self._loading = LatestWork(self._on_loaded, self._on_refused)
         self._message = QLabel(LOADING)
         self._message.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -139,6 +141,28 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
 
     def event(self, event: Any) -> bool:
         """Let go when napari takes the widget out of its dock (the cross in the dock's title)."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self.tabs is not None:
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._window is not None:
+            self._take_plots_away()
             self.closing()
         return bool(super().event(event))
+
+    def showEvent(self, event: Any) -> None:
+        """Watch the window: a widget in a dock is not told when it closes."""
+        super().showEvent(event)
+        if self._window is not self.window():
+            self._window = self.window()
+            self._window.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Let go once the window has closed: asked to, and hidden, so that nobody said no in between."""
+        if event.type() == QEvent.Type.Close:
+            self._window_asked_to_close = True
+        elif event.type() == QEvent.Type.Hide and self._window_asked_to_close and not event.spontaneous():
+            self.closing()
+        elif event.type() == QEvent.Type.Show:
+            self._window_asked_to_close = False
+        return False
+
+    def _take_plots_away(self) -> None:
+        if self.plots is not None and self.plots.parent() is not None:
+            self.viewer.window.remove_dock_widget(self.plots)

@@ -26,11 +26,14 @@ from segexplorer.core.events import Event, Planned
 from segexplorer.faces.napari import theme
 from segexplorer.faces.napari.bridge import RunBridge
 from segexplorer.viewmodels import colours
-from segexplorer.viewmodels.curves import PLOTS, Curves, Plot
+from segexplorer.viewmodels.curves import PLOTS, Curves, Domain, Plot
 
 INTERVAL_MS = 100
 KEY_WIDTH = 118
-EMPTY = "The curves appear when training starts"
+EMPTY: dict[Domain, str] = {
+    "training, patches": "The curves appear when training starts",
+    "whole volumes": "The curves appear with the first validation",
+}
 _ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
 _ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
 _TRAINING = tuple(plot for plot in PLOTS if plot.domain == "training, patches")
@@ -66,7 +69,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.legend.setWordWrap(True)
         self._curves: dict[str, Any] = {}
         self._marks: list[Any] = []
-        self._empty = pg.TextItem(EMPTY, anchor=(0.5, 0.5))
+        self._empty = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
         self.canvas.getPlotItem().vb.addItem(self._empty, ignoreBounds=True)
         self._pens: tuple[str, ...] = _ON_DARK
         self._ink = "#ffffff"
@@ -128,9 +131,12 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         for number, (name, (steps, values)) in enumerate(series.items()):
             item = self._curves.get(name)
             if item is None:
-                item = self._curves[name] = self.canvas.plot(pen=self._pen(name, number), name=name)
+                item = self._curves[name] = self.canvas.plot(
+                    pen=self._pen(name, number), name=name, symbolPen=None, symbolSize=6
+                )
                 self._add_key(name, item.opts["pen"])
             item.setData(steps, values, connect="finite", symbol="o" if len(steps) == 1 else None)
+            item.setSymbolBrush(item.opts["pen"].color())
         self._empty.setVisible(not series)
         self._draw_marks(curves)
         self._place_empty()

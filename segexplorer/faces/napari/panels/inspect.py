@@ -296,7 +296,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         z_y_x = self._seen.pieces[row].world[::-1]
         for axis, position in enumerate(z_y_x):
             self.viewer.dims.set_point(axis, position)
-        self.viewer.camera.center = z_y_x
+        self.viewer.scene.camera.center = z_y_x
 
     def read(self, world: tuple[float, ...]) -> str:
         """Return the sentence for a point in the viewer's world, (z, y, x) in mm."""

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from segexplorer.core.errors import SegExplorerError
+from segexplorer.core.errors import RunStateError, SegExplorerError
 from segexplorer.core.events import Event, ParameterApplied, Planned, RunFinished
 from segexplorer.faces.forms import LiveForm
 from segexplorer.faces.napari.bridge import RunBridge
@@ -73,7 +73,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.session, self.viewer, self.bridge = session, viewer, bridge
         self._experiment_maker, self._slice_view = experiment_maker, slice_view
         self.status = status.Status()
-        self._making = parts.Errand(self._on_made, self._on_refused)
+        self._making = parts.Errand(self._on_made, self._on_not_made)
         self._busy_making = False
         self._ready = True
         self._build(folder)
@@ -182,6 +182,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def start(self) -> None:
         """Make a new run of the experiment as the tabs show it, and begin."""
+        if self.bridge.busy or self._busy_making:
+            raise RunStateError("A run is going on already.", "Stop it first.")
         make, parent, session = self._experiment_maker(), self.folder, self.session
 
         def work() -> Any:
@@ -264,8 +266,11 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.started.emit(run)
         self.bridge.start(run)
 
-    def _on_refused(self, error: SegExplorerError) -> None:
+    def _on_not_made(self, error: SegExplorerError) -> None:
         self._busy_making = False
+        self._on_refused(error)
+
+    def _on_refused(self, error: SegExplorerError) -> None:
         parts.say(self._why_not, str(error), parts.RED)
         self._redraw()
 

@@ -1,0 +1,156 @@
+"""The Run tab: buttons in any order, failures with their cause, changes on the way."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qtpy.QtCore import Qt
+
+from segexplorer.core.errors import DataError
+from segexplorer.faces.napari.bridge import RunBridge
+from segexplorer.faces.napari.loading import Machine
+from segexplorer.faces.napari.panels.run import RunPanel
+from segexplorer.training.experiment import Experiment
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted import ScriptedRun
+
+
+class Door:
+    """A session that prepares scripted runs."""
+
+    def __init__(self) -> None:
+        self.make: Callable[[], ScriptedRun] = ScriptedRun
+        self.runs: list[ScriptedRun] = []
+        self.folders: list[Path] = []
+
+    def prepare(self, experiment: Experiment, output: Path, *, window: bool = False) -> ScriptedRun:
+        assert window
+        self.runs.append(self.make())
+        self.folders.append(output)
+        return self.runs[-1]
+
+
+@pytest.fixture
+def panel(qtbot: Any, tmp_path: Path) -> Iterator[RunPanel]:
+    bridge = RunBridge()
+    experiment = Experiment.of({"data": {"kind": "phantom"}})
+    made = RunPanel(Door(), None, bridge, lambda: lambda: experiment, lambda: None, folder=tmp_path)
+    qtbot.addWidget(made)
+    made.show()
+    yield made
+    bridge.close()
+    made.closing()
+    assert bridge.wait(5)
+
+
+def click(qtbot: Any, button: Any) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def start(qtbot: Any, panel: RunPanel) -> ScriptedRun:
+    known = len(panel.session.runs)
+    click(qtbot, panel.start_button)
+    qtbot.waitUntil(lambda: len(panel.session.runs) > known and panel.session.runs[-1].done > 3, timeout=5000)
+    run: ScriptedRun = panel.session.runs[-1]
+    return run
+
+
+def test_start_pause_step_resume_stop_and_start_again(panel: RunPanel, qtbot: Any, tmp_path: Path) -> None:
+    run = start(qtbot, panel)
+    qtbot.waitUntil(panel.pause_button.isEnabled, timeout=2000)
+    assert not panel.start_button.isEnabled()
+    click(qtbot, panel.pause_button)
+    qtbot.waitUntil(lambda: panel.pause_button.text() == "Resume", timeout=2000)
+    held = run.done
+    click(qtbot, panel.step_button)
+    qtbot.waitUntil(lambda: run.done == held + 1 and run.state == "paused", timeout=2000)
+    qtbot.waitUntil(panel.pause_button.isEnabled, timeout=2000)
+    click(qtbot, panel.pause_button)
+    qtbot.waitUntil(lambda: run.done > held + 5, timeout=2000)
+    click(qtbot, panel.stop_button)
+    qtbot.waitUntil(panel.start_button.isEnabled, timeout=2000)
+    assert run.state == "stopped" and not panel.stop_button.isEnabled()
+    assert panel.pause_button.text() == "Go on"
+    again = start(qtbot, panel)
+    assert again is not run and again.state == "running"
+    assert {folder.parent for folder in panel.session.folders} == {tmp_path}
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_is_extended(panel: RunPanel, qtbot: Any) -> None:
+    panel.session.make = lambda: ScriptedRun(steps=300)
+    run = start(qtbot, panel)
+    qtbot.waitUntil(panel.stop_button.isEnabled, timeout=2000)
+    click(qtbot, panel.stop_button)
+    qtbot.waitUntil(lambda: panel.pause_button.text() == "Go on", timeout=2000)
+    click(qtbot, panel.pause_button)
+    qtbot.waitUntil(lambda: run.state == "finished" and panel.start_button.isEnabled(), timeout=5000)
+    assert run.done == 300
+    click(qtbot, panel.extend_button)
+    qtbot.waitUntil(lambda: run.done == 350 and panel.start_button.isEnabled(), timeout=5000)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: Any, raises: bool) -> None:
+    panel.session.make = lambda: ScriptedRun(fail_at=2, raises=raises)
+    click(qtbot, panel.start_button)
+    qtbot.waitUntil(lambda: bool(panel._failure.text), timeout=2000)
+    expected = "the data rotted" if raises else "The loss is not finite. Lower the learning rate."
+    assert expected in panel._failure.text
+    assert not panel._failure._cause.isVisible()
+    click(qtbot, panel._failure._more)
+    assert panel._failure._cause.isVisible() and "Traceback" in panel._failure._cause.toPlainText()
+    qtbot.waitUntil(panel.start_button.isEnabled, timeout=2000)
+    panel.session.make = ScriptedRun
+    start(qtbot, panel)
+    assert panel._failure.text == ""
+
+
+def test_commands_in_the_wrong_order_become_sentences(panel: RunPanel, qtbot: Any) -> None:
+    for command in (panel.stop, panel.step, panel.pause_or_resume, panel.extend, panel.predict_now):
+        panel._obeyed(command)
+        assert "no run yet" in panel._why_not.text()
+    run = start(qtbot, panel)
+    panel._obeyed(panel.start)
+    assert "going on already" in panel._why_not.text() and len(panel.session.runs) == 1
+    assert run.state == "running"
+
+
+def test_start_says_why_it_is_not_possible(panel: RunPanel) -> None:
+    def refuse() -> Any:
+        raise DataError("No case is chosen yet.", "Add one.")
+
+    maker, panel._experiment_maker = panel._experiment_maker, refuse
+    panel.check()
+    assert not panel.start_button.isEnabled()
+    assert panel._why_not.text() == "Start is not possible yet. No case is chosen yet. Add one."
+    panel._experiment_maker = maker
+    panel.check()
+    assert panel.start_button.isEnabled() and panel._why_not.text() == ""
+
+
+def test_a_live_change_reaches_the_run_and_the_log(panel: RunPanel, qtbot: Any) -> None:
+    run = start(qtbot, panel)
+    assert panel._live is not None
+    path = next(p for p in panel._live.paths if p.endswith("learning_rate"))
+    panel._live.edit(path, 0.005)
+    panel._live.apply()
+    qtbot.waitUntil(lambda: f"{path} changed from 0 to 0.005" in panel._log.toPlainText(), timeout=2000)
+    assert "set" in run.commands
+
+
+def test_the_machine_is_named_with_the_cure_for_an_idle_gpu(panel: RunPanel) -> None:
+    panel.show_machine(Machine("CPU, 2 cores", "Run: pip install torch"))
+    assert "CPU, 2 cores" in panel._device.text()
+    assert "pip install torch" in panel._remedy.text() and panel._remedy.isVisible()
+
+
+def test_badges_and_progress_are_shown(panel: RunPanel, qtbot: Any) -> None:
+    start(qtbot, panel)
+    qtbot.waitUntil(lambda: "a badge" in panel._badge.text(), timeout=2000)
+    assert "samples/s" in panel._figures.text() and "epoch 1 of 10" in panel._bar.format()
