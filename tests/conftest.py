@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    # plain widgets do without a screen; what draws layers is marked gui and needs one (make test gives it)
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 SHARED = Path(os.environ.get("SEGEXPLORER_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -146,7 +146,12 @@ def test_failure_is_a_sentence_and_a_defect_keeps_its_traceback(
     remedy: str, code: int, traceback_shown: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     end = events.RunFinished(
-        state="failed", reason="failed", error="The loss is not finite.", remedy=remedy, cause="Traceback ..."
+        state="failed",
+        reason="failed",
+        error="The loss is not finite.",
+        remedy=remedy,
+        cause="Traceback ...",
+        defect=traceback_shown,
     )
     assert follow(PlayedRun([PLAN, end])) == code  # type: ignore[arg-type]
     told = capsys.readouterr().err
