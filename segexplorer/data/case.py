@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from segexplorer.data.volume import Volume, open_volume
 
 IGNORED = 255
 """Class index of voxels that no loss and no metric counts."""
+_END = 2**20
+"""Bytes read at each end of a file to tell it from others."""
 Source = Path | Volume
 Unselected = Literal["background", "ignored"]
 
@@ -47,6 +50,8 @@ class CaseRef:
         Cases of one patient never fall on both sides of a split.
     role
         Where the data set itself says what the case is for.
+    identity
+        Everything that decides the voxels, where the data set knows it without making them (a phantom's seed).
     """
 
     id: str
@@ -54,6 +59,7 @@ class CaseRef:
     label: Source | None = None
     patient: str = ""
     role: Role | None = None
+    identity: str = ""
 
     def open(self) -> Case:
         """Open the headers.
@@ -71,16 +77,38 @@ class CaseRef:
         return Case(self.id, images, label, self.patient or self.id)
 
     def fingerprint(self) -> str:
-        """Return a hash of the case's first image: of the file's head and size, or of the voxels in memory."""
-        source = self.images[0]
-        digest = hashlib.sha256()
-        if isinstance(source, Path):
-            with source.open("rb") as file:
-                digest.update(file.read(2**20))
-            digest.update(str(source.stat().st_size).encode())
-        else:
-            digest.update(np.ascontiguousarray(source.array).view(np.uint8).data)
+        """Return a hash of everything the case is made of: its identity, or all images and the label.
+
+        Raises
+        ------
+        DataError
+            When a file is not there or cannot be read; the sentence names the case.
+        """
+        digest = hashlib.sha256(self.identity.encode())
+        for source in () if self.identity else (*self.images, self.label):
+            try:
+                digest.update(b"none" if source is None else _content(source))
+            except OSError as error:
+                text = f"{self.id}: {error.filename} cannot be read: {error.strerror}."
+                raise DataError(text, "Check its path and its permissions.") from error
         return digest.hexdigest()
+
+
+def _content(source: Source) -> bytes:
+    """Return a hash of a file's size, head and tail (a gzip's checksum is there), or of voxels in memory."""
+    digest = hashlib.sha256()
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(str(size).encode())
+            digest.update(file.read(_END))
+            file.seek(max(0, size - _END))
+            digest.update(file.read(_END))
+    else:
+        array = np.ascontiguousarray(source.array)
+        digest.update(f"{array.dtype} {array.shape} {source.affine.tolist()}".encode())
+        digest.update(array.tobytes())
+    return digest.digest()
 
 
 def _opened(source: Source, *, label: bool = False) -> Volume:
@@ -126,7 +154,9 @@ class ClassMap:
                     text = f"Label value {value} stands in two classes, {seen[value]} and {name}."
                     raise DataError(text, "Give each label value to one class.")
                 if value == 0:
-                    raise DataError(f"Class {name} names value 0, which is background.", "Use values above 0.")
+                    raise DataError(
+                        f"Class {name} names value 0, which is background.", "Use values above 0."
+                    )
                 seen[value] = name
         return cls(tuple(classes), values, unselected)
 
@@ -137,7 +167,11 @@ class ClassMap:
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for a checkpoint."""
-        return {"names": list(self.names), "values": [list(v) for v in self.values], "unselected": self.unselected}
+        return {
+            "names": list(self.names),
+            "values": [list(v) for v in self.values],
+            "unselected": self.unselected,
+        }
 
     def encode(self, label: NDArray[Any]) -> NDArray[np.uint8]:
         """Return class indices (0 background, 1..K, 255 ignored) of label values, same shape.
@@ -200,9 +234,4 @@ def whole_numbers(label: NDArray[Any]) -> NDArray[Any]:
             "The label holds values that are no whole numbers.",
             "Was the image chosen as its label? Probability maps need a threshold first.",
         )
-    return rounded.astype(np.int32)
-
-
-def source_bytes(image: Volume) -> bytes:
-    """Return a digest of an image's voxels, equal for equal images whatever their files are called."""
-    return hashlib.sha256(np.ascontiguousarray(image.array).view(np.uint8).data).digest()
+    return np.asarray(rounded, np.int32)

@@ -26,7 +26,10 @@ class Split(Spec):
         0.0, title="Test fraction", meaning="Part of the patients kept away until the end.", ge=0, lt=1
     )
     validation: tuple[str, ...] = parameter(
-        (), title="Validation cases", meaning="Names of the cases that validate, instead of a draw.", advanced=True
+        (),
+        title="Validation cases",
+        meaning="Names of the cases that validate, instead of a draw.",
+        advanced=True,
     )
     test: tuple[str, ...] = parameter(
         (), title="Test cases", meaning="Names of the cases that are kept for testing.", advanced=True
@@ -48,7 +51,7 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
     SpecError
         When a named case does not exist, or two cases share an id.
     DataError
-        When nothing is left for training.
+        When nothing is left for training, or cases of one patient are named for different roles.
     """
     labelled = sorted((r for r in refs if r.label is not None), key=lambda r: r.id)
     ids = [r.id for r in labelled]
@@ -71,7 +74,18 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
 
 def _spread_to_patients(labelled: Sequence[CaseRef], roles: dict[str, Role]) -> None:
     """Give every case of a patient the role that one of its cases has."""
-    of_patient = {r.patient or r.id: roles[r.id] for r in labelled if r.id in roles}
+    first: dict[str, str] = {}
+    for ref in labelled:
+        if ref.id not in roles:
+            continue
+        other = first.setdefault(ref.patient or ref.id, ref.id)
+        if roles[other] != roles[ref.id]:
+            pair = f"{other} (for {roles[other]}) and {ref.id} (for {roles[ref.id]})"
+            raise DataError(
+                f"{pair} are of one patient, {ref.patient}.",
+                "Give all cases of a patient the same role, or correct the patient's name.",
+            )
+    of_patient = {patient: roles[case] for patient, case in first.items()}
     for ref in labelled:
         patient = ref.patient or ref.id
         if ref.id not in roles and patient in of_patient:

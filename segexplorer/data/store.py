@@ -12,12 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.case import CaseRef, ClassMap, Source
+from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.geometry import Grid
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing, Prepared
 
@@ -128,22 +129,13 @@ class PreparedStore:
     def _key(self, ref: CaseRef) -> str:
         recipe = {
             "version": _VERSION,
-            "case": [ref.id, *[_identity(s) for s in (*ref.images, ref.label) if s is not None]],
+            "case": [ref.id, ref.fingerprint()],
+            # an edit in the middle of a large file shows in its time alone
+            "times": [s.stat().st_mtime_ns for s in (*ref.images, ref.label) if isinstance(s, Path)],
             "preprocessing": self.fitted.plain(),
             "classes": self.classes.plain(),
         }
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _identity(source: Source) -> str:
-    """Return what changes when a file does; of a volume in memory, a hash of its voxels."""
-    if isinstance(source, Path):
-        state = source.stat()
-        return f"{source.resolve()} {state.st_size} {state.st_mtime_ns}"
-    if source.provenance.format == "phantom":  # its notes hold everything that decides its voxels
-        return " ".join(source.provenance.notes)
-    array = np.ascontiguousarray(source.array)
-    return f"{array.dtype} {array.shape} {source.affine.tolist()} {hashlib.sha256(array.data).hexdigest()}"
 
 
 def _read(path: Path, case: str) -> Prepared | None:
@@ -162,7 +154,7 @@ def _read(path: Path, case: str) -> Prepared | None:
                 grid=Grid(shape, data["own_affine"]),
                 resampled=bool(data["resampled"]),
             )
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 

@@ -56,13 +56,12 @@ class Phantoms(DatasetSpec):
         name = f"phantom_{index:03d}"
         rendering = _Rendering(self.anatomy, self.shape, (self.seed, index))
         size = "x".join(map(str, self.shape))
-        origin = Provenance(
-            format="phantom", notes=(f"{self.anatomy} {size}, seed {self.seed}, case {index}",)
-        )
+        identity = f"{self.anatomy} {size}, seed {self.seed}, case {index}"
+        origin = Provenance(format="phantom", notes=(identity,))
         affine, modality = phantom_affine(self.anatomy, self.shape), MODALITIES[self.anatomy]
         image = Volume(self.shape, affine, load=rendering.image, modality=modality, provenance=origin)
         label = Volume(self.shape, affine, load=rendering.label, provenance=origin)
-        return CaseRef(name, (image,), label, patient=name)
+        return CaseRef(name, (image,), label, patient=name, identity=identity)
 
 
 @dataclass

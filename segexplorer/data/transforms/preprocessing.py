@@ -17,6 +17,7 @@ from segexplorer.data import geometry
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.geometry import Grid
 from segexplorer.data.transforms.intensities import AnyIntensity, IntensitySpec, registry
+from segexplorer.data.transforms.smoothing import before_downsampling
 from segexplorer.data.volume import Volume
 
 _SAME_SPACING = 1e-3
@@ -184,7 +185,11 @@ class FittedPreprocessing:
     @staticmethod
     def _moved(volume: Volume, target: Grid, resampled: bool, order: int) -> NDArray[Any]:
         array, affine = geometry.canonical(np.asarray(volume.array), volume.affine)
-        return geometry.resample(array, affine, target, order) if resampled else array
+        if not resampled:
+            return array
+        if order:
+            array = before_downsampling(array, geometry.spacing(affine), geometry.spacing(target.affine))
+        return geometry.resample(array, affine, target, order)
 
     def _check(self, case: Case) -> None:
         if len(case.images) != len(self.intensities):
