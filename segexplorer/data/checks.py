@@ -117,7 +117,7 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
 def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: ClassMap) -> list[Problem]:
     """Check what concerns several cases, and the headers of each: grids, labels, one image in two splits.
 
-    Voxels are read only of images whose headers are equal.
+    Voxels are read only of images whose headers are equal, and of training labels until one holds a class.
     """
     problems: list[Problem] = []
     alike: dict[tuple[object, ...], list[tuple[CaseRef, Volume]]] = {}
@@ -144,7 +144,35 @@ def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: C
     for group in alike.values():
         if len(group) > 1:
             problems += _duplicates(group, roles)
+    if not any(problem.severity == "error" for problem in problems):
+        problems += _nothing_to_learn([ref for ref in refs if roles.get(ref.id) == "train"], classes)
     return problems
+
+
+def _nothing_to_learn(training: Sequence[CaseRef], classes: ClassMap) -> list[Problem]:
+    """Read training labels until one holds a chosen class; an error when none does."""
+    named = {value for group in classes.values for value in group}
+    present: set[int] = set()
+    for ref in training:
+        if ref.identity:  # its data set makes the labels and knows what they hold
+            return []
+        label = ref.open().label
+        try:
+            present |= set() if label is None else {int(v) for v in np.unique(whole_numbers(label.array))}
+        except DataError as error:
+            return [Problem("error", "not_labels", error.message, error.remedy, ref.id)]
+        if present & named:
+            return []
+    if not training:
+        return []
+    text = f"No training label holds any of the chosen classes ({', '.join(classes.names)})."
+    held = ", ".join(map(str, sorted(present - {0})[:8]))
+    remedy = (
+        f"The labels hold {held}; set data.classes accordingly."
+        if held
+        else "Choose labels that mark something."
+    )
+    return [Problem("error", "no_class", text, remedy)]
 
 
 def _duplicates(group: Sequence[tuple[CaseRef, Volume]], roles: Mapping[str, Role]) -> list[Problem]:
@@ -156,6 +184,7 @@ def _duplicates(group: Sequence[tuple[CaseRef, Volume]], roles: Mapping[str, Rol
         except DataError as error:
             problems.append(Problem("error", "unreadable", error.message, error.remedy, ref.id))
             continue
+        problems += _image(ref.id, image)
         other = seen.setdefault(digest, ref.id)
         if other == ref.id:
             continue
