@@ -236,7 +236,7 @@ def _apply_early(data: dict[str, Any], settings: Mapping[str, Any]) -> list[str]
     """Set what can be set in the raw mapping; return the paths that need the validated experiment.
 
     Early, since a file may leave out what the command line gives (a data path); late where a section is a bare
-    name ("loss: tversky") or a list.
+    name ("loss: tversky"), a list, or left to its default.
     """
     deferred = []
     for path, value in settings.items():
@@ -246,11 +246,9 @@ def _apply_early(data: dict[str, Any], settings: Mapping[str, Any]) -> list[str]
             raise SpecError(f"An experiment has no setting {parts[0]!r}.", hint)
         target: Any = data
         for part in parts[:-1]:
-            target = target.setdefault(part, {}) if isinstance(target, dict) else None
-            if not isinstance(target, dict):
-                break
-        if not isinstance(target, dict):
-            deferred.append(path)
-        else:
+            target = target.get(part) if isinstance(target, dict) else None
+        if isinstance(target, dict):
             target[parts[-1]] = value
+        else:
+            deferred.append(path)
     return deferred
