@@ -5,7 +5,7 @@ from __future__ import annotations
 from segexplorer.metrics.confusion import Confusion, confusion_matrix
 from segexplorer.metrics.intervals import Interval, bootstrap_interval
 from segexplorer.metrics.overlap import METRICS, Counts, Metric, names, score_case, spec
-from segexplorer.metrics.summary import ClassSummary, Summary, summarise
+from segexplorer.metrics.summary import ClassSummary, Summary, case_means, summarise
 
 __all__ = [
     "METRICS",
@@ -16,6 +16,7 @@ __all__ = [
     "Metric",
     "Summary",
     "bootstrap_interval",
+    "case_means",
     "confusion_matrix",
     "names",
     "score_case",

@@ -107,3 +107,12 @@ def _summary(scores: list[CaseScore]) -> ClassSummary:
         false_positive_ml=math.fsum(s.false_positive_ml for s in scores),
         false_negative_ml=math.fsum(s.false_negative_ml for s in scores),
     )
+
+
+def case_means(scores: Iterable[CaseScore], metric: str = "dice") -> dict[str, float]:
+    """Return case -> mean of a metric over its classes that are in truth or prediction; for intervals."""
+    by_case: dict[str, list[CaseScore]] = {}
+    for score in scores:
+        by_case.setdefault(score.case, []).append(score)
+    means = {case: _summary(members).mean[metric] for case, members in by_case.items()}
+    return {case: value for case, value in means.items() if math.isfinite(value)}

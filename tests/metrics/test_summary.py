@@ -103,3 +103,28 @@ def test_impossible_intervals_are_refused() -> None:
         metrics.bootstrap_interval([math.nan])
     with pytest.raises(DataError, match="level"):
         metrics.bootstrap_interval([0.1, 0.2], level=95)
+
+
+def test_case_means_average_classes_within_a_case_and_leave_absent_ones_out() -> None:
+    from segexplorer.core.events import CaseScore
+    from segexplorer.metrics import case_means
+
+    def score(case: str, name: str, state: str, dice: float) -> CaseScore:
+        return CaseScore(
+            case=case,
+            class_name=name,
+            role="validation",
+            state=state,  # type: ignore[arg-type]
+            metrics={"dice": dice},
+            false_positive_ml=0,
+            false_negative_ml=0,
+            truth_ml=1,
+        )
+
+    scores = [
+        score("a", "x", "scored", 0.5),
+        score("a", "y", "missed", 0.0),
+        score("b", "x", "scored", 0.8),
+        score("b", "y", "absent", math.nan),
+    ]
+    assert case_means(scores) == {"a": 0.25, "b": 0.8}

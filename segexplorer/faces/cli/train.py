@@ -16,6 +16,7 @@ from segexplorer.faces.cli.progress import RunDisplay
 from segexplorer.faces.cli.settings import parse_settings
 
 if TYPE_CHECKING:
+    from segexplorer.metrics import Interval
     from segexplorer.training.run import Run
 
 INTERRUPTED = 130
@@ -134,15 +135,34 @@ def _summary(run: Run, end: RunFinished, best: ValidationDone | None) -> dict[st
             "n_missed": best.n_missed,
             "badge": best.badge,
         }
+        interval = _interval(best)
+        if interval is not None:
+            summary["best"]["interval_95"] = [interval.low, interval.high]
     return summary
+
+
+def _interval(best: ValidationDone) -> Interval | None:
+    """Return the interval of the mean over cases; None with fewer than two of them."""
+    from segexplorer.metrics import bootstrap_interval, case_means
+
+    means = list(case_means(best.scores).values())
+    return bootstrap_interval(means) if len(means) > 1 else None
 
 
 def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
     out = remarks()
     if best is not None:
+        interval = _interval(best)
+        between = (
+            f" (95 % bootstrap interval over {interval.n} cases {interval.low:.3f} to {interval.high:.3f})"
+            if interval is not None
+            else ""
+        )
         badge = f" ({best.badge})" if best.badge else ""
         out.print(
-            f"Best mean foreground Dice {best.mean_dice:.3f} after epoch {best.epoch}{badge}.", markup=False
+            f"Best mean foreground Dice {best.mean_dice:.3f}{between} after epoch {best.epoch}{badge}.",
+            markup=False,
+            soft_wrap=True,
         )
     out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
     if end.state == "finished":
