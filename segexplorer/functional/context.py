@@ -14,6 +14,9 @@ from segexplorer.core.errors import LossInputError
 from segexplorer.functional.overlap import Overlap, overlap_hard, overlap_soft
 from segexplorer.functional.regions import Boxes
 
+LARGEST_LOGIT = 1e30
+"""Below it, the sum of the voxels' cross entropies stays finite in float32."""
+
 
 @dataclass(frozen=True)
 class LossContext:
@@ -69,8 +72,12 @@ class Scene:
         context: LossContext | None = None,
         ignore_index: int | None = None,
     ) -> None:
+        for name, given in (("logits", logits), ("target", target)):
+            if not isinstance(given, Tensor):
+                raise LossInputError(f"The {name} is a {type(given).__name__}, not a tensor.")
         soft = target.is_floating_point()
         _check_shapes(logits, target, soft)
+        _check_weights(context, logits)
         if ignore_index is None and context is not None:
             ignore_index = context.ignore_index
         wide = logits if logits.dtype == torch.float64 else logits.float()
@@ -103,9 +110,10 @@ class Scene:
         low, high = torch.aminmax(checked)
         z_low, z_high = torch.aminmax(self.logits.detach())  # NaN and infinity both show in the extremes
         numbers = torch.stack([x.double() for x in (low, high, z_low, z_high)]).tolist()
-        if not all(abs(x) < float("inf") for x in numbers[2:]):
+        if not all(abs(x) < LARGEST_LOGIT for x in numbers[2:]):
             raise LossInputError(
-                "The logits hold NaN or infinite values.", "Lower the learning rate, or look at the input."
+                f"The logits hold NaN, infinite values or values beyond {LARGEST_LOGIT:g}.",
+                "Lower the learning rate, or look at the input.",
             )
         if self.soft is not None and not (numbers[0] >= 0 and numbers[1] <= 1):
             raise LossInputError(
@@ -159,6 +167,14 @@ class Scene:
             found = overlap_hard(self.probs, self.labels, self.keep, boxes, squared)
         self._overlaps[boxes, squared] = found
         return found
+
+
+def _check_weights(context: LossContext | None, logits: Tensor) -> None:
+    if context is None or context.voxel_weights is None:
+        return
+    given, wanted = tuple(context.voxel_weights.shape), (logits.shape[0], 1, *logits.shape[2:])
+    if given != wanted:
+        raise LossInputError(f"The voxel weights have shape {given}; they must be {wanted}.")
 
 
 def _check_shapes(logits: Tensor, target: Tensor, soft: bool) -> None:

@@ -41,7 +41,9 @@ class Boxes:
         """Number of boxes along each axis."""
         return tuple(len(e) - 1 for e in self.edges)
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Number of boxes, R."""
         return math.prod(self.counts)
 
     def sizes(self, axis: int) -> tuple[int, ...]:
@@ -52,13 +54,8 @@ class Boxes:
     def sum(self, volume: Tensor) -> Tensor:
         """Return the sum over each box: (..., *spatial) -> (..., R)."""
         rank = len(self.edges)
-        widths = [set(self.sizes(axis)) for axis in range(rank)]
-        if rank == 3 and volume.ndim > 3 and all(len(w) == 1 for w in widths):
-            kernel = tuple(w.pop() for w in widths)
-            flat = volume.reshape(-1, 1, *self.shape)
-            pooled = torch.nn.functional.avg_pool3d(flat, kernel, divisor_override=1)
-            return pooled.reshape(*volume.shape[:-3], len(self))
-        for axis in reversed(range(rank)):
+        # slowest axis first: whole rows are added up, several times as fast as neighbours along the last axis
+        for axis in range(rank):
             volume = _sum_along(volume, axis - rank, self.sizes(axis))
         return volume.flatten(-rank)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segexplorer.losses import presets as presets
+from segexplorer.losses import paper_presets as _paper_presets  # noqa: F401  registers them
 from segexplorer.losses.base import (
     AnyLoss,
     AnyWeighting,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 names = registry.names
 spec = registry.spec
 parse = registry.parse
+presets = registry.presets
 
 
 def create(kind: str | LossSpec, **parameters: Any) -> Loss:
@@ -69,6 +70,7 @@ __all__ = [
     "create",
     "names",
     "parse",
+    "presets",
     "region_reports",
     "registry",
     "spec",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
@@ -136,8 +137,8 @@ class WeightedSum(Compound):
         names: list[str] = []
         for term in self.terms:
             name = term.name or getattr(term.loss, "kind", "term")
-            count = sum(n == name or n.rpartition("_")[0] == name for n in names)
-            names.append(name if name not in names else f"{name}_{count + 1}")
+            numbered = (f"{name}_{number}" for number in count(2))
+            names.append(name if name not in names else next(n for n in numbered if n not in names))
         return tuple(CompoundTerm(n, t.loss, t.weight) for n, t in zip(names, self.terms, strict=True))
 
     def rule(self) -> WeightingSpec:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import field_validator
+
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, registry, single
-from segexplorer.losses.ratio import weights_of
+from segexplorer.losses.ratio import checked_weights, weights_of
 
 if TYPE_CHECKING:
     from segexplorer.functional.context import Scene
@@ -42,6 +44,11 @@ class CrossEntropy(LossSpec):
         step=0.05,
         live=True,
     )
+
+    @field_validator("class_weights")
+    @classmethod
+    def _weights(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return checked_weights(value)
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Gather the log-probabilities of the labels; the soft form is used for soft targets."""

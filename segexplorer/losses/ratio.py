@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import field_validator
+
 from segexplorer.core.errors import LossInputError
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossSpec
@@ -49,6 +51,11 @@ class RatioLoss(LossSpec):
         advanced=True,
     )
 
+    @field_validator("class_weights")
+    @classmethod
+    def _weights(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return checked_weights(value)
+
     def counts(self, scene: Scene, *, squared: bool = False) -> Overlap:
         """Return the overlap over the chosen scope, all classes."""
         counts = scene.overlap(squared=squared)
@@ -69,6 +76,13 @@ class RatioLoss(LossSpec):
             losses, weights = losses[:, 1:], weights[:, 1:]
         total = weights.sum()
         return (weights * losses).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def checked_weights(given: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """Return class weights as they are; a negative one would reward errors, zeros alone would train nothing."""
+    if given is not None and (not given or min(given) < 0 or max(given) == 0):
+        raise ValueError("must all be at least 0, and one of them above 0")
+    return given
 
 
 def weights_of(given: tuple[float, ...] | None, scene: Scene) -> Tensor:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from segexplorer.core.types import EpochSummary
 from segexplorer.losses.base import LossSpec, registry
+from segexplorer.losses.compound import Compound
 
 SHAPES = ((9, 10), (9, 6, 7))
 CLASSES = (1, 2, 5)
@@ -92,7 +94,8 @@ def check_empty(spec: LossSpec) -> None:
         assert value.isfinite() and gradient.isfinite().all(), f"not finite where all is class {label}"
     ignoring = spec.model_copy(update={"ignore_index": 7})
     value, gradient = _value_and_gradient(ignoring, logits, torch.full_like(labels, 7))
-    assert value.isfinite() and not gradient.any(), "voxels that are ignored have a gradient"
+    assert value.item() == 0, f"with every voxel ignored the value is {value.item()}, not 0"
+    assert not gradient.any(), "voxels that are ignored have a gradient"
 
 
 def check_ignored(spec: LossSpec) -> None:
@@ -105,6 +108,61 @@ def check_ignored(spec: LossSpec) -> None:
     other[..., :2] = 5 - other[..., :2]
     assert torch.allclose(value, ignoring.build()(other, labels)), "ignored voxels change the value"
     assert not gradient[..., :2].any(), "ignored voxels get a gradient"
+
+
+def hold_detached(loss: Callable[..., Tensor], logits: Tensor, target: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the loss as a function of logits in which everything detached keeps its value at `logits`.
+
+    Finite differences see every path and autograd only those that are not detached, so a loss with adaptive
+    penalties is to be compared with its differences on this function. What is detached is noted in order.
+    """
+    original, noted = Tensor.detach, list[Tensor]()
+
+    def note(tensor: Tensor) -> Tensor:
+        noted.append(original(tensor).clone())
+        return noted[-1]
+
+    with patch.object(Tensor, "detach", note):
+        loss(logits, target)
+
+    def held(other: Tensor) -> Tensor:
+        remaining = iter(noted)
+        with patch.object(Tensor, "detach", lambda tensor: next(remaining)):
+            return loss(other, target)
+
+    return held
+
+
+def check_gradient(spec: LossSpec) -> None:
+    """The gradient is that of finite differences in float64, what is detached held fixed."""
+    for classes in (1, 3):
+        logits, labels = _scene(classes, (4, 5), torch.float64)
+        held = hold_detached(spec.build(), logits, labels)
+        assert torch.autograd.gradcheck(held, logits), "gradient and finite differences disagree"
+
+
+def check_confident_errors(spec: LossSpec) -> None:
+    """Where cross entropy is part, a voxel that is wrong with certainty has a gradient."""
+    if not any(kind == "cross_entropy" for kind in _kinds(spec)):
+        return
+    _, labels = _scene(2, SHAPES[0])
+    for scale in (30.0, 1e4):
+        wrong = torch.cat([(labels == c).float() * -scale for c in range(2)], 1).requires_grad_()
+        _, gradient = _value_and_gradient(spec, wrong, labels)
+        assert gradient.abs().amax(1).gt(0).all(), f"no gradient on errors at logits of {scale:g}"
+
+
+def _kinds(spec: LossSpec) -> list[str]:
+    inner = spec.compound_terms() if isinstance(spec, Compound) else ()
+    return [str(getattr(spec, "kind", "")), *(kind for term in inner for kind in _kinds(term.spec))]
+
+
+def check_shift(spec: LossSpec) -> None:
+    """Adding a number to all channels of a voxel changes nothing."""
+    logits, labels = _scene(3, SHAPES[1], torch.float64)
+    value, gradient = _value_and_gradient(spec, logits, labels)
+    other, same = _value_and_gradient(spec, (logits + logits[:, :1] * 3).detach().requires_grad_(), labels)
+    assert torch.allclose(value, other) and torch.allclose(gradient, same), "a shift of the logits matters"
 
 
 def check_permutation(spec: LossSpec) -> None:
@@ -149,6 +207,9 @@ CHECKS: tuple[Callable[[LossSpec], None], ...] = (
     check_saturation,
     check_empty,
     check_ignored,
+    check_gradient,
+    check_confident_errors,
+    check_shift,
     check_permutation,
     check_perfect,
     check_copies,
