@@ -63,7 +63,7 @@ class Boxes:
         """Return each box's value on all of its voxels: (..., R) -> (..., *spatial)."""
         rank = len(self.edges)
         painted = values.reshape(*values.shape[:-1], *self.counts)
-        for axis in range(rank):
+        for axis in reversed(range(rank)):  # the last repetition, the largest, then copies whole slabs
             sizes = self.sizes(axis)
             repeats = sizes[0] if len(set(sizes)) == 1 else torch.tensor(sizes, device=values.device)
             if set(sizes) != {1}:
