@@ -132,12 +132,20 @@ def _title(spec: Spec, path: str, title: str) -> str:
         fields = getattr(type(model), "model_fields", {})
         if part in fields:
             names.append(fields[part].title or part)
-        elif part.isdigit():
-            names[-1] = f"{names[-1]} {int(part) + 1}"
-        else:
+        elif not part.isdigit():
             names.append(part)
         model = get_value(model, part)
+        if part.isdigit():
+            names[-1] = _called(model) or f"{names[-1]} {int(part) + 1}"
+        elif _called(model) and len(names) > 1:
+            names[-1] = _called(model)  # "Tversky", where the field says only "Loss"
     return f"{names[-1]}: {title[:1].lower()}{title[1:]}"
+
+
+def _called(spec: Any) -> str:
+    """Return what people call a term or a kind: its own name, or its loss's display name."""
+    own = getattr(spec, "name", "") or getattr(type(spec), "display_name", "")
+    return str(own or getattr(type(getattr(spec, "loss", None)), "display_name", ""))
 
 
 def _problem(spec: Spec, path: str, value: Any) -> str:

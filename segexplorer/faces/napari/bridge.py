@@ -8,6 +8,7 @@ worker yields nothing and touches neither Qt nor napari.
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import traceback
 from collections import deque
@@ -21,6 +22,8 @@ from segexplorer.core.errors import RunStateError
 from segexplorer.core.events import Event, RunFinished, StepDone
 
 CAPACITY = 4000
+SWITCH_S = 0.001
+"""How long the training thread may keep the interpreter while the window waits for it (Python's own: 5 ms)."""
 FAST_MS, SLOW_MS = 100, 400
 """Milliseconds between two looks, in 2D and in 3D, where every redraw of a volume is dear."""
 _PATIENCE_S = 120.0
@@ -150,6 +153,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         self.run: Any | None = None
         self._errand: _Errand | None = None
         self._worker: Any = None
+        self._switch_before = sys.getswitchinterval()
         self._timer = QTimer(self)
         self._timer.setInterval(FAST_MS)
         self._timer.timeout.connect(self.look)
@@ -174,6 +178,8 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         self._worker = create_worker(_train, errand, _start_thread=False, _worker_class=_RunWorker)
         atexit.register(errand.wait_at_exit)
         self.begun.emit(run)
+        self._switch_before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         self._worker.start()
         self._timer.start()
 
@@ -213,6 +219,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
 
     def _finish(self, errand: _Errand, events: list[Event]) -> None:
         self._timer.stop()
+        sys.setswitchinterval(self._switch_before)
         self._errand = self._worker = None
         atexit.unregister(errand.wait_at_exit)
         ends = [event for event in events if isinstance(event, RunFinished)]
@@ -221,6 +228,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     def close(self) -> None:
         """Stop the run at its next boundary and tell nothing more. Does not wait; the worker ends by itself."""
         self._timer.stop()
+        sys.setswitchinterval(self._switch_before)
         for signal in (
             self.begun,
             self.events_arrived,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from napari.qt.threading import create_worker
 
 from segexplorer.core.errors import SegExplorerError
+
+_PATIENCE_S = 2.0
+"""How long a closing window waits for a piece of work, whose signals would outlive it otherwise."""
 
 
 class LatestWork:
@@ -24,6 +28,8 @@ class LatestWork:
         self._worker: Any = None
         self._waiting: Callable[[], Any] | None = None
         self._open = True
+        self._through = threading.Event()
+        self._through.set()
 
     @property
     def busy(self) -> bool:
@@ -38,11 +44,13 @@ class LatestWork:
             self._waiting = work
 
     def close(self) -> None:
-        """Let nothing come back any more."""
+        """Let nothing come back any more; waits a moment for the piece of work in hand."""
         self._open, self._waiting = False, None
+        self._through.wait(_PATIENCE_S)
 
     def _begin(self, work: Callable[[], Any]) -> None:
-        self._worker = create_worker(_answered, work, _start_thread=False)
+        self._through.clear()
+        self._worker = create_worker(self._answered, work, _start_thread=False)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
         self._worker.start()
@@ -62,10 +70,11 @@ class LatestWork:
         if self._open and work is not None:
             self._begin(work)
 
-
-def _answered(work: Callable[[], Any]) -> tuple[Any, SegExplorerError | None]:
-    """A user's mistake is an answer; anything else is a defect and goes to napari's own dialog."""
-    try:
-        return work(), None
-    except SegExplorerError as error:
-        return None, error
+    def _answered(self, work: Callable[[], Any]) -> tuple[Any, SegExplorerError | None]:
+        """A user's mistake is an answer; anything else is a defect and goes to napari's own dialog."""
+        try:
+            return work(), None
+        except SegExplorerError as error:
+            return None, error
+        finally:
+            self._through.set()
