@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
 from segexplorer.viewmodels import colours, overlay
@@ -27,8 +28,11 @@ class Legend(QWidget):  # type: ignore[misc, unused-ignore]
             f"stop:0 {colours.FALSE_NEGATIVE}, stop:0.5 {colours.NEUTRAL}, stop:1 {colours.FALSE_POSITIVE});"
         )
         grid.addWidget(balance, 2, 0, 1, 4)
-        grid.addWidget(QLabel("region: all missed"), 3, 0, 1, 2)
-        grid.addWidget(QLabel("region: all extra"), 3, 3)
+        # the same two ends whatever is shown: balance -1 to 1, beta high to low, alpha low to high
+        grid.addWidget(QLabel("missed prevails (beta high)"), 3, 0, 1, 2)
+        extra = QLabel("extra prevails (alpha high)")
+        extra.setAlignment(Qt.AlignmentFlag.AlignRight)
+        grid.addWidget(extra, 3, 2, 1, 2)
         grid.setColumnStretch(1, 1)
         grid.setColumnStretch(3, 1)
 

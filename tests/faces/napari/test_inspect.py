@@ -101,6 +101,17 @@ def test_flying_to_an_error(panel: InspectPanel, qtbot: Any) -> None:
     assert all(24 <= position <= 26 for position in (z, y, x))
 
 
+def test_keys_fly_to_the_next_and_the_previous_error(panel: InspectPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(1))
+    seen = []
+    for way in (1, 1, 1, 1, -1):
+        panel.fly_on(way)
+        seen.append((panel.errors.currentRow(), tuple(panel.viewer.dims.point)))
+    assert [row for row, _ in seen] == [0, 1, 2, 0, 2]
+    assert seen[0][1] == seen[3][1] != seen[1][1]
+    assert {"N", "P"} <= {str(key) for key in panel.viewer.keymap}
+
+
 def test_a_loss_without_regions_is_a_sentence() -> None:
     from dataclasses import replace
 

@@ -55,12 +55,15 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             self._table.setColumnWidth(column, width)
         self._table.itemChanged.connect(self._on_edit)
-        add, remove = QPushButton("Add class"), QPushButton("Remove class")
+        add, remove, keep = QPushButton("Add class"), QPushButton("Remove"), QPushButton("Keep only selected")
+        keep.setToolTip("Of many labels, keep the rows that are selected (Ctrl-click selects several).")
         add.clicked.connect(self._add)
         remove.clicked.connect(self._remove)
+        keep.clicked.connect(self._keep)
         buttons = QHBoxLayout()
         buttons.addWidget(add)
         buttons.addWidget(remove)
+        buttons.addWidget(keep)
         buttons.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -157,14 +160,19 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self._measure()
         self.changed.emit()
 
+    def _selected(self) -> set[int]:
+        return {index.row() for index in self._table.selectionModel().selectedRows()}
+
     def _remove(self) -> None:
-        rows = {index.row() for index in self._table.selectionModel().selectedRows()}
-        rows = rows or {self._table.rowCount() - 1}
-        kept = [
-            (self._text(row, _NAME), tuple(_whole(self._text(row, _VALUES))))
-            for row in range(self._table.rowCount())
-            if row not in rows
-        ]
+        gone = self._selected() or {self._table.rowCount() - 1}
+        self._keep_rows(set(range(self._table.rowCount())) - gone)
+
+    def _keep(self) -> None:
+        if self._selected():
+            self._keep_rows(self._selected())
+
+    def _keep_rows(self, rows: set[int]) -> None:
+        kept = [(self._text(row, _NAME), tuple(_whole(self._text(row, _VALUES)))) for row in sorted(rows)]
         self.set_classes(dict(kept), self._volumes, self._total)
         self.changed.emit()
 

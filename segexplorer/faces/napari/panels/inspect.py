@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QListWidget, QVBoxLayout, QWidget
 
 from segexplorer.core.errors import SegExplorerError
-from segexplorer.core.events import Event, ValidationDone
+from segexplorer.core.events import Event, Planned, ValidationDone
 from segexplorer.core.types import Role
 from segexplorer.faces.napari import watching
 from segexplorer.faces.napari.bridge import RunBridge
@@ -23,6 +23,9 @@ from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 
 _ON_AT_FIRST: frozenset[Switch] = frozenset({"errors", "balance"})
 _EMPTY = "The watched cases appear here after the first prediction."
+_SOME_ERRORS = "Pieces of error, the largest first; click one, or press N or P, to go there."
+_KEYS = {"n": 1, "p": -1}
+"""Keys that fly to the next and the previous piece of error."""
 _ROLES: dict[Role, str] = {"validation": "Validation case", "train": "Training case"}
 
 
@@ -57,6 +60,8 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         bridge.patch_arrived.connect(self._on_patch)
         viewer.mouse_move_callbacks.append(self._on_cursor)
         viewer.dims.events.order.connect(self._on_order)
+        for key, way in _KEYS.items():
+            viewer.bind_key(key, lambda _, w=way: self.fly_on(w), overwrite=True)
 
     # -- widgets ------------------------------------------------------------------------------------------
 
@@ -91,7 +96,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.errors = QListWidget()
         self.errors.setMinimumHeight(120)
         self.errors.itemClicked.connect(lambda _: self.fly(self.errors.currentRow()))
-        self._errors_note = parts.guidance("Pieces of error, the largest first; click one to go there.")
+        self._errors_note = parts.guidance(_SOME_ERRORS)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
@@ -156,6 +161,8 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._patch = None
 
     def _on_events(self, events: list[Event]) -> None:
+        if self.snapshot is None and any(isinstance(event, Planned) for event in events):
+            self._show_planned()
         found = [event for event in events if isinstance(event, ValidationDone)]
         if found:
             self._validation = found[-1]
@@ -181,22 +188,32 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if snapshot is None:
             return
         parts.say(self._message, "")
-        if snapshot.case != self._imaged:
-            self._imaged = snapshot.case
-            self._send_for_image(snapshot)
+        self._send_for_image(snapshot.case)
         self._work.send(lambda: watching.see(snapshot, patch, wanted))
 
-    def _send_for_image(self, snapshot: WatchedSnapshot) -> None:
+    def _show_planned(self) -> None:
+        """Show the image of the case that will be watched; a lone case is watched in one role only."""
         plan = getattr(self.bridge.run, "plan", None)
-        if plan is None or snapshot.case not in plan.refs:
+        watched = {} if plan is None else plan.watched
+        case = watched.get(self.role) or next(iter(watched.values()), None)
+        if case is not None:
+            self._send_for_image(case)
+            parts.say(
+                self._message, f"{case} is watched; its first prediction comes with the first validation."
+            )
+
+    def _send_for_image(self, case: str) -> None:
+        plan = getattr(self.bridge.run, "plan", None)
+        if case == self._imaged or plan is None or case not in plan.refs:
             return
+        self._imaged = case
         ours = [self.layers.layer(key) for key in self.layers.keys]
         there = [
             layer.data
             for layer in self.viewer.layers
             if layer.as_layer_data_tuple()[2] == "image" and not any(layer == mine for mine in ours)
         ]
-        self._imaging.send(lambda: watching.image_of(plan.refs[snapshot.case].open, snapshot.case, there))
+        self._imaging.send(lambda: watching.image_of(plan.refs[case].open, case, there))
 
     def _on_image(self, picture: Any) -> None:
         if picture is None:
@@ -286,7 +303,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         none = (
             "No error of 0.05 ml or more." if seen.snapshot.truth is not None else "This case has no label."
         )
-        some = "Pieces of error, the largest first; click one to go there."
+        some = _SOME_ERRORS
         parts.say(self._errors_note, some if seen.pieces else none)
 
     def fly(self, row: int) -> None:
@@ -297,6 +314,16 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         for axis, position in enumerate(z_y_x):
             self.viewer.dims.set_point(axis, position)
         self.viewer.scene.camera.center = z_y_x
+
+    def fly_on(self, way: int) -> None:
+        """Fly to the next (1) or previous (-1) piece of error in the list."""
+        count = self.errors.count()
+        if count == 0:
+            return
+        chosen = self.errors.currentRow()
+        row = (0 if way > 0 else count - 1) if chosen < 0 else (chosen + way) % count
+        self.errors.setCurrentRow(row)
+        self.fly(row)
 
     def read(self, world: tuple[float, ...]) -> str:
         """Return the sentence for a point in the viewer's world, (z, y, x) in mm."""
@@ -316,6 +343,8 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if self._on_cursor in self.viewer.mouse_move_callbacks:
             self.viewer.mouse_move_callbacks.remove(self._on_cursor)
         self.viewer.dims.events.order.disconnect(self._on_order)
+        for key in _KEYS:
+            self.viewer.bind_key(key, None, overwrite=True)
 
 
 def _badge(snapshot: WatchedSnapshot) -> str:
