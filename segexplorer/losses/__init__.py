@@ -16,11 +16,16 @@ from segexplorer.losses.base import (
     registry,
     weightings,
 )
+from segexplorer.losses.boundary_difference_over_union import BoundaryDifferenceOverUnion
+from segexplorer.losses.cl_dice import ClDice
 from segexplorer.losses.compound import Compound, CompoundTerm, Term, WeightedSum
 from segexplorer.losses.cross_entropy import CrossEntropy
 from segexplorer.losses.dice import Dice
+from segexplorer.losses.hausdorff import Hausdorff
+from segexplorer.losses.lovasz_softmax import LovaszSoftmax
 from segexplorer.losses.region import AdaptiveRegionTversky, RegionDice
 from segexplorer.losses.standard_compounds import AdaptiveTverskyCrossEntropy, DiceCrossEntropy
+from segexplorer.losses.t_vmf_dice import TvMFDice
 from segexplorer.losses.tversky import Tversky
 from segexplorer.losses.weightings import Fixed, LossProportion
 
@@ -52,18 +57,23 @@ __all__ = [
     "AdaptiveTverskyCrossEntropy",
     "AnyLoss",
     "AnyWeighting",
+    "BoundaryDifferenceOverUnion",
+    "ClDice",
     "Compound",
     "CompoundTerm",
     "CrossEntropy",
     "Dice",
     "DiceCrossEntropy",
     "Fixed",
+    "Hausdorff",
     "LossOutput",
     "LossProportion",
     "LossSpec",
+    "LovaszSoftmax",
     "RegionDice",
     "RegionMap",
     "Term",
+    "TvMFDice",
     "Tversky",
     "WeightedSum",
     "WeightingSpec",

@@ -1,0 +1,86 @@
+"""Distances to boundaries, in mm: Euclidean transforms of masks, their signed form, and border voxels.
+
+The distance of a voxel is that of its centre to the nearest centre of the opposite phase (losses.md section 5).
+All maps are made on the CPU and have no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+Spacing = Sequence[float] | None
+
+
+def unsigned_distance(mask: np.ndarray, spacing: Spacing = None) -> np.ndarray:
+    """Return float64 distances to the opposite phase in both phases; zeros where there is one phase only.
+
+    Parameters
+    ----------
+    mask
+        (*spatial) bool.
+    spacing
+        mm per axis, 1 where None.
+    """
+    if mask.all() or not mask.any():
+        return np.zeros(mask.shape)
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return np.asarray(inside + outside, dtype=np.float64)
+
+
+def signed_distance(mask: np.ndarray, spacing: Spacing = None) -> np.ndarray:
+    """Return +d outside and -(d - step) inside, step the smallest spacing; zeros where there is one phase only.
+
+    Kervadec 2019, arXiv:1812.07032: the innermost layer of the object's voxels lies at 0.
+    """
+    if mask.all() or not mask.any():
+        return np.zeros(mask.shape)
+    step = 1.0 if spacing is None else float(min(spacing))
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return np.asarray(outside - (inside - step) * mask, dtype=np.float64)
+
+
+def maps(
+    masks: Tensor, distance: Callable[[np.ndarray, Spacing], np.ndarray], spacing: np.ndarray | None = None
+) -> Tensor:
+    """Return the distance of every mask, as (B, C, *spatial) in float64 on the masks' device.
+
+    Parameters
+    ----------
+    masks
+        (B, C, *spatial) bool.
+    spacing
+        (B, D) in mm, or None.
+    """
+    arrays = masks.cpu().numpy()
+    found = [
+        np.stack([distance(mask, None if spacing is None else spacing[b].tolist()) for mask in sample])
+        for b, sample in enumerate(arrays)
+    ]
+    return torch.from_numpy(np.stack(found)).to(masks.device)
+
+
+def border_count(masks: Tensor) -> Tensor:
+    """Return (C,) numbers of object voxels with a face neighbour outside; the volume's edge is outside.
+
+    Parameters
+    ----------
+    masks
+        (B, C, *spatial) bool.
+    """
+    whole = masks.clone()
+    for axis in range(2, masks.ndim):
+        size = masks.shape[axis]
+        for start in (0, size - 1):
+            whole.select(axis, start).fill_(False)
+        if size > 2:
+            middle = whole.narrow(axis, 1, size - 2)
+            middle &= masks.narrow(axis, 0, size - 2)
+            middle &= masks.narrow(axis, 2, size - 2)
+    return (masks & ~whole).flatten(2).sum((0, 2))

@@ -1,0 +1,49 @@
+"""`t_vmf_dice`: Dice on the cosine, sharpened as a t-distribution of von Mises and Fisher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from segexplorer.core.fields import parameter
+from segexplorer.losses.base import LossOutput, LossSpec, registry, single
+
+if TYPE_CHECKING:
+    from segexplorer.functional.context import Scene
+    from segexplorer.losses.module import Loss
+
+
+@registry.register
+class TvMFDice(LossSpec):
+    """Mean over classes of (1 - phi(cos))^2, statistics over the batch as its authors do (losses.md 4.12)."""
+
+    display_name: ClassVar[str] = "t-vMF Dice"
+    formula: ClassVar[str] = r"L=\frac1C\sum_c\Big(2-\frac{1+\cos_c}{1+\kappa(1-\cos_c)}\Big)^2"
+    reference: ClassVar[str] = "Kato and Hotta 2022, arXiv:2207.07842"
+    punishes: ClassVar[str] = "Lack of overlap; with a large kappa all but a nearly exact one."
+    family: ClassVar[str] = "region"
+    value_range: ClassVar[tuple[float, float]] = (0.0, 4.0)
+    kind: Literal["t_vmf_dice"] = "t_vmf_dice"
+    kappa: float = parameter(
+        32.0, title="Kappa", meaning="0 gives (1 - cos)^2; the larger, the sharper the peak.", ge=0, live=True
+    )
+    absent: Literal["skip", "penalise"] = parameter(
+        "skip",
+        title="Absent classes",
+        meaning="skip: left out of the mean; penalise: a constant without gradient, as the authors' code has.",
+        advanced=True,
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Divide by the norms, kept off zero."""
+        import torch
+
+        from segexplorer.functional.masked import mean_over, pair
+
+        p, g = (x.transpose(0, 1).flatten(1) for x in pair(scene))
+        norms = ((p * p).sum(1) * (g * g).sum(1)).clamp(min=1e-12).sqrt()
+        cos = ((p * g).sum(1) / norms).clamp(max=1)
+        phi = (1 + cos) / (1 + self.kappa * (1 - cos)) - 1
+        counted = g.sum(1) > 0
+        if self.absent == "penalise":
+            counted = counted.any() & torch.ones_like(counted)
+        return single(self.kind, mean_over((1 - phi) ** 2, counted))
