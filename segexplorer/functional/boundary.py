@@ -84,3 +84,21 @@ def border_count(masks: Tensor) -> Tensor:
             middle &= masks.narrow(axis, 0, size - 2)
             middle &= masks.narrow(axis, 2, size - 2)
     return (masks & ~whole).flatten(2).sum((0, 2))
+
+
+def nearness(labels: Tensor, spacing: np.ndarray | None = None) -> Tensor:
+    """Return (B, *spatial) weights: 1 beside another class, 0 at the largest distance within the own class.
+
+    A class that is one layer thin has 1 throughout, a sample of one class 0 (losses.md 3.6).
+    """
+    arrays = labels.cpu().numpy()
+    found = np.zeros(arrays.shape)
+    for b, sample in enumerate(arrays):
+        mm = None if spacing is None else spacing[b].tolist()
+        present = np.unique(sample)
+        for value in present if len(present) > 1 else ():
+            mask = sample == value
+            inside = ndimage.distance_transform_edt(mask, sampling=mm)[mask]
+            span = inside.max() - (1.0 if mm is None else min(mm))
+            found[b][mask] = np.clip((inside.max() - inside) / span, 0, 1) if span > 1e-9 else 1.0
+    return torch.from_numpy(found).to(labels.device)

@@ -16,11 +16,15 @@ from segexplorer.losses.base import (
     registry,
     weightings,
 )
+from segexplorer.losses.boundary import Boundary
 from segexplorer.losses.boundary_difference_over_union import BoundaryDifferenceOverUnion
 from segexplorer.losses.cl_dice import ClDice
 from segexplorer.losses.compound import Compound, CompoundTerm, Term, WeightedSum
 from segexplorer.losses.cross_entropy import CrossEntropy
 from segexplorer.losses.dice import Dice
+from segexplorer.losses.dice_cl_dice import DiceClDice
+from segexplorer.losses.distance_cross_entropy import DistanceCrossEntropy
+from segexplorer.losses.generalised_wasserstein_dice import GeneralisedWassersteinDice
 from segexplorer.losses.hausdorff import Hausdorff
 from segexplorer.losses.lovasz_softmax import LovaszSoftmax
 from segexplorer.losses.region import AdaptiveRegionTversky, RegionDice
@@ -57,14 +61,18 @@ __all__ = [
     "AdaptiveTverskyCrossEntropy",
     "AnyLoss",
     "AnyWeighting",
+    "Boundary",
     "BoundaryDifferenceOverUnion",
     "ClDice",
     "Compound",
     "CompoundTerm",
     "CrossEntropy",
     "Dice",
+    "DiceClDice",
     "DiceCrossEntropy",
+    "DistanceCrossEntropy",
     "Fixed",
+    "GeneralisedWassersteinDice",
     "Hausdorff",
     "LossOutput",
     "LossProportion",

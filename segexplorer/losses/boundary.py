@@ -1,0 +1,48 @@
+"""`boundary`: probabilities, weighted by signed distance from the boundary."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from segexplorer.core.fields import parameter
+from segexplorer.losses.base import LossOutput, LossSpec, registry, single
+
+if TYPE_CHECKING:
+    from segexplorer.functional.context import Scene
+    from segexplorer.losses.module import Loss
+
+
+@registry.register
+class Boundary(LossSpec):
+    """Mean of p phi over the classes, phi signed distances in mm, detached (losses.md 5.1).
+
+    The distances come from the batch's labels where the context brings none.
+    """
+
+    display_name: ClassVar[str] = "Boundary"
+    formula: ClassVar[str] = r"L=\frac1{|K|N}\sum_{c\in K,i}p_{ic}\,\phi_{ic}"
+    reference: ClassVar[str] = "Kervadec 2019, arXiv:1812.07032"
+    punishes: ClassVar[str] = (
+        "Probability outside the object, in proportion to its distance; never use it alone."
+    )
+    family: ClassVar[str] = "boundary"
+    value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    best_value: ClassVar[float] = -math.inf
+    kind: Literal["boundary"] = "boundary"
+    include_background: bool = parameter(
+        False, title="Include background", meaning="Whether class 0 counts in the mean."
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Linear in p: the gradient is the distance itself."""
+        from segexplorer.functional.boundary import maps, signed_distance
+        from segexplorer.functional.masked import pair, spacing_of
+
+        first = 0 if self.include_background else 1
+        p, g = (x[:, first:] for x in pair(scene))
+        given = (scene.context.distance_maps or {}).get("signed")
+        signed = (
+            maps(g.detach() > 0.5, signed_distance, spacing_of(scene)) if given is None else given[:, first:]
+        )
+        return single(self.kind, (p * signed.to(p.dtype)).sum() / (scene.kept * p.shape[1]))
