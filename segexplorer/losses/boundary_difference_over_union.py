@@ -48,7 +48,7 @@ class BoundaryDifferenceOverUnion(LossSpec):
         hard = g.detach() > 0.5
         border = border_count(hard).to(p.dtype)
         size = hard.flatten(2).sum((0, 2)).to(p.dtype)
-        # smoothed as in the authors' code
+        # eps here too: without it the value is 6e-10 off the reference vector
         alpha = (1 - 2 * (border + self.eps) / (size + self.eps)).clamp(self.min_alpha, self.max_alpha)
         wrong = ((p - g) ** 2).flatten(2).sum((0, 2))
         product = (p * g).flatten(2).sum((0, 2))
