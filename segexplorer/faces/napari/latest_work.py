@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from segexplorer.core.errors import SegExplorerError
 
 _PATIENCE_S = 2.0
 """How long a closing window waits for a piece of work, whose signals would outlive it otherwise."""
+_LAST_SIGNALS_S = 0.05
+"""How long it then leaves the worker for its last signals."""
 
 
 class LatestWork:
@@ -38,6 +41,8 @@ class LatestWork:
 
     def send(self, work: Callable[[], Any]) -> None:
         """Do a piece of work now or as soon as the present one is through; it touches neither napari nor Qt."""
+        if not self._open:
+            return  # a signal of a window that is going away
         if self._worker is None:
             self._begin(work)
         else:
@@ -46,7 +51,9 @@ class LatestWork:
     def close(self) -> None:
         """Let nothing come back any more; waits a moment for the piece of work in hand."""
         self._open, self._waiting = False, None
-        self._through.wait(_PATIENCE_S)
+        if self._worker is not None:
+            self._through.wait(_PATIENCE_S)
+            time.sleep(_LAST_SIGNALS_S)  # Qt's own waiting would keep the interpreter from the worker
 
     def _begin(self, work: Callable[[], Any]) -> None:
         self._through.clear()

@@ -29,8 +29,8 @@ class Legend(QWidget):  # type: ignore[misc, unused-ignore]
         )
         grid.addWidget(balance, 2, 0, 1, 4)
         # the same two ends whatever is shown: balance -1 to 1, beta high to low, alpha low to high
-        grid.addWidget(QLabel("missed prevails (beta high)"), 3, 0, 1, 2)
-        extra = QLabel("extra prevails (alpha high)")
+        grid.addWidget(QLabel("missed prevails"), 3, 0, 1, 2)
+        extra = QLabel("extra prevails")
         extra.setAlignment(Qt.AlignmentFlag.AlignRight)
         grid.addWidget(extra, 3, 2, 1, 2)
         grid.setColumnStretch(1, 1)

@@ -247,6 +247,9 @@ def errors_picture(
         values={int(entry.code): entry.name for entry in overlay.legend(class_index)},
         colours="errors",
     )
+    truth = DisplayGrid.of(_snapshot_volume(snapshot, codes)).to_display(_truth(snapshot))
+    wanted = [class_index] if class_index else list(range(1, len(snapshot.class_names) + 1))
+    picture = _with(picture, open_at=fullest_slice(truth, wanted))
     if not outline:
         return picture
     shown = DisplayGrid.of(_snapshot_volume(snapshot, codes)).to_display(snapshot.prediction)

@@ -164,7 +164,7 @@ def test_classes_are_merged_and_named(qtbot: Any) -> None:
     table._table.item(0, 2).setText("2, 3")
     assert table._table.item(0, 3).text() == "3.0 ml"
     table._table.selectRow(1)
-    click(table, "Remove class")
+    click(table, "Remove")
     assert table.classes() == {"kidneys": (2, 3)}
     table._table.item(0, 2).setText("two")
     with pytest.raises(SegExplorerError, match="whole numbers"):

@@ -265,7 +265,8 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._look()
 
     def _on_order(self, _: Any = None) -> None:
-        if self.switches["errors"].isChecked():
+        # with fewer axes the layers are being taken away: nothing is to be drawn anew
+        if self.viewer.dims.ndim == 3 and self.switches["errors"].isChecked():
             self._look()
 
     def _offer_classes(self, names: tuple[str, ...]) -> None:
