@@ -41,6 +41,7 @@ def check_case(case: Case, classes: ClassMap | None) -> list[Problem]:
     first = case.images[0]
     for channel, image in enumerate(case.images):
         problems += _image(case.id, image)
+        problems += [Problem("note", "geometry", note, "", case.id) for note in image.provenance.notes]
         if channel and not (verdict := compare(first, image)).same:
             text = f"Image {channel + 1} lies on another grid than image 1: {verdict.text}."
             problems.append(

@@ -27,6 +27,7 @@ class Boundary(LossSpec):
         "Probability outside the object, in proportion to its distance; never use it alone."
     )
     family: ClassVar[str] = "boundary"
+    requires: ClassVar[tuple[str, ...]] = ("distance maps",)
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     best_value: ClassVar[float] = -math.inf
     kind: Literal["boundary"] = "boundary"

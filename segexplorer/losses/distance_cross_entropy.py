@@ -21,6 +21,7 @@ class DistanceCrossEntropy(LossSpec):
     reference: ClassVar[str] = "Caliva 2019, arXiv:1908.03679"
     punishes: ClassVar[str] = "Every wrong voxel, up to twice as much at the boundaries of classes."
     family: ClassVar[str] = "distribution"
+    requires: ClassVar[tuple[str, ...]] = ("distance maps",)
     kind: Literal["distance_cross_entropy"] = "distance_cross_entropy"
     strength: float = parameter(
         1.0,

@@ -24,6 +24,7 @@ class Hausdorff(LossSpec):
     reference: ClassVar[str] = "Karimi and Salcudean 2019, arXiv:1904.10030"
     punishes: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
     family: ClassVar[str] = "boundary"
+    requires: ClassVar[tuple[str, ...]] = ("distance maps",)
     kind: Literal["hausdorff"] = "hausdorff"
     exponent: float = parameter(
         2.0, title="Exponent", meaning="Power of the distances.", gt=0, le=8, live=True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.spec import walk
 from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
@@ -16,6 +17,7 @@ from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms import FittedPreprocessing, fit
+from segexplorer.losses.base import LossSpec
 from segexplorer.networks.base import padded
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
@@ -225,15 +227,28 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
             activation_bytes=4 if runtime.precision == "float32" else 2,
         ),
         problems=tuple(problems),
-        badges=_badges(experiment),
+        badges=_badges(experiment, roles),
         watched=_watched(experiment, roles),
     )
 
 
 def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Problem]:
     problems = []
+    for spec in _losses_in(experiment.loss):
+        if spec.requires:
+            raise SpecError(
+                f"Training does not provide what the loss {spec.display_name} requires yet: "
+                f"{', '.join(spec.requires)} of whole volumes.",
+                "Choose another loss, or use it in your own loop through segexplorer.losses.",
+            )
     validates = any(r == "validation" for r in roles.values())
-    if not validates and not experiment.split.self_validation:
+    if len(roles) == 1 and not experiment.split.self_validation:
+        text = "There is only one case, so nothing is held out to validate on."
+        remedy = (
+            "To train and validate on that case, with every figure badged, set split.self_validation: true."
+        )
+        problems.append(Problem("error", "one_case", text, remedy, next(iter(roles))))
+    elif not validates and not experiment.split.self_validation:
         text = "No case validates, so no Dice is measured and there is no best checkpoint."
         problems.append(Problem("warning", "split", text, "Add cases, or set split.self_validation."))
     if experiment.schedule.reads_validation:
@@ -242,8 +257,17 @@ def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Pro
     return problems
 
 
-def _badges(experiment: Experiment) -> tuple[str, ...]:
-    return (NOT_HELD_OUT,) if experiment.split.self_validation else ()
+def _losses_in(loss: LossSpec) -> Iterator[LossSpec]:
+    """Yield a loss and every loss inside it."""
+    yield loss
+    for _, _, value in walk(loss):
+        if isinstance(value, LossSpec):
+            yield value
+
+
+def _badges(experiment: Experiment, roles: Mapping[str, Role]) -> tuple[str, ...]:
+    held_out = "validation" in roles.values()
+    return (NOT_HELD_OUT,) if experiment.split.self_validation and not held_out else ()
 
 
 def _watched(experiment: Experiment, roles: Mapping[str, Role]) -> dict[Role, str]:

@@ -69,6 +69,9 @@ def examine(image: Volume, label: Volume) -> Examination:
         return Examination(
             "error", "The label is empty: every voxel is 0.", "Choose another label.", {}, total
         )
+    notes = tuple(dict.fromkeys((*image.provenance.notes, *label.provenance.notes)))
+    if notes:  # what reading assumed: forms that disagree, units converted, a tilted grid
+        return Examination("note", f"same grid; {' '.join(notes)}", "", volumes, total)
     return Examination("ok", "same grid", "", volumes, total)
 
 

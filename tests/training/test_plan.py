@@ -1,0 +1,72 @@
+"""The plan: what an experiment comes to on these data and this machine, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.spec import replace_values
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.plan import NOT_HELD_OUT, resolve
+
+
+def test_roles_steps_and_watched_cases(tiny: Experiment) -> None:
+    plan = resolve(tiny)
+    assert (len(plan.ids("train")), len(plan.ids("validation")), len(plan.ids("test"))) == (2, 1, 0)
+    assert (plan.steps_per_epoch, plan.steps) == (3, 6)
+    assert plan.watched == {"train": plan.ids("train")[0], "validation": plan.ids("validation")[0]}
+    assert plan.badges == ()
+    assert plan.badge_of(plan.ids("train")[0], "train") == NOT_HELD_OUT
+    assert plan.badge_of(plan.ids("validation")[0], "validation") == ""
+    assert "2 train, 1 validate" in plan.summary()["Cases"]
+    assert plan.memory_bytes > 0 and plan.network_parameters > 0
+
+
+def test_a_patch_is_enlarged_to_what_the_network_divides_and_it_is_said(tiny: Experiment) -> None:
+    plan = resolve(replace_values(tiny, {"sampling.patch_size": [17, 16, 15]}))
+    assert plan.patch == (18, 16, 16)
+    assert any("17 × 16 × 15" in sentence for sentence in plan.warning_sentences())
+
+
+def test_whole_volumes_are_padded_windows(tiny: Experiment) -> None:
+    plan = resolve(replace_values(tiny, {"sampling.patch_size": None, "network.levels": 3}))
+    assert plan.patch is None and plan.window_for((31, 32, 29)) == (32, 32, 32)
+
+
+def test_one_case_alone_trains_only_when_that_is_confirmed(tiny: Experiment) -> None:
+    lone = replace_values(tiny, {"data.count": 1, "split.validation_count": None})
+    with pytest.raises(DataError, match=r"split\.self_validation"):
+        resolve(lone)
+    plan = resolve(replace_values(lone, {"split.self_validation": True}))
+    assert plan.badges == (NOT_HELD_OUT,)
+    assert plan.ids("validation") == plan.ids("train")
+    assert list(plan.watched) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"validation.watch_train": "nobody"}, "nobody"),
+        ({"split.validation": ["nobody"]}, "nobody"),
+        ({"split.validation_count": 3}, "training"),
+        ({"compute.device": "cuda:77"}, "cuda"),
+        ({"loss": "boundary"}, "distance maps"),
+        (
+            {"loss": {"kind": "weighted_sum", "terms": [{"loss": "dice"}, {"loss": "hausdorff"}]}},
+            "distance maps",
+        ),
+    ],
+)
+def test_what_cannot_be_planned_is_one_sentence(
+    tiny: Experiment, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((SpecError, DataError)) as caught:
+        resolve(replace_values(tiny, changes))
+    assert words in str(caught.value).lower() + str(caught.value)
+
+
+def test_a_schedule_that_reads_validation_says_so(tiny: Experiment) -> None:
+    plan = resolve(replace_values(tiny, {"schedule": {"kind": "plateau", "epochs": 2}}))
+    assert any("flattered" in sentence for sentence in plan.warning_sentences())
