@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import DisplayGrid, Grid
-from segexplorer.data.volume import Volume
+from segexplorer.data.volume import Provenance, Volume
 from segexplorer.faces.napari import theme
 from segexplorer.faces.napari.pictures import Picture
 
@@ -218,12 +218,15 @@ def layer_arguments(picture: Picture) -> dict[str, Any]:
 
 
 def metadata_of(picture: Picture) -> dict[str, Any]:
-    """Return what a layer remembers of its volume, as plain values: its true affine, shape and file."""
+    """Return what a layer remembers of its volume: its true affine, shape, file and header facts."""
     return {
         "affine": picture.affine.tolist(),
         "shape": list(picture.shape),
         "path": picture.path,
         "key": picture.key,
+        "format": picture.provenance.format,
+        "notes": list(picture.provenance.notes),
+        "header": dict(picture.provenance.header),
         "classes": {int(value): name for value, name in picture.values.items()},
     }
 
@@ -284,7 +287,10 @@ def _own_volume(data: NDArray[Any], own: dict[str, Any]) -> Volume | None:
     if sorted(data.shape) != sorted(shape):
         return None
     array = grid.from_display(data)
-    return Volume.from_array(array, affine=affine) if array.shape == shape else None
+    if array.shape != shape:
+        return None
+    facts = Provenance(None, own.get("format", ""), tuple(own.get("notes", ())), dict(own.get("header", {})))
+    return Volume(shape, affine, array=array, provenance=facts)
 
 
 def layer_affine(layer: Any) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.core.types import RegionReport
 from segexplorer.data.geometry import DisplayGrid
-from segexplorer.data.volume import Volume
+from segexplorer.data.volume import Provenance, Volume
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.viewmodels import maps, overlay
 
@@ -75,6 +75,8 @@ class Picture:
     colours: Literal["classes", "errors", "balance", "grey"] = "grey"
     open_at: int | None = None
     """Index along z with most label."""
+    provenance: Provenance = field(default_factory=Provenance)
+    """Header facts and notes of the volume's file, for exports and for the geometry verdict."""
     colour_map: NDArray[np.float32] | None = None
     """(n, 4) colours from the lower contrast limit to the upper; for balances."""
 
@@ -95,6 +97,7 @@ def _picture(key: str, kind: Literal["image", "labels"], name: str, volume: Volu
         translate=_triple(grid.translate),
         affine=np.asarray(volume.affine, dtype=np.float64),
         shape=tuple(int(n) for n in volume.shape),
+        provenance=volume.provenance,
         **rest,
     )
 

@@ -72,3 +72,24 @@ def test_the_liver_is_at_screen_left(shared_data: Path) -> None:
     assert attributes["units"] == ("mm", "mm", "mm")
     liver, spleen = (np.argwhere(label == value)[:, 2].mean() for value in (5, 1))
     assert liver > spleen  # RAS: x grows to the right, drawn leftwards
+
+
+def test_what_the_header_said_survives_the_way_through_a_layer(tmp_path: Path) -> None:
+    import nibabel as nib
+    from napari.layers import Layer
+
+    from segexplorer.data.volume import open_volume, save_volume
+    from segexplorer.faces.napari.layers import volume_from_layer
+    from segexplorer.faces.napari.reader import read_one
+
+    affine = np.diag([-2000.0, 1000.0, 3000.0, 1.0])
+    image = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine)
+    image.header.set_xyzt_units("micron")
+    image.set_sform(affine, 2)
+    image.to_filename(tmp_path / "scan.nii.gz")
+    volume = volume_from_layer(Layer.create(*read_one(tmp_path / "scan.nii.gz", label=False)))
+    assert any("mm" in note for note in volume.provenance.notes)
+    save_volume(volume, tmp_path / "again.nii.gz")
+    header = nib.load(tmp_path / "again.nii.gz").header
+    assert header.get_xyzt_units()[0] == "micron" and int(header["sform_code"]) == 2
+    np.testing.assert_allclose(open_volume(tmp_path / "again.nii.gz").affine, volume.affine)
