@@ -8,6 +8,8 @@ worker yields nothing and touches neither Qt nor napari.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import sys
 import threading
 import traceback
@@ -24,6 +26,7 @@ from segexplorer.core.events import Event, RunFinished, StepDone
 CAPACITY = 4000
 SWITCH_S = 0.001
 """How long the training thread may keep the interpreter while the window waits for it (Python's own: 5 ms)."""
+NICENESS = 10
 FAST_MS, SLOW_MS = 100, 400
 """Milliseconds between two looks, in 2D and in 3D, where every redraw of a volume is dear."""
 _PATIENCE_S = 120.0
@@ -122,7 +125,18 @@ class _RunWorker(FunctionWorker[None]):  # type: ignore[misc, unused-ignore]
 
 
 def _train(errand: _Errand) -> None:
+    _stand_back()
     errand.iterate()
+
+
+def _stand_back() -> None:
+    """Let the window's threads go first where both want a core: on Linux, niceness belongs to a thread.
+
+    Threads that training starts (the loader's) inherit it; results do not depend on it.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
