@@ -1,10 +1,11 @@
-"""Latency of the event loop: a precise 10 ms timer in the idle viewer and while training, the viewer being scrubbed.
+"""Latency of the event loop: a precise 10 ms timer in the idle viewer and while training, both scrubbed.
 
     python -m segexplorer.faces.cli.screen python benchmarks/latency.py [--seconds 60] [--image CT --label LABEL]
 
 The same window, the same layers made beforehand and the same scrubbing (ten slices a second) in both parts, first
 idle, then training in the background with every display on. Prints median, 99th percentile and maximum of the
-time between two ticks, and the verdict: p99 at most 1.5 times idle's, maximum at most max(100 ms, 1.2 times idle's).
+time between two ticks, and the verdict: p99 at most 1.5 times idle's, maximum at most max(100 ms, 1.2 times
+idle's).
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ class Ticker:
         """End it; return median, p99 and maximum in ms."""
         self._timer.stop()
         gaps = 1000 * np.asarray(self.gaps)
-        return {"median": float(np.median(gaps)), "p99": float(np.percentile(gaps, 99)), "max": float(gaps.max())}
+        return {
+            "median": float(np.median(gaps)),
+            "p99": float(np.percentile(gaps, 99)),
+            "max": float(gaps.max()),
+        }
 
     def _tick(self) -> None:
         now = time.perf_counter()
@@ -121,7 +126,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--epochs", type=int, default=1000)
     options = parser.parse_args()
-    changed = {"schedule.epochs": options.epochs, "sampling.steps_per_epoch": 20, "validation.every_epochs": 2}
+    changed = {
+        "schedule.epochs": options.epochs,
+        "sampling.steps_per_epoch": 20,
+        "validation.every_epochs": 2,
+    }
     experiment = Experiment.from_yaml(configuration(), changed)
     viewer = napari.Viewer()
     viewer.window.resize(*SIZE)
@@ -135,7 +144,9 @@ def main() -> int:
     idle, training = measured.results["idle"], measured.results["training"]
     print(f"steps while measured: {measured.steps - measured.first}; validations: {measured.validations}")
     good = training["p99"] <= 1.5 * idle["p99"] and training["max"] <= max(100.0, 1.2 * idle["max"])
-    print(f"p99 ratio {training['p99'] / idle['p99']:.2f}, max ratio {training['max'] / idle['max']:.2f}: {good}")
+    print(
+        f"p99 ratio {training['p99'] / idle['p99']:.2f}, max ratio {training['max'] / idle['max']:.2f}: {good}"
+    )
     return 0 if good else 1
 
 
