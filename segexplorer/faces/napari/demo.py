@@ -30,6 +30,8 @@ TICK_MS = 200
 SETTLING_TICKS = 5
 """Ticks between arranging a scene and taking its picture: workers bring layers a moment later."""
 GIVEN_UP_S = 900
+LIVER_Z, KIDNEYS_Z = 64, 47
+"""Slices of the 96 of a phantom that show the liver, and kidneys with the vessel."""
 
 
 @dataclass
@@ -123,14 +125,15 @@ class _Player:
         """Bring a tab to the front."""
         self.dock.tabs.setCurrentIndex(TABS.index(title))
 
-    def look_at(self, role: Role, class_name: str | None, *switches: str) -> None:
-        """Show a watched case in the Inspect tab with these layers and no others."""
+    def look_at(self, role: Role, class_name: str | None, *switches: str, slice_z: int = LIVER_Z) -> None:
+        """Show a watched case in the Inspect tab with these layers and no others, at a slice."""
         inspect = self.dock.inspect
         self.tab("Inspect")
         inspect.role_picker.setCurrentIndex(inspect.role_picker.findData(role))
         inspect.class_picker.setCurrentText(class_name or "All classes")
         for name, box in inspect.switches.items():
             box.setChecked(name in switches)
+        self.viewer.dims.set_current_step(0, slice_z)
 
     def _play(self) -> list[Scene]:
         """The scenes in order."""
@@ -157,9 +160,13 @@ class _Player:
             Scene(
                 "6-balance-kidneys",
                 after(2),
-                lambda: self.look_at("validation", "kidneys", "balance", "errors"),
+                lambda: self.look_at("validation", "kidneys", "balance", "errors", slice_z=KIDNEYS_Z),
             ),
-            Scene("7-alpha-vessel", after(3), lambda: self.look_at("train", "vessel", "alpha", "prediction")),
+            Scene(
+                "7-alpha-vessel",
+                after(3),
+                lambda: self.look_at("train", "vessel", "alpha", "prediction", slice_z=KIDNEYS_Z),
+            ),
             Scene("8-errors-late", after(4), lambda: self.look_at("validation", None, "errors")),
             Scene("9-finished", ended, lambda: self.tab("Run")),
             Scene(
