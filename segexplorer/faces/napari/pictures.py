@@ -88,11 +88,13 @@ def _triple(values: Any) -> tuple[float, float, float]:
 
 def _picture(key: str, kind: Literal["image", "labels"], name: str, volume: Volume, **rest: Any) -> Picture:
     grid = DisplayGrid.of(volume)
+    data = grid.to_display(volume.array)
     return Picture(
         key=key,
         kind=kind,
         name=name,
-        data=grid.to_display(volume.array),
+        # napari paints into the array that it is given; a volume's own voxels must stay as they are
+        data=data.copy() if kind == "labels" else data,
         scale=_triple(grid.scale),
         translate=_triple(grid.translate),
         affine=np.asarray(volume.affine, dtype=np.float64),

@@ -93,3 +93,13 @@ def test_what_the_header_said_survives_the_way_through_a_layer(tmp_path: Path) -
     header = nib.load(tmp_path / "again.nii.gz").header
     assert header.get_xyzt_units()[0] == "micron" and int(header["sform_code"]) == 2
     np.testing.assert_allclose(open_volume(tmp_path / "again.nii.gz").affine, volume.affine)
+
+
+def test_painting_on_a_label_layer_leaves_the_volume_alone() -> None:
+    from segexplorer.data.volume import Volume
+    from segexplorer.faces.napari.pictures import label_picture
+
+    volume = Volume.from_array(np.zeros((4, 5, 6), np.uint8))
+    picture = label_picture(volume, "label")
+    picture.data[:] = 7
+    assert not volume.array.any()

@@ -1,4 +1,4 @@
-"""The main job on a real CT, in the window, by real events; then the same experiment without the window."""
+"""The main job on a real CT in the window: clicks on its buttons, settings through its forms; then without it."""
 
 from __future__ import annotations
 
