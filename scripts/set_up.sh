@@ -83,5 +83,5 @@ install_libraries
 make_environment
 say "Installing packages into .venv (minutes the first time)"
 install_torch
-pip_install --editable '.[notebook]' --group dev
+pip_install --editable '.[notebook,dicom]' --group dev
 say "Ready."
