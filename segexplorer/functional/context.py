@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from segexplorer.core.errors import LossInputError
-from segexplorer.functional.overlap import Overlap, overlap_hard, overlap_soft
+from segexplorer.functional.entropy import softmax_and_log_true
+from segexplorer.functional.overlap import Overlap, overlap_hard, overlap_soft, squared_volumes
 from segexplorer.functional.regions import Boxes
 
 LARGEST_LOGIT = 1e30
@@ -58,6 +59,8 @@ class Scene:
         Integer labels (B, 1, *spatial), or a soft target (B, C, *spatial) of floats.
     ignore_index
         Label of voxels that do not count.
+    cross_entropies
+        Whether a term will ask for them: softmax and cross entropies then share one backward pass.
 
     Raises
     ------
@@ -71,6 +74,8 @@ class Scene:
         target: Tensor,
         context: LossContext | None = None,
         ignore_index: int | None = None,
+        *,
+        cross_entropies: bool = False,
     ) -> None:
         for name, given in (("logits", logits), ("target", target)):
             if not isinstance(given, Tensor):
@@ -98,6 +103,7 @@ class Scene:
                 self.keep = kept
                 labels = torch.where(kept, labels, 0)
             self.labels = labels
+        self._with_logs = cross_entropies and self.labels is not None
         if not torch.compiler.is_compiling():
             self._check_values()
 
@@ -145,8 +151,27 @@ class Scene:
 
     @cached_property
     def probs(self) -> Tensor:
-        """(B, C, *spatial) probabilities; reuses the log-probabilities where a term made them already."""
-        return self.log_probs.exp() if "log_probs" in self.__dict__ else torch.softmax(self.logits, 1)
+        """(B, C, *spatial) probabilities."""
+        return self._joint[0] if self._with_logs else torch.softmax(self.logits, 1)
+
+    @cached_property
+    def _joint(self) -> tuple[Tensor, Tensor]:
+        assert self.labels is not None
+        return softmax_and_log_true(self.logits, self.labels)
+
+    @cached_property
+    def cross_entropies(self) -> Tensor:
+        """(B, *spatial) -sum_c g_c log p_c of each voxel, 0 on ignored ones."""
+        if self.labels is not None:
+            found = -self._joint[1]
+        else:
+            assert self.soft is not None
+            found = -(self.soft * self.log_probs).sum(1)
+        return self.kept_only(found)
+
+    def kept_only(self, voxels: Tensor) -> Tensor:
+        """Return (B, *spatial) values with 0 on ignored voxels."""
+        return voxels if self.keep is None else voxels.where(self.keep, voxels.new_zeros(()))
 
     @cached_property
     def kept(self) -> Tensor:
@@ -156,11 +181,19 @@ class Scene:
         return self.keep.sum().clamp(min=1).to(self.logits.dtype)
 
     def overlap(self, boxes: Boxes | None = None, *, squared: bool = False) -> Overlap:
-        """Return the overlap of all classes, per sample or per box; terms that ask the same share one."""
+        """Return the overlap of all classes, per sample or per box; terms that ask the same share one.
+
+        That of whole samples is added up from boxes where some were counted before.
+        """
         for key in ((boxes, True),) if squared else ((boxes, False), (boxes, True)):
             if key in self._overlaps:
                 return self._overlaps[key]
-        if self.soft is not None:
+        regional = next((o for (b, _), o in self._overlaps.items() if b is not None), None)
+        if boxes is None and regional is not None:
+            found = regional.over_boxes()
+            if squared and found.predicted_square is None:
+                found = replace(found, predicted_square=squared_volumes(self.probs, self.keep))
+        elif self.soft is not None:
             found = overlap_soft(self.probs, self.soft, self.keep, boxes, squared)
         else:
             assert self.labels is not None

@@ -10,6 +10,7 @@ What is compiled takes the same sums without the buffers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +53,13 @@ class Overlap:
 
     def over_batch(self) -> Overlap:
         """Return the counts summed over the batch, with a batch axis of 1."""
+        return self._summed(lambda counts: counts.sum(0, keepdim=True))
 
-        def summed(x: Tensor) -> Tensor:
-            return x.sum(0, keepdim=True)
+    def over_boxes(self) -> Overlap:
+        """Return the counts of whole samples from those of their boxes."""
+        return self._summed(lambda counts: counts.sum(-1))
 
+    def _summed(self, summed: Callable[[Tensor], Tensor]) -> Overlap:
         square = None if self.predicted_square is None else summed(self.predicted_square)
         return Overlap(
             summed(self.tp),
@@ -108,6 +112,31 @@ def overlap_soft(
         truth_square=_total(target * target, boxes),
         product=_total(probs * target, boxes),
     )
+
+
+def squared_volumes(probs: Tensor, keep: Tensor | None) -> Tensor:
+    """Return the sum of p^2 per sample and class, (B, C)."""
+    if torch.compiler.is_compiling() or keep is not None:
+        return (probs * probs if keep is None else probs * probs * keep.unsqueeze(1)).flatten(2).sum(-1)
+    found: Tensor = _SquaredVolumes.apply(probs)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _SquaredVolumes(torch.autograd.Function):
+    """A class at a time in one small buffer."""
+
+    @staticmethod
+    def forward(ctx: Any, probs: Tensor) -> Tensor:
+        ctx.save_for_backward(probs)
+        part = torch.empty_like(probs[:, 0])
+        classes = [torch.mul(p, p, out=part).flatten(1).sum(-1) for p in probs.unbind(1)]
+        return torch.stack(classes, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (probs,) = ctx.saved_tensors
+        return probs * (2 * grad).reshape(*grad.shape, *(1,) * (probs.ndim - 2))
 
 
 def _total(volume: Tensor, boxes: Boxes | None) -> Tensor:

@@ -69,6 +69,10 @@ class LossSpec(Spec):
     """Parts of the `LossContext` it cannot do without."""
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     best_value: ClassVar[float] = 0.0
+    regional: ClassVar[bool] = False
+    """Whether it counts box by box."""
+    voxelwise: ClassVar[bool] = False
+    """Whether the logarithm of the true class's probability is part: each confident error has a gradient."""
 
     ignore_index: int | None = parameter(
         None,
@@ -98,6 +102,14 @@ class LossSpec(Spec):
     def bounds(self) -> tuple[float, float]:
         """Return the range of values under these parameters."""
         return self.value_range
+
+    def best(self) -> float:
+        """Return the value of a perfect prediction under these parameters; -inf where the target decides."""
+        return self.best_value
+
+    def has_cross_entropy(self) -> bool:
+        """Whether a logarithm per voxel is part of the loss, or of one of its terms."""
+        return self.voxelwise
 
 
 class WeightingSpec(Spec):

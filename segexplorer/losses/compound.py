@@ -64,6 +64,10 @@ class Compound(LossSpec):
                 lows, highs = lows + weight * low, highs + weight * high
         return lows, highs
 
+    def has_cross_entropy(self) -> bool:
+        """Whether one of the terms has it."""
+        return any(term.spec.has_cross_entropy() for term in self.compound_terms())
+
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Add up the terms; an inner compound's terms are named "outer.inner"."""
         weights: list[Any] = list(self.start_weights())

@@ -11,6 +11,8 @@ from segexplorer.losses.base import LossOutput, LossSpec, registry, single
 from segexplorer.losses.ratio import checked_weights, weights_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from segexplorer.functional.context import Scene
     from segexplorer.losses.module import Loss
 
@@ -25,6 +27,7 @@ class CrossEntropy(LossSpec):
     punishes: ClassVar[str] = "Every voxel alike, the more the less probability its true class gets."
     family: ClassVar[str] = "distribution"
     papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "003", "004")
+    voxelwise: ClassVar[bool] = True
     kind: Literal["cross_entropy"] = "cross_entropy"
     class_weights: tuple[float, ...] | None = parameter(
         None, title="Class weights", meaning="One factor per class, background first.", advanced=True
@@ -52,25 +55,26 @@ class CrossEntropy(LossSpec):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Gather the log-probabilities of the labels; the soft form is used for soft targets."""
-        logs = scene.log_probs
         weights = weights_of(self.class_weights, scene)
         column = weights.view(-1, *(1,) * len(scene.spatial))
-        if scene.labels is not None:
-            voxel = -logs.gather(1, scene.labels.unsqueeze(1)).squeeze(1)
-            own = weights[scene.labels] if self.class_weights is not None else None
-            voxel = voxel if own is None else voxel * own
+        own: Tensor | None = None
+        if self.class_weights is None:
+            voxel = scene.cross_entropies
+        elif scene.labels is not None:
+            own = weights[scene.labels]
+            voxel = scene.cross_entropies * own
         else:
             assert scene.soft is not None
-            voxel = -(scene.soft * logs * column).sum(1)
-            own = (scene.soft * column).sum(1) if self.class_weights is not None else None
+            voxel = -(scene.soft * scene.log_probs * column).sum(1)
+            own = (scene.soft * column).sum(1)
         if self.label_smoothing:
-            even = -(logs * column).mean(1)
+            even = -(scene.log_probs * column).mean(1)
             voxel = (1 - self.label_smoothing) * voxel + self.label_smoothing * even
         if scene.context.voxel_weights is not None:
             voxel = voxel * scene.context.voxel_weights[:, 0].to(voxel.dtype)
         total = scene.kept
         if scene.keep is not None:
-            voxel = voxel.where(scene.keep, voxel.new_zeros(()))
+            voxel = scene.kept_only(voxel)
             own = None if own is None else own * scene.keep
         if own is not None and self.weight_norm == "weights":
             total = own.sum()

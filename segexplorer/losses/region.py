@@ -28,6 +28,7 @@ class RegionLoss(LossSpec):
 
     family: ClassVar[str] = "region"
     papers: ClassVar[tuple[str, ...]] = ("004",)
+    regional: ClassVar[bool] = True
     grid: int | tuple[int, ...] | None = parameter(
         None,
         title="Grid",

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from segexplorer.core.types import EpochSummary
 from segexplorer.losses.base import LossSpec, registry
-from segexplorer.losses.compound import Compound
 
 SHAPES = ((9, 10), (9, 6, 7))
 CLASSES = (1, 2, 5)
@@ -144,18 +143,13 @@ def check_gradient(spec: LossSpec) -> None:
 
 def check_confident_errors(spec: LossSpec) -> None:
     """Where cross entropy is part, a voxel that is wrong with certainty has a gradient."""
-    if not any(kind == "cross_entropy" for kind in _kinds(spec)):
+    if not spec.has_cross_entropy():
         return
     _, labels = _scene(2, SHAPES[0])
     for scale in (30.0, 1e4):
         wrong = torch.cat([(labels == c).float() * -scale for c in range(2)], 1).requires_grad_()
         _, gradient = _value_and_gradient(spec, wrong, labels)
         assert gradient.abs().amax(1).gt(0).all(), f"no gradient on errors at logits of {scale:g}"
-
-
-def _kinds(spec: LossSpec) -> list[str]:
-    inner = spec.compound_terms() if isinstance(spec, Compound) else ()
-    return [str(getattr(spec, "kind", "")), *(kind for term in inner for kind in _kinds(term.spec))]
 
 
 def check_shift(spec: LossSpec) -> None:
@@ -177,11 +171,11 @@ def check_perfect(spec: LossSpec) -> None:
     _, labels = _scene(3, SHAPES[0])
     logits = torch.cat([(labels == c).double() * 100 for c in range(3)], 1)
     value = spec.build()(logits, labels).item()
-    if math.isinf(spec.best_value):  # it depends on the target: at least no other prediction is better
+    if math.isinf(spec.best()):  # it depends on the target: at least no other prediction is better
         others = [spec.build()(other, labels).item() for other in (logits * 0, -logits, logits.flip(1))]
         assert value < min(others), f"a perfect prediction gives {value}, others {others}"
         return
-    assert abs(value - spec.best_value) < 1e-4, f"a perfect prediction gives {value}, not {spec.best_value}"
+    assert abs(value - spec.best()) < 1e-4, f"a perfect prediction gives {value}, not {spec.best()}"
 
 
 def check_copies(spec: LossSpec) -> None:
