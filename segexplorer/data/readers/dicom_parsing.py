@@ -1,0 +1,109 @@
+"""One DICOM file through pydicom, quietly: no warning repeats a value, and only the tags asked for are read."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from segexplorer.core.errors import DataError, MissingExtraError
+from segexplorer.data.readers.dicom_files import BROKEN, Opener, Place, looks_like_dicom
+
+UNREADABLE = (
+    *BROKEN,
+    AttributeError,
+    KeyError,
+    TypeError,
+    IndexError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+)
+"""What pydicom raises on bytes that are not DICOM, beside its own InvalidDicomError."""
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_HEAD = 4096
+_PIXELS = {0x7FE00010: "", 0x7FE00008: "f4", 0x7FE00009: "f8"}
+_LONG_FORM = {"OB", "OW", "OF", "OD", "UN", "OL", "OV"}
+_lock = threading.Lock()
+
+
+def import_pydicom() -> Any:
+    """Return pydicom.
+
+    Raises
+    ------
+    MissingExtraError
+        When it is not installed.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise MissingExtraError.of("pydicom", "dicom", "Reading DICOM") from error
+    return pydicom
+
+
+@contextmanager
+def quiet() -> Iterator[Any]:
+    """Give pydicom with its warnings off: they repeat values, which may be a patient's."""
+    pydicom = import_pydicom()
+    with _lock, warnings.catch_warnings(), pydicom.config.disable_value_validation():
+        warnings.simplefilter("ignore")
+        yield pydicom
+
+
+def parse(
+    place: Place, opener: Opener, wanted: Sequence[str] | None
+) -> tuple[Any, tuple[int, int, int, str]] | None:
+    """Read the data set of a file up to its pixels; None when it is not DICOM.
+
+    Parameters
+    ----------
+    wanted
+        Keywords that are read; None reads all, the patient module included.
+
+    Returns
+    -------
+    The data set, and of the pixel element: begin, begin and length of its value, type of float pixels.
+
+    Raises
+    ------
+    DataError
+        When it begins as DICOM and cannot be read on.
+    """
+    pixels: list[tuple[int, str | None, int]] = []
+
+    def stop(tag: int, vr: str | None, length: int) -> bool:
+        if tag in _PIXELS:
+            pixels.append((int(tag), vr, length))
+        elif length != 0xFFFFFFFF and length > place.size:
+            raise EOFError
+        return bool(pixels)
+
+    try:
+        with opener.open(place) as file:
+            head = file.read(_HEAD)
+            if not looks_like_dicom(head):
+                return None
+            if _DEFLATED in head[:1024]:
+                raise DataError(
+                    f"{place.name} is stored deflated as a whole, which is not read.",
+                    "Convert it, e.g. with dcmconv +te of DCMTK.",
+                )
+            file.seek(0)
+            with quiet() as pydicom:
+                tags = None if wanted is None else [pydicom.tag.Tag(word) for word in wanted]
+                data = pydicom.filereader.read_partial(file, stop, force=True, specific_tags=tags)
+            begin = file.tell()
+    except (*UNREADABLE, import_pydicom().errors.InvalidDicomError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{place.name} is not a readable DICOM file.", "Copy or export it again.") from error
+    if not pixels:
+        return data, (begin, begin, 0, "")
+    tag, vr, length = pixels[0]
+    value = begin + (12 if vr in _LONG_FORM else 8)
+    return data, (begin, value, -1 if length == 0xFFFFFFFF else length, _PIXELS[tag])

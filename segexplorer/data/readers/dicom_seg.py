@@ -1,0 +1,179 @@
+"""Reading DICOM SEG: each segment on the grid of its frames, which often is a part of the image's; names kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.geometry import Grid, HasGrid
+from segexplorer.data.readers.dicom_files import Opener
+from segexplorer.data.readers.dicom_header import Frame, Header
+from segexplorer.data.readers.dicom_parsing import UNREADABLE, parse, quiet
+from segexplorer.data.readers.dicom_pixels import read_frames
+from segexplorer.data.readers.dicom_segments import Mask, Segments
+from segexplorer.data.readers.dicom_stack import SAME_PLACE_MM, affine_of, axes, depths
+from segexplorer.data.volume import Provenance
+
+_WANTED = ("SegmentSequence", "SegmentationType", "MaximumFractionalValue", "SegmentsOverlap")
+
+
+def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segments:
+    """Return the segments of a DICOM SEG file.
+
+    Parameters
+    ----------
+    header
+        Of the file.
+    path
+        What the user named: the file, or a folder or archive that holds it.
+    like
+        The image; the segments are brought onto its grid by world position. Without one they lie on their own.
+
+    Raises
+    ------
+    DataError
+        When it is damaged, names no segment, or its frames form no grid.
+    """
+    if header.problem is not None:
+        raise header.problem
+    names, kind, full, overlap = _contents(header)
+    frames = header.frames
+    if any(frame.position is None or frame.across is None or frame.spacing is None for frame in frames):
+        raise DataError(
+            f"{header.place.name} does not say where its frames lie.", "Export the segmentation again."
+        )
+    grid, slices = _own_grid(frames, like)
+    notes = []
+    if kind == "FRACTIONAL":
+        notes.append("The segments are stored as fractions; those of at least one half count.")
+    provenance = Provenance(path, "DICOM SEG", tuple(notes))
+    masks = _Masks(
+        frames, tuple(slices), grid.shape, kind == "LABELMAP", full / 2 if kind == "FRACTIONAL" else 1
+    )
+    segments = Segments(names, masks, grid, provenance, kind != "LABELMAP" and overlap != "NO")
+    return segments if like is None else segments.onto(like)
+
+
+def _contents(header: Header) -> tuple[dict[int, str], str, float, str]:
+    """Return names by number, the type, the value that means wholly inside, and whether segments overlap."""
+    with Opener() as opener:
+        parsed = parse(header.place, opener, _WANTED)
+    assert parsed is not None
+    try:
+        with quiet():
+            data = parsed[0]
+            names = {
+                int(item.SegmentNumber): str(item.get("SegmentLabel") or f"segment {int(item.SegmentNumber)}")
+                for item in data.get("SegmentSequence") or ()
+            }
+            kind = str(data.get("SegmentationType") or "BINARY")
+            full = float(data.get("MaximumFractionalValue") or 255)
+            overlap = str(data.get("SegmentsOverlap") or "UNDEFINED")
+    except UNREADABLE as error:
+        raise DataError(
+            f"The list of segments in {header.place.name} is damaged.", "Export the segmentation again."
+        ) from error
+    used = {frame.segment for frame in header.frames} - {0}
+    if kind == "LABELMAP":
+        names.pop(0, None)  # the background may be described as a segment of its own
+    elif unnamed := used - set(names):
+        raise DataError(
+            f"{header.place.name} holds frames of segment {min(unnamed)}, which it does not describe.",
+            "Export the segmentation again.",
+        )
+    if not names:
+        raise DataError(f"{header.place.name} describes no segment.", "Export the segmentation again.")
+    return names, kind, full, overlap
+
+
+def _own_grid(frames: tuple[Frame, ...], like: HasGrid | None) -> tuple[Grid, NDArray[Any]]:
+    """Return the smallest grid that holds all frames, and the slice of each.
+
+    Frames without any voxel are usually left out of the file, so gaps are no fault; the slice distance is the
+    image's where it is known, else the smallest gap.
+    """
+    first = frames[0]
+    same = all(
+        np.allclose(f.across or (), first.across or (), atol=1e-4)
+        and np.allclose(f.spacing or (), first.spacing or (), atol=1e-4)
+        for f in frames
+    )
+    depth = depths(frames)
+    lowest, highest = int(depth.argmin()), int(depth.argmax())
+    span = float(depth[highest] - depth[lowest])
+    normal = axes(first)[2]
+    image_step = _step_along(like, normal)
+    if span < SAME_PLACE_MM:
+        along, step = normal, image_step or first.thickness or 1.0
+    else:
+        ends = np.subtract(frames[highest].position or (), frames[lowest].position or ())
+        along = ends / span
+        step = _step(np.unique(np.round(depth - depth[lowest], 4)), image_step)
+    slices = np.rint((depth - depth[lowest]) / step).astype(int) if step else np.zeros(len(frames), int)
+    places = np.asarray([frame.position for frame in frames], float)
+    expected = places[lowest] + (depth - depth[lowest])[:, None] * along
+    off = float(np.linalg.norm(places - expected, axis=1).max())
+    if not same or not step or off > min(first.spacing or (1.0,)) / 2:
+        raise DataError(
+            f"The frames of {first.place.name} form no grid.", "Export the segmentation on its image's grid."
+        )
+    affine = affine_of(frames[lowest], along * step)
+    shape = (first.encoding.columns, first.encoding.rows, int(slices.max()) + 1)
+    return Grid(shape, affine), slices
+
+
+def _step(levels: NDArray[np.float64], image_step: float | None) -> float:
+    """Return the distance of which all gaps are multiples: the image's, else the smallest gap; 0 where none is."""
+    gaps = np.diff(levels)
+    gaps = gaps[gaps > SAME_PLACE_MM]
+    for step in (image_step, float(gaps.min())):
+        if step and np.abs(levels / step - np.rint(levels / step)).max() < 0.1:
+            return float(levels[-1] / np.rint(levels[-1] / step))
+    return 0.0
+
+
+def _step_along(like: HasGrid | None, normal: NDArray[np.float64]) -> float | None:
+    """Return the slice distance of an image along a normal (LPS), None where its slices do not face it."""
+    if like is None:
+        return None
+    columns = np.asarray(like.affine)[:3, :3]
+    ras = normal * (-1, -1, 1)
+    along = np.abs(ras @ columns)
+    across = [i for i in range(3) if along[i] < 1e-3 * np.linalg.norm(columns[:, i])]
+    return float(along.max()) if len(across) == 2 else None
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Reads the frames of one segment; picklable."""
+
+    frames: tuple[Frame, ...]
+    slices: tuple[int, ...]
+    shape: tuple[int, ...]
+    labelmap: bool
+    least: float
+
+    def __call__(self, value: int) -> Mask:
+        if self.labelmap:
+            return np.asarray(self._values == value)
+        columns, rows, count = self.shape
+        mask = np.zeros((count, rows, columns), bool)
+        own = [i for i, frame in enumerate(self.frames) if frame.segment == value]
+        for n, raw in read_frames([self.frames[i] for i in own]):
+            mask[self.slices[own[n]]] |= raw >= self.least
+        return mask.transpose(2, 1, 0)
+
+    @cached_property
+    def _values(self) -> NDArray[Any]:
+        """The values of a label map, which holds all segments in one."""
+        columns, rows, count = self.shape
+        values = np.zeros((count, rows, columns), np.uint16)
+        for n, raw in read_frames(self.frames):
+            values[self.slices[n]] = raw
+        return values.transpose(2, 1, 0)

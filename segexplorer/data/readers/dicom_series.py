@@ -1,0 +1,303 @@
+"""Which series a folder or archive holds: listed by facts that name no patient, and one of them chosen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from segexplorer.core.errors import DataError
+from segexplorer.data import geometry
+from segexplorer.data.readers.dicom_files import Opener, find
+from segexplorer.data.readers.dicom_header import SEGMENTATION, STRUCTURES, Frame, Header, read_header
+from segexplorer.data.readers.dicom_pixels import read_frames
+from segexplorer.data.readers.dicom_stack import Stack, collisions, depths, ordered, stacked
+
+SeriesKind = Literal["image", "segmentation", "structures", "other"]
+_STATED = 5
+"""The first phases (time point, echo, b-value, type, acquisition) may part a series unevenly; the times may not."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One volume of a folder, or one set of labels.
+
+    Attributes
+    ----------
+    number
+        Its place in the listing, from 1; what `select` and `--series` take.
+    shape, spacing, orientation
+        Of the volume; zeros and "" where there is none of its own (contours) or it cannot be put together.
+    files
+        How many files it is made of.
+    problem
+        Why it cannot be opened, as a sentence; else "".
+    headers
+        Of its files.
+    """
+
+    number: int
+    kind: SeriesKind
+    modality: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    orientation: str
+    files: int
+    notes: tuple[str, ...]
+    problem: str
+    headers: tuple[Header, ...]
+    frames: tuple[Frame, ...]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a table shows."""
+        return {
+            "series": str(self.number),
+            "kind": self.kind,
+            "modality": self.modality or "unknown",
+            "voxels": " × ".join(map(str, self.shape)),
+            "spacing mm": " × ".join(f"{s:.4g}" for s in self.spacing),
+            "orientation": self.orientation,
+            "files": str(self.files),
+            "notes": " ".join((self.problem,) if self.problem else self.notes),
+        }
+
+    @property
+    def text(self) -> str:
+        """The facts in a line."""
+        size = f"{' × '.join(map(str, self.shape))} voxels, " if self.shape else ""
+        kind = self.modality if self.kind == "image" else f"{self.modality} ({self.kind})"
+        return f"{self.number}: {kind}, {size}{self.files} file{'s' if self.files > 1 else ''}"
+
+    def stack(self) -> Stack:
+        """Return its slices on one grid.
+
+        Raises
+        ------
+        DataError
+            When they form none.
+        """
+        for header in self.headers:
+            if header.problem is not None:
+                raise header.problem
+        distinct, dropped = without_copies(self.frames)
+        stack = stacked(distinct)
+        notes = (*stack.notes, *dropped)
+        if any(header.lossy for header in self.headers):
+            notes = (*notes, "The images were compressed with loss.")
+        if any(frame.encoding.photometric == "MONOCHROME1" for frame in distinct):
+            notes = (
+                *notes,
+                "The images are stored with bright for low (MONOCHROME1); the values were turned over.",
+            )
+        return Stack(stack.frames, stack.affine, stack.mixes, notes)
+
+
+def list_series(path: str | Path) -> tuple[Series, ...]:
+    """Return the series of a folder, zip archive or file, ordered as the scanner numbered them.
+
+    Raises
+    ------
+    DataError
+        When there is no DICOM file at all, or the archive cannot be trusted.
+    """
+    path = Path(path)
+    headers, broken = _headers(path)
+    if not headers:
+        if broken:
+            raise broken[0]
+        raise DataError(
+            f"{path.name} holds no DICOM file.", "Name the folder of the series, or its zip archive."
+        )
+    groups: dict[tuple[int, str, SeriesKind], list[Header]] = {}
+    for header in headers:
+        # series that lost their identifier are told apart by their numbers; labels are one file each
+        kind = kind_of(header)
+        key = header.series or header.modality if kind == "image" else str(header.place)
+        groups.setdefault((header.series_number, key, kind), []).append(header)
+    volumes: list[tuple[SeriesKind, list[Header], list[Frame]]] = []
+    for (_, _, kind), members in sorted(groups.items()):
+        volumes += [(kind, members, frames) for frames in _volumes(kind, members)]
+    listed = [_series(n, *volume) for n, volume in enumerate(volumes, start=1)]
+    if broken:
+        first = broken[0]
+        text = f"{len(broken)} of the files cannot be read. {first.message}"
+        listed = [replace(one, problem=one.problem or text) for one in listed]
+    return tuple(listed)
+
+
+def choose(path: Path, *, label: bool = False, select: int | None = None) -> Series:
+    """Return the series with this number, or the only one that fits.
+
+    Parameters
+    ----------
+    label
+        Whether labels are wanted: then the only segmentation or set of contours is taken before an image.
+
+    Raises
+    ------
+    DataError
+        When there are several, naming them, or none with this number.
+    """
+    listed = list_series(path)
+    kinds = ("segmentation", "structures") if label else ("image",)
+    if select is not None:
+        found = [series for series in listed if series.number == select]
+        if not found:
+            raise DataError(
+                f"{path.name} has no series {select}; it holds {_listing(listed)}.",
+                "Choose one of these numbers.",
+            )
+        return found[0]
+    fitting = [series for series in listed if series.kind in kinds]
+    if not fitting:
+        fitting = [series for series in listed if series.kind != "other"]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise DataError(f"{path.name} holds no image series.", "Name the folder of an image series.")
+    raise DataError(
+        f"{path.name} holds {len(fitting)} series: {_listing(fitting)}.",
+        f"Choose one by its number, e.g. select={fitting[0].number} or --series {fitting[0].number}.",
+    )
+
+
+def kind_of(header: Header) -> SeriesKind:
+    """Return what a file is for us."""
+    if header.sop_class in SEGMENTATION or header.modality == "SEG":
+        return "segmentation"
+    if header.sop_class in STRUCTURES or header.modality == "RTSTRUCT":
+        return "structures"
+    return "image" if header.frames or header.problem else "other"
+
+
+def without_copies(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
+    """Leave out slices that lie where another lies and hold the same voxels; and say so."""
+    sorted_frames = ordered(frames)
+    twice = collisions(sorted_frames)
+    if not twice:
+        return sorted_frames, ()
+    involved = sorted({i for pair in twice for i in pair})
+    digests: dict[int, bytes] = {}
+    for n, raw in read_frames([sorted_frames[i] for i in involved]):
+        digests[involved[n]] = hashlib.sha256(raw.tobytes()).digest()
+    drop = {b for a, b in twice if digests[a] == digests[b]}
+    note = f"{len(drop)} slices were there twice, with the same voxels; each was taken once."
+    if len(drop) == 1:
+        note = "One slice was there twice, with the same voxels; it was taken once."
+    return tuple(f for i, f in enumerate(sorted_frames) if i not in drop), (note,) if drop else ()
+
+
+def _headers(path: Path) -> tuple[list[Header], list[DataError]]:
+    headers: list[Header] = []
+    broken: list[DataError] = []
+    with Opener() as opener:
+        for place in find(path):
+            try:
+                header = read_header(place, opener)
+            except DataError as error:
+                broken.append(error)
+                continue
+            if header is not None:
+                headers.append(header)
+    return headers, broken
+
+
+def _volumes(kind: SeriesKind, members: Sequence[Header]) -> list[list[Frame]]:
+    """Part the frames of a series into volumes: by grid, then by time, echo, b-value ... where places repeat."""
+    if kind != "image":
+        return [[]]
+    alike: dict[tuple[object, ...], list[Frame]] = {}
+    for header in members:
+        for frame in header.frames:
+            alike.setdefault(_grid_key(frame), []).append(frame)
+    volumes: list[list[Frame]] = []
+    for frames in alike.values():
+        volumes += _phases(frames)
+    return volumes or [[]]
+
+
+def _grid_key(frame: Frame) -> tuple[object, ...]:
+    across = tuple(round(v, 3) + 0.0 for v in frame.across or ())
+    spacing = tuple(round(v, 4) for v in frame.spacing or ())
+    encoding = frame.encoding
+    # frames that do not say where they lie belong to those of their file, slices to those of their series
+    placeless = "" if frame.position is not None else str(frame.place) if encoding.frames > 1 else "series"
+    return across, spacing, encoding.rows, encoding.columns, placeless
+
+
+def _phases(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Part frames of one grid that lie at the same places by the first header fact that tells them apart."""
+    if not collisions(ordered(frames)):
+        return [list(frames)]
+    facts = range(len(frames[0].phase))
+    for fact in facts[:_STATED]:
+        if parts := _parted(frames, fact, smallest=2):
+            return parts
+    distinct, _ = without_copies(frames)
+    if not collisions(distinct):
+        return [list(frames)]
+    for fact in facts[_STATED:]:
+        if parts := _parted(distinct, fact, smallest=len(frames)):
+            return parts
+    return _by_number(distinct)
+
+
+def _parted(frames: Sequence[Frame], fact: int, *, smallest: int) -> list[list[Frame]]:
+    """Part frames by a fact where each part has every place once, or none twice and at least `smallest` frames."""
+    parts: dict[str, list[Frame]] = {}
+    for frame in frames:
+        parts.setdefault(frame.phase[fact], []).append(frame)
+    groups = list(parts.values())
+    if len(groups) < 2 or any(collisions(ordered(group)) for group in groups):
+        return []
+    even = len({_levels(group) for group in groups}) == 1
+    return groups if even or min(map(len, groups)) >= smallest else []
+
+
+def _levels(frames: Iterable[Frame]) -> tuple[float, ...]:
+    own = ordered(list(frames))
+    return tuple(round(float(d), 2) for d in sorted(depths(own)))
+
+
+def _by_number(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Part frames by the order of their numbers where every place has as many; else leave them together."""
+    level = [round(frame_depth, 2) for frame_depth in depths(frames)]
+    counts = Counter(level)
+    if len(set(counts.values())) != 1:
+        return [list(frames)]
+    volumes: list[list[Frame]] = [[] for _ in range(counts[level[0]])]
+    seen: Counter[float] = Counter()
+    for place, frame in zip(level, frames, strict=True):
+        volumes[seen[place]].append(frame)
+        seen[place] += 1
+    return volumes
+
+
+def _series(number: int, kind: SeriesKind, members: Sequence[Header], frames: Sequence[Frame]) -> Series:
+    used = {frame.place for frame in frames}
+    own = tuple(header for header in members if kind != "image" or header.place in used or header.problem)
+    files = {header.place for header in own}
+    bare = Series(number, kind, own[0].modality, (), (), "", len(files), (), "", own, tuple(frames))
+    if kind != "image":
+        return bare
+    try:
+        stack = bare.stack()
+    except DataError as error:
+        return replace(bare, problem=error.message)
+    affine = stack.affine
+    return replace(
+        bare,
+        shape=stack.shape,
+        spacing=geometry.spacing(affine),
+        orientation=geometry.orientation(affine),
+        notes=stack.notes,
+    )
+
+
+def _listing(series: Sequence[Series]) -> str:
+    shown = "; ".join(one.text for one in series[:12])
+    return shown if len(series) <= 12 else f"{shown}; and {len(series) - 12} more"
