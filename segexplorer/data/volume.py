@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,9 @@ from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
 from segexplorer.data.modality import Modality as Modality
 from segexplorer.data.modality import guess_modality, voxel_notes
+
+Select = int | str | None
+"""Which of several volumes in one file or folder; see `open_volume`."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Provenance:
     notes
         What was assumed or noticed on reading, as sentences for the geometry verdict.
     header
-        Facts of the header that a writer repeats: forms, codes, units. Never text fields, which may hold names.
+        Facts of the header that a writer repeats: forms, codes, units, and `label_names` (value -> name) where the
+        format names its labels. Never other text fields, which may hold a patient's name.
     """
 
     path: Path | None = None
@@ -183,8 +187,18 @@ class Volume:
         """Volume of a voxel, ml."""
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
 
-    def with_array(self, array: NDArray[Any]) -> Volume:
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Names of label values, where the file or the prediction names them."""
+        return {int(value): name for value, name in self.provenance.header.get("label_names", {}).items()}
+
+    def with_array(self, array: NDArray[Any], *, label_names: Mapping[int, str] | None = None) -> Volume:
         """Return a volume with other voxels on the same grid (a prediction), provenance kept for writing.
+
+        Parameters
+        ----------
+        label_names
+            Names of its label values; None keeps those there are.
 
         Raises
         ------
@@ -193,7 +207,10 @@ class Volume:
         """
         if tuple(array.shape) != self.shape:
             raise DataError(f"An array of shape {array.shape} does not fit a volume of shape {self.shape}.")
-        kept = dataclasses.replace(self.provenance, path=None)
+        header = dict(self.provenance.header)
+        if label_names is not None:
+            header["label_names"] = dict(label_names)
+        kept = dataclasses.replace(self.provenance, path=None, header=header)
         known = self.modality if self.loaded else self._modality
         return Volume(self.shape, self.affine, array=array, modality=known, provenance=kept)
 
@@ -244,13 +261,26 @@ def _rebuild(
     return Volume(shape, affine, array=array, load=load, modality=modality, provenance=provenance)
 
 
-def open_volume(path: str | Path, *, label: bool = False) -> Volume:
+def open_volume(
+    path: str | Path,
+    *,
+    label: bool = False,
+    select: Select = None,
+    like: geometry.HasGrid | None = None,
+) -> Volume:
     """Open a volume; only its header is read now.
 
     Parameters
     ----------
+    path
+        A file, or a folder of DICOM slices.
     label
         Whether it is a label: voxels become integers, and values that are none are refused.
+    select
+        Which part of a file that holds several volumes: the number of a frame or channel, counted from 0 (for more
+        axes one number each, e.g. "2, 0"), a colour ("red"), the number of a DICOM series, or names of segments.
+    like
+        The image that a label belongs to: what has no grid of its own (contours, segments) is put onto its grid.
 
     Raises
     ------
@@ -259,16 +289,20 @@ def open_volume(path: str | Path, *, label: bool = False) -> Volume:
     """
     from segexplorer.data.readers import open_with
 
-    return open_with(Path(path).expanduser(), label=label)
+    return open_with(Path(path).expanduser(), label=label, select=select, like=like)
 
 
-def save_volume(volume: Volume, path: str | Path, *, integer: bool = False) -> Path:
+def save_volume(
+    volume: Volume, path: str | Path, *, integer: bool = False, names: Mapping[int, str] | None = None
+) -> Path:
     """Write a volume with exactly its geometry; the file is whole or not there.
 
     Parameters
     ----------
     integer
         Whether the voxels are labels: stored in the smallest integer type that holds them.
+    names
+        Label value -> name, for formats that have a place for them; by default `volume.label_names`.
 
     Raises
     ------
@@ -277,4 +311,5 @@ def save_volume(volume: Volume, path: str | Path, *, integer: bool = False) -> P
     """
     from segexplorer.data.readers import save_with
 
-    return save_with(volume, Path(path).expanduser(), integer=integer)
+    known = volume.label_names if names is None else names
+    return save_with(volume, Path(path).expanduser(), integer=integer, names=known)

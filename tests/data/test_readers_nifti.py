@@ -29,7 +29,7 @@ REFUSED = {
     "90_truncated.nii.gz": "cut off or damaged",
     "91_short_data.nii": "cut off",
     "92_not_an_image.nii.gz": "not a readable NIfTI",
-    "5D_small.nii": "has 5 axes",
+    "5D_small.nii": "holds 3 volumes",
     "example4d.nii.gz": "holds 2 volumes",
     "example_nifti2.nii.gz": "holds 2 volumes",
     "functional.nii": "holds 20 volumes",

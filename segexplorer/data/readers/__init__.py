@@ -1,43 +1,106 @@
-"""Readers and writers by suffix: plain functions from a path to a `Volume` and back."""
+"""Readers and writers by suffix: a table of plain functions from a path to a `Volume` and back."""
 
 from __future__ import annotations
 
+import importlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, cast
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.volume import Volume
+from segexplorer.data.geometry import HasGrid
+from segexplorer.data.volume import Select, Volume
 
 
-class Reader(Protocol):
-    """Reads the header of a file and returns a lazy volume; raises `DataError` in one sentence."""
+@dataclass(frozen=True)
+class Format:
+    """One file format; its functions are imported at first use.
 
-    def __call__(self, path: Path, *, label: bool = False) -> Volume: ...
+    Attributes
+    ----------
+    name
+        As users call it.
+    suffixes
+        Of the files that are read, small letters; the longest that fits a name decides.
+    reader
+        "module:function" in this package: `(path, *, label, select) -> Volume`. It reads the header, leaves the
+        voxels for later and raises `DataError` in one sentence.
+    writer, writes
+        "module:function": `(volume, path, *, integer) -> Path`, and the suffixes it writes.
+    library
+        What reads it, for the table in the documentation.
+    named
+        Whether the writer also takes `names` (label value -> name), for the format has a place for them.
+    like
+        Whether the reader also takes `like`, the grid of the image that a label belongs to.
+    folders
+        Whether a folder is one volume or several of this format.
+    magic
+        (offset, bytes) that tell a file whose suffix nobody knows.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    reader: str
+    writer: str = ""
+    writes: tuple[str, ...] = ()
+    library: str = "own"
+    named: bool = False
+    like: bool = False
+    folders: bool = False
+    magic: tuple[int, bytes] | None = None
 
 
-def _formats() -> dict[str, tuple[Reader, Callable[..., Path]]]:
-    from segexplorer.data.readers.nifti import read_nifti
-    from segexplorer.data.readers.nifti_writing import write_nifti
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "NIfTI",
+        (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz"),
+        "nifti:read_nifti",
+        "nifti_writing:write_nifti",
+        (".nii", ".nii.gz"),
+        "nibabel",
+    ),
+)
+"""Every format that is read or written."""
 
-    suffixes = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
-    return dict.fromkeys(suffixes, (read_nifti, write_nifti))
+
+def format_of(path: Path) -> Format | None:
+    """Return the format of a file by its name, or by its first bytes when the name tells nothing."""
+    suffix = suffix_of(path)
+    for known in FORMATS:
+        if suffix in known.suffixes:
+            return known
+    return next((known for known in FORMATS if known.magic and _starts_like(path, *known.magic)), None)
 
 
 def suffix_of(path: Path) -> str:
-    """Return the suffix that decides the format, e.g. ".nii.gz"."""
-    suffixes = [s.lower() for s in path.suffixes]
-    return "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+    """Return the suffix that decides the format, e.g. ".nii.gz"; of an unknown one the last part."""
+    name = path.name.lower()
+    fits = [suffix for suffix in (*readable_suffixes(), *writable_suffixes()) if name.endswith(suffix)]
+    return max(fits, key=len, default=path.suffix.lower())
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """Return every suffix that a reader knows."""
+    return tuple(suffix for known in FORMATS for suffix in known.suffixes)
+
+
+def writable_suffixes() -> tuple[str, ...]:
+    """Return every suffix that a writer knows."""
+    return tuple(suffix for known in FORMATS for suffix in known.writes)
 
 
 def readable(path: Path) -> bool:
-    """Whether a file's name is one that a reader knows."""
-    return suffix_of(path) in _formats()
+    """Whether a reader knows a file's name (or its first bytes)."""
+    return format_of(path) is not None
 
 
-def open_with(path: Path, *, label: bool = False) -> Volume:
-    """Open a file with the reader of its suffix.
+def open_with(
+    path: Path, *, label: bool = False, select: Select = None, like: HasGrid | None = None
+) -> Volume:
+    """Open a file or folder with the reader of its format.
 
     Raises
     ------
@@ -53,21 +116,54 @@ def open_with(path: Path, *, label: bool = False) -> Volume:
         raise DataError(
             f"{path} cannot be looked at ({reason}).", "Check the path and its permissions."
         ) from error
-    if folder:
+    found = next((f for f in FORMATS if f.folders), None) if folder else format_of(path)
+    if folder and found is None:
         raise DataError(f"{path} is a folder, not a volume.", "Name the file inside it.")
-    return _format(path)[0](path, label=label)
+    if found is None:
+        raise _unknown(path, readable_suffixes())
+    with_grid = {"like": like} if found.like else {}
+    return cast(Volume, _function(found.reader)(path, label=label, select=select, **with_grid))
 
 
-def save_with(volume: Volume, path: Path, *, integer: bool = False) -> Path:
-    """Write a volume with the writer of the path's suffix."""
-    return _format(path)[1](volume, path, integer=integer)
+def save_with(
+    volume: Volume, path: Path, *, integer: bool = False, names: Mapping[int, str] | None = None
+) -> Path:
+    """Write a volume with the writer of the path's suffix; a format without a place for names leaves them out.
+
+    Raises
+    ------
+    DataError
+        When no writer knows the suffix, or the writer cannot write.
+    """
+    suffix = suffix_of(path)
+    found = next((known for known in FORMATS if suffix in known.writes), None)
+    if found is None:
+        raise _unknown(path, writable_suffixes())
+    if not path.parent.is_dir():
+        raise DataError(f"There is no folder {path.parent}.", "Create it, or choose another one.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder.", "Choose another name.")
+    with_names = {"names": dict(names or {})} if found.named else {}
+    return cast(Path, _function(found.writer)(volume, path, integer=integer, **with_names))
 
 
-def _format(path: Path) -> tuple[Reader, Callable[..., Path]]:
-    formats, suffix = _formats(), suffix_of(path)
-    if suffix not in formats:
-        raise DataError(
-            f"{path.name} has a name that no reader knows ({suffix or 'no suffix'}).",
-            f"Use one of {', '.join(sorted(formats))}.",
-        )
-    return formats[suffix]
+def _function(address: str) -> Callable[..., Any]:
+    module, _, name = address.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(f"{__name__}.{module}"), name))
+
+
+def _starts_like(path: Path, offset: int, expected: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(len(expected)) == expected
+    except OSError:
+        return False
+
+
+def _unknown(path: Path, suffixes: tuple[str, ...]) -> DataError:
+    known = "writer" if suffixes == writable_suffixes() else "reader"
+    return DataError(
+        f"{path.name} has a name that no {known} knows ({suffix_of(path) or 'no suffix'}).",
+        f"Use one of {', '.join(sorted(set(suffixes)))}.",
+    )

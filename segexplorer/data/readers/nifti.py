@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
+from segexplorer.data.readers.frames import choose_frame
 from segexplorer.data.readers.nifti_geometry import geometry_facts, world_affine
-from segexplorer.data.volume import Provenance, Volume
+from segexplorer.data.volume import Provenance, Select, Volume
 
 MAX_BYTES = 16 * 2**30
 """Largest volume that is read, as stored."""
@@ -27,13 +29,15 @@ MAX_GZIP_RATIO = 1032
 _BROKEN = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError)
 
 
-def read_nifti(path: Path, *, label: bool = False) -> Volume:
+def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Volume:
     """Read a NIfTI header and return a lazy volume.
 
     Parameters
     ----------
     label
         Whether the voxels must be whole numbers and become integers.
+    select
+        Which frame of a file with more than three axes; see `frames.choose_frame`.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def read_nifti(path: Path, *, label: bool = False) -> Volume:
         For anything but one 3D volume with a usable geometry: what is wrong and what to do.
     """
     image = _open(path)
-    shape = _three_axes(image.shape, path.name)
+    shape, frame = _one_volume(image.shape, select, path.name)
     _check_size(image, path)
     if image.header.get_data_dtype().kind not in "iuf":
         raise DataError(
@@ -56,7 +60,7 @@ def read_nifti(path: Path, *, label: bool = False) -> Volume:
         notes,
         {**geometry_facts(image.header), "nifti2": nifti2},
     )
-    voxels = _Voxels(path, shape, label)
+    voxels = _Voxels(path, shape, frame, label)
     return Volume(shape, affine, load=voxels, modality="unknown" if label else None, provenance=provenance)
 
 
@@ -96,26 +100,21 @@ def _reason(error: BaseException) -> str:
     return lines[0].strip(" .")
 
 
-def _three_axes(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    """Return the shape without trailing axes of one; refuse what is not a volume."""
-    kept = [int(n) for n in shape]
-    while len(kept) > 3 and kept[-1] == 1:
-        kept.pop()
-    size = " × ".join(str(n) for n in shape)
-    if kept and min(kept) < 1:
+def _one_volume(shape: Sequence[int], select: Select, name: str) -> tuple[tuple[int, int, int], int]:
+    """Return the three axes of space and the number of the chosen frame; refuse what is not a volume."""
+    axes = [int(n) for n in shape]
+    size = " × ".join(str(n) for n in axes)
+    if axes and min(axes) < 1:
         raise DataError(f"{name} has no voxels ({size}).", "Export it again.")
-    if len(kept) < 3 or (len(kept) == 3 and kept.count(1) >= 2):
+    space, extra = axes[:3], axes[3:]
+    if len(space) < 3 or (space.count(1) >= 2 and not any(n > 1 for n in extra)):
         raise DataError(
-            f"{name} is {sum(n > 1 for n in kept)}D ({size}); a 3D volume is needed.",
+            f"{name} is {sum(n > 1 for n in space)}D ({size}); a 3D volume is needed.",
             "Stack the slices of the series into one volume first.",
         )
-    if len(kept) > 3:
-        what = f"holds {kept[3]} volumes" if len(kept) == 4 else f"has {len(kept)} axes"
-        raise DataError(
-            f"{name} {what} ({size}); a single 3D volume is needed.",
-            "Split it and choose one frame, e.g. with nibabel.funcs.four_to_three or fslsplit.",
-        )
-    return kept[0], kept[1], kept[2]
+    chosen = choose_frame(extra, select, f"{name} ({size})" if extra else name)
+    frame = int(np.ravel_multi_index(chosen, extra, order="F")) if extra else 0
+    return (space[0], space[1], space[2]), frame
 
 
 def _check_size(image: Any, path: Path) -> None:
@@ -148,11 +147,12 @@ class _Voxels:
 
     path: Path
     shape: tuple[int, int, int]
+    frame: int
     label: bool
 
     def __call__(self) -> NDArray[Any]:
         try:
-            array = _read_voxels(nib.load(self.path)).reshape(self.shape, order="F")
+            array = _read_voxels(nib.load(self.path), self.shape, self.frame)
         except MemoryError as error:
             raise DataError(
                 f"{self.path.name} does not fit into memory.", "Crop or resample it first."
@@ -164,15 +164,15 @@ class _Voxels:
         return as_labels(array, self.path.name) if self.label else array
 
 
-def _read_voxels(image: Any) -> NDArray[Any]:
-    """Return the voxels in native byte order, scaled where the header says so, else in their stored type."""
+def _read_voxels(image: Any, shape: tuple[int, int, int], frame: int) -> NDArray[Any]:
+    """Return one frame in native byte order, scaled where the header says so, else in its stored type."""
     known = image.dataobj
+    # voxels are stored with the first axis fastest, so that a frame is one piece
+    start = known.offset + frame * math.prod(shape) * known.dtype.itemsize
     path = Path(image.file_map["image"].filename)
     array: NDArray[Any]
     with gzip.open(path) if _packed(path) else path.open("rb") as file:
-        proxy = ArrayProxy(
-            file, (known.shape, known.dtype, known.offset, known.slope, known.inter), mmap=False
-        )
+        proxy = ArrayProxy(file, (shape, known.dtype, start, known.slope, known.inter), mmap=False)
         if (proxy.slope, proxy.inter) == (1.0, 0.0):
             array = proxy.get_unscaled()
         else:

@@ -35,15 +35,8 @@ def write_nifti(volume: Volume, path: Path, *, integer: bool = False) -> Path:
     Raises
     ------
     DataError
-        When the suffix is none of a single file, a label is no whole number, or the folder is missing, full or may
-        not be written; what was there before stays.
+        When a label is no whole number, or the folder is full or may not be written; what was there before stays.
     """
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise DataError(f"{path.name}: volumes are written as .nii or .nii.gz.", "Use one of these suffixes.")
-    if not path.parent.is_dir():
-        raise DataError(f"There is no folder {path.parent}.", "Create it, or choose another one.")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder.", "Choose another name.")
     array = smallest_integers(volume.array) if integer else _storable(volume.array)
     facts = volume.provenance.header
     long = facts.get("nifti2", False) or max(volume.shape) > _NIFTI1_LONGEST
