@@ -62,6 +62,18 @@ FORMATS: tuple[Format, ...] = (
         (".nii", ".nii.gz"),
         "nibabel",
     ),
+    Format(
+        "DICOM",
+        (".dcm", ".dicom", ".ima", ".zip"),
+        "dicom:read_dicom",
+        "dicom_seg_writing:write_seg",
+        (".dcm",),
+        "pydicom, SimpleITK, highdicom",
+        named=True,
+        like=True,
+        folders=True,
+        magic=(128, b"DICM"),
+    ),
 )
 """Every format that is read or written."""
 

@@ -18,10 +18,9 @@ from segexplorer.data.readers.dicom_segments import Segments
 from segexplorer.data.readers.dicom_series import Series, choose
 from segexplorer.data.readers.dicom_stack import Stack
 from segexplorer.data.readers.rtstruct import read_structures
-from segexplorer.data.volume import Provenance, Volume
+from segexplorer.data.volume import Provenance, Select, Volume
 
 _MODALITIES: dict[str, Modality] = {"CT": "CT", "MR": "MR"}
-Select = int | str | None
 
 
 def read_dicom(

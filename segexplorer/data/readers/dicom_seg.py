@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from segexplorer.data.readers.dicom_segments import Mask, Segments
 from segexplorer.data.readers.dicom_stack import SAME_PLACE_MM, affine_of, axes, depths
 from segexplorer.data.volume import Provenance
 
+VALUE_TEXT = "label value {}"
+"""How the description of a segment keeps the value it had in our label: DICOM numbers segments 1, 2, 3 ..."""
 _WANTED = ("SegmentSequence", "SegmentationType", "MaximumFractionalValue", "SegmentsOverlap")
 
 
@@ -42,7 +45,7 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
     """
     if header.problem is not None:
         raise header.problem
-    names, kind, full, overlap = _contents(header)
+    contents = _contents(header)
     frames = header.frames
     if any(frame.position is None or frame.across is None or frame.spacing is None for frame in frames):
         raise DataError(
@@ -50,46 +53,70 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
         )
     grid, slices = _own_grid(frames, like)
     notes = []
-    if kind == "FRACTIONAL":
+    fractional = contents.kind == "FRACTIONAL"
+    if fractional:
         notes.append("The segments are stored as fractions; those of at least one half count.")
     provenance = Provenance(path, "DICOM SEG", tuple(notes))
-    masks = _Masks(
-        frames, tuple(slices), grid.shape, kind == "LABELMAP", full / 2 if kind == "FRACTIONAL" else 1
-    )
-    segments = Segments(names, masks, grid, provenance, kind != "LABELMAP" and overlap != "NO")
+    least = contents.full / 2 if fractional else 1
+    masks = _Masks(frames, tuple(slices), grid.shape, contents.numbers, contents.kind == "LABELMAP", least)
+    segments = Segments(contents.names, masks, grid, provenance, contents.may_overlap)
     return segments if like is None else segments.onto(like)
 
 
-def _contents(header: Header) -> tuple[dict[int, str], str, float, str]:
-    """Return names by number, the type, the value that means wholly inside, and whether segments overlap."""
+@dataclass(frozen=True)
+class _Contents:
+    """What a file says about its segments; `numbers` are theirs in the file, by value."""
+
+    names: dict[int, str]
+    numbers: dict[int, int]
+    kind: str
+    full: float
+    may_overlap: bool
+
+    @classmethod
+    def of(cls, data: Any) -> _Contents:
+        kind = str(data.get("SegmentationType") or "BINARY")
+        items = {int(item.SegmentNumber): item for item in data.get("SegmentSequence") or ()}
+        if kind == "LABELMAP":
+            items.pop(0, None)  # the background may be described as a segment of its own
+        values = {number: _value(number, item) for number, item in items.items()}
+        if len(set(values.values())) < len(values):
+            values = {number: number for number in items}
+        return cls(
+            {values[n]: str(item.get("SegmentLabel") or f"segment {n}") for n, item in items.items()},
+            {value: number for number, value in values.items()},
+            kind,
+            float(data.get("MaximumFractionalValue") or 255),
+            kind != "LABELMAP" and str(data.get("SegmentsOverlap")) != "NO",
+        )
+
+
+def _value(number: int, item: Any) -> int:
+    """Return the value that a segment had in the label we wrote it from, else its number."""
+    found = re.fullmatch(VALUE_TEXT.format(r"(\d{1,5})"), str(item.get("SegmentDescription") or ""))
+    return int(found[1]) if found else number
+
+
+def _contents(header: Header) -> _Contents:
     with Opener() as opener:
         parsed = parse(header.place, opener, _WANTED)
     assert parsed is not None
     try:
         with quiet():
-            data = parsed[0]
-            names = {
-                int(item.SegmentNumber): str(item.get("SegmentLabel") or f"segment {int(item.SegmentNumber)}")
-                for item in data.get("SegmentSequence") or ()
-            }
-            kind = str(data.get("SegmentationType") or "BINARY")
-            full = float(data.get("MaximumFractionalValue") or 255)
-            overlap = str(data.get("SegmentsOverlap") or "UNDEFINED")
+            contents = _Contents.of(parsed[0])
     except UNREADABLE as error:
         raise DataError(
             f"The list of segments in {header.place.name} is damaged.", "Export the segmentation again."
         ) from error
-    used = {frame.segment for frame in header.frames} - {0}
-    if kind == "LABELMAP":
-        names.pop(0, None)  # the background may be described as a segment of its own
-    elif unnamed := used - set(names):
+    unnamed = {frame.segment for frame in header.frames} - {0, *contents.numbers.values()}
+    if unnamed and contents.kind != "LABELMAP":
         raise DataError(
             f"{header.place.name} holds frames of segment {min(unnamed)}, which it does not describe.",
             "Export the segmentation again.",
         )
-    if not names:
+    if not contents.names:
         raise DataError(f"{header.place.name} describes no segment.", "Export the segmentation again.")
-    return names, kind, full, overlap
+    return contents
 
 
 def _own_grid(frames: tuple[Frame, ...], like: HasGrid | None) -> tuple[Grid, NDArray[Any]]:
@@ -156,15 +183,16 @@ class _Masks:
     frames: tuple[Frame, ...]
     slices: tuple[int, ...]
     shape: tuple[int, ...]
+    numbers: dict[int, int]
     labelmap: bool
     least: float
 
     def __call__(self, value: int) -> Mask:
         if self.labelmap:
-            return np.asarray(self._values == value)
+            return np.asarray(self._values == self.numbers[value])
         columns, rows, count = self.shape
         mask = np.zeros((count, rows, columns), bool)
-        own = [i for i, frame in enumerate(self.frames) if frame.segment == value]
+        own = [i for i, frame in enumerate(self.frames) if frame.segment == self.numbers[value]]
         for n, raw in read_frames([self.frames[i] for i in own]):
             mask[self.slices[own[n]]] |= raw >= self.least
         return mask.transpose(2, 1, 0)

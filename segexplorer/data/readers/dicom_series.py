@@ -109,8 +109,9 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
     if not headers:
         if broken:
             raise broken[0]
+        what = "is a folder that holds" if path.is_dir() else "holds"
         raise DataError(
-            f"{path.name} holds no DICOM file.", "Name the folder of the series, or its zip archive."
+            f"{path.name} {what} no DICOM file.", "Name a volume, or the folder of a DICOM series."
         )
     groups: dict[tuple[int, str, SeriesKind], list[Header]] = {}
     for header in headers:
