@@ -71,7 +71,7 @@ class CaseRef:
         """
         try:
             images = tuple(_opened(source) for source in self.images)
-            label = _opened(self.label, label=True) if self.label is not None else None
+            label = _opened(self.label, like=images[0]) if self.label is not None else None
         except DataError as error:
             raise DataError(f"{self.id}: {error.message}", error.remedy) from error
         return Case(self.id, images, label, self.patient or self.id)
@@ -97,7 +97,11 @@ class CaseRef:
 def _content(source: Source) -> bytes:
     """Return a hash of a file's size, head and tail (a gzip's checksum is there), or of voxels in memory."""
     digest = hashlib.sha256()
-    if isinstance(source, Path):
+    if isinstance(source, Path) and source.is_dir():
+        # a series is its slices, whatever they are called
+        for part in sorted(_content(file) for file in source.rglob("*") if file.is_file()):
+            digest.update(part)
+    elif isinstance(source, Path):
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             digest.update(str(size).encode())
@@ -111,8 +115,9 @@ def _content(source: Source) -> bytes:
     return digest.digest()
 
 
-def _opened(source: Source, *, label: bool = False) -> Volume:
-    return source if isinstance(source, Volume) else open_volume(source, label=label)
+def _opened(source: Source, *, like: Volume | None = None) -> Volume:
+    """Open an image; or a label, `like` its image, whose grid it takes where it has none of its own."""
+    return source if isinstance(source, Volume) else open_volume(source, label=like is not None, like=like)
 
 
 @dataclass(frozen=True)
