@@ -58,8 +58,8 @@ def read_dicom(
         raise DataError(
             f"{path.name} is an image; it has no segments to choose from.", "Give the number of a series."
         )
-    if series.problem:
-        raise DataError(series.problem, "Copy or export it again, or take the file out of the folder.")
+    if series.problem is not None:
+        raise series.problem
     return image_volume(series, path, label=label)
 
 

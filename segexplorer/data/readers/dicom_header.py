@@ -15,6 +15,11 @@ NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.
 """Transfer syntaxes whose pixels are not compressed: implicit, explicit, big endian, GE's private one."""
 BIG_ENDIAN = {"1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
 SEGMENTATION = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
+_WITH_VOXELS = SEGMENTATION | {
+    f"1.2.840.10008.5.1.4.1.1.{kind}"
+    for kind in ("1", "2", "2.1", "4", "4.1", "6.1", "7", "12.1", "20", "128")
+}
+"""Radiography, CT, MR, ultrasound, secondary capture, angiography, nuclear medicine, PET."""
 STRUCTURES = {"1.2.840.10008.5.1.4.1.1.481.3"}
 _WANTED = (
     "SOPClassUID",
@@ -179,8 +184,10 @@ def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Heade
             frames = _frames(place, data, encoding)
         except DataError as error:
             problem = error
-    elif data.get("Rows"):
+    elif data.get("Rows") or sop_class in _WITH_VOXELS or not sop_class:
         problem = DataError(f"{place.name} is cut off before its voxels.", "Copy or export it again.")
+        if not _text(data, "SeriesInstanceUID"):
+            raise problem
     return Header(
         place,
         _text(data, "Modality"),

@@ -34,7 +34,7 @@ class Series:
     files
         How many files it is made of.
     problem
-        Why it cannot be opened, as a sentence; else "".
+        Why it cannot be opened, or None.
     headers
         Of its files.
     """
@@ -47,7 +47,7 @@ class Series:
     orientation: str
     files: int
     notes: tuple[str, ...]
-    problem: str
+    problem: DataError | None
     headers: tuple[Header, ...]
     frames: tuple[Frame, ...]
 
@@ -62,7 +62,7 @@ class Series:
             "spacing mm": " × ".join(f"{s:.4g}" for s in self.spacing),
             "orientation": self.orientation,
             "files": str(self.files),
-            "notes": " ".join((self.problem,) if self.problem else self.notes),
+            "notes": self.problem.message if self.problem else " ".join(self.notes),
         }
 
     @property
@@ -113,20 +113,26 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
         raise DataError(
             f"{path.name} {what} no DICOM file.", "Name a volume, or the folder of a DICOM series."
         )
-    groups: dict[tuple[int, str, SeriesKind], list[Header]] = {}
+    groups: dict[tuple[SeriesKind, str], list[Header]] = {}
     for header in headers:
-        # series that lost their identifier are told apart by their numbers; labels are one file each
         kind = kind_of(header)
-        key = header.series or header.modality if kind == "image" else str(header.place)
-        groups.setdefault((header.series_number, key, kind), []).append(header)
-    volumes: list[tuple[SeriesKind, list[Header], list[Frame]]] = []
-    for (_, _, kind), members in sorted(groups.items()):
-        volumes += [(kind, members, frames) for frames in _volumes(kind, members)]
+        # series that lost their identifier are told apart by their numbers; labels are one file each
+        bare = f"{header.modality} {header.series_number}"
+        key = header.series or bare if kind == "image" else str(header.place)
+        groups.setdefault((kind, key), []).append(header)
+    by_number = sorted(groups.items(), key=lambda group: (group[1][0].series_number, *group[0]))
+    volumes = [
+        (kind, members, frames) for (kind, _), members in by_number for frames in _volumes(kind, members)
+    ]
     listed = [_series(n, *volume) for n, volume in enumerate(volumes, start=1)]
     if broken:
-        first = broken[0]
-        text = f"{len(broken)} of the files cannot be read. {first.message}"
-        listed = [replace(one, problem=one.problem or text) for one in listed]
+        first = (
+            broken[0].message
+            if len(broken) == 1
+            else f"{len(broken)} files cannot be read: {broken[0].message}"
+        )
+        problem = DataError(first, "Copy them again, or take them out of the folder.")
+        listed = [replace(one, problem=one.problem or problem) for one in listed]
     return tuple(listed)
 
 
@@ -282,13 +288,13 @@ def _series(number: int, kind: SeriesKind, members: Sequence[Header], frames: Se
     used = {frame.place for frame in frames}
     own = tuple(header for header in members if kind != "image" or header.place in used or header.problem)
     files = {header.place for header in own}
-    bare = Series(number, kind, own[0].modality, (), (), "", len(files), (), "", own, tuple(frames))
+    bare = Series(number, kind, own[0].modality, (), (), "", len(files), (), None, own, tuple(frames))
     if kind != "image":
         return bare
     try:
         stack = bare.stack()
     except DataError as error:
-        return replace(bare, problem=error.message)
+        return replace(bare, problem=error)
     affine = stack.affine
     return replace(
         bare,
