@@ -169,8 +169,20 @@ class Scene:
             found = -(self.soft * self.log_probs).sum(1)
         return self.kept_only(found)
 
+    @cached_property
+    def volumes(self) -> Tensor:
+        """(B, C) kept voxels of each class in the target."""
+        if self.labels is None:
+            assert self.soft is not None
+            return self.kept_only(self.soft.movedim(1, 0)).movedim(0, 1).flatten(2).sum(-1)
+        counts = torch.zeros(
+            len(self.labels), self.classes, dtype=self.logits.dtype, device=self.logits.device
+        )
+        ones = torch.ones_like(self.logits[:, 0]) if self.keep is None else self.keep.to(self.logits.dtype)
+        return counts.scatter_add_(1, self.labels.flatten(1), ones.flatten(1))
+
     def kept_only(self, voxels: Tensor) -> Tensor:
-        """Return (B, *spatial) values with 0 on ignored voxels."""
+        """Return (..., B, *spatial) values with 0 on ignored voxels."""
         return voxels if self.keep is None else voxels.where(self.keep, voxels.new_zeros(()))
 
     @cached_property

@@ -63,7 +63,7 @@ class _SoftmaxAndLogTrue(torch.autograd.Function):
 
 
 def other_mass(probs: Tensor, labels: Tensor) -> Tensor:
-    """Return 1 - p of each voxel's own class as the sum of the others', exact near 0; no gradient.
+    """Return 1 - p of each voxel's own class as the sum of the others', exact near 0.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def other_mass(probs: Tensor, labels: Tensor) -> Tensor:
     labels
         (B, *spatial) class indices.
     """
-    return probs.detach().scatter(1, labels.unsqueeze(1), 0.0).sum(1)
+    return probs.scatter(1, labels.unsqueeze(1), 0.0).sum(1)
 
 
 def focal_modulated(log_p: Tensor, rest: Tensor, gamma: Tensor | float) -> Tensor:
@@ -83,7 +83,7 @@ def focal_modulated(log_p: Tensor, rest: Tensor, gamma: Tensor | float) -> Tenso
     log_p
         Logarithm of a probability, with its graph.
     rest
-        1 - p, detached and exact near 0.
+        1 - p, exact near 0; it gets no gradient of its own, for the slope in log p holds it.
     gamma
         Not below 0; a number, or one per voxel.
     """

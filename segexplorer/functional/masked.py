@@ -15,8 +15,7 @@ def pair(scene: Scene) -> tuple[Tensor, Tensor]:
         truth = scene.soft
     else:
         assert scene.labels is not None
-        one_hot = torch.nn.functional.one_hot(scene.labels, scene.classes)
-        truth = one_hot.movedim(-1, 1).to(scene.logits.dtype)
+        truth = torch.zeros_like(scene.logits).scatter_(1, scene.labels.unsqueeze(1), 1.0)
     if scene.keep is None:
         return scene.probs, truth
     kept = scene.keep.unsqueeze(1)

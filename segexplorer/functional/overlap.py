@@ -136,7 +136,8 @@ class _SquaredVolumes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (probs,) = ctx.saved_tensors
-        return probs * (2 * grad).reshape(*grad.shape, *(1,) * (probs.ndim - 2))
+        spread: Tensor = probs * (2 * grad).reshape(*grad.shape, *(1,) * (probs.ndim - 2))
+        return spread
 
 
 def _total(volume: Tensor, boxes: Boxes | None) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.losses import paper_presets as _paper_presets  # noqa: F401  registers them
+from segexplorer.losses.asymmetric_similarity import AsymmetricSimilarity
+from segexplorer.losses.balanced_cross_entropy import BalancedCrossEntropy
 from segexplorer.losses.base import (
     AnyLoss,
     AnyWeighting,
@@ -19,19 +21,38 @@ from segexplorer.losses.base import (
 from segexplorer.losses.boundary import Boundary
 from segexplorer.losses.boundary_difference_over_union import BoundaryDifferenceOverUnion
 from segexplorer.losses.cl_dice import ClDice
+from segexplorer.losses.combo import Combo
 from segexplorer.losses.compound import Compound, CompoundTerm, Term, WeightedSum
 from segexplorer.losses.cross_entropy import CrossEntropy
 from segexplorer.losses.dice import Dice
 from segexplorer.losses.dice_cl_dice import DiceClDice
+from segexplorer.losses.dice_focal import DiceFocal
+from segexplorer.losses.dice_plus_plus import DicePlusPlus
+from segexplorer.losses.dice_top_k import DiceTopK
 from segexplorer.losses.distance_cross_entropy import DistanceCrossEntropy
+from segexplorer.losses.exponential_logarithmic import ExponentialLogarithmic
+from segexplorer.losses.focal import Focal
+from segexplorer.losses.focal_dice import FocalDice
+from segexplorer.losses.focal_tversky import FocalTversky
+from segexplorer.losses.generalised_dice import GeneralisedDice
 from segexplorer.losses.generalised_wasserstein_dice import GeneralisedWassersteinDice
 from segexplorer.losses.hausdorff import Hausdorff
+from segexplorer.losses.hybrid_focal import HybridFocal
+from segexplorer.losses.hytver import HyTver
+from segexplorer.losses.jaccard import Jaccard
+from segexplorer.losses.log_cosh_dice import LogCoshDice
+from segexplorer.losses.log_cosh_tversky import LogCoshTversky
 from segexplorer.losses.lovasz_softmax import LovaszSoftmax
 from segexplorer.losses.region import AdaptiveRegionTversky, RegionDice
+from segexplorer.losses.sensitivity_specificity import SensitivitySpecificity
 from segexplorer.losses.standard_compounds import AdaptiveTverskyCrossEntropy, DiceCrossEntropy
 from segexplorer.losses.t_vmf_dice import TvMFDice
+from segexplorer.losses.top_k import TopK
 from segexplorer.losses.tversky import Tversky
+from segexplorer.losses.unified_focal import UnifiedFocal
+from segexplorer.losses.weighted_fusion import WeightedFusion
 from segexplorer.losses.weightings import Fixed, LossProportion
+from segexplorer.losses.ws_dice import WSDice
 
 if TYPE_CHECKING:
     from segexplorer.losses.module import Loss
@@ -61,28 +82,49 @@ __all__ = [
     "AdaptiveTverskyCrossEntropy",
     "AnyLoss",
     "AnyWeighting",
+    "AsymmetricSimilarity",
+    "BalancedCrossEntropy",
     "Boundary",
     "BoundaryDifferenceOverUnion",
     "ClDice",
+    "Combo",
     "Compound",
     "CompoundTerm",
     "CrossEntropy",
     "Dice",
     "DiceClDice",
     "DiceCrossEntropy",
+    "DiceFocal",
+    "DicePlusPlus",
+    "DiceTopK",
     "DistanceCrossEntropy",
+    "ExponentialLogarithmic",
     "Fixed",
+    "Focal",
+    "FocalDice",
+    "FocalTversky",
+    "GeneralisedDice",
     "GeneralisedWassersteinDice",
     "Hausdorff",
+    "HyTver",
+    "HybridFocal",
+    "Jaccard",
+    "LogCoshDice",
+    "LogCoshTversky",
     "LossOutput",
     "LossProportion",
     "LossSpec",
     "LovaszSoftmax",
     "RegionDice",
     "RegionMap",
+    "SensitivitySpecificity",
     "Term",
+    "TopK",
     "TvMFDice",
     "Tversky",
+    "UnifiedFocal",
+    "WSDice",
+    "WeightedFusion",
     "WeightedSum",
     "WeightingSpec",
     "create",

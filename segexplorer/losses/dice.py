@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, registry, single
-from segexplorer.losses.ratio import RatioLoss
+from segexplorer.losses.ratio import RatioLoss, dice_losses
 
 if TYPE_CHECKING:
     from segexplorer.functional.context import Scene
@@ -32,13 +32,7 @@ class Dice(RatioLoss):
     )
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
-        """Divide overlap by volumes. Written as a difference over the sum, exact near a perfect overlap."""
+        """Divide overlap by volumes."""
         counts = self.counts(scene, squared=self.squared)
-        if self.squared:
-            assert counts.predicted_square is not None
-            size = counts.predicted_square + counts.truth_square
-            losses = 1 - (2 * counts.product + self.eps) / (size + self.eps)
-        else:
-            wrong = counts.fp + counts.fn
-            losses = wrong / (2 * counts.tp + wrong + self.eps)
+        losses = dice_losses(counts, self.eps, squared=self.squared)
         return single(self.kind, self.averaged(losses, counts, scene))

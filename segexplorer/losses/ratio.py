@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import field_validator
@@ -61,6 +62,10 @@ class RatioLoss(LossSpec):
         counts = scene.overlap(squared=squared)
         return counts.over_batch() if self.batch else counts
 
+    def scoped(self, sums: Tensor) -> Tensor:
+        """Return (B, C) sums as they are, or summed over the batch where it counts as one sample."""
+        return sums.sum(0, keepdim=True) if self.batch else sums
+
     def averaged(self, losses: Tensor, counts: Overlap, scene: Scene) -> Tensor:
         """Return the weighted mean of (B, C) losses over the pairs that count; 0 where none does."""
         import torch
@@ -101,3 +106,26 @@ def weights_of(given: tuple[float, ...] | None, scene: Scene) -> Tensor:
             "Give one per class, background first.",
         )
     return scene.logits.new_tensor(given)
+
+
+def dice_losses(counts: Overlap, eps: float, *, squared: bool = False) -> Tensor:
+    """Return 1 - Dice per sample and class; written as errors over sum, exact near a perfect overlap."""
+    if squared:
+        assert counts.predicted_square is not None
+        size = counts.predicted_square + counts.truth_square
+        return 1 - (2 * counts.product + eps) / (size + eps)
+    wrong = counts.fp + counts.fn
+    return wrong / (2 * counts.tp + wrong + eps)
+
+
+def tversky_losses(counts: Overlap, alpha: float, beta: float, eps: float) -> Tensor:
+    """Return 1 - (TP + eps) / (TP + alpha FP + beta FN + eps) per sample and class, or per box."""
+    wrong = alpha * counts.fp + beta * counts.fn
+    return wrong / (counts.tp + wrong + eps)
+
+
+def log_cosh(x: Tensor) -> Tensor:
+    """Return ln cosh x, stable at any x."""
+    import torch
+
+    return x + torch.nn.functional.softplus(-2 * x) - math.log(2)

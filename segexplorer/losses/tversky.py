@@ -8,28 +8,24 @@ from pydantic import model_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, registry, single
-from segexplorer.losses.ratio import RatioLoss
+from segexplorer.losses.ratio import RatioLoss, tversky_losses
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from segexplorer.functional.context import Scene
+    from segexplorer.functional.overlap import Overlap
     from segexplorer.losses.module import Loss
 
 FALSE_POSITIVES = "Penalty for false positives (over-segmentation)"
 FALSE_NEGATIVES = "Penalty for false negatives (under-segmentation)"
 
 
-@registry.register
-class Tversky(RatioLoss):
-    """Mean of 1 - (TP + eps) / (TP + alpha FP + beta FN + eps) over foreground classes (losses.md 4.3)."""
+class TverskyRatio(RatioLoss):
+    """Base of the losses made of the Tversky index."""
 
-    display_name: ClassVar[str] = "Tversky"
-    formula: ClassVar[str] = r"L=1-\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
-    reference: ClassVar[str] = "Salehi 2017, arXiv:1706.05721"
-    punishes: ClassVar[str] = "Lack of overlap; false positives by alpha and false negatives by beta."
     family: ClassVar[str] = "region"
-    papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "004")
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    kind: Literal["tversky"] = "tversky"
     include_background: bool = parameter(
         False,
         title="Include background",
@@ -58,14 +54,29 @@ class Tversky(RatioLoss):
     )
 
     @model_validator(mode="after")
-    def _punish_something(self) -> Tversky:
+    def _punish_something(self) -> TverskyRatio:
         if self.alpha + self.beta <= 0:
             raise ValueError("alpha and beta must not both be 0")
         return self
 
+    def ratios(self, scene: Scene) -> tuple[Tensor, Overlap]:
+        """Return 1 - index per sample and class, and the counts it comes from."""
+        counts = self.counts(scene)
+        return tversky_losses(counts, self.alpha, self.beta, self.eps), counts
+
+
+@registry.register
+class Tversky(TverskyRatio):
+    """Mean of 1 - (TP + eps) / (TP + alpha FP + beta FN + eps) over foreground classes (losses.md 4.3)."""
+
+    display_name: ClassVar[str] = "Tversky"
+    formula: ClassVar[str] = r"L=1-\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
+    reference: ClassVar[str] = "Salehi 2017, arXiv:1706.05721"
+    punishes: ClassVar[str] = "Lack of overlap; false positives by alpha and false negatives by beta."
+    papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "004")
+    kind: Literal["tversky"] = "tversky"
+
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Weigh the errors; a ratio of errors, exact near a perfect overlap."""
-        counts = self.counts(scene)
-        wrong = self.alpha * counts.fp + self.beta * counts.fn
-        losses = wrong / (counts.tp + wrong + self.eps)
+        losses, counts = self.ratios(scene)
         return single(self.kind, self.averaged(losses, counts, scene))

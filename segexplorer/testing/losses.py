@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import warnings
 from collections.abc import Callable
 from unittest.mock import patch
 
@@ -193,6 +194,22 @@ def check_copies(spec: LossSpec) -> None:
         assert other.adaptive() == loss.adaptive(), "a copy lost what adapted"
 
 
+def check_compiled(spec: LossSpec) -> None:
+    """torch.compile gives the same value and gradient."""
+    logits, labels = _scene(3, SHAPES[0])
+    torch._dynamo.reset()
+    compiled = torch.compile(spec.build(), backend="aot_eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # dynamo warns of its own graph breaks: at SciPy, at data-dependent shapes
+        value = compiled(logits, labels)
+        (gradient,) = torch.autograd.grad(value, logits)
+    expected, slope = _value_and_gradient(spec, logits, labels)
+    assert torch.allclose(value, expected, atol=1e-6), "the compiled loss has another value"
+    assert torch.allclose(gradient, slope, atol=1e-6), "the compiled loss has another gradient"
+
+
 def check_words(spec: LossSpec) -> None:
     """It has a display name, formula, reference, family and a sentence on what it punishes."""
     for name in ("display_name", "formula", "reference", "punishes", "family"):
@@ -212,4 +229,5 @@ CHECKS: tuple[Callable[[LossSpec], None], ...] = (
     check_permutation,
     check_perfect,
     check_copies,
+    check_compiled,
 )

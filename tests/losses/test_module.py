@@ -10,9 +10,10 @@ import torch
 
 from segexplorer import losses
 from segexplorer.core.errors import LossInputError, SpecError, UnknownKindError
-from segexplorer.core.spec import live_parameters, replace_value
+from segexplorer.core.spec import get_value, live_parameters, replace_value
 from segexplorer.core.types import EpochSummary
 from segexplorer.functional.context import LossContext
+from segexplorer.losses import LossSpec
 
 LOGITS = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 LABELS = torch.randint(0, 3, (2, 1, 6, 6), generator=torch.Generator().manual_seed(2))
@@ -68,13 +69,24 @@ def test_live_changes_keep_the_adapted_weights() -> None:
         loss.update(losses.parse("dice"))
 
 
+def _changed(spec: LossSpec, path: str) -> LossSpec:
+    """Return the spec with another allowed number at the path."""
+    for number in (0.15, 3.0, 0.4):
+        try:
+            if number != get_value(spec, path):
+                return replace_value(spec, path, number)
+        except SpecError:
+            continue
+    raise AssertionError(f"{path} takes none of the numbers tried")
+
+
 @pytest.mark.parametrize("kind", losses.names())
 def test_every_live_parameter_takes_effect_without_a_new_module(kind: str) -> None:
     spec = losses.parse(kind)
     for path, declared in live_parameters(spec).items():
         if declared.shape.form != "number":
             continue
-        changed = replace_value(spec, path, 0.15)
+        changed = _changed(spec, path)
         loss = spec.build()
         loss.update(changed)
         assert torch.equal(loss(LOGITS, LABELS), changed.build()(LOGITS, LABELS)), path
