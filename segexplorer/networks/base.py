@@ -2,15 +2,17 @@
 
 A network maps images `(B, C_in, *spatial)` to logits `(B, C_out, *spatial)` of the same shape, for any
 shape whose axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to bfloat16
-and in the channels-last memory formats.
+and in the channels-last memory formats. With deep supervision (`networks.deep_supervision`) it returns, in
+training mode alone, a tuple of logits, the full resolution first.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from segexplorer.core.errors import SpecError
+from segexplorer.core.errors import MissingExtraError, SpecError
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 
@@ -23,6 +25,12 @@ class NetworkSpec(Spec):
 
     reference: ClassVar[str] = ""
     """The paper the architecture comes from."""
+    family: ClassVar[str] = ""
+    """What it is a relative of: "U-Net", "V-Net", "residual" or "transformer"."""
+    papers: ClassVar[tuple[str, ...]] = ()
+    """Papers of this project that use it: "000" to "004"."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages that it cannot be built without and that are not dependencies of this one."""
 
     def build(self, *, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         """Return the network with freshly initialised weights (from torch's global generator), on the CPU.
@@ -40,14 +48,26 @@ class NetworkSpec(Spec):
         ------
         SpecError
             When dimensions or channels make no sense.
+        MissingExtraError
+            When one of `packages` is not installed.
         """
         check_dimensions(dimensions)
         for count, noun in ((in_channels, "image channel"), (out_channels, "output channel")):
             if count < 1:
                 raise SpecError(f"A network needs at least one {noun}, not {count}.")
+        for package in self.missing_packages():
+            raise MissingExtraError(
+                f"The network {self.display_name} needs the package {package}, which is not installed.",
+                f"Run: pip install {package}",
+            )
         from segexplorer.networks.architectures.layers import with_own_layers
 
         return with_own_layers(self._build(dimensions, in_channels, out_channels))
+
+    @classmethod
+    def missing_packages(cls) -> tuple[str, ...]:
+        """Return those of `packages` that are not installed here."""
+        return tuple(p for p in cls.packages if importlib.util.find_spec(p) is None)
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         raise NotImplementedError  # pragma: no cover  every kind has its own

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
-from segexplorer.networks.base import NetworkSpec, registry
+from segexplorer.networks.base import registry
+from segexplorer.networks.deep_supervision import SupervisedNetwork
 from segexplorer.networks.unet import doubled
 
 if TYPE_CHECKING:
@@ -13,15 +14,16 @@ if TYPE_CHECKING:
 
 
 @registry.register
-class DynUNet(NetworkSpec):
+class DynUNet(SupervisedNetwork):
     """nnU-Net's architecture as MONAI builds it: strided convolutions, instance norm, leaky ReLU.
 
-    Isotropic: kernels of 3 and strides of 2 on every level below the first. Deep supervision is off: the
-    network returns one logits tensor, as every network here does.
+    Isotropic: kernels of 3 and strides of 2 on every level below the first. Deep supervision puts logits on
+    every level of the decoder, as many as MONAI allows, each at its own resolution.
     """
 
     display_name: ClassVar[str] = "DynUNet (nnU-Net)"
     reference: ClassVar[str] = "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z; MONAI DynUNet"
+    family: ClassVar[str] = "U-Net"
     kind: Literal["dynunet"] = "dynunet"
     base_features: int = parameter(
         32,
@@ -65,10 +67,10 @@ class DynUNet(NetworkSpec):
     )
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
-        from monai.networks.nets import DynUNet as MonaiDynUNet
+        from segexplorer.networks.architectures.supervised import DynUNet as Network
 
         strides = [1] + [2] * (self.levels - 1)
-        network: nn.Module = MonaiDynUNet(
+        return Network(
             spatial_dims=dimensions,
             in_channels=in_channels,
             out_channels=out_channels,
@@ -78,10 +80,10 @@ class DynUNet(NetworkSpec):
             filters=doubled(self.base_features, self.levels, self.maximum_features),
             dropout=self.dropout if self.dropout > 0 else None,
             norm_name=(self.normalisation, {"affine": True}),
-            deep_supervision=False,
+            deep_supervision=self.supervised,
+            deep_supr_num=self.levels - 2,
             res_block=self.residual,
         )
-        return network
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions

@@ -29,8 +29,14 @@ def on_meta(spec: NetworkSpec, dimensions: int, in_channels: int, out_channels: 
     """Build a network whose parameters have shapes but no data."""
     import torch
 
-    with torch.device("meta"):
-        return spec.build(dimensions=dimensions, in_channels=in_channels, out_channels=out_channels)
+    try:
+        with torch.device("meta"):
+            return spec.build(dimensions=dimensions, in_channels=in_channels, out_channels=out_channels)
+    except (RuntimeError, NotImplementedError):
+        # some constructors read numbers of tensors that they make, and meta tensors have none
+        with torch.random.fork_rng(devices=[]):
+            built = spec.build(dimensions=dimensions, in_channels=in_channels, out_channels=out_channels)
+        return built.to("meta")
 
 
 def estimate(
@@ -55,17 +61,17 @@ def estimate(
     network.train(training)
     image = torch.empty((batch_size, in_channels, *patch), device="meta")
     weights = sum(p.numel() for p in network.parameters())
-    logits = batch_size * out_channels * _product(patch)
     if training:
-        activations = _saved_numbers(network, image)
+        activations, logits = _saved_numbers(network, image)
         held = 4 * (LOGIT_COPIES * logits + PARAMETER_COPIES * weights) + activation_bytes * activations
     else:
+        logits = batch_size * out_channels * _product(patch)
         held = 4 * (logits + weights) + activation_bytes * 2 * _largest_activation(network, image)
     return int(WORKSPACE * held)
 
 
-def _saved_numbers(network: nn.Module, image: torch.Tensor) -> int:
-    """Count the numbers that autograd keeps for the backward pass, parameters apart."""
+def _saved_numbers(network: nn.Module, image: torch.Tensor) -> tuple[int, int]:
+    """Count the numbers that autograd keeps for the backward pass, parameters apart, and those of the logits."""
     import torch
 
     known = {p.untyped_storage()._cdata for p in network.parameters()}
@@ -78,8 +84,10 @@ def _saved_numbers(network: nn.Module, image: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(image)
-    return sum(t.untyped_storage().nbytes() // t.element_size() for t in kept.values())
+        output = network(image)
+    levels = [output] if isinstance(output, torch.Tensor) else output
+    activations = sum(t.untyped_storage().nbytes() // t.element_size() for t in kept.values())
+    return activations, sum(level.numel() for level in levels)
 
 
 def _largest_activation(network: nn.Module, image: torch.Tensor) -> int:

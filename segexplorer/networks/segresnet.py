@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import field_validator
 
 from segexplorer.core.fields import parameter
-from segexplorer.networks.base import NetworkSpec, registry
+from segexplorer.networks.base import registry
+from segexplorer.networks.deep_supervision import SupervisedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,14 +18,16 @@ _DEPTHS = (1, 2, 2, 4, 4, 4)
 
 
 @registry.register
-class SegResNet(NetworkSpec):
+class SegResNet(SupervisedNetwork):
     """Residual blocks with group norm; addition in place of concatenation at the skips; linear up-sampling.
 
-    The segmentation part of Myronenko's winning network of BraTS 2018, without its auto-encoder branch.
+    The segmentation part of Myronenko's winning network of BraTS 2018, without its auto-encoder branch. Deep
+    supervision puts logits on every level of the decoder.
     """
 
     display_name: ClassVar[str] = "SegResNet"
     reference: ClassVar[str] = "Myronenko 2018, arXiv:1810.11654; MONAI SegResNet"
+    family: ClassVar[str] = "residual"
     kind: Literal["segresnet"] = "segresnet"
     base_features: int = parameter(
         16,
@@ -64,9 +67,9 @@ class SegResNet(NetworkSpec):
         return value
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
-        from monai.networks.nets import SegResNet as MonaiSegResNet
+        from segexplorer.networks.architectures.supervised import SegResNet as Network
 
-        network: nn.Module = MonaiSegResNet(
+        return Network(
             spatial_dims=dimensions,
             init_filters=self.base_features,
             in_channels=in_channels,
@@ -75,8 +78,8 @@ class SegResNet(NetworkSpec):
             blocks_down=_DEPTHS[: self.levels],
             blocks_up=(1,) * (self.levels - 1),
             upsample_mode="nontrainable" if self.upsampling == "linear" else "deconv",
+            supervised=self.supervised,
         )
-        return network
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions

@@ -1,11 +1,12 @@
-"""`unet`: the UNet-3D of paper 000, the default network."""
+"""`unet`: the U-Net of papers 000 and 002, the default network."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
-from segexplorer.networks.base import NetworkSpec, registry
+from segexplorer.networks.base import registry
+from segexplorer.networks.deep_supervision import SupervisedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,17 +17,10 @@ def doubled(base: int, levels: int, most: int) -> tuple[int, ...]:
     return tuple(min(base * 2**level, max(most, base)) for level in range(levels))
 
 
-@registry.register
-class UNet(NetworkSpec):
-    """U-Net: padded 3x3x3 convolutions with ReLU, factor-2 down-sampling, transposed convolution up, skips.
+class UNetFamily(SupervisedNetwork):
+    """What the U-Nets share: widths, levels, normalisation, dropout and down-sampling."""
 
-    Paper 000, section 3.1 and figure 1 (max pooling, features doubled at each level). The paper names no
-    normalisation; instance normalisation is the default here because it trains with small batches.
-    """
-
-    display_name: ClassVar[str] = "U-Net"
-    reference: ClassVar[str] = "Çiçek et al. 2016, doi:10.1007/978-3-319-46723-8_49; paper 000, section 3.1"
-    kind: Literal["unet"] = "unet"
+    family: ClassVar[str] = "U-Net"
     base_features: int = parameter(
         16,
         title="Features of the first level",
@@ -69,19 +63,62 @@ class UNet(NetworkSpec):
         meaning="Largest of 2 voxels along each axis, or a learned convolution of stride 2.",
         advanced=True,
     )
+    doubling: Literal["by_level", "before_pooling"] = parameter(
+        "by_level",
+        title="Doubling",
+        meaning=(
+            "Where channels double: in the first convolution of a level (Ronneberger 2015), or already in the "
+            "last one before down-sampling (Çiçek 2016), which makes every level twice as wide."
+        ),
+        advanced=True,
+    )
 
-    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+    def features(self) -> tuple[int, ...]:
+        """Return the channels with which each level ends."""
+        if self.doubling == "before_pooling":
+            return doubled(2 * self.base_features, self.levels, self.maximum_features)
+        return doubled(self.base_features, self.levels, self.maximum_features)
+
+    def with_bottleneck(
+        self, dimensions: int, in_channels: int, out_channels: int, bottleneck: nn.Module | None
+    ) -> nn.Module:
+        """Build the network around what lies behind the coarsest convolutions."""
         from segexplorer.networks.architectures import unet
 
         return unet.UNet(
             dimensions,
             in_channels,
             out_channels,
-            doubled(self.base_features, self.levels, self.maximum_features),
+            self.features(),
             self.normalisation,
             self.dropout,
             strided=self.downsampling == "convolution",
+            early_doubling=self.doubling == "before_pooling",
+            bottleneck=bottleneck,
+            supervised=self.supervised,
         )
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions
+
+
+@registry.register
+class UNet(UNetFamily):
+    """U-Net: padded 3x3x3 convolutions with ReLU, factor-2 down-sampling, transposed convolution up, skips.
+
+    Papers 000 (section 3.1 and figure 1: max pooling, features doubled at each level) and 002 (the 2D and 3D
+    originals, presets `paper002_unet_2d` and `paper002_unet_3d`). Paper 000 names no normalisation; instance
+    normalisation is the default here because it trains with small batches. Deep supervision adds logits to every
+    level of the decoder, as section 3.3 of paper 002 supervises "all layers".
+    """
+
+    display_name: ClassVar[str] = "U-Net"
+    reference: ClassVar[str] = (
+        "Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28; "
+        "Çiçek et al. 2016, doi:10.1007/978-3-319-46723-8_49; papers 000 and 002"
+    )
+    papers: ClassVar[tuple[str, ...]] = ("000", "002")
+    kind: Literal["unet"] = "unet"
+
+    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+        return self.with_bottleneck(dimensions, in_channels, out_channels, None)

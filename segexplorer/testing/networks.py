@@ -9,14 +9,17 @@ Each check raises AssertionError with a sentence that says which promise is brok
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from segexplorer.networks.base import NetworkSpec, padded
+from segexplorer.networks.deep_supervision import SupervisedNetwork
 
 IN_CHANNELS, OUT_CHANNELS = 2, 3
+OVERFIT_STEPS, OVERFIT_RATE, OVERFIT_FALL = 12, 1e-2, 0.9
 _LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -37,6 +40,14 @@ def _image(spec: NetworkSpec, dimensions: int, batch: int = 2) -> torch.Tensor:
     return torch.randn((batch, IN_CHANNELS, *spec.smallest_patch(dimensions)), generator=generator)
 
 
+def _levels(output: torch.Tensor | Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return (output,) if isinstance(output, torch.Tensor) else tuple(output)
+
+
+def _loss(levels: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return torch.stack([level.float().square().mean() for level in levels]).sum()
+
+
 def check_divisor(spec: NetworkSpec, dimensions: int) -> None:
     """The divisor has one positive entry per axis, and the smallest patch is a multiple of it."""
     divisor = spec.divisor(dimensions)
@@ -47,25 +58,62 @@ def check_divisor(spec: NetworkSpec, dimensions: int) -> None:
 
 
 def check_shape(spec: NetworkSpec, dimensions: int) -> None:
-    """Logits have the image's spatial shape, on unequal axes too, and are float32 and finite."""
-    network = _built(spec, dimensions)
+    """Logits have the image's spatial shape, on unequal axes too, are float32 and finite, and repeat exactly."""
+    network = _built(spec, dimensions).eval()
     shape = list(spec.smallest_patch(dimensions))
     shape[0] += spec.divisor(dimensions)[0]
+    image = torch.randn(1, IN_CHANNELS, *shape)
     with torch.no_grad():
-        logits = network(torch.randn(1, IN_CHANNELS, *shape))
-    assert isinstance(logits, torch.Tensor), "the network must return one tensor of logits"
+        logits, again = network(image), network(image)
+    assert isinstance(logits, torch.Tensor), "in evaluation the network must return one tensor of logits"
     assert logits.shape == (1, OUT_CHANNELS, *shape), f"logits {tuple(logits.shape)} for an image of {shape}"
     assert logits.dtype == torch.float32, f"logits are {logits.dtype}"
     assert torch.isfinite(logits).all(), "logits are not finite"
+    assert torch.equal(logits, again), "in evaluation the same image gives other logits the second time"
 
 
-def check_gradients(spec: NetworkSpec, dimensions: int) -> None:
-    """Every parameter gets a finite gradient."""
+def check_training(spec: NetworkSpec, dimensions: int) -> None:
+    """In training it returns one tensor, or under deep supervision several, the full resolution first.
+
+    Every parameter gets a finite gradient.
+    """
     network = _built(spec, dimensions)
-    network(_image(spec, dimensions)).square().mean().backward()
+    image = _image(spec, dimensions)
+    supervised = isinstance(spec, SupervisedNetwork) and spec.supervised
+    levels = _levels(network(image))
+    assert supervised or len(levels) == 1, "several logits, yet deep supervision is off"
+    assert not supervised or len(levels) > 1, "deep supervision is on, yet there is one tensor of logits"
+    whole = tuple(image.shape[2:])
+    assert levels[0].shape[2:] == whole, "the first of several logits must have the full resolution"
+    for level in levels:
+        shape = tuple(level.shape[2:])
+        assert level.shape[:2] == (len(image), OUT_CHANNELS), f"logits of a level are {tuple(level.shape)}"
+        assert all(a % b == 0 for a, b in zip(whole, shape, strict=True)), f"{shape} does not divide {whole}"
+    _loss(levels).backward()  # type: ignore[no-untyped-call]
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{name} gets no gradient"
         assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
+
+
+def check_overfit(spec: NetworkSpec, dimensions: int) -> None:
+    """Two patches can be learned by heart: the cross entropy falls clearly within some steps of Adam."""
+    network, image = _built(spec, dimensions), _image(spec, dimensions)
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0  # the question is what the network can learn, not what it forgets
+    truth = (image[:, 0] > 0.5).long() + (image[:, 0] > 1).long()
+    optimiser = torch.optim.Adam(network.parameters(), lr=OVERFIT_RATE)
+    losses = []
+    for _ in range(OVERFIT_STEPS):
+        loss = functional.cross_entropy(_levels(network(image))[0], truth)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    start, end = losses[0], min(losses[-3:])
+    assert end < OVERFIT_FALL * start, (
+        f"{OVERFIT_STEPS} steps bring the loss from {start:.3f} to {end:.3f} only"
+    )
 
 
 def check_seed(spec: NetworkSpec, dimensions: int) -> None:
@@ -98,11 +146,13 @@ def check_low_precision(spec: NetworkSpec, dimensions: int) -> None:
         expected = network(image)
     network = network.to(memory_format=_LAST[dimensions])  # type: ignore[call-overload]
     image = image.to(memory_format=_LAST[dimensions])
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = network(image).float()
     error = (logits - expected).abs().mean() / expected.abs().mean()
     assert error < 0.1, f"bfloat16 logits differ from float32's by {error:.0%} on average"
-    logits.square().mean().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        levels = _levels(network.train()(image))
+    _loss(levels).backward()  # type: ignore[no-untyped-call]
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), (
             f"the bfloat16 gradient of {name} is missing or not finite"
@@ -143,7 +193,8 @@ CHECKS: tuple[Callable[[NetworkSpec, int], None], ...] = (
     check_spec,
     check_divisor,
     check_shape,
-    check_gradients,
+    check_training,
+    check_overfit,
     check_seed,
     check_samples_apart,
     check_low_precision,

@@ -8,9 +8,36 @@ import pytest
 
 from segexplorer import networks
 from segexplorer.networks.base import NetworkSpec
-from segexplorer.testing.networks import CHECKS
+from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.testing.networks import (
+    CHECKS,
+    check_low_precision,
+    check_overfit,
+    check_plan,
+    check_shape,
+    check_training,
+)
 
-SMALL = {"base_features": 8, "levels": 3}
+SMALL = {"base_features": 8, "levels": 3, "image_size": 32, "hidden": 24, "feed_forward": 24, "heads": 2}
+"""Tiny values of whatever settings a kind has."""
+LEAST = {
+    "swin_unetr": {"base_features": 12},
+    "mednext": {"base_features": 4},
+    "unet_plus_plus": {"base_features": 4},
+}
+
+
+def small(kind: str, **settings: object) -> NetworkSpec:
+    spec = networks.spec(kind)
+    if missing := spec.missing_packages():
+        pytest.skip(f"{kind} needs {', '.join(missing)}")
+    values = {**SMALL, **LEAST.get(kind, {}), **settings}
+    return spec(**{k: v for k, v in values.items() if k in spec.model_fields})
+
+
+TOO_SLOW = {("swin_unetr", 3, check_overfit), ("swin_unetr", 3, check_low_precision)}
+"""Half a minute each on one core; the same code runs in 2D."""
+SUPERVISED = [k for k in networks.names() if issubclass(networks.spec(k), SupervisedNetwork)]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -19,8 +46,17 @@ SMALL = {"base_features": 8, "levels": 3}
 def test_every_network_keeps_the_promise(
     kind: str, check: Callable[[NetworkSpec, int], None], dimensions: int
 ) -> None:
-    spec = networks.spec(kind)
-    check(spec(**{k: v for k, v in SMALL.items() if k in spec.model_fields}), dimensions)
+    if (kind, dimensions, check) in TOO_SLOW:
+        pytest.skip("takes half a minute in 3D; the same code runs in 2D")
+    check(small(kind), dimensions)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("kind", SUPERVISED)
+def test_every_supervised_network_keeps_the_promise(kind: str, dimensions: int) -> None:
+    spec = small(kind, deep_supervision="exp")
+    for check in (check_shape, check_training, check_plan):
+        check(spec, dimensions)
 
 
 @pytest.mark.parametrize("kind", networks.names())
@@ -28,3 +64,12 @@ def test_every_network_says_where_it_comes_from(kind: str) -> None:
     spec = networks.spec(kind)
     assert spec.reference
     assert spec.__doc__ and len(spec.__doc__) > 40
+    assert spec.family
+
+
+@pytest.mark.parametrize("name", networks.registry.presets())
+def test_every_preset_can_be_planned(name: str) -> None:
+    preset = networks.registry.presets()[name]
+    assert preset.note and preset.group
+    dimensions = 2 if "2d" in name else 3
+    assert preset.spec.parameter_count(dimensions=dimensions, in_channels=1, out_channels=2) > 1_000_000

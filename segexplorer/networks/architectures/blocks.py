@@ -1,0 +1,77 @@
+"""Layers by name and number of spatial axes, and how weights start: what our own networks are built of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from segexplorer.networks.architectures.normalisation import InstanceNorm
+
+CONVOLUTION: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+POOLING: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+BATCH: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+DROPOUT: dict[int, type[nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
+LEAKY_SLOPE = 0.01
+
+
+def normalisation_layer(name: str, dimensions: int, channels: int) -> nn.Module:
+    """Return the normalisation called "none", "batch" or "instance"."""
+    if name == "batch":
+        return BATCH[dimensions](channels)
+    if name == "instance":
+        return InstanceNorm(channels)
+    return nn.Identity()
+
+
+def activation_layer(name: str, channels: int) -> nn.Module:
+    """Return the activation called "relu", "leaky_relu", "elu" or "prelu" (one slope a channel)."""
+    if name == "relu":
+        return nn.ReLU(inplace=True)
+    if name == "leaky_relu":
+        return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+    if name == "elu":
+        return nn.ELU(inplace=True)
+    if name == "prelu":
+        return nn.PReLU(channels)
+    raise ValueError(f"no activation is called {name!r}")
+
+
+def convolution_block(
+    dimensions: int,
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel: int = 3,
+    dilation: int = 1,
+    normalisation: str,
+    activation: str = "relu",
+) -> list[nn.Module]:
+    """Return a padded convolution that keeps the shape, its normalisation and its activation."""
+    return [
+        CONVOLUTION[dimensions](
+            in_channels,
+            out_channels,
+            kernel_size=kernel,
+            padding=dilation * (kernel // 2),
+            dilation=dilation,
+            # batch and instance normalisation subtract any bias again
+            bias=normalisation == "none",
+        ),
+        normalisation_layer(normalisation, dimensions, out_channels),
+        activation_layer(activation, out_channels),
+    ]
+
+
+def logit_heads(dimensions: int, channels: Sequence[int], out_channels: int) -> nn.ModuleList:
+    """Return a 1^D convolution to logits for each entry of `channels`."""
+    return nn.ModuleList(CONVOLUTION[dimensions](n, out_channels, kernel_size=1) for n in channels)
+
+
+def initialise(module: nn.Module) -> None:
+    """Normal weights that keep the variance through ReLU layers (He et al. 2015); for `network.apply`."""
+    if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

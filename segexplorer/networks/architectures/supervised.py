@@ -1,0 +1,68 @@
+"""MONAI's networks with logits of several resolutions in training, the full resolution first.
+
+MONAI brings every level of its DynUNet to full resolution and stacks them; its UNet++ lists them from the
+shallowest to the deepest, in evaluation too; its SegResNet has none. Here all return one tuple, in training alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.networks import nets
+from torch import nn
+
+from segexplorer.networks.architectures.blocks import logit_heads
+
+Logits = torch.Tensor | tuple[torch.Tensor, ...]
+
+
+class DynUNet(nets.DynUNet):  # type: ignore[misc]  # MONAI is untyped
+    """MONAI's DynUNet, each level at its own resolution."""
+
+    def forward(self, x: torch.Tensor) -> Logits:
+        """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every level."""
+        logits: torch.Tensor = self.output_block(self.skip_layers(x))
+        coarse = tuple(self.heads) if self.deep_supervision else ()
+        # the skip layers write into this list; what is left in it would hold the step's graph
+        self.heads[:] = [logits.new_empty(0)] * len(self.heads)
+        return (logits, *coarse) if self.training and coarse else logits
+
+
+class SegResNet(nets.SegResNet):  # type: ignore[misc]  # MONAI is untyped
+    """MONAI's SegResNet with a 1^D convolution to logits on every level of the decoder."""
+
+    def __init__(
+        self, spatial_dims: int, init_filters: int, in_channels: int, out_channels: int, **settings: Any
+    ) -> None:
+        supervised = settings.pop("supervised")
+        super().__init__(spatial_dims, init_filters, in_channels, out_channels, **settings)
+        count = len(self.up_layers) - 1 if supervised else 0
+        coarse = [init_filters * 2 ** (level + 1) for level in reversed(range(count))]
+        self.coarse_heads = logit_heads(spatial_dims, coarse, out_channels)
+
+    def decode(self, x: torch.Tensor, down_x: list[torch.Tensor]) -> Logits:
+        """Bring the coarsest features up, with the encoder's from coarse to fine."""
+        levels = []
+        for up, layer, skip in zip(self.up_samples, self.up_layers, down_x[1:], strict=True):
+            x = layer(up(x) + skip)
+            levels.append(x)
+        logits: torch.Tensor = self.conv_final(x)
+        if not (self.training and self.coarse_heads):
+            return logits
+        coarse = [head(level) for head, level in zip(self.coarse_heads, levels[:-1], strict=True)]
+        return (logits, *reversed(coarse))
+
+
+class UNetPlusPlus(nets.BasicUNetPlusPlus):  # type: ignore[misc]  # MONAI is untyped
+    """MONAI's UNet++: the deepest node's logits, or those of all nodes of the first row in training."""
+
+    def __init__(self, *, deep_supervision: bool, **settings: Any) -> None:
+        super().__init__(deep_supervision=deep_supervision, **settings)
+        if not deep_supervision:  # heads that nobody reads would learn nothing and stand in the weights
+            self.final_conv_0_1 = self.final_conv_0_2 = self.final_conv_0_3 = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> Logits:
+        """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every node."""
+        outputs: list[torch.Tensor] = super().forward(x)
+        return tuple(reversed(outputs)) if self.training and self.deep_supervision else outputs[-1]

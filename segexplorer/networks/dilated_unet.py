@@ -1,0 +1,55 @@
+"""`dilated_unet`: the Dilated UNet-3D of paper 000, dilated convolutions at the bottleneck."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from annotated_types import Ge
+
+from segexplorer.core.fields import parameter
+from segexplorer.networks.base import registry
+from segexplorer.networks.unet import UNetFamily
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Dilation = Annotated[int, Ge(1)]
+
+
+@registry.register
+class DilatedUNet(UNetFamily):
+    """U-Net whose coarsest level sees further through convolutions of several dilations.
+
+    Paper 000, section 3.1 and figure 2: dilated convolutions "at the bottleneck layer", after the dilated V-Net
+    of Giddwani et al. The text gives neither the dilations nor whether they lie side by side or in a row, nor
+    how they are joined; both arrangements are here, and 1, 2, 4, 8 is the usual doubling.
+    """
+
+    display_name: ClassVar[str] = "Dilated U-Net"
+    reference: ClassVar[str] = "Paper 000, figure 2; Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339"
+    papers: ClassVar[tuple[str, ...]] = ("000",)
+    kind: Literal["dilated_unet"] = "dilated_unet"
+    dilations: tuple[Dilation, ...] = parameter(
+        (1, 2, 4, 8),
+        title="Dilations",
+        meaning="Spacing of the kernel's voxels at the coarsest level, one convolution each; more sees further.",
+        min_length=1,
+        max_length=8,
+    )
+    arrangement: Literal["parallel", "stacked"] = parameter(
+        "parallel",
+        title="Arrangement",
+        meaning="Side by side on the same features, or one behind the other, which sees further still.",
+    )
+
+    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+        from segexplorer.networks.architectures.dilation import DilatedBottleneck
+
+        bottleneck = DilatedBottleneck(
+            dimensions,
+            self.features()[-1],
+            self.dilations,
+            stacked=self.arrangement == "stacked",
+            normalisation=self.normalisation,
+        )
+        return self.with_bottleneck(dimensions, in_channels, out_channels, bottleneck)

@@ -1,0 +1,70 @@
+"""Deep supervision: weights of the levels against MONAI and eq. 22, and what the networks return."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.losses import DeepSupervisionLoss
+
+from segexplorer import networks
+from segexplorer.networks.deep_supervision import level_weights
+
+STRIDES = [(s, s, s) for s in (1, 2, 4, 8, 16, 32)]
+
+
+@pytest.mark.parametrize("mode", ["exp", "two", "same"])
+@pytest.mark.parametrize("levels", [1, 2, 6])
+def test_weights_are_monais(mode: str, levels: int) -> None:
+    reference = DeepSupervisionLoss(torch.nn.MSELoss(), weight_mode=mode)
+    assert level_weights(mode, STRIDES[:levels]) == tuple(reference.get_weights(levels))
+
+
+def test_weights_of_eq_22() -> None:
+    """`2^-(stride length x stride width)`, by hand; a third axis does not count."""
+    expected = (0.5, 0.0625, 2.0**-16)
+    assert level_weights("stride", STRIDES[:3]) == expected
+    assert level_weights("stride", [s[:2] for s in STRIDES[:3]]) == expected
+    assert level_weights("stride", [(1, 1, 1), (2, 1, 4)]) == (0.5, 0.25)
+
+
+def test_nothing_to_weigh_without_levels() -> None:
+    with pytest.raises(ValueError, match="no levels"):
+        level_weights("off", STRIDES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "strides"),
+    [
+        ("unet", [1, 2, 4]),
+        ("vnet", [1, 2, 4]),
+        ("dynunet", [1, 2, 4]),
+        ("segresnet", [1, 2, 4]),
+        ("unet_plus_plus", [1, 1, 1, 1]),
+        ("mednext", [1, 2, 4, 8, 16]),
+    ],
+)
+def test_levels_come_with_their_strides(kind: str, strides: list[int]) -> None:
+    settings = {"levels": 4} if "levels" in networks.spec(kind).model_fields else {}
+    network = networks.create(kind, dimensions=2, base_features=8, deep_supervision="same", **settings)
+    levels = network(torch.randn(2, 1, 32, 32))
+    assert [32 // level.shape[2] for level in levels] == strides
+    assert torch.equal(network.eval()(torch.zeros(1, 1, 32, 32)), network(torch.zeros(1, 1, 32, 32)))
+
+
+@pytest.mark.parametrize("kind", ["unet", "vnet", "segresnet"])
+def test_it_changes_nothing_else(kind: str) -> None:
+    """Weights of the network without it fit in, and predict the same."""
+    plain, deep = (
+        networks.create(kind, dimensions=2, base_features=8, levels=3, deep_supervision=mode)
+        for mode in ("off", "exp")
+    )
+    found = deep.load_state_dict(plain.state_dict(), strict=False)
+    assert not found.unexpected_keys and all("coarse_heads" in key for key in found.missing_keys)
+    image = torch.randn(1, 1, 16, 16)
+    assert torch.equal(plain.eval()(image), deep.eval()(image))
+
+
+def test_dynunet_holds_no_graph_of_the_step_before() -> None:
+    network = networks.create("dynunet", base_features=4, levels=3, deep_supervision="exp")
+    network(torch.randn(1, 1, 16, 16, 16))
+    assert all(head.numel() == 0 for head in network.heads)
