@@ -63,6 +63,28 @@ FORMATS: tuple[Format, ...] = (
         "nibabel",
     ),
     Format(
+        "NRRD",
+        (".nrrd", ".nhdr", ".seg.nrrd"),
+        "nrrd:read_nrrd",
+        "nrrd_writing:write_nrrd",
+        (".nrrd", ".seg.nrrd"),
+        named=True,
+    ),
+    Format(
+        "MetaImage",
+        (".mha", ".mhd"),
+        "meta_image:read_meta_image",
+        "meta_image_writing:write_meta_image",
+        (".mha",),
+    ),
+    Format("MGH", (".mgz", ".mgh", ".mgh.gz"), "mgz:read_mgz", library="nibabel (header)"),
+    Format(
+        "picture",
+        (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
+        "picture:read_picture",
+        library="Pillow, tifffile",
+    ),
+    Format(
         "DICOM",
         (".dcm", ".dicom", ".ima", ".zip"),
         "dicom:read_dicom",

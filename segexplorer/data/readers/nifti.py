@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.data.readers.frames import choose_frame
 from segexplorer.data.readers.nifti_geometry import geometry_facts, world_affine
+from segexplorer.data.readers.stored import MAX_BYTES, MAX_RATIO
+from segexplorer.data.readers.stored import as_labels as as_labels
 from segexplorer.data.volume import Provenance, Select, Volume
 
-MAX_BYTES = 16 * 2**30
-"""Largest volume that is read, as stored."""
-MAX_GZIP_RATIO = 1032
-"""Deflate cannot do better than this; a header that claims more lies."""
 _BROKEN = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError)
 
 
@@ -127,7 +125,7 @@ def _check_size(image: Any, path: Path) -> None:
         )
     size = data.stat().st_size
     packed = _packed(data)
-    held = size * MAX_GZIP_RATIO if packed else max(0, size - int(image.dataobj.offset))
+    held = size * MAX_RATIO if packed else max(0, size - int(image.dataobj.offset))
     if claimed > held:
         most = f"at most {held:,}" if packed else f"{held:,}"
         raise DataError(
@@ -188,26 +186,3 @@ def _read_voxels(image: Any, shape: tuple[int, int, int], frame: int) -> NDArray
 
 def _packed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
-
-
-def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return label voxels as integers.
-
-    Raises
-    ------
-    DataError
-        When a value is no whole number, or too large for a label.
-    """
-    if array.dtype.kind in "iu":
-        return array
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8)
-    rounded = np.rint(array)
-    if not np.isfinite(array).all() or np.abs(array - rounded).max(initial=0) > 1e-3:
-        raise DataError(
-            f"{name} holds values that are no whole numbers, so it is not a label.",
-            "Was the image chosen as its label? Probability maps need a threshold first.",
-        )
-    if rounded.size and (rounded.max() > 2**31 - 1 or rounded.min() < -(2**31)):
-        raise DataError(f"{name} holds label values beyond 2 billion.", "Renumber its labels.")
-    return np.asarray(rounded, dtype=np.int32)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
 from segexplorer.data.geometry import Affine, Grid
+from segexplorer.data.verdict import grid_notes
 
 TO_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _NAMES = {"meter": "metres", "micron": "micrometres"}
-_PLAUSIBLE_MM = 1e-4, 200.0
 _FIELDS = (
     "sform_code",
     "qform_code",
@@ -58,7 +58,7 @@ def world_affine(image: Any, shape: tuple[int, int, int], name: str) -> tuple[Af
     if geometry.is_singular(affine):
         remedy = "Export it again."
         raise DataError(f"{name} has no usable geometry (a zero or non-finite voxel size).", remedy)
-    return affine, (*notes, *_shape_notes(affine))
+    return affine, (*notes, *grid_notes(affine))
 
 
 def _form_notes(header: Any, shape: tuple[int, int, int], sform: int, qform: int) -> list[str]:
@@ -81,23 +81,6 @@ def _forms_apart(header: Any, shape: tuple[int, int, int]) -> float:
     except (HeaderDataError, ValueError):
         return math.inf
     return geometry.compare(Grid(shape, header.get_sform()), Grid(shape, qform)).distance_mm
-
-
-def _shape_notes(affine: Affine) -> list[str]:
-    notes = []
-    size, angle = geometry.spacing(affine), geometry.obliqueness(affine)
-    if min(size) < _PLAUSIBLE_MM[0] or max(size) > _PLAUSIBLE_MM[1]:
-        notes.append(f"Voxels of {' × '.join(f'{s:.3g}' for s in size)} mm are implausible; check its units.")
-    if geometry.is_sheared(affine):
-        notes.append(
-            f"The axes are not at right angles (gantry tilt or shear, {angle:.0f} degrees off); "
-            "positions are exact, the picture is shown upright."
-        )
-    elif angle > 0.5:
-        notes.append(
-            f"The axes are {angle:.0f} degrees oblique; the picture is shown along the closest axes."
-        )
-    return notes
 
 
 def geometry_facts(header: Any) -> dict[str, Any]:

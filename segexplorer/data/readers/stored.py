@@ -1,0 +1,269 @@
+"""Voxels as they lie in a file: raw, packed or as text; their size is checked before anything is allocated."""
+
+from __future__ import annotations
+
+import bz2
+import math
+import stat
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+
+MAX_BYTES = 16 * 2**30
+"""Largest volume that is read, as stored."""
+MAX_RATIO = 1032
+"""Deflate cannot do better than this; a header that claims more lies."""
+Encoding = Literal["raw", "deflate", "bzip2", "text"]
+_PIECE = 2**20
+_BROKEN = (OSError, EOFError, zlib.error, ValueError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where the values of an array lie.
+
+    Attributes
+    ----------
+    path
+        The file; of a detached header not the one that the user named.
+    name
+        What the user named, for sentences.
+    offset
+        Bytes before the values; None where the values end the file.
+    encoding
+        "deflate" is gzip or zlib.
+    dtype
+        As numpy writes it, byte order included, e.g. ">i2".
+    shape
+        Values along each axis, the fastest first.
+    inner
+        Bytes before the values in the unpacked stream.
+    followed
+        Whether other things may come after the values; else too much of them shows a wrong header.
+    """
+
+    path: Path
+    name: str
+    offset: int | None
+    encoding: Encoding
+    dtype: str
+    shape: tuple[int, ...]
+    inner: int = 0
+    followed: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values, unpacked."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def check(self) -> None:
+        """Compare what the header promises with a limit and with the file.
+
+        Raises
+        ------
+        DataError
+            When the file is missing, is none, or cannot hold as much; or when it is too large.
+        """
+        try:
+            found = self.path.stat()
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"The data file {self.path.name} of {self.name} is missing.", "Keep the two files together."
+            ) from error
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{self.name} names no file for its voxels.", "Export it again.")
+        if self.size > MAX_BYTES:
+            raise DataError(
+                f"{self.name} holds {self.size / 2**30:.0f} GiB of voxels; the limit is "
+                f"{MAX_BYTES / 2**30:.0f} GiB.",
+                "Crop or resample it first.",
+            )
+        self._check_held(found.st_size - (self.offset or 0))
+
+    def _check_held(self, held: int) -> None:
+        count, least = math.prod(self.shape), ""
+        if self.encoding == "raw":
+            fits = held >= self.size
+        elif self.encoding == "text":
+            fits = held >= 2 * count - 1
+        else:
+            # nothing is known of bzip2, which packs a block of one value into next to nothing
+            fits = held * MAX_RATIO >= self.size if self.encoding == "deflate" else held > 0
+            least = "packed "
+        if not fits:
+            raise DataError(
+                f"{self.name} is cut off: its header promises {self.size:,} bytes of voxels, "
+                f"the file holds {max(held, 0):,} {least}bytes.",
+                "Copy or download it again.",
+            )
+
+    def read(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
+        """Return `count` values from the `first` on, (count,), in native byte order.
+
+        Raises
+        ------
+        DataError
+            When the file is cut off or damaged, holds more than the header says, or does not fit into memory.
+        """
+        count = math.prod(self.shape) - first if count is None else count
+        try:
+            with self.path.open("rb") as file:
+                return self._read(file, first, count)
+        except MemoryError as error:
+            raise DataError(f"{self.name} does not fit into memory.", "Crop or resample it first.") from error
+        except _BROKEN as error:
+            what = (
+                error.strerror if isinstance(error, OSError) and error.strerror else "its voxels are broken"
+            )
+            if isinstance(error, EOFError):
+                what = "it ends too early"
+            raise DataError(
+                f"{self.name} is cut off or damaged ({what}).", "Copy or download it again."
+            ) from error
+
+    def _read(self, file: IO[bytes], first: int, count: int) -> NDArray[Any]:
+        dtype = np.dtype(self.dtype)
+        end = file.seek(0, 2)
+        offset = end - self.size if self.offset is None else self.offset
+        self._refuse_more(end - offset)
+        file.seek(offset)
+        if self.encoding == "text":
+            return _from_text(file, dtype, math.prod(self.shape))[first : first + count]
+        array = np.empty(count, dtype)
+        wanted = array.view(np.uint8).data
+        if self.encoding == "raw":
+            file.seek(offset + first * dtype.itemsize)
+            if file.readinto(wanted) != len(wanted):  # type: ignore[attr-defined]
+                raise EOFError
+        else:
+            self._unpack(file, self.inner + first * dtype.itemsize, wanted)
+        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+    def _refuse_more(self, held: int) -> None:
+        """A file with a slice or more beyond what its header says has a wrong header."""
+        slice_size = self.size // self.shape[-1]
+        if self.encoding == "raw" and not self.followed and held - self.size >= max(slice_size, 2):
+            raise self._too_much()
+
+    def _too_much(self) -> DataError:
+        return DataError(
+            f"{self.name} holds more voxels than its header says ({self.size:,} bytes).",
+            "Its header is damaged or belongs to another file; export it again.",
+        )
+
+    def _unpack(self, file: IO[bytes], skip: int, wanted: memoryview) -> None:
+        """Fill `wanted` from byte `skip` of the unpacked stream on, and read on to its checksum."""
+        pieces = _deflated(file) if self.encoding == "deflate" else _bunzipped(file)
+        position, end = 0, self.inner + self.size
+        for piece in pieces:
+            start, stop = max(position, skip), min(position + len(piece), skip + len(wanted))
+            if start < stop:
+                wanted[start - skip : stop - skip] = piece[start - position : stop - position]
+            position += len(piece)
+            if position > end + 16 * _PIECE:
+                break
+        if position < end:
+            raise EOFError
+        if not self.followed and position - end >= max(self.size // self.shape[-1], 2):
+            raise self._too_much()
+
+
+def _deflated(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield a gzip or zlib stream, and gzip streams that follow it, in pieces; its checksum is verified."""
+    rest = file.read(_PIECE)
+    while rest:
+        unpacker = zlib.decompressobj(wbits=47)  # 32 + 15: either header
+        while not unpacker.eof:
+            if not rest:
+                rest = file.read(_PIECE)
+                if not rest:
+                    raise EOFError
+            piece = unpacker.decompress(rest, _PIECE)
+            rest = unpacker.unconsumed_tail
+            if piece:
+                yield piece
+        rest = unpacker.unused_data
+        if not rest.startswith(b"\x1f\x8b"):  # padding behind the stream
+            return
+
+
+def _bunzipped(file: IO[bytes]) -> Iterator[bytes]:
+    unpacker = bz2.BZ2Decompressor()
+    while not unpacker.eof:
+        data = file.read(_PIECE) if unpacker.needs_input else b""
+        if not data and unpacker.needs_input:
+            raise EOFError
+        piece = unpacker.decompress(data, _PIECE)
+        if piece:
+            yield piece
+
+
+def _from_text(file: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    words = file.read().split()
+    if len(words) < count:
+        raise EOFError
+    numbers = np.array(words[:count]).astype(np.float64 if dtype.kind == "f" else np.int64)
+    return numbers.astype(dtype)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Reads one volume out of a stored array; picklable, so that a lazy volume is too.
+
+    Attributes
+    ----------
+    index
+        Of each stored axis: its position, or None where it is an axis of space.
+    label
+        Whether the voxels must be whole numbers.
+    """
+
+    stored: Stored
+    index: tuple[int | None, ...]
+    label: bool
+
+    def __call__(self) -> NDArray[Any]:
+        shape = self.stored.shape
+        space = tuple(n for n, i in zip(shape, self.index, strict=True) if i is None)
+        behind = [i for i in self.index[len(space) :] if i is not None]
+        if len(behind) == len(shape) - len(space):
+            # the axes of space come first, so that the volume is one piece
+            number = int(np.ravel_multi_index(behind, shape[len(space) :], order="F")) if behind else 0
+            volume = self.stored.read(number * math.prod(space), math.prod(space)).reshape(space, order="F")
+        else:
+            everything = self.stored.read().reshape(shape, order="F")
+            picked = everything[tuple(slice(None) if i is None else i for i in self.index)]
+            volume = np.array(picked, order="F")
+        while volume.ndim < 3:
+            volume = volume[..., np.newaxis]
+        return as_labels(volume, self.stored.name) if self.label else volume
+
+
+def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return label voxels as integers.
+
+    Raises
+    ------
+    DataError
+        When a value is no whole number, or too large for a label.
+    """
+    if array.dtype.kind in "iu":
+        return array
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    rounded = np.rint(array)
+    if not np.isfinite(array).all() or np.abs(array - rounded).max(initial=0) > 1e-3:
+        raise DataError(
+            f"{name} holds values that are no whole numbers, so it is not a label.",
+            "Was the image chosen as its label? Probability maps need a threshold first.",
+        )
+    if rounded.size and (rounded.max() > 2**31 - 1 or rounded.min() < -(2**31)):
+        raise DataError(f"{name} holds label values beyond 2 billion.", "Renumber its labels.")
+    return np.asarray(rounded, dtype=np.int32)

@@ -1,0 +1,121 @@
+"""Reading TIFF: one picture, or a stack of pages as slices."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.readers.frames import choose_frame
+from segexplorer.data.readers.picture import (
+    AXES,
+    BROKEN,
+    COLOURS,
+    NO_SCALE,
+    Channel,
+    as_volume,
+    channel_of,
+    colour_notes,
+)
+from segexplorer.data.readers.stored import MAX_BYTES
+from segexplorer.data.volume import Provenance, Select, Volume
+
+_SLICES = ("Z", "I", "Q")
+"""tifffile's letters for the pages of a stack."""
+
+
+def read_tiff(path: Path, *, label: bool = False, select: Select = None) -> Volume:
+    """Read a TIFF's tags and return a lazy volume; pages of a stack are slices, 1 mm apart.
+
+    Parameters
+    ----------
+    label
+        Whether the pixels must be whole numbers and become integers.
+    select
+        "red", "green" or "blue" of a colour picture; the number of a channel or time point.
+
+    Raises
+    ------
+    DataError
+        When it is damaged, too large, or holds something other than numbers.
+    """
+    shape, axes, kind, colours = _tags(path)
+    text = " × ".join(str(n) for n in shape)
+    if kind not in "buif" or not {"Y", "X"} <= set(axes):
+        raise DataError(f"{path.name} is no picture of numbers ({text}).", "Export it again.")
+    named = isinstance(select, str) and select in COLOURS
+    channel = channel_of(select if named else None, path.name, colour=colours)
+    stack = next((letter for letter in _SLICES if letter in axes), "")
+    extra = [i for i, letter in enumerate(axes) if letter not in ("Y", "X", "S", stack)]
+    sizes = [shape[i] for i in extra]
+    chosen = choose_frame(sizes, None if named else select, path.name)
+    slices = shape[axes.index(stack)] if stack else 1
+    volume_shape = (shape[axes.index("X")], shape[axes.index("Y")], slices)
+    notes = (NO_SCALE, *colour_notes(channel, colour=colours and not label))
+    load = _Pages(path, label, channel, tuple(zip(extra, chosen, strict=True)), volume_shape)
+    provenance = Provenance(path, "TIFF", notes)
+    return Volume(volume_shape, AXES, load=load, modality="unknown", provenance=provenance)
+
+
+def _tags(path: Path) -> tuple[tuple[int, ...], str, str, bool]:
+    """Return shape, axes as tifffile names them, the kind of numbers, and whether there are colours."""
+    import tifffile
+
+    # tifffile logs what it finds broken; the sentence below says it
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path.name} is empty.", "Copy or download it again.")
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            shape, axes = tuple(int(n) for n in series.shape), str(series.axes)
+            dtype = np.dtype(series.dtype) if series.dtype is not None else np.dtype("V1")
+    except DataError:
+        raise
+    except (*BROKEN, RuntimeError, ArithmeticError) as error:
+        raise DataError(
+            f"{path.name} is not a readable TIFF file.", "Check that it is an image and was copied whole."
+        ) from error
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if not shape or min(shape) < 1 or size > MAX_BYTES:
+        raise DataError(f"{path.name} holds {size / 2**30:.0f} GiB of pixels.", "Crop or shrink it first.")
+    colours = "S" in axes and shape[axes.index("S")] in (3, 4)
+    return shape, axes, dtype.kind, colours
+
+
+@dataclass(frozen=True)
+class _Pages:
+    """Reads the pages of one file; picklable, so that a lazy volume is too."""
+
+    path: Path
+    label: bool
+    channel: Channel
+    chosen: tuple[tuple[int, int], ...]
+    shape: tuple[int, int, int]
+
+    def __call__(self) -> NDArray[Any]:
+        import tifffile
+
+        try:
+            with tifffile.TiffFile(self.path) as file:
+                series = file.series[0]
+                axes, pixels = str(series.axes), np.asarray(series.asarray())
+        except MemoryError as error:
+            raise DataError(f"{self.path.name} does not fit into memory.", "Shrink it first.") from error
+        except (*BROKEN, RuntimeError, ArithmeticError) as error:
+            raise DataError(
+                f"{self.path.name} is cut off or damaged.", "Copy or download it again."
+            ) from error
+        for axis, index in sorted(self.chosen, reverse=True):
+            pixels = pixels.take(index, axis)
+            axes = axes[:axis] + axes[axis + 1 :]
+        order = sorted(range(len(axes)), key=lambda i: "YXS".find(axes[i]))
+        volume = as_volume(pixels.transpose(order), self.path.name, self.channel, label=self.label)
+        if volume.shape != self.shape:
+            raise DataError(f"{self.path.name} is cut off or damaged.", "Copy or download it again.")
+        return volume

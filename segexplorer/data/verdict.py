@@ -1,0 +1,152 @@
+"""What is known of a volume's place in the world, as facts and sentences: shown in the window and by `check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segexplorer.data import geometry
+from segexplorer.data.geometry import Affine, GridVerdict, HasGrid
+from segexplorer.data.volume import Volume
+
+_PLAUSIBLE_MM = 1e-4, 200.0
+_OBLIQUE_DEGREES = 0.5
+
+
+@dataclass(frozen=True)
+class GeometryVerdict:
+    """Where a volume lies, and how sure that is.
+
+    Attributes
+    ----------
+    shape, spacing, orientation
+        Voxels, mm and closest anatomical direction along each index axis.
+    oblique_degrees
+        Largest angle between an index axis and the closest axis of the patient.
+    sheared
+        Whether the index axes are not at right angles (gantry tilt).
+    left_handed
+        Whether the index axes form a left-handed system, as in LAS.
+    extent_mm
+        Length of the field of view along each index axis.
+    centre
+        World position of its middle, RAS mm.
+    assumed
+        What the reader assumed or noticed, and what is odd, as sentences; empty where all is plain.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, float, float]
+    orientation: str
+    oblique_degrees: float
+    sheared: bool
+    left_handed: bool
+    extent_mm: tuple[float, float, float]
+    centre: tuple[float, float, float]
+    assumed: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The verdict as one line, e.g. "RAS, 3 × 3 × 3 mm, oblique by 19 degrees"."""
+        parts = [self.orientation, f"{_times(self.spacing)} mm"]
+        if self.sheared:
+            parts.append(f"sheared by {self.oblique_degrees:.1f} degrees")
+        elif self.oblique_degrees > _OBLIQUE_DEGREES:
+            parts.append(f"oblique by {self.oblique_degrees:.0f} degrees")
+        return ", ".join(parts)
+
+    def facts(self) -> dict[str, str]:
+        """Return label -> text, for a table."""
+        table = {
+            "Size": f"{_times(self.shape)} voxels, {_times(self.extent_mm)} mm",
+            "Spacing": f"{_times(self.spacing)} mm",
+            "Orientation": self.orientation + (" (left-handed)" if self.left_handed else ""),
+            "Tilt": self._tilt(),
+            "Centre": f"{', '.join(f'{c:.1f}' for c in self.centre)} mm (right, front, head)",
+        }
+        for number, note in enumerate(self.assumed, start=1):
+            table["Assumed" if len(self.assumed) == 1 else f"Assumed {number}"] = note
+        return table
+
+    def _tilt(self) -> str:
+        if self.sheared:
+            return f"sheared by {self.oblique_degrees:.1f} degrees (gantry tilt)"
+        if self.oblique_degrees > _OBLIQUE_DEGREES:
+            return f"oblique by {self.oblique_degrees:.1f} degrees"
+        return "along the axes of the patient"
+
+
+def describe(volume: Volume) -> GeometryVerdict:
+    """Return the geometry verdict of a volume; reads no voxels."""
+    affine, shape = volume.affine, volume.shape
+    size = geometry.spacing(affine)
+    middle = (np.asarray(shape[:3]) - 1) / 2
+    centre = affine[:3, :3] @ middle + affine[:3, 3]
+    told = volume.provenance.notes
+    return GeometryVerdict(
+        shape=shape,
+        spacing=size,
+        orientation=geometry.orientation(affine),
+        oblique_degrees=geometry.obliqueness(affine),
+        sheared=geometry.is_sheared(affine),
+        left_handed=bool(np.linalg.det(affine[:3, :3]) < 0),
+        extent_mm=(shape[0] * size[0], shape[1] * size[1], shape[2] * size[2]),
+        centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+        assumed=(*told, *(note for note in grid_notes(affine) if note not in told)),
+    )
+
+
+def apart(image: HasGrid, label: HasGrid) -> tuple[GridVerdict, str]:
+    """Return whether a label lies on its image's grid, and, where it does not, what can be done about it.
+
+    `label.resampled(image, order=0)` brings it there by world position.
+    """
+    verdict = geometry.compare(image, label)
+    if verdict.same:
+        return verdict, ""
+    overlap = overlap_fraction(image, label)
+    if overlap == 0:
+        return verdict, "They do not touch anywhere: one of them belongs to something else."
+    return verdict, (
+        f"The label covers {100 * overlap:.0f} % of the image; it can be resampled onto the image's grid by world "
+        "position (nearest voxel)."
+    )
+
+
+def overlap_fraction(image: HasGrid, other: HasGrid, samples: int = 24) -> float:
+    """Return the fraction of the image's field of view that lies inside the other grid.
+
+    Measured at up to `samples` positions along each axis of the image, voxel faces included in the other grid.
+    """
+    axes = [np.linspace(0, n - 1, min(n, samples)) for n in image.shape[:3]]
+    index = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
+    world = image.affine[:3, :3] @ index + image.affine[:3, 3:]
+    back = np.linalg.inv(other.affine)
+    there = back[:3, :3] @ world + back[:3, 3:]
+    size = np.asarray(other.shape[:3])[:, np.newaxis]
+    inside = ((there > -0.5 - 1e-6) & (there < size - 0.5 + 1e-6)).all(axis=0)
+    return float(inside.mean())
+
+
+def grid_notes(affine: Affine) -> tuple[str, ...]:
+    """Return what is odd in an affine, as sentences: the voxel size, a shear, an oblique grid."""
+    notes = []
+    size, angle = geometry.spacing(affine), geometry.obliqueness(affine)
+    if min(size) < _PLAUSIBLE_MM[0] or max(size) > _PLAUSIBLE_MM[1]:
+        notes.append(f"Voxels of {_times(size)} mm are implausible; check its units.")
+    if geometry.is_sheared(affine):
+        notes.append(
+            f"The axes are not at right angles (gantry tilt or shear, {angle:.0f} degrees off); "
+            "positions are exact, the picture is shown upright."
+        )
+    elif angle > _OBLIQUE_DEGREES:
+        notes.append(
+            f"The axes are {angle:.0f} degrees oblique; the picture is shown along the closest axes."
+        )
+    return tuple(notes)
+
+
+def _times(numbers: Any) -> str:
+    return " × ".join(f"{n:.4g}" for n in numbers)
