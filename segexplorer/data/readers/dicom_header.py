@@ -278,7 +278,7 @@ def _frame(place: Place, encoding: Encoding, index: int, number: int, where: tup
     # a classic multi-frame file gives one position for all of its frames
     told = own is not None or encoding.frames == 1
     content = _item(own, "FrameContentSequence")
-    segment = _item(own, "SegmentIdentificationSequence")
+    segment = _value(where, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
     slope = _number(where, "PixelValueTransformationSequence", "RescaleSlope")
     intercept = _number(where, "PixelValueTransformationSequence", "RescaleIntercept")
     gap = _number(where, "PixelMeasuresSequence", "SpacingBetweenSlices")
@@ -296,7 +296,7 @@ def _frame(place: Place, encoding: Encoding, index: int, number: int, where: tup
         1.0 if slope is None else slope,
         0.0 if intercept is None else intercept,
         _phase(where, content),
-        int(segment.get("ReferencedSegmentNumber") or 0) if segment is not None else 0,
+        int(segment or 0),
     )
 
 
