@@ -87,7 +87,10 @@ class Predictor:
             indices = self.fitted.restore(probabilities, prepared.grid, order=1).argmax(0)
         else:
             indices = self.fitted.restore(logits[0].argmax(0).numpy(), prepared.grid, order=0)
-        return images[0].with_array(self.classes.decode(indices.astype(np.uint8)))
+        names = {
+            values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
+        }
+        return images[0].with_array(self.classes.decode(indices.astype(np.uint8)), label_names=names)
 
 
 def predict(

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.volume import Select
+
+
+class SeveralVolumesError(DataError):
+    """A file that holds several volumes, of which none was chosen.
+
+    Attributes
+    ----------
+    counts
+        How many there are along each axis beyond the three of space; lengths of 1 left out.
+    """
+
+    def __init__(self, message: str, remedy: str = "", counts: Sequence[int] = ()) -> None:
+        super().__init__(message, remedy)
+        self.counts = tuple(counts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.remedy, self.counts)
+
+    def choices(self) -> list[str]:
+        """Return every `select` there is, the first axis fastest."""
+        ranges = [range(n) for n in reversed(self.counts)]
+        return [", ".join(str(i) for i in reversed(index)) for index in itertools.product(*ranges)]
 
 
 def choose_frame(extra: Sequence[int], select: Select, name: str) -> tuple[int, ...]:
@@ -21,8 +45,10 @@ def choose_frame(extra: Sequence[int], select: Select, name: str) -> tuple[int, 
 
     Raises
     ------
+    SeveralVolumesError
+        When there is a choice and none was made.
     DataError
-        When there is a choice and none was made, or the choice is none of those.
+        When the choice is none of those.
     """
     several = [n for n in extra if n > 1]
     if select is None:
@@ -32,7 +58,8 @@ def choose_frame(extra: Sequence[int], select: Select, name: str) -> tuple[int, 
         what = (
             f"holds {count} volumes" if len(several) == 1 else f"has {3 + len(extra)} axes, {count} volumes"
         )
-        raise DataError(f"{name} {what}; a single 3D volume is needed.", how_to_choose(several))
+        text = f"{name} {what}; a single 3D volume is needed."
+        raise SeveralVolumesError(text, how_to_choose(several), several)
     chosen = _numbers(select)
     wanted = [n for n in extra if n > 1] if len(chosen) == len(several) else list(extra)
     if not wanted and chosen == [0]:

@@ -12,8 +12,6 @@ import segexplorer
 from segexplorer.core.errors import SpecError
 from segexplorer.faces.cli.output import remarks
 
-SUFFIXES = (".nii", ".nii.gz")
-
 
 def run_predict(
     run: Path,
@@ -44,9 +42,10 @@ def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> li
     SpecError
         Before anything is computed: when an output would replace a file, or several images share one.
     """
+    from segexplorer.data.readers import writable_suffixes
     from segexplorer.scripting import stem
 
-    if output.name.endswith(SUFFIXES):
+    if output.name.lower().endswith(writable_suffixes()):
         if len(images) > 1:
             raise SpecError(f"{output} is one file for {len(images)} images.", "Name a folder with -o.")
         targets = [output]

@@ -1,24 +1,45 @@
-"""napari reader of NIfTI and Analyze volumes: the closest canonical RAS picture, the true affine remembered."""
+"""napari reader of volumes: the closest canonical RAS picture, the true affine remembered.
+
+Pictures (PNG and the like) are left to napari, so that opening one asks nobody which plug-in to take.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segexplorer.data.readers.frames import SeveralVolumesError
+    from segexplorer.data.volume import Select, Volume
 
 LayerTuple = tuple[Any, dict[str, Any], str]
-_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 _MOST_LABELS = 256
 """A volume of whole numbers with more different values than this is taken for an image."""
 _LABEL_WORDS = ("label", "seg", "mask", "truth", "annotation", "prediction", "_gt")
+_MOST_BYTES = 2**31
+"""A time series beyond this is not shown as a whole."""
+_LOOKED_AT = 16
+"""Files of a folder that are looked at to tell whether it holds volumes."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerTuple]] | None:
-    """Return `read`, or None where some path is none of our formats. The file itself is not opened."""
+    """Return `read`, or None where some path is none of our formats."""
     paths = [path] if isinstance(path, str) else list(path)
-    if paths and all(Path(p).name.lower().endswith(_SUFFIXES) for p in paths):
-        return read
-    return None
+    return read if paths and all(_is_ours(Path(p)) for p in paths) else None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file's name, or one of the first files in a folder, is that of a volume."""
+    from segexplorer.data import readers
+
+    if path.is_dir():
+        inside = itertools.islice((p for p in sorted(path.iterdir()) if p.is_file()), _LOOKED_AT)
+        found = (readers.format_of(p) for p in inside)
+        return any(known is not None and known.folders for known in found)
+    known = readers.format_of(path)
+    return known is not None and known.name != "picture"
 
 
 def read(path: str | list[str]) -> list[LayerTuple]:
@@ -33,17 +54,72 @@ def read(path: str | list[str]) -> list[LayerTuple]:
     return [read_one(Path(p)) for p in paths]
 
 
-def read_one(path: Path, *, label: bool | None = None) -> LayerTuple:
-    """Read one volume; `label` None looks at name and voxels to tell a label map from an image."""
-    from segexplorer.data.volume import open_volume
-    from segexplorer.faces.napari.layers import layer_arguments
-    from segexplorer.faces.napari.pictures import image_picture, label_picture
+def read_one(path: Path, *, label: bool | None = None, select: Select = None) -> LayerTuple:
+    """Read one volume, or all frames of a file with several as one layer with a slider.
 
-    volume = open_volume(path, label=bool(label))
-    is_label = looks_like_label(path, volume.array) if label is None else label
+    Parameters
+    ----------
+    label
+        None looks at name and voxels to tell a label map from an image.
+    select
+        The one frame or series to read.
+    """
+    from segexplorer.data.readers.frames import SeveralVolumesError
+    from segexplorer.data.volume import open_volume
+
+    try:
+        volume = open_volume(path, label=bool(label), select=select)
+    except SeveralVolumesError as error:
+        return _read_frames(path, error, label=label)
+    return _layer(path, volume, label=label)
+
+
+def _layer(path: Path, volume: Volume, *, label: bool | None) -> LayerTuple:
+    from segexplorer.faces.napari.layers import layer_arguments
+    from segexplorer.faces.napari.pictures import image_picture, label_picture, label_values
+
     name = stem(path)
-    picture = label_picture(volume, name) if is_label else image_picture(volume, name)
+    if label or (label is None and looks_like_label(path, volume.array)):
+        named = volume.label_names
+        values = {value: named.get(value, f"label {value}") for value in label_values(volume.array)}
+        picture = label_picture(volume, name, values if named else None)
+    else:
+        picture = image_picture(volume, name)
     return picture.data, layer_arguments(picture), picture.kind
+
+
+def _read_frames(path: Path, several: SeveralVolumesError, *, label: bool | None) -> LayerTuple:
+    """Return all frames as one layer (frame, z, y, x); Split Stack makes volumes of it that know their place.
+
+    Raises
+    ------
+    DataError
+        The error given, when that would be too much.
+    """
+    import math
+
+    import numpy as np
+
+    from segexplorer.data.geometry import DisplayGrid
+    from segexplorer.data.volume import open_volume
+
+    choices = several.choices()
+    first = open_volume(path, label=bool(label), select=choices[0])
+    if len(choices) * math.prod(first.shape) * first.array.dtype.itemsize > _MOST_BYTES:
+        raise several
+    data, arguments, sort = _layer(path, first, label=label)
+    grid = DisplayGrid.of(first)
+    rest = [
+        grid.to_display(open_volume(path, label=sort == "labels", select=choice).array)
+        for choice in choices[1:]
+    ]
+    arguments |= {
+        "scale": (1.0, *arguments["scale"]),
+        "translate": (0.0, *arguments["translate"]),
+        "units": ("pixel", *arguments["units"]),
+        "axis_labels": ("frame", *arguments["axis_labels"]),
+    }
+    return np.stack([data, *rest]), arguments, sort
 
 
 def looks_like_label(path: Path, array: Any) -> bool:
@@ -62,8 +138,8 @@ def looks_like_label(path: Path, array: Any) -> bool:
 
 def stem(path: Path) -> str:
     """Return the name of a file without its (possibly double) suffix."""
-    name = path.name
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+    from segexplorer.data.readers import readable_suffixes, suffix_of
+
+    suffix = suffix_of(path)
+    known = suffix in readable_suffixes() and len(path.name) > len(suffix)
+    return path.name[: -len(suffix)] if known else path.name
