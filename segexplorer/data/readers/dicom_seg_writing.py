@@ -6,12 +6,10 @@ Nothing else that Segmentation Explorer writes holds them.
 
 from __future__ import annotations
 
-import errno
-import os
-import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +20,7 @@ from segexplorer.data.readers.dicom_files import Opener
 from segexplorer.data.readers.dicom_parsing import UNREADABLE, import_pydicom, parse, quiet
 from segexplorer.data.readers.dicom_seg import VALUE_TEXT
 from segexplorer.data.readers.dicom_series import Series, choose
+from segexplorer.data.readers.whole_file import write_whole
 
 if TYPE_CHECKING:
     from segexplorer.data.readers.dicom_stack import Stack
@@ -83,7 +82,7 @@ def write_seg(
     if not values:
         raise DataError("The label marks nothing, so there is no segment to write.", "Write it as .nii.gz.")
     data = _segmentation(chosen, stack, volume.array, {v: str(names.get(v, f"label {v}")) for v in values})
-    _write_whole(data, path)
+    write_whole(path, partial(_save, data))
     return path
 
 
@@ -205,25 +204,9 @@ def _source_images(stack: Stack, used: list[int]) -> list[Any]:
     return sources
 
 
-def _write_whole(data: Any, path: Path) -> None:
-    """Write beside the target and rename, so that a full disk or a crash leaves what was there."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        try:
-            with part.open("xb") as file, quiet():
-                data.save_as(file, enforce_file_format=True)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        why = "there is no space left" if full else f"the folder cannot be written ({error.strerror})"
-        raise DataError(
-            f"{path.name} was not written: {why}.",
-            "Free some space or choose another folder; what was there before is unchanged.",
-        ) from error
+def _save(data: Any, file: IO[bytes]) -> None:
+    with quiet():
+        data.save_as(file, enforce_file_format=True)
 
 
 def import_highdicom() -> Any:

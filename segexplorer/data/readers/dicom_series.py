@@ -15,6 +15,7 @@ from segexplorer.data.readers.dicom_files import Opener, find
 from segexplorer.data.readers.dicom_header import SEGMENTATION, STRUCTURES, Frame, Header, read_header
 from segexplorer.data.readers.dicom_pixels import read_frames
 from segexplorer.data.readers.dicom_stack import Stack, collisions, depths, ordered, stacked
+from segexplorer.data.verdict import grid_notes
 
 SeriesKind = Literal["image", "segmentation", "structures", "other"]
 _STATED = 5
@@ -85,7 +86,7 @@ class Series:
                 raise header.problem
         distinct, dropped = without_copies(self.frames)
         stack = stacked(distinct)
-        notes = (*stack.notes, *dropped)
+        notes = (*stack.notes, *dropped, *grid_notes(stack.affine))
         if any(header.lossy for header in self.headers):
             notes = (*notes, "The images were compressed with loss.")
         if any(frame.encoding.photometric == "MONOCHROME1" for frame in distinct):

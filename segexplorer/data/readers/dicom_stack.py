@@ -138,10 +138,7 @@ def stacked(frames: Sequence[Frame]) -> Stack:
     # `along` advances 1 mm along the normal, so its length is 1 / cos(tilt)
     tilt = math.degrees(math.acos(min(1.0, 1 / float(np.linalg.norm(along)))))
     if tilt > _TILT_DEGREES:
-        notes.append(
-            f"The gantry was tilted by {tilt:.1f} degrees, so the slices lean and the grid is sheared; "
-            "positions are exact, the picture is shown upright."
-        )
+        notes.append(f"The gantry was tilted by {tilt:.1f} degrees, so the slices lean.")
     affine = affine_of(frames[0], along * step)
     return Stack(frames, affine, mixes, (*notes, *more))
 
