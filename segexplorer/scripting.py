@@ -58,24 +58,29 @@ def open_dataset(root: PathLike, *, kind: str = "", **settings: Any) -> DatasetS
 
     Parameters
     ----------
+    root
+        Its folder, or a CSV, TSV or JSON file that lists cases.
     kind
-        How the folder is laid out (`segexplorer list datasets`); by default "decathlon" where there is a
-        `dataset.json`, otherwise "folder".
+        How the folder is laid out (`segexplorer list datasets`); by default this is found out by looking at it.
     settings
         Other settings of that kind, e.g. `classes={"liver": 5}`.
 
     Raises
     ------
     DataError
-        When there is no such folder.
+        When there is no such folder, or its layout is not known.
     """
     from segexplorer.data import datasets
 
-    folder = Path(root)
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.", "Check the path of the data set.")
-    layout = kind or ("decathlon" if (folder / "dataset.json").is_file() else "folder")
-    spec: DatasetSpec = datasets.spec(layout).of({"root": str(folder), **settings}, f"data set {layout}")
+    place = Path(root).expanduser()
+    if not place.exists():
+        raise DataError(f"There is no folder {place}.", "Check the path of the data set.")
+    if not kind:
+        found = datasets.recognise(place)
+        kind, place, settings = found.kind, found.folder, {**found.settings, **settings}
+    declared = datasets.spec(kind)
+    name = "root" if "root" in declared.model_fields else "file"
+    spec: DatasetSpec = declared.of({name: str(place), **settings}, f"data set {kind}")
     return spec
 
 
@@ -198,10 +203,11 @@ def error_map(
     DataError
         When the two lie on different grids.
     """
-    from segexplorer.viewmodels.overlay import error_codes
+    from segexplorer.viewmodels.overlay import Code, error_codes
 
     pair = _encode(prediction, truth, classes)
-    return pair.grid.with_array(error_codes(pair.prediction, pair.truth))
+    names = {int(code): code.name.lower().replace("_", " ") for code in Code if code}
+    return pair.grid.with_array(error_codes(pair.prediction, pair.truth), label_names=names)
 
 
 @dataclass(frozen=True)
