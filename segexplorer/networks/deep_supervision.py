@@ -7,12 +7,15 @@ mode a tuple of logits, the full resolution first; in evaluation mode one tensor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import NetworkSpec
 
 Mode = Literal["off", "stride", "exp", "two", "same"]
+FEWEST_LEVELS = 3
 SMALLEST_EXP = 0.0625
 """MONAI's floor for the halved weights."""
 
@@ -29,6 +32,14 @@ class SupervisedNetwork(NetworkSpec):
         ),
         advanced=True,
     )
+
+    @model_validator(mode="after")
+    def _enough_levels(self) -> Self:
+        if self.supervised and getattr(self, "levels", FEWEST_LEVELS) < FEWEST_LEVELS:
+            raise ValueError(
+                f"deep_supervision needs at least {FEWEST_LEVELS} levels, for a coarser one to ask"
+            )
+        return self
 
     @property
     def supervised(self) -> bool:

@@ -181,6 +181,8 @@ class Engine:
             if self.learner.average is not None:
                 self._checkpoint.load_weights(self.learner.average.module, average=True)
             self.learner.load(self._checkpoint.load_state(plan.runtime.device))
+        elif (report := self.learner.load_pretrained()) is not None:
+            yield Notice(message=report.sentence())
         sampler = Sampler(
             store, plan.ids("train"), plan.sampling, self.experiment.augmentation, self.experiment.seed
         )

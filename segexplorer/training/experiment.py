@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from pydantic import model_validator
 
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean
 from segexplorer.core.fields import parameter, parameters
@@ -22,6 +23,8 @@ from segexplorer.training.compute import Compute
 from segexplorer.training.files import write_atomic
 from segexplorer.training.optimisers import AnyOptimiser
 from segexplorer.training.schedules import AnySchedule
+from segexplorer.training.supervision import hindrance
+from segexplorer.training.weights import NetworkWeights
 
 MAX_YAML_BYTES = 4 * 2**20
 
@@ -103,6 +106,12 @@ class Experiment(Spec):
         default_factory=Split, title="Split", meaning="Which cases train, validate and test."
     )
     network: AnyNetwork = parameter("unet", title="Network", meaning="What predicts the classes.")
+    network_weights: NetworkWeights = parameter(
+        default_factory=NetworkWeights,
+        title="Pre-trained weights",
+        meaning="Weights to start from, and layers that stay as they are.",
+        advanced=True,
+    )
     loss: AnyLoss = parameter("dice_cross_entropy", title="Loss", meaning="What training makes small.")
     optimiser: AnyOptimiser = parameter("adamw", title="Optimiser", meaning="How steps are taken.")
     schedule: AnySchedule = parameter(
@@ -127,6 +136,12 @@ class Experiment(Spec):
     changes: tuple[Change, ...] = parameter(
         (), title="Changes", meaning="Live changes to replay at their steps.", advanced=True
     )
+
+    @model_validator(mode="after")
+    def _supervision_fits_the_loss(self) -> Self:
+        if reason := hindrance(self.network, self.loss):
+            raise ValueError(reason)
+        return self
 
     @classmethod
     def from_yaml(cls, source: str | Path, settings: Mapping[str, Any] | None = None) -> Self:
@@ -204,8 +219,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _absolute(model: type[Experiment], data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make the file's own relative paths absolute before settings (relative to elsewhere) come in.
 
-    Only the data section has paths, and its class is known by `kind`; an unknown kind is left to validation.
+    Paths are in the pre-trained weights and in the data, whose class is known by `kind`; an unknown kind is left
+    to validation.
     """
+    weights = data.get("network_weights")
+    if isinstance(weights, dict):
+        data = {**data, "network_weights": _absolute_section(NetworkWeights, weights, folder)}
     section = data.get("data")
     if not isinstance(section, dict):
         return data

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.errors import LossInputError, TrainingError
 from segexplorer.training.schedules import ScheduleState
+from segexplorer.training.supervision import mode_of, supervise
+from segexplorer.training.weights import WeightsReport, freeze, load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimiser step tells: plain numbers, and the loss's output for region maps (detached)."""
+    """What one optimiser step tells: plain numbers, and the loss's output for region maps (detached).
+
+    Under deep supervision all of it is of the full resolution, but for the gradient.
+    """
 
     loss: float
     terms: dict[str, tuple[float, float]]
@@ -55,6 +61,7 @@ class Learner:
             torch.manual_seed(experiment.seed)
             network = experiment.network.build(dimensions=3, in_channels=channels, out_channels=classes)
         self.network: torch.nn.Module = runtime.place_network(network, 3)
+        self._still = freeze(self.network, experiment.network_weights.freeze)
         self.loss: Loss = experiment.loss.build().to(runtime.device)
         self.schedule_state = ScheduleState()
         self.scaler = runtime.scaler()
@@ -68,11 +75,27 @@ class Learner:
             )
 
     def _groups(self) -> list[dict[str, Any]]:
-        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
         learned = list(self.loss.parameters())
         if learned:  # a loss that learns its own parameters, e.g. nu of the T-Loss; never decayed
             groups.append({"params": learned, "weight_decay": 0.0})
         return groups
+
+    def load_pretrained(self) -> WeightsReport | None:
+        """Start from the experiment's file of weights, if it names one.
+
+        Raises
+        ------
+        DataError
+            When the file cannot be used.
+        """
+        path = self.experiment.network_weights.path
+        if not path:
+            return None
+        report = load_weights(self.network, os.path.expandvars(path))
+        if self.average is not None:
+            self.average.module.load_state_dict(self.network.state_dict())
+        return report
 
     @property
     def predictor(self) -> torch.nn.Module:
@@ -98,6 +121,8 @@ class Learner:
         # counter-based: dropout at step n is the same whether or not the run was interrupted before
         torch.manual_seed((self.experiment.seed * 1_000_003 + step) % 2**63)
         self.network.train()
+        for module in self._still:
+            module.eval()
         self.loss.train()
         images = self.runtime.place(torch.from_numpy(batch.images))
         labels = torch.from_numpy(batch.labels).to(self.runtime.device, non_blocking=True)
@@ -107,15 +132,16 @@ class Learner:
         with self.runtime.autocast():
             logits = self.network(images)
         try:
-            output = self.loss.evaluate(logits, labels, context_of(batch, epoch))
+            mode = mode_of(self.experiment.network)
+            output, total = supervise(self.loss, logits, labels, context_of(batch, epoch), mode)
         except LossInputError as error:  # logits that are not finite never reach a loss's formula
             raise _stopped(error.message.rstrip("."), batch, step) from error
         value = float(output.value.detach())
         terms = {name: (float(v), float(w)) for name, (v, w) in output.terms.items()}
-        if not math.isfinite(value):
-            raise _not_finite("loss", value, terms, batch, step)
+        if not math.isfinite(sought := float(total.detach())):
+            raise _not_finite("loss", sought, terms, batch, step)
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(output.value).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)
         norm = self._clip()
         if not math.isfinite(norm) and not self.scaler.is_enabled():

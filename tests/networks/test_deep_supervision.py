@@ -7,6 +7,7 @@ import torch
 from monai.losses import DeepSupervisionLoss
 
 from segexplorer import networks
+from segexplorer.core.errors import SpecError
 from segexplorer.networks.deep_supervision import level_weights
 
 STRIDES = [(s, s, s) for s in (1, 2, 4, 8, 16, 32)]
@@ -62,6 +63,11 @@ def test_it_changes_nothing_else(kind: str) -> None:
     assert not found.unexpected_keys and all("coarse_heads" in key for key in found.missing_keys)
     image = torch.randn(1, 1, 16, 16)
     assert torch.equal(plain.eval()(image), deep.eval()(image))
+
+
+def test_it_needs_a_coarser_level() -> None:
+    with pytest.raises(SpecError, match="at least 3 levels"):
+        networks.create("unet", levels=2, deep_supervision="exp")
 
 
 def test_dynunet_holds_no_graph_of_the_step_before() -> None:

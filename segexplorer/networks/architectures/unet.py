@@ -94,8 +94,10 @@ class UNet(nn.Module):
         )
         self.head = CONVOLUTION[dimensions](features[0], out_channels, kernel_size=1)
         self.bottleneck = nn.Identity() if bottleneck is None else bottleneck
-        self.coarse_heads = logit_heads(dimensions, features[-2:0:-1] if supervised else (), out_channels)
         self.apply(initialise)
+        # last, so that a seed gives the rest the same weights with and without them
+        self.coarse_heads = logit_heads(dimensions, features[-2:0:-1] if supervised else (), out_channels)
+        self.coarse_heads.apply(initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every level."""
