@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.types import Role
+from segexplorer.data.sources import Recipe
 from segexplorer.data.volume import Volume, open_volume
 
 IGNORED = 255
 """Class index of voxels that no loss and no metric counts."""
 _END = 2**20
 """Bytes read at each end of a file to tell it from others."""
-Source = Path | Volume
+IGNORE = "ignore"
+"""The class name whose label values are ignored, as in nnU-Net."""
+Source = Path | Volume | Recipe
 Unselected = Literal["background", "ignored"]
 
 
@@ -97,10 +100,14 @@ class CaseRef:
 def _content(source: Source) -> bytes:
     """Return a hash of a file's size, head and tail (a gzip's checksum is there), or of voxels in memory."""
     digest = hashlib.sha256()
-    if isinstance(source, Path) and source.is_dir():
+    if isinstance(source, Recipe):
+        digest.update(source.recipe.encode())
+        for part in source.files:
+            digest.update(_content(part))
+    elif isinstance(source, Path) and source.is_dir():
         # a series is its slices, whatever they are called
-        for part in sorted(_content(file) for file in source.rglob("*") if file.is_file()):
-            digest.update(part)
+        for content in sorted(_content(path) for path in source.rglob("*") if path.is_file()):
+            digest.update(content)
     elif isinstance(source, Path):
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -117,7 +124,11 @@ def _content(source: Source) -> bytes:
 
 def _opened(source: Source, *, like: Volume | None = None) -> Volume:
     """Open an image; or a label, `like` its image, whose grid it takes where it has none of its own."""
-    return source if isinstance(source, Volume) else open_volume(source, label=like is not None, like=like)
+    if isinstance(source, Volume):
+        return source
+    if isinstance(source, Recipe):
+        return source.open(label=like is not None, like=like)
+    return open_volume(source, label=like is not None, like=like)
 
 
 @dataclass(frozen=True)
@@ -130,24 +141,27 @@ class ClassMap:
         Foreground classes in order and the label values merged into each.
     unselected
         What becomes of label values that no class names: background, or ignored by loss and metrics.
+    ignored
+        Label values that are ignored whatever `unselected` says (not annotated, "ignore" in nnU-Net).
     """
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
     unselected: Unselected = "background"
+    ignored: tuple[int, ...] = ()
 
     @classmethod
     def from_classes(
         cls, classes: Mapping[str, int | Sequence[int]], unselected: Unselected = "background"
     ) -> Self:
-        """Build from `{"kidneys": [2, 3], "liver": 5}`.
+        """Build from `{"kidneys": [2, 3], "liver": 5}`; values under the name "ignore" make no class.
 
         Raises
         ------
         DataError
             When there is no class, too many, or a value stands in two classes.
         """
-        if not classes:
+        if not set(classes) - {IGNORE}:
             raise DataError("No class is chosen.", "Name at least one, e.g. classes: {liver: 5}.")
         if len(classes) >= IGNORED:
             raise DataError(f"{len(classes)} classes are too many.", f"Choose fewer than {IGNORED}.")
@@ -163,12 +177,15 @@ class ClassMap:
                         f"Class {name} names value 0, which is background.", "Use values above 0."
                     )
                 seen[value] = name
-        return cls(tuple(classes), values, unselected)
+        groups = dict(zip(classes, values, strict=True))
+        ignored = groups.pop(IGNORE, ())
+        return cls(tuple(groups), tuple(groups.values()), unselected, ignored)
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
         """Read what `plain` wrote."""
-        return cls(tuple(data["names"]), tuple(tuple(v) for v in data["values"]), data["unselected"])
+        values = tuple(tuple(v) for v in data["values"])
+        return cls(tuple(data["names"]), values, data["unselected"], tuple(data.get("ignored", ())))
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for a checkpoint."""
@@ -176,7 +193,21 @@ class ClassMap:
             "names": list(self.names),
             "values": [list(v) for v in self.values],
             "unselected": self.unselected,
+            "ignored": list(self.ignored),
         }
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Name of each label value that a prediction holds, for formats that have a place for names."""
+        return {group[0]: name for name, group in zip(self.names, self.values, strict=True)}
+
+    def reads_255_as_1(self, present: Iterable[int]) -> bool:
+        """Whether a label with these values is a mask of 0 and 255 where 0 and 1 are meant.
+
+        That is so when the one class has the value 1 and 255 stands for nothing else.
+        """
+        alone = self.values == ((1,),) and self.unselected == "background" and 255 not in self.ignored
+        return alone and set(present) - {0} == {255}
 
     def encode(self, label: NDArray[Any]) -> NDArray[np.uint8]:
         """Return class indices (0 background, 1..K, 255 ignored) of label values, same shape.
@@ -189,6 +220,9 @@ class ClassMap:
         label = whole_numbers(label)
         present = _unique(label)
         table = {v: i for i, group in enumerate(self.values, start=1) for v in group}
+        table.update(dict.fromkeys(self.ignored, IGNORED))
+        if self.reads_255_as_1(int(v) for v in present):
+            table[255] = 1
         other = 0 if self.unselected == "background" else IGNORED
         low, high = (int(present[0]), int(present[-1])) if present.size else (0, 0)
         if low >= 0 and high < 2**16:
@@ -213,7 +247,7 @@ class ClassMap:
 
     def unnamed(self, label: NDArray[Any]) -> list[int]:
         """Return the label values present that no class names."""
-        known = {v for group in self.values for v in group} | {0}
+        known = {v for group in (*self.values, self.ignored) for v in group} | {0}
         return [int(v) for v in _unique(label) if int(v) not in known]
 
 

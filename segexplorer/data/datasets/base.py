@@ -5,28 +5,64 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import field_validator
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
-from segexplorer.data.case import CaseRef, whole_numbers
+from segexplorer.data.case import IGNORE, CaseRef
+from segexplorer.data.checks import Problem
+from segexplorer.data.datasets.values import present_values
 
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".hdr", ".img.gz")
-"""Endings that a file of a data set may have, longest first."""
+
+@dataclass(frozen=True)
+class Listing:
+    """What a data set holds: its cases, and what could not become one (a label without image ...)."""
+
+    cases: list[CaseRef]
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What a folder was recognised as.
+
+    Attributes
+    ----------
+    kind
+        Of data set.
+    folder
+        The data set's own folder; it may be a subfolder of the one looked at.
+    reason
+        What was seen, as the end of "because there is ...".
+    settings
+        Those of the kind that had to be found out, e.g. the names of subfolders.
+    """
+
+    kind: str
+    folder: Path
+    reason: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DatasetSpec(Spec):
-    """Base of data sets: `classes` chooses and merges label values; empty takes all that the data set names."""
+    """Base of data sets: `classes` chooses and merges label values; empty takes all that the data set names.
+
+    A kind implements `listing`, or `cases` where nothing can be amiss, and `recognise` where a folder tells what
+    it is. `layout` shows the folder for the documentation.
+    """
+
+    layout: ClassVar[str] = ""
 
     classes: dict[str, int | tuple[int, ...]] = parameter(
         title="Classes",
-        meaning="Name of a class and its label value, or several values that are merged. Empty: all there are.",
+        meaning="Name of a class and its label value, or several values that are merged. Empty: all there are. "
+        'Values under the name "ignore" count nowhere.',
         default_factory=dict,
     )
     unselected: Literal["background", "ignored"] = parameter(
@@ -50,54 +86,59 @@ class DatasetSpec(Spec):
                 raise ValueError(f"the class {name} has no label value")
         return classes
 
-    def cases(self) -> list[CaseRef]:
-        """Return the cases, by names alone, sorted by id.
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """Say whether a folder is laid out as this kind expects, by names alone; None when it is not."""
+        return None
+
+    def listing(self) -> Listing:
+        """Return the cases, by names alone, sorted by id, and what is amiss with others.
 
         Raises
         ------
         DataError
             When the data set is not there or is not laid out as its kind expects.
         """
-        raise NotImplementedError
+        return Listing(self.cases())
+
+    def cases(self) -> list[CaseRef]:
+        """Return the cases, by names alone, sorted by id.
+
+        Raises
+        ------
+        DataError
+            When the data set is not there, is not laid out as its kind expects, or has a label without image.
+        """
+        found = self.listing()
+        for problem in found.problems:
+            if problem.severity == "error":
+                raise DataError(f"{problem.case}: {problem.message}".removeprefix(": "), problem.remedy)
+        return found.cases
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the classes that the data set itself names; by default those its labels hold."""
         return present_values(self.cases())
 
+    def ignored_values(self) -> tuple[int, ...]:
+        """Return the label values that the data set marks as not to be counted."""
+        return ()
+
     def class_values(self) -> dict[str, tuple[int, ...]]:
-        """Return the chosen classes with their label values, or all that the data set names."""
+        """Return the chosen classes with their label values, or all that the data set names.
+
+        What the data set marks as ignored stands under "ignore", unless a class was chosen for it.
+        """
         if not self.classes:
-            return self.named_values()
-        return {n: (v,) if isinstance(v, int) else tuple(v) for n, v in self.classes.items()}
+            chosen = self.named_values()
+        else:
+            chosen = {n: (v,) if isinstance(v, int) else tuple(v) for n, v in self.classes.items()}
+        taken = {value for values in chosen.values() for value in values}
+        ignored = tuple(value for value in self.ignored_values() if value not in taken)
+        return {**chosen, IGNORE: (*chosen.get(IGNORE, ()), *ignored)} if ignored else chosen
 
 
 registry: Registry[DatasetSpec] = Registry("datasets", DatasetSpec, "data set")
 AnyDataset = Annotated[DatasetSpec, registry.late_bound]
-
-
-def present_values(refs: list[CaseRef]) -> dict[str, tuple[int, ...]]:
-    """Return a class for every label value above 0 that occurs; a lone value is called "foreground".
-
-    Raises
-    ------
-    DataError
-        When no label holds anything.
-    """
-    found: set[int] = set()
-    for ref in refs:
-        label = ref.open().label
-        if label is not None:
-            found |= {int(v) for v in np.unique(whole_numbers(label.array))}
-    values = sorted(v for v in found if v > 0)
-    if not values:
-        raise DataError(
-            "No label of the data set holds a value above 0.", "Choose labels that mark something."
-        )
-    if len(values) > 254:
-        raise DataError(
-            f"The labels hold {len(values)} different values.", "Choose some with classes, e.g. {liver: 5}."
-        )
-    return {"foreground" if len(values) == 1 else f"label {v}": (v,) for v in values}
 
 
 def existing_folder(root: str, what: str = "data set") -> Path:
@@ -133,52 +174,3 @@ def expanded(path: str) -> Path:
             f"Set it: export {name}=/some/folder.",
         )
     return Path(text).expanduser()
-
-
-def volume_files(folder: Path) -> dict[str, Path]:
-    """Return name without suffix -> volume file of a folder, sorted; hidden and `._` files are skipped.
-
-    Raises
-    ------
-    DataError
-        When two files differ only in their suffix.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        name = stem(path)
-        if path.name.startswith(".") or name is None or not path.is_file():
-            continue
-        if name in found:
-            raise DataError(
-                f"{found[name].name} and {path.name} in {folder} have one name.", "Keep one of them."
-            )
-        found[name] = path
-    return found
-
-
-def stem(path: Path) -> str | None:
-    """Return a volume file's name without its suffix; None for other files."""
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
-            return path.name[: -len(suffix)]
-    return None
-
-
-def pair_up(images: Mapping[str, object], labels: Mapping[str, object], where: str) -> None:
-    """Check that every label has its image.
-
-    Raises
-    ------
-    DataError
-        Naming the first label without one, or when there is no image at all.
-    """
-    if not images:
-        raise DataError(f"There is no image in {where}.", f"Supported endings: {', '.join(SUFFIXES)}.")
-    lonely = sorted(set(labels) - set(images))
-    if lonely:
-        raise DataError(
-            f"The label {lonely[0]!r} in {where} has no image of that name.",
-            "Give image and label the same file name.",
-        )
-    if labels and (bare := sorted(set(images) - set(labels))) and len(bare) == len(images):
-        raise DataError(f"No image in {where} has a label.", "Give image and label the same file name.")

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
-from segexplorer.data.case import CaseRef
-from segexplorer.data.datasets.base import DatasetSpec, existing_folder, pair_up, registry, volume_files
+from segexplorer.data.case import Source
+from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
+from segexplorer.data.datasets.finding import (
+    put_together,
+    stem,
+    subfolders,
+    volume_files,
+    with_all_channels,
+    without,
+)
+from segexplorer.data.datasets.patients import Pattern, patient_by
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "volumes", "scans", "imagestr", "original", "ct", "mr")
+LABEL_FOLDERS = (
+    "labels", "label", "masks", "mask", "segmentations", "segmentation", "seg", "gt", "labelstr",
+    "ground_truth", "groundtruth", "annotations",
+)  # fmt: skip
+_LABEL_WORDS = re.compile(
+    r"(^|[_\-. ])(seg|segmentation|label|labels|mask|gt|truth|ground_truth|lesion)s?($|[_\-. ])"
+)
 
 
 @registry.register
 class Folder(DatasetSpec):
-    """Images and labels of equal names in two folders, or found by patterns such as `{case}/ct.nii.gz`."""
+    """Images and labels of equal names in two folders, or found by patterns such as `{case}/ct.nii.gz`.
+
+    A pattern may name folders of DICOM slices too, `{case}/dicom`, and hold `{patient}`, whose cases stay together
+    in every split.
+    """
 
     display_name = "Folder"
+    layout: ClassVar[str] = "images/anna.nii.gz\nlabels/anna.nii.gz"
     kind: Literal["folder"] = "folder"
     root: str = parameter(title="Folder", meaning="The folder of the data set.", path="folder")
     images: tuple[str, ...] = parameter(
@@ -30,7 +54,7 @@ class Folder(DatasetSpec):
     labels: str = parameter(
         "labels", title="Labels", meaning="Subfolder of the labels, or a pattern with {case}."
     )
-    patient_pattern: str = parameter(
+    patient_pattern: Pattern = parameter(
         "",
         title="Patient pattern",
         meaning="Regular expression for the patient in a case's name, e.g. ^(\\w+)_; empty: every case is one.",
@@ -42,52 +66,98 @@ class Folder(DatasetSpec):
     def _one_is_a_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("patient_pattern")
     @classmethod
-    def _is_expression(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is not a regular expression: {error}") from error
-        return value
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """Recognise two folders of the usual names, or a folder per case with files of the same names in each."""
+        return _two_folders(folder) or _folder_per_case(folder)
 
-    def cases(self) -> list[CaseRef]:
+    def listing(self) -> Listing:
         """Return the cases found by name."""
         root = existing_folder(self.root)
-        channels = [_find(root, place) for place in self.images]
-        labels = _find(root, self.labels)
-        images = channels[0]
-        pair_up(images, labels, str(root))
-        for place, files in zip(self.images[1:], channels[1:], strict=True):
-            missing = sorted(set(images) - set(files))
-            if missing:
-                raise DataError(
-                    f"The case {missing[0]} has no image in {place}.", "Every case needs all channels."
-                )
-        return [
-            CaseRef(i, tuple(c[i] for c in channels), labels.get(i), self._patient(i)) for i in sorted(images)
-        ]
-
-    def _patient(self, case: str) -> str:
-        found = re.search(self.patient_pattern, case) if self.patient_pattern else None
-        if found is None:
-            return case
-        return found.group(1) if found.groups() else found.group()
+        patients: dict[str, str] = {}
+        channels = [_find(root, place, patients) for place in self.images]
+        labels = _find(root, self.labels, patients)
+        images, problems = with_all_channels(channels, self.images)
+        found = put_together(
+            images,
+            without(labels, problems),
+            root,
+            lambda case: patients.get(case) or patient_by(self.patient_pattern, case),
+        )
+        return Listing(found.cases, [*found.problems, *problems])
 
 
-def _find(root: Path, place: str) -> dict[str, Path]:
-    """Return case -> file, in a subfolder by file name or by a pattern with `{case}`."""
+def _find(root: Path, place: str, patients: dict[str, str]) -> dict[str, Source]:
+    """Return case -> file or DICOM folder, in a subfolder by file name or by a pattern with `{case}`.
+
+    `patients` takes in case -> patient where the pattern tells it.
+    """
     if "{case}" not in place:
         if not (root / place).is_dir():
             raise DataError(
                 f"{root} has no folder {place}.", "Set data.images and data.labels, e.g. {case}/ct.nii.gz."
             )
-        return volume_files(root / place)
-    expression = "(?P<case>[^/]+)".join(re.escape(part) for part in place.split("{case}", 1))
-    expression = expression.replace(re.escape("{case}"), "(?P=case)")
-    found: dict[str, Path] = {}
-    for path in sorted(root.glob(place.replace("{case}", "*"))):
-        match = re.fullmatch(expression, path.relative_to(root).as_posix())
-        if match is not None and not path.name.startswith("."):
-            found[match["case"]] = path
+        return dict(volume_files(root / place))
+    found: dict[str, Source] = {}
+    expression = _expression(place)
+    for path in sorted(root.glob(re.sub(r"\{(case|patient)\}", "*", place))):
+        match = expression.fullmatch(path.relative_to(root).as_posix())
+        if match is None or path.name.startswith("."):
+            continue
+        case = match["case"]
+        if "patient" in expression.groupindex:
+            patient = match["patient"]
+            case = case if patient in case else f"{patient}_{case}"
+            patients[case] = patient
+        found[case] = path
     return found
+
+
+def _expression(place: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern; what is repeated must be the same text again."""
+    seen: set[str] = set()
+    parts = []
+    for part in re.split(r"(\{case\}|\{patient\})", place):
+        name = part.strip("{}")
+        if part not in ("{case}", "{patient}"):
+            parts.append(re.escape(part).replace(r"\*", "[^/]*"))
+        elif name in seen:
+            parts.append(f"(?P={name})")
+        else:
+            seen.add(name)
+            parts.append(f"(?P<{name}>[^/]+)")
+    return re.compile("".join(parts))
+
+
+def _two_folders(folder: Path) -> Recognition | None:
+    inner = {path.name.lower(): path for path in subfolders(folder)}
+    images = next((inner[name] for name in IMAGE_FOLDERS if name in inner), None)
+    labels = next((inner[name] for name in LABEL_FOLDERS if name in inner), None)
+    if images is None or labels is None:
+        return None
+    if not set(volume_files(images)) & set(volume_files(labels)):
+        return None
+    settings = {"images": (images.name,), "labels": labels.name}
+    return Recognition(
+        "folder", folder, f"the folders {images.name} and {labels.name} with equal names", settings
+    )
+
+
+def _folder_per_case(folder: Path) -> Recognition | None:
+    """Recognise files that most subfolders have, one of which is called a label."""
+    cases = subfolders(folder)
+    seen: Counter[str] = Counter()
+    for case in cases:
+        for path in case.iterdir():
+            if path.is_file() and stem(path) is not None and not path.name.startswith("."):
+                # a name that repeats the case's stands for all: p1/p1_seg.nii.gz is {case}/{case}_seg.nii.gz
+                seen[path.name.replace(case.name, "{case}")] += 1
+    shared = [name for name, count in seen.items() if count > len(cases) / 2]
+    labels = [name for name in shared if _LABEL_WORDS.search((stem(Path(name)) or "").lower())]
+    images = sorted(set(shared) - set(labels))
+    if len(labels) != 1 or not images:
+        return None
+    settings = {"images": tuple(f"{{case}}/{name}" for name in images), "labels": f"{{case}}/{labels[0]}"}
+    return Recognition(
+        "folder", folder, f"a folder per case with {', '.join((*images, labels[0]))}", settings
+    )

@@ -1,8 +1,10 @@
-"""An explicit list of cases: image, label and role of each, e.g. what the window collected."""
+"""An explicit list of cases: images, label and role of each, e.g. what the window collected."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator, model_validator
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
@@ -12,12 +14,30 @@ from segexplorer.data.case import CaseRef
 from segexplorer.data.datasets.base import DatasetSpec, expanded, registry
 
 
+class FurtherImage(Spec):
+    """Another image of a case, on the same grid; it becomes the next channel. A bare path will do."""
+
+    display_name = "Further image"
+    image: str = parameter(title="Image", meaning="The image file.", path="file", min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_path(cls, value: Any) -> Any:
+        return {"image": value} if isinstance(value, str) else value
+
+
 class Pair(Spec):
     """One case of the list."""
 
     display_name = "Case"
     case: str = parameter(title="Case", meaning="Its name.", min_length=1)
     image: str = parameter(title="Image", meaning="The image file.", path="file")
+    further: tuple[FurtherImage, ...] = parameter(
+        (),
+        title="Further images",
+        meaning="More images on the same grid, which become channels.",
+        advanced=True,
+    )
     label: str | None = parameter(
         None, title="Label", meaning="The label file; none: only predicted.", path="file"
     )
@@ -30,8 +50,22 @@ class Pairs(DatasetSpec):
     """Cases listed one by one."""
 
     display_name = "List of cases"
+    layout: ClassVar[str] = (
+        "pairs:\n- {case: anna, image: a/t1.nii.gz, further: [{image: a/t2.nii.gz}], label: a/seg.nii.gz}"
+    )
     kind: Literal["pairs"] = "pairs"
     pairs: tuple[Pair, ...] = parameter(title="Cases", meaning="Image, label and role of each.", min_length=1)
+
+    @field_validator("pairs")
+    @classmethod
+    def _same_channels(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        first = pairs[0]
+        for pair in pairs:
+            if len(pair.further) != len(first.further):
+                raise ValueError(
+                    f"{pair.case} has {len(pair.further) + 1} images and {first.case} {len(first.further) + 1}"
+                )
+        return pairs
 
     def cases(self) -> list[CaseRef]:
         """Return the listed cases, sorted by name."""
@@ -39,9 +73,9 @@ class Pairs(DatasetSpec):
 
 
 def _ref(pair: Pair) -> CaseRef:
-    image = expanded(pair.image)
+    images = tuple(expanded(path) for path in (pair.image, *(more.image for more in pair.further)))
     label = None if pair.label is None else expanded(pair.label)
-    for path in (image, label):
-        if path is not None and not path.exists():
+    for path in (*images, *([] if label is None else [label])):
+        if not path.exists():
             raise DataError(f"Case {pair.case}: there is no file {path}.", "Check its path in data.pairs.")
-    return CaseRef(pair.case, (image,), label, pair.patient or pair.case, pair.role)
+    return CaseRef(pair.case, images, label, pair.patient or pair.case, pair.role)

@@ -1,0 +1,159 @@
+"""Finding the files of cases: what counts as a volume, and images and labels put together by case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from segexplorer.core.errors import DataError
+from segexplorer.data import readers
+from segexplorer.data.case import CaseRef, Source
+from segexplorer.data.checks import Problem
+from segexplorer.data.datasets.base import Listing
+
+_SECOND_HALVES = (".img", ".img.gz", ".raw", ".zraw")
+"""Voxels whose header is another file; a case is named by its header."""
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return the endings that a file of a data set may have, longest first."""
+    known = {s for s in readers.readable_suffixes() if s not in _SECOND_HALVES}
+    return tuple(sorted(known, key=lambda s: (-len(s), s)))
+
+
+def stem(path: Path) -> str | None:
+    """Return a volume file's name without its suffix; None for other files."""
+    for suffix in suffixes():
+        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+            return path.name[: -len(suffix)]
+    return None
+
+
+def hidden(path: Path) -> bool:
+    """Whether a file or folder is none of the data set's: `.DS_Store`, `._name`, `__MACOSX`."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders inside, sorted."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not hidden(path))
+
+
+def volume_files(folder: Path) -> dict[str, Path]:
+    """Return name without suffix -> volume file of a folder, sorted; hidden and `._` files are skipped.
+
+    Raises
+    ------
+    DataError
+        When two files differ only in their suffix.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = stem(path)
+        if hidden(path) or name is None or not path.is_file():
+            continue
+        if name in found:
+            raise DataError(
+                f"{found[name].name} and {path.name} in {folder} have one name.", "Keep one of them."
+            )
+        found[name] = path
+    return found
+
+
+def files_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the files of a folder and of its subfolders down to a depth, sorted, hidden ones left out."""
+    for path in sorted(folder.iterdir()):
+        if hidden(path):
+            continue
+        if path.is_file():
+            yield path
+        elif depth > 0:
+            yield from files_below(path, depth - 1)
+
+
+def reach(folder: Path, *parts: str) -> int:
+    """Return how deep below a folder its cases' files lie: 2 when it has one of the named parts, else 1."""
+    return 2 if {path.name.lower() for path in subfolders(folder)} & set(parts) else 1
+
+
+def volumes_named(folder: Path, pattern: str, depth: int) -> Iterator[tuple[re.Match[str], Path]]:
+    """Yield the volume files whose name without suffix matches a whole pattern, with the match."""
+    expression = re.compile(pattern)
+    for path in files_below(folder, depth):
+        name = stem(path)
+        if name is not None and (match := expression.fullmatch(name)):
+            yield match, path
+
+
+def by_case(found: Iterator[tuple[re.Match[str], Path]], group: str | int = 1) -> dict[str, Path]:
+    """Return case -> file, the case being a group of the pattern.
+
+    Raises
+    ------
+    DataError
+        When two files are for one case.
+    """
+    files: dict[str, Path] = {}
+    for match, path in found:
+        case = match[group]
+        if case in files:
+            raise DataError(f"{files[case]} and {path} are both for the case {case}.", "Keep one of them.")
+        files[case] = path
+    return files
+
+
+def put_together(
+    images: Mapping[str, Sequence[Source]],
+    labels: Mapping[str, Source],
+    where: Path | str,
+    patient: Callable[[str], str] = str,
+) -> Listing:
+    """Return the cases of images and labels with equal keys; a label without image is a problem.
+
+    Parameters
+    ----------
+    images
+        Case -> its channels.
+    patient
+        Case -> patient.
+
+    Raises
+    ------
+    DataError
+        When there is no image at all, or images and labels but no pair.
+    """
+    if not images:
+        raise DataError(f"There is no image in {where}.", f"Supported endings: {', '.join(suffixes())}.")
+    if labels and not set(images) & set(labels):
+        raise DataError(f"No image in {where} has a label.", "Give image and label the same file name.")
+    lonely = sorted(set(labels) - set(images))
+    problems = [Problem("error", "no_image", "The label has no image.", LONELY, case) for case in lonely]
+    cases = [CaseRef(i, tuple(images[i]), labels.get(i), patient(i)) for i in sorted(images)]
+    return Listing(cases, problems)
+
+
+def with_all_channels(
+    channels: Sequence[Mapping[str, Source]], names: Sequence[str]
+) -> tuple[dict[str, tuple[Source, ...]], list[Problem]]:
+    """Return case -> channels for the cases that have all of them, and a problem for each other case."""
+    complete: dict[str, tuple[Source, ...]] = {}
+    problems: list[Problem] = []
+    for case in sorted(set().union(*channels)):
+        missing = [name for name, files in zip(names, channels, strict=True) if case not in files]
+        if missing:
+            text = f"It has no {' and no '.join(missing)}."
+            remedy = "Every case needs the same images: add the file, or take the case out."
+            problems.append(Problem("error", "no_channel", text, remedy, case))
+        else:
+            complete[case] = tuple(files[case] for files in channels)
+    return complete, problems
+
+
+def without(labels: Mapping[str, Source], problems: Sequence[Problem]) -> dict[str, Source]:
+    """Return the labels of the cases that have no problem."""
+    incomplete = {problem.case for problem in problems}
+    return {case: label for case, label in labels.items() if case not in incomplete}
+
+
+LONELY = "Add the image under the name of the label, or take the label out."

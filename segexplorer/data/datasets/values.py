@@ -1,0 +1,90 @@
+"""Which values the labels of a data set hold, where nothing else names its classes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.case import CaseRef, Source, whole_numbers
+
+_known: dict[tuple[object, ...], frozenset[int]] = {}
+_lock = threading.Lock()
+
+
+def present_values(refs: Sequence[CaseRef]) -> dict[str, tuple[int, ...]]:
+    """Return a class for every label value above 0 that occurs; a lone value is called "foreground".
+
+    Masks of 0 and 255 beside masks of 0 and 1 mean the same, so that 1 and 255 become one class then.
+    Labels are read once in a process: files that did not change are remembered.
+
+    Raises
+    ------
+    DataError
+        When no label holds anything.
+    """
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        sets = list(pool.map(label_values, refs))
+    values = sorted(set().union(*sets) - {0})
+    values = [v for v in values if v > 0]
+    if not values:
+        raise DataError(
+            "No label of the data set holds a value above 0.", "Choose labels that mark something."
+        )
+    if len(values) > 254:
+        raise DataError(
+            f"The labels hold {len(values)} different values.", "Choose some with classes, e.g. {liver: 5}."
+        )
+    if values == [1, 255] and not any({1, 255} <= found for found in sets):
+        return {"foreground": (1, 255)}
+    return {"foreground" if len(values) == 1 else f"label {v}": (v,) for v in values}
+
+
+def label_values(ref: CaseRef) -> frozenset[int]:
+    """Return the values in a case's label; none without label.
+
+    Raises
+    ------
+    DataError
+        When the label cannot be read or holds no whole numbers.
+    """
+    key = _identity(ref.label)
+    with _lock:
+        if key is not None and key in _known:
+            return _known[key]
+    label = ref.open().label
+    if label is None:
+        return frozenset()
+    try:
+        found = frozenset(int(v) for v in distinct(whole_numbers(np.asarray(label.array))))
+    except DataError as error:
+        raise DataError(f"{ref.id}: {error.message}", error.remedy) from error
+    if key is not None:
+        with _lock:
+            _known[key] = found
+    return found
+
+
+def distinct(label: NDArray[Any]) -> NDArray[Any]:
+    """Return the sorted values of an integer label; many times quicker than sorting for small values."""
+    low, high = (int(label.min()), int(label.max())) if label.size else (0, 0)
+    if low >= 0 and high < 2**16:
+        return np.flatnonzero(np.bincount(label.ravel(order="K"), minlength=1))
+    return np.unique(label)
+
+
+def _identity(source: Source | None) -> tuple[object, ...] | None:
+    """Return what tells that a file is still the same, without reading it; None for what is no file."""
+    if not isinstance(source, Path):
+        return None
+    try:
+        about = source.stat()
+    except OSError:
+        return None
+    return (str(source.absolute()), about.st_size, about.st_mtime_ns)

@@ -1,0 +1,204 @@
+"""Images and labels that are not one file each: a channel of a picture, a label made of one file per structure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.geometry import compare, resample
+from segexplorer.data.volume import Provenance, Select, Volume, open_volume
+
+PLACES = ("stored", "rows", "slices", "rows and slices")
+"""Which index axes of a label without a place are turned over: none, the second, the third, both."""
+
+
+class Recipe(ABC):
+    """A source that is put together when it is opened; a small value that pickles without voxels."""
+
+    @property
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """The files it is made of."""
+
+    @property
+    @abstractmethod
+    def recipe(self) -> str:
+        """What is done with the files, for the fingerprint."""
+
+    @abstractmethod
+    def open(self, *, label: bool, like: Volume | None = None) -> Volume:
+        """Open the headers.
+
+        Parameters
+        ----------
+        like
+            The image that a label belongs to.
+
+        Raises
+        ------
+        DataError
+            From a reader, or when the files do not fit together.
+        """
+
+
+@dataclass(frozen=True)
+class Part(Recipe):
+    """One of several volumes in a file: a series, a frame, a colour (`select` of `open_volume`)."""
+
+    path: Path
+    select: Select
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.path,)
+
+    @property
+    def recipe(self) -> str:
+        """The selection."""
+        return f"select {self.select}"
+
+    def open(self, *, label: bool, like: Volume | None = None) -> Volume:
+        """Open that part."""
+        return open_volume(self.path, label=label, select=self.select, like=like)
+
+
+@dataclass(frozen=True)
+class Structures(Recipe):
+    """A label of one file per structure: voxels above 0 of each get its value, the later one wins.
+
+    Attributes
+    ----------
+    parts
+        (value, name, file) in the order of painting; structures may share a value (several masks of one thing).
+    """
+
+    parts: tuple[tuple[int, str, Path], ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files in the order of painting."""
+        return tuple(path for _, _, path in self.parts)
+
+    @property
+    def recipe(self) -> str:
+        """The values in the order of painting."""
+        return "structures " + " ".join(str(value) for value, _, _ in self.parts)
+
+    def open(self, *, label: bool, like: Volume | None = None) -> Volume:
+        """Open all files, painted on the image's grid, or on that of the first file."""
+        volumes = [open_volume(path, label=label, like=like) for path in self.files]
+        base = like or volumes[0]
+        for (_, name, _), volume in zip(self.parts, volumes, strict=True):
+            verdict = compare(base, volume)
+            if not verdict.same and "loses nothing" not in verdict.text:
+                raise DataError(
+                    f"The structure {name} lies on another grid: {verdict.text}.",
+                    "Resample it onto the image's grid (nearest neighbour).",
+                )
+        header = {**volumes[0].provenance.header, "label_names": {v: n for v, n, _ in self.parts}}
+        notes = tuple(dict.fromkeys(note for volume in volumes for note in volume.provenance.notes))
+        origin = Provenance(None, volumes[0].provenance.format, notes, header)
+        values = tuple(value for value, _, _ in self.parts)
+        voxels = _Painted(tuple(volumes), values, base.shape, base.affine)
+        return Volume(base.shape, base.affine, load=voxels, provenance=origin)
+
+
+@dataclass(frozen=True)
+class _Painted:
+    """Paints structures one after the other."""
+
+    volumes: tuple[Volume, ...]
+    values: tuple[int, ...]
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+
+    def __call__(self) -> NDArray[Any]:
+        grid = Volume(self.shape, self.affine, load=self)
+        painted = np.zeros(self.shape, np.uint8 if max(self.values) < 256 else np.int32)
+        for volume, value in zip(self.volumes, self.values, strict=True):
+            inside = np.asarray(volume.array) > 0
+            if not compare(grid, volume).same:
+                inside = resample(inside.astype(np.uint8), volume.affine, grid, 0, fill=0) > 0
+            painted[inside] = value
+        return painted
+
+
+@dataclass(frozen=True)
+class PlacedByIndex(Recipe):
+    """A label whose header does not say where it lies: its voxels are those of the image, perhaps turned over.
+
+    Attributes
+    ----------
+    place
+        One of `PLACES`, or "by intensity": the one under which the labelled voxels of the image are most alike
+        (smallest interquartile range), as one organ in a CT is. A label whose header agrees with the image is
+        left as it is.
+    """
+
+    path: Path
+    place: str = "by intensity"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The label file."""
+        return (self.path,)
+
+    @property
+    def recipe(self) -> str:
+        """How it is placed."""
+        return f"placed {self.place}"
+
+    def open(self, *, label: bool, like: Volume | None = None) -> Volume:
+        """Open the label on the image's grid where the shapes agree; else as its header says."""
+        own = open_volume(self.path, label=label, like=like)
+        if like is None or own.shape != like.shape or "loses nothing" in (text := compare(like, own).text):
+            return own
+        if compare(like, own).same:
+            return own
+        how = "as the intensities fit best" if self.place == "by intensity" else self.place
+        note = f"Its header does not place the label on the image ({text}); it was placed by index, {how}."
+        origin = Provenance(own.provenance.path, own.provenance.format, (note,), own.provenance.header)
+        voxels = _Turned(own, like, self.place)
+        return Volume(like.shape, like.affine, load=voxels, provenance=origin)
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """Turns a label over so that it fits its image."""
+
+    label: Volume
+    image: Volume
+    place: str
+
+    def __call__(self) -> NDArray[Any]:
+        stored = np.asarray(self.label.array)
+        place = self.place if self.place in PLACES else best_place(self.image.array, stored)
+        return np.ascontiguousarray(turned(stored, place))
+
+
+def turned(label: NDArray[Any], place: str) -> NDArray[Any]:
+    """Return a view of a label (i, j, k) with the index axes of `place` turned over."""
+    rows, slices = "rows" in place, "slices" in place
+    return label[:, :: -1 if rows else 1, :: -1 if slices else 1]
+
+
+def best_place(image: NDArray[Any], label: NDArray[Any]) -> str:
+    """Return the place of a label under which its voxels of the image are most alike; ties stay as stored."""
+    if not (label > 0).any():
+        return "stored"
+    spreads = {place: spread(image, turned(label, place) > 0) for place in PLACES}
+    return min(PLACES, key=lambda place: spreads[place])
+
+
+def spread(image: NDArray[Any], inside: NDArray[np.bool_]) -> float:
+    """Return the interquartile range of an image over a region, at most 200,000 voxels of it."""
+    values = np.asarray(image[inside])
+    low, high = np.percentile(values[:: max(1, values.size // 200_000)].astype(np.float64), (25, 75))
+    return float(high - low)
