@@ -9,7 +9,7 @@ from typing import Any
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.readers.dicom_files import MAX_BYTES, Opener, Place
-from segexplorer.data.readers.dicom_parsing import UNREADABLE, parse, quiet
+from segexplorer.data.readers.dicom_parsing import parse, reading
 
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
 """Transfer syntaxes whose pixels are not compressed: implicit, explicit, big endian, GE's private one."""
@@ -161,15 +161,8 @@ def read_header(place: Place, opener: Opener) -> Header | None:
     if parsed is None:
         return None
     data, pixels = parsed
-    try:
-        with quiet():
-            return _header(place, data, pixels)
-    except DataError:
-        raise
-    except UNREADABLE as error:
-        raise DataError(
-            f"The header of {place.name} is damaged: a value in it cannot be read.", "Export it again."
-        ) from error
+    with reading(f"The header of {place.name} is damaged: a value in it cannot be read."):
+        return _header(place, data, pixels)
 
 
 def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Header:

@@ -23,7 +23,7 @@ UNREADABLE = (
     AssertionError,
     MemoryError,
 )
-"""What pydicom raises on bytes that are not DICOM, beside its own InvalidDicomError."""
+"""What pydicom raises on bytes that are not DICOM, beside its own errors."""
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _HEAD = 4096
 _PIXELS = {0x7FE00010: "", 0x7FE00008: "f4", 0x7FE00009: "f8"}
@@ -55,6 +55,24 @@ def quiet() -> Iterator[Any]:
         yield pydicom
 
 
+@contextmanager
+def reading(message: str, remedy: str = "Copy or export it again.") -> Iterator[Any]:
+    """Give pydicom quietly; whatever it raises on damaged bytes becomes one sentence.
+
+    Raises
+    ------
+    DataError
+        With this message; its own errors pass.
+    """
+    with quiet() as pydicom:
+        try:
+            yield pydicom
+        except DataError:
+            raise
+        except (*UNREADABLE, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException) as error:
+            raise DataError(message, remedy) from error
+
+
 def parse(
     place: Place, opener: Opener, wanted: Sequence[str] | None
 ) -> tuple[Any, tuple[int, int, int, str]] | None:
@@ -83,25 +101,19 @@ def parse(
             raise EOFError
         return bool(pixels)
 
-    try:
-        with opener.open(place) as file:
-            head = file.read(_HEAD)
-            if not looks_like_dicom(head):
-                return None
-            if _DEFLATED in head[:1024]:
-                raise DataError(
-                    f"{place.name} is stored deflated as a whole, which is not read.",
-                    "Convert it, e.g. with dcmconv +te of DCMTK.",
-                )
-            file.seek(0)
-            with quiet() as pydicom:
-                tags = None if wanted is None else [pydicom.tag.Tag(word) for word in wanted]
-                data = pydicom.filereader.read_partial(file, stop, force=True, specific_tags=tags)
-            begin = file.tell()
-    except (*UNREADABLE, import_pydicom().errors.InvalidDicomError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{place.name} is not a readable DICOM file.", "Copy or export it again.") from error
+    with reading(f"{place.name} is not a readable DICOM file.") as pydicom, opener.open(place) as file:
+        head = file.read(_HEAD)
+        if not looks_like_dicom(head):
+            return None
+        if _DEFLATED in head[:1024]:
+            raise DataError(
+                f"{place.name} is stored deflated as a whole, which is not read.",
+                "Convert it, e.g. with dcmconv +te of DCMTK.",
+            )
+        file.seek(0)
+        tags = None if wanted is None else [pydicom.tag.Tag(word) for word in wanted]
+        data = pydicom.filereader.read_partial(file, stop, force=True, specific_tags=tags)
+        begin = file.tell()
     if not pixels:
         return data, (begin, begin, 0, "")
     tag, vr, length = pixels[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.readers.dicom_files import Opener, find
-from segexplorer.data.readers.dicom_parsing import UNREADABLE, parse, quiet
+from segexplorer.data.readers.dicom_parsing import parse, reading
 
 _SALT = secrets.token_bytes(32)
 """Of this process, so that keys are worth nothing elsewhere: a short number could be guessed from a bare hash."""
@@ -36,14 +36,9 @@ def patient_key(path: Path, salt: bytes = _SALT) -> str:
             parsed = parse(place, opener, ("PatientID", "IssuerOfPatientID"))
             if parsed is None:
                 continue
-            try:
-                with quiet():
-                    number = str(parsed[0].get("PatientID") or "").strip()
-                    issuer = str(parsed[0].get("IssuerOfPatientID") or "").strip()
-            except UNREADABLE as error:
-                raise DataError(
-                    f"The patient number in {place.name} is damaged.", "Export the file again."
-                ) from error
+            with reading(f"The patient number in {place.name} is damaged."):
+                number = str(parsed[0].get("PatientID") or "").strip()
+                issuer = str(parsed[0].get("IssuerOfPatientID") or "").strip()
             text = f"{issuer}\0{number}".encode()
             return hmac.new(salt, text, hashlib.sha256).hexdigest()[:16] if number else ""
     raise DataError(f"{path.name} holds no DICOM file.", "Name the folder of a series.")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, MissingExtraError
 from segexplorer.data.readers.dicom_files import BROKEN, Opener, Place
+from segexplorer.data.readers.dicom_fragments import check_fragments
 from segexplorer.data.readers.dicom_header import BIG_ENDIAN, Encoding, Frame
 from segexplorer.data.readers.dicom_stack import Mix, Stack
 
@@ -184,6 +185,7 @@ def _decoded(frame: Frame, opener: Opener) -> NDArray[Any]:
         bare = Path(scratch, "pixels.dcm")
         try:
             with opener.open(frame.place) as file, bare.open("wb") as target:
+                check_fragments(file, encoding, frame.place.size)
                 file.seek(encoding.element)
                 _write_bare(encoding, file, target)
         except BROKEN as error:

@@ -15,7 +15,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import Grid, HasGrid
 from segexplorer.data.readers.dicom_files import Opener
 from segexplorer.data.readers.dicom_header import Frame, Header
-from segexplorer.data.readers.dicom_parsing import UNREADABLE, parse, quiet
+from segexplorer.data.readers.dicom_parsing import parse, reading
 from segexplorer.data.readers.dicom_pixels import read_frames
 from segexplorer.data.readers.dicom_segments import Mask, Segments
 from segexplorer.data.readers.dicom_stack import SAME_PLACE_MM, affine_of, axes, depths
@@ -101,13 +101,8 @@ def _contents(header: Header) -> _Contents:
     with Opener() as opener:
         parsed = parse(header.place, opener, _WANTED)
     assert parsed is not None
-    try:
-        with quiet():
-            contents = _Contents.of(parsed[0])
-    except UNREADABLE as error:
-        raise DataError(
-            f"The list of segments in {header.place.name} is damaged.", "Export the segmentation again."
-        ) from error
+    with reading(f"The list of segments in {header.place.name} is damaged."):
+        contents = _Contents.of(parsed[0])
     unnamed = {frame.segment for frame in header.frames} - {0, *contents.numbers.values()}
     if unnamed and contents.kind != "LABELMAP":
         raise DataError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError, MissingExtraError
 from segexplorer.data.geometry import Grid, compare
 from segexplorer.data.readers.dicom_files import Opener
-from segexplorer.data.readers.dicom_parsing import UNREADABLE, import_pydicom, parse, quiet
+from segexplorer.data.readers.dicom_parsing import import_pydicom, parse, quiet, reading
 from segexplorer.data.readers.dicom_seg import VALUE_TEXT
 from segexplorer.data.readers.dicom_series import Series, choose
 from segexplorer.data.readers.whole_file import write_whole
@@ -118,29 +118,26 @@ def _segmentation(chosen: Series, stack: Stack, label: NDArray[Any], names: Mapp
     for number, value in enumerate(names, start=1):
         numbers[value] = number
     pixels = np.stack([numbers[np.maximum(label[:, :, at[i]], 0)].T for i in used])
-    with quiet() as pydicom:
-        try:
-            return highdicom.seg.Segmentation(
-                source_images=sources,
-                pixel_array=pixels,
-                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=[
-                    _described(n, v, name) for n, (v, name) in enumerate(names.items(), start=1)
-                ],
-                series_instance_uid=pydicom.uid.generate_uid(),
-                series_number=max(1, chosen.headers[0].series_number + 1000),
-                sop_instance_uid=pydicom.uid.generate_uid(),
-                instance_number=1,
-                manufacturer="Segmentation Explorer",
-                manufacturer_model_name="segexplorer",
-                software_versions=_version(),
-                device_serial_number="0",
-                content_label="SEGMENTATION",
-            )
-        except UNREADABLE as error:
-            raise DataError(
-                "The DICOM series lacks what a DICOM SEG must repeat of it.", "Write .nii.gz, .nrrd or .mha."
-            ) from error
+    with reading(
+        "The DICOM series lacks what a DICOM SEG must repeat of it.", "Write .nii.gz, .nrrd or .mha."
+    ) as pydicom:
+        return highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=pixels,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _described(n, v, name) for n, (v, name) in enumerate(names.items(), start=1)
+            ],
+            series_instance_uid=pydicom.uid.generate_uid(),
+            series_number=max(1, chosen.headers[0].series_number + 1000),
+            sop_instance_uid=pydicom.uid.generate_uid(),
+            instance_number=1,
+            manufacturer="Segmentation Explorer",
+            manufacturer_model_name="segexplorer",
+            software_versions=_version(),
+            device_serial_number="0",
+            content_label="SEGMENTATION",
+        )
 
 
 def _described(number: int, value: int, name: str) -> Any:

@@ -19,7 +19,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import Affine, Grid, HasGrid
 from segexplorer.data.readers.dicom_files import Opener
 from segexplorer.data.readers.dicom_header import Header
-from segexplorer.data.readers.dicom_parsing import UNREADABLE, parse, quiet
+from segexplorer.data.readers.dicom_parsing import parse, reading
 from segexplorer.data.readers.dicom_segments import Mask, Segments
 from segexplorer.data.volume import Provenance
 
@@ -78,13 +78,8 @@ def read_contours(header: Header) -> dict[int, Structure]:
     with Opener() as opener:
         parsed = parse(header.place, opener, _WANTED)
     assert parsed is not None
-    try:
-        with quiet():
-            structures = _structures(parsed[0])
-    except UNREADABLE as error:
-        raise DataError(
-            f"The contours in {header.place.name} are damaged.", "Export the structures again."
-        ) from error
+    with reading(f"The contours in {header.place.name} are damaged."):
+        structures = _structures(parsed[0])
     if not structures:
         raise DataError(f"{header.place.name} holds no structure.", "Export the structures again.")
     return structures
