@@ -65,8 +65,11 @@ def is_singular(affine: Affine) -> bool:
     matrix = np.asarray(affine, float)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         return True
-    size = np.asarray(spacing(matrix))
-    return bool((size <= 0).any() or abs(np.linalg.det(matrix[:3, :3] / size)) < 1e-6)
+    with np.errstate(all="ignore"):
+        size = np.asarray(spacing(matrix))
+        if not np.isfinite(size).all() or (size <= 0).any():
+            return True
+        return bool(abs(np.linalg.det(matrix[:3, :3] / size)) < 1e-6)
 
 
 def corners(shape: Sequence[int], affine: Affine) -> NDArray[np.float64]:

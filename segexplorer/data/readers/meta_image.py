@@ -209,7 +209,8 @@ def _geometry(header: _Header, dimensions: int) -> tuple[NDArray[np.float64], ND
     unit = header.tags.get("DistanceUnits", "")
     factor = unit_in_mm("" if unit == "?" else unit, header.name)
     # each row of the file's matrix is the direction of one index axis
-    steps = matrix.reshape(dimensions, dimensions) * size[:, np.newaxis] * factor
+    with np.errstate(all="ignore"):  # what is not finite is refused as singular
+        steps = matrix.reshape(dimensions, dimensions) * size[:, np.newaxis] * factor
     if dimensions > 3 and (steps[:3, 3:].any() or steps[3:, :3].any()):
         raise DataError(f"The axes of {header.name} mix space with time.", "Export it as volumes.")
     axes = min(dimensions, 3)

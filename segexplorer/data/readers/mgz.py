@@ -53,7 +53,8 @@ def read_mgz(path: Path, *, label: bool = False, select: Select = None) -> Volum
     )
     stored.check()
     frame = choose_frame(sizes[3:], select, path.name)
-    affine = np.asarray(header.get_affine(), np.float64)
+    with np.errstate(all="ignore"):  # numbers of a broken header overflow; they are refused below
+        affine = np.asarray(header.get_affine(), np.float64)
     if geometry.is_singular(affine):
         raise DataError(
             f"{path.name} has no usable geometry (a zero or non-finite voxel size).", "Export it again."

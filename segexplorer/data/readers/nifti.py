@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.readers.frames import choose_frame
+from segexplorer.data.readers.nifti_extensions import check_extensions
 from segexplorer.data.readers.nifti_geometry import geometry_facts, world_affine
 from segexplorer.data.readers.stored import MAX_BYTES, MAX_RATIO
 from segexplorer.data.readers.stored import as_labels as as_labels
@@ -66,7 +68,7 @@ def _open(path: Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.name} is empty.", "Copy or download it again.")
-        image: Any = nib.load(path)
+        image = _load(path)
     except DataError:
         raise
     except _BROKEN as error:
@@ -80,6 +82,14 @@ def _open(path: Path) -> Any:
             "Convert it to NIfTI with a known orientation.",
         )
     return image
+
+
+def _load(path: Path) -> Any:
+    check_extensions(path)
+    with warnings.catch_warnings():
+        # nibabel warns of odd extensions, which are not read
+        warnings.simplefilter("ignore", UserWarning)
+        return nib.load(path)
 
 
 def _reason(error: BaseException) -> str:
@@ -150,7 +160,7 @@ class _Voxels:
 
     def __call__(self) -> NDArray[Any]:
         try:
-            array = _read_voxels(nib.load(self.path), self.shape, self.frame)
+            array = _read_voxels(_load(self.path), self.shape, self.frame)
         except MemoryError as error:
             raise DataError(
                 f"{self.path.name} does not fit into memory.", "Crop or resample it first."

@@ -51,7 +51,7 @@ def world_affine(image: Any, shape: tuple[int, int, int], name: str) -> tuple[Af
         )
     affine = np.array(image.affine, dtype=np.float64)
     notes = _form_notes(header, shape, sform, qform)
-    unit = header.get_xyzt_units()[0]
+    unit = _unit(header)
     if unit in _NAMES:
         affine[:3] *= TO_MM[unit]
         notes.append(f"Positions are stored in {_NAMES[unit]} and were converted to mm.")
@@ -83,11 +83,19 @@ def _forms_apart(header: Any, shape: tuple[int, int, int]) -> float:
     return geometry.compare(Grid(shape, header.get_sform()), Grid(shape, qform)).distance_mm
 
 
+def _unit(header: Any) -> str:
+    """Return the unit of length by nibabel's name; "unknown" also for a code that the standard has not."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
 def geometry_facts(header: Any) -> dict[str, Any]:
     """Return the geometry of a header as plain values: forms, codes, voxel size, unit. No text fields."""
     facts: dict[str, Any] = {name: header[name].tolist() for name in _FIELDS}
     facts["pixdim"] = header["pixdim"][:4].tolist()
-    facts["units"] = header.get_xyzt_units()[0]
+    facts["units"] = _unit(header)
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -109,9 +110,12 @@ def _opened(path: Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.name} is empty.", "Copy or download it again.")
+        if path.stat().st_size > 8 * MAX_PIXELS:
+            raise too_large(path.name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=("PNG", "JPEG", "BMP"))
+            # out of memory, for Pillow reserves whatever length a broken file claims for a part of it
+            image = Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG", "BMP"))
     except DataError:
         raise
     except Image.DecompressionBombError as error:

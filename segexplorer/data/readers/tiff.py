@@ -77,7 +77,7 @@ def _tags(path: Path) -> tuple[tuple[int, ...], str, str, bool]:
             dtype = np.dtype(series.dtype) if series.dtype is not None else np.dtype("V1")
     except DataError:
         raise
-    except (*BROKEN, RuntimeError, ArithmeticError) as error:
+    except (*BROKEN, RuntimeError, ArithmeticError, AssertionError) as error:
         raise DataError(
             f"{path.name} is not a readable TIFF file.", "Check that it is an image and was copied whole."
         ) from error
@@ -107,7 +107,7 @@ class _Pages:
                 axes, pixels = str(series.axes), np.asarray(series.asarray())
         except MemoryError as error:
             raise DataError(f"{self.path.name} does not fit into memory.", "Shrink it first.") from error
-        except (*BROKEN, RuntimeError, ArithmeticError) as error:
+        except (*BROKEN, RuntimeError, ArithmeticError, AssertionError) as error:
             raise DataError(
                 f"{self.path.name} is cut off or damaged.", "Copy or download it again."
             ) from error
