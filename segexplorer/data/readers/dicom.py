@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import HasGrid
 from segexplorer.data.modality import Modality
-from segexplorer.data.readers.dicom_files import MAX_BYTES
+from segexplorer.data.readers import dicom_files
 from segexplorer.data.readers.dicom_parsing import import_pydicom
 from segexplorer.data.readers.dicom_pixels import StackVoxels, narrowest_type
 from segexplorer.data.readers.dicom_seg import read_seg
@@ -141,9 +141,10 @@ def _names(text: str) -> tuple[str, ...]:
 def _check_limit(stack: Stack, path: Path) -> None:
     columns, rows, slices = stack.shape
     size = columns * rows * slices * narrowest_type(stack.frames).itemsize
-    if size > MAX_BYTES:
+    limit = dicom_files.MAX_BYTES
+    if size > limit:
         raise DataError(
-            f"{path.name} holds {size / 2**30:.0f} GiB of voxels; the limit is {MAX_BYTES / 2**30:.0f} GiB.",
+            f"{path.name} holds {size / 2**30:.0f} GiB of voxels; the limit is {limit / 2**30:.0f} GiB.",
             "Crop or resample it first.",
         )
 

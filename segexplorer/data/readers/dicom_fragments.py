@@ -1,4 +1,4 @@
-"""Compressed pixels are looked through before a decoder sees them, which trusts lengths and sizes and may take long.
+"""Compressed pixels are looked through before a decoder sees them, which trusts lengths and may take long.
 
 A compressed pixel element is a row of fragments, each with its length (DICOM PS3.5, A.4). JPEG, JPEG-LS and
 JPEG 2000 begin with the size of their picture; run lengths (PS3.5, G) make at most 64 bytes of one.

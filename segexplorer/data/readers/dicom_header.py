@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.readers.dicom_files import MAX_BYTES, Opener, Place
+from segexplorer.data.readers import dicom_files
+from segexplorer.data.readers.dicom_files import Opener, Place
 from segexplorer.data.readers.dicom_parsing import parse, reading
 
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
@@ -235,10 +236,10 @@ def check_size(place: Place, encoding: Encoding) -> None:
     promised = math.ceil(encoding.frame_bits * encoding.frames / 8)
     if promised == 0:
         raise DataError(f"{place.name} has no voxels.", "Export it again.")
-    if promised > MAX_BYTES:
+    if promised > dicom_files.MAX_BYTES:
         raise DataError(
             f"{place.name} promises {promised / 2**30:.0f} GiB of voxels; "
-            f"the limit is {MAX_BYTES / 2**30:.0f} GiB.",
+            f"the limit is {dicom_files.MAX_BYTES / 2**30:.0f} GiB.",
             "Crop or resample it first.",
         )
     held = place.size - encoding.offset

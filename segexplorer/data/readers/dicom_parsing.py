@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from segexplorer.core.errors import DataError, MissingExtraError
 from segexplorer.data.readers.dicom_files import BROKEN, Opener, Place, looks_like_dicom
@@ -73,6 +73,18 @@ def reading(message: str, remedy: str = "Copy or export it again.") -> Iterator[
             raise DataError(message, remedy) from error
 
 
+class _Bounded:
+    """A file that never makes room for more bytes than it has, whatever length a header claims."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._read, self._size = file.read, size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int = -1) -> bytes:
+        """Read as a file does."""
+        return self._read(min(count, self._size))
+
+
 def parse(
     place: Place, opener: Opener, wanted: Sequence[str] | None
 ) -> tuple[Any, tuple[int, int, int, str]] | None:
@@ -112,7 +124,8 @@ def parse(
             )
         file.seek(0)
         tags = None if wanted is None else [pydicom.tag.Tag(word) for word in wanted]
-        data = pydicom.filereader.read_partial(file, stop, force=True, specific_tags=tags)
+        bounded = _Bounded(file, place.size)
+        data = pydicom.filereader.read_partial(bounded, stop, force=True, specific_tags=tags)
         begin = file.tell()
     if not pixels:
         return data, (begin, begin, 0, "")
