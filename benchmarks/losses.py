@@ -27,7 +27,7 @@ Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def subjects() -> dict[str, tuple[Step, str]]:
     """Return name -> (loss, name of what it is compared with)."""
-    from monai.losses import DiceCELoss, DiceLoss, TverskyLoss
+    from monai.losses import DiceCELoss, DiceLoss, FocalLoss, TverskyLoss
 
     common = {"softmax": True, "to_onehot_y": True}
     return {
@@ -35,9 +35,15 @@ def subjects() -> dict[str, tuple[Step, str]]:
         "MONAI Tversky": (TverskyLoss(alpha=0.3, beta=0.7, **common), "MONAI Tversky"),
         "MONAI Dice": (DiceLoss(**common), "MONAI Dice"),
         "MONAI DiceCE": (DiceCELoss(**common), "MONAI DiceCE"),
+        "MONAI Focal": (FocalLoss(use_softmax=True, to_onehot_y=True), "MONAI Focal"),
         "cross_entropy": (losses.create("cross_entropy"), "MONAI DiceCE"),
         "dice": (losses.create("dice"), "MONAI Tversky"),
+        "jaccard": (losses.create("jaccard"), "MONAI Tversky"),
         "tversky": (losses.create("tversky"), "MONAI Tversky"),
+        "focal_tversky": (losses.create("focal_tversky"), "MONAI Tversky"),
+        "focal": (losses.create("focal"), "MONAI Focal"),
+        "unified_focal": (losses.create("unified_focal"), "MONAI DiceCE"),
+        "hytver": (losses.create("hytver"), "MONAI DiceCE"),
         "region_dice, grid 16": (losses.create("region_dice", grid=16), "MONAI Tversky"),
         "adaptive_region_tversky, grid 16": (
             losses.create("adaptive_region_tversky", grid=16),

@@ -62,61 +62,6 @@ class _SoftmaxAndLogTrue(torch.autograd.Function):
         return found, None
 
 
-def other_mass(probs: Tensor, labels: Tensor) -> Tensor:
-    """Return 1 - p of each voxel's own class as the sum of the others', exact near 0.
-
-    Parameters
-    ----------
-    probs
-        (B, C, *spatial).
-    labels
-        (B, *spatial) class indices.
-    """
-    return probs.scatter(1, labels.unsqueeze(1), 0.0).sum(1)
-
-
-def focal_modulated(log_p: Tensor, rest: Tensor, gamma: Tensor | float) -> Tensor:
-    """Return -(1 - p)^gamma log p.
-
-    Parameters
-    ----------
-    log_p
-        Logarithm of a probability, with its graph.
-    rest
-        1 - p, exact near 0; it gets no gradient of its own, for the slope in log p holds it.
-    gamma
-        Not below 0; a number, or one per voxel.
-    """
-    if torch.compiler.is_compiling():
-        value, slope = _focal(log_p.detach(), rest, gamma)
-        return value + slope * (log_p - log_p.detach())
-    found: Tensor = _Focal.apply(log_p, rest, gamma)  # type: ignore[no-untyped-call]
-    return found
-
-
-def _focal(log_p: Tensor, rest: Tensor, gamma: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Value and its slope in log p, for which d(1 - p) = -p dlog p."""
-    base = rest.clamp(min=1e-30)  # a power below 1 of nothing has no slope
-    exact = torch.where(rest < 0.5, torch.log1p(-rest.clamp(max=0.5)), log_p)
-    power = base**gamma
-    slope = power * (gamma * (1 - rest) * exact / base - 1)
-    return power * -exact, slope
-
-
-class _Focal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, log_p: Tensor, rest: Tensor, gamma: Tensor | float) -> Tensor:
-        value, slope = _focal(log_p, rest, gamma)
-        ctx.save_for_backward(slope)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return grad * slope, None, None
-
-
 def log_complements(logits: Tensor, log_probs: Tensor) -> Tensor:
     """Return log(1 - p) of every class, (B, C, *spatial), finite and with a gradient at any logits.
 

@@ -63,7 +63,7 @@ class Combo(LossSpec):
         """Add up both terms; the Dice coefficient counts negatively."""
         from segexplorer.functional.modified_entropy import modified_cross_entropy
 
-        entropy = modified_cross_entropy(scene, self.positive_weight).sum() / scene.kept
+        entropy = modified_cross_entropy(scene, self.positive_weight)
         some = (scene.kept > 0) & (scene.volumes.sum() > 0)
         dice = (1 - dice_losses(scene.overlap(), self.eps)[:, 1:].mean()) * some
         terms = {

@@ -64,7 +64,7 @@ class Focal(LossSpec):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Weigh each voxel by its class and by how wrong it is."""
-        from segexplorer.functional.focal import focal_voxels
+        from segexplorer.functional.focal import focal_sum
 
-        voxel = focal_voxels(scene, self.gamma, self.class_column(scene))
-        return single(self.kind, voxel.sum() / scene.kept)
+        total = focal_sum(scene, self.gamma, self.class_column(scene))
+        return single(self.kind, total / scene.kept)

@@ -60,7 +60,7 @@ class HyTver(TverskyRatio):
         """Add up both terms."""
         from segexplorer.functional.modified_entropy import modified_cross_entropy
 
-        entropy = modified_cross_entropy(scene, self.positive_weight).sum() / scene.kept
+        entropy = modified_cross_entropy(scene, self.positive_weight)
         losses, counts = self.ratios(scene)
         tversky = self.averaged(losses, counts, scene)
         terms = {

@@ -78,11 +78,11 @@ class UnifiedFocal(LossSpec):
         import torch
 
         from segexplorer.functional.entropy import root_free_power
-        from segexplorer.functional.focal import focal_voxels
+        from segexplorer.functional.focal import focal_sum
 
         weights = scene.logits.new_tensor([1 - self.delta, *(self.delta,) * (scene.classes - 1)])
-        voxel = focal_voxels(scene, self.gamma, weights, background_only=not self.symmetric)
-        focal = voxel.sum() / scene.kept
+        total = focal_sum(scene, self.gamma, weights, background_only=not self.symmetric)
+        focal = total / scene.kept
         losses = tversky_losses(scene.overlap(), 1 - self.delta, self.delta, self.eps)
         powers = root_free_power(losses, 1 - self.gamma)
         if not self.symmetric:
