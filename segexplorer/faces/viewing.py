@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def view(*things: str | Path | Volume, block: bool = True) -> Any:
         When a file cannot be read; no window is opened then.
     """
     require_window()
-    pictures = [_picture(thing, number) for number, thing in enumerate(things, start=1)]
+    pictures = [_picture(volume, number) for number, volume in enumerate(_opened(things), start=1)]
     napari = importlib.import_module("napari")
     layers = importlib.import_module("segexplorer.faces.napari.layers")
     viewer = napari.Viewer(title="Segmentation Explorer")
@@ -62,15 +63,23 @@ def view(*things: str | Path | Volume, block: bool = True) -> Any:
     return viewer
 
 
-def _picture(thing: str | Path | Volume, number: int) -> Any:
-    """Return the layer to be of a path or volume."""
+def _opened(things: Sequence[str | Path | Volume]) -> list[Volume]:
+    """Open what is not open; contours and segments of DICOM take the grid of the first volume."""
     from segexplorer.data.volume import Volume, open_volume
 
+    volumes: list[Volume] = []
+    for thing in things:
+        like = volumes[0] if volumes else None
+        volumes.append(thing if isinstance(thing, Volume) else open_volume(thing, like=like))
+    return volumes
+
+
+def _picture(volume: Volume, number: int) -> Any:
+    """Return the layer to be of a volume."""
     reader = importlib.import_module("segexplorer.faces.napari.reader")
     pictures = importlib.import_module("segexplorer.faces.napari.pictures")
-    volume = thing if isinstance(thing, Volume) else open_volume(thing)
-    path = Path(thing) if not isinstance(thing, Volume) else volume.provenance.path
-    name = reader.stem(Path(path)) if path is not None else f"volume {number}"
-    is_label = reader.looks_like_label(Path(path or ""), volume.array)
+    path = volume.provenance.path
+    name = reader.stem(path) if path is not None else f"volume {number}"
+    is_label = bool(volume.label_names) or reader.looks_like_label(path or Path(), volume.array)
     make = pictures.label_picture if is_label else pictures.image_picture
     return make(volume, name, key=f"view/{number}")

@@ -13,11 +13,11 @@ from segexplorer.data.modality import Modality
 from segexplorer.data.readers import dicom_files
 from segexplorer.data.readers.dicom_parsing import import_pydicom
 from segexplorer.data.readers.dicom_pixels import StackVoxels, narrowest_type
-from segexplorer.data.readers.dicom_seg import read_seg
+from segexplorer.data.readers.dicom_seg import contents_of, read_seg
 from segexplorer.data.readers.dicom_segments import Segments
 from segexplorer.data.readers.dicom_series import Series, choose
 from segexplorer.data.readers.dicom_stack import Stack
-from segexplorer.data.readers.rtstruct import read_structures
+from segexplorer.data.readers.rtstruct import read_contours, read_structures
 from segexplorer.data.volume import Provenance, Select, Volume
 
 _MODALITIES: dict[str, Modality] = {"CT": "CT", "MR": "MR"}
@@ -78,6 +78,22 @@ def read_segments(path: Path, *, like: HasGrid | None = None, select: int | None
     """
     import_pydicom()
     return _segments(choose(path, label=True, select=select), path, like)
+
+
+def names_of(series: Series) -> dict[int, str]:
+    """Return value -> name of the segments or structures of a listed series; empty for images.
+
+    Raises
+    ------
+    DataError
+        When its list of segments is damaged.
+    """
+    header = series.headers[0]
+    if series.kind == "segmentation":
+        return dict(contents_of(header).names)
+    if series.kind == "structures":
+        return {value: structure.name for value, structure in read_contours(header).items()}
+    return {}
 
 
 def _segments(series: Series, path: Path, like: HasGrid | None) -> Segments:

@@ -45,7 +45,7 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
     """
     if header.problem is not None:
         raise header.problem
-    contents = _contents(header)
+    contents = contents_of(header)
     frames = header.frames
     if any(frame.position is None or frame.across is None or frame.spacing is None for frame in frames):
         raise DataError(
@@ -64,7 +64,7 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
 
 
 @dataclass(frozen=True)
-class _Contents:
+class Contents:
     """What a file says about its segments; `numbers` are theirs in the file, by value."""
 
     names: dict[int, str]
@@ -74,7 +74,7 @@ class _Contents:
     may_overlap: bool
 
     @classmethod
-    def of(cls, data: Any) -> _Contents:
+    def of(cls, data: Any) -> Contents:
         kind = str(data.get("SegmentationType") or "BINARY")
         items = {int(item.SegmentNumber): item for item in data.get("SegmentSequence") or ()}
         if kind == "LABELMAP":
@@ -97,12 +97,19 @@ def _value(number: int, item: Any) -> int:
     return int(found[1]) if found else number
 
 
-def _contents(header: Header) -> _Contents:
+def contents_of(header: Header) -> Contents:
+    """Read what a file says about its segments.
+
+    Raises
+    ------
+    DataError
+        When that is damaged, or does not fit its frames.
+    """
     with Opener() as opener:
         parsed = parse(header.place, opener, _WANTED)
     assert parsed is not None
     with reading(f"The list of segments in {header.place.name} is damaged."):
-        contents = _Contents.of(parsed[0])
+        contents = Contents.of(parsed[0])
     unnamed = {frame.segment for frame in header.frames} - {0, *contents.numbers.values()}
     if unnamed and contents.kind != "LABELMAP":
         raise DataError(

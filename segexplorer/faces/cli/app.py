@@ -24,6 +24,15 @@ app = typer.Typer(
 )
 
 START, TRAIN, LOOK, KNOW = "Start here", "Train and use", "Look", "What there is"
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        "--series",
+        help="Which part of a file or folder with several: a DICOM series (see `segexplorer series`), a frame.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
@@ -112,11 +121,12 @@ def predict(
         bool, typer.Option("--together", help="The images are the channels of one case, in training order.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    select: Select = None,
 ) -> None:
     """Segment images with a trained run; each output lies in its image's own grid."""
     from segexplorer.faces.cli.predict import run_predict
 
-    run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite)
+    run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite, select=select)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -138,12 +148,28 @@ def evaluate(
 
 
 @app.command(rich_help_panel=LOOK)
-def show(paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and labels.")]) -> None:
-    """Open images and labels in napari, with the dock."""
+def show(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and labels.")],
+    select: Select = None,
+) -> None:
+    """Open images and labels in napari, with the dock; --select is for the first."""
+    from segexplorer.faces.cli.series import selected
+
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, "there is no such file", str(path))
-    segexplorer.view(*paths)
+    segexplorer.view(selected(paths[0], select), *paths[1:])
+
+
+@app.command(rich_help_panel=LOOK)
+def series(
+    path: Annotated[Path, typer.Argument(help="DICOM folder, zip archive or file.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the DICOM series of a folder or archive: number, size, spacing, orientation; no patient data."""
+    from segexplorer.faces.cli.series import print_series
+
+    print_series(path, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -11,6 +11,7 @@ from rich.progress import track
 import segexplorer
 from segexplorer.core.errors import SpecError
 from segexplorer.faces.cli.output import remarks
+from segexplorer.faces.cli.series import selected
 
 
 def run_predict(
@@ -21,6 +22,7 @@ def run_predict(
     *,
     together: bool,
     overwrite: bool,
+    select: str | None = None,
 ) -> None:
     """Predict every case and print each output's path on stdout; `together`: the images are one case."""
     cases = [list(images)] if together else [[image] for image in images]
@@ -28,7 +30,7 @@ def run_predict(
     out = remarks()
     jobs = list(zip(cases, targets, strict=True))
     for case, target in track(jobs, "predicting", console=out, transient=True, disable=not out.is_terminal):
-        volume = segexplorer.predict(run, case, checkpoint=checkpoint)
+        volume = segexplorer.predict(run, [selected(image, select) for image in case], checkpoint=checkpoint)
         target.parent.mkdir(parents=True, exist_ok=True)
         segexplorer.save_volume(volume, target, integer=True)
         print(target)

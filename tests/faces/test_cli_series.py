@@ -1,0 +1,53 @@
+"""`segexplorer series` lists what a DICOM folder holds without naming a patient, and `--series` chooses from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segexplorer.data.readers.dicom_seg_writing import write_seg
+from segexplorer.data.volume import Volume, open_volume
+from segexplorer.faces.cli.app import run
+from segexplorer.faces.cli.series import selected
+from segexplorer.testing.dicom import PATIENT, write_series
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two CT series and a DICOM SEG of the second."""
+    voxels = np.random.default_rng(0).integers(0, 4096, (4, 6, 5)).astype(np.uint16)
+    write_series(tmp_path / "study" / "a", voxels[:3], number=1)
+    write_series(tmp_path / "study" / "b", voxels, number=2)
+    image = open_volume(tmp_path / "study" / "b")
+    label = image.with_array((image.array > 0).astype(np.uint8))
+    write_seg(label, tmp_path / "study" / "seg.dcm", names={1: "Liver"})
+    return tmp_path / "study"
+
+
+def test_the_table_and_json_list_series_by_facts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["series", str(folder)]) == 0
+    table = capsys.readouterr().out
+    assert "5 × 6 × 3" in table and "5 × 6 × 4" in table and "1 Liver" in table and "LPS" in table
+    assert run(["series", str(folder), "--json"]) == 0
+    text = capsys.readouterr().out
+    listed = json.loads(text)
+    assert [one["kind"] for one in listed] == ["image", "image", "segmentation"]
+    assert listed[1]["shape"] == [5, 6, 4] and listed[2]["names"] == {"1": "Liver"}
+    assert not any(value in table + text for value in PATIENT.values() if len(value) > 1)
+
+
+def test_a_series_is_chosen_by_its_number(folder: Path) -> None:
+    volume = selected(folder, "2")
+    assert isinstance(volume, Volume) and volume.shape == (5, 6, 4)
+    assert selected(folder, None) == folder
+
+
+def test_what_holds_no_series_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "readme.txt").write_text("nothing")
+    assert run(["series", str(tmp_path)]) == 2
+    assert "holds no DICOM file" in capsys.readouterr().err
+    assert run(["series", str(tmp_path / "missing")]) == 2
+    assert "There is no" in capsys.readouterr().err
