@@ -80,7 +80,7 @@ FORMATS: tuple[Format, ...] = (
     Format("MGH", (".mgz", ".mgh", ".mgh.gz"), "mgz:read_mgz", library="nibabel (header)"),
     Format(
         "picture",
-        (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
         "picture:read_picture",
         library="Pillow, tifffile",
     ),

@@ -186,7 +186,8 @@ def _read_voxels(image: Any, shape: tuple[int, int, int], frame: int) -> NDArray
         else:
             # float32 holds 16-bit integers exactly
             wide = proxy.dtype.kind in "iu" and proxy.dtype.itemsize >= 4
-            array = np.asarray(proxy, dtype=np.float64 if wide else np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are told of later
+                array = np.asarray(proxy, dtype=np.float64 if wide else np.float32)
         if _packed(path):
             # gzip keeps its checksum at the end: read on, or damaged bytes would pass for voxels
             while file.read(2**20):

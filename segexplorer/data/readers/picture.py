@@ -1,4 +1,4 @@
-"""Reading pictures (PNG, JPEG, BMP; TIFF in `tiff`) as volumes of one slice, for ultrasound and the like."""
+"""Reading pictures (PNG, JPEG; TIFF in `tiff`) as volumes of one slice, for ultrasound and the like."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _opened(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             # out of memory, for Pillow reserves whatever length a broken file claims for a part of it
-            image = Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG", "BMP"))
+            image = Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG"))
     except DataError:
         raise
     except Image.DecompressionBombError as error:

@@ -116,6 +116,8 @@ class Stored:
         try:
             with self.path.open("rb") as file:
                 return self._read(file, first, count)
+        except DataError:
+            raise
         except MemoryError as error:
             raise DataError(f"{self.name} does not fit into memory.", "Crop or resample it first.") from error
         except _BROKEN as error:

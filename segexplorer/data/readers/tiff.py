@@ -104,18 +104,23 @@ class _Pages:
         try:
             with tifffile.TiffFile(self.path) as file:
                 series = file.series[0]
-                axes, pixels = str(series.axes), np.asarray(series.asarray())
+                pixels = self._volume(np.asarray(series.asarray()), str(series.axes))
         except MemoryError as error:
             raise DataError(f"{self.path.name} does not fit into memory.", "Shrink it first.") from error
         except (*BROKEN, RuntimeError, ArithmeticError, AssertionError) as error:
             raise DataError(
                 f"{self.path.name} is cut off or damaged.", "Copy or download it again."
             ) from error
+        return as_volume(pixels, self.path.name, self.channel, label=self.label)
+
+    def _volume(self, pixels: NDArray[Any], axes: str) -> NDArray[Any]:
+        """Return the chosen pixels as (slices, rows, columns, colours), as far as there are such."""
         for axis, index in sorted(self.chosen, reverse=True):
             pixels = pixels.take(index, axis)
             axes = axes[:axis] + axes[axis + 1 :]
         order = sorted(range(len(axes)), key=lambda i: "YXS".find(axes[i]))
-        volume = as_volume(pixels.transpose(order), self.path.name, self.channel, label=self.label)
-        if volume.shape != self.shape:
-            raise DataError(f"{self.path.name} is cut off or damaged.", "Copy or download it again.")
-        return volume
+        turned = pixels.transpose(order)
+        space = turned.shape[:-1] if "S" in axes else turned.shape
+        if (*space[::-1], 1)[:3] != self.shape:
+            raise ValueError("the pages have another size than the tags say")
+        return turned

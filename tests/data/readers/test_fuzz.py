@@ -175,9 +175,8 @@ def _pictures(folder: Path) -> list[Seed]:
     Image.fromarray(np.stack([grey, grey + 1, grey], -1)).save(folder / "c.png")
     Image.fromarray(grey % 4).convert("P").save(folder / "q.png")
     Image.fromarray(grey).save(folder / "g.jpg")
-    Image.fromarray(grey).save(folder / "g.bmp")
     tifffile.imwrite(folder / "g.tif", np.abs(VOXELS).astype(np.uint16), photometric="minisblack")
-    names = ("g.png", "c.png", "q.png", "g.jpg", "g.bmp", "g.tif")
+    names = ("g.png", "c.png", "q.png", "g.jpg", "g.tif")
     return [Seed(name, (folder / name).read_bytes(), 400, cut_is_told=False) for name in names]
 
 
