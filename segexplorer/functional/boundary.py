@@ -1,6 +1,6 @@
 """Distances to boundaries, in mm: Euclidean transforms of masks, their signed form, and border voxels.
 
-The distance of a voxel is that of its centre to the nearest centre of the opposite phase (losses.md section 5).
+The distance of a voxel is that of its centre to the nearest centre of the opposite phase.
 All maps are made on the CPU and have no gradient.
 """
 
@@ -89,7 +89,7 @@ def border_count(masks: Tensor) -> Tensor:
 def nearness(labels: Tensor, spacing: np.ndarray | None = None) -> Tensor:
     """Return (B, *spatial) weights: 1 beside another class, 0 at the largest distance within the own class.
 
-    A class that is one layer thin has 1 throughout, a sample of one class 0 (losses.md 3.6).
+    A class that is one layer thin has 1 throughout, a sample of one class 0.
     """
     arrays = labels.cpu().numpy()
     found = np.zeros(arrays.shape)

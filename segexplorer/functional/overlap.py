@@ -1,6 +1,6 @@
 """One source of overlap: soft TP, FP, FN per class, over the whole sample or per box.
 
-TP = sum p g, FP = sum p (1-g), FN = sum (1-p) g (losses.md section 1), each summed directly: the difference
+TP = sum p g, FP = sum p (1-g), FN = sum (1-p) g, each summed directly: the difference
 G - TP would lose small regional errors to cancellation. With integer labels no one-hot volume is made: a class
 at a time is masked, and the backward pass is written by hand, for it is one masked fill:
 dL/dp = (dTP - dFN) on the class's own voxels, dFP elsewhere, + 2 p dQ.
@@ -98,7 +98,7 @@ def overlap_hard(
 def overlap_soft(
     probs: Tensor, target: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
 ) -> Overlap:
-    """Return the overlap with a soft target (B, C, *spatial), in the semimetric form of losses.md 4.1."""
+    """Return the overlap with a soft target (B, C, *spatial): TP = (|p| + |g| - |p - g|) / 2, so that p = g is perfect."""
     if keep is not None:
         probs, target = probs * keep.unsqueeze(1), target * keep.unsqueeze(1)
     low = torch.minimum(probs, target)

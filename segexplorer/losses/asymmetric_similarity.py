@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class AsymmetricSimilarity(RatioLoss):
-    """Tversky with alpha = 1 / (1 + b^2), beta = b^2 / (1 + b^2) over foreground classes (losses.md 4.4)."""
+    """Tversky with alpha = 1 / (1 + b^2), beta = b^2 / (1 + b^2) over foreground classes."""
 
     display_name: ClassVar[str] = "Asymmetric similarity"
     formula: ClassVar[str] = r"L=1-\frac{(1+b^2)TP}{(1+b^2)TP+b^2 FN+FP}"

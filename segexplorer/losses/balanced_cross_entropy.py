@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class BalancedCrossEntropy(LossSpec):
-    """Mean over voxels of -w_y log p_y, w_c = 1 - frequency of class c, without gradient (losses.md 3.3)."""
+    """Mean over voxels of -w_y log p_y, w_c = 1 - frequency of class c, without gradient."""
 
     display_name: ClassVar[str] = "Balanced cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1-f_{y_i})\log p_{i,y_i}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class Boundary(LossSpec):
-    """Mean of p phi over the classes, phi signed distances in mm, detached (losses.md 5.1).
+    """Mean of p phi over the classes, phi signed distances in mm, detached.
 
     The distances come from the batch's labels where the context brings none.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class BoundaryDifferenceOverUnion(LossSpec):
-    """(Q + G - 2 TP) / (Q + G - (1 + a) TP), a from the share of border voxels (losses.md 5.3); batch scope."""
+    """(Q + G - 2 TP) / (Q + G - (1 + a) TP), a from the share of border voxels; batch scope."""
 
     display_name: ClassVar[str] = "Boundary difference over union"
     formula: ClassVar[str] = r"L=\frac{Q+G-2TP+\epsilon}{Q+G-(1+a)TP+\epsilon},\ a=\min(1-2C/S,\,0.8)"

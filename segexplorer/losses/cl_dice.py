@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class ClDice(LossSpec):
-    """One minus the harmonic mean of topological precision and sensitivity (losses.md 5.4)."""
+    """One minus the harmonic mean of topological precision and sensitivity."""
 
     display_name: ClassVar[str] = "clDice"
     formula: ClassVar[str] = r"L=1-\frac{2\,T_{prec}T_{sens}}{T_{prec}+T_{sens}}"

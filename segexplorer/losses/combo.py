@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class Combo(LossSpec):
-    """lam mCE - (1 - lam) Dice over foreground classes; its best value is lam - 1 (losses.md section 6)."""
+    """lam mCE - (1 - lam) Dice over foreground classes; its best value is lam - 1."""
 
     display_name: ClassVar[str] = "Combo"
     formula: ClassVar[str] = (

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @registry.register
 class CrossEntropy(LossSpec):
-    """Mean over kept voxels of -sum_c g_c log p_c (losses.md 3.1, 3.2)."""
+    """Mean over kept voxels of -sum_c g_c log p_c."""
 
     display_name: ClassVar[str] = "Cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i\sum_c w_c\,g_{ic}\log p_{ic}"
-    reference: ClassVar[str] = "Ronneberger 2015, arXiv:1505.04597 (weighted by voxel); losses.md 3.1"
+    reference: ClassVar[str] = "Ronneberger 2015, arXiv:1505.04597 (weighted by voxel)"
     punishes: ClassVar[str] = "Every voxel alike, the more the less probability its true class gets."
     family: ClassVar[str] = "distribution"
     papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "003", "004")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class Dice(RatioLoss):
-    """Mean over samples and classes of 1 - (2 TP + eps) / (P + G + eps), or with squares (losses.md 4.1)."""
+    """Mean over samples and classes of 1 - (2 TP + eps) / (P + G + eps), or with squares."""
 
     display_name: ClassVar[str] = "Dice"
     formula: ClassVar[str] = r"L=1-\frac{2\sum pg+\epsilon}{\sum p+\sum g+\epsilon}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class DiceClDice(LossSpec):
-    """(1 - a) Dice + a clDice over the foreground (losses.md 5.4)."""
+    """(1 - a) Dice + a clDice over the foreground."""
 
     display_name: ClassVar[str] = "Dice + clDice"
     formula: ClassVar[str] = r"L=(1-a)\,L_{Dice}+a\,L_{clDice}"

@@ -14,7 +14,7 @@ from segexplorer.losses.focal import Focal
 
 @registry.register
 class DiceFocal(Compound):
-    """Weighted sum of Dice and the focal loss, halves in paper 003 (losses.md section 6)."""
+    """Weighted sum of Dice and the focal loss, halves in paper 003."""
 
     display_name: ClassVar[str] = "Dice + focal"
     formula: ClassVar[str] = r"L=w_D L_{Dice}+w_F L_{focal}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class DicePlusPlus(RatioLoss):
     """Mean over samples and classes of 1 - (2 TP + eps) / (2 TP + sum (g(1-p))^gamma + sum ((1-g)p)^gamma + eps).
 
-    For hard labels gamma = 1 is linear Dice and gamma = 2 squared Dice (losses.md 4.15).
+    For hard labels gamma = 1 is linear Dice and gamma = 2 squared Dice.
     """
 
     display_name: ClassVar[str] = "Dice++"

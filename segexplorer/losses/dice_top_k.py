@@ -14,7 +14,7 @@ from segexplorer.losses.top_k import TopK
 
 @registry.register
 class DiceTopK(Compound):
-    """Dice + top-k cross entropy (losses.md section 6)."""
+    """Dice + top-k cross entropy."""
 
     display_name: ClassVar[str] = "Dice + top-k"
     formula: ClassVar[str] = r"L=L_{Dice}+L_{TopK}"

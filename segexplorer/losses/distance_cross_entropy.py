@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class DistanceCrossEntropy(LossSpec):
-    """Mean of (1 + strength Phi) CE, Phi 1 at the boundary of each class and 0 deepest inside (losses.md 3.6)."""
+    """Mean of (1 + strength Phi) CE, Phi 1 at the boundary of each class and 0 deepest inside."""
 
     display_name: ClassVar[str] = "Distance-penalised cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1+\lambda\Phi_i)\sum_c g_{ic}\log p_{ic}"

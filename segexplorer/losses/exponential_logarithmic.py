@@ -18,7 +18,7 @@ class ExponentialLogarithmic(LossSpec):
     """w_D mean_c (-ln D_c)^gamma + w_X mean_i w_y (-ln p_y)^gamma, classes weighed by their rarity.
 
     Dice is taken over the whole batch; w_c is the root of all voxels over those of the class, 0 where it is
-    absent, without gradient (losses.md section 6).
+    absent, without gradient.
     """
 
     display_name: ClassVar[str] = "Exponential logarithmic"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class Focal(LossSpec):
-    """Mean over voxels of -w_y (1 - p_y)^gamma log p_y (losses.md 3.4)."""
+    """Mean over voxels of -w_y (1 - p_y)^gamma log p_y."""
 
     display_name: ClassVar[str] = "Focal"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i w_{y_i}(1-p_{i,y_i})^\gamma\log p_{i,y_i}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class FocalDice(RatioLoss):
-    """Mean over samples and classes of 1 - Dice^(1 / exponent) (losses.md 4.16, Wang and Chung)."""
+    """Mean over samples and classes of 1 - Dice^(1 / exponent) (Wang and Chung)."""
 
     display_name: ClassVar[str] = "Focal Dice"
     formula: ClassVar[str] = r"L=1-D^{1/\beta}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class FocalTversky(TverskyRatio):
-    """Mean over samples and foreground classes of (1 - TI)^exponent, power before mean (losses.md 4.5)."""
+    """Mean over samples and foreground classes of (1 - TI)^exponent, power before mean."""
 
     display_name: ClassVar[str] = "Focal Tversky"
     formula: ClassVar[str] = (

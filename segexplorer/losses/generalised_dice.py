@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class GeneralisedDice(RatioLoss):
-    """Mean over samples of 1 - (2 sum_c w_c TP + eps) / (sum_c w_c (P + G) + eps) (losses.md 4.2)."""
+    """Mean over samples of 1 - (2 sum_c w_c TP + eps) / (sum_c w_c (P + G) + eps)."""
 
     display_name: ClassVar[str] = "Generalised Dice"
     formula: ClassVar[str] = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class GeneralisedWassersteinDice(LossSpec):
-    """1 - (2 TP + eps) / (2 TP + sum W + eps), W the mean cost of a voxel's wrong classes (losses.md 4.11)."""
+    """1 - (2 TP + eps) / (2 TP + sum W + eps), W the mean cost of a voxel's wrong classes."""
 
     display_name: ClassVar[str] = "Generalised Wasserstein Dice"
     formula: ClassVar[str] = (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class Hausdorff(LossSpec):
-    """Mean of (p - g)^2 (d_p^a + d_g^a) over foreground classes, distances in mm, detached (losses.md 5.2).
+    """Mean of (p - g)^2 (d_p^a + d_g^a) over foreground classes, distances in mm, detached.
 
     Distances of the target come from the batch's labels where the context brings none.
     """

@@ -15,7 +15,7 @@ from segexplorer.losses.tversky import FALSE_NEGATIVES, FALSE_POSITIVES
 
 @registry.register
 class HybridFocal(Compound):
-    """lam focal + (1 - lam) focal Tversky (losses.md section 6; called hybrid focal in paper 002)."""
+    """lam focal + (1 - lam) focal Tversky (the hybrid focal loss of paper 002)."""
 
     display_name: ClassVar[str] = "Hybrid focal"
     formula: ClassVar[str] = r"L=\lambda L_{focal}+(1-\lambda)L_{FT}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class HyTver(TverskyRatio):
     """gamma mCE + (1 - gamma) Tversky over foreground classes, in the form that the paper describes.
 
-    The authors' code swaps the sign of a term and the arguments (losses.md section 0, item 4).
+    The authors' code swaps the sign of a term and the order of the arguments.
     """
 
     display_name: ClassVar[str] = "HyTver"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class Jaccard(RatioLoss):
-    """Mean over samples and classes of 1 - (TP + eps) / (TP + FP + FN + eps), or with squares (losses.md 4.9)."""
+    """Mean over samples and classes of 1 - (TP + eps) / (TP + FP + FN + eps), or with squares."""
 
     display_name: ClassVar[str] = "Jaccard (IoU)"
     formula: ClassVar[str] = r"L=1-\frac{\sum pg+\epsilon}{\sum p+\sum g-\sum pg+\epsilon}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class LogCoshDice(RatioLoss):
-    """Mean over samples and classes of ln cosh(1 - Dice) (losses.md 4.7)."""
+    """Mean over samples and classes of ln cosh(1 - Dice)."""
 
     display_name: ClassVar[str] = "Log-cosh Dice"
     formula: ClassVar[str] = r"L=\ln\cosh(1-D)"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class LogCoshTversky(TverskyRatio):
-    """Mean over samples and foreground classes of ln cosh(1 - TI) (losses.md 4.8)."""
+    """Mean over samples and foreground classes of ln cosh(1 - TI)."""
 
     display_name: ClassVar[str] = "Log-cosh Tversky"
     formula: ClassVar[str] = r"L=\ln\cosh(1-TI)"

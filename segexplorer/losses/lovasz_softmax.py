@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class LovaszSoftmax(LossSpec):
-    """Errors |g - p|, sorted, times the growth of the Jaccard loss (losses.md 4.10); batch scope by default."""
+    """Errors |g - p|, sorted, times the growth of the Jaccard loss; batch scope by default."""
 
     display_name: ClassVar[str] = "Lovasz softmax"
     formula: ClassVar[str] = r"L=\frac1{|K|}\sum_c\sum_i e_{(i)}(J_i-J_{i-1})"

@@ -1,7 +1,7 @@
 """`region_dice` and `adaptive_region_tversky`: overlap box by box (paper 004).
 
 Only (class, box) pairs count whose class is present in the box: elsewhere the ratio is 1 with a gradient that is
-either nothing or, near eps, a spike (losses.md section 0, item 7).
+either nothing or, near eps, a spike.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class RegionLoss(LossSpec):
 
 @registry.register
 class RegionDice(RegionLoss):
-    """1 - Dice in each box, over the boxes where the class is present (losses.md 6.3)."""
+    """1 - Dice in each box, over the boxes where the class is present."""
 
     display_name: ClassVar[str] = "Region Dice"
     formula: ClassVar[str] = (
@@ -124,7 +124,7 @@ class RegionDice(RegionLoss):
 
 @registry.register
 class AdaptiveRegionTversky(RegionLoss):
-    """Tversky in each box, alpha and beta following the box's own FP and FN, without gradient (losses.md 6.4)."""
+    """Tversky in each box, alpha and beta following the box's own FP and FN, without gradient."""
 
     display_name: ClassVar[str] = "Adaptive region Tversky"
     formula: ClassVar[str] = (

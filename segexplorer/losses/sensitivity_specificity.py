@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SensitivitySpecificity(RatioLoss):
     """Mean over samples and foreground classes of r E_in / (G + eps) + (1 - r) E_out / (N - G + eps).
 
-    E_in and E_out are the sums of (g - p)^2 inside and outside the class (losses.md 4.6). With two classes and
+    E_in and E_out are the sums of (g - p)^2 inside and outside the class. With two classes and
     both counted r would cancel exactly.
     """
 

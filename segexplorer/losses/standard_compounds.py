@@ -18,7 +18,7 @@ from segexplorer.losses.weightings import LossProportion
 
 @registry.register
 class DiceCrossEntropy(Compound):
-    """A weighted sum of Dice and cross entropy with fixed weights (losses.md section 6)."""
+    """A weighted sum of Dice and cross entropy with fixed weights."""
 
     display_name: ClassVar[str] = "Dice + cross entropy"
     formula: ClassVar[str] = r"L=w_D L_{Dice}+w_{CE} L_{CE}"
@@ -61,7 +61,7 @@ class DiceCrossEntropy(Compound):
 
 @registry.register
 class AdaptiveTverskyCrossEntropy(Compound):
-    """Tversky and cross entropy, each weighed by its share of the last epoch's loss (losses.md 6.1)."""
+    """Tversky and cross entropy, each weighed by its share of the last epoch's loss."""
 
     display_name: ClassVar[str] = "Adaptive Tversky + cross entropy"
     formula: ClassVar[str] = (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class TvMFDice(LossSpec):
-    """Mean over classes of (1 - phi(cos))^2, statistics over the batch as its authors do (losses.md 4.12)."""
+    """Mean over classes of (1 - phi(cos))^2, statistics over the batch as its authors do."""
 
     display_name: ClassVar[str] = "t-vMF Dice"
     formula: ClassVar[str] = r"L=\frac1C\sum_c\Big(2-\frac{1+\cos_c}{1+\kappa(1-\cos_c)}\Big)^2"

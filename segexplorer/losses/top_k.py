@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @registry.register
 class TopK(LossSpec):
-    """Mean of the largest k percent of the voxels' cross entropies (losses.md 3.5)."""
+    """Mean of the largest k percent of the voxels' cross entropies."""
 
     display_name: ClassVar[str] = "Top-k cross entropy"
     formula: ClassVar[str] = (
         r"L=\frac1n\sum_{i\in\mathrm{top}\,n}-\log p_{i,y_i},\quad n=\max(1,\lfloor kM/100\rfloor)"
     )
-    reference: ClassVar[str] = "Wu 2016, arXiv:1605.06885; as in nnU-Net (losses.md 3.5)"
+    reference: ClassVar[str] = "Wu 2016, arXiv:1605.06885; as in nnU-Net"
     punishes: ClassVar[str] = "The worst voxels; all others do not count."
     papers: ClassVar[tuple[str, ...]] = ("003",)
     family: ClassVar[str] = "distribution"

@@ -67,7 +67,7 @@ class TverskyRatio(RatioLoss):
 
 @registry.register
 class Tversky(TverskyRatio):
-    """Mean of 1 - (TP + eps) / (TP + alpha FP + beta FN + eps) over foreground classes (losses.md 4.3)."""
+    """Mean of 1 - (TP + eps) / (TP + alpha FP + beta FN + eps) over foreground classes."""
 
     display_name: ClassVar[str] = "Tversky"
     formula: ClassVar[str] = r"L=1-\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"

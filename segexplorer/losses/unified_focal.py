@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class UnifiedFocal(LossSpec):
-    """lam F + (1 - lam) T, symmetric or asymmetric (paper 002; misprints resolved in losses.md sections 0, 2, 6).
+    """lam F + (1 - lam) T, symmetric or asymmetric (paper 002, its misprints resolved).
 
     F is the focal cross entropy with weight delta for foreground and 1 - delta for background; T the focal
     Tversky with delta on false negatives and 1 - delta on false positives, mean over all classes. Asymmetric: the

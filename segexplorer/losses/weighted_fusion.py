@@ -14,7 +14,7 @@ from segexplorer.losses.dice import Dice
 
 @registry.register
 class WeightedFusion(Compound):
-    """w Dice + (1 - w) cross entropy, w chosen by hand (losses.md section 6; paper 000 compares with it)."""
+    """w Dice + (1 - w) cross entropy, w chosen by hand (paper 000 compares with it)."""
 
     display_name: ClassVar[str] = "Weighted fusion"
     formula: ClassVar[str] = r"L=w L_{Dice}+(1-w)L_{CE}"

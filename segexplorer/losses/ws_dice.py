@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class WSDice(RatioLoss):
-    """Mean over samples and classes of the squared Dice of w (2p - 1) and w (2g - 1) (losses.md 4.16).
+    """Mean over samples and classes of the squared Dice of w (2p - 1) and w (2g - 1).
 
     w = background + (1 - 2 background) g: the class's own voxels weigh 1 - background, all others `background`.
     """

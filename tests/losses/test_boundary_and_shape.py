@@ -1,4 +1,4 @@
-"""Boundary, cosine and centre-line losses: vectors, and the special cases of losses.md section 7."""
+"""Boundary, cosine and centre-line losses: vectors, and the special cases that tie them together."""
 
 from __future__ import annotations
 

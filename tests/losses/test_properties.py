@@ -1,4 +1,4 @@
-"""What must hold between losses, and for any input (losses.md section 7)."""
+"""What must hold between losses, and for any input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Special cases that tie the losses together (losses.md section 7), paper 002's family tree among them."""
+"""Special cases that tie the losses together, paper 002's family tree among them."""
 
 from __future__ import annotations
 
