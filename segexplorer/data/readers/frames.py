@@ -64,8 +64,10 @@ def choose_frame(extra: Sequence[int], select: Select, name: str) -> tuple[int, 
     wanted = [n for n in extra if n > 1] if len(chosen) == len(several) else list(extra)
     if not wanted and chosen == [0]:
         return (0,) * len(extra)
-    if len(chosen) != len(wanted) or any(
-        not 0 <= index < n for index, n in zip(chosen, wanted, strict=False)
+    if (
+        not chosen
+        or len(chosen) != len(wanted)
+        or any(not 0 <= index < n for index, n in zip(chosen, wanted, strict=False))
     ):
         remedy = how_to_choose(several) if several else "It holds one volume; choose nothing."
         raise DataError(f"{name} has no frame {select}.", remedy)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
@@ -54,7 +56,7 @@ def read_mgz(path: Path, *, label: bool = False, select: Select = None) -> Volum
     stored.check()
     frame = choose_frame(sizes[3:], select, path.name)
     with np.errstate(all="ignore"):  # numbers of a broken header overflow; they are refused below
-        affine = np.asarray(header.get_affine(), np.float64)
+        affine = np.asarray(header.get_affine(), np.float64) if placed else _default_affine(sizes)
     if geometry.is_singular(affine):
         raise DataError(
             f"{path.name} has no usable geometry (a zero or non-finite voxel size).", "Export it again."
@@ -70,6 +72,16 @@ def read_mgz(path: Path, *, label: bool = False, select: Select = None) -> Volum
         modality="unknown" if label else None,
         provenance=Provenance(path, "MGH", notes),
     )
+
+
+def _default_affine(sizes: Sequence[int]) -> NDArray[np.float64]:
+    """Return the place that FreeSurfer takes for a file without one: coronal, 1 mm, centred.
+
+    nibabel 5.4 turns these axes the other way round (LSP).
+    """
+    affine = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    affine[:3, 3] = -affine[:3, :3] @ (np.asarray(sizes[:3]) / 2)
+    return affine
 
 
 def _packed(path: Path) -> bool:
