@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.types import Role
+from segexplorer.data.counting import value_counts
 from segexplorer.data.sources import Recipe
 from segexplorer.data.volume import Volume, open_volume
 
@@ -218,28 +219,28 @@ class ClassMap:
             When the label holds no whole numbers.
         """
         label = whole_numbers(label)
-        present = _unique(label)
+        present = list(value_counts(label))
         table = {v: i for i, group in enumerate(self.values, start=1) for v in group}
         table.update(dict.fromkeys(self.ignored, IGNORED))
-        if self.reads_255_as_1(int(v) for v in present):
+        if self.reads_255_as_1(present):
             table[255] = 1
         other = 0 if self.unselected == "background" else IGNORED
-        low, high = (int(present[0]), int(present[-1])) if present.size else (0, 0)
+        low, high = (present[0], present[-1]) if present else (0, 0)
         if low >= 0 and high < 2**16:
             lookup = np.zeros(high + 1, np.uint8)
             for value in present:
-                lookup[int(value)] = 0 if value == 0 else table.get(int(value), other)
+                lookup[value] = 0 if value == 0 else table.get(value, other)
             return np.asarray(lookup[label])
         indices = np.zeros(label.shape, np.uint8)
         for value in present:
             if value != 0:
-                indices[label == value] = table.get(int(value), other)
+                indices[label == value] = table.get(value, other)
         return indices
 
     def decode(self, indices: NDArray[np.uint8]) -> NDArray[Any]:
         """Return original label values; a merged class gets its first value, ignored voxels 0."""
-        largest = max(v[0] for v in self.values)
-        kind = np.uint8 if largest < 256 else np.int32
+        firsts = [group[0] for group in self.values]
+        kind = np.uint8 if min(firsts) >= 0 and max(firsts) < 256 else np.int32
         table = np.zeros(256, kind)
         for index, group in enumerate(self.values, start=1):
             table[index] = group[0]
@@ -248,13 +249,7 @@ class ClassMap:
     def unnamed(self, label: NDArray[Any]) -> list[int]:
         """Return the label values present that no class names."""
         known = {v for group in (*self.values, self.ignored) for v in group} | {0}
-        return [int(v) for v in _unique(label) if int(v) not in known]
-
-
-def _unique(label: NDArray[Any]) -> NDArray[Any]:
-    if label.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(label.ravel(), minlength=1))
-    return np.unique(label)
+        return [value for value in value_counts(label) if value not in known]
 
 
 def whole_numbers(label: NDArray[Any]) -> NDArray[Any]:

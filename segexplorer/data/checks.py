@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.types import Role
 from segexplorer.data.case import Case, CaseRef, ClassMap, whole_numbers
+from segexplorer.data.counting import value_counts
 from segexplorer.data.geometry import compare
+from segexplorer.data.label_values import file_identity, label_values
+from segexplorer.data.sources import PLACES, spread, turned
 from segexplorer.data.volume import Volume
 
 Severity = Literal["error", "warning", "note"]
@@ -37,13 +41,27 @@ def check_case(case: Case, classes: ClassMap | None) -> list[Problem]:
     classes
         The chosen classes; None looks at the volumes alone.
     """
-    problems: list[Problem] = []
-    first = case.images[0]
-    for channel, image in enumerate(case.images):
+    problems = check_grids(case)
+    for image in case.images:
         problems += _image(case.id, image)
-        problems += [Problem("note", "geometry", note, "", case.id) for note in image.provenance.notes]
-        if channel and not (verdict := compare(first, image)).same:
-            text = f"Image {channel + 1} lies on another grid than image 1: {verdict.text}."
+    if case.label is None:
+        return problems
+    problems += _label(case.id, case.label, classes)
+    if not any(problem.severity == "error" for problem in problems):
+        problems += _turned_over(case.id, case.images[0], case.label)
+    return problems
+
+
+def check_grids(case: Case) -> list[Problem]:
+    """Check what the headers of a case tell: that there is a label, and that everything lies on one grid."""
+    first = case.images[0]
+    notes = dict.fromkeys(note for image in case.images for note in image.provenance.notes)
+    if case.label is not None:
+        notes.update(dict.fromkeys(case.label.provenance.notes))
+    problems = [Problem("note", "geometry", note, "", case.id) for note in notes]
+    for channel, image in enumerate(case.images[1:], start=2):
+        if not (verdict := compare(first, image)).same:
+            text = f"Image {channel} lies on another grid than image 1: {verdict.text}."
             problems.append(
                 Problem("error", "channel_grid", text, "Resample all images to one grid.", case.id)
             )
@@ -56,7 +74,7 @@ def check_case(case: Case, classes: ClassMap | None) -> list[Problem]:
         text = f"Image and label lie on different grids: {verdict.text}."
         remedy = "Choose the label that belongs to the image, or resample it onto the image's grid (nearest)."
         problems.append(Problem("error", code, text, remedy, case.id))
-    return problems + _label(case.id, case.label, classes)
+    return problems
 
 
 def _image(case: str, image: Volume) -> list[Problem]:
@@ -81,7 +99,7 @@ def _image(case: str, image: Volume) -> list[Problem]:
 
 def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     try:
-        present = {int(v) for v in np.unique(whole_numbers(np.asarray(label.array)))}
+        present = set(value_counts(whole_numbers(np.asarray(label.array))))
     except DataError as error:
         return [Problem("error", "not_labels", error.message, error.remedy, case)]
     if present <= {0}:
@@ -90,12 +108,13 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     if classes is None:
         return []
     named = {v for group in classes.values for v in group}
-    if present <= {0, 255} and named == {1}:
+    if classes.reads_255_as_1(present):
         (name,) = classes.names
-        remedy = f"Take 255 as 1: set data.classes to {{{name}: 255}}."
-        return [Problem("error", "mask_255", "The mask holds 0 and 255, not 0 and 1.", remedy, case)]
+        text = f"The mask holds 0 and 255; 255 is read as 1, {name}."
+        remedy = f"Predictions hold 1; to have 255, set data.classes to {{{name}: 255}}."
+        return [Problem("note", "mask_255", text, remedy, case)]
     problems = []
-    unnamed = sorted(present - named - {0})
+    unnamed = sorted(present - named - set(classes.ignored) - {0})
     if unnamed:
         some = ", ".join(map(str, unnamed[:8])) + (" ..." if len(unnamed) > 8 else "")
         fate = "become background" if classes.unselected == "background" else "are ignored"
@@ -115,6 +134,29 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     return problems
 
 
+def _turned_over(case: str, image: Volume, label: Volume) -> list[Problem]:
+    """Warn when a CT label would mark far more alike voxels if its rows or slices were turned over.
+
+    A known fault of labels that were written without a header: an organ then covers air, fat and bone alike. Told
+    when the interquartile range over the label would fall to a third; only a CT's values mean the same everywhere.
+    """
+    voxels, marked = image.array, np.asarray(label.array) > 0
+    if image.modality != "CT" or np.count_nonzero(marked) < _ENOUGH:
+        return []
+    spreads = {place: spread(voxels, turned(marked, place)) for place in PLACES}
+    best = min(PLACES, key=lambda place: spreads[place])
+    if spreads[best] * 3 > spreads["stored"] or spreads["stored"] < _ALIKE_HU:
+        return []
+    text = f"The label seems to be turned over along {best}: it covers much more alike tissue that way."
+    return [Problem("warning", "turned_over", text, "Look at it; turn it over and write it again.", case)]
+
+
+_ENOUGH = 500
+"""Voxels of a label that say anything about its place."""
+_ALIKE_HU = 150.0
+"""Interquartile range (HU) below which a label covers one kind of tissue."""
+
+
 def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: ClassMap) -> list[Problem]:
     """Check what concerns several cases, and the headers of each: grids, labels, one image in two splits.
 
@@ -132,16 +174,9 @@ def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: C
         if ref.label is None and roles.get(ref.id) in ("train", "validation"):
             remedy = "Add its label, or leave it out."
             problems.append(Problem("error", "no_label", "It has no label.", remedy, ref.id))
-        if case.label is not None and not (verdict := compare(image, case.label)).same:
-            text = f"Image and label lie on different grids: {verdict.text}."
-            remedy = (
-                "Choose the label that belongs to the image, or resample it onto the image's grid (nearest)."
-            )
-            problems.append(
-                Problem("error", "shape" if verdict.kind == "shape" else "grid", text, remedy, ref.id)
-            )
+        problems += [problem for problem in check_grids(case) if problem.severity != "note"]
         if not ref.identity:  # what has one differs by it, and its voxels may take time to make
-            alike.setdefault((image.shape, image.spacing), []).append((ref, image))
+            alike.setdefault((image.shape, image.affine.tobytes()), []).append((ref, image))
     for group in alike.values():
         if len(group) > 1:
             problems += _duplicates(group, roles)
@@ -157,13 +192,13 @@ def _nothing_to_learn(training: Sequence[CaseRef], classes: ClassMap) -> list[Pr
     for ref in training:
         if ref.identity:  # its data set makes the labels and knows what they hold
             return []
-        label = ref.open().label
         try:
-            present |= set() if label is None else {int(v) for v in np.unique(whole_numbers(label.array))}
+            found = label_values(ref)
         except DataError as error:
             return [Problem("error", "not_labels", error.message, error.remedy, ref.id)]
-        if present & named:
+        if found & named or classes.reads_255_as_1(found):
             return []
+        present |= found
     if not training:
         return []
     text = f"No training label holds any of the chosen classes ({', '.join(classes.names)})."
@@ -181,20 +216,43 @@ def _duplicates(group: Sequence[tuple[CaseRef, Volume]], roles: Mapping[str, Rol
     seen: dict[bytes, str] = {}
     for ref, image in group:
         try:
-            digest = hashlib.sha256(np.ascontiguousarray(image.array).data).digest()
+            digest, found = _first_look(ref, image)
         except DataError as error:
             problems.append(Problem("error", "unreadable", error.message, error.remedy, ref.id))
             continue
-        problems += _image(ref.id, image)
+        problems += found
         other = seen.setdefault(digest, ref.id)
-        if other == ref.id:
-            continue
-        ours, theirs = roles.get(ref.id), roles.get(other)
-        if ours != theirs:
-            text = f"Its image is the same as that of {other}, but one is for {theirs}, the other for {ours}."
-            remedy = "Leave one out; otherwise the scores flatter."
-            problems.append(Problem("error", "duplicate", text, remedy, ref.id))
-        else:
-            text = f"Its image is the same as that of {other}."
-            problems.append(Problem("warning", "duplicate", text, "Leave one out.", ref.id))
+        if other != ref.id:
+            problems.append(duplicate(ref.id, other, roles))
     return problems
+
+
+def duplicate(case: str, other: str, roles: Mapping[str, Role]) -> Problem:
+    """Return the problem that two cases have one image: an error when they have different roles."""
+    ours, theirs = roles.get(case), roles.get(other)
+    if ours != theirs:
+        text = f"Its image is the same as that of {other}, but one is for {theirs}, the other for {ours}."
+        return Problem("error", "duplicate", text, "Leave one out; otherwise the scores flatter.", case)
+    return Problem(
+        "warning", "duplicate", f"Its image is the same as that of {other}.", "Leave one out.", case
+    )
+
+
+def voxel_digest(array: NDArray[Any]) -> bytes:
+    """Return a hash of voxels: equal for equal values in equal order, whatever the file looks like."""
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+
+
+_looks: dict[tuple[object, ...], tuple[bytes, list[Problem]]] = {}
+
+
+def _first_look(ref: CaseRef, image: Volume) -> tuple[bytes, list[Problem]]:
+    """Return the digest of a case's first image and what is wrong with it; an unchanged file is remembered."""
+    key = file_identity(ref.images[0])
+    if key is not None and key in _looks:
+        digest, problems = _looks[key]
+        return digest, [replace(problem, case=ref.id) for problem in problems]
+    look = voxel_digest(image.array), _image(ref.id, image)
+    if key is not None:
+        _looks[key] = look
+    return look

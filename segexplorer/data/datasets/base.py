@@ -17,7 +17,7 @@ from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORE, CaseRef
 from segexplorer.data.checks import Problem
-from segexplorer.data.datasets.values import present_values
+from segexplorer.data.label_values import present_values
 
 
 @dataclass(frozen=True)

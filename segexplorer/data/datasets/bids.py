@@ -21,7 +21,7 @@ from segexplorer.data.datasets.finding import (
     with_all_channels,
     without,
 )
-from segexplorer.data.datasets.values import present_values
+from segexplorer.data.label_values import present_values
 
 _LABEL_SUFFIXES = ("dseg", "mask", "roi")
 _IDENTITY = ("sub", "ses", "run")

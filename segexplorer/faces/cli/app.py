@@ -174,17 +174,34 @@ def series(
 
 @app.command(rich_help_panel=LOOK)
 def check(
-    path: Annotated[Path, typer.Argument(help="Experiment file, data set folder, or image.")],
+    path: Annotated[Path, typer.Argument(help="Experiment file, data set (folder, CSV, JSON), or image.")],
     label: Annotated[
         Path | None, typer.Argument(help="With an image: its label.", show_default=False)
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not read the voxels of every case.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Read headers only, no voxels.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the table of cases here, too.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="Layout of the data set.", show_default="found by looking")
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="Setting of the data set, e.g. labels='{case}/seg.nii.gz'.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with an experiment, a data set or an image before training does (exit code 2)."""
     from segexplorer.faces.cli.check import run_check
+    from segexplorer.faces.cli.settings import parse_settings
 
-    raise typer.Exit(run_check(path, label, quick=quick, as_json=as_json))
+    given = parse_settings(settings or [])
+    raise typer.Exit(run_check(path, label, quick=quick, as_json=as_json, csv=csv, kind=kind, settings=given))
 
 
 @app.command("list", rich_help_panel=KNOW)

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import segexplorer
-from segexplorer.core.errors import SegExplorerError, SpecError
-from segexplorer.faces.cli.output import print_json, remarks, results
+from segexplorer.core.errors import SpecError
+from segexplorer.faces.cli.check_report import Report, print_report, write_csv
+from segexplorer.faces.cli.output import print_json, remarks
 
 if TYPE_CHECKING:
     from segexplorer.core.types import Role
-    from segexplorer.data.case import CaseRef, ClassMap
-    from segexplorer.data.checks import Problem
+    from segexplorer.data.case import ClassMap
     from segexplorer.data.datasets.base import DatasetSpec
+    from segexplorer.data.survey import CaseFacts
+    from segexplorer.data.volume import Volume
 
 YAML = (".yaml", ".yml")
+LISTS = (".csv", ".tsv", ".json")
 
 
-def run_check(path: Path, label: Path | None, *, quick: bool, as_json: bool) -> int:
-    """Check an experiment file, a data set folder or an image; print what was found, return the exit code."""
+def run_check(
+    path: Path,
+    label: Path | None,
+    *,
+    quick: bool,
+    as_json: bool,
+    csv: Path | None = None,
+    kind: str = "",
+    settings: Mapping[str, Any] | None = None,
+) -> int:
+    """Check an experiment file, a data set or an image; print what was found, return the exit code.
+
+    Parameters
+    ----------
+    quick
+        Whether only headers are read.
+    csv
+        Where the table of cases is written, too.
+    kind, settings
+        Of a data set: its layout where it should not be found out by looking, and settings of that kind.
+    """
     if not path.exists():
         raise SpecError(f"There is no {path}.", "Check the path.")
     if path.suffix.lower() in YAML:
-        facts, problems = check_experiment(path, quick=quick)
-    elif path.is_dir() and label is None:
-        facts, problems = _check_data(segexplorer.open_dataset(path), None, quick=quick)
+        report = check_experiment(path, quick=quick)
+    elif label is None and (kind or path.is_dir() or path.suffix.lower() in LISTS):
+        report = check_folder(path, kind, settings or {}, quick=quick)
     else:
-        facts, problems = check_image(path, label)
+        report = check_image(path, label)
+    if csv is not None:
+        write_csv(report, csv)
     if as_json:
-        print_json({"facts": facts, "problems": [asdict(problem) for problem in problems]})
+        print_json(report.plain())
     else:
-        _print(facts, problems)
-    return 2 if any(problem.severity == "error" for problem in problems) else 0
+        print_report(report)
+    return 2 if any(problem.severity == "error" for problem in report.problems) else 0
 
 
-def check_experiment(path: Path, *, quick: bool) -> tuple[dict[str, str], list[Problem]]:
+def check_experiment(path: Path, *, quick: bool) -> Report:
     """Check an experiment file and the data it names."""
     from segexplorer.data.splits import assign_roles
     from segexplorer.training.experiment import Experiment
@@ -48,16 +70,31 @@ def check_experiment(path: Path, *, quick: bool) -> tuple[dict[str, str], list[P
     experiment = Experiment.from_yaml(path)
     cases = experiment.data.cases()
     roles = assign_roles(cases, experiment.split, experiment.seed)
-    facts, problems = _check_data(experiment.data, roles, quick=quick)
     choices = {
         "Experiment": path.name,
         "Network": experiment.network.display_name,
         "Loss": experiment.loss.display_name,
     }
-    return {**choices, **facts}, problems
+    report = check_data(experiment.data, roles, quick=quick)
+    return Report({**choices, **report.facts}, report.rows, report.classes, report.problems)
 
 
-def check_image(path: Path, label: Path | None) -> tuple[dict[str, str], list[Problem]]:
+def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: bool) -> Report:
+    """Check a data set, its layout found by looking unless `kind` names it."""
+    from segexplorer.data.datasets import recognise
+
+    if kind:
+        return check_data(segexplorer.open_dataset(path, kind=kind, **settings), None, quick=quick)
+    if _is_series(path):
+        return check_image(path, None)
+    seen = recognise(path)
+    data = segexplorer.open_dataset(seen.folder, kind=seen.kind, **{**seen.settings, **settings})
+    report = check_data(data, None, quick=quick)
+    facts = {"Folder": str(seen.folder), "Recognised by": seen.reason}
+    return Report({**facts, **report.facts}, report.rows, report.classes, report.problems)
+
+
+def check_image(path: Path, label: Path | None) -> Report:
     """Check an image, and its label if one is named."""
     from segexplorer.data.checks import check_case
 
@@ -70,62 +107,80 @@ def check_image(path: Path, label: Path | None) -> tuple[dict[str, str], list[Pr
         "Orientation": volume.orientation,
         "Modality": volume.modality,
     }
-    return facts, list(check_case(case, None))
+    if case.label is not None:
+        facts["Label"] = _label_text(case.label)
+    return Report(facts, (), None, tuple(check_case(case, None)))
 
 
-def _check_data(
-    data: DatasetSpec, roles: dict[str, Role] | None, *, quick: bool
-) -> tuple[dict[str, str], list[Problem]]:
+def check_data(data: DatasetSpec, roles: Mapping[str, Role] | None, *, quick: bool) -> Report:
+    """Check the cases of a data set, their voxels too unless `quick`."""
     from segexplorer.data.case import ClassMap
-    from segexplorer.data.checks import check_dataset
+    from segexplorer.data.checks import Problem
+    from segexplorer.data.survey import survey
 
-    cases = data.cases()
+    listing = data.listing()
     values = data.class_values()
     classes = ClassMap.from_classes(values, data.unselected)
     facts = {
         "Data": data.display_name,
-        "Cases": str(len(cases)),
-        "Classes": ", ".join(values) or "none named",
+        "Cases": str(len(listing.cases)),
+        "Patients": str(len({ref.patient or ref.id for ref in listing.cases})),
+        "Classes": _class_text(classes),
     }
     if roles is not None:
         counts = {role: list(roles.values()).count(role) for role in dict.fromkeys(roles.values())}
         facts["Split"] = ", ".join(f"{count} {role}" for role, count in counts.items())
-    problems = list(check_dataset(cases, roles or {}, classes))
-    if not quick:
-        problems += _check_cases(cases, classes)
-    return facts, list(dict.fromkeys(problems))
-
-
-def _check_cases(cases: Sequence[CaseRef], classes: ClassMap) -> list[Problem]:
-    from segexplorer.data.checks import Problem, check_case
-
     out = remarks()
-    found: list[Problem] = []
-    for ref in track(cases, "reading cases", console=out, transient=True, disable=not out.is_terminal):
-        try:
-            found += check_case(ref.open(), classes)
-        except SegExplorerError as error:
-            found.append(
-                Problem(
-                    severity="error",
-                    code="unreadable",
-                    message=error.message,
-                    remedy=error.remedy,
-                    case=ref.id,
-                )
-            )
-    return found
+    bar = Progress(
+        TextColumn("reading cases"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=out,
+        transient=True,
+        disable=not out.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("reading cases", total=len(listing.cases))
+
+        def looked(_: CaseFacts) -> None:
+            bar.advance(task)
+
+        rows, across = survey(listing.cases, classes, roles, voxels=not quick, looked=looked)
+    problems = [*listing.problems, *(p for row in rows for p in row.problems), *across]
+    if rows and not any(row.labelled for row in rows):
+        text = "No case has a label."
+        problems.append(Problem("error", "no_label", text, "Training needs some; say where they are."))
+    return Report(facts, tuple(rows), classes, tuple(dict.fromkeys(problems)))
 
 
-def _print(facts: dict[str, Any], problems: Sequence[Problem]) -> None:
-    out = results()
-    width = max(len(name) for name in facts)
-    for name, text in facts.items():
-        out.print(f"{name:{width}}  {escape(str(text))}", soft_wrap=True)
-    for problem in problems:
-        colour = "red" if problem.severity == "error" else "yellow"
-        where = f"{problem.case}: " if problem.case else ""
-        text = escape(f"{where}{problem.message} {problem.remedy}".rstrip())
-        out.print(f"[{colour}]{problem.severity}[/{colour}]  {text}", soft_wrap=True)
-    if not problems:
-        out.print("No problems found.")
+def _class_text(classes: ClassMap) -> str:
+    groups = [*zip(classes.names, classes.values, strict=True)]
+    if classes.ignored:
+        groups.append(("ignored", classes.ignored))
+    return ", ".join(f"{name} {'+'.join(map(str, values))}" for name, values in groups)
+
+
+def _label_text(label: Volume) -> str:
+    """Return the values of a label with their volumes, e.g. "1: 3.2 ml, 2: 0.5 ml"."""
+    import numpy as np
+
+    from segexplorer.data.case import whole_numbers
+    from segexplorer.data.counting import value_counts
+
+    names = label.label_names
+    counts = value_counts(whole_numbers(np.asarray(label.array)))
+    parts = [
+        f"{value}{f' ({names[value]})' if value in names else ''}: {count * label.voxel_ml:.3g} ml"
+        for value, count in counts.items()
+        if value != 0
+    ]
+    return ", ".join(parts) or "nothing marked"
+
+
+def _is_series(path: Path) -> bool:
+    """Whether a folder holds DICOM slices directly: an image, not a data set."""
+    from segexplorer.data.readers import format_of
+
+    first: Sequence[Path] = [p for p in sorted(path.iterdir()) if p.is_file() and p.name[0] != "."][:3]
+    return bool(first) and all((found := format_of(p)) and found.name == "DICOM" for p in first)

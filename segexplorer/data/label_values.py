@@ -1,4 +1,4 @@
-"""Which values the labels of a data set hold, where nothing else names its classes."""
+"""Which values the labels of cases hold; each file is read once in a process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import CaseRef, Source, whole_numbers
+from segexplorer.data.counting import value_counts
 
 _known: dict[tuple[object, ...], frozenset[int]] = {}
 _lock = threading.Lock()
@@ -54,7 +53,7 @@ def label_values(ref: CaseRef) -> frozenset[int]:
     DataError
         When the label cannot be read or holds no whole numbers.
     """
-    key = _identity(ref.label)
+    key = file_identity(ref.label)
     with _lock:
         if key is not None and key in _known:
             return _known[key]
@@ -62,7 +61,7 @@ def label_values(ref: CaseRef) -> frozenset[int]:
     if label is None:
         return frozenset()
     try:
-        found = frozenset(int(v) for v in distinct(whole_numbers(np.asarray(label.array))))
+        found = frozenset(value_counts(whole_numbers(np.asarray(label.array))))
     except DataError as error:
         raise DataError(f"{ref.id}: {error.message}", error.remedy) from error
     if key is not None:
@@ -71,20 +70,9 @@ def label_values(ref: CaseRef) -> frozenset[int]:
     return found
 
 
-def distinct(label: NDArray[Any]) -> NDArray[Any]:
-    """Return the sorted values of an integer label; many times quicker than sorting for small values."""
-    low, high = (int(label.min()), int(label.max())) if label.size else (0, 0)
-    if low >= 0 and high < 2**16:
-        return np.flatnonzero(np.bincount(label.ravel(order="K"), minlength=1))
-    return np.unique(label)
-
-
-def _identity(source: Source | None) -> tuple[object, ...] | None:
+def file_identity(source: Source | None) -> tuple[object, ...] | None:
     """Return what tells that a file is still the same, without reading it; None for what is no file."""
-    if not isinstance(source, Path):
+    if not isinstance(source, Path) or not source.is_file():
         return None
-    try:
-        about = source.stat()
-    except OSError:
-        return None
+    about = source.stat()
     return (str(source.absolute()), about.st_size, about.st_mtime_ns)
