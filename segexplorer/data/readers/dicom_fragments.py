@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import IO
 
-from segexplorer.data.readers.dicom_header import Encoding
+from segexplorer.data.readers.dicom_frames import Encoding
 
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _RLE = "1.2.840.10008.1.2.5"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError, MissingExtraError
 from segexplorer.data.readers.dicom_files import BROKEN, Opener, Place
 from segexplorer.data.readers.dicom_fragments import check_fragments
-from segexplorer.data.readers.dicom_header import BIG_ENDIAN, Encoding, Frame
+from segexplorer.data.readers.dicom_frames import BIG_ENDIAN, Encoding, Frame
 from segexplorer.data.readers.dicom_stack import Mix, Stack
 
 GREY = ("MONOCHROME1", "MONOCHROME2")

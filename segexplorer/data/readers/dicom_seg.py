@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import Grid, HasGrid
 from segexplorer.data.readers.dicom_files import Opener
-from segexplorer.data.readers.dicom_header import Frame, Header
+from segexplorer.data.readers.dicom_frames import Frame
+from segexplorer.data.readers.dicom_header import Header
 from segexplorer.data.readers.dicom_parsing import parse, reading
 from segexplorer.data.readers.dicom_pixels import read_frames
 from segexplorer.data.readers.dicom_segments import Mask, Segments
@@ -47,7 +48,7 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
         raise header.problem
     contents = contents_of(header)
     frames = header.frames
-    if any(frame.position is None or frame.across is None or frame.spacing is None for frame in frames):
+    if not all(frame.placed and frame.spacing for frame in frames):
         raise DataError(
             f"{header.place.name} does not say where its frames lie.", "Export the segmentation again."
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -223,6 +224,4 @@ def import_highdicom() -> Any:
 
 
 def _version() -> str:
-    import segexplorer
-
-    return segexplorer.__version__
+    return version("segexplorer")

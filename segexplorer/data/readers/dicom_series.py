@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
 from segexplorer.data.readers.dicom_files import Opener, find
-from segexplorer.data.readers.dicom_header import SEGMENTATION, STRUCTURES, Frame, Header, read_header
-from segexplorer.data.readers.dicom_pixels import read_frames
-from segexplorer.data.readers.dicom_stack import Stack, collisions, depths, ordered, stacked
+from segexplorer.data.readers.dicom_frames import Frame
+from segexplorer.data.readers.dicom_header import SEGMENTATION, STRUCTURES, Header, read_header
+from segexplorer.data.readers.dicom_phases import grid_key, parted, without_copies
+from segexplorer.data.readers.dicom_stack import Stack, stacked
 from segexplorer.data.verdict import grid_notes
 
 SeriesKind = Literal["image", "segmentation", "structures", "other"]
-_STATED = 5
-"""The first phases (time point, echo, b-value, type, acquisition) may part a series unevenly; the times may not."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +94,17 @@ class Series:
         return Stack(stack.frames, stack.affine, stack.mixes, notes)
 
 
+class SeveralSeriesError(DataError):
+    """A folder or archive holds several series and none was chosen; `series` are those to choose from."""
+
+    def __init__(self, message: str, remedy: str = "", series: Sequence[Series] = ()) -> None:
+        super().__init__(message, remedy)
+        self.series = tuple(series)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.remedy, self.series)
+
+
 def list_series(path: str | Path) -> tuple[Series, ...]:
     """Return the series of a folder, zip archive or file, ordered as the scanner numbered them.
 
@@ -147,8 +155,10 @@ def choose(path: Path, *, label: bool = False, select: int | None = None) -> Ser
 
     Raises
     ------
+    SeveralSeriesError
+        When there are several and none is chosen.
     DataError
-        When there are several, naming them, or none with this number.
+        When there is none, or none with this number.
     """
     listed = list_series(path)
     kinds = ("segmentation", "structures") if label else ("image",)
@@ -167,9 +177,10 @@ def choose(path: Path, *, label: bool = False, select: int | None = None) -> Ser
         return fitting[0]
     if not fitting:
         raise DataError(f"{path.name} holds no image series.", "Name the folder of an image series.")
-    raise DataError(
+    raise SeveralSeriesError(
         f"{path.name} holds {len(fitting)} series: {_listing(fitting)}.",
         f"Choose one by its number, e.g. select={fitting[0].number} or --series {fitting[0].number}.",
+        fitting,
     )
 
 
@@ -180,23 +191,6 @@ def kind_of(header: Header) -> SeriesKind:
     if header.sop_class in STRUCTURES or header.modality == "RTSTRUCT":
         return "structures"
     return "image" if header.frames or header.problem else "other"
-
-
-def without_copies(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
-    """Leave out slices that lie where another lies and hold the same voxels; and say so."""
-    sorted_frames = ordered(frames)
-    twice = collisions(sorted_frames)
-    if not twice:
-        return sorted_frames, ()
-    involved = sorted({i for pair in twice for i in pair})
-    digests: dict[int, bytes] = {}
-    for n, raw in read_frames([sorted_frames[i] for i in involved]):
-        digests[involved[n]] = hashlib.sha256(raw.tobytes()).digest()
-    drop = {b for a, b in twice if digests[a] == digests[b]}
-    note = f"{len(drop)} slices were there twice, with the same voxels; each was taken once."
-    if len(drop) == 1:
-        note = "One slice was there twice, with the same voxels; it was taken once."
-    return tuple(f for i, f in enumerate(sorted_frames) if i not in drop), (note,) if drop else ()
 
 
 def _headers(path: Path) -> tuple[list[Header], list[DataError]]:
@@ -221,68 +215,11 @@ def _volumes(kind: SeriesKind, members: Sequence[Header]) -> list[list[Frame]]:
     alike: dict[tuple[object, ...], list[Frame]] = {}
     for header in members:
         for frame in header.frames:
-            alike.setdefault(_grid_key(frame), []).append(frame)
+            alike.setdefault(grid_key(frame), []).append(frame)
     volumes: list[list[Frame]] = []
     for frames in alike.values():
-        volumes += _phases(frames)
+        volumes += parted(frames)
     return volumes or [[]]
-
-
-def _grid_key(frame: Frame) -> tuple[object, ...]:
-    across = tuple(round(v, 3) + 0.0 for v in frame.across or ())
-    spacing = tuple(round(v, 4) for v in frame.spacing or ())
-    encoding = frame.encoding
-    # frames that do not say where they lie belong to those of their file, slices to those of their series
-    placeless = "" if frame.position is not None else str(frame.place) if encoding.frames > 1 else "series"
-    return across, spacing, encoding.rows, encoding.columns, placeless
-
-
-def _phases(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Part frames of one grid that lie at the same places by the first header fact that tells them apart."""
-    if not collisions(ordered(frames)):
-        return [list(frames)]
-    facts = range(len(frames[0].phase))
-    for fact in facts[:_STATED]:
-        if parts := _parted(frames, fact, smallest=2):
-            return parts
-    distinct, _ = without_copies(frames)
-    if not collisions(distinct):
-        return [list(frames)]
-    for fact in facts[_STATED:]:
-        if parts := _parted(distinct, fact, smallest=len(frames)):
-            return parts
-    return _by_number(distinct)
-
-
-def _parted(frames: Sequence[Frame], fact: int, *, smallest: int) -> list[list[Frame]]:
-    """Part frames by a fact where each part has every place once, or none twice and at least `smallest` frames."""
-    parts: dict[str, list[Frame]] = {}
-    for frame in frames:
-        parts.setdefault(frame.phase[fact], []).append(frame)
-    groups = list(parts.values())
-    if len(groups) < 2 or any(collisions(ordered(group)) for group in groups):
-        return []
-    even = len({_levels(group) for group in groups}) == 1
-    return groups if even or min(map(len, groups)) >= smallest else []
-
-
-def _levels(frames: Iterable[Frame]) -> tuple[float, ...]:
-    own = ordered(list(frames))
-    return tuple(round(float(d), 2) for d in sorted(depths(own)))
-
-
-def _by_number(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Part frames by the order of their numbers where every place has as many; else leave them together."""
-    level = [round(frame_depth, 2) for frame_depth in depths(frames)]
-    counts = Counter(level)
-    if len(set(counts.values())) != 1:
-        return [list(frames)]
-    volumes: list[list[Frame]] = [[] for _ in range(counts[level[0]])]
-    seen: Counter[float] = Counter()
-    for place, frame in zip(level, frames, strict=True):
-        volumes[seen[place]].append(frame)
-        seen[place] += 1
-    return volumes
 
 
 def _series(number: int, kind: SeriesKind, members: Sequence[Header], frames: Sequence[Frame]) -> Series:

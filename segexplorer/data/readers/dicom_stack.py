@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import Affine
-from segexplorer.data.readers.dicom_header import Frame
+from segexplorer.data.readers.dicom_frames import Frame
 
 SAME_PLACE_MM = 1e-3
 """Slices nearer than this lie at one place."""
@@ -98,7 +98,7 @@ def depths(frames: Sequence[Frame]) -> NDArray[np.float64]:
 
 def ordered(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     """Return frames along their normal; by number where they do not say where they lie."""
-    if any(frame.position is None for frame in frames):
+    if not all(frame.placed for frame in frames):
         return tuple(sorted(frames, key=lambda frame: (frame.number, frame.place, frame.index)))
     order = np.lexsort((np.asarray([frame.number for frame in frames]), depths(frames)))
     return tuple(frames[i] for i in order)
@@ -106,7 +106,7 @@ def ordered(frames: Sequence[Frame]) -> tuple[Frame, ...]:
 
 def collisions(frames: Sequence[Frame]) -> list[tuple[int, int]]:
     """Return the pairs of neighbours, by number, that lie at one place."""
-    if any(frame.position is None for frame in frames):
+    if not all(frame.placed for frame in frames):
         return []
     gaps = np.diff(depths(frames))
     return [(int(i), int(i) + 1) for i in np.flatnonzero(gaps < SAME_PLACE_MM)]
@@ -121,7 +121,7 @@ def stacked(frames: Sequence[Frame]) -> Stack:
         When two lie at one place, when they lie beside each other, or when too many are missing.
     """
     frames = ordered(frames)
-    if any(frame.position is None for frame in frames):
+    if not all(frame.placed for frame in frames):
         return _placeless(frames)
     if twice := collisions(frames):
         raise DataError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import CaseRef
 from segexplorer.data.geometry import is_sheared
-from segexplorer.data.readers.dicom_series import list_series
+from segexplorer.data.readers.dicom_series import SeveralSeriesError, list_series
 from segexplorer.data.volume import Volume, open_volume
 from segexplorer.testing.dicom import write_enhanced, write_series
 
@@ -380,3 +380,41 @@ def test_a_case_of_a_folder_and_its_fingerprint(tmp_path: Path) -> None:
 def test_a_folder_without_dicom_says_so(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x" * 300)
     assert "holds no DICOM file" in refusal(tmp_path).message
+
+
+def test_a_classic_file_of_many_frames_tells_where_the_first_lies(tmp_path: Path) -> None:
+    """As radiotherapy doses do, by offsets."""
+    voxels = stored(4)
+
+    def many(data: Any, k: int) -> None:
+        data.NumberOfFrames, data.GridFrameOffsetVector = 4, [0, 3, 6, 9]
+        data.PixelData = voxels.tobytes()
+        del data.RescaleSlope, data.RescaleIntercept
+        data.DoseGridScaling = 0.25
+
+    (path,) = write_series(tmp_path, voxels[:1], change=many)
+    volume = open_volume(path)
+    np.testing.assert_array_equal(volume.array, (voxels * 0.25).transpose(2, 1, 0))
+    assert values_along(volume, (-20, -30, 40 + 6)) == voxels[2, 0, 0] * 0.25
+
+
+def test_frames_that_do_not_say_where_they_lie_are_stacked_and_it_is_said(tmp_path: Path) -> None:
+    voxels = stored()
+
+    def lost(data: Any, k: int) -> None:
+        del data.ImagePositionPatient, data.ImageOrientationPatient, data.PixelSpacing
+
+    write_series(tmp_path, voxels, change=lost)
+    volume = open_volume(tmp_path)
+    np.testing.assert_array_equal(volume.array, hounsfield(voxels))
+    assert "does not say where it lies" in volume.notes[0] and "1 mm was assumed" in volume.notes[1]
+
+
+def test_the_choice_of_a_series_travels_with_the_error(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_series(tmp_path / str(number), stored(3), number=number)
+    with pytest.raises(SeveralSeriesError) as caught:
+        open_volume(tmp_path)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert [one.facts["voxels"] for one in again.series] == ["5 × 7 × 3"] * 2
+    assert [one.number for one in again.series] == [1, 2]
