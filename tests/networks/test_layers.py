@@ -38,6 +38,26 @@ def test_the_bfloat16_gradient_is_float32s(shape: tuple[int, ...], last: bool) -
         assert error < 0.05
 
 
+@pytest.mark.parametrize(
+    ("kernel", "shape"),
+    [(5, (n, 6, 6)) for n in range(1, 6)] + [(5, (6, 1, 6)), (5, (6, 6, 1)), (7, (4, 8, 8)), (7, (8, 2, 8))],
+)
+def test_the_bfloat16_gradient_of_larger_kernels_is_float32s(kernel: int, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    convolution = Convolution3d(8, 8, kernel, padding=kernel // 2, bias=False)
+    image = torch.randn(1, 8, *shape)
+    convolution(image).square().mean().backward()
+    expected = convolution.weight.grad
+    for _ in range(3):
+        convolution.weight.grad = None
+        poison_the_allocator()
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = convolution(image)
+        answer.float().square().mean().backward()
+        error = (convolution.weight.grad - expected).abs().max() / expected.abs().max()
+        assert error < 0.05
+
+
 def test_layers_with_hooks_and_subclasses_are_left_alone() -> None:
     class Own(nn.Conv3d):
         """Somebody's own convolution."""
