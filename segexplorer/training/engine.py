@@ -245,7 +245,7 @@ class Engine:
             origin=tuple(int(v) for v in batch.origins[0]),
             shape=tuple(batch.images.shape[2:]),
             affine=self.examiner.store.get(batch.cases[0]).affine,
-            regions=region_reports(result.output)[0],
+            regions=self.learner.layout.lift(region_reports(result.output)[0]),
             class_names=self.plan.class_names,
         )
         self.patch_slots.put("patch", snapshot)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.errors import LossInputError, TrainingError
 from segexplorer.training.schedules import ScheduleState
+from segexplorer.training.slices import Layout
 from segexplorer.training.supervision import mode_of, supervise
 from segexplorer.training.weights import WeightsReport, freeze, load_weights
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     import torch
 
     from segexplorer.data.batch import Batch
+    from segexplorer.functional.context import LossContext
     from segexplorer.losses.module import Loss, LossOutput
+    from segexplorer.networks.deep_supervision import Mode
     from segexplorer.training.compute import Runtime
     from segexplorer.training.experiment import Experiment
 
@@ -57,10 +60,11 @@ class Learner:
 
         self.runtime, self.steps = runtime, steps
         self.experiment = experiment
+        self.layout = Layout.of(experiment.sampling.patch_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            network = experiment.network.build(dimensions=3, in_channels=channels, out_channels=classes)
-        self.network: torch.nn.Module = runtime.place_network(network, 3)
+            network = self.layout.build(experiment.network, channels, classes)
+        self.network: torch.nn.Module = runtime.place_network(network, self.layout.dimensions)
         self._still = freeze(self.network, experiment.network_weights.freeze)
         self.loss: Loss = experiment.loss.build().to(runtime.device)
         self.schedule_state = ScheduleState()
@@ -133,7 +137,7 @@ class Learner:
             logits = self.network(images)
         try:
             mode = mode_of(self.experiment.network)
-            output, total = supervise(self.loss, logits, labels, context_of(batch, epoch), mode)
+            output, total = self._evaluate(logits, labels, context_of(batch, epoch), mode)
         except LossInputError as error:  # logits that are not finite never reach a loss's formula
             raise _stopped(error.message.rstrip("."), batch, step) from error
         value = float(output.value.detach())
@@ -152,6 +156,14 @@ class Learner:
             self.average.update_parameters(self.network)
         self.loss.step_end({name: v for name, (v, _) in terms.items()})
         return StepResult(value, terms, norm, rate, output)
+
+    def _evaluate(
+        self, logits: Any, labels: torch.Tensor, context: LossContext, mode: Mode
+    ) -> tuple[LossOutput, torch.Tensor]:
+        """Ask the loss, in 2D where the network is."""
+        drop = self.layout.drop
+        levels = [drop(level) for level in logits] if isinstance(logits, (list, tuple)) else drop(logits)
+        return supervise(self.loss, levels, drop(labels), self.layout.drop_context(context), mode)
 
     def _clip(self) -> float:
         import torch

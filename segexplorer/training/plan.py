@@ -21,6 +21,7 @@ from segexplorer.losses.base import LossSpec
 from segexplorer.networks.base import padded
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.slices import Layout
 
 NOT_HELD_OUT = "training case, not held out"
 
@@ -193,17 +194,25 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
         more = f" ({len(errors) - 1} more problems: segexplorer check)" if len(errors) > 1 else ""
         raise DataError(f"{errors[0].case}: {errors[0].message}{more}".removeprefix(": "), errors[0].remedy)
     fitted = fit(experiment.preprocessing, training)
-    divisor = experiment.network.divisor(3)
+    layout = Layout.of(experiment.sampling.patch_size)
+    divisor = layout.divisor(experiment.network)
     patch = experiment.sampling.patch_size
     fitting = None if patch is None else padded(patch, divisor)
     if fitting is not None and patch is not None and fitting != tuple(patch):
         text = f"The patch {_times(patch)} was enlarged to {_times(fitting)}."
         problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
+    largest = _largest(training, fitted)
+    if 1 in largest and layout.thin is None:
+        fit_slices = [1 if n == 1 else p for n, p in zip(largest, fitting or largest, strict=True)]
+        text = (
+            "The images are single slices, and a network of three dimensions would see padding around them."
+        )
+        problems.append(Problem("warning", "slices", text, f"Set sampling.patch_size: {fit_slices}."))
     sampling = experiment.sampling.model_copy(update={"patch_size": fitting, "divisor": divisor})
     channels = len(training[0].images)
     runtime = resolve_compute(experiment.compute, window=window)
     outputs = len(classes.names) + 1
-    shape = fitting if fitting is not None else padded(_largest(training, fitted), divisor)
+    shape = fitting if fitting is not None else padded(largest, divisor)
     return Plan(
         experiment=experiment,
         refs=refs,
@@ -217,10 +226,10 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
         channels=channels,
         runtime=runtime,
         network_parameters=experiment.network.parameter_count(
-            dimensions=3, in_channels=channels, out_channels=outputs
+            dimensions=layout.dimensions, in_channels=channels, out_channels=outputs
         ),
         memory_bytes=experiment.network.memory_estimate(
-            shape,
+            layout.flat(shape),
             sampling.batch_size,
             in_channels=channels,
             out_channels=outputs,

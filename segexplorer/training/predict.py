@@ -17,6 +17,7 @@ from segexplorer.training.checkpoint import Checkpoint, Pointer, open_checkpoint
 from segexplorer.training.compute import Compute, Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
+from segexplorer.training.slices import Layout
 from segexplorer.training.windows import predict_logits
 
 if TYPE_CHECKING:
@@ -44,11 +45,10 @@ class Predictor:
         self.fitted = FittedPreprocessing.of(meta["preprocessing"])
         self.channels = int(meta["channels"])
         self._patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta["patch"] else None
-        network = self.experiment.network.build(
-            dimensions=3, in_channels=self.channels, out_channels=len(self.classes.names) + 1
-        )
+        self._layout = Layout.of(self.experiment.sampling.patch_size)
+        network = self._layout.build(self.experiment.network, self.channels, len(self.classes.names) + 1)
         checkpoint.load_weights(network, average=True)
-        self.network: torch.nn.Module = self.runtime.place_network(network, 3).eval()
+        self.network: torch.nn.Module = self.runtime.place_network(network, self._layout.dimensions).eval()
 
     def logits(self, images: Sequence[Volume]) -> tuple[torch.Tensor, Any]:
         """Predict a case; returns (1, C, x, y, z) logits in the training grid and the prepared case."""
@@ -60,7 +60,7 @@ class Predictor:
                 "Give the same images as in training, in the same order.",
             )
         prepared = self.fitted.apply(Case("case", tuple(images), None), self.classes)
-        divisor = self.experiment.network.divisor(3)
+        divisor = self._layout.divisor(self.experiment.network)
         source = predict_logits(
             self.network,
             torch.from_numpy(prepared.image[None]),
