@@ -51,3 +51,15 @@ def test_what_holds_no_series_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "holds no DICOM file" in capsys.readouterr().err
     assert run(["series", str(tmp_path / "missing")]) == 2
     assert "There is no" in capsys.readouterr().err
+
+
+def test_check_looks_at_the_chosen_series_and_its_label(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["check", str(folder), "--series", "1"]) == 0
+    assert "5 x 6 x 3 voxels" in capsys.readouterr().out
+    assert run(["check", str(folder), str(folder / "seg.dcm"), "--series", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["facts"]["Size"] == "5 x 6 x 4 voxels" and "Liver" in report["facts"]["Label"]
+    assert run(["check", str(folder), "--series", "9"]) == 2
+    assert "no series 9" in capsys.readouterr().err

@@ -194,6 +194,7 @@ def check(
             help="Setting of the data set, e.g. labels='{case}/seg.nii.gz'.",
         ),
     ] = None,
+    select: Select = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with an experiment, a data set or an image before training does (exit code 2)."""
@@ -201,7 +202,10 @@ def check(
     from segexplorer.faces.cli.settings import parse_settings
 
     given = parse_settings(settings or [])
-    raise typer.Exit(run_check(path, label, quick=quick, as_json=as_json, csv=csv, kind=kind, settings=given))
+    code = run_check(
+        path, label, quick=quick, as_json=as_json, csv=csv, kind=kind, settings=given, select=select
+    )
+    raise typer.Exit(code)
 
 
 @app.command("list", rich_help_panel=KNOW)

@@ -12,6 +12,7 @@ import segexplorer
 from segexplorer.core.errors import SpecError
 from segexplorer.faces.cli.check_report import Report, print_report, write_csv
 from segexplorer.faces.cli.output import print_json, remarks
+from segexplorer.faces.cli.series import selected
 
 if TYPE_CHECKING:
     from segexplorer.core.types import Role
@@ -33,6 +34,7 @@ def run_check(
     csv: Path | None = None,
     kind: str = "",
     settings: Mapping[str, Any] | None = None,
+    select: str | None = None,
 ) -> int:
     """Check an experiment file, a data set or an image; print what was found, return the exit code.
 
@@ -44,15 +46,17 @@ def run_check(
         Where the table of cases is written, too.
     kind, settings
         Of a data set: its layout where it should not be found out by looking, and settings of that kind.
+    select
+        Of an image: the part of a file or folder with several, see `open_volume`.
     """
     if not path.exists():
         raise SpecError(f"There is no {path}.", "Check the path.")
     if path.suffix.lower() in YAML:
         report = check_experiment(path, quick=quick)
-    elif label is None and (kind or path.is_dir() or path.suffix.lower() in LISTS):
+    elif select is None and label is None and (kind or path.is_dir() or path.suffix.lower() in LISTS):
         report = check_folder(path, kind, settings or {}, quick=quick)
     else:
-        report = check_image(path, label)
+        report = check_image(path, label, select)
     if csv is not None:
         write_csv(report, csv)
     if as_json:
@@ -94,11 +98,11 @@ def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: b
     return Report({**facts, **report.facts}, report.rows, report.classes, report.problems)
 
 
-def check_image(path: Path, label: Path | None) -> Report:
+def check_image(path: Path, label: Path | None, select: str | None = None) -> Report:
     """Check an image, and its label if one is named."""
     from segexplorer.data.checks import check_case
 
-    case = segexplorer.open_case(path, label)
+    case = segexplorer.open_case(selected(path, select), label, name=path.name if select else "")
     volume = case.images[0]
     facts = {
         "File": path.name,
