@@ -58,6 +58,21 @@ def test_the_bfloat16_gradient_of_larger_kernels_is_float32s(kernel: int, shape:
         assert error < 0.05
 
 
+@pytest.mark.parametrize("shape", [(8, 1, 8), (2, 8, 8), (1, 1, 1)])
+def test_strided_bfloat16_convolutions_keep_to_their_memory(shape: tuple[int, ...]) -> None:
+    """With torch's own layer the second axis of length 1 aborts the process."""
+    torch.manual_seed(0)
+    convolution = Convolution3d(16, 16, 3, stride=2, padding=1, bias=False)
+    image = torch.randn(1, 16, *shape)
+    convolution(image).square().mean().backward()
+    expected = convolution.weight.grad
+    convolution.weight.grad = None
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = convolution(image)
+    answer.float().square().mean().backward()
+    assert (convolution.weight.grad - expected).abs().max() / expected.abs().max() < 0.05
+
+
 def test_layers_with_hooks_and_subclasses_are_left_alone() -> None:
     class Own(nn.Conv3d):
         """Somebody's own convolution."""
