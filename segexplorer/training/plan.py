@@ -209,7 +209,7 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
         )
         problems.append(Problem("warning", "slices", text, f"Set sampling.patch_size: {fit_slices}."))
     sampling = experiment.sampling.model_copy(update={"patch_size": fitting, "divisor": divisor})
-    channels = len(training[0].images)
+    channels = fitted.channels
     runtime = resolve_compute(experiment.compute, window=window)
     outputs = len(classes.names) + 1
     shape = fitting if fitting is not None else padded(largest, divisor)

@@ -54,9 +54,9 @@ class Predictor:
         """Predict a case; returns (1, C, x, y, z) logits in the training grid and the prepared case."""
         import torch
 
-        if len(images) != self.channels:
+        if len(images) != (wanted := len(self.fitted.intensities)):
             raise DataError(
-                f"The network takes {self.channels} image(s) per case, not {len(images)}.",
+                f"The network takes {wanted} image(s) per case, not {len(images)}.",
                 "Give the same images as in training, in the same order.",
             )
         prepared = self.fitted.apply(Case("case", tuple(images), None), self.classes)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
@@ -36,12 +36,35 @@ class Preprocessing(Spec):
         unit="mm",
     )
 
+    resize: tuple[int, int, int] | None = parameter(
+        None,
+        title="Resize to",
+        meaning="Every volume is brought to this many voxels (x, y, z), whatever its extent; 0 keeps an axis. "
+        "For training on whole volumes, in place of a spacing.",
+        unit="voxels",
+        advanced=True,
+    )
+    difference: bool = parameter(
+        False,
+        title="Add the difference",
+        meaning="The second image minus the first becomes a further channel: change between two visits.",
+        advanced=True,
+    )
+
     @field_validator("spacing")
     @classmethod
     def _positive(cls, value: Any) -> Any:
         if isinstance(value, tuple) and not all(s > 0 for s in value):
             raise ValueError("must be three sizes above 0 mm")
         return value
+
+    @model_validator(mode="after")
+    def _one_grid(self) -> Preprocessing:
+        if self.resize is not None and self.spacing is not None:
+            raise ValueError("resize and spacing exclude each other: set one of them")
+        if self.resize is not None and min(self.resize) < 0:
+            raise ValueError("resize must be three numbers of voxels, 0 for an axis that stays as it is")
+        return self
 
 
 @dataclass(frozen=True)
@@ -88,11 +111,22 @@ class FittedPreprocessing:
         The statistics of the training images that each rule needs.
     spacing
         Training spacing (x, y, z), mm, or None for each case's own.
+    resize
+        Voxels (x, y, z) of every prepared case, 0 for an axis as it is; or None.
+    difference
+        Whether the second image minus the first is a further channel.
     """
 
     intensities: tuple[IntensitySpec, ...]
     numbers: tuple[Mapping[str, float], ...]
     spacing: tuple[float, float, float] | None
+    resize: tuple[int, int, int] | None = None
+    difference: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of a prepared case."""
+        return len(self.intensities) + self.difference
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> FittedPreprocessing:
@@ -102,6 +136,8 @@ class FittedPreprocessing:
             tuple(registry.parse(rule) for rule in plain["intensities"]),
             tuple(dict(numbers) for numbers in plain["numbers"]),
             None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2])),
+            None if (resize := plain.get("resize")) is None else (resize[0], resize[1], resize[2]),
+            bool(plain.get("difference", False)),
         )
 
     def plain(self) -> dict[str, Any]:
@@ -110,6 +146,8 @@ class FittedPreprocessing:
             "intensities": [rule.plain() for rule in self.intensities],
             "numbers": [dict(numbers) for numbers in self.numbers],
             "spacing": None if self.spacing is None else list(self.spacing),
+            "resize": None if self.resize is None else list(self.resize),
+            "difference": self.difference,
         }
 
     def prepared_shape(self, ref: CaseRef) -> tuple[int, ...]:
@@ -133,6 +171,8 @@ class FittedPreprocessing:
             rule.apply(self._moved(volume, target, resampled, order=1), numbers)
             for volume, rule, numbers in zip(case.images, self.intensities, self.numbers, strict=True)
         ]
+        if self.difference:
+            channels.append(channels[1] - channels[0])
         label = None
         if case.label is not None:
             indices = classes.encode(np.asarray(case.label.array))
@@ -176,11 +216,14 @@ class FittedPreprocessing:
 
     def _training_grid(self, own: Grid) -> tuple[Grid, bool]:
         canonical = geometry.canonical_grid(own.shape, own.affine)
-        if self.spacing is None:
+        present = np.asarray(geometry.spacing(canonical.affine))
+        wanted = present if self.spacing is None else np.asarray(self.spacing)
+        if self.resize is not None:
+            counts = [new or old for new, old in zip(self.resize, canonical.shape, strict=True)]
+            wanted = present * canonical.shape / counts
+        if np.allclose(present, wanted, rtol=_SAME_SPACING):
             return canonical, False
-        if np.allclose(geometry.spacing(canonical.affine), self.spacing, rtol=_SAME_SPACING):
-            return canonical, False
-        return geometry.resampled_grid(canonical.shape, canonical.affine, self.spacing), True
+        return geometry.resampled_grid(canonical.shape, canonical.affine, wanted.tolist()), True
 
     @staticmethod
     def _moved(volume: Volume, target: Grid, resampled: bool, order: int) -> NDArray[Any]:
@@ -240,7 +283,14 @@ def fit(spec: Preprocessing, cases: Sequence[CaseRef | Case]) -> FittedPreproces
         rule = spec.intensity.resolve(max(sorted(set(modalities)), key=modalities.count))
         rules.append(rule)
         numbers.append(rule.fit(volumes))
-    return FittedPreprocessing(tuple(rules), tuple(numbers), _spacing(spec, opened))
+    if spec.difference and channels != 2:
+        raise DataError(
+            f"The difference of two images was asked for; the cases have {channels}.",
+            "Give two images per case, or set preprocessing.difference: false.",
+        )
+    return FittedPreprocessing(
+        tuple(rules), tuple(numbers), _spacing(spec, opened), spec.resize, spec.difference
+    )
 
 
 def _spacing(spec: Preprocessing, cases: Sequence[Case]) -> tuple[float, float, float] | None:
