@@ -16,7 +16,7 @@ from segexplorer.data.case import Case, CaseRef, ClassMap, whole_numbers
 from segexplorer.data.counting import value_counts
 from segexplorer.data.geometry import compare
 from segexplorer.data.label_values import file_identity, label_values
-from segexplorer.data.sources import PLACES, spread, turned
+from segexplorer.data.sources import PLACES, contrasts
 from segexplorer.data.volume import Volume
 
 Severity = Literal["error", "warning", "note"]
@@ -135,26 +135,22 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
 
 
 def _turned_over(case: str, image: Volume, label: Volume) -> list[Problem]:
-    """Warn when a CT label would mark far more alike voxels if its rows or slices were turned over.
+    """Warn when a label would stand out far more from its surroundings with rows or slices turned over.
 
-    A known fault of labels that were written without a header: an organ then covers air, fat and bone alike. Told
-    when the interquartile range over the label would fall to a third; only a CT's values mean the same everywhere.
+    A known fault of labels that were written without a header.
     """
-    voxels, marked = image.array, np.asarray(label.array) > 0
-    if image.modality != "CT" or np.count_nonzero(marked) < _ENOUGH:
+    if label.shape != image.shape or min(image.shape) < 2:
         return []
-    spreads = {place: spread(voxels, turned(marked, place)) for place in PLACES}
-    best = min(PLACES, key=lambda place: spreads[place])
-    if spreads[best] * 3 > spreads["stored"] or spreads["stored"] < _ALIKE_HU:
+    fits = contrasts(image.array, np.asarray(label.array))
+    best = max(PLACES, key=lambda place: fits[place])
+    if fits[best] < _CLEAR or fits[best] < _TIMES * fits["stored"]:
         return []
-    text = f"The label seems to be turned over along {best}: it covers much more alike tissue that way."
+    text = f"The label seems to be turned over along {best}: it fits the image much better that way."
     return [Problem("warning", "turned_over", text, "Look at it; turn it over and write it again.", case)]
 
 
-_ENOUGH = 500
-"""Voxels of a label that say anything about its place."""
-_ALIKE_HU = 150.0
-"""Interquartile range (HU) below which a label covers one kind of tissue."""
+_CLEAR, _TIMES = 0.5, 5.0
+"""A turned label must stand out that much, and that many times more than it does as stored."""
 
 
 def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: ClassMap) -> list[Problem]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from segexplorer.core.errors import DataError
+from segexplorer.data.counting import value_counts
 from segexplorer.data.geometry import compare, resample
 from segexplorer.data.volume import Provenance, Select, Volume, open_volume
 
@@ -137,9 +139,8 @@ class PlacedByIndex(Recipe):
     Attributes
     ----------
     place
-        One of `PLACES`, or "by intensity": the one under which the labelled voxels of the image are most alike
-        (smallest interquartile range), as one organ in a CT is. A label whose header agrees with the image is
-        left as it is.
+        One of `PLACES`, or "by intensity": the one under which the label stands out most from what is around it
+        (`contrasts`). A label whose header agrees with the image is left as it is.
     """
 
     path: Path
@@ -190,15 +191,53 @@ def turned(label: NDArray[Any], place: str) -> NDArray[Any]:
 
 
 def best_place(image: NDArray[Any], label: NDArray[Any]) -> str:
-    """Return the place of a label under which its voxels of the image are most alike; ties stay as stored."""
-    if not (label > 0).any():
-        return "stored"
-    spreads = {place: spread(image, turned(label, place) > 0) for place in PLACES}
-    return min(PLACES, key=lambda place: spreads[place])
+    """Return the place under which a label stands out most from what is around it; ties stay as stored.
+
+    Parameters
+    ----------
+    label
+        (i, j, k), of the image's shape; its value with most voxels decides.
+    """
+    fits = contrasts(image, label)
+    return max(PLACES, key=lambda place: fits[place])
 
 
-def spread(image: NDArray[Any], inside: NDArray[np.bool_]) -> float:
-    """Return the interquartile range of an image over a region, at most 200,000 voxels of it."""
-    values = np.asarray(image[inside])
-    low, high = np.percentile(values[:: max(1, values.size // 200_000)].astype(np.float64), (25, 75))
-    return float(high - low)
+def contrasts(image: NDArray[Any], label: NDArray[Any]) -> dict[str, float]:
+    """Return how much a label stands out from its surroundings for each place it may have; 0 for an empty one.
+
+    The measure is the difference of the medians inside and in a shell of two voxels around, over the sum of their
+    interquartile ranges: an organ has edges where its label ends, and no other place in the body has them there.
+    """
+    counts = {value: n for value, n in value_counts(label).items() if value != 0}
+    if not counts:
+        return dict.fromkeys(PLACES, 0.0)
+    marked = label == max(counts, key=lambda value: counts[value])
+    crop = _box(marked, margin=2)
+    inside = marked[crop]
+    shell = ndimage.binary_dilation(inside, iterations=2) & (label[crop] == 0)
+    if not shell.any():
+        return dict.fromkeys(PLACES, 0.0)
+    # to turn the image over is to turn the label over
+    return {place: _contrast(turned(image, place)[crop], inside, shell) for place in PLACES}
+
+
+def _box(marked: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
+    """Return the box around the marked voxels."""
+    box = []
+    for axis in range(marked.ndim):
+        others = tuple(a for a in range(marked.ndim) if a != axis)
+        found = np.flatnonzero(marked.any(axis=others))
+        box.append(slice(max(0, int(found[0]) - margin), int(found[-1]) + margin + 1))
+    return tuple(box)
+
+
+def _contrast(image: NDArray[Any], inside: NDArray[np.bool_], shell: NDArray[np.bool_]) -> float:
+    own, around = (_quartiles(image[region]) for region in (inside, shell))
+    width = (own[2] - own[0]) + (around[2] - around[0])
+    difference = abs(own[1] - around[1])
+    return float(difference / width) if width > 0 else float(difference > 0)
+
+
+def _quartiles(values: NDArray[Any]) -> NDArray[np.float64]:
+    sample = values[:: max(1, values.size // 200_000)].astype(np.float64)
+    return np.asarray(np.percentile(sample, (25, 50, 75)))

@@ -14,7 +14,9 @@ from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef
 from segexplorer.data.checks import Problem
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, expanded, registry
+from segexplorer.data.datasets.described import label_values
 from segexplorer.data.datasets.finding import stem
+from segexplorer.data.datasets.patients import kept_together
 
 _ROLES: dict[str, Role | None] = {
     "": None,
@@ -64,7 +66,7 @@ class CaseList(DatasetSpec):
                 problems.append(Problem("error", "no_file", text, f"Check its path in {path.name}.", ref.id))
             else:
                 cases.append(ref)
-        return Listing(sorted(cases, key=lambda ref: ref.id), problems)
+        return Listing(kept_together(sorted(cases, key=lambda ref: ref.id)), problems)
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the classes that a JSON file names under "labels", or those the labels hold."""
@@ -72,7 +74,7 @@ class CaseList(DatasetSpec):
         named = _json(path).get("labels") if path.suffix.lower() == ".json" else None
         if not isinstance(named, dict):
             return super().named_values()
-        return {str(name): (int(value),) for value, name in named.items() if int(value) != 0}
+        return {name: v for name, v in label_values(_json(path), path.parent).items() if v != (0,)}
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from segexplorer.data.datasets.finding import (
     with_all_channels,
     without,
 )
-from segexplorer.data.datasets.patients import Pattern, patient_by
+from segexplorer.data.datasets.patients import Pattern, kept_together, patient_by
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "volumes", "scans", "imagestr", "original", "ct", "mr")
 LABEL_FOLDERS = (
@@ -84,7 +84,7 @@ class Folder(DatasetSpec):
             root,
             lambda case: patients.get(case) or patient_by(self.patient_pattern, case),
         )
-        return Listing(found.cases, [*found.problems, *problems])
+        return Listing(kept_together(found.cases), [*found.problems, *problems])
 
 
 def _find(root: Path, place: str, patients: dict[str, str]) -> dict[str, Source]:

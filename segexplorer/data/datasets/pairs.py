@@ -12,6 +12,7 @@ from segexplorer.core.spec import Spec
 from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef
 from segexplorer.data.datasets.base import DatasetSpec, expanded, registry
+from segexplorer.data.datasets.patients import kept_together
 
 
 class FurtherImage(Spec):
@@ -69,7 +70,7 @@ class Pairs(DatasetSpec):
 
     def cases(self) -> list[CaseRef]:
         """Return the listed cases, sorted by name."""
-        return sorted((_ref(pair) for pair in self.pairs), key=lambda ref: ref.id)
+        return kept_together(sorted((_ref(pair) for pair in self.pairs), key=lambda ref: ref.id))
 
 
 def _ref(pair: Pair) -> CaseRef:

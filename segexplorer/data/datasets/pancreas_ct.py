@@ -22,8 +22,8 @@ class PancreasCt(DatasetSpec):
     """`PANCREAS_0001/.../*.dcm` (or PANCREAS_0001.nii.gz) and `TCIA_pancreas_labels.../label0001.nii.gz`.
 
     The labels' headers do not say where they lie. They are placed by index, turned over along rows or slices where
-    that makes the labelled voxels of the CT most alike; `segexplorer check` says so for each case. A label whose
-    header agrees with its image is left as it is.
+    that makes them stand out most from what is around them; `segexplorer check` says so for each case. A label
+    whose header agrees with its image is left as it is.
     """
 
     display_name = "NIH Pancreas-CT"
@@ -38,7 +38,7 @@ class PancreasCt(DatasetSpec):
     place: Literal["by intensity", "stored", "rows", "slices", "rows and slices"] = parameter(
         "by intensity",
         title="Place of the labels",
-        meaning="Which axes of the labels are turned over; by intensity: as the labelled voxels are most alike.",
+        meaning="Which axes of the labels are turned over; by intensity: as they stand out most in the CT.",
         advanced=True,
     )
 
