@@ -80,6 +80,10 @@ def _picture(volume: Volume, number: int) -> Any:
     pictures = importlib.import_module("segexplorer.faces.napari.pictures")
     path = volume.provenance.path
     name = reader.stem(path) if path is not None else f"volume {number}"
-    is_label = bool(volume.label_names) or reader.looks_like_label(path or Path(), volume.array)
-    make = pictures.label_picture if is_label else pictures.image_picture
-    return make(volume, name, key=f"view/{number}")
+    key, named = f"view/{number}", volume.label_names
+    if named:
+        values = {v: named.get(v, f"label {v}") for v in pictures.label_values(volume.array)}
+        return pictures.label_picture(volume, name, values, key=key)
+    if reader.looks_like_label(path or Path(), volume.array):
+        return pictures.label_picture(volume, name, key=key)
+    return pictures.image_picture(volume, name, key=key)

@@ -10,6 +10,7 @@ import pytest
 
 from segexplorer.data.readers.dicom_seg_writing import write_seg
 from segexplorer.data.volume import Volume, open_volume
+from segexplorer.faces import viewing
 from segexplorer.faces.cli.app import run
 from segexplorer.faces.cli.series import selected
 from segexplorer.testing.dicom import PATIENT, write_series
@@ -63,3 +64,10 @@ def test_check_looks_at_the_chosen_series_and_its_label(
     assert report["facts"]["Size"] == "5 x 6 x 4 voxels" and "Liver" in report["facts"]["Label"]
     assert run(["check", str(folder), "--series", "9"]) == 2
     assert "no series 9" in capsys.readouterr().err
+
+
+def test_segments_are_shown_by_name_on_their_image(folder: Path) -> None:
+    volumes = viewing._opened([folder / "b", folder / "seg.dcm"])
+    assert volumes[1].shape == volumes[0].shape
+    picture = viewing._picture(volumes[1], 2)
+    assert picture.kind == "labels" and picture.values == {1: "Liver"}
