@@ -192,7 +192,7 @@ def test_a_plain_file_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
 def test_a_volume_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "large.nii"
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), LPS), path)
-    monkeypatch.setattr("segexplorer.data.readers.nifti.MAX_BYTES", 1000)
+    monkeypatch.setattr("segexplorer.data.readers.stored.MAX_BYTES", 1000)
     error = refusal(path)
     assert "limit" in error.message and "Crop" in error.remedy
 

@@ -41,10 +41,10 @@ def test_geometry_of_a_volume() -> None:
 
 def test_opening_reads_no_voxels(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    from nibabel.arrayproxy import ArrayProxy
+    from segexplorer.data.readers.stored import Stored
 
-    whole = ArrayProxy.get_unscaled
-    monkeypatch.setattr(ArrayProxy, "get_unscaled", lambda self: read.append("voxels") or whole(self))
+    whole = Stored.read
+    monkeypatch.setattr(Stored, "read", lambda self, *given: read.append("voxels") or whole(self, *given))
     volume = open_volume(file)
     assert volume.orientation == "LPS" and "LPS" in repr(volume)
     assert not volume.loaded and read == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import math
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -13,7 +11,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -22,7 +19,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.data.readers.frames import choose_frame
 from segexplorer.data.readers.nifti_extensions import check_extensions
 from segexplorer.data.readers.nifti_geometry import geometry_facts, world_affine
-from segexplorer.data.readers.stored import MAX_BYTES, MAX_RATIO
+from segexplorer.data.readers.stored import Frame, Stored
 from segexplorer.data.readers.stored import as_labels as as_labels
 from segexplorer.data.volume import Provenance, Select, Volume
 
@@ -46,12 +43,18 @@ def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Vol
     """
     image = _open(path)
     shape, frame = _one_volume(image.shape, select, path.name)
-    _check_size(image, path)
     if image.header.get_data_dtype().kind not in "iuf":
         raise DataError(
             f"{path.name} holds colours or complex numbers, not one number per voxel.",
             "Convert it to a plain intensity image first.",
         )
+    stored = _stored(image, path, (*shape, *image.shape[3:]))
+    stored.check()
+    slope, inter = (float(number) for number in (image.dataobj.slope, image.dataobj.inter))
+    plain = (slope, inter) == (1.0, 0.0)
+    voxels: Any = Frame(stored, (None, None, None, *frame), label and plain)
+    if not plain:
+        voxels = _Scaled(voxels, slope, inter, label)
     affine, notes = world_affine(image, shape, path.name)
     nifti2 = isinstance(image, (nib.Nifti2Image, nib.Nifti2Pair))
     provenance = Provenance(
@@ -60,7 +63,6 @@ def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Vol
         notes,
         {**geometry_facts(image.header), "nifti2": nifti2},
     )
-    voxels = _Voxels(path, shape, frame, label)
     return Volume(shape, affine, load=voxels, modality="unknown" if label else None, provenance=provenance)
 
 
@@ -86,8 +88,8 @@ def _open(path: Path) -> Any:
 
 def _load(path: Path) -> Any:
     check_extensions(path)
-    with warnings.catch_warnings():
-        # nibabel warns of odd extensions, which are not read
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # nibabel warns of odd extensions, which are not read; a form that is not finite is refused later
         warnings.simplefilter("ignore", UserWarning)
         return nib.load(path)
 
@@ -108,8 +110,10 @@ def _reason(error: BaseException) -> str:
     return lines[0].strip(" .")
 
 
-def _one_volume(shape: Sequence[int], select: Select, name: str) -> tuple[tuple[int, int, int], int]:
-    """Return the three axes of space and the number of the chosen frame; refuse what is not a volume."""
+def _one_volume(
+    shape: Sequence[int], select: Select, name: str
+) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """Return the three axes of space and the index of the chosen frame; refuse what is not a volume."""
     axes = [int(n) for n in shape]
     size = " × ".join(str(n) for n in axes)
     if axes and min(axes) < 1:
@@ -121,79 +125,40 @@ def _one_volume(shape: Sequence[int], select: Select, name: str) -> tuple[tuple[
             "Stack the slices of the series into one volume first.",
         )
     chosen = choose_frame(extra, select, f"{name} ({size})" if extra else name)
-    frame = int(np.ravel_multi_index(chosen, extra, order="F")) if extra else 0
-    return (space[0], space[1], space[2]), frame
+    return (space[0], space[1], space[2]), chosen
 
 
-def _check_size(image: Any, path: Path) -> None:
-    """Compare what the header claims with a limit and with the file, before anything is allocated."""
-    claimed = math.prod(int(n) for n in image.shape) * image.header.get_data_dtype().itemsize
+def _stored(image: Any, path: Path, shape: Sequence[int]) -> Stored:
+    """Return where the voxels lie; checked against a limit and against the file."""
     data = Path(image.file_map["image"].filename)
-    if not data.exists():
-        raise DataError(
-            f"The data file {data.name} of {path.name} is missing.", "Keep .hdr and .img together."
-        )
-    size = data.stat().st_size
-    packed = _packed(data)
-    held = size * MAX_RATIO if packed else max(0, size - int(image.dataobj.offset))
-    if claimed > held:
-        most = f"at most {held:,}" if packed else f"{held:,}"
-        raise DataError(
-            f"{path.name} is cut off: its header promises {claimed:,} bytes of voxels, the file holds {most}.",
-            "Copy or download it again.",
-        )
-    if claimed > MAX_BYTES:
-        raise DataError(
-            f"{path.name} holds {claimed / 2**30:.0f} GiB of voxels; the limit is {MAX_BYTES / 2**30:.0f} GiB.",
-            "Crop or resample it first.",
-        )
+    offset, packed = int(image.dataobj.offset), data.name.lower().endswith(".gz")
+    return Stored(
+        data,
+        path.name,
+        0 if packed else offset,
+        "deflate" if packed else "raw",
+        image.header.get_data_dtype().str,
+        tuple(int(n) for n in shape),
+        inner=offset if packed else 0,
+        followed=True,
+    )
 
 
 @dataclass(frozen=True)
-class _Voxels:
-    """Reads the voxels of one file; picklable, so that a lazy volume is too."""
+class _Scaled:
+    """Reads voxels scaled as the header says; picklable, so that a lazy volume is too."""
 
-    path: Path
-    shape: tuple[int, int, int]
-    frame: int
+    frame: Frame
+    slope: float
+    inter: float
     label: bool
 
     def __call__(self) -> NDArray[Any]:
-        try:
-            array = _read_voxels(_load(self.path), self.shape, self.frame)
-        except MemoryError as error:
-            raise DataError(
-                f"{self.path.name} does not fit into memory.", "Crop or resample it first."
-            ) from error
-        except _BROKEN as error:
-            raise DataError(
-                f"{self.path.name} is cut off or damaged ({_reason(error)}).", "Copy or download it again."
-            ) from error
-        return as_labels(array, self.path.name) if self.label else array
-
-
-def _read_voxels(image: Any, shape: tuple[int, int, int], frame: int) -> NDArray[Any]:
-    """Return one frame in native byte order, scaled where the header says so, else in its stored type."""
-    known = image.dataobj
-    # voxels are stored with the first axis fastest, so that a frame is one piece
-    start = known.offset + frame * math.prod(shape) * known.dtype.itemsize
-    path = Path(image.file_map["image"].filename)
-    array: NDArray[Any]
-    with gzip.open(path) if _packed(path) else path.open("rb") as file:
-        proxy = ArrayProxy(file, (shape, known.dtype, start, known.slope, known.inter), mmap=False)
-        if (proxy.slope, proxy.inter) == (1.0, 0.0):
-            array = proxy.get_unscaled()
-        else:
-            # float32 holds 16-bit integers exactly
-            wide = proxy.dtype.kind in "iu" and proxy.dtype.itemsize >= 4
-            with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are told of later
-                array = np.asarray(proxy, dtype=np.float64 if wide else np.float32)
-        if _packed(path):
-            # gzip keeps its checksum at the end: read on, or damaged bytes would pass for voxels
-            while file.read(2**20):
-                pass
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="))
-
-
-def _packed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
+        raw = self.frame()
+        # float32 holds 16-bit integers exactly
+        wide = raw.dtype.itemsize >= (4 if raw.dtype.kind in "iu" else 8)
+        array = np.empty(raw.shape, np.float64 if wide else np.float32, order="F")
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are told of later
+            for k in range(raw.shape[2]):
+                array[..., k] = raw[..., k].astype(np.float64) * self.slope + self.inter
+        return as_labels(array, self.frame.stored.name) if self.label else array

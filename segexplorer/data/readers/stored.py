@@ -21,7 +21,10 @@ MAX_BYTES = 16 * 2**30
 MAX_RATIO = 1032
 """Deflate cannot do better than this; a header that claims more lies."""
 Encoding = Literal["raw", "deflate", "bzip2", "text"]
-_PIECE = 2**20
+_PIECE = 2**16
+"""Bytes that are unpacked at once, packed: at most 66 MB unpacked."""
+_MORE = 2**24
+"""Bytes beyond the voxels up to which a checksum is looked for."""
 _BROKEN = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 
 
@@ -74,18 +77,19 @@ class Stored:
         try:
             found = self.path.stat()
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"The data file {self.path.name} of {self.name} is missing.", "Keep the two files together."
-            ) from error
+            own = self.path.name == self.name
+            what = self.name if own else f"The data file {self.path.name} of {self.name}"
+            remedy = "Was it moved?" if own else "Keep the two files together."
+            raise DataError(f"{what} is missing.", remedy) from error
         if not stat.S_ISREG(found.st_mode):
             raise DataError(f"{self.name} names no file for its voxels.", "Export it again.")
+        self._check_held(found.st_size - (self.offset or 0))
         if self.size > MAX_BYTES:
             raise DataError(
                 f"{self.name} holds {self.size / 2**30:.0f} GiB of voxels; the limit is "
                 f"{MAX_BYTES / 2**30:.0f} GiB.",
                 "Crop or resample it first.",
             )
-        self._check_held(found.st_size - (self.offset or 0))
 
     def _check_held(self, held: int) -> None:
         count, least = math.prod(self.shape), ""
@@ -112,6 +116,7 @@ class Stored:
         DataError
             When the file is cut off or damaged, holds more than the header says, or does not fit into memory.
         """
+        self.check()
         count = math.prod(self.shape) - first if count is None else count
         try:
             with self.path.open("rb") as file:
@@ -169,7 +174,7 @@ class Stored:
             if start < stop:
                 wanted[start - skip : stop - skip] = piece[start - position : stop - position]
             position += len(piece)
-            if position > end + 16 * _PIECE:
+            if position > end + _MORE:
                 break
         if position < end:
             raise EOFError
@@ -187,8 +192,9 @@ def _deflated(file: IO[bytes]) -> Iterator[bytes]:
                 rest = file.read(_PIECE)
                 if not rest:
                     raise EOFError
-            piece = unpacker.decompress(rest, _PIECE)
-            rest = unpacker.unconsumed_tail
+            # all of it, for what is left over for later would be copied each time
+            piece = unpacker.decompress(rest)
+            rest = b""
             if piece:
                 yield piece
         rest = unpacker.unused_data

@@ -29,7 +29,7 @@ import nibabel as nib
 import numpy as np
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.readers import dicom_files, nifti, picture, stored, tiff
+from segexplorer.data.readers import dicom_files, picture, stored, tiff
 from segexplorer.data.volume import Volume, open_volume, save_volume
 
 LIMIT = 4 * 2**20
@@ -425,7 +425,7 @@ def family(name: str) -> str:
 @contextmanager
 def small_limits() -> Iterator[None]:
     """Tell every reader that little memory is much, quietly, and trace what is allocated."""
-    places = [(stored, "MAX_BYTES"), (nifti, "MAX_BYTES"), (tiff, "MAX_BYTES"), (dicom_files, "MAX_BYTES")]
+    places = [(stored, "MAX_BYTES"), (tiff, "MAX_BYTES"), (dicom_files, "MAX_BYTES")]
     before = [(module, name, getattr(module, name)) for module, name in [*places, (picture, "MAX_PIXELS")]]
     quiet = [logging.getLogger(name) for name in ("nibabel.global", "pydicom")]
     levels = [log.level for log in quiet]

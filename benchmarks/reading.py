@@ -1,0 +1,109 @@
+"""Time and peak memory to open a CT, against the library alone that reads its format, interleaved in one run.
+
+Usage: python benchmarks/reading.py [--shape 512 512 300] [--repeats 5]
+
+Every reading has a process of its own, whose peak memory is counted from after the imports; files are in the page
+cache. Time is that of the processor, for others may use the machine. nibabel gives its array by `np.asanyarray(image.dataobj)` (copied where it would map the file), SimpleITK its
+image by `ReadImage`, not copied into numpy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MEASURED = """
+import json, resource, sys, time
+from pathlib import Path
+path, reader = sys.argv[1:]
+if reader == "segexplorer":
+    from segexplorer.data.readers import meta_image, nifti, nrrd
+    from segexplorer.data.volume import open_volume
+    read = lambda: open_volume(path).array
+elif reader == "nibabel":
+    import nibabel, numpy
+    def read():
+        array = numpy.asanyarray(nibabel.load(path).dataobj)
+        return array.copy(order="K") if isinstance(array, numpy.memmap) else array
+else:
+    import SimpleITK
+    read = lambda: SimpleITK.ReadImage(path)
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+Path("/proc/self/clear_refs").write_text("5")
+before, began = peak(), time.process_time()
+kept = read()
+seconds = time.process_time() - began
+print(json.dumps({"seconds": seconds, "bytes": peak() - before}))
+"""
+SUBJECTS = {
+    "ct.nii": ("segexplorer", "nibabel"),
+    "ct.nii.gz": ("segexplorer", "nibabel"),
+    "ct.nrrd": ("segexplorer", "SimpleITK"),
+    "ct.mha": ("segexplorer", "SimpleITK"),
+}
+"""File -> (ours, the library alone)."""
+
+
+def ct(shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """A body in air with noise like that of a scanner, which packs like one."""
+    rng = np.random.default_rng(0)
+    places = np.meshgrid(
+        *[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij", sparse=True
+    )
+    inside = (places[0] / 0.8) ** 2 + (places[1] / 0.6) ** 2 + 0 * places[2] < 1
+    noise = rng.normal(0, 12, shape).astype(np.float32)
+    return np.where(inside, 40 + noise, -1000 + noise / 4).astype(np.int16)
+
+
+def write_all(folder: Path, shape: tuple[int, ...]) -> None:
+    """Write the volume in every format."""
+    from segexplorer.data.volume import Volume, save_volume
+
+    volume = Volume.from_array(ct(shape), spacing=(0.8, 0.8, 1.0), modality="CT")
+    for name in SUBJECTS:
+        save_volume(volume, folder / name)
+
+
+def measure(path: Path, reader: str) -> tuple[float, float]:
+    """Return seconds and bytes of one reading."""
+    command = [sys.executable, "-c", MEASURED, str(path), reader]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    return found["seconds"], found["bytes"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 300))
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_all(folder, tuple(given.shape))
+        size = np.prod(given.shape) * 2 / 2**20
+        print(f"{' x '.join(map(str, given.shape))} int16, {size:.0f} MiB; medians of {given.repeats}")
+        print(f"{'file':10} {'ours':>16} {'alone':>22} {'time':>6} {'memory':>7}")
+        for file, (ours, alone) in SUBJECTS.items():
+            pairs = [
+                (measure(folder / file, ours), measure(folder / file, alone)) for _ in range(given.repeats)
+            ]
+            (s1, b1), (s2, b2) = ([statistics.median(p[i][k] for p in pairs) for k in (0, 1)] for i in (0, 1))
+            print(
+                f"{file:10} {s1:6.2f} s {b1 / 2**20:5.0f} MiB {alone:>10} {s2:5.2f} s {b2 / 2**20:5.0f} MiB"
+                f" {s1 / s2:6.2f} {b1 / b2:7.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
