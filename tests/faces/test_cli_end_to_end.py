@@ -114,7 +114,7 @@ def test_check_finds_nothing_wrong(
     image, label = files
     assert answer(capsys, "check", config)["facts"]["Cases"] == "3"
     facts = answer(capsys, "check", image, label)["facts"]
-    assert facts["Size"] == "32 x 32 x 32 voxels"
+    assert facts["Size"].startswith("32 × 32 × 32 voxels")
     assert run(["check", str(config)]) == 0
     assert "Split" in capsys.readouterr().out
 

@@ -9,12 +9,13 @@ from magicgui.widgets import Container, Label
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from segexplorer.faces.forms.tones import set_tone
+
 LABEL_WIDTH = 124
 """Pixels of the label column; with it a form reads well in a dock of 320 to 420 pixels."""
 INDENT = 10
 """Pixels by which the settings of a nested spec are moved in."""
-_PROBLEM = "color: #ff6e5a; font-size: 11px;"
-_HINT = "color: #9aa0a8; font-size: 11px;"
+_SMALL = "font-size: 11px;"
 
 
 def row(*widgets: Any) -> Any:
@@ -49,7 +50,8 @@ def title_label(text: str, tooltip: str) -> Any:
 def hint_label(text: str) -> Any:
     """Return small grey text: a unit, a range."""
     label = Label(value=text)
-    label.native.setStyleSheet(_HINT)
+    label.native.setStyleSheet(_SMALL)
+    set_tone(label.native, "grey")
     label.native.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Preferred)
     return label
 
@@ -57,7 +59,8 @@ def hint_label(text: str) -> Any:
 def note_label(text: str = "") -> Any:
     """Return small grey text that wraps over the whole width, selectable; hidden while it is empty."""
     label = Label(value=text, visible=bool(text))
-    label.native.setStyleSheet(_HINT)
+    label.native.setStyleSheet(_SMALL)
+    set_tone(label.native, "grey")
     _wrap(label.native)
     label.native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
@@ -66,7 +69,8 @@ def note_label(text: str = "") -> Any:
 def problem_label() -> Any:
     """Return the (hidden) place under a field where its problem is told in red."""
     label = Label(value="", visible=False)
-    label.native.setStyleSheet(_PROBLEM)
+    label.native.setStyleSheet(_SMALL)
+    set_tone(label.native, "red")
     _wrap(label.native)
     return label
 

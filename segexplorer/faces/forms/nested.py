@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from magicgui.widgets import ComboBox, PushButton
+from magicgui.widgets import PushButton
 from psygnal import Signal
 from pydantic import BaseModel
 
@@ -15,6 +15,9 @@ from segexplorer.core.spec import Spec
 from segexplorer.faces.forms import look
 from segexplorer.faces.forms.compound import Maker, below
 from segexplorer.faces.forms.editors import Hints
+from segexplorer.faces.forms.formula import FormulaView
+from segexplorer.faces.forms.picker import picker_for
+from segexplorer.viewmodels import catalogue
 
 _BLOCKS = frozenset({"list", "mapping", "one_of", "kind", "group"})
 """Forms that stand below their label over the whole width, since they are more than one line high."""
@@ -147,7 +150,7 @@ class GroupEditor:
 
 
 class KindEditor:
-    """A combo box of display names, presets first; the chosen kind's own fields below it.
+    """A picker of kinds and presets; what the choice is and the chosen kind's own fields below it.
 
     What was typed for a kind is kept when another is chosen, and is back when one returns.
     """
@@ -158,16 +161,15 @@ class KindEditor:
         self._registry, self._make, self._compact = registry, make, hints.compact
         self._groups: dict[str, GroupEditor] = {}
         self._kind = ""
-        choices = [(p.display_name, f"preset:{name}") for name, p in registry.presets().items()]
-        choices += [(c.display_name or kind, f"kind:{kind}") for kind, c in registry.specs().items()]
-        self._picker = ComboBox(choices=choices)
-        look.elastic(self._picker)
-        look.guard_wheel(self._picker)
+        self._picker = picker_for(registry)
         self._note = look.note_label()
+        self._formula = FormulaView()
+        self._rest = look.note_label()
         self._body = look.column()
-        self.widget = look.column(self._picker, self._note, self._body)
+        self.widget = look.column(self._picker.widget, self._note, self._rest, self._body)
+        self.widget.native.layout().insertWidget(2, self._formula)
         first = _first_simple(registry)
-        self._picker.value = f"kind:{first}"
+        self._picker.show(f"kind:{first}")
         self._show(first)
         self._picker.changed.connect(self._on_pick)
 
@@ -182,8 +184,7 @@ class KindEditor:
         self._show(kind)
         self._groups[kind].set(spec)
         preset = next((n for n, p in self._registry.presets().items() if p.spec == spec), None)
-        with self._picker.changed.blocked():
-            self._picker.value = f"preset:{preset}" if preset else f"kind:{kind}"
+        self._picker.show(f"preset:{preset}" if preset else f"kind:{kind}")
         self._describe()
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
@@ -216,26 +217,22 @@ class KindEditor:
         self.changed.emit(path)
 
     def _describe(self) -> None:
-        """Say what the choice is: preset's note, what it punishes, formula, reference."""
-        family, _, name = str(self._picker.value).partition(":")
-        lines = about(self._registry.spec(self._kind))
-        if family == "preset":
-            preset = self._registry.presets()[name]
-            lines = [line for line in (preset.note, *lines) if line]
+        """Say what the choice is: what it punishes, formula, range, a preset's note, reference."""
+        choice = catalogue.choices(self._registry)[self._picker.value]
+        sentence = catalogue.punished(choice)
+        if choice.is_preset:
+            preset = self._registry.presets()[choice.key.partition(":")[2]]
             if not _same(preset.spec, self.get()):
-                lines.insert(0, "Changed from the preset.")
-        text = "\n".join(lines)
+                sentence = f"Changed from the preset. {sentence}"
+        rest = (catalogue.range_sentence(choice.model), choice.preset_note, catalogue.reference(choice))
+        told = "\n".join(line for line in rest if line)
         if self._compact:
-            self._picker.tooltip = text
-        else:
-            look.tell(self._note, text)
-
-
-def about(model: type[BaseModel]) -> list[str]:
-    """Return the sentences a picker shows beside a kind: what it punishes (or is), formula, reference."""
-    first = getattr(model, "punishes", "") or (model.__doc__ or "").strip().partition("\n")[0]
-    lines = (first, getattr(model, "formula", ""), getattr(model, "reference", ""))
-    return [" ".join(str(line).split()) for line in lines if line]
+            lines = (sentence, catalogue.spoken_formula(choice), told)
+            self._picker.widget.tooltip = "\n".join(line for line in lines if line)
+            return
+        look.tell(self._note, sentence)
+        self._formula.show_formula(catalogue.formula(choice))
+        look.tell(self._rest, told)
 
 
 def _same(spec: Spec, data: Mapping[str, Any]) -> bool:

@@ -9,7 +9,8 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QLabel, QStackedLayout, QTabWidget, QVBoxLayout, QWidget
 
 from segexplorer.core.errors import SegExplorerError
-from segexplorer.faces.napari import loading
+from segexplorer.faces.forms import tones
+from segexplorer.faces.napari import loading, theme
 from segexplorer.faces.napari.bridge import RunBridge
 from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.layers import CaseLayers
@@ -61,7 +62,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._place = QStackedLayout(place)
         self._place.addWidget(self._message)
         note = QLabel(DISCLAIMER)
-        note.setStyleSheet(f"color: {parts.GREY}; font-size: 11px;")
+        note.setStyleSheet("font-size: 11px;")
+        tones.set_tone(note, parts.GREY)
         note.setAlignment(Qt.AlignmentFlag.AlignCenter)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
@@ -70,6 +72,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         layout.addWidget(note)
         self.setMinimumWidth(340)
         napari_viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        napari_viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
         self._loading.send(loading.load)
 
     def sizeHint(self) -> Any:
@@ -119,6 +123,9 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_ndisplay(self, _: Any = None) -> None:
         self.bridge.be_slow(self.viewer.dims.ndisplay == 3)
 
+    def _on_theme(self, _: Any = None) -> None:
+        self.setStyleSheet(tones.style_sheet(dark=theme.is_dark(self.viewer)))
+
     # -- closing ------------------------------------------------------------------------------------------
 
     def closing(self) -> None:
@@ -129,6 +136,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.bridge.close()
         self._loading.close()
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+        self.viewer.events.theme.disconnect(self._on_theme)
         for panel in (self.plots, self.inspect, self.run, self.experiment, self.cases):
             if panel is not None:
                 panel.closing()

@@ -259,7 +259,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         """Take background and ink from napari's theme."""
         chosen = get_theme(self.viewer.theme)
         background, ink = chosen.background.as_hex(), chosen.text.as_hex()
-        dark = sum(chosen.background.as_rgb_tuple()[:3]) < 3 * 128
+        dark = theme.is_dark(self.viewer)
         for pane in self.panes:
             pane.set_colours(background, ink, dark)
             pane.redraw(self.curves)

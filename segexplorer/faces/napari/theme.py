@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from napari.utils import Colormap, DirectLabelColormap
+from napari.utils.theme import get_theme
 from numpy.typing import NDArray
 
 from segexplorer.viewmodels import colours, overlay
@@ -78,3 +79,8 @@ def balance_colormap(table: NDArray[np.float32] | None = None) -> Any:
         display_name="missed to extra",
         nan_color=np.zeros(4, dtype=np.float32),
     )
+
+
+def is_dark(viewer: Any) -> bool:
+    """Whether the viewer's theme has a dark background."""
+    return bool(sum(get_theme(viewer.theme).background.as_rgb_tuple()[:3]) < 3 * 128)

@@ -194,7 +194,8 @@ def test_presets_fill_in_and_say_when_they_were_changed() -> None:
     editor._picker.value = "preset:dusk"
     assert form.value.shade == Plain(depth=0.7)
     shown = "\n".join(texts_shown(field(form, "shade").widget))
-    assert "As in the evening." in shown and "Punishes light." in shown and "s = depth" in shown
+    assert "As in the evening." in shown and "Punishes light." in shown
+    assert editor._formula.latex == "s = depth"
     editor._groups["plain"]._fields["depth"].editor.widget.value = "0.6"
     assert "Changed from the preset." in "\n".join(texts_shown(field(form, "shade").widget))
     form.set(Everything(shade=Plain(depth=0.7)))

@@ -10,8 +10,11 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from segexplorer.core.errors import SegExplorerError
+from segexplorer.faces.forms.tones import Tone, set_tone
 
-RED, AMBER, GREY, GREEN = "#ff6e5a", "#e6b450", "#9aa0a8", "#5fc08a"
+RED: Tone = "red"
+AMBER: Tone = "amber"
+GREY: Tone = "grey"
 
 
 def heading(text: str) -> QLabel:
@@ -21,20 +24,20 @@ def heading(text: str) -> QLabel:
     return label
 
 
-def guidance(text: str = "", colour: str = GREY) -> QLabel:
+def guidance(text: str = "", tone: Tone = GREY) -> QLabel:
     """Return text that wraps, in small print; hidden while it is empty."""
     label = QLabel(text)
     label.setWordWrap(True)
-    label.setStyleSheet(f"color: {colour};")
+    set_tone(label, tone)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setVisible(bool(text))
     return label
 
 
-def say(label: QLabel, text: str, colour: str = GREY) -> None:
+def say(label: QLabel, text: str, tone: Tone = GREY) -> None:
     """Put a text into a guidance label, or hide it."""
     label.setText(text)
-    label.setStyleSheet(f"color: {colour};")
+    set_tone(label, tone)
     label.setVisible(bool(text))
 
 

@@ -1,0 +1,231 @@
+"""What a picker offers of a registry: where to start, by paper, by family; and how it is searched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from segexplorer.core.registry import Registry
+from segexplorer.core.spec import Spec
+from segexplorer.viewmodels.formula import spoken
+
+PAPERS: Mapping[str, str] = {
+    "000": "Adaptive Tversky + cross entropy",
+    "001": "HyTver",
+    "002": "Unified focal",
+    "003": "Dice + focal, review",
+    "004": "Adaptive region Tversky",
+}
+"""Papers of this project by number: short titles."""
+
+FAMILIES: Mapping[str, str] = {
+    "distribution": "Distribution: every voxel's probability",
+    "region": "Region: overlap",
+    "boundary": "Boundary: distance and shape",
+    "compound": "Compound: several together",
+}
+"""Families of paper 003's table 1, in its order."""
+
+START_HERE: Mapping[str, tuple[str, ...]] = {
+    "losses": (
+        "dice_cross_entropy",
+        "tversky",
+        "adaptive_tversky_cross_entropy",
+        "unified_focal",
+        "paper004_adaptive_region",
+    ),
+    "networks": ("unet", "vnet", "dynunet", "segresnet", "unetr"),
+}
+"""By family of the registry: the few that teach most for a first try; those that are registered are shown."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One kind or preset.
+
+    Attributes
+    ----------
+    key
+        "kind:NAME" or "preset:NAME".
+    title
+        Display name; within its paper's group without the paper.
+    model
+        Spec class.
+    preset_note
+        What a preset's note says; "" for a kind.
+    papers
+        Numbers of the papers that use it.
+    family
+        Family it belongs to, "" where kinds have none.
+    """
+
+    key: str
+    title: str
+    model: type[Spec]
+    preset_note: str = ""
+    papers: tuple[str, ...] = ()
+    family: str = ""
+    terms: tuple[type[Spec], ...] = ()
+    """Spec classes of the terms of a preset that adds several up."""
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether it is a complete spec rather than a kind."""
+        return self.key.startswith("preset:")
+
+    @property
+    def searched(self) -> str:
+        """Everything a search looks at, in lower case."""
+        papers = [f"paper {number}" for number in self.papers]
+        told = [sentence for model in (self.model, *self.terms) for sentence in about(model)]
+        words = (self.key, self.title, self.preset_note, self.family, *papers, *told)
+        return " ".join(words).replace("_", " ").lower()
+
+
+@dataclass(frozen=True)
+class Group:
+    """A heading of the picker and what stands below it."""
+
+    title: str
+    choices: tuple[Choice, ...]
+
+
+def choices(registry: Registry[Any]) -> dict[str, Choice]:
+    """Return every preset and kind of a registry by its key, presets first."""
+    found: dict[str, Choice] = {}
+    for name, preset in registry.presets().items():
+        model = type(preset.spec)
+        number = preset.group.removeprefix("Paper ")
+        papers = (number,) if number in PAPERS else ()
+        key = f"preset:{name}"
+        family = getattr(model, "family", "")
+        terms = tuple(type(term.loss) for term in getattr(preset.spec, "terms", ()))
+        found[key] = Choice(key, preset.display_name, model, preset.note, papers, family, terms)
+    for kind, model in registry.specs().items():
+        key = f"kind:{kind}"
+        found[key] = Choice(
+            key,
+            model.display_name or kind,
+            model,
+            papers=tuple(getattr(model, "papers", ())),
+            family=getattr(model, "family", ""),
+        )
+    return found
+
+
+def groups(registry: Registry[Any]) -> tuple[Group, ...]:
+    """Return the groups of a picker: start here, then papers with their presets and kinds, then families.
+
+    A kind stands in each group it belongs to, except in a paper's beside a preset of the same kind; what has
+    neither paper nor family comes last.
+    """
+    known = choices(registry)
+    found = [Group("Start here", tuple(_first(known, START_HERE.get(registry.family, ()))))]
+    for number, title in PAPERS.items():
+        of_paper = _of_paper(known, number)
+        found.append(Group(f"Paper {number}: {title}", tuple(_shorter(c, number) for c in of_paper)))
+    kinds = [c for c in known.values() if not c.is_preset]
+    families = dict.fromkeys([*FAMILIES, *(c.family for c in kinds if c.family)])
+    for family in families:
+        title = FAMILIES.get(family, family[:1].upper() + family[1:])
+        found.append(Group(title, tuple(c for c in kinds if c.family == family)))
+    placed = {c.key for group in found for c in group.choices}
+    found.append(Group("Others", tuple(c for c in known.values() if c.key not in placed)))
+    return tuple(group for group in found if group.choices)
+
+
+def _first(known: Mapping[str, Choice], names: Sequence[str]) -> list[Choice]:
+    keys = (key for name in names for key in (f"kind:{name}", f"preset:{name}"))
+    return [known[key] for key in keys if key in known]
+
+
+def _of_paper(known: Mapping[str, Choice], number: str) -> list[Choice]:
+    found = [c for c in known.values() if number in c.papers]
+    preset = {c.model for c in found if c.is_preset}
+    return [c for c in found if c.is_preset or c.model not in preset]
+
+
+def _shorter(choice: Choice, number: str) -> Choice:
+    """Return a preset without its paper in the title, for its paper's own group; kinds as they are."""
+    title = choice.title.removeprefix(f"Paper {number}: ")
+    return replace(choice, title=title[:1].upper() + title[1:])
+
+
+def matches(choice: Choice, query: str) -> bool:
+    """Whether each word of a query is somewhere in a choice's name, paper, family or sentences."""
+    searched = choice.searched
+    return all(word in searched for word in query.lower().replace("_", " ").split())
+
+
+def filtered(offered: Sequence[Group], query: str) -> tuple[Group, ...]:
+    """Return the groups with only what matches."""
+    kept = (Group(group.title, tuple(c for c in group.choices if matches(c, query))) for group in offered)
+    return tuple(group for group in kept if group.choices)
+
+
+def about(model: type[Spec]) -> tuple[str, ...]:
+    """Return the sentences about a kind: what it punishes (or is), and its reference."""
+    first = getattr(model, "punishes", "") or (model.__doc__ or "").strip().partition("\n")[0]
+    return tuple(" ".join(str(line).split()) for line in (first, getattr(model, "reference", "")) if line)
+
+
+def punished(choice: Choice) -> str:
+    """Return what a choice punishes (or is); of a preset with terms, what each of them does."""
+    own, *_ = (*about(choice.model), "")
+    if not choice.terms:
+        return own
+    return "\n".join(f"{_title(model)}: {about(model)[0]}" for model in choice.terms)
+
+
+def reference(choice: Choice) -> str:
+    """Return where a choice comes from, "" where that is not told."""
+    models = choice.terms or (choice.model,)
+    return "\n".join(dict.fromkeys(sentence for model in models for sentence in about(model)[1:]))
+
+
+def formula(choice: Choice) -> str:
+    """Return a choice's formula in LaTeX, with those of its terms; "" where it has none."""
+    of_terms = (rf"\text{{{_title(model)}: }}{formula_of(model)}" for model in choice.terms)
+    return r",\qquad ".join((formula_of(choice.model), *of_terms))
+
+
+def formula_of(model: type[Spec]) -> str:
+    """Return a kind's formula in LaTeX; "" where it has none."""
+    return str(getattr(model, "formula", ""))
+
+
+def spoken_formula(choice: Choice) -> str:
+    """Return a choice's formula as one line of text."""
+    return spoken(formula(choice))
+
+
+def _title(model: type[Spec]) -> str:
+    return str(getattr(model, "display_name", model.__name__))
+
+
+def range_sentence(model: type[Spec]) -> str:
+    """Return range and best value of a loss in one sentence; "" for what has none."""
+    if not hasattr(model, "value_range"):
+        return ""
+    low, high = model.value_range
+    best = float(getattr(model, "best_value", 0.0))
+    lowest, highest = _number(low), _number(high)
+    if math.isinf(high):
+        extent = "any number" if math.isinf(low) else f"from {lowest} up"
+    else:
+        extent = f"from {lowest} to {highest}"
+    told = "the lower the better" if math.isinf(best) else f"best is {_number(best)}"
+    return f"Values: {extent}; {told}."
+
+
+def _number(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.3g}"
+
+
+def where_used(choice: Choice) -> str:
+    """Return "Papers 000, 004; region loss" and the like; "" where neither is known."""
+    papers = ", ".join(choice.papers)
+    head = f"Paper{'s' if len(choice.papers) > 1 else ''} {papers}" if papers else ""
+    return "; ".join(text for text in (head, f"family: {choice.family}" if choice.family else "") if text)
