@@ -182,6 +182,7 @@ def evaluate(
         pair.grid.spacing,
         case=case or _name_of(truth),
         role="test",
+        surfaces=True,
     )
 
 

@@ -1,25 +1,37 @@
-"""Metrics of whole integer volumes: overlap per case and class, summaries with their counts, intervals."""
+"""Metrics of whole integer volumes: overlap and surface distances per case and class, means with their counts."""
 
 from __future__ import annotations
 
 from segexplorer.metrics.confusion import Confusion, confusion_matrix
+from segexplorer.metrics.distribution import ALL_CLASSES, Distribution, distributions, values_by_case
 from segexplorer.metrics.intervals import Interval, bootstrap_interval
-from segexplorer.metrics.overlap import METRICS, Counts, Metric, names, score_case, spec
+from segexplorer.metrics.metric import Metric
+from segexplorer.metrics.overlap import METRICS, Counts
+from segexplorer.metrics.scoring import ALL_METRICS, names, score_case, spec
 from segexplorer.metrics.summary import ClassSummary, Summary, case_means, summarise
+from segexplorer.metrics.surface import SURFACE_METRICS, Surfaces, surface_distances
 
 __all__ = [
+    "ALL_CLASSES",
+    "ALL_METRICS",
     "METRICS",
+    "SURFACE_METRICS",
     "ClassSummary",
     "Confusion",
     "Counts",
+    "Distribution",
     "Interval",
     "Metric",
     "Summary",
+    "Surfaces",
     "bootstrap_interval",
     "case_means",
     "confusion_matrix",
+    "distributions",
     "names",
     "score_case",
     "spec",
     "summarise",
+    "surface_distances",
+    "values_by_case",
 ]

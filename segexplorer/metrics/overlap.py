@@ -8,17 +8,14 @@ in the prediction, Dice, Jaccard and F2 are 0 by definition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import UnknownKindError, did_you_mean
-from segexplorer.core.events import CaseScore
-from segexplorer.core.types import Role
-from segexplorer.metrics.confusion import confusion_matrix
+from segexplorer.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,11 @@ class Counts:
         return "spurious" if in_prediction else "absent"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One metric, declared once for tables, plots, command line and docs."""
+@dataclass(frozen=True, kw_only=True)
+class OverlapMetric(Metric):
+    """A metric of voxel counts."""
 
-    name: str
-    display_name: str
-    definition: str
     function: Callable[[Counts], float]
-    better: Literal["higher", "lower"] = "higher"
 
 
 def _ratio(numerator: float, denominator: float) -> float:
@@ -84,35 +77,42 @@ def jaccard(c: Counts) -> float:
     return _ratio(c.tp, c.tp + c.fp + c.fn)
 
 
-METRICS: Mapping[str, Metric] = {
+def accuracy(c: Counts) -> float:
+    """Share of voxels that are right for this class; near 1 for any small structure, as specificity is."""
+    return _ratio(c.tp + c.tn, c.tp + c.fp + c.fn + c.tn)
+
+
+def _overlap(
+    name: str, display_name: str, definition: str, function: Callable[[Counts], float], note: str = ""
+) -> OverlapMetric:
+    return OverlapMetric(
+        name=name, display_name=display_name, definition=definition, function=function, note=note
+    )
+
+
+_BY_VOLUME = "Near 1 by volume: the background of a large image outweighs any error."
+
+METRICS: Mapping[str, OverlapMetric] = {
     metric.name: metric
     for metric in (
-        Metric("dice", "Dice (DSC)", "2 TP / (2 TP + FP + FN)", dice),
-        Metric("f2", "F2", "5 TP / (5 TP + 4 FN + FP)", f2),
-        Metric("sensitivity", "Sensitivity (recall)", "TP / (TP + FN)", sensitivity),
-        Metric("specificity", "Specificity", "TN / (TN + FP)", specificity),
-        Metric("precision", "Precision", "TP / (TP + FP)", precision),
-        Metric("jaccard", "Jaccard (IoU)", "TP / (TP + FP + FN)", jaccard),
+        _overlap("dice", "Dice (DSC)", "2 TP / (2 TP + FP + FN)", dice),
+        _overlap("f2", "F2", "5 TP / (5 TP + 4 FN + FP)", f2),
+        _overlap("sensitivity", "Sensitivity (recall)", "TP / (TP + FN)", sensitivity),
+        _overlap("specificity", "Specificity (near 1 by volume)", "TN / (TN + FP)", specificity, _BY_VOLUME),
+        _overlap("precision", "Precision", "TP / (TP + FP)", precision),
+        _overlap("jaccard", "Jaccard (IoU)", "TP / (TP + FP + FN)", jaccard),
     )
 }
+"""The ratios that are worth a curve."""
 
-
-def names() -> list[str]:
-    """Return the metrics' names in the order of tables."""
-    return list(METRICS)
-
-
-def spec(name: str) -> Metric:
-    """Return a metric by name.
-
-    Raises
-    ------
-    UnknownKindError
-        When there is none; the remedy names the nearest ones.
-    """
-    if name not in METRICS:
-        raise UnknownKindError(f"There is no metric {name!r}.", did_you_mean(name, METRICS))
-    return METRICS[name]
+FURTHER_METRICS: Mapping[str, OverlapMetric] = {
+    metric.name: metric
+    for metric in (
+        _overlap("f1", "F1", "2 TP / (2 TP + FP + FN)", dice, "Of voxels, F1 is Dice by another name."),
+        _overlap("accuracy", "Accuracy (near 1 by volume)", "(TP + TN) / all", accuracy, _BY_VOLUME),
+    )
+}
+"""Ratios that papers report and tables give."""
 
 
 def class_counts(matrix: NDArray[np.int64]) -> tuple[Counts, ...]:
@@ -125,55 +125,3 @@ def class_counts(matrix: NDArray[np.int64]) -> tuple[Counts, ...]:
         fn = int(matrix[index].sum()) - tp
         counts.append(Counts(tp, fp, fn, total - tp - fp - fn))
     return tuple(counts)
-
-
-def score_case(
-    prediction: NDArray[Any],
-    truth: NDArray[Any],
-    class_names: Sequence[str],
-    spacing: Sequence[float],
-    *,
-    case: str = "",
-    role: Role = "validation",
-    badge: str = "",
-) -> tuple[CaseScore, ...]:
-    """Score one predicted volume against the truth, class by class.
-
-    Parameters
-    ----------
-    prediction, truth
-        Integer class indices of one shape, in the case's own grid; 0 is background; voxels whose truth is 255
-        are left out.
-    class_names
-        Names of the foreground classes, for the values 1, 2, ...
-    spacing
-        Voxel size along each axis, mm.
-    case, role, badge
-        Passed on into the scores.
-
-    Returns
-    -------
-    tuple of CaseScore
-        One per foreground class, in their order.
-
-    Raises
-    ------
-    DataError
-        When shapes differ or a class index is out of range.
-    """
-    matrix = confusion_matrix(prediction, truth, len(class_names) + 1)
-    millilitres = float(np.prod(np.asarray(spacing, float))) / 1000.0
-    return tuple(
-        CaseScore(
-            case=case,
-            class_name=name,
-            role=role,
-            state=counts.state,
-            metrics={metric.name: metric.function(counts) for metric in METRICS.values()},
-            false_positive_ml=counts.fp * millilitres,
-            false_negative_ml=counts.fn * millilitres,
-            truth_ml=(counts.tp + counts.fn) * millilitres,
-            badge=badge,
-        )
-        for name, counts in zip(class_names, class_counts(matrix)[1:], strict=True)
-    )

@@ -29,6 +29,11 @@ LOSS_VOXELS = 256 * 2**20
 """Above this many logits the loss over a whole case is not computed (it would need some 10 GB)."""
 
 
+SURFACE_VOXELS = 64 * 2**20
+"""Above this many voxels (512x512x256) distances between surfaces are left to `segexplorer evaluate`: an untrained
+network's noise would take gigabytes and many seconds there."""
+
+
 @dataclass(frozen=True)
 class Examined:
     """One whole case, predicted and (where it has a label) scored."""
@@ -185,6 +190,7 @@ class Examiner:
             case=prepared.case,
             role=role,
             badge=self.plan.badge_of(prepared.case, role),
+            surfaces=truth.size <= SURFACE_VOXELS,
         )
 
     def examine_slab(

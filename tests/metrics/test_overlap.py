@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 
 from segexplorer import metrics
 from segexplorer.core.errors import DataError, UnknownKindError
-from segexplorer.metrics.overlap import class_counts
+from segexplorer.metrics.overlap import FURTHER_METRICS, METRICS, class_counts
 
 NAMES = ("liver", "spleen")
 volumes = npst.arrays(np.uint8, (4, 5, 3), elements=st.integers(0, 2))
@@ -36,6 +36,8 @@ def test_a_case_counted_by_hand() -> None:
             "specificity": 5 / 6,
             "precision": 3 / 4,
             "jaccard": 3 / 5,
+            "f1": 6 / 8,
+            "accuracy": 8 / 10,
         }
     )
     # spleen: TP 2, FP 1 (liver called spleen), FN 0, TN 7
@@ -47,6 +49,8 @@ def test_a_case_counted_by_hand() -> None:
             "specificity": 7 / 8,
             "precision": 2 / 3,
             "jaccard": 2 / 3,
+            "f1": 4 / 5,
+            "accuracy": 9 / 10,
         }
     )
     assert (liver.false_positive_ml, liver.false_negative_ml, liver.truth_ml) == pytest.approx(
@@ -98,6 +102,7 @@ def test_dice_and_the_others_agree_with_monai(found: np.ndarray, truth: np.ndarr
         "specificity": "specificity",
         "precision": "precision",
         "jaccard": "threat score",
+        "accuracy": "accuracy",
     }
     for index, score in enumerate(metrics.score_case(found, truth, NAMES, (1, 1, 1))):
         for ours, name in theirs.items():
@@ -115,7 +120,7 @@ def test_what_holds_for_any_volume(found: np.ndarray, truth: np.ndarray) -> None
     # every wrong voxel is missed once and extra once
     assert sum(c.fp for c in counts) == sum(c.fn for c in counts) == int((found != truth).sum())
     for c in counts:
-        values = {name: metric.function(c) for name, metric in metrics.METRICS.items()}
+        values = {name: metric.function(c) for name, metric in {**METRICS, **FURTHER_METRICS}.items()}
         assert all(math.isnan(v) or 0 <= v <= 1 for v in values.values())
         if not math.isnan(values["dice"]):
             assert values["jaccard"] == pytest.approx(values["dice"] / (2 - values["dice"]))
@@ -154,12 +159,18 @@ def test_wrong_input_is_refused_in_a_sentence() -> None:
 
 
 def test_metrics_are_declared_once_and_fully() -> None:
-    assert metrics.names() == ["dice", "f2", "sensitivity", "specificity", "precision", "jaccard"]
-    for name, metric in metrics.METRICS.items():
+    assert metrics.names()[:4] == ["dice", "f2", "sensitivity", "specificity"]
+    assert set(metrics.names()) == {*metrics.METRICS, "f1", "accuracy", *metrics.SURFACE_METRICS}
+    for name, metric in metrics.ALL_METRICS.items():
         assert metric.name == name
         assert metric.display_name
-        assert "TP" in metric.definition or "TN" in metric.definition
-        assert metric.better == "higher"
+        distance = name in metrics.SURFACE_METRICS
+        assert ("d(" in metric.definition or "diagonal" in metric.definition) if distance else True
+        assert (metric.better, metric.best, metric.unit) == (
+            ("lower", 0.0, "mm") if distance else ("higher", 1.0, "")
+        )
+    for name in ("specificity", "accuracy"):
+        assert "near 1 by volume" in metrics.spec(name).display_name
 
 
 def test_confusion_over_a_set_is_the_sum_of_its_volumes() -> None:
