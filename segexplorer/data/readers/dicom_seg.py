@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +60,8 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
         notes.append("The segments are stored as fractions; those of at least one half count.")
     provenance = Provenance(path, "DICOM SEG", tuple(notes))
     least = contents.full / 2 if fractional else 1
-    masks = _Masks(frames, tuple(slices), grid.shape, contents.numbers, contents.kind == "LABELMAP", least)
-    segments = Segments(contents.names, masks, grid, provenance, contents.may_overlap)
+    planes = _Frames(frames, tuple(slices), grid.shape, contents.numbers, contents.kind == "LABELMAP", least)
+    segments = Segments(contents.names, planes, 2, grid, provenance, contents.may_overlap)
     return segments if like is None else segments.onto(like)
 
 
@@ -180,7 +181,7 @@ def _step_along(like: HasGrid | None, normal: NDArray[np.float64]) -> float | No
 
 
 @dataclass(frozen=True)
-class _Masks:
+class _Frames:
     """Reads the frames of one segment; picklable."""
 
     frames: tuple[Frame, ...]
@@ -190,21 +191,21 @@ class _Masks:
     labelmap: bool
     least: float
 
-    def __call__(self, value: int) -> Mask:
+    def __call__(self, value: int) -> Iterator[tuple[int, Mask]]:
         if self.labelmap:
-            return np.asarray(self._values == self.numbers[value])
-        columns, rows, count = self.shape
-        mask = np.zeros((count, rows, columns), bool)
+            for number, plane in enumerate(self._values):
+                if (inside := plane == self.numbers[value]).any():
+                    yield number, inside.T
+            return
         own = [i for i, frame in enumerate(self.frames) if frame.segment == self.numbers[value]]
         for n, raw in read_frames([self.frames[i] for i in own]):
-            mask[self.slices[own[n]]] |= raw >= self.least
-        return mask.transpose(2, 1, 0)
+            yield self.slices[own[n]], (raw >= self.least).T
 
     @cached_property
     def _values(self) -> NDArray[Any]:
-        """The values of a label map, which holds all segments in one."""
+        """The values (slices, rows, columns) of a label map, which holds all segments in one."""
         columns, rows, count = self.shape
         values = np.zeros((count, rows, columns), np.uint16)
         for n, raw in read_frames(self.frames):
             values[self.slices[n]] = raw
-        return values.transpose(2, 1, 0)
+        return values

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from segexplorer.data.geometry import Grid, HasGrid
 from segexplorer.data.volume import Provenance, Volume
 
 Mask = NDArray[np.bool_]
+Planes = Callable[[int], Iterator[tuple[int, Mask]]]
+"""Reads the voxels of one value, slice by slice, empty slices left out: number of the slice, and its voxels."""
+_WHOLE = 1e-2
+"""How much of a voxel two grids may differ and still hold the same voxels."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class Segments:
     ----------
     names
         Value in a label -> name, in the file's order.
-    masks
-        Reads the voxels of one value: (i, j, k) of the grid.
+    planes, axis
+        Reads one value slice by slice; along which index axis of the grid the slices follow each other.
     grid
         Where they lie; the image's where one was given.
     may_overlap
@@ -34,20 +39,25 @@ class Segments:
     """
 
     names: Mapping[int, str]
-    masks: Callable[[int], Mask]
+    planes: Planes
+    axis: int
     grid: Grid
     provenance: Provenance
     may_overlap: bool = True
 
     def mask(self, which: int | str) -> Mask:
-        """Return the voxels of one segment, by value or name.
+        """Return the voxels (i, j, k) of one segment, by value or name.
 
         Raises
         ------
         DataError
             When there is none of that name.
         """
-        return self.masks(self.value_of(which))
+        mask = np.zeros(self.grid.shape, bool, order="F")
+        slices = np.moveaxis(mask, self.axis, 0)
+        for number, plane in self.planes(self.value_of(which)):
+            slices[number] |= plane
+        return mask
 
     def value_of(self, which: int | str) -> int:
         """Return the value of a segment given by name or value.
@@ -70,12 +80,11 @@ class Segments:
     def overlaps(self) -> dict[tuple[int, int], int]:
         """Return how many voxels each pair of segments shares, pairs without any left out."""
         shared: dict[tuple[int, int], int] = {}
-        values = list(self.names)
-        masks = {value: self.masks(value) for value in values}
-        for i, a in enumerate(values):
-            for b in values[i + 1 :]:
-                if count := int(np.count_nonzero(masks[a] & masks[b])):
-                    shared[a, b] = count
+        # packed, for a hundred segments of a large CT would not fit otherwise
+        packed = {value: np.packbits(self.mask(value)) for value in self.names}
+        for a, b in itertools.combinations(packed, 2):
+            if count := int(np.unpackbits(packed[a] & packed[b]).sum(dtype=np.int64)):
+                shared[a, b] = count
         return shared
 
     def label(self, order: Sequence[int | str] = ()) -> Volume:
@@ -113,8 +122,14 @@ class Segments:
         target = Grid(tuple(like.shape), np.asarray(like.affine))
         if geometry.compare(self.grid, target).same:
             return self
-        moved = _Moved(self.masks, self.grid, target)
-        return Segments(self.names, moved, target, self.provenance, self.may_overlap)
+        matrix = np.linalg.inv(self.grid.affine) @ target.affine
+        shift = np.rint(matrix[:3, 3])
+        corner = np.append(np.asarray(target.shape, float) - 1, 1)
+        off = np.abs(matrix @ corner - np.append(corner[:3] + shift, 1)).max()
+        if max(off, np.abs(matrix[:3, 3] - shift).max()) < _WHOLE:
+            moved: Planes = _Shifted(self.planes, self.axis, tuple(int(n) for n in shift), target.shape)
+            return replace(self, planes=moved, grid=target)
+        return replace(self, planes=_Resampled(self, target), axis=2, grid=target)
 
 
 @dataclass(frozen=True)
@@ -126,50 +141,57 @@ class _Merged:
 
     def __call__(self) -> NDArray[Any]:
         own = self.segments
-        values = dict(zip(self.chosen, range(1, len(self.chosen) + 1), strict=True)) or {
-            v: v for v in own.names
-        }
+        values = {chosen: n for n, chosen in enumerate(self.chosen, start=1)} or {v: v for v in own.names}
         order = list(self.chosen)
-        masks: dict[int, Mask] = {}
         if not order:
-            masks = {value: own.masks(value) for value in own.names}
-            order = sorted(masks, key=lambda value: -int(np.count_nonzero(masks[value])))
+            sizes = {value: sum(int(plane.sum()) for _, plane in own.planes(value)) for value in own.names}
+            order = sorted(sizes, key=lambda value: -sizes[value])
         top = max(values.values(), default=0)
-        label = np.zeros(
-            own.grid.shape, np.uint8 if top < 256 else np.uint16 if top < 65536 else np.int32, order="F"
-        )
+        kind = np.uint8 if top < 2**8 else np.uint16 if top < 2**16 else np.int32
+        label = np.zeros(own.grid.shape, kind, order="F")
+        slices = np.moveaxis(label, own.axis, 0)
         for value in order:
-            label[masks.pop(value) if value in masks else own.masks(value)] = values[value]
+            for number, plane in own.planes(value):
+                slices[number][plane] = values[value]
         return label
 
 
 @dataclass(frozen=True)
-class _Moved:
-    """Masks on another grid."""
+class _Shifted:
+    """Slices on a grid that differs by whole voxels: voxel i there is voxel i + shift here."""
 
-    masks: Callable[[int], Mask]
-    source: Grid
+    planes: Planes
+    axis: int
+    shift: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def __call__(self, value: int) -> Iterator[tuple[int, Mask]]:
+        rest = [i for i in range(3) if i != self.axis]
+        shift, shape = np.asarray(self.shift)[rest], np.asarray(self.shape)[rest]
+        for number, plane in self.planes(value):
+            there = number - self.shift[self.axis]
+            if not 0 <= there < self.shape[self.axis]:
+                continue
+            if plane.shape == tuple(shape) and not shift.any():
+                yield there, plane
+                continue
+            moved = np.zeros(shape, bool, order="F")
+            begin, end = np.maximum(0, -shift), np.minimum(shape, np.asarray(plane.shape) - shift)
+            if (end > begin).all():
+                (i, j), (a, b), (u, v) = begin, end, shift
+                moved[i:a, j:b] = plane[i + u : a + u, j + v : b + v]
+                yield there, moved
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """Slices on any other grid, found by world position."""
+
+    segments: Segments
     target: Grid
 
-    def __call__(self, value: int) -> Mask:
-        mask = self.masks(value)
-        matrix = np.linalg.inv(self.source.affine) @ self.target.affine
-        shift = np.rint(matrix[:3, 3])
-        corner = np.append(np.asarray(self.target.shape, float) - 1, 1)
-        off = np.abs(matrix @ corner - np.append(corner[:3] + shift, 1)).max()
-        if off < 1e-2 and np.abs(matrix[:3, 3] - shift).max() < 1e-2:
-            return _shifted(mask, shift.astype(int), self.target.shape)
-        moved = geometry.resample(mask.view(np.uint8), self.source.affine, self.target, 0, fill=0.0)
-        return moved.astype(bool)
-
-
-def _shifted(mask: Mask, shift: NDArray[Any], shape: tuple[int, ...]) -> Mask:
-    """Return `mask[i + shift]` on a grid of this shape, False outside: two grids that differ by whole voxels."""
-    out = np.zeros(shape, bool, order="F")
-    begin = np.maximum(0, -shift)
-    end = np.minimum(shape, np.asarray(mask.shape) - shift)
-    if (end > begin).all():
-        inside = tuple(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True))
-        source = tuple(slice(int(b + s), int(e + s)) for b, e, s in zip(begin, end, shift, strict=True))
-        out[inside] = mask[source]
-    return out
+    def __call__(self, value: int) -> Iterator[tuple[int, Mask]]:
+        mask, source = self.segments.mask(value).view(np.uint8), self.segments.grid.affine
+        moved = geometry.resample(mask, source, self.target, 0, fill=0.0)
+        for number in np.flatnonzero(moved.any(axis=(0, 1))):
+            yield int(number), moved[:, :, number].astype(bool)

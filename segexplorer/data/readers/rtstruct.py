@@ -8,6 +8,7 @@ slice, as on an image with thicker slices, the nearest plane counts.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,7 @@ def read_structures(header: Header, path: Path, like: HasGrid) -> Segments:
         )
     notes = _notes(structures, filled)
     names = {value: one.name for value, one in structures.items()}
-    masks = _Masks(grid.shape, axis, filled)
-    return Segments(names, masks, grid, Provenance(path, "RTSTRUCT", notes))
+    return Segments(names, _Filled(grid.shape, axis, filled), axis, grid, Provenance(path, "RTSTRUCT", notes))
 
 
 def read_contours(header: Header) -> dict[int, Structure]:
@@ -172,26 +172,26 @@ class _Planes:
 
 
 @dataclass(frozen=True)
-class _Masks:
-    """Fills the contours of one structure; picklable."""
+class _Filled:
+    """Fills the contours of one structure, slice by slice; picklable."""
 
     shape: tuple[int, ...]
     axis: int
-    filled: dict[int, _Planes]
+    planes: dict[int, _Planes]
 
-    def __call__(self, value: int) -> Mask:
+    def __call__(self, value: int) -> Iterator[tuple[int, Mask]]:
         from skimage.draw import polygon2mask
 
-        mask = np.zeros(self.shape, bool, order="F")
-        slices = np.moveaxis(mask, self.axis, 0)
-        for number, polygons in self.filled[value].polygons.items():
+        shape = tuple(n for axis, n in enumerate(self.shape) if axis != self.axis)
+        for number, polygons in self.planes[value].polygons.items():
+            inside = np.zeros(shape, bool, order="F")
             for points in polygons:
-                low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, slices.shape[1:])
-                high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, 0, slices.shape[1:])
+                low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, shape)
+                high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, 0, shape)
                 if (high > low).all():
-                    box = slices[number, low[0] : high[0], low[1] : high[1]]
+                    box = inside[low[0] : high[0], low[1] : high[1]]
                     box ^= polygon2mask(tuple(high - low), points - low)
-        return mask
+            yield number, inside
 
 
 def _notes(structures: dict[int, Structure], filled: dict[int, _Planes]) -> tuple[str, ...]:
