@@ -17,7 +17,9 @@ from segexplorer.core.events import RunFinished, StepDone, ValidationDone
 from segexplorer.core.spec import replace_values
 from segexplorer.functional.context import LossContext
 from segexplorer.networks.deep_supervision import level_weights
+from segexplorer.training.checkpoint import WEIGHTS, open_checkpoint
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run
 from segexplorer.training.supervision import supervise
 
@@ -109,3 +111,25 @@ def test_a_run_learns_from_all_levels_and_tells_the_full_one(make_run: Callable[
     assert steps[0][0].gradient_norm != steps[1][0].gradient_norm
     assert all(0 <= step.loss <= 1 for step in steps[1])  # a sum over two levels would exceed a Dice loss
     assert any(isinstance(e, ValidationDone) for e in deep)
+
+
+def test_resuming_repeats_the_run_bit_for_bit(make_run: Callable[..., Run]) -> None:
+    """With deep supervision and a frozen, batch-normalised encoder."""
+    settings = {
+        "network__levels": 3,
+        "network__deep_supervision": "stride",
+        "network__normalisation": "batch",
+        "network_weights__freeze": ["encoder"],
+        "loss": {"kind": "dice_cross_entropy"},
+    }
+    whole, cut = make_run("whole", **settings), make_run("cut", **settings)
+    list(whole)
+    for event in cut:
+        if isinstance(event, StepDone) and event.step == 4:
+            cut.stop()
+    list(Run(RunFolder.open(cut.folder)))
+    first, second = (
+        (open_checkpoint(run.folder / "checkpoints", "last")[0].folder / WEIGHTS).read_bytes()
+        for run in (whole, cut)
+    )
+    assert first == second
