@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.types import Role
+from segexplorer.data.alignment import aligned
 from segexplorer.data.counting import value_counts
 from segexplorer.data.sources import Recipe
 from segexplorer.data.volume import Volume, open_volume
@@ -56,6 +57,8 @@ class CaseRef:
         Where the data set itself says what the case is for.
     identity
         Everything that decides the voxels, where the data set knows it without making them (a phantom's seed).
+    resample
+        Whether a label or further image on another grid is resampled onto that of the first image.
     """
 
     id: str
@@ -64,9 +67,10 @@ class CaseRef:
     patient: str = ""
     role: Role | None = None
     identity: str = ""
+    resample: bool = False
 
     def open(self) -> Case:
-        """Open the headers.
+        """Open the headers; everything is put on the first image's grid where that loses nothing, or is asked for.
 
         Raises
         ------
@@ -74,11 +78,13 @@ class CaseRef:
             From the reader, the case's name in front.
         """
         try:
-            images = tuple(_opened(source) for source in self.images)
-            label = _opened(self.label, like=images[0]) if self.label is not None else None
+            first, *further = (_opened(source) for source in self.images)
+            label = _opened(self.label, like=first) if self.label is not None else None
         except DataError as error:
             raise DataError(f"{self.id}: {error.message}", error.remedy) from error
-        return Case(self.id, images, label, self.patient or self.id)
+        rest = (aligned(image, first, label=False, resample=self.resample) for image in further)
+        truth = None if label is None else aligned(label, first, label=True, resample=self.resample)
+        return Case(self.id, (first, *rest), truth, self.patient or self.id)
 
     def fingerprint(self) -> str:
         """Return a hash of everything the case is made of: its identity, or all images and the label.
@@ -88,7 +94,7 @@ class CaseRef:
         DataError
             When a file is not there or cannot be read; the sentence names the case.
         """
-        digest = hashlib.sha256(self.identity.encode())
+        digest = hashlib.sha256(self.identity.encode() + (b"resampled" if self.resample else b""))
         for source in () if self.identity else (*self.images, self.label):
             try:
                 digest.update(b"none" if source is None else _content(source))

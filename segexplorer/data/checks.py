@@ -17,6 +17,7 @@ from segexplorer.data.counting import value_counts
 from segexplorer.data.geometry import compare
 from segexplorer.data.label_values import file_identity, label_values
 from segexplorer.data.sources import PLACES, contrasts
+from segexplorer.data.verdict import overlap_fraction
 from segexplorer.data.volume import Volume
 
 Severity = Literal["error", "warning", "note"]
@@ -68,13 +69,21 @@ def check_grids(case: Case) -> list[Problem]:
     if case.label is None:
         text = "It has no label."
         return [*problems, Problem("note", "no_label", text, "It can be predicted, not trained on.", case.id)]
-    verdict = compare(first, case.label)
-    if not verdict.same:
+    if not (verdict := compare(first, case.label)).same:
         code = "shape" if verdict.kind == "shape" else "grid"
         text = f"Image and label lie on different grids: {verdict.text}."
-        remedy = "Choose the label that belongs to the image, or resample it onto the image's grid (nearest)."
-        problems.append(Problem("error", code, text, remedy, case.id))
+        problems.append(Problem("error", code, text, _remedy(first, case.label), case.id))
     return problems
+
+
+def _remedy(image: Volume, label: Volume) -> str:
+    covered = overlap_fraction(image, label)
+    if covered == 0:
+        return "They do not touch anywhere: one of them belongs to something else."
+    return (
+        f"The label covers {100 * covered:.0f} % of the image. If it belongs to it, set data.resample: true, which "
+        "brings it onto the image's grid by world position (nearest voxel)."
+    )
 
 
 def _image(case: str, image: Volume) -> list[Problem]:
@@ -129,7 +138,8 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
         )
         problems.append(Problem("warning", "no_class", "None of the chosen classes occurs.", remedy, case))
     elif absent:
-        text = f"Classes that do not occur: {', '.join(absent)}."
+        some = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+        text = f"Classes that do not occur: {some}."
         problems.append(Problem("note", "absent_class", text, "They are left out of its scores.", case))
     return problems
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segexplorer.core.errors import DataError
+from segexplorer.data.alignment import aligned, same_places
 from segexplorer.data.counting import value_counts
-from segexplorer.data.geometry import compare, resample
+from segexplorer.data.geometry import compare
 from segexplorer.data.volume import Provenance, Select, Volume, open_volume
 
 PLACES = ("stored", "rows", "slices", "rows and slices")
@@ -95,11 +96,11 @@ class Structures(Recipe):
 
     def open(self, *, label: bool, like: Volume | None = None) -> Volume:
         """Open all files, painted on the image's grid, or on that of the first file."""
-        volumes = [open_volume(path, label=label, like=like) for path in self.files]
-        base = like or volumes[0]
+        opened = [open_volume(path, label=label, like=like) for path in self.files]
+        base = like or opened[0]
+        volumes = [aligned(volume, base, label=True) for volume in opened]
         for (_, name, _), volume in zip(self.parts, volumes, strict=True):
-            verdict = compare(base, volume)
-            if not verdict.same and "loses nothing" not in verdict.text:
+            if not (verdict := compare(base, volume)).same:
                 raise DataError(
                     f"The structure {name} lies on another grid: {verdict.text}.",
                     "Resample it onto the image's grid (nearest neighbour).",
@@ -108,7 +109,7 @@ class Structures(Recipe):
         notes = tuple(dict.fromkeys(note for volume in volumes for note in volume.provenance.notes))
         origin = Provenance(None, volumes[0].provenance.format, notes, header)
         values = tuple(value for value, _, _ in self.parts)
-        voxels = _Painted(tuple(volumes), values, base.shape, base.affine)
+        voxels = _Painted(tuple(volumes), values)
         return Volume(base.shape, base.affine, load=voxels, provenance=origin)
 
 
@@ -118,17 +119,11 @@ class _Painted:
 
     volumes: tuple[Volume, ...]
     values: tuple[int, ...]
-    shape: tuple[int, ...]
-    affine: NDArray[np.float64]
 
     def __call__(self) -> NDArray[Any]:
-        grid = Volume(self.shape, self.affine, load=self)
-        painted = np.zeros(self.shape, np.uint8 if max(self.values) < 256 else np.int32)
+        painted = np.zeros(self.volumes[0].shape, np.uint8 if max(self.values) < 256 else np.int32)
         for volume, value in zip(self.volumes, self.values, strict=True):
-            inside = np.asarray(volume.array) > 0
-            if not compare(grid, volume).same:
-                inside = resample(inside.astype(np.uint8), volume.affine, grid, 0, fill=0) > 0
-            painted[inside] = value
+            painted[np.asarray(volume.array) > 0] = value
         return painted
 
 
@@ -159,12 +154,10 @@ class PlacedByIndex(Recipe):
     def open(self, *, label: bool, like: Volume | None = None) -> Volume:
         """Open the label on the image's grid where the shapes agree; else as its header says."""
         own = open_volume(self.path, label=label, like=like)
-        if like is None or own.shape != like.shape or "loses nothing" in (text := compare(like, own).text):
-            return own
-        if compare(like, own).same:
+        if like is None or own.shape != like.shape or same_places(like, own):
             return own
         how = "as the intensities fit best" if self.place == "by intensity" else self.place
-        note = f"Its header does not place the label on the image ({text}); it was placed by index, {how}."
+        note = f"Its header does not place the label on the image; it was placed by index, {how}."
         origin = Provenance(own.provenance.path, own.provenance.format, (note,), own.provenance.header)
         voxels = _Turned(own, like, self.place)
         return Volume(like.shape, like.affine, load=voxels, provenance=origin)

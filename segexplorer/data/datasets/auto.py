@@ -29,7 +29,9 @@ class Auto(DatasetSpec):
             When the layout is not known.
         """
         found = described(recognise(expanded(self.root)))
-        return found.model_copy(update={"classes": self.classes, "unselected": self.unselected})
+        return found.model_copy(
+            update={"classes": self.classes, "unselected": self.unselected, "resample": self.resample}
+        )
 
     def listing(self) -> Listing:
         """Return the cases of the recognised layout."""

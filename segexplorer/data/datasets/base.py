@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -53,8 +53,8 @@ class Recognition:
 class DatasetSpec(Spec):
     """Base of data sets: `classes` chooses and merges label values; empty takes all that the data set names.
 
-    A kind implements `listing`, or `cases` where nothing can be amiss, and `recognise` where a folder tells what
-    it is. `layout` shows the folder for the documentation.
+    A kind implements `listing`, and `recognise` where a folder tells what it is. `layout` shows the folder for the
+    documentation.
     """
 
     layout: ClassVar[str] = ""
@@ -69,6 +69,14 @@ class DatasetSpec(Spec):
         "background",
         title="Other labels",
         meaning="What labels of no class become: background, or ignored by loss and scores.",
+    )
+
+    resample: bool = parameter(
+        False,
+        title="Resample onto the image",
+        meaning="Bring labels (nearest voxel) and further images (linear) that lie on another grid onto that of "
+        "the first image, by world position. Off: they are refused.",
+        advanced=True,
     )
 
     @field_validator("classes", mode="after")
@@ -99,7 +107,22 @@ class DatasetSpec(Spec):
         DataError
             When the data set is not there or is not laid out as its kind expects.
         """
+        if type(self).cases is DatasetSpec.cases:
+            raise NotImplementedError(f"{type(self).__name__} implements neither listing nor cases")
         return Listing(self.cases())
+
+    def examine(self) -> Listing:
+        """Return the listing as its settings want it; what cannot become a case is among its problems.
+
+        Raises
+        ------
+        DataError
+            As `listing`.
+        """
+        found = self.listing()
+        if not self.resample:
+            return found
+        return Listing([replace(ref, resample=True) for ref in found.cases], found.problems)
 
     def cases(self) -> list[CaseRef]:
         """Return the cases, by names alone, sorted by id.
@@ -109,7 +132,7 @@ class DatasetSpec(Spec):
         DataError
             When the data set is not there, is not laid out as its kind expects, or has a label without image.
         """
-        found = self.listing()
+        found = self.examine()
         for problem in found.problems:
             if problem.severity == "error":
                 raise DataError(f"{problem.case}: {problem.message}".removeprefix(": "), problem.remedy)

@@ -11,7 +11,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef
-from segexplorer.data.datasets.base import DatasetSpec, expanded, registry
+from segexplorer.data.datasets.base import DatasetSpec, Listing, expanded, registry
 from segexplorer.data.datasets.patients import kept_together
 
 
@@ -68,9 +68,9 @@ class Pairs(DatasetSpec):
                 )
         return pairs
 
-    def cases(self) -> list[CaseRef]:
+    def listing(self) -> Listing:
         """Return the listed cases, sorted by name."""
-        return kept_together(sorted((_ref(pair) for pair in self.pairs), key=lambda ref: ref.id))
+        return Listing(kept_together(sorted((_ref(pair) for pair in self.pairs), key=lambda ref: ref.id)))
 
 
 def _ref(pair: Pair) -> CaseRef:

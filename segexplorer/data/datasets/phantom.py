@@ -12,7 +12,7 @@ from pydantic import field_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.data.case import CaseRef
-from segexplorer.data.datasets.base import DatasetSpec, registry
+from segexplorer.data.datasets.base import DatasetSpec, Listing, registry
 from segexplorer.data.phantom import CLASSES, MODALITIES, Phantom, phantom_affine, render
 from segexplorer.data.volume import Provenance, Volume
 
@@ -44,9 +44,9 @@ class Phantoms(DatasetSpec):
         """Voxels along x, y and z."""
         return (self.size, self.size, self.size) if isinstance(self.size, int) else self.size
 
-    def cases(self) -> list[CaseRef]:
+    def listing(self) -> Listing:
         """Return the phantoms; nothing is rendered yet."""
-        return [self._case(index) for index in range(self.count)]
+        return Listing([self._case(index) for index in range(self.count)])
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the labelled structures."""

@@ -101,15 +101,16 @@ def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: b
 def check_image(path: Path, label: Path | None, select: str | None = None) -> Report:
     """Check an image, and its label if one is named."""
     from segexplorer.data.checks import check_case
+    from segexplorer.data.verdict import describe
 
     case = segexplorer.open_case(selected(path, select), label, name=path.name if select else "")
     volume = case.images[0]
+    low, high = float(volume.array.min()), float(volume.array.max())
     facts = {
         "File": path.name,
-        "Size": " x ".join(str(n) for n in volume.shape) + " voxels",
-        "Spacing": " x ".join(f"{mm:.4g}" for mm in volume.spacing) + " mm",
-        "Orientation": volume.orientation,
+        **describe(volume).facts(),
         "Modality": volume.modality,
+        "Values": f"{low:.5g} .. {high:.5g}",
     }
     if case.label is not None:
         facts["Label"] = _label_text(case.label)
@@ -122,7 +123,7 @@ def check_data(data: DatasetSpec, roles: Mapping[str, Role] | None, *, quick: bo
     from segexplorer.data.checks import Problem
     from segexplorer.data.survey import survey
 
-    listing = data.listing()
+    listing = data.examine()
     values = data.class_values()
     classes = ClassMap.from_classes(values, data.unselected)
     facts = {
@@ -162,7 +163,7 @@ def _class_text(classes: ClassMap) -> str:
     groups = [*zip(classes.names, classes.values, strict=True)]
     if classes.ignored:
         groups.append(("ignored", classes.ignored))
-    return ", ".join(f"{name} {'+'.join(map(str, values))}" for name, values in groups)
+    return ", ".join(f"{name} ({', '.join(map(str, values))})" for name, values in groups)
 
 
 def _label_text(label: Volume) -> str:
