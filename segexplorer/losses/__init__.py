@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.losses import paper_presets as _paper_presets  # noqa: F401  registers them
+from segexplorer.losses.adaptive_t_vmf_dice import AdaptiveTvMFDice
 from segexplorer.losses.asymmetric_similarity import AsymmetricSimilarity
 from segexplorer.losses.balanced_cross_entropy import BalancedCrossEntropy
 from segexplorer.losses.base import (
@@ -13,6 +14,7 @@ from segexplorer.losses.base import (
     LossOutput,
     LossSpec,
     RegionMap,
+    Weighing,
     WeightingSpec,
     region_reports,
     registry,
@@ -44,14 +46,17 @@ from segexplorer.losses.log_cosh_dice import LogCoshDice
 from segexplorer.losses.log_cosh_tversky import LogCoshTversky
 from segexplorer.losses.lovasz_softmax import LovaszSoftmax
 from segexplorer.losses.region import AdaptiveRegionTversky, RegionDice
+from segexplorer.losses.region_mutual_information import RegionMutualInformation
 from segexplorer.losses.sensitivity_specificity import SensitivitySpecificity
 from segexplorer.losses.standard_compounds import AdaptiveTverskyCrossEntropy, DiceCrossEntropy
+from segexplorer.losses.t_loss import TLoss
 from segexplorer.losses.t_vmf_dice import TvMFDice
 from segexplorer.losses.top_k import TopK
 from segexplorer.losses.tversky import Tversky
 from segexplorer.losses.unified_focal import UnifiedFocal
+from segexplorer.losses.weight_schedules import Scheduled
 from segexplorer.losses.weighted_fusion import WeightedFusion
-from segexplorer.losses.weightings import Fixed, LossProportion
+from segexplorer.losses.weightings import DynamicWeightAverage, Fixed, LossProportion, Uncertainty
 from segexplorer.losses.ws_dice import WSDice
 
 if TYPE_CHECKING:
@@ -79,6 +84,7 @@ def create(kind: str | LossSpec, **parameters: Any) -> Loss:
 
 __all__ = [
     "AdaptiveRegionTversky",
+    "AdaptiveTvMFDice",
     "AdaptiveTverskyCrossEntropy",
     "AnyLoss",
     "AnyWeighting",
@@ -98,6 +104,7 @@ __all__ = [
     "DicePlusPlus",
     "DiceTopK",
     "DistanceCrossEntropy",
+    "DynamicWeightAverage",
     "ExponentialLogarithmic",
     "Fixed",
     "Focal",
@@ -117,13 +124,18 @@ __all__ = [
     "LovaszSoftmax",
     "RegionDice",
     "RegionMap",
+    "RegionMutualInformation",
+    "Scheduled",
     "SensitivitySpecificity",
+    "TLoss",
     "Term",
     "TopK",
     "TvMFDice",
     "Tversky",
+    "Uncertainty",
     "UnifiedFocal",
     "WSDice",
+    "Weighing",
     "WeightedFusion",
     "WeightedSum",
     "WeightingSpec",

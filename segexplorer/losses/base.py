@@ -1,7 +1,7 @@
 """What every loss promises, and the families "losses" and "weightings".
 
 A loss is a frozen spec with a pure `compute(scene, state)`; `build()` wraps it in the one module of
-`losses.module`, which holds what adapts or is learned.
+`losses.module`, which holds what adapts or is learned: the spec declares it and says how it moves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
-from segexplorer.core.types import RegionReport
+from segexplorer.core.types import EpochSummary, RegionReport
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from segexplorer.functional.context import Scene
     from segexplorer.functional.regions import Boxes
     from segexplorer.losses.module import Loss
+
+Numbers = Mapping[str, tuple[float, ...]]
+"""Named numbers of a loss's state: what is learned, or what adapts."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class LossSpec(Spec):
     """Whether it counts box by box."""
     voxelwise: ClassVar[bool] = False
     """Whether the logarithm of the true class's probability is part: each confident error has a gradient."""
+    follows_validation: ClassVar[bool] = False
+    """Whether it adapts to the validation's Dice, so that a run without validation leaves it at its start."""
 
     ignore_index: int | None = parameter(
         None,
@@ -111,11 +116,72 @@ class LossSpec(Spec):
         """Whether a logarithm per voxel is part of the loss, or of one of its terms."""
         return self.voxelwise
 
+    def caution(self) -> str:
+        """Return a sentence on what these parameters may do that nobody wants, or ""; plans show it."""
+        return ""
+
+    # ---- what adapts or is learned; `Loss` holds it, saves it and brings it back
+
+    def learned(self) -> Numbers:
+        """Return the start values of what the optimiser learns along with the network, by name."""
+        return {}
+
+    def remembered(self) -> Numbers:
+        """Return the start values of what adapts without gradient, by name; their lengths may change later."""
+        return {}
+
+    def after_epoch(self, state: Loss, summary: EpochSummary) -> Numbers:
+        """Return what is remembered anew at the end of an epoch, by name; what is left out stays."""
+        return {}
+
+    def after_step(self, state: Loss, terms: Mapping[str, float]) -> Numbers:
+        """Return what is remembered anew after a step with these term values."""
+        return {}
+
+    def after_edit(self, state: Loss) -> Numbers:
+        """Return what is remembered anew when these parameters take the place of others in a run."""
+        return {}
+
+    def reported(self, state: Loss) -> dict[str, float]:
+        """Return what is learned or adapts, under the names of its curves."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What a rule may go by when it weighs terms anew; one number per term throughout.
+
+    Attributes
+    ----------
+    given
+        The weights that stand with the terms.
+    weights
+        The rule's present weights.
+    means
+        The terms' mean values over the epoch, or their values of the step; empty where unknown.
+    before
+        The means of the time before; empty at first.
+    epoch
+        Epochs that have ended.
+    """
+
+    given: tuple[float, ...]
+    weights: tuple[float, ...]
+    means: tuple[float, ...] = ()
+    before: tuple[float, ...] = ()
+    epoch: int = 0
+
 
 class WeightingSpec(Spec):
     """Base of the rules that weigh the terms of a compound."""
 
+    formula: ClassVar[str] = ""
+    """LaTeX."""
     reference: ClassVar[str] = ""
+    scales: ClassVar[bool] = False
+    """Whether the rule's weights multiply those given with the terms; else they take their place."""
+    penalty_name: ClassVar[str] = ""
+    """Name in `LossOutput.terms` of what a rule adds to the loss by itself, where it does."""
 
     def moves(self) -> Literal["never", "epoch", "step"]:
         """Return after what the weights move."""
@@ -125,12 +191,32 @@ class WeightingSpec(Spec):
         """Return the first weights, from those given with the terms."""
         return given
 
-    def adapted(self, weights: tuple[float, ...], means: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the next weights from the present ones and the terms' mean values."""
-        return weights
+    def adapted(self, now: Weighing) -> tuple[float, ...]:
+        """Return the next weights, at the end of an epoch or step."""
+        return now.weights
+
+    def edited(self, now: Weighing) -> tuple[float, ...]:
+        """Return the weights after this rule's parameters were changed in a run."""
+        return now.weights
+
+    def learned(self, terms: int) -> Numbers:
+        """Return the start values of what the rule learns with the network, by name."""
+        return {}
+
+    def learned_weights(self, learned: Mapping[str, Tensor]) -> Tensor:
+        """Return the (terms,) weights of a rule that learns, with their graph."""
+        raise NotImplementedError  # pragma: no cover  rules that learn have their own
+
+    def penalty(self, learned: Mapping[str, Tensor]) -> Tensor | None:
+        """Return what the rule adds to the loss by itself, a scalar with its graph, or None."""
+        return None
 
     def refuse(self, name: str, low: float) -> str:
         """Return why a term whose values start at `low` cannot be weighed by this rule, or an empty text."""
+        return ""
+
+    def misfit(self, given: tuple[float, ...]) -> str:
+        """Return why this rule cannot weigh that many terms with these given weights, or an empty text."""
         return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -11,12 +12,15 @@ from pydantic import model_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
+from segexplorer.core.types import EpochSummary
 from segexplorer.losses.base import (
     AnyLoss,
     AnyWeighting,
     LossOutput,
     LossSpec,
+    Numbers,
     RegionMap,
+    Weighing,
     WeightingSpec,
     registry,
 )
@@ -51,18 +55,37 @@ class Compound(LossSpec):
         """Return the rule by which the terms are weighed."""
         return Fixed()
 
+    def given(self) -> tuple[float, ...]:
+        """Return the weights given with the terms."""
+        return tuple(term.weight for term in self.compound_terms())
+
     def start_weights(self) -> tuple[float, ...]:
         """Return the weights before anything adapted."""
-        return self.rule().initial(tuple(t.weight for t in self.compound_terms()))
+        return self._effective(self.rule().initial(self.given()))
+
+    def _effective(self, weights: Sequence[Any]) -> tuple[Any, ...]:
+        """Return what the terms are multiplied by, from the rule's own weights (numbers or tensors)."""
+        if not self.rule().scales:
+            return tuple(weights)
+        return tuple(given * weight for given, weight in zip(self.given(), weights, strict=True))
 
     def bounds(self) -> tuple[float, float]:
-        """Return the sum of the terms' ranges under the first weights."""
+        """Return the sum of the terms' ranges under the first weights; without ends where weights may grow."""
+        rule, terms = self.rule(), self.compound_terms()
+        if rule.scales:
+            negative = bool(rule.penalty_name) or any(t.spec.bounds()[0] < 0 for t in terms if t.weight)
+            return (-math.inf if negative else 0.0), math.inf
         lows, highs = 0.0, 0.0
-        for term, weight in zip(self.compound_terms(), self.start_weights(), strict=True):
+        for term, weight in zip(terms, self.start_weights(), strict=True):
             if weight:
                 low, high = term.spec.bounds()
                 lows, highs = lows + weight * low, highs + weight * high
         return lows, highs
+
+    def best(self) -> float:
+        """Return the sum of the terms' best values under the first weights; -inf where a target decides."""
+        pairs = zip(self.compound_terms(), self.start_weights(), strict=True)
+        return sum((weight * term.spec.best() for term, weight in pairs if weight), start=0.0)
 
     def has_cross_entropy(self) -> bool:
         """Whether one of the terms has it."""
@@ -70,23 +93,105 @@ class Compound(LossSpec):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Add up the terms; an inner compound's terms are named "outer.inner"."""
-        weights: list[Any] = list(self.start_weights())
-        if state.weights is not None:
-            weights = list(state.weights.to(scene.logits.dtype).unbind())
         value: Tensor | None = None
         terms: dict[str, tuple[Tensor, Tensor | float]] = {}
         maps: dict[str, RegionMap] = {}
-        outputs = state.part_outputs(scene)
+        weights, outputs = self.weights_in(state), state.part_outputs(scene)
         for term, weight, output in zip(self.compound_terms(), weights, outputs, strict=True):
+            if not isinstance(weight, float):
+                weight = weight.to(output.value.dtype)
             weighted = weight * output.value
             value = weighted if value is None else value + weighted
-            inner = isinstance(term.spec, Compound)
-            for name, (v, w) in output.terms.items():
-                terms[f"{term.name}.{name}" if inner else term.name] = (v, weight * w)
+            fixed = weight if isinstance(weight, float) else weight.detach()
+            if isinstance(term.spec, Compound):
+                terms.update({f"{term.name}.{name}": (v, fixed * w) for name, (v, w) in output.terms.items()})
+            else:
+                terms[term.name] = (output.value.detach(), fixed)
             for name, region_map in output.maps.items():
                 maps[name if name not in maps else f"{term.name}.{name}"] = region_map
         assert value is not None
+        penalty = self.rule().penalty(dict(state.learned.items()))
+        if penalty is not None:
+            value = value + penalty.to(value.dtype)
+            terms[self.rule().penalty_name] = (penalty.detach(), 1.0)
         return LossOutput(value, terms, maps)
+
+    # ---- weights that adapt or are learned
+
+    def weights_in(self, state: Loss) -> tuple[Any, ...]:
+        """Return the present weights: numbers, or scalar tensors where they adapt or are learned."""
+        rule = self.rule()
+        if rule.learned(1):
+            return self._effective(rule.learned_weights(dict(state.learned.items())).unbind())
+        if rule.moves() != "never":
+            return self._effective(state.memory["weights"].unbind())
+        return self.start_weights()
+
+    def learned(self) -> Numbers:
+        """Return what the rule learns."""
+        return self.rule().learned(len(self.compound_terms()))
+
+    def remembered(self) -> Numbers:
+        """Return the rule's first weights, no means yet, and no epoch ended, where weights move."""
+        if self.rule().moves() == "never":
+            return {}
+        return {"weights": self.rule().initial(self.given()), "means": (), "epoch": (0.0,)}
+
+    def after_epoch(self, state: Loss, summary: EpochSummary) -> Numbers:
+        """Return the next weights of a rule that moves by the epoch."""
+        return self._reweighed(state, summary.terms, "epoch", summary.epoch)
+
+    def after_step(self, state: Loss, terms: Mapping[str, float]) -> Numbers:
+        """Return the next weights of a rule that moves by the step."""
+        return self._reweighed(state, terms, "step", 0)
+
+    def _reweighed(self, state: Loss, terms: Mapping[str, float], moment: str, epoch: int) -> Numbers:
+        if self.rule().moves() != moment:
+            return {}
+        means = self.term_means(state, terms)
+        weights = self.rule().adapted(self._weighing(state, epoch, means))
+        new: dict[str, tuple[float, ...]] = {"weights": weights, "epoch": (float(epoch),)}
+        return {**new, "means": means} if means else new
+
+    def after_edit(self, state: Loss) -> Numbers:
+        """Return what the rule makes of its changed parameters."""
+        if self.rule().moves() == "never":
+            return {}
+        return {"weights": self.rule().edited(self._weighing(state, int(state.numbers("epoch")[0]), ()))}
+
+    def _weighing(self, state: Loss, epoch: int, means: tuple[float, ...]) -> Weighing:
+        before = state.numbers("means")
+        return Weighing(self.given(), state.numbers("weights"), means, before, epoch)
+
+    def term_means(self, state: Loss, terms: Mapping[str, float]) -> tuple[float, ...]:
+        """Return the terms' mean values, an inner compound's from its own terms; empty where one is unknown."""
+        found: list[float] = []
+        for term, part in zip(self.compound_terms(), state.losses(), strict=True):
+            if isinstance(term.spec, Compound):
+                inner = inside(term.name, terms)
+                means = term.spec.term_means(part, inner)
+                if not means:
+                    return ()
+                weighted = zip(part.term_weights(), means, strict=True)
+                found.append(sum(w * m for w, m in weighted) + inner.get(term.spec.rule().penalty_name, 0.0))
+            elif term.name in terms:
+                found.append(terms[term.name])
+            else:
+                return ()
+        return tuple(found)
+
+    def reported(self, state: Loss) -> dict[str, float]:
+        """Return the weights that adapt or are learned: "weight of dice" -> 0.5."""
+        if not (self.learned() or self.remembered()):
+            return {}
+        weights = zip(self.compound_terms(), state.term_weights(), strict=True)
+        return {f"weight of {term.name}": weight for term, weight in weights}
+
+
+def inside(name: str, terms: Mapping[str, float]) -> dict[str, float]:
+    """Return the terms "name.inner" of a compound under their inner names."""
+    start = f"{name}."
+    return {key.removeprefix(start): value for key, value in terms.items() if key.startswith(start)}
 
 
 class Term(Spec):
@@ -96,7 +201,7 @@ class Term(Spec):
     weight: float = parameter(
         1.0,
         title="Weight",
-        meaning="Factor of this term; adaptive rules start from their own.",
+        meaning="Factor of this term; a share of the last loss takes its place, other rules multiply it.",
         ge=0,
         live=True,
     )
@@ -132,8 +237,13 @@ class WeightedSum(Compound):
                 raise ValueError(reason)
             if term.spec.ignore_index not in (None, self.ignore_index):
                 raise ValueError(f"ignore_index belongs to the weighted sum, not to its term {term.name}")
-        if self.weighting.moves() == "never" and not any(t.weight > 0 for t in self.terms):
+            if term.name == self.weighting.penalty_name:
+                raise ValueError(f"{term.name} is the name of what the weighting adds; call the term another")
+        given_counts = self.weighting.scales or self.weighting.moves() == "never"
+        if given_counts and not any(t.weight > 0 for t in self.terms):
             raise ValueError("at least one term needs a weight above 0")
+        if reason := self.weighting.misfit(self.given()):
+            raise ValueError(reason)
         return self
 
     def compound_terms(self) -> tuple[CompoundTerm, ...]:

@@ -1,8 +1,10 @@
-"""The one `torch.nn.Module` of all losses: a spec, and what adapts."""
+"""The one `torch.nn.Module` of all losses: a spec, and what adapts or is learned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +12,41 @@ from torch import Tensor, nn
 from segexplorer.core.errors import SpecError
 from segexplorer.core.types import EpochSummary
 from segexplorer.functional.context import LossContext, Scene
-from segexplorer.losses.base import LossOutput, LossSpec
-from segexplorer.losses.compound import Compound
+from segexplorer.losses.base import LossOutput, LossSpec, Numbers
+from segexplorer.losses.compound import Compound, inside
 
 __all__ = ["Loss", "LossOutput"]
+
+
+class Memory(nn.Module):
+    """What adapts without gradient: float64 buffers by name, whose lengths may change.
+
+    Loading a state dict takes over the lengths that were saved.
+    """
+
+    def __init__(self, start: Numbers) -> None:
+        super().__init__()
+        for name, values in start.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.get_buffer(name)
+
+    def take(self, new: Numbers) -> None:
+        """Take over new values; in place where the length stays, so that a compiled loss stays compiled."""
+        for name, values in new.items():
+            old = self[name]
+            given = torch.tensor(values, dtype=old.dtype, device=old.device)
+            if given.shape == old.shape:
+                old.copy_(given)
+            else:
+                self.register_buffer(name, given)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        for name, buffer in list(self.named_buffers()):
+            if prefix + name in state_dict:
+                self.register_buffer(name, buffer.new_empty(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class Loss(nn.Module):
@@ -25,20 +58,22 @@ class Loss(nn.Module):
         The frozen parameters.
     parts
         Losses of a compound's terms, in order.
-    weights
-        float64 buffer (terms,) of a compound whose weights adapt, else None.
+    learned
+        float64 parameters by name that the optimiser learns with the network; give them no weight decay.
+    memory
+        float64 buffers by name that follow `epoch_end` and `step_end`.
     """
-
-    weights: Tensor | None
 
     def __init__(self, spec: LossSpec) -> None:
         super().__init__()
         self.spec = spec
         terms = spec.compound_terms() if isinstance(spec, Compound) else ()
         self.parts = nn.ModuleList(Loss(term.spec) for term in terms)
-        adapts = isinstance(spec, Compound) and spec.rule().moves() != "never"
-        start = spec.start_weights() if isinstance(spec, Compound) and adapts else None
-        self.register_buffer("weights", None if start is None else torch.tensor(start, dtype=torch.float64))
+        start = spec.learned().items()
+        self.learned = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(values, dtype=torch.float64)) for name, values in start}
+        )
+        self.memory = Memory(spec.remembered())
 
     def forward(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> Tensor:
         """Return the scalar loss of logits (B, C, *spatial) and labels (B, 1, *spatial) or a soft target.
@@ -62,96 +97,88 @@ class Loss(nn.Module):
 
         Terms that count box by box come first: the others add their overlap up from the boxes.
         """
-        parts = self._losses()
+        parts = self.losses()
         first = sorted(range(len(parts)), key=lambda i: not parts[i].spec.regional)
         outputs = {i: parts[i].spec.compute(scene, parts[i]) for i in first}
         return [outputs[i] for i in range(len(parts))]
 
+    def losses(self) -> list[Loss]:
+        """Return the parts, as the losses they are."""
+        return [part for part in self.parts if isinstance(part, Loss)]
+
+    def _named_parts(self) -> list[tuple[str, Loss]]:
+        if not isinstance(self.spec, Compound):
+            return []
+        names = (term.name for term in self.spec.compound_terms())
+        return list(zip(names, self.losses(), strict=True))
+
+    # ---- what adapts or is learned
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return what is remembered under a name."""
+        return tuple(self.memory[name].tolist())
+
     def term_weights(self) -> tuple[float, ...]:
         """Return the present weights of a compound's terms."""
-        if self.weights is not None:
-            return tuple(self.weights.tolist())
-        return self.spec.start_weights() if isinstance(self.spec, Compound) else ()
+        with torch.no_grad():
+            weights = self.spec.weights_in(self) if isinstance(self.spec, Compound) else ()
+        return tuple(float(weight) for weight in weights)
 
     def epoch_end(self, summary: EpochSummary) -> None:
-        """Let what adapts by epoch follow the epoch's mean terms; call it once after each epoch."""
-        self._adapt(summary.terms, "epoch")
+        """Let what adapts follow the epoch's mean terms and the validation's Dice; call it after each epoch."""
+        self.memory.take(self.spec.after_epoch(self, summary))
+        for name, part in self._named_parts():
+            part.epoch_end(replace(summary, terms=inside(name, summary.terms)))
 
     def step_end(self, terms: Mapping[str, float]) -> None:
         """Let what adapts by step follow the step's term values."""
-        self._adapt(terms, "step")
+        self.memory.take(self.spec.after_step(self, terms))
+        for name, part in self._named_parts():
+            part.step_end(inside(name, terms))
 
-    def _adapt(self, terms: Mapping[str, float], moment: str) -> None:
-        if not isinstance(self.spec, Compound):
-            return
-        names = [term.name for term in self.spec.compound_terms()]
-        rule = self.spec.rule()
-        if self.weights is not None and rule.moves() == moment:
-            means = [part._mean(name, terms) for name, part in zip(names, self._losses(), strict=True)]
-            if all(m is not None for m in means):
-                adapted = rule.adapted(self.term_weights(), tuple(m for m in means if m is not None))
-                self.weights.copy_(torch.tensor(adapted, dtype=torch.float64))
-        for name, part in zip(names, self._losses(), strict=True):
-            start = f"{name}."
-            part._adapt({k.removeprefix(start): v for k, v in terms.items() if k.startswith(start)}, moment)
+    def adaptive(self) -> dict[str, float]:
+        """Return what adapts or is learned, by name, for curves: "weight of dice" -> 0.5, "nu" -> 2.7."""
+        found = self.spec.reported(self)
+        for name, part in self._named_parts():
+            found.update({f"{name}: {key}": value for key, value in part.adaptive().items()})
+        return found
 
-    def _mean(self, name: str, terms: Mapping[str, float]) -> float | None:
-        """The mean value of this part, from its own entry or from those of its terms ("name.term")."""
-        if not isinstance(self.spec, Compound):
-            return terms.get(name)
-        total = 0.0
-        for term, weight, part in zip(
-            self.spec.compound_terms(), self.term_weights(), self._losses(), strict=True
-        ):
-            mean = part._mean(f"{name}.{term.name}", terms)
-            if mean is None:
-                return None
-            total += weight * mean
-        return total
+    # ---- live edits
 
     def update(self, spec: LossSpec) -> None:
-        """Take over changed parameters; adaptive weights stay as they are.
+        """Take over changed parameters; what adapted or was learned stays, but for weights set by a schedule.
 
         Raises
         ------
         SpecError
-            When the new spec has another kind or other terms; that needs a new loss.
+            When the new spec has another kind, other terms, or learns something else; that needs a new loss.
         """
         self._check_update(spec)
+        self._take_over(spec)
+
+    def _take_over(self, spec: LossSpec) -> None:
         self.spec = spec
+        self.memory.take(spec.after_edit(self))
         if isinstance(spec, Compound):
-            for part, term in zip(self._losses(), spec.compound_terms(), strict=True):
-                part.update(term.spec)
+            for part, term in zip(self.losses(), spec.compound_terms(), strict=True):
+                part._take_over(term.spec)
 
     def _check_update(self, spec: LossSpec) -> None:
         same = type(spec) is type(self.spec)
+        same = same and spec.learned().keys() == self.spec.learned().keys()
+        same = same and spec.remembered().keys() == self.spec.remembered().keys()
         if same and isinstance(spec, Compound) and isinstance(self.spec, Compound):
             new, old = spec.compound_terms(), self.spec.compound_terms()
             same = [t.name for t in new] == [t.name for t in old]
-            same = same and (spec.rule().moves() == "never") == (self.weights is None)
+            same = same and type(spec.rule()) is type(self.spec.rule())
             if same:
-                for part, term in zip(self._losses(), new, strict=True):
+                for part, term in zip(self.losses(), new, strict=True):
                     part._check_update(term.spec)
         if not same:
             raise SpecError(
-                "A loss in use cannot change its kind, its terms or its weighting rule.",
+                "A loss in use cannot change its kind, its terms, its weighting rule or what it learns.",
                 "Change parameters only, or start a new run.",
             )
-
-    def adaptive(self) -> dict[str, float]:
-        """Return what adapts, by name, for curves: "weight of dice" -> 0.5."""
-        if not isinstance(self.spec, Compound):
-            return {}
-        found: dict[str, float] = {}
-        terms = self.spec.compound_terms()
-        if self.weights is not None:
-            found = {f"weight of {t.name}": w for t, w in zip(terms, self.term_weights(), strict=True)}
-        for term, part in zip(terms, self._losses(), strict=True):
-            found.update({f"{term.name}: {k}": v for k, v in part.adaptive().items()})
-        return found
-
-    def _losses(self) -> list[Loss]:
-        return [part for part in self.parts if isinstance(part, Loss)]
 
     def extra_repr(self) -> str:
         """Show the parameters in the module's print-out."""

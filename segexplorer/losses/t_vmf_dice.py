@@ -8,6 +8,8 @@ from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, registry, single
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from segexplorer.functional.context import Scene
     from segexplorer.losses.module import Loss
 
@@ -35,15 +37,14 @@ class TvMFDice(LossSpec):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Divide by the norms, kept off zero."""
-        import torch
+        from segexplorer.functional.cosine import t_vmf_losses
 
-        from segexplorer.functional.masked import mean_over, pair
+        losses, present = t_vmf_losses(scene, self.kappa)
+        return single(self.kind, mean_of_classes(losses, present, self.absent))
 
-        p, g = (x.transpose(0, 1).flatten(1) for x in pair(scene))
-        norms = ((p * p).sum(1) * (g * g).sum(1)).clamp(min=1e-12).sqrt()
-        cos = ((p * g).sum(1) / norms).clamp(max=1)
-        phi = (1 + cos) / (1 + self.kappa * (1 - cos)) - 1
-        counted = g.sum(1) > 0
-        if self.absent == "penalise":
-            counted = counted.any() & torch.ones_like(counted)
-        return single(self.kind, mean_over((1 - phi) ** 2, counted))
+
+def mean_of_classes(losses: Tensor, present: Tensor, absent: Literal["skip", "penalise"]) -> Tensor:
+    """Return the mean of (C,) losses over present classes or, penalising absence, over all; 0 where none is."""
+    from segexplorer.functional.masked import mean_over
+
+    return mean_over(losses, present if absent == "skip" else present.any().expand_as(present))

@@ -174,10 +174,14 @@ class Learner:
         return float(norm)
 
     def apply(self, experiment: Experiment) -> None:
-        """Take over live settings; network, optimiser moments and adaptive weights stay as they are."""
+        """Take over live settings; network, optimiser moments and what the loss adapted stay as they are."""
         self.experiment = experiment
         self.loss.update(experiment.loss)
-        self.optimiser.param_groups[0].update(experiment.optimiser.hyperparameters())
+        given = experiment.optimiser.hyperparameters()
+        network, *learned = self.optimiser.param_groups
+        network.update(given)
+        for group in learned:
+            group.update({**given, "weight_decay": 0.0})
 
     def state(self) -> dict[str, Any]:
         """Return everything but the network's weights, as tensors and plain numbers."""
