@@ -10,6 +10,8 @@ from segexplorer.data.readers.dicom_frames import Frame
 from segexplorer.data.readers.dicom_pixels import read_frames
 from segexplorer.data.readers.dicom_stack import collisions, depths, ordered
 
+_ROUNDING = 1e-3
+"""Cosines and mm by which the headers of slices of one volume may differ."""
 _STATED = 5
 """The first phases (time point, echo, b-value, type, acquisition) may part a series unevenly; the times may not."""
 
@@ -31,14 +33,31 @@ def without_copies(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[st
     return tuple(f for i, f in enumerate(sorted_frames) if i not in drop), (note,) if drop else ()
 
 
-def grid_key(frame: Frame) -> tuple[object, ...]:
-    """Return what frames of one volume have in common."""
-    across = tuple(round(v, 3) + 0.0 for v in frame.across or ())
-    spacing = tuple(round(v, 4) for v in frame.spacing or ())
-    encoding = frame.encoding
-    # frames that do not say where they lie belong to those of their file, slices to those of their series
-    placeless = "" if frame.placed else str(frame.place) if encoding.frames > 1 else "series"
-    return across, spacing, encoding.rows, encoding.columns, placeless
+def together(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Part frames by size, orientation and pixel spacing, rounding of the header allowed for."""
+    groups: list[list[Frame]] = []
+    for frame in frames:
+        group = next((group for group in groups if _alike(frame, group[0])), None)
+        if group is None:
+            groups.append([frame])
+        else:
+            group.append(frame)
+    return groups
+
+
+def _alike(a: Frame, b: Frame) -> bool:
+    if (a.encoding.rows, a.encoding.columns, a.placed) != (b.encoding.rows, b.encoding.columns, b.placed):
+        return False
+    # what does not say where it lies belongs to its file, or as a slice to its series
+    if not a.placed and a.place != b.place and max(a.encoding.frames, b.encoding.frames) > 1:
+        return False
+    return _near(a.across, b.across) and _near(a.spacing, b.spacing)
+
+
+def _near(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return all(abs(x - y) < _ROUNDING for x, y in zip(a, b, strict=True))
 
 
 def parted(frames: Sequence[Frame]) -> list[list[Frame]]:

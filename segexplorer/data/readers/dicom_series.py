@@ -12,7 +12,7 @@ from segexplorer.data import geometry
 from segexplorer.data.readers.dicom_files import Opener, find
 from segexplorer.data.readers.dicom_frames import Frame
 from segexplorer.data.readers.dicom_header import SEGMENTATION, STRUCTURES, Header, read_header
-from segexplorer.data.readers.dicom_phases import grid_key, parted, without_copies
+from segexplorer.data.readers.dicom_phases import parted, together, without_copies
 from segexplorer.data.readers.dicom_stack import Stack, stacked
 from segexplorer.data.verdict import grid_notes
 
@@ -212,13 +212,12 @@ def _volumes(kind: SeriesKind, members: Sequence[Header]) -> list[list[Frame]]:
     """Part the frames of a series into volumes: by grid, then by time, echo, b-value ... where places repeat."""
     if kind != "image":
         return [[]]
-    alike: dict[tuple[object, ...], list[Frame]] = {}
-    for header in members:
-        for frame in header.frames:
-            alike.setdefault(grid_key(frame), []).append(frame)
     volumes: list[list[Frame]] = []
-    for frames in alike.values():
-        volumes += parted(frames)
+    for frames in together(frame for header in members for frame in header.frames):
+        try:
+            volumes += parted(frames)
+        except DataError:
+            volumes.append(frames)  # which is told where they are put together
     return volumes or [[]]
 
 

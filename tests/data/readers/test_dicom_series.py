@@ -119,6 +119,21 @@ def test_a_localizer_in_the_same_series_is_a_volume_of_its_own(tmp_path: Path) -
     assert sorted(one.shape[2] for one in list_series(tmp_path)) == [1, 6]
 
 
+def test_orientations_that_differ_by_rounding_are_one_volume(tmp_path: Path) -> None:
+    def jitter(data: Any, k: int) -> None:
+        data.ImageOrientationPatient = [
+            "0.8775",
+            f"{0.4794999 + 2e-7 * k:.7f}",
+            "0",
+            "-0.4795",
+            "0.8775",
+            "0",
+        ]
+
+    write_series(tmp_path, stored(), change=jitter)
+    assert open_volume(tmp_path).shape == (5, 7, 6)
+
+
 def test_time_points_at_one_place_are_parted(tmp_path: Path) -> None:
     early, late = stored(4, 1), stored(4, 2)
 
