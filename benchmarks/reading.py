@@ -3,8 +3,9 @@
 Usage: python benchmarks/reading.py [--shape 512 512 300] [--repeats 5]
 
 Every reading has a process of its own, whose peak memory is counted from after the imports; files are in the page
-cache. Time is that of the processor, for others may use the machine. nibabel gives its array by `np.asanyarray(image.dataobj)` (copied where it would map the file), SimpleITK its
-image by `ReadImage`, not copied into numpy.
+cache. Time is that of the processor, for others may use the machine. nibabel gives its array by
+`np.asanyarray(image.dataobj)` (copied where it would map the file), SimpleITK its image by `ReadImage`, not copied
+into numpy.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def how_to_choose(several: Sequence[int]) -> str:
     ranges = " and ".join(f"from 0 to {n - 1}" for n in several)
     example = ", ".join("0" for _ in several)
     given = example if len(several) == 1 else f'"{example}"'
-    return f"Choose one by its number, {ranges}: select={given}."
+    return f"Choose one by its number, {ranges}, with select={given} or --select {given}."
 
 
 def _numbers(select: int | str) -> list[int]:

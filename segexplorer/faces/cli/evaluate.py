@@ -16,8 +16,6 @@ from segexplorer.core.events import CaseScore
 from segexplorer.faces.cli.output import print_json, results
 from segexplorer.faces.cli.settings import parse_classes
 
-LABEL_SUFFIXES = (".nii", ".nii.gz")
-
 
 def run_evaluate(prediction: Path, truth: Path, classes: str | None, *, as_json: bool) -> None:
     """Score one pair of files, or all pairs of two folders, and print the result."""
@@ -66,15 +64,20 @@ def pairs(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:
             )
         found.append((predictions[_key(true)], true))
     if not found:
+        from segexplorer.data.readers import writable_suffixes
+
         raise DataError(
-            f"{truth} holds no label files.", f"Label files end in {' or '.join(LABEL_SUFFIXES)}."
+            f"{truth} holds no label files.", f"Label files end in {', '.join(writable_suffixes())}."
         )
     return found
 
 
 def _labels(folder: Path) -> list[Path]:
+    from segexplorer.data.readers import writable_suffixes
+
+    known = writable_suffixes()
     return sorted(
-        path for path in folder.iterdir() if path.name.endswith(LABEL_SUFFIXES) and path.name[0] != "."
+        path for path in folder.iterdir() if path.name.lower().endswith(known) and path.name[0] != "."
     )
 
 

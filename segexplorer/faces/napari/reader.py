@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from segexplorer.data.readers.frames import SeveralVolumesError
     from segexplorer.data.volume import Select, Volume
 
-LayerTuple = tuple[Any, dict[str, Any], str]
+LayerTuple = tuple[Any, ...]
+NO_LAYER = (None,)
+"""What tells napari that there is nothing to show, and nothing wrong."""
 _MOST_LABELS = 256
 """A volume of whole numbers with more different values than this is taken for an image."""
 _LABEL_WORDS = ("label", "seg", "mask", "truth", "annotation", "prediction", "_gt")
@@ -31,11 +33,11 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerT
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file's name, or one of the first files in a folder, is that of a volume."""
+    """Whether a file's name, or of one of the first files in a folder, is that of a volume."""
     from segexplorer.data import readers
 
     if path.is_dir():
-        inside = itertools.islice((p for p in sorted(path.iterdir()) if p.is_file()), _LOOKED_AT)
+        inside = itertools.islice((p for p in path.rglob("*") if p.is_file()), _LOOKED_AT)
         found = (readers.format_of(p) for p in inside)
         return any(known is not None and known.folders for known in found)
     known = readers.format_of(path)
@@ -51,7 +53,21 @@ def read(path: str | list[str]) -> list[LayerTuple]:
         One sentence for a file that is damaged, is not 3D, or holds no volume.
     """
     paths = [path] if isinstance(path, str) else list(path)
-    return [read_one(Path(p)) for p in paths]
+    return [layer for p in paths for layer in _read_asking(Path(p))] or [NO_LAYER]
+
+
+def _read_asking(path: Path) -> list[LayerTuple]:
+    """Read a path; of several DICOM series those that the user chooses."""
+    from segexplorer.data.readers.dicom_series import SeveralSeriesError
+    from segexplorer.faces.napari.series_picker import ask
+
+    try:
+        return [read_one(path)]
+    except SeveralSeriesError as several:
+        chosen = ask(several.series)
+        if chosen is None:
+            raise
+    return [read_one(path, select=number) for number in chosen]
 
 
 def read_one(path: Path, *, label: bool | None = None, select: Select = None) -> LayerTuple:
@@ -71,14 +87,19 @@ def read_one(path: Path, *, label: bool | None = None, select: Select = None) ->
         volume = open_volume(path, label=bool(label), select=select)
     except SeveralVolumesError as error:
         return _read_frames(path, error, label=label)
-    return _layer(path, volume, label=label)
+    name = stem(path) if select is None else f"{stem(path)} {select}"
+    return _layer(path, volume if select is None else _part(volume), name, label=label)
 
 
-def _layer(path: Path, volume: Volume, *, label: bool | None) -> LayerTuple:
+def _part(volume: Volume) -> Volume:
+    """Return a volume that forgets its path, for the path alone does not lead back to this part of the file."""
+    return volume.with_array(volume.array)
+
+
+def _layer(path: Path, volume: Volume, name: str, *, label: bool | None) -> LayerTuple:
     from segexplorer.faces.napari.layers import layer_arguments
     from segexplorer.faces.napari.pictures import image_picture, label_picture, label_values
 
-    name = stem(path)
     if label or (label is None and looks_like_label(path, volume.array)):
         named = volume.label_names
         values = {value: named.get(value, f"label {value}") for value in label_values(volume.array)}
@@ -107,7 +128,7 @@ def _read_frames(path: Path, several: SeveralVolumesError, *, label: bool | None
     first = open_volume(path, label=bool(label), select=choices[0])
     if len(choices) * math.prod(first.shape) * first.array.dtype.itemsize > _MOST_BYTES:
         raise several
-    data, arguments, sort = _layer(path, first, label=label)
+    data, arguments, sort = _layer(path, _part(first), stem(path), label=label)
     grid = DisplayGrid.of(first)
     rest = [
         grid.to_display(open_volume(path, label=sort == "labels", select=choice).array)

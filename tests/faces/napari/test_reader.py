@@ -24,10 +24,92 @@ def test_the_manifest_is_valid_and_what_it_names_exists() -> None:
     assert manifest.contributions.widgets is not None
 
 
-@pytest.mark.parametrize("name", ["a.nii", "A.NII.GZ", "b.hdr", "b.img", "b.img.gz"])
+NAMES = [
+    "a.nii",
+    "A.NII.GZ",
+    "b.hdr",
+    "b.img",
+    "b.img.gz",
+    "c.nrrd",
+    "c.seg.nrrd",
+    "d.mha",
+    "d.mhd",
+    "e.mgz",
+    "f.dcm",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_knows_its_formats_by_name(name: str) -> None:
     assert get_reader(name) is read
     assert get_reader([name, "other.txt"]) is None
+
+
+def test_pictures_and_other_folders_are_left_to_napari(tmp_path: Path) -> None:
+    assert get_reader("a.png") is None and get_reader("a.tif") is None
+    (tmp_path / "store.zarr").mkdir()
+    (tmp_path / "store.zarr" / "zarr.json").write_text("{}")
+    assert get_reader(str(tmp_path / "store.zarr")) is None
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha", ".nii"])
+def test_labels_are_written_in_the_format_of_the_name(tmp_path: Path, suffix: str) -> None:
+    labels = np.zeros((8, 9, 10), np.uint8)
+    labels[2:4, 2:4, 2:4] = 7
+    volume = Volume.from_array(labels, affine=AFFINE)
+    save_volume(volume, tmp_path / "in.seg.nrrd", integer=True, names={7: "liver"})
+    ((data, attributes, sort),) = read(str(tmp_path / "in.seg.nrrd"))
+    assert sort == "labels" and list(attributes["features"]["class"]) == ["background", "liver"]
+    (written,) = write_labels(str(tmp_path / f"out{suffix}"), data, attributes)
+    assert written.endswith(suffix)
+    back = open_volume(written, label=True)
+    assert np.array_equal(back.array, labels) and np.array_equal(back.affine, AFFINE)
+    assert back.label_names == ({7: "liver"} if "nrrd" in suffix else {})
+
+
+def test_a_time_series_is_one_layer_whose_frames_know_their_place(shared_data: Path, tmp_path: Path) -> None:
+    from napari.layers import Layer
+    from napari.layers.utils.stack_utils import stack_to_images
+
+    from segexplorer.faces.napari.layers import volume_from_layer
+
+    path = shared_data / "4d/dmri.nii.gz"
+    layer = Layer.create(*read(str(path))[0])
+    assert layer.data.shape == (7, 5, 42, 40) and layer.axis_labels[0] == "frame"
+    frame = volume_from_layer(stack_to_images(layer, 0)[2])
+    expected = open_volume(path, select=2)
+    assert np.array_equal(frame.array, expected.array)
+    np.testing.assert_allclose(frame.affine, expected.affine)
+    # the path alone would not lead back to the frame
+    assert layer.metadata["segexplorer"]["path"] is None
+
+
+def test_of_several_series_the_chosen_are_read(
+    tmp_path: Path, qtbot: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pydicom")
+    from segexplorer.data.readers.dicom_series import SeveralSeriesError
+    from segexplorer.faces.napari import series_picker
+    from segexplorer.testing.dicom import write_series
+
+    rng = np.random.default_rng(0)
+    for number, slices in ((1, 3), (2, 6)):
+        folder = tmp_path / "scan" / str(number)
+        folder.mkdir(parents=True)
+        write_series(folder, rng.integers(0, 99, (slices, 5, 4)).astype(np.int16), number=number)
+    with pytest.raises(SeveralSeriesError) as caught:
+        open_volume(tmp_path / "scan")
+    picker = series_picker.SeriesPicker(caught.value.series)
+    assert picker.chosen() == (2,)  # the larger one, before anybody chooses
+    assert picker.table.item(0, 3).text() == "4 × 5 × 3"
+    picker.deleteLater()
+    monkeypatch.setattr(series_picker.SeriesPicker, "exec", lambda self: self.table.selectAll() or 1)
+    assert get_reader(str(tmp_path / "scan")) is read
+    layers = read(str(tmp_path / "scan"))
+    assert [data.shape for data, _, _ in layers] == [(3, 5, 4), (6, 5, 4)]
+    assert [attributes["name"] for _, attributes, _ in layers] == ["scan 1", "scan 2"]
+    monkeypatch.setattr(series_picker.SeriesPicker, "exec", lambda self: 0)
+    assert read(str(tmp_path / "scan")) == [(None,)]
 
 
 def test_image_and_label_come_back_as_written(tmp_path: Path) -> None:
