@@ -88,11 +88,6 @@ def _remedy(image: Volume, label: Volume) -> str:
 
 def _image(case: str, image: Volume) -> list[Problem]:
     array = image.array
-    if 1 in array.shape:
-        text = f"The image is a single slice ({' × '.join(map(str, array.shape))} voxels)."
-        return [
-            Problem("error", "two_dimensional", text, "Stack the slices of the series to a volume.", case)
-        ]
     bad = 0 if array.dtype.kind != "f" else int(array.size - np.isfinite(array).sum())
     if bad:
         remedy = "Replace them, e.g. by the background value."

@@ -25,7 +25,7 @@ WINDOWS = {
 
 @registry.register
 class CTWindow(IntensitySpec):
-    """Clip to a window, then scale: to 0..1, or by mean and deviation of the training images in the window."""
+    """Clip to a window, then scale: to 0..1 or -1..1, or by mean and deviation of the training images in the window."""
 
     display_name = "CT window"
     kind: Literal["ct_window"] = "ct_window"
@@ -34,8 +34,10 @@ class CTWindow(IntensitySpec):
     )
     low: float = parameter(-160.0, title="Lower end", meaning="Darkest value, for custom.", unit="HU")
     high: float = parameter(240.0, title="Upper end", meaning="Brightest value, for custom.", unit="HU")
-    scale: Literal["unit", "standard"] = parameter(
-        "unit", title="Scale", meaning="To 0..1, or to mean 0 and deviation 1 over the training images."
+    scale: Literal["unit", "symmetric", "standard"] = parameter(
+        "unit",
+        title="Scale",
+        meaning="Unit: to 0..1; symmetric: to -1..1; standard: to mean 0 and deviation 1 over the training images.",
     )
 
     @model_validator(mode="after")
@@ -54,7 +56,7 @@ class CTWindow(IntensitySpec):
 
     def fit(self, volumes: Sequence[Volume]) -> dict[str, float]:
         """Return mean and deviation of what lies strictly inside the window (air and bone left out)."""
-        if self.scale == "unit":
+        if self.scale != "standard":
             return {}
         low, high = self.ends
         count = total = squares = 0.0
@@ -75,4 +77,6 @@ class CTWindow(IntensitySpec):
         clipped = np.clip(array.astype(np.float32), low, high)
         if self.scale == "unit":
             return np.asarray((clipped - low) / (high - low), np.float32)
+        if self.scale == "symmetric":
+            return np.asarray(2 * (clipped - low) / (high - low) - 1, np.float32)
         return np.asarray((clipped - numbers["mean"]) / numbers["deviation"], np.float32)
