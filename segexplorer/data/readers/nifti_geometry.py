@@ -80,6 +80,8 @@ def _forms_apart(header: Any, shape: tuple[int, int, int]) -> float:
         qform = header.get_qform()
     except (HeaderDataError, ValueError):
         return math.inf
+    if geometry.is_singular(qform):
+        return math.inf
     return geometry.compare(Grid(shape, header.get_sform()), Grid(shape, qform)).distance_mm
 
 
