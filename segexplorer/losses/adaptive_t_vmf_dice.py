@@ -31,11 +31,11 @@ class AdaptiveTvMFDice(LossSpec):
         r"L=\frac1C\sum_c\Big(2-\frac{1+\cos_c}{1+\kappa_c(1-\cos_c)}\Big)^2,\quad "
         r"\kappa_c=\lambda\,\mathrm{Dice}_c^{\mathrm{val}}"
     )
-    reference: ClassVar[str] = "Kato and Hotta 2023, arXiv:2207.07842"
+    reference: ClassVar[str] = "Kato and Hotta 2022, arXiv:2207.07842"
     punishes: ClassVar[str] = (
         "Lack of overlap; the better a class was in the last validation, the more what is left of it."
     )
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("000", "003")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 4.0)
     follows_validation: ClassVar[bool] = True
@@ -47,7 +47,7 @@ class AdaptiveTvMFDice(LossSpec):
         "0: (1 - cos)^2 throughout.",
         ge=0,
         live=True,
-        called="lambda in Kato 2023",
+        called="lambda in Kato 2022",
     )
     absent: Literal["skip", "penalise"] = parameter(
         "skip",

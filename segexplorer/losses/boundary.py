@@ -26,6 +26,7 @@ class Boundary(LossSpec):
     punishes: ClassVar[str] = (
         "Probability outside the object, in proportion to its distance; never use it alone."
     )
+    papers: ClassVar[tuple[str, ...]] = ("003",)
     family: ClassVar[str] = "boundary"
     requires: ClassVar[tuple[str, ...]] = ("distance maps",)
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)

@@ -17,9 +17,10 @@ class BoundaryDifferenceOverUnion(LossSpec):
     """(Q + G - 2 TP) / (Q + G - (1 + a) TP), a from the share of border voxels; batch scope."""
 
     display_name: ClassVar[str] = "Boundary difference over union"
-    formula: ClassVar[str] = r"L=\frac{Q+G-2TP+\epsilon}{Q+G-(1+a)TP+\epsilon},\ a=\min(1-2C/S,\,0.8)"
+    formula: ClassVar[str] = r"L=\frac{Q+G-2TP+\epsilon}{Q+G-(1+a)TP+\epsilon},\ a=\min(1-2C/S,\,a_{\max})"
     reference: ClassVar[str] = "Sun 2023, arXiv:2308.00220"
     punishes: ClassVar[str] = "Differences near the boundary, for large objects more than for small ones."
+    papers: ClassVar[tuple[str, ...]] = ("003",)
     family: ClassVar[str] = "boundary"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["boundary_difference_over_union"] = "boundary_difference_over_union"

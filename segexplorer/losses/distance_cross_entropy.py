@@ -18,8 +18,9 @@ class DistanceCrossEntropy(LossSpec):
 
     display_name: ClassVar[str] = "Distance-penalised cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1+\lambda\Phi_i)\sum_c g_{ic}\log p_{ic}"
-    reference: ClassVar[str] = "Caliva 2019, arXiv:1908.03679"
+    reference: ClassVar[str] = "Calivá 2019, arXiv:1908.03679"
     punishes: ClassVar[str] = "Every wrong voxel, up to twice as much at the boundaries of classes."
+    papers: ClassVar[tuple[str, ...]] = ("003",)
     family: ClassVar[str] = "distribution"
     requires: ClassVar[tuple[str, ...]] = ("distance maps",)
     kind: Literal["distance_cross_entropy"] = "distance_cross_entropy"

@@ -167,6 +167,19 @@ class AdaptiveRegionTversky(RegionLoss):
         advanced=True,
     )
 
+    def caution(self) -> str:
+        """Warn where errors may be rewarded.
+
+        Undetached, surplus voxels weigh A + B (x^2 + 2x - 1) / (1 + x)^2 with x = FP / FN: A - B where x is near 0.
+        """
+        if self.detach or self.a >= self.b:
+            return ""
+        return (
+            f"{self.display_name} without detach rewards surplus voxels in boxes where nearly all errors are "
+            f"missed ones, and the reverse, for A = {self.a:g} is below B = {self.b:g}; "
+            "set detach: true, or A of at least B."
+        )
+
     def penalties(self, fp: Tensor, fn: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha and beta of each box, from its FP and FN."""
         if self.detach:

@@ -242,7 +242,7 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
 
 
 def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Problem]:
-    problems = []
+    problems: list[Problem] = []
     for spec in _losses_in(experiment.loss):
         if spec.requires:
             raise SpecError(
@@ -251,6 +251,7 @@ def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Pro
                 "Choose another loss, or use it in your own loop through segexplorer.losses.",
             )
     validates = any(r == "validation" for r in roles.values())
+    problems += _cautions(experiment.loss, validates or experiment.split.self_validation)
     if len(roles) == 1 and not experiment.split.self_validation:
         text = "There is only one case, so nothing is held out to validate on."
         remedy = (
@@ -263,6 +264,18 @@ def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Pro
     if experiment.schedule.reads_validation:
         text = "The schedule reads the validation Dice, so figures on these cases are slightly flattered."
         problems.append(Problem("note", "schedule", text, "Score test cases once at the end."))
+    return problems
+
+
+def _cautions(loss: LossSpec, validates: bool) -> list[Problem]:
+    """Return what the losses' parameters may do that nobody wants."""
+    problems = [Problem("warning", "loss", s.caution(), "") for s in _losses_in(loss) if s.caution()]
+    for spec in _losses_in(loss):
+        if spec.follows_validation and not validates:
+            text = (
+                f"{spec.display_name} follows the validation, and no case validates: it stays as it starts."
+            )
+            problems.append(Problem("warning", "loss", text, "Add cases, or choose another loss."))
     return problems
 
 

@@ -70,3 +70,23 @@ def test_what_cannot_be_planned_is_one_sentence(
 def test_a_schedule_that_reads_validation_says_so(tiny: Experiment) -> None:
     plan = resolve(replace_values(tiny, {"schedule": {"kind": "plateau", "epochs": 2}}))
     assert any("flattered" in sentence for sentence in plan.warning_sentences())
+
+
+def test_penalties_that_may_reward_errors_are_told_in_the_plan(tiny: Experiment) -> None:
+    loss = {"kind": "adaptive_region_tversky", "detach": False}
+    inside = {"kind": "weighted_sum", "terms": [{"loss": "dice"}, {"loss": loss}]}
+    for given in (loss, inside):
+        said = resolve(replace_values(tiny, {"loss": given})).warning_sentences()
+        assert any("A = 0.3 is below B = 0.4" in sentence for sentence in said), said
+    safe = resolve(replace_values(tiny, {"loss": {**loss, "a": 0.4}}))
+    assert not any("below B" in sentence for sentence in safe.warning_sentences())
+
+
+def test_a_loss_that_follows_the_validation_says_when_there_is_none(tiny: Experiment) -> None:
+    changes = {"loss": "adaptive_t_vmf_dice", "split.validation_count": 0}
+    said = resolve(replace_values(tiny, changes)).warning_sentences()
+    assert any("stays as it starts" in sentence for sentence in said), said
+    assert not any(
+        "stays as it starts" in s
+        for s in resolve(replace_values(tiny, {"loss": "adaptive_t_vmf_dice"})).warning_sentences()
+    )
