@@ -81,7 +81,7 @@ def test_readme_make_targets_exist() -> None:
 
 def test_every_loss_that_the_readme_names_is_there() -> None:
     table = (ROOT / "README.md").read_text().split("## The losses")[1].split("\n## ")[0]
-    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    cells = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")]
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert named == set(segexplorer.losses.names())
 

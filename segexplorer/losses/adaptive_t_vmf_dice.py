@@ -20,7 +20,7 @@ DICE = "class_dice"
 
 @registry.register
 class AdaptiveTvMFDice(LossSpec):
-    """t-vMF Dice with kappa_c = scale Dice_c, Dice_c that of the last validation (losses.md 6.2).
+    """t-vMF Dice with kappa_c = scale Dice_c, Dice_c that of the last validation.
 
     Dice_c is hard, from one confusion matrix over the validation set, background included; 0 until the first
     validation, so that training starts with (1 - cos)^2. Between validations kappa stays.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class RegionMutualInformation(LossSpec):
-    """w CE + (1 - w) sum_c 1/2 log det(M_c + a) / d, mean over samples (losses.md 4.13).
+    """w CE + (1 - w) sum_c 1/2 log det(M_c + a) / d, mean over samples.
 
     M is what remains of the covariance of the truth's windows once the prediction's are known; the second term, the
     negated lower bound of their mutual information, is negative where the prediction tells much, at least

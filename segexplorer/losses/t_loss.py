@@ -19,7 +19,7 @@ LOG_NU = "log_nu"
 
 @registry.register
 class TLoss(LossSpec):
-    """Mean over samples and classes of -log t_nu(p - g), scale identity, D the kept voxels (losses.md 4.14).
+    """Mean over samples and classes of -log t_nu(p - g), scale identity, D the kept voxels.
 
     nu = exp(a) + 1e-8 with a learned. The gradient on an error is (nu + D)(p - g) / (nu + s): it falls again once
     the sum s of a sample's squared errors exceeds nu, so a sample whose label disagrees throughout pulls little.

@@ -18,7 +18,7 @@ LEAST_SHARE = 0.01
 
 @weightings.register
 class Scheduled(WeightingSpec):
-    """Weights by the epoch, which multiply those given with the terms (losses.md 5.1, 6.5).
+    """Weights by the epoch, which multiply those given with the terms.
 
     With t = (epoch - begin) / length, from 0 to 1:
 

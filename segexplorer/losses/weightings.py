@@ -29,7 +29,7 @@ class Fixed(WeightingSpec):
 class LossProportion(WeightingSpec):
     """Each term's weight is its share of the last epoch's loss: w_i = mean L_i / sum_j mean L_j, no gradient.
 
-    Starts with equal weights; keeps the previous ones when the sum is 0 or not finite (losses.md 6.1).
+    Starts with equal weights; keeps the previous ones when the sum is 0 or not finite.
     """
 
     display_name: ClassVar[str] = "Share of the last loss"
