@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import HasGrid
 from segexplorer.data.modality import Modality
 from segexplorer.data.readers import dicom_files
+from segexplorer.data.readers.dicom_header import Header
 from segexplorer.data.readers.dicom_parsing import import_pydicom
 from segexplorer.data.readers.dicom_pixels import StackVoxels, narrowest_type
 from segexplorer.data.readers.dicom_seg import contents_of, read_seg
@@ -99,7 +101,7 @@ def names_of(series: Series) -> dict[int, str]:
 def _segments(series: Series, path: Path, like: HasGrid | None) -> Segments:
     header = series.headers[0]
     if series.kind == "segmentation":
-        return read_seg(header, path, like=like)
+        return _of_its_image(read_seg(header, path, like=like), header, like)
     if series.kind != "structures":
         raise DataError(f"{path.name} holds no segments.", "Name a DICOM SEG or RTSTRUCT file.")
     if like is None:
@@ -107,7 +109,17 @@ def _segments(series: Series, path: Path, like: HasGrid | None) -> Segments:
             f"{path.name} holds contours (RTSTRUCT), which have no voxels of their own.",
             "Open it as the label of its image.",
         )
-    return read_structures(header, path, like)
+    return _of_its_image(read_structures(header, path, like), header, like)
+
+
+def _of_its_image(segments: Segments, header: Header, like: HasGrid | None) -> Segments:
+    """Note where segments name other coordinates than the image they are put on."""
+    known = like.provenance.header.get("dicom", {}).get("space") if isinstance(like, Volume) else ""
+    if not known or not header.space or known == header.space:
+        return segments
+    note = "It names another frame of reference than the image; check that the two belong together."
+    origin = replace(segments.provenance, notes=(*segments.provenance.notes, note))
+    return replace(segments, provenance=origin)
 
 
 def image_volume(series: Series, path: Path, *, label: bool = False) -> Volume:
@@ -123,7 +135,7 @@ def image_volume(series: Series, path: Path, *, label: bool = False) -> Volume:
     notes = stack.notes
     if path.is_file() and len(stack.frames) == 1 and len(series.headers) == 1:
         notes = (*notes, "This is one slice; name its folder to open the whole series.")
-    facts = {"dicom": {"path": str(path), "series": series.number}}
+    facts = {"dicom": {"path": str(path), "series": series.number, "space": series.headers[0].space}}
     modality = "unknown" if label else _MODALITIES.get(series.modality)
     load = _LabelVoxels(StackVoxels(stack), path.name) if label else StackVoxels(stack)
     return Volume(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ _WANTED = (
     "Columns",
     "NumberOfFrames",
     "GridFrameOffsetVector",
+    "FrameOfReferenceUID",
+    "ReferencedFrameOfReferenceSequence",
     "DoseGridScaling",
     "SamplesPerPixel",
     "BitsAllocated",
@@ -60,7 +63,10 @@ _WANTED = (
 
 @dataclass(frozen=True)
 class Header:
-    """What one file is, and its frames; none, and the `problem`, where its voxels cannot be what it promises."""
+    """What one file is, and its frames; none, and the `problem`, where its voxels cannot be what it promises.
+
+    `space` is a hash of its frame of reference: files of equal ones share coordinates; "" where none is named.
+    """
 
     place: Place
     modality: str
@@ -68,6 +74,7 @@ class Header:
     series: str
     series_number: int
     lossy: bool
+    space: str
     frames: tuple[Frame, ...]
     problem: DataError | None = None
 
@@ -111,6 +118,7 @@ def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Heade
         _text(data, "SeriesInstanceUID"),
         int(data.get("SeriesNumber") or 0),
         _text(data, "LossyImageCompression") == "01",
+        _space(data),
         frames,
         problem,
     )
@@ -172,6 +180,12 @@ def check_size(place: Place, encoding: Encoding) -> None:
             f"it holds {max(0, held):,}.",
             "Copy or export it again.",
         )
+
+
+def _space(data: Any) -> str:
+    referred = data.get("ReferencedFrameOfReferenceSequence") or [data]
+    uid = _text(data, "FrameOfReferenceUID") or _text(referred[0], "FrameOfReferenceUID")
+    return hashlib.sha256(uid.encode()).hexdigest()[:16] if uid else ""
 
 
 def _text(data: Any, keyword: str) -> str:

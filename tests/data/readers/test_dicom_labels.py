@@ -88,6 +88,14 @@ def test_overlapping_segments_stay_apart_and_their_order_can_be_chosen(image: Vo
         open_volume(path, label=True, select="Liver")
 
 
+def test_segments_of_other_coordinates_are_told(image: Volume, tmp_path: Path) -> None:
+    path = seg_of(image, three_masks(image), tmp_path / "seg.dcm")
+    assert "frame of reference" not in " ".join(open_volume(path, label=True, like=image).notes)
+    write_series(tmp_path / "other", np.zeros((8, 24, 20), np.uint16))
+    label = open_volume(path, label=True, like=open_volume(tmp_path / "other"))
+    assert "another frame of reference" in " ".join(label.notes)
+
+
 def test_without_its_image_a_segmentation_lies_on_its_own_part_of_the_grid(
     image: Volume, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from segexplorer.training.folder import RunFolder
 from segexplorer.training.predict import predict
 from segexplorer.training.run import Run
 
-PLANTED = [*PATIENT.values(), "Planted^Doctor", "Planted Hospital"]
+PLANTED = [*PATIENT.values(), "PLANTED-", "Planted^Doctor", "Planted Hospital"]
 PLANTED.remove("O")  # a sex of one letter is everywhere
 
 
@@ -39,7 +40,11 @@ def series(folder: Path, seed: int) -> Path:
     rng = np.random.default_rng(seed)
     voxels = rng.integers(900, 1100, (20, 20, 20)).astype(np.uint16)
     voxels[5:14, 4:15, 6:16] += 400
-    write_series(folder, voxels, spacing=(1, 1), step=(0, 0, 1.0), number=seed)
+
+    def patient(data: Any, k: int) -> None:
+        data.PatientID = f"PLANTED-{seed}"  # else a split would keep the cases together
+
+    write_series(folder, voxels, spacing=(1, 1), step=(0, 0, 1.0), number=seed, change=patient)
     return folder
 
 
