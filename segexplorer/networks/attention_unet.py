@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
-from segexplorer.networks.base import NetworkSpec, registry
+from segexplorer.networks.base import registry
+from segexplorer.networks.deep_supervision import SupervisedNetwork
 from segexplorer.networks.unet import doubled
 
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 
 
 @registry.register
-class AttentionUNet(NetworkSpec):
+class AttentionUNet(SupervisedNetwork):
     """U-Net whose skips pass a gate: what comes up from the coarser level decides what of them counts.
 
     As MONAI builds it: batch norm, ReLU, strided convolutions down and transposed ones up. Oktay et al. showed
-    it on the pancreas. MONAI has no logits at the coarser levels, so there is no deep supervision.
+    it on the pancreas. Deep supervision puts logits on every level of the decoder.
     """
 
     display_name: ClassVar[str] = "Attention U-Net"
@@ -49,9 +50,10 @@ class AttentionUNet(NetworkSpec):
     )
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
-        from monai.networks.nets import AttentionUnet as Network
+        from segexplorer.networks.architectures.supervised import AttentionUNet as Network
 
-        network: nn.Module = Network(
+        return Network(
+            supervised=self.supervised,
             spatial_dims=dimensions,
             in_channels=in_channels,
             out_channels=out_channels,
@@ -59,7 +61,6 @@ class AttentionUNet(NetworkSpec):
             strides=(2,) * (self.levels - 1),
             dropout=self.dropout,
         )
-        return network
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions

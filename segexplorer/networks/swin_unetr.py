@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import field_validator
 
 from segexplorer.core.fields import parameter
-from segexplorer.networks.base import NetworkSpec, registry
+from segexplorer.networks.base import registry
+from segexplorer.networks.deep_supervision import SupervisedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,11 +18,11 @@ _HEADS = (3, 6, 12, 24)
 
 
 @registry.register
-class SwinUNETR(NetworkSpec):
+class SwinUNETR(SupervisedNetwork):
     """Attention inside windows of 7 voxels that shift from block to block, on four levels; convolutions decode.
 
     As MONAI builds it. Needs much memory and data; its published self-supervised weights can be loaded through
-    `network_weights.path`.
+    `network_weights.path`. Deep supervision puts logits on every level of the decoder.
     """
 
     display_name: ClassVar[str] = "Swin UNETR"
@@ -79,9 +80,10 @@ class SwinUNETR(NetworkSpec):
         return value
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
-        from monai.networks.nets import SwinUNETR as Network
+        from segexplorer.networks.architectures.supervised import SwinUNETR as Network
 
-        network: nn.Module = Network(
+        return Network(
+            supervised=self.supervised,
             in_channels=in_channels,
             out_channels=out_channels,
             depths=self.depths,
@@ -92,7 +94,6 @@ class SwinUNETR(NetworkSpec):
             spatial_dims=dimensions,
             use_v2=self.residual,
         )
-        return network
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (_DIVISOR,) * dimensions

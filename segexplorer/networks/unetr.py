@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from segexplorer.core.fields import parameter
-from segexplorer.networks.base import NetworkSpec, registry
+from segexplorer.networks.base import registry
+from segexplorer.networks.deep_supervision import SupervisedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,11 +17,12 @@ _TOKEN = 16
 
 
 @registry.register
-class UNETR(NetworkSpec):
+class UNETR(SupervisedNetwork):
     """Twelve transformer blocks on tokens of 16 voxels along each axis; their outputs go to a U-Net's decoder.
 
     As MONAI builds it; MONAI's takes one image size only, here the position embeddings are interpolated to the
-    image's, so that whole volumes and patches of any multiple of 16 will do. Needs much data.
+    image's, so that whole volumes and patches of any multiple of 16 will do. Needs much data. Deep supervision puts
+    logits on every level of the decoder.
     """
 
     display_name: ClassVar[str] = "UNETR"
@@ -82,6 +84,7 @@ class UNETR(NetworkSpec):
 
         return unetr.UNETR(
             image_size=self.image_size,
+            supervised=self.supervised,
             spatial_dims=dimensions,
             in_channels=in_channels,
             out_channels=out_channels,

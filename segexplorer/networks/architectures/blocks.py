@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from segexplorer.networks.architectures.normalisation import InstanceNorm
@@ -67,6 +68,20 @@ def convolution_block(
 def logit_heads(dimensions: int, channels: Sequence[int], out_channels: int) -> nn.ModuleList:
     """Return a 1^D convolution to logits for each entry of `channels`."""
     return nn.ModuleList(CONVOLUTION[dimensions](n, out_channels, kernel_size=1) for n in channels)
+
+
+def with_coarse_logits(
+    logits: torch.Tensor, heads: nn.ModuleList, levels: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Return the full resolution's logits and those of the coarser levels, fine to coarse.
+
+    Parameters
+    ----------
+    heads, levels
+        Convolutions to logits and the decoder's features, from coarse to fine.
+    """
+    coarse = [head(level) for head, level in zip(heads, levels, strict=True)]
+    return (logits, *reversed(coarse))
 
 
 def initialise(module: nn.Module) -> None:

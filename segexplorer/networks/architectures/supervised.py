@@ -1,7 +1,8 @@
 """MONAI's networks with logits of several resolutions in training, the full resolution first.
 
 MONAI brings every level of its DynUNet to full resolution and stacks them; its UNet++ lists them from the
-shallowest to the deepest, in evaluation too; its SegResNet has none. Here all return one tuple, in training alone.
+shallowest to the deepest, in evaluation too; its SegResNet, Attention U-Net and Swin UNETR have none. Here all
+return one tuple, in training alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from monai.networks import nets
 from torch import nn
 
-from segexplorer.networks.architectures.blocks import logit_heads
+from segexplorer.networks.architectures.blocks import logit_heads, with_coarse_logits
 
 Logits = torch.Tensor | tuple[torch.Tensor, ...]
 
@@ -50,8 +51,7 @@ class SegResNet(nets.SegResNet):  # type: ignore[misc]  # MONAI is untyped
         logits: torch.Tensor = self.conv_final(x)
         if not (self.training and self.coarse_heads):
             return logits
-        coarse = [head(level) for head, level in zip(self.coarse_heads, levels[:-1], strict=True)]
-        return (logits, *reversed(coarse))
+        return with_coarse_logits(logits, self.coarse_heads, levels[:-1])
 
 
 class UNetPlusPlus(nets.BasicUNetPlusPlus):  # type: ignore[misc]  # MONAI is untyped
@@ -66,3 +66,58 @@ class UNetPlusPlus(nets.BasicUNetPlusPlus):  # type: ignore[misc]  # MONAI is un
         """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every node."""
         outputs: list[torch.Tensor] = super().forward(x)
         return tuple(reversed(outputs)) if self.training and self.deep_supervision else outputs[-1]
+
+
+class AttentionUNet(nets.AttentionUnet):  # type: ignore[misc]  # MONAI is untyped
+    """MONAI's Attention U-Net with a 1^D convolution to logits on every level of the decoder."""
+
+    def __init__(self, *, supervised: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        coarse = settings["channels"][-2:0:-1] if supervised else ()
+        self.coarse_heads = logit_heads(settings["spatial_dims"], coarse, settings["out_channels"])
+
+    def forward(self, x: torch.Tensor) -> Logits:
+        """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every level."""
+        head, levels, to_logits = self.model
+        found: list[torch.Tensor] = []
+        logits: torch.Tensor = to_logits(self._level(levels, head(x), found))
+        if not (self.training and self.coarse_heads):
+            return logits
+        return with_coarse_logits(logits, self.coarse_heads, found[:-1])
+
+    def _level(self, layer: Any, x: torch.Tensor, found: list[torch.Tensor]) -> torch.Tensor:
+        """Go down to the bottom and up again; MONAI nests each level inside the next finer one."""
+        below = layer.submodule
+        # [convolutions, next level], or at the bottom the convolutions alone
+        deeper = isinstance(below, nn.Sequential)
+        risen = layer.upconv(self._level(below[1], below[0](x), found) if deeper else below(x))
+        merged: torch.Tensor = layer.merge(torch.cat((layer.attention(g=risen, x=x), risen), dim=1))
+        found.append(merged)
+        return merged
+
+
+class SwinUNETR(nets.SwinUNETR):  # type: ignore[misc]  # MONAI is untyped
+    """MONAI's Swin UNETR with a 1^D convolution to logits on every level of the decoder."""
+
+    def __init__(self, *, supervised: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        coarse = [settings["feature_size"] * n for n in (8, 4, 2, 1)] if supervised else []
+        self.coarse_heads = logit_heads(settings["spatial_dims"], coarse, settings["out_channels"])
+
+    def forward(self, x_in: torch.Tensor) -> Logits:
+        """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every level."""
+        self._check_input_size(x_in.shape[2:])
+        half, quarter, eighth, sixteenth, bottom = self.swinViT(x_in, self.normalize)
+        x = self.decoder5(self.encoder10(bottom), sixteenth)
+        levels = [x]
+        for decoder, encoder, skip in (
+            (self.decoder4, self.encoder4, eighth),
+            (self.decoder3, self.encoder3, quarter),
+            (self.decoder2, self.encoder2, half),
+        ):
+            x = decoder(x, encoder(skip))
+            levels.append(x)
+        logits: torch.Tensor = self.out(self.decoder1(x, self.encoder1(x_in)))
+        if not (self.training and self.coarse_heads):
+            return logits
+        return with_coarse_logits(logits, self.coarse_heads, levels)

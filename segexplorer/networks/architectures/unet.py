@@ -19,6 +19,7 @@ from segexplorer.networks.architectures.blocks import (
     convolution_block,
     initialise,
     logit_heads,
+    with_coarse_logits,
 )
 
 
@@ -114,5 +115,4 @@ class UNet(nn.Module):
         logits: torch.Tensor = self.head(x)
         if not (self.training and self.coarse_heads):
             return logits
-        coarse = [head(level) for head, level in zip(self.coarse_heads, levels[:-1], strict=True)]
-        return (logits, *reversed(coarse))
+        return with_coarse_logits(logits, self.coarse_heads, levels[:-1])

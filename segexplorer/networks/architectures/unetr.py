@@ -9,6 +9,8 @@ from monai.networks import nets
 from torch import nn
 from torch.nn import functional
 
+from segexplorer.networks.architectures.blocks import logit_heads, with_coarse_logits
+
 TOKEN = 16
 """Voxels of a token along each axis."""
 _SKIPS = (3, 6, 9)
@@ -19,14 +21,19 @@ _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 class UNETR(nets.UNETR):  # type: ignore[misc]  # MONAI is untyped
     """MONAI's UNETR; at the image size that it is built for it gives MONAI's numbers."""
 
-    def __init__(self, *, image_size: int, spatial_dims: int, **settings: Any) -> None:
+    def __init__(self, *, image_size: int, supervised: bool, spatial_dims: int, **settings: Any) -> None:
         super().__init__(img_size=image_size, spatial_dims=spatial_dims, **settings)
         # MONAI's blocks hold a layer for cross-attention, which a vision transformer never uses
         for block in self.vit.blocks:
             block.norm_cross_attn = nn.Identity()
+        coarse = [settings["feature_size"] * n for n in (8, 4, 2)] if supervised else []
+        self.coarse_heads = logit_heads(spatial_dims, coarse, settings["out_channels"])
 
-    def forward(self, x_in: torch.Tensor) -> torch.Tensor:
-        """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial); axes are multiples of 16."""
+    def forward(self, x_in: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every level.
+
+        Axes are multiples of 16.
+        """
         embedding = self.vit.patch_embedding
         patches = embedding.patch_embeddings(x_in)
         grid = tuple(patches.shape[2:])
@@ -37,11 +44,13 @@ class UNETR(nets.UNETR):  # type: ignore[misc]  # MONAI is untyped
             hidden.append(_as_image(tokens, grid))
         features = _as_image(self.vit.norm(tokens), grid)
         second, third, fourth = (hidden[i] for i in _SKIPS)
-        features = self.decoder5(features, self.encoder4(fourth))
-        features = self.decoder4(features, self.encoder3(third))
-        features = self.decoder3(features, self.encoder2(second))
-        logits: torch.Tensor = self.out(self.decoder2(features, self.encoder1(x_in)))
-        return logits
+        eighth = self.decoder5(features, self.encoder4(fourth))
+        quarter = self.decoder4(eighth, self.encoder3(third))
+        half = self.decoder3(quarter, self.encoder2(second))
+        logits: torch.Tensor = self.out(self.decoder2(half, self.encoder1(x_in)))
+        if not (self.training and self.coarse_heads):
+            return logits
+        return with_coarse_logits(logits, self.coarse_heads, (eighth, quarter, half))
 
     def _positions(self, grid: tuple[int, ...]) -> torch.Tensor:
         """Return the position embeddings (1, tokens, hidden) of a grid of tokens."""

@@ -21,6 +21,7 @@ from segexplorer.networks.architectures.blocks import (
     activation_layer,
     convolution_block,
     logit_heads,
+    with_coarse_logits,
 )
 
 
@@ -196,8 +197,7 @@ class VNet(nn.Module):
         logits: torch.Tensor = self.head(self.last(x))
         if not (self.training and self.coarse_heads):
             return logits
-        coarse = [head(level) for head, level in zip(self.coarse_heads, levels[:-1], strict=True)]
-        return (logits, *reversed(coarse))
+        return with_coarse_logits(logits, self.coarse_heads, levels[:-1])
 
 
 def _block(style: Style, in_channels: int, out_channels: int) -> list[nn.Module]:
