@@ -93,6 +93,20 @@ def test_prediction_keeps_the_grid_and_is_scored(
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", [".seg.nrrd", ".mha"])
+def test_predictions_are_written_in_the_format_of_their_name(
+    trained: Path, files: tuple[Path, Path], tmp_path: Path, suffix: str
+) -> None:
+    image, output = files[0], tmp_path / f"out{suffix}"
+    assert run(["predict", str(trained), str(image), "-o", str(output), "--checkpoint", "last"]) == 0
+    written, source = segexplorer.open_volume(output, label=True), segexplorer.open_volume(image)
+    np.testing.assert_allclose(written.affine, source.affine)
+    assert written.shape == source.shape and written.array.dtype == np.uint8
+    if suffix == ".seg.nrrd":
+        names = segexplorer.Experiment.of(TINY).data.class_values()
+        assert written.label_names == {values[0]: name for name, values in names.items()}
+
+
 def test_truth_against_itself_is_perfect(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
