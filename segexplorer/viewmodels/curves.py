@@ -7,7 +7,7 @@ import io
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,8 @@ class Plot:
     y_title: str
     domain: Domain
     logarithmic: bool = False
+    limits: tuple[float, float] | None = None
+    """Ends of the vertical axis where they are fixed: ratios are compared by eye between runs."""
 
     @property
     def x_title(self) -> str:
@@ -52,7 +54,10 @@ PLOTS: tuple[Plot, ...] = (
     _plot("loss", "Loss and its terms", "loss", "training, patches"),
     _plot("weights", "Weights of the terms", "weight", "training, patches"),
     _plot("validation_loss", "Validation loss", "loss", "whole volumes"),
-    *(_plot(m.name, m.display_name, m.display_name, "whole volumes") for m in METRICS.values()),
+    *(
+        replace(_plot(m.name, m.display_name, m.display_name, "whole volumes"), limits=(0.0, 1.0))
+        for m in METRICS.values()
+    ),
     _plot("error_volume", "Error volumes", "ml per case", "whole volumes"),
     _plot("learning_rate", "Learning rate", "learning rate", "training, patches", logarithmic=True),
     _plot("gradient_norm", "Gradient norm", "norm", "training, patches", logarithmic=True),

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import segexplorer
-from segexplorer.core.errors import SpecError
+from segexplorer.core.errors import DataError, SpecError
 from segexplorer.faces.cli.check_report import Report, print_report, write_csv
 from segexplorer.faces.cli.output import print_json, remarks
 from segexplorer.faces.cli.series import selected
 
 if TYPE_CHECKING:
     from segexplorer.core.types import Role
-    from segexplorer.data.case import ClassMap
+    from segexplorer.data.case import CaseRef, ClassMap
+    from segexplorer.data.checks import Problem
     from segexplorer.data.datasets.base import DatasetSpec
     from segexplorer.data.survey import CaseFacts
     from segexplorer.data.volume import Volume
@@ -119,13 +120,11 @@ def check_image(path: Path, label: Path | None, select: str | None = None) -> Re
 
 def check_data(data: DatasetSpec, roles: Mapping[str, Role] | None, *, quick: bool) -> Report:
     """Check the cases of a data set, their voxels too unless `quick`."""
-    from segexplorer.data.case import ClassMap
     from segexplorer.data.checks import Problem
     from segexplorer.data.survey import survey
 
     listing = data.examine()
-    values = data.class_values()
-    classes = ClassMap.from_classes(values, data.unselected)
+    classes, amiss = _classes(data, listing.cases)
     facts = {
         "Data": data.display_name,
         "Cases": str(len(listing.cases)),
@@ -152,18 +151,36 @@ def check_data(data: DatasetSpec, roles: Mapping[str, Role] | None, *, quick: bo
             bar.advance(task)
 
         rows, across = survey(listing.cases, classes, roles, voxels=not quick, looked=looked)
-    problems = [*listing.problems, *(p for row in rows for p in row.problems), *across]
+    problems = [*listing.problems, *amiss, *(p for row in rows for p in row.problems), *across]
     if rows and not any(row.labelled for row in rows):
         text = "No case has a label."
         problems.append(Problem("error", "no_label", text, "Training needs some; say where they are."))
     return Report(facts, tuple(rows), classes, tuple(dict.fromkeys(problems)))
 
 
+def _classes(data: DatasetSpec, cases: Sequence[CaseRef]) -> tuple[ClassMap, list[Problem]]:
+    """Return the classes of a data set, of its readable labels if need be; and why it names none."""
+    from segexplorer.data.case import ClassMap
+    from segexplorer.data.checks import Problem
+    from segexplorer.data.label_values import present_values
+
+    try:
+        return ClassMap.from_classes(data.class_values(), data.unselected), []
+    except DataError as error:
+        # what is wrong with one case is told in its row
+        own = any(error.message.startswith(f"{ref.id}: ") for ref in cases)
+        problems = [] if own else [Problem("error", "classes", error.message, error.remedy)]
+    try:
+        return ClassMap.from_classes(present_values(cases, skip=True), data.unselected), problems
+    except DataError:  # no label holds anything: the same sentence as before
+        return ClassMap((), ()), problems
+
+
 def _class_text(classes: ClassMap) -> str:
     groups = [*zip(classes.names, classes.values, strict=True)]
     if classes.ignored:
         groups.append(("ignored", classes.ignored))
-    return ", ".join(f"{name} ({', '.join(map(str, values))})" for name, values in groups)
+    return ", ".join(f"{name} ({', '.join(map(str, values))})" for name, values in groups) or "none"
 
 
 def _label_text(label: Volume) -> str:

@@ -210,6 +210,22 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             raise RunStateError("There is no run yet.", "Press Start first.")
         return self.run
 
+    def open(self, run: Any, events: list[Event]) -> None:
+        """Show a run that was made earlier: its events as if they came now. It may be gone on with.
+
+        Raises
+        ------
+        RunStateError
+            When another run is going on.
+        """
+        if self.busy:
+            raise RunStateError("A run is going on already.", "Stop it first.")
+        self.run = run
+        self.begun.emit(run)
+        self.events_arrived.emit(events)
+        ends = [event for event in events if isinstance(event, RunFinished)]
+        self.ended.emit(ends[-1] if ends else RunFinished(state="stopped", reason="its process ended"))
+
     def be_slow(self, slow: bool) -> None:
         """Look less often, while the viewer is in 3D."""
         self._timer.setInterval(SLOW_MS if slow else FAST_MS)

@@ -16,6 +16,7 @@ from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.layers import CaseLayers
 from segexplorer.faces.napari.loading import Machine
 from segexplorer.faces.napari.panels import parts
+from segexplorer.faces.napari.watching import Seen
 
 DISCLAIMER = "For research and teaching; not a medical device."
 LOADING = "Loading torch and MONAI…"
@@ -112,10 +113,16 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._place.setCurrentWidget(tabs)
         parts.say(self._plugins, "\n".join(machine.plugin_failures), parts.AMBER)
         self.plots = PlotDock(self.viewer, self.bridge)
+        self.plots.step_dragged.connect(self.inspect.history.go_to)
+        self.inspect.shown.connect(self._on_shown)
         self.viewer.window.add_dock_widget(
             self.plots, name="Segmentation Explorer: plots", area="bottom", add_vertical_stretch=False
         )
         self.ready.emit()
+
+    def _on_shown(self, seen: Seen) -> None:
+        self.plots.show_step(seen.snapshot.step)
+        self.plots.show_balance(seen.balance)
 
     def _on_refused(self, error: SegExplorerError) -> None:
         self._message.setText(str(error))

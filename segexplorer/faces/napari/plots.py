@@ -2,212 +2,25 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
-import pyqtgraph as pg
 from napari.utils.theme import get_theme
-from pyqtgraph.exporters import ImageExporter, SVGExporter
+from psygnal import Signal
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QMenu,
-    QPushButton,
-    QScrollArea,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from segexplorer.core.events import Event, Planned
 from segexplorer.faces.napari import theme
 from segexplorer.faces.napari.bridge import RunBridge
-from segexplorer.viewmodels import colours
-from segexplorer.viewmodels.curves import PLOTS, Curves, Domain, Plot
+from segexplorer.faces.napari.pane import Pane
+from segexplorer.viewmodels.balance import BalanceHistogram
+from segexplorer.viewmodels.curves import PLOTS, Curves
 
 INTERVAL_MS = 100
-KEY_WIDTH = 118
-EMPTY: dict[Domain, str] = {
-    "training, patches": "The curves appear when training starts",
-    "whole volumes": "The curves appear with the first validation",
-}
-_ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
-_ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
 _TRAINING = tuple(plot for plot in PLOTS if plot.domain == "training, patches")
 _WHOLE = tuple(plot for plot in PLOTS if plot.domain == "whole volumes")
 FORMATS = {"PNG picture": "png", "SVG drawing": "svg", "CSV of all curves": "csv"}
-
-
-class Pane(QWidget):  # type: ignore[misc, unused-ignore]
-    """One pair of axes, with a picker of what is drawn in it."""
-
-    def __init__(self, plots: tuple[Plot, ...], first: str) -> None:
-        super().__init__()
-        self._plots = {plot.key: plot for plot in plots}
-        self.picker = QComboBox()
-        for plot in plots:
-            self.picker.addItem(plot.title, plot.key)
-        self.picker.setCurrentIndex(list(self._plots).index(first))
-        self.canvas = pg.PlotWidget(antialias=False)
-        self.canvas.setMenuEnabled(False)
-        self.canvas.setMinimumSize(180, 110)
-        for side in ("left", "bottom"):
-            self.canvas.getAxis(side).enableAutoSIPrefix(False)
-        self.legend = QLabel()
-        self.legend.setTextFormat(Qt.TextFormat.RichText)
-        self.legend.setStyleSheet("font-size: 11px;")
-        key = QScrollArea()
-        key.setWidget(self.legend)
-        key.setWidgetResizable(True)
-        key.setFrameShape(QScrollArea.Shape.NoFrame)
-        key.setFixedWidth(KEY_WIDTH)
-        key.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.legend.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.legend.setWordWrap(True)
-        self._curves: dict[str, Any] = {}
-        self._marks: list[Any] = []
-        self._empty = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
-        self.canvas.getPlotItem().vb.addItem(self._empty, ignoreBounds=True)
-        self._pens: tuple[str, ...] = _ON_DARK
-        self._ink = "#ffffff"
-        self._class_order: tuple[str, ...] = ()
-        layout = QGridLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        layout.addWidget(self.picker, 0, 0, 1, 2)
-        layout.addWidget(self.canvas, 1, 0)
-        layout.addWidget(key, 1, 1)
-        layout.setColumnStretch(0, 1)
-        self._title()
-
-    @property
-    def plot(self) -> Plot:
-        """What is drawn now."""
-        return self._plots[str(self.picker.currentData())]
-
-    @property
-    def drawn(self) -> dict[str, Any]:
-        """Curve name -> pyqtgraph item."""
-        return dict(self._curves)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the sentence about emptiness stands in place of curves."""
-        return bool(self._empty.isVisible())
-
-    def set_colours(self, background: str, ink: str, dark: bool) -> None:
-        """Follow napari's theme."""
-        self._pens, self._ink = (_ON_DARK if dark else _ON_LIGHT), ink
-        self.canvas.setBackground(background)
-        for side in ("left", "bottom"):
-            axis = self.canvas.getAxis(side)
-            axis.setPen(ink)
-            axis.setTextPen(ink)
-        self._empty.setColor(ink)
-        self.forget()
-        self._title()
-
-    def set_classes(self, names: tuple[str, ...]) -> None:
-        """Take the colours of the classes from their order."""
-        self._class_order = names
-
-    def forget(self) -> None:
-        """Take every curve and mark away."""
-        for item in self._curves.values():
-            self.canvas.removeItem(item)
-        for mark in self._marks:
-            self.canvas.removeItem(mark)
-        self._curves, self._marks = {}, []
-        self.legend.setText("")
-
-    def redraw(self, curves: Curves) -> None:
-        """Draw the curves as they are now."""
-        series = curves.series(self.plot.key)
-        if set(self._curves) - set(series):
-            self.forget()
-        for number, (name, (steps, values)) in enumerate(series.items()):
-            item = self._curves.get(name)
-            if item is None:
-                item = self._curves[name] = self.canvas.plot(
-                    pen=self._pen(name, number), name=name, symbolPen=None, symbolSize=6
-                )
-                self._add_key(name, item.opts["pen"])
-            item.setData(steps, values, connect="finite", symbol="o" if len(steps) == 1 else None)
-            item.setSymbolBrush(item.opts["pen"].color())
-        self._empty.setVisible(not series)
-        self._draw_marks(curves)
-        self._place_empty()
-
-    def _pen(self, name: str, number: int) -> Any:
-        if name in ("total", "mean"):
-            return pg.mkPen(self._ink, width=2)
-        class_name, _, error = name.partition(", ")
-        style = Qt.PenStyle.DashLine if error == "missed" else Qt.PenStyle.SolidLine
-        if class_name in self._class_order and self._pens is _ON_DARK:
-            colour = theme.class_colour(self._class_order.index(class_name) + 1)
-        elif class_name in self._class_order:
-            colour = self._pens[self._class_order.index(class_name) % len(self._pens)]
-        else:
-            colour = self._pens[number % len(self._pens)]
-        return pg.mkPen(colour, width=1, style=style)
-
-    def _add_key(self, name: str, pen: Any) -> None:
-        stroke = "╌╌" if pen.style() == Qt.PenStyle.DashLine else "━━"
-        line = f'<span style="color:{pen.color().name()}">{stroke}</span> {escape(name.replace("_", " "))}'
-        self.legend.setText(f"{self.legend.text()}<br>{line}" if self.legend.text() else line)
-
-    def export(self, path: Path) -> None:
-        """Write what is drawn, with a legend inside, as PNG or SVG by the ending."""
-        item = self.canvas.getPlotItem()
-        legend = item.addLegend()
-        for name, curve in self._curves.items():
-            legend.addItem(curve, name)
-        try:
-            kind = SVGExporter if path.suffix == ".svg" else ImageExporter
-            kind(item).export(str(path))
-        finally:
-            legend.scene().removeItem(legend)
-            item.legend = None
-
-    def _draw_marks(self, curves: Curves) -> None:
-        for mark in self._marks:
-            self.canvas.removeItem(mark)
-        self._marks = []
-        for mark in curves.marks():
-            change = mark.kind == "change"
-            line = pg.InfiniteLine(
-                mark.step,
-                angle=90,
-                pen=pg.mkPen(
-                    colours.REDDISH_PURPLE if change else colours.BLUISH_GREEN, style=Qt.PenStyle.DotLine
-                ),
-            )
-            line.setToolTip(f"step {mark.step}: {mark.text}")
-            self.canvas.addItem(line, ignoreBounds=True)
-            self._marks.append(line)
-
-    def _title(self) -> None:
-        plot = self.plot
-        quantity = plot.y_title.removesuffix(f" ({plot.domain})")
-        self.canvas.setLabel("left", quantity, color=self._ink, **{"font-size": "8pt"})
-        self.canvas.setLabel(
-            "bottom", f"{plot.x_title}; {plot.domain}", color=self._ink, **{"font-size": "8pt"}
-        )
-        self.canvas.setLogMode(y=self.plot.logarithmic)
-
-    def change(self, curves: Curves) -> None:
-        """Draw what the picker names now."""
-        self.forget()
-        self._title()
-        self.canvas.enableAutoRange()
-        self.redraw(curves)
-
-    def _place_empty(self) -> None:
-        (left, right), (low, high) = self.canvas.viewRange()
-        self._empty.setPos((left + right) / 2, (low + high) / 2)
 
 
 class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
@@ -219,7 +32,14 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         The napari viewer, whose theme is followed.
     bridge
         Where the run's events come from.
+
+    Attributes
+    ----------
+    step_dragged
+        psygnal signal (step): the user drags the line that marks the prediction shown.
     """
+
+    step_dragged = Signal(float)
 
     def __init__(self, viewer: Any, bridge: RunBridge) -> None:
         super().__init__()
@@ -227,7 +47,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         self.curves = Curves()
         self._drawn = -1
         self._run: Any = None
-        self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice"))
+        self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice", balance=True))
         self._export = QPushButton("Export…")
         menu = QMenu(self._export)
         for title, ending in FORMATS.items():
@@ -239,6 +59,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         for pane in self.panes:
             layout.addWidget(pane, 1)
             pane.picker.currentIndexChanged.connect(lambda _, p=pane: p.change(self.curves))
+            pane.step_dragged.connect(self.step_dragged.emit)
         layout.addWidget(self._export, 0, Qt.AlignmentFlag.AlignTop)
         self._timer = QTimer(self)
         self._timer.setInterval(INTERVAL_MS)
@@ -264,6 +85,16 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
             pane.set_colours(background, ink, dark)
             pane.redraw(self.curves)
 
+    def show_step(self, step: float | None) -> None:
+        """Mark the step whose prediction the viewer shows."""
+        for pane in self.panes:
+            pane.show_step(step)
+
+    def show_balance(self, balance: BalanceHistogram | None) -> None:
+        """Take the balance of the regions of the prediction shown."""
+        for pane in self.panes:
+            pane.show_balance(balance)
+
     def refresh(self) -> None:
         """Draw what has changed, in the panes that can be seen."""
         if self._drawn == self.curves.revision or not self.isVisible():
@@ -280,7 +111,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
             return (path,)
         written = []
         for pane in self.panes:
-            target = path.with_name(f"{path.stem}-{pane.plot.key}{path.suffix}")
+            target = path.with_name(f"{path.stem}-{pane.key}{path.suffix}")
             pane.export(target)
             written.append(target)
         return tuple(written)

@@ -19,6 +19,7 @@ from segexplorer.faces.napari.pictures import Picture
 from segexplorer.metrics import score_case
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.viewmodels import maps
+from segexplorer.viewmodels.balance import BalanceHistogram, balance_histogram
 from segexplorer.viewmodels.errors import ErrorPiece, error_pieces
 
 Switch = Literal["prediction", "errors", "balance", "alpha", "beta", "patch"]
@@ -54,6 +55,8 @@ class Seen:
     scores: tuple[CaseScore, ...]
     pieces: tuple[ErrorPiece, ...]
     note: str = ""
+    balance: BalanceHistogram | None = None
+    """How the error volume of the shown class spreads over the balances of its regions."""
 
 
 def see(snapshot: WatchedSnapshot, patch: PatchSnapshot | None, wanted: Wanted) -> Seen:
@@ -66,7 +69,23 @@ def see(snapshot: WatchedSnapshot, patch: PatchSnapshot | None, wanted: Wanted) 
                 made.append(_picture(switch, snapshot, patch, wanted))
             except DataError as error:
                 notes.append(str(error))
-    return Seen(snapshot, wanted, tuple(made), _scores(snapshot), _pieces(snapshot, wanted), _joined(notes))
+    return Seen(
+        snapshot,
+        wanted,
+        tuple(made),
+        _scores(snapshot),
+        _pieces(snapshot, wanted),
+        _joined(notes),
+        _balance(snapshot, wanted),
+    )
+
+
+def _balance(snapshot: WatchedSnapshot, wanted: Wanted) -> BalanceHistogram | None:
+    if snapshot.regions is None or snapshot.regions_affine is None:
+        return None
+    index = chosen_class(snapshot.regions, wanted.class_index)
+    voxel_ml = abs(float(np.linalg.det(snapshot.regions_affine[:3, :3]))) / 1000
+    return balance_histogram(snapshot.regions, index, voxel_ml, pictures.class_name(snapshot, index))
 
 
 def _joined(notes: Sequence[str]) -> str:

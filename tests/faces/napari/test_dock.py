@@ -46,7 +46,7 @@ def click(qtbot: Any, button: Any) -> None:
 def start(dock: SegmentationExplorer, qtbot: Any) -> Any:
     dock.experiment.set_experiment(Experiment.of(SETTINGS))
     dock.tabs.setCurrentIndex(TABS.index("Run"))
-    click(qtbot, dock.run.start_button)
+    click(qtbot, dock.run.buttons.start)
     qtbot.waitUntil(lambda: dock.inspect._seen is not None, timeout=60_000)
     return dock.bridge.run
 
@@ -54,7 +54,7 @@ def start(dock: SegmentationExplorer, qtbot: Any) -> Any:
 def test_tabs_stand_in_the_order_of_work(dock: SegmentationExplorer, viewer: Any) -> None:
     assert tuple(dock.tabs.tabText(i) for i in range(dock.tabs.count())) == TABS
     assert "Segmentation Explorer: plots" in viewer.window.dock_widgets
-    assert not dock.run.start_button.isEnabled()
+    assert not dock.run.buttons.start.isEnabled()
     assert "No case is chosen yet" in dock.run._why_not.text()
 
 
@@ -68,18 +68,18 @@ def test_a_real_run_is_shown_held_changed_and_stopped(
     first = errors.metadata["segexplorer"], errors.name
     qtbot.waitUntil(lambda: dock.layers.layer("errors").name != first[1], timeout=30_000)
     assert len(viewer.layers) == 3
-    click(qtbot, dock.run.pause_button)
+    click(qtbot, dock.run.buttons.pause)
     qtbot.waitUntil(lambda: run.state == "paused", timeout=20_000)
-    click(qtbot, dock.run.step_button)
+    click(qtbot, dock.run.buttons.step)
     qtbot.waitUntil(lambda: dock.inspect.snapshot.partial, timeout=20_000)
     viewer.layers.remove(viewer.layers["errors"] if "errors" in viewer.layers else viewer.layers[1])
     viewer.layers[-1].name = "renamed by the user"
-    click(qtbot, dock.run.pause_button)
-    click(qtbot, dock.run.predict_button)
+    click(qtbot, dock.run.buttons.pause)
+    click(qtbot, dock.run.buttons.predict)
     qtbot.wait(500)
     assert viewer.layers[-1].name == "renamed by the user" and len(viewer.layers) == 2
-    click(qtbot, dock.run.stop_button)
-    qtbot.waitUntil(dock.run.start_button.isEnabled, timeout=20_000)
+    click(qtbot, dock.run.buttons.stop)
+    qtbot.waitUntil(dock.run.buttons.start.isEnabled, timeout=20_000)
     assert run.state == "stopped" and (run.folder / "checkpoints" / "last").is_file()
 
 
@@ -100,10 +100,10 @@ def test_a_real_failure_is_told_and_the_form_is_ready_again(dock: SegmentationEx
     dock.experiment.set_experiment(Experiment.of(broken))
     ends: list[RunFinished] = []
     dock.bridge.ended.connect(ends.append)
-    click(qtbot, dock.run.start_button)
+    click(qtbot, dock.run.buttons.start)
     qtbot.waitUntil(lambda: bool(ends), timeout=20_000)
     assert ends[0].state == "failed" and "/nowhere" in dock.run._failure.text
-    assert dock.run.start_button.isEnabled()
+    assert dock.run.buttons.start.isEnabled()
 
 
 @pytest.mark.slow

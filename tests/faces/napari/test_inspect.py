@@ -78,7 +78,7 @@ def test_the_role_and_class_can_be_chosen(panel: InspectPanel, qtbot: Any) -> No
     panel.class_picker.setCurrentText("lesion")
     settle(panel, qtbot)
     assert panel.class_index == 2 and "lesion" in panel.layers.layer("balance").name
-    assert panel.errors.count() == 1
+    assert panel.errors.rows.count() == 1
 
 
 def test_read_out_under_the_cursor(panel: InspectPanel, qtbot: Any) -> None:
@@ -93,10 +93,10 @@ def test_read_out_under_the_cursor(panel: InspectPanel, qtbot: Any) -> None:
 
 def test_flying_to_an_error(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot, snapshot(1))
-    assert panel.errors.count() == 3
-    rows = [panel.errors.item(i).text() for i in range(3)]
+    assert panel.errors.rows.count() == 3
+    rows = [panel.errors.rows.item(i).text() for i in range(3)]
     row = next(i for i, text in enumerate(rows) if "lesion" in text)
-    panel.fly(row)
+    panel.errors.fly(row)
     z, y, x = panel.viewer.dims.point
     assert all(24 <= position <= 26 for position in (z, y, x))
 
@@ -105,8 +105,8 @@ def test_keys_fly_to_the_next_and_the_previous_error(panel: InspectPanel, qtbot:
     bring(panel, qtbot, snapshot(1))
     seen = []
     for way in (1, 1, 1, 1, -1):
-        panel.fly_on(way)
-        seen.append((panel.errors.currentRow(), tuple(panel.viewer.dims.point)))
+        panel.errors.fly_on(way)
+        seen.append((panel.errors.rows.currentRow(), tuple(panel.viewer.dims.point)))
     assert [row for row, _ in seen] == [0, 1, 2, 0, 2]
     assert seen[0][1] == seen[3][1] != seen[1][1]
     assert {"N", "P"} <= {str(key) for key in panel.viewer.keymap}
@@ -165,5 +165,5 @@ def test_scores_of_several_cases_are_counted(qtbot: Any, panel: InspectPanel) ->
         seconds=1.0,
     )
     panel.bridge.events_arrived.emit([done])
-    assert panel.table.row_texts(0)[-1] == "1 of 2"
-    assert "2 of 2" in panel._counts.text() and "step 7" in panel._counts.text()
+    assert panel.scores.table.row_texts(0)[-1] == "1 of 2"
+    assert "2 of 2" in panel.scores.counts.text() and "step 7" in panel.scores.counts.text()

@@ -88,7 +88,7 @@ def test_one_scan_trains_on_itself_is_steered_and_repeats_without_the_window(
 ) -> None:
     # the wrong order first: nothing is open, so Start is off and says why
     tab(dock, "Run")
-    assert not dock.run.start_button.isEnabled()
+    assert not dock.run.buttons.start.isEnabled()
     tab(dock, "Cases")
     open_scan(viewer, dock, shared_data, qtbot)
     choose_classes(dock, qtbot)
@@ -97,11 +97,11 @@ def test_one_scan_trains_on_itself_is_steered_and_repeats_without_the_window(
     dock.experiment._form.set(Experiment.from_yaml(settings))
     tab(dock, "Run")
     # one case alone: not before it is confirmed
-    assert not dock.run.start_button.isEnabled() and dock.run._why_not.text()
+    assert not dock.run.buttons.start.isEnabled() and dock.run._why_not.text()
     tab(dock, "Cases")
     click(qtbot, dock.cases._one_case)
     tab(dock, "Run")
-    click(qtbot, dock.run.start_button)
+    click(qtbot, dock.run.buttons.start)
     qtbot.waitUntil(
         lambda: dock.bridge.run is not None and dock.bridge.run.state == "running", timeout=60_000
     )
@@ -111,29 +111,29 @@ def test_one_scan_trains_on_itself_is_steered_and_repeats_without_the_window(
     # the user's own picture of the scan is used, not doubled
     assert [layer.name for layer in viewer.layers].count("example_ct") == 1
     assert "image" not in dock.layers.keys
-    click(qtbot, dock.run.pause_button)
+    click(qtbot, dock.run.buttons.pause)
     qtbot.waitUntil(lambda: run.state == "paused", timeout=20_000)
     live = dock.run._live
     live.edit("loss.terms.2.loss.a", 0.25)
     live.edit("loss.terms.2.loss.b", 0.5)
     live.edit("optimiser.learning_rate", 5e-4)
     live.apply()
-    click(qtbot, dock.run.step_button)
+    click(qtbot, dock.run.buttons.step)
     qtbot.waitUntil(lambda: run.experiment.optimiser.learning_rate == 5e-4, timeout=20_000)
     qtbot.waitUntil(lambda: run.state == "paused", timeout=20_000)
     # the user tidies the layers while it runs
     viewer.layers.remove(dock.layers.layer("errors"))
     viewer.layers["example_ct"].name = "my scan"
-    click(qtbot, dock.run.pause_button)
+    click(qtbot, dock.run.buttons.pause)
     before = len([e for e in open_run(run.folder).events() if isinstance(e, ValidationDone)])
     qtbot.waitUntil(
         lambda: len([e for e in open_run(run.folder).events() if isinstance(e, ValidationDone)]) > before,
         timeout=60_000,
     )
-    click(qtbot, dock.run.stop_button)
+    click(qtbot, dock.run.buttons.stop)
     qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=30_000)
     assert run.state == "stopped"
-    assert dock.run.start_button.isEnabled(), "one click starts again"
+    assert dock.run.buttons.start.isEnabled(), "one click starts again"
     told = open_run(run.folder).events()
     applied = {e.field: e.value for e in told if isinstance(e, ParameterApplied)}
     assert applied == {

@@ -55,7 +55,7 @@ def click(qtbot: Any, button: Any) -> None:
 
 def start(qtbot: Any, panel: RunPanel) -> ScriptedRun:
     known = len(panel.session.runs)
-    click(qtbot, panel.start_button)
+    click(qtbot, panel.buttons.start)
     qtbot.waitUntil(lambda: len(panel.session.runs) > known and panel.session.runs[-1].done > 3, timeout=5000)
     run: ScriptedRun = panel.session.runs[-1]
     return run
@@ -63,20 +63,20 @@ def start(qtbot: Any, panel: RunPanel) -> ScriptedRun:
 
 def test_start_pause_step_resume_stop_and_start_again(panel: RunPanel, qtbot: Any, tmp_path: Path) -> None:
     run = start(qtbot, panel)
-    qtbot.waitUntil(panel.pause_button.isEnabled, timeout=2000)
-    assert not panel.start_button.isEnabled()
-    click(qtbot, panel.pause_button)
-    qtbot.waitUntil(lambda: panel.pause_button.text() == "Resume", timeout=2000)
+    qtbot.waitUntil(panel.buttons.pause.isEnabled, timeout=2000)
+    assert not panel.buttons.start.isEnabled()
+    click(qtbot, panel.buttons.pause)
+    qtbot.waitUntil(lambda: panel.buttons.pause.text() == "Resume", timeout=2000)
     held = run.done
-    click(qtbot, panel.step_button)
+    click(qtbot, panel.buttons.step)
     qtbot.waitUntil(lambda: run.done == held + 1 and run.state == "paused", timeout=2000)
-    qtbot.waitUntil(panel.pause_button.isEnabled, timeout=2000)
-    click(qtbot, panel.pause_button)
+    qtbot.waitUntil(panel.buttons.pause.isEnabled, timeout=2000)
+    click(qtbot, panel.buttons.pause)
     qtbot.waitUntil(lambda: run.done > held + 5, timeout=2000)
-    click(qtbot, panel.stop_button)
-    qtbot.waitUntil(panel.start_button.isEnabled, timeout=2000)
-    assert run.state == "stopped" and not panel.stop_button.isEnabled()
-    assert panel.pause_button.text() == "Go on"
+    click(qtbot, panel.buttons.stop)
+    qtbot.waitUntil(panel.buttons.start.isEnabled, timeout=2000)
+    assert run.state == "stopped" and not panel.buttons.stop.isEnabled()
+    assert panel.buttons.pause.text() == "Go on"
     again = start(qtbot, panel)
     assert again is not run and again.state == "running"
     assert {folder.parent for folder in panel.session.folders} == {tmp_path}
@@ -85,27 +85,27 @@ def test_start_pause_step_resume_stop_and_start_again(panel: RunPanel, qtbot: An
 def test_a_stopped_run_goes_on_and_a_finished_one_is_extended(panel: RunPanel, qtbot: Any) -> None:
     panel.session.make = lambda: ScriptedRun(steps=300)
     run = start(qtbot, panel)
-    qtbot.waitUntil(panel.stop_button.isEnabled, timeout=2000)
-    click(qtbot, panel.stop_button)
-    qtbot.waitUntil(lambda: panel.pause_button.text() == "Go on", timeout=2000)
-    click(qtbot, panel.pause_button)
-    qtbot.waitUntil(lambda: run.state == "finished" and panel.start_button.isEnabled(), timeout=5000)
+    qtbot.waitUntil(panel.buttons.stop.isEnabled, timeout=2000)
+    click(qtbot, panel.buttons.stop)
+    qtbot.waitUntil(lambda: panel.buttons.pause.text() == "Go on", timeout=2000)
+    click(qtbot, panel.buttons.pause)
+    qtbot.waitUntil(lambda: run.state == "finished" and panel.buttons.start.isEnabled(), timeout=5000)
     assert run.done == 300
-    click(qtbot, panel.extend_button)
-    qtbot.waitUntil(lambda: run.done == 350 and panel.start_button.isEnabled(), timeout=5000)
+    click(qtbot, panel.buttons.extend)
+    qtbot.waitUntil(lambda: run.done == 350 and panel.buttons.start.isEnabled(), timeout=5000)
 
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: Any, raises: bool) -> None:
     panel.session.make = lambda: ScriptedRun(fail_at=2, raises=raises)
-    click(qtbot, panel.start_button)
+    click(qtbot, panel.buttons.start)
     qtbot.waitUntil(lambda: bool(panel._failure.text), timeout=2000)
     expected = "the data rotted" if raises else "The loss is not finite. Lower the learning rate."
     assert expected in panel._failure.text
     assert not panel._failure._cause.isVisible()
     click(qtbot, panel._failure._more)
     assert panel._failure._cause.isVisible() and "Traceback" in panel._failure._cause.toPlainText()
-    qtbot.waitUntil(panel.start_button.isEnabled, timeout=2000)
+    qtbot.waitUntil(panel.buttons.start.isEnabled, timeout=2000)
     panel.session.make = ScriptedRun
     start(qtbot, panel)
     assert panel._failure.text == ""
@@ -113,10 +113,10 @@ def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: An
 
 def test_commands_in_the_wrong_order_become_sentences(panel: RunPanel, qtbot: Any) -> None:
     for command in (panel.stop, panel.step, panel.pause_or_resume, panel.extend, panel.predict_now):
-        panel._obeyed(command)
+        panel.obeyed(command)
         assert "no run yet" in panel._why_not.text()
     run = start(qtbot, panel)
-    panel._obeyed(panel.start)
+    panel.obeyed(panel.start)
     assert "going on already" in panel._why_not.text() and len(panel.session.runs) == 1
     assert run.state == "running"
 
@@ -127,11 +127,11 @@ def test_start_says_why_it_is_not_possible(panel: RunPanel) -> None:
 
     maker, panel._experiment_maker = panel._experiment_maker, refuse
     panel.check()
-    assert not panel.start_button.isEnabled()
+    assert not panel.buttons.start.isEnabled()
     assert panel._why_not.text() == "Start is not possible yet. No case is chosen yet. Add one."
     panel._experiment_maker = maker
     panel.check()
-    assert panel.start_button.isEnabled() and panel._why_not.text() == ""
+    assert panel.buttons.start.isEnabled() and panel._why_not.text() == ""
 
 
 def test_a_live_change_reaches_the_run_and_the_log(panel: RunPanel, qtbot: Any) -> None:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
+from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QListWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QVBoxLayout, QWidget
 
 from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.events import Event, Planned, ValidationDone
 from segexplorer.core.types import Role
 from segexplorer.faces.napari import watching
 from segexplorer.faces.napari.bridge import RunBridge
+from segexplorer.faces.napari.case_image import CaseImage
 from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.layers import CaseLayers
 from segexplorer.faces.napari.legend import Legend
 from segexplorer.faces.napari.panels import parts
-from segexplorer.faces.napari.panels.score_table import ScoreTable, counts_sentence
+from segexplorer.faces.napari.panels.error_list import ErrorList
+from segexplorer.faces.napari.panels.history import HistoryRow
+from segexplorer.faces.napari.panels.scores import Scores
+from segexplorer.faces.napari.past import Past, frames_of
 from segexplorer.faces.napari.watching import SWITCHES, Seen, Switch, Wanted
+from segexplorer.training.history import Frame
 from segexplorer.training.run import SliceView
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 
 _ON_AT_FIRST: frozenset[Switch] = frozenset({"errors", "balance"})
 _EMPTY = "The watched cases appear here after the first prediction."
-_SOME_ERRORS = "Pieces of error, the largest first; click one, or press N or P, to go there."
-_KEYS = {"n": 1, "p": -1}
-"""Keys that fly to the next and the previous piece of error."""
 _ROLES: dict[Role, str] = {"validation": "Validation case", "train": "Training case"}
 
 
@@ -40,19 +44,29 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         Where the run's events and snapshots come from.
     layers
         The layers that show cases in this viewer.
+
+    Attributes
+    ----------
+    shown
+        psygnal signal (`Seen`): what is in the viewer now.
     """
+
+    shown = Signal(object)
 
     def __init__(self, session: Any, viewer: Any, bridge: RunBridge, layers: CaseLayers) -> None:
         super().__init__()
         self.session, self.viewer, self.bridge, self.layers = session, viewer, bridge, layers
         self._snapshots: dict[str, WatchedSnapshot] = {}
         self._patch: PatchSnapshot | None = None
-        self._validation: ValidationDone | None = None
         self._seen: Seen | None = None
-        self._imaged = ""
+        self._run: Any = None
+        self._past: Past | None = None
+        self._frames: dict[Role, tuple[Frame, ...]] = {}
         self._asked: set[str] = set()
+        self._to_class = False
         self._work = LatestWork(self._on_seen, self._on_refused)
-        self._imaging = LatestWork(self._on_image, self._on_refused)
+        self._reading = LatestWork(self._on_frames, self._on_refused)
+        self._image = CaseImage(viewer, layers, self._on_refused)
         self._build()
         bridge.begun.connect(self._on_begun)
         bridge.events_arrived.connect(self._on_events)
@@ -60,8 +74,6 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         bridge.patch_arrived.connect(self._on_patch)
         viewer.mouse_move_callbacks.append(self._on_cursor)
         viewer.dims.events.order.connect(self._on_order)
-        for key, way in _KEYS.items():
-            viewer.bind_key(key, lambda _, w=way: self.fly_on(w), overwrite=True)
 
     # -- widgets ------------------------------------------------------------------------------------------
 
@@ -73,7 +85,9 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self.role_picker.addItem(title, role)
         self.role_picker.currentIndexChanged.connect(lambda _: self._on_role())
         self.class_picker.addItem("All classes", None)
-        self.class_picker.currentIndexChanged.connect(lambda _: self._look())
+        self.class_picker.currentIndexChanged.connect(lambda _: self._on_class())
+        self.history = HistoryRow()
+        self.history.moved.connect(self._look)
         self.switches: dict[Switch, QCheckBox] = {}
         boxes = QWidget()
         grid = QGridLayout(boxes)
@@ -87,16 +101,8 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._cursor = parts.guidance("Move the mouse over the picture to read errors and penalties here.")
         self._cursor.setMinimumHeight(44)
         self._cursor.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.score_source = QComboBox()
-        self.score_source.addItem("All validation cases, whole volumes", "validation")
-        self.score_source.addItem("The watched case, whole volume", "watched")
-        self.score_source.currentIndexChanged.connect(lambda _: self._show_scores())
-        self.table = ScoreTable()
-        self._counts = parts.guidance("Scores come with the first validation.")
-        self.errors = QListWidget()
-        self.errors.setMinimumHeight(120)
-        self.errors.itemClicked.connect(lambda _: self.fly(self.errors.currentRow()))
-        self._errors_note = parts.guidance(_SOME_ERRORS)
+        self.scores = Scores()
+        self.errors = ErrorList(self.viewer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
@@ -104,16 +110,14 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 self._message,
                 _pair(self.role_picker, self.class_picker),
                 self._badge,
+                self.history,
                 boxes,
                 Legend(),
                 parts.heading("Under the cursor"),
                 self._cursor,
                 parts.heading("Scores"),
-                self.score_source,
-                self.table,
-                self._counts,
+                self.scores,
                 parts.heading("Errors"),
-                self._errors_note,
                 self.errors,
             )
         )
@@ -157,22 +161,49 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     # -- what comes from the run --------------------------------------------------------------------------
 
     def _on_begun(self, run: Any) -> None:
-        self._validation = None
         self._patch = None
+        if run is not self._run:
+            self._run, self._past = run, Past(run.experiment)
+            self._snapshots, self._frames = {}, {}
+            self.scores.forget()
+            self.history.set_frames(())
 
     def _on_events(self, events: list[Event]) -> None:
         if self.snapshot is None and any(isinstance(event, Planned) for event in events):
             self._show_planned()
         found = [event for event in events if isinstance(event, ValidationDone)]
         if found:
-            self._validation = found[-1]
-            self._show_scores()
+            self.scores.add(found)
+            self._read_history()
+
+    def _read_history(self) -> None:
+        """Find the frames on the disk; the newest may come with the next validation."""
+        folder: Path | None = getattr(self._run, "folder", None)
+        if folder is not None and folder.is_dir():
+            self._reading.send(lambda: frames_of(folder))
+
+    def _on_frames(self, frames: dict[Role, tuple[Frame, ...]]) -> None:
+        self._frames = frames
+        followed = self.history.follows
+        self.history.set_frames(frames.get(self.role, ()))
+        if self.snapshot is not None or not followed:
+            return  # the run itself brings what is newest
+        if not self._frames.get(self.role):
+            other = next((role for role, found in frames.items() if found and role in _ROLES), None)
+            if other is not None:
+                self.role_picker.setCurrentIndex(list(_ROLES).index(other))
+            return
+        self._look()
 
     def _on_watched(self, snapshots: dict[str, WatchedSnapshot]) -> None:
         self._snapshots.update(snapshots)
+        for snapshot in snapshots.values():
+            if self._past is not None:
+                self._past.know(snapshot)
         if self.role in snapshots:
             self._offer_classes(snapshots[self.role].class_names)
-            self._look()
+            if self.history.follows:
+                self._look()
         elif self.snapshot is None and snapshots:
             self.role_picker.setCurrentIndex(list(_ROLES).index(next(iter(snapshots))))  # type: ignore[arg-type]
 
@@ -184,16 +215,17 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     # -- looking ------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        snapshot, patch, wanted = self.snapshot, self._patch, self._wanted()
-        if snapshot is None:
-            return
-        parts.say(self._message, "")
-        self._send_for_image(snapshot.case)
-        self._work.send(lambda: watching.see(snapshot, patch, wanted))
+        """Have computed what is to be seen: of the newest prediction, or of the frame under the slider."""
+        snapshot, patch, wanted, past = self.snapshot, self._patch, self._wanted(), self._past
+        frame = self.history.frame
+        if snapshot is not None and (self.history.follows or frame is None or past is None):
+            self._work.send(lambda: watching.see(snapshot, patch, wanted))
+        elif frame is not None and past is not None:
+            self._work.send(lambda: watching.see(past.snapshot(frame), None, wanted))
 
     def _show_planned(self) -> None:
         """Show the image of the case that will be watched; a lone case is watched in one role only."""
-        plan = getattr(self.bridge.run, "plan", None)
+        plan = getattr(self._run, "plan", None)
         watched = {} if plan is None else plan.watched
         case = watched.get(self.role) or next(iter(watched.values()), None)
         if case is not None:
@@ -203,28 +235,16 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             )
 
     def _send_for_image(self, case: str) -> None:
-        plan = getattr(self.bridge.run, "plan", None)
-        if case == self._imaged or plan is None or case not in plan.refs:
-            return
-        self._imaged = case
-        ours = [self.layers.layer(key) for key in self.layers.keys]
-        there = [
-            layer.data
-            for layer in self.viewer.layers
-            if layer.as_layer_data_tuple()[2] == "image" and not any(layer == mine for mine in ours)
-        ]
-        self._imaging.send(lambda: watching.image_of(plan.refs[case].open, case, there))
-
-    def _on_image(self, picture: Any) -> None:
-        if picture is None:
-            self.layers.remove("image")
-            return
-        layer = self.layers.show(picture)
-        layers = self.viewer.layers
-        layers.move(layers.index(layer.name), 0)
+        plan, past = getattr(self._run, "plan", None), self._past
+        if plan is not None:
+            self._image.show(self._run, case, plan.refs.get)
+        elif past is not None:
+            self._image.show(self._run, case, past.ref)
 
     def _on_seen(self, seen: Seen) -> None:
         self._seen = seen
+        self._offer_classes(seen.snapshot.class_names)
+        self._send_for_image(seen.snapshot.case)
         first = not any(key in self.layers.keys for key in get_args(Switch))
         for picture in seen.pictures:
             if not self.switches[picture.key].isChecked():  # type: ignore[index]
@@ -234,15 +254,18 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             layer = self.layers.show(picture) if asked else self.layers.offer(picture)
             if layer is not None and asked:
                 layer.visible = True
-        if first and seen.pictures:
+        if seen.pictures and (first or self._to_class):
             self._open_at(seen)
+        self._to_class = False
         parts.say(self._badge, _badge(seen.snapshot), parts.AMBER)
         parts.say(self._message, seen.note)
-        self._show_scores()
-        self._show_errors(seen)
+        self.scores.show_seen(seen, newest=self.history.follows)
+        self.errors.show_pieces(seen.pieces, labelled=seen.snapshot.truth is not None)
+        self.shown.emit(seen)
 
     def _open_at(self, seen: Seen) -> None:
-        for picture in seen.pictures:
+        """Go to the slice with most of what is looked at; the errors know the chosen class."""
+        for picture in sorted(seen.pictures, key=lambda p: p.key != "errors"):
             if picture.open_at is not None:
                 self.layers.open_at(picture)
                 return
@@ -257,7 +280,16 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         else:
             self.layers.set_visible(switch, False)
 
+    def _on_class(self) -> None:
+        """Look at another class, at a slice that holds it."""
+        self._to_class = True
+        self._look()
+
     def _on_role(self) -> None:
+        self.history.set_frames(self._frames.get(self.role, ()))
+        if self.snapshot is None and self.history.frame is not None:
+            self._look()
+            return
         if self.snapshot is None:
             parts.say(self._message, "This case has not been predicted yet.")
             return
@@ -282,50 +314,6 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     # -- figures ------------------------------------------------------------------------------------------
 
-    def _show_scores(self) -> None:
-        if self.score_source.currentData() == "watched":
-            scores = self._seen.scores if self._seen is not None else ()
-            where = f"{self._seen.snapshot.case}, step {self._seen.snapshot.step}" if self._seen else ""
-        else:
-            scores = self._validation.scores if self._validation is not None else ()
-            where = f"step {self._validation.step}" if self._validation is not None else ""
-        self.table.show_scores(scores)
-        badges = {score.badge for score in scores if score.badge}
-        told = (counts_sentence(scores), where, *badges)
-        parts.say(self._counts, "; ".join(t for t in told if t) or "Scores come with the first validation.")
-
-    def _show_errors(self, seen: Seen) -> None:
-        chosen = self.errors.currentRow()
-        self.errors.clear()
-        for piece in seen.pieces:
-            self.errors.addItem(piece.sentence)
-        if 0 <= chosen < len(seen.pieces):
-            self.errors.setCurrentRow(chosen)
-        none = (
-            "No error of 0.05 ml or more." if seen.snapshot.truth is not None else "This case has no label."
-        )
-        some = _SOME_ERRORS
-        parts.say(self._errors_note, some if seen.pieces else none)
-
-    def fly(self, row: int) -> None:
-        """Move the viewer to a piece of error."""
-        if self._seen is None or not 0 <= row < len(self._seen.pieces):
-            return
-        z_y_x = self._seen.pieces[row].world[::-1]
-        for axis, position in enumerate(z_y_x):
-            self.viewer.dims.set_point(axis, position)
-        self.viewer.scene.camera.center = z_y_x
-
-    def fly_on(self, way: int) -> None:
-        """Fly to the next (1) or previous (-1) piece of error in the list."""
-        count = self.errors.count()
-        if count == 0:
-            return
-        chosen = self.errors.currentRow()
-        row = (0 if way > 0 else count - 1) if chosen < 0 else (chosen + way) % count
-        self.errors.setCurrentRow(row)
-        self.fly(row)
-
     def read(self, world: tuple[float, ...]) -> str:
         """Return the sentence for a point in the viewer's world, (z, y, x) in mm."""
         if self._seen is None or len(world) != 3:
@@ -340,12 +328,12 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def closing(self) -> None:
         """Let go of the viewer and of work under way."""
         self._work.close()
-        self._imaging.close()
+        self._reading.close()
+        self._image.closing()
+        self.errors.closing()
         if self._on_cursor in self.viewer.mouse_move_callbacks:
             self.viewer.mouse_move_callbacks.remove(self._on_cursor)
         self.viewer.dims.events.order.disconnect(self._on_order)
-        for key in _KEYS:
-            self.viewer.bind_key(key, None, overwrite=True)
 
 
 def _badge(snapshot: WatchedSnapshot) -> str:

@@ -10,12 +10,10 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
-    QGridLayout,
     QHBoxLayout,
     QLineEdit,
     QProgressBar,
     QPushButton,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -26,9 +24,11 @@ from segexplorer.faces.forms import LiveForm
 from segexplorer.faces.napari.bridge import RunBridge
 from segexplorer.faces.napari.loading import Machine
 from segexplorer.faces.napari.panels import parts
+from segexplorer.faces.napari.panels.run_buttons import RunButtons
 from segexplorer.faces.napari.panels.run_log import FailureBox, RunLog
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import fresh_folder
+from segexplorer.training.history import open_run
 from segexplorer.viewmodels import status
 
 RUNS = Path.home() / "segexplorer-runs"
@@ -74,6 +74,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._experiment_maker, self._slice_view = experiment_maker, slice_view
         self.status = status.Status()
         self._making = parts.Errand(self._on_made, self._on_not_made)
+        self._opening = parts.Errand(self._on_opened, self._on_not_made)
         self._busy_making = False
         self._ready = True
         self._build(folder)
@@ -93,6 +94,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         choose.setFixedWidth(28)
         choose.setToolTip("Choose the output folder")
         choose.clicked.connect(self._choose_folder)
+        self.buttons = RunButtons(self)
         self._why_not = parts.guidance()
         self._badge = parts.guidance("", parts.AMBER)
         self._headline = parts.guidance()
@@ -117,7 +119,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 self._remedy,
                 parts.heading("Output folder"),
                 _row(self._folder, choose),
-                self._buttons(),
+                self.buttons,
                 self._why_not,
                 self._headline,
                 self._bar,
@@ -131,34 +133,6 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 self._log,
             )
         )
-
-    def _buttons(self) -> QWidget:
-        def button(text: str, tip: str, slot: Callable[[], None]) -> QPushButton:
-            made = QPushButton(text)
-            made.setToolTip(tip)
-            made.clicked.connect(lambda _=False: self._obeyed(slot))
-            return made
-
-        self.start_button = button("Start", "Begin a new run in a new folder", self.start)
-        self.pause_button = button("Pause", "Hold before the next step", self.pause_or_resume)
-        self.step_button = button("Step", "One training step, then predict the slice shown", self.step)
-        self.stop_button = button("Stop", "Finish this step, save, and end", self.stop)
-        self.predict_button = button("Predict now", "Predict the watched cases now", self.predict_now)
-        self.extend_button = button("Extend", "Train longer, at the schedule's floor", self.extend)
-        self._epochs = QSpinBox()
-        self._epochs.setRange(1, 10_000)
-        self._epochs.setValue(10)
-        self._epochs.setSuffix(" epochs")
-        grid = QWidget()
-        layout = QGridLayout(grid)
-        layout.setContentsMargins(0, 4, 0, 0)
-        for place, widget in enumerate((self.start_button, self.pause_button, self.step_button)):
-            layout.addWidget(widget, 0, 2 * place, 1, 2)
-        layout.addWidget(self.stop_button, 1, 0, 1, 2)
-        layout.addWidget(self.predict_button, 1, 2, 1, 4)
-        layout.addWidget(self.extend_button, 2, 0, 1, 2)
-        layout.addWidget(self._epochs, 2, 2, 1, 4)
-        return grid
 
     def show_machine(self, machine: Machine) -> None:
         """Tell the device by name, and the command that cures a GPU that torch cannot use."""
@@ -210,6 +184,35 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
             parts.say(self._why_not, "")
         self._redraw()
 
+    def choose_run(self) -> None:
+        """Ask for a run folder and open it."""
+        chosen = QFileDialog.getExistingDirectory(self, "Open a run folder", str(self.folder))
+        if chosen:
+            self.open_run(Path(chosen))
+
+    def open_run(self, folder: Path) -> None:
+        """Show a run that was made earlier; Go on and Extend continue it."""
+        if self.bridge.busy or self._busy_making:
+            raise RunStateError("A run is going on already.", "Stop it first.")
+        session = self.session
+
+        def work() -> Any:
+            events = open_run(folder).events()
+            return session.resume(folder, window=True), events
+
+        self._busy_making = True
+        parts.say(self._why_not, "Opening the run…")
+        self._opening.send(work)
+        self._redraw()
+
+    def _on_opened(self, answer: tuple[Any, list[Event]]) -> None:
+        run, events = answer
+        self._busy_making = False
+        self.status = status.Status()
+        self._log.clear()
+        self.started.emit(run)
+        self.bridge.open(run, events)
+
     def begin(self, run: Any) -> None:
         """Iterate a run that was made elsewhere (a demo, a resumed folder)."""
         self._on_made(run)
@@ -239,11 +242,11 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def extend(self) -> None:
         """Train longer; a run that has ended goes on."""
         run = self.bridge.current
-        run.extend(self._epochs.value())
+        run.extend(self.buttons.epochs.value())
         if not self.bridge.busy:
             self.bridge.start(run)
 
-    def _obeyed(self, slot: Callable[[], None]) -> None:
+    def obeyed(self, slot: Callable[[], None]) -> None:
         """Follow a button; a command that came too late, or a form that is wrong, becomes a sentence."""
         try:
             slot()
@@ -306,22 +309,13 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         def send() -> None:
             self.bridge.current.set(path, value)
 
-        self._obeyed(send)
+        self.obeyed(send)
 
     # -- drawing ------------------------------------------------------------------------------------------
 
     def _redraw(self) -> None:
         run, busy = self.bridge.run, self.bridge.busy or self._busy_making
-        can = status.buttons(run.accepts if run is not None else None)
-        goes_on = run is not None and not busy and run.state == "stopped"
-        self.start_button.setEnabled(self._ready and not busy)
-        self.pause_button.setEnabled(goes_on or (busy and can.pause))
-        self.pause_button.setText("Go on" if goes_on else can.pause_label)
-        self.step_button.setEnabled(busy and can.step)
-        self.stop_button.setEnabled(busy and can.stop)
-        self.predict_button.setEnabled(busy and run is not None and run.accepts("predict_now"))
-        self.extend_button.setEnabled(can.extend and not self._busy_making)
-        self._epochs.setEnabled(self.extend_button.isEnabled())
+        self.buttons.follow(run, busy=busy, making=self._busy_making, ready=self._ready)
         self._draw_progress(run)
 
     def _draw_progress(self, run: Any) -> None:
@@ -344,6 +338,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def closing(self) -> None:
         """Let nothing come back any more."""
         self._making.close()
+        self._opening.close()
         if self._live is not None:
             with contextlib.suppress(ValueError):
                 self._live.applied.disconnect(self._apply)

@@ -1,0 +1,279 @@
+"""One pair of axes of the plot dock: curves over steps, or the histogram of the regions' balance."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from psygnal import Signal
+from pyqtgraph.exporters import ImageExporter, SVGExporter
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QScrollArea, QWidget
+
+from segexplorer.faces.napari import theme
+from segexplorer.viewmodels import colours
+from segexplorer.viewmodels.balance import BalanceHistogram
+from segexplorer.viewmodels.curves import Curves, Domain, Plot
+
+KEY_WIDTH = 118
+EMPTY: dict[Domain, str] = {
+    "training, patches": "The curves appear when training starts",
+    "whole volumes": "The curves appear with the first validation",
+}
+BALANCE = "balance_histogram"
+BALANCE_TITLE = "Balance of the regions (histogram)"
+NO_BALANCE = "Losses with regions show their balance here"
+_ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
+_ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
+
+
+class Pane(QWidget):  # type: ignore[misc, unused-ignore]
+    """One pair of axes, with a picker of what is drawn in it.
+
+    Parameters
+    ----------
+    plots
+        Curves to choose from.
+    first
+        Key of the one shown at first.
+    balance
+        Whether the histogram of the balance can be chosen too.
+
+    Attributes
+    ----------
+    step_dragged
+        psygnal signal (step): the user drags the line that marks the prediction shown.
+    """
+
+    step_dragged = Signal(float)
+
+    def __init__(self, plots: tuple[Plot, ...], first: str, *, balance: bool = False) -> None:
+        super().__init__()
+        self._plots = {plot.key: plot for plot in plots}
+        self.picker = QComboBox()
+        for plot in plots:
+            self.picker.addItem(plot.title, plot.key)
+        if balance:
+            self.picker.addItem(BALANCE_TITLE, BALANCE)
+        self._balance: BalanceHistogram | None = None
+        self._bars: Any = None
+        self.picker.setCurrentIndex(list(self._plots).index(first))
+        self.canvas = pg.PlotWidget(antialias=False)
+        self.canvas.setMenuEnabled(False)
+        self.canvas.setMinimumSize(180, 110)
+        for side in ("left", "bottom"):
+            self.canvas.getAxis(side).enableAutoSIPrefix(False)
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setStyleSheet("font-size: 11px;")
+        key = QScrollArea()
+        key.setWidget(self.legend)
+        key.setWidgetResizable(True)
+        key.setFrameShape(QScrollArea.Shape.NoFrame)
+        key.setFixedWidth(KEY_WIDTH)
+        key.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.legend.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.legend.setWordWrap(True)
+        self._curves: dict[str, Any] = {}
+        self._marks: list[Any] = []
+        self.cursor = pg.InfiniteLine(0, angle=90, movable=True)
+        self.cursor.setVisible(False)
+        self.cursor.sigDragged.connect(lambda line: self.step_dragged.emit(float(line.value())))
+        self.canvas.getPlotItem().vb.addItem(self.cursor, ignoreBounds=True)
+        self._empty = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
+        self.canvas.getPlotItem().vb.addItem(self._empty, ignoreBounds=True)
+        self._pens: tuple[str, ...] = _ON_DARK
+        self._ink = "#ffffff"
+        self._class_order: tuple[str, ...] = ()
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.picker, 0, 0, 1, 2)
+        layout.addWidget(self.canvas, 1, 0)
+        layout.addWidget(key, 1, 1)
+        layout.setColumnStretch(0, 1)
+        self._title()
+        self._range()
+
+    @property
+    def key(self) -> str:
+        """Key of what is drawn now."""
+        return str(self.picker.currentData())
+
+    @property
+    def plot(self) -> Plot | None:
+        """The curves drawn now; None for the histogram."""
+        return self._plots.get(self.key)
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Curve name -> pyqtgraph item."""
+        return dict(self._curves)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the sentence about emptiness stands in place of curves."""
+        return bool(self._empty.isVisible())
+
+    def set_colours(self, background: str, ink: str, dark: bool) -> None:
+        """Follow napari's theme."""
+        self._pens, self._ink = (_ON_DARK if dark else _ON_LIGHT), ink
+        self.canvas.setBackground(background)
+        for side in ("left", "bottom"):
+            axis = self.canvas.getAxis(side)
+            axis.setPen(ink)
+            axis.setTextPen(ink)
+        self._empty.setColor(ink)
+        self.cursor.setPen(pg.mkPen(ink, width=1, style=Qt.PenStyle.DashLine))
+        self.cursor.setHoverPen(pg.mkPen(ink, width=3))
+        self.forget()
+        self._title()
+
+    def set_classes(self, names: tuple[str, ...]) -> None:
+        """Take the colours of the classes from their order."""
+        self._class_order = names
+
+    def forget(self) -> None:
+        """Take every curve and mark away."""
+        for item in self._curves.values():
+            self.canvas.removeItem(item)
+        for mark in self._marks:
+            self.canvas.removeItem(mark)
+        if self._bars is not None:
+            self.canvas.removeItem(self._bars)
+        self._curves, self._marks, self._bars = {}, [], None
+        self.legend.setText("")
+
+    def redraw(self, curves: Curves) -> None:
+        """Draw the curves as they are now."""
+        if self.plot is None:
+            self._draw_balance()
+            return
+        series = curves.series(self.plot.key)
+        if set(self._curves) - set(series):
+            self.forget()
+        for number, (name, (steps, values)) in enumerate(series.items()):
+            item = self._curves.get(name)
+            if item is None:
+                item = self._curves[name] = self.canvas.plot(
+                    pen=self._pen(name, number), name=name, symbolPen=None, symbolSize=6
+                )
+                self._add_key(name, item.opts["pen"])
+            item.setData(steps, values, connect="finite", symbol="o" if len(steps) == 1 else None)
+            item.setSymbolBrush(item.opts["pen"].color())
+        self._empty.setVisible(not series)
+        self._draw_marks(curves)
+        self._place_empty()
+
+    def show_balance(self, balance: BalanceHistogram | None) -> None:
+        """Take another histogram; drawn where it is chosen."""
+        self._balance = balance
+        if self.plot is None:
+            self._draw_balance()
+
+    def _draw_balance(self) -> None:
+        self.forget()
+        found = self._balance
+        self._empty.setText(NO_BALANCE)
+        self._empty.setVisible(found is None)
+        self._place_empty()
+        if found is None:
+            return
+        centres = (found.edges[1:] + found.edges[:-1]) / 2
+        brushes = [pg.mkBrush(*(int(255 * c) for c in colour)) for colour in np.asarray(found.colours)]
+        self._bars = pg.BarGraphItem(
+            x=centres, height=found.error_ml, width=0.94 * np.diff(found.edges), brushes=brushes, pen=None
+        )
+        self.canvas.addItem(self._bars)
+        self.legend.setText(f"{escape(found.class_name)}<br>{found.regions} regions with error")
+
+    def show_step(self, step: float | None) -> None:
+        """Mark the step whose prediction the viewer shows; None marks nothing."""
+        self.cursor.setVisible(step is not None and self.plot is not None)
+        if step is not None:
+            self.cursor.setValue(step)
+
+    def _pen(self, name: str, number: int) -> Any:
+        if name in ("total", "mean"):
+            return pg.mkPen(self._ink, width=2)
+        class_name, _, error = name.partition(", ")
+        style = Qt.PenStyle.DashLine if error == "missed" else Qt.PenStyle.SolidLine
+        if class_name in self._class_order and self._pens is _ON_DARK:
+            colour = theme.class_colour(self._class_order.index(class_name) + 1)
+        elif class_name in self._class_order:
+            colour = self._pens[self._class_order.index(class_name) % len(self._pens)]
+        else:
+            colour = self._pens[number % len(self._pens)]
+        return pg.mkPen(colour, width=1, style=style)
+
+    def _add_key(self, name: str, pen: Any) -> None:
+        stroke = "╌╌" if pen.style() == Qt.PenStyle.DashLine else "━━"
+        line = f'<span style="color:{pen.color().name()}">{stroke}</span> {escape(name.replace("_", " "))}'
+        self.legend.setText(f"{self.legend.text()}<br>{line}" if self.legend.text() else line)
+
+    def export(self, path: Path) -> None:
+        """Write what is drawn, with a legend inside, as PNG or SVG by the ending."""
+        item = self.canvas.getPlotItem()
+        legend = item.addLegend()
+        for name, curve in self._curves.items():
+            legend.addItem(curve, name)
+        try:
+            kind = SVGExporter if path.suffix == ".svg" else ImageExporter
+            kind(item).export(str(path))
+        finally:
+            legend.scene().removeItem(legend)
+            item.legend = None
+
+    def _draw_marks(self, curves: Curves) -> None:
+        for mark in self._marks:
+            self.canvas.removeItem(mark)
+        self._marks = []
+        for mark in curves.marks():
+            change = mark.kind == "change"
+            line = pg.InfiniteLine(
+                mark.step,
+                angle=90,
+                pen=pg.mkPen(
+                    colours.REDDISH_PURPLE if change else colours.BLUISH_GREEN, style=Qt.PenStyle.DotLine
+                ),
+            )
+            line.setToolTip(f"step {mark.step}: {mark.text}")
+            self.canvas.addItem(line, ignoreBounds=True)
+            self._marks.append(line)
+
+    def _title(self) -> None:
+        plot = self.plot
+        if plot is None:
+            self._label("error volume in ml", "balance: -1 all missed, 1 all extra; watched case")
+            self.canvas.setLogMode(y=False)
+            return
+        self._label(plot.y_title.removesuffix(f" ({plot.domain})"), f"{plot.x_title}; {plot.domain}")
+        self.canvas.setLogMode(y=plot.logarithmic)
+        self._empty.setText(EMPTY[plot.domain])
+
+    def _label(self, left: str, bottom: str) -> None:
+        for side, text in (("left", left), ("bottom", bottom)):
+            self.canvas.setLabel(side, text, color=self._ink, **{"font-size": "8pt"})
+
+    def _range(self) -> None:
+        """Let the axes follow what is drawn; ratios stand between 0 and 1 whatever their values."""
+        self.canvas.enableAutoRange()
+        if self.plot is None:
+            self.canvas.setXRange(-1, 1, padding=0.02)
+        elif self.plot.limits is not None:
+            self.canvas.setYRange(*self.plot.limits, padding=0.02)
+
+    def change(self, curves: Curves) -> None:
+        """Draw what the picker names now."""
+        self.forget()
+        self._title()
+        self._range()
+        self.cursor.setVisible(self.cursor.isVisible() and self.plot is not None)
+        self.redraw(curves)
+
+    def _place_empty(self) -> None:
+        (left, right), (low, high) = self.canvas.viewRange()
+        self._empty.setPos((left + right) / 2, (low + high) / 2)
