@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 
 from segexplorer.core.errors import DataError
@@ -42,19 +41,3 @@ def patient_key(path: Path, salt: bytes = _SALT) -> str:
             text = f"{issuer}\0{number}".encode()
             return hmac.new(salt, text, hashlib.sha256).hexdigest()[:16] if number else ""
     raise DataError(f"{path.name} holds no DICOM file.", "Name the folder of a series.")
-
-
-def patients_of(cases: Mapping[str, Path]) -> dict[str, str]:
-    """Return case -> the name of the first case of the same patient, for splits that keep patients together.
-
-    The names depend on nothing but the cases, so a split is the same on every machine.
-
-    Raises
-    ------
-    DataError
-        When a case holds no readable DICOM file.
-    """
-    first: dict[str, str] = {}
-    return {
-        case: first.setdefault(patient_key(cases[case]) or f"case {case}", case) for case in sorted(cases)
-    }

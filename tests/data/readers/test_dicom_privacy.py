@@ -12,7 +12,9 @@ import pytest
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import ValidationDone
-from segexplorer.data.readers.dicom_patient import patient_key, patients_of
+from segexplorer.data.case import CaseRef
+from segexplorer.data.datasets.patients import kept_together
+from segexplorer.data.readers.dicom_patient import patient_key
 from segexplorer.data.readers.dicom_seg_writing import write_seg
 from segexplorer.data.readers.dicom_series import list_series
 from segexplorer.data.verdict import describe
@@ -137,8 +139,15 @@ def test_patients_are_told_apart_by_salted_keys(tmp_path: Path) -> None:
         ("f", "", ""),
     ):
         write_series(tmp_path / name, voxels, change=of(number, issuer))
-    groups = patients_of({name: tmp_path / name for name in "fedcba"})
-    assert groups == {"a": "a", "b": "b", "c": "a", "d": "d", "e": "e", "f": "f"}
+    together = kept_together([CaseRef(name, (tmp_path / name,)) for name in "abcdef"])
+    assert {ref.id: ref.patient for ref in together} == {
+        "a": "a",
+        "b": "b",
+        "c": "a",
+        "d": "d",
+        "e": "e",
+        "f": "f",
+    }
     key = patient_key(tmp_path / "a", b"salt")
     assert key == patient_key(tmp_path / "c", b"salt") != patient_key(tmp_path / "a", b"pepper")
     assert patient_key(tmp_path / "a") == patient_key(tmp_path / "c")
