@@ -109,7 +109,7 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     if present <= {0}:
         remedy = "Leave the case out, or choose its right label; it can only teach background."
         return [Problem("warning", "empty_label", "The label marks nothing.", remedy, case)]
-    if classes is None:
+    if classes is None or not classes.names:
         return []
     named = {v for group in classes.values for v in group}
     if classes.reads_255_as_1(present):

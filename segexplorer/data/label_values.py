@@ -17,21 +17,34 @@ _known: dict[tuple[object, ...], frozenset[int]] = {}
 _lock = threading.Lock()
 
 
-def present_values(refs: Sequence[CaseRef]) -> dict[str, tuple[int, ...]]:
+def present_values(refs: Sequence[CaseRef], *, skip: bool = False) -> dict[str, tuple[int, ...]]:
     """Return a class for every label value above 0 that occurs; a lone value is called "foreground".
 
     Masks of 0 and 255 beside masks of 0 and 1 mean the same, so that 1 and 255 become one class then.
     Labels are read once in a process: files that did not change are remembered.
 
+    Parameters
+    ----------
+    skip
+        Whether labels that cannot be read are left out, for a listing that tells them by itself.
+
     Raises
     ------
     DataError
-        When no label holds anything.
+        When no label holds anything, or one cannot be read.
     """
+
+    def values_of(ref: CaseRef) -> frozenset[int]:
+        try:
+            return label_values(ref)
+        except DataError:
+            if not skip:
+                raise
+            return frozenset()
+
     with ThreadPoolExecutor(max_workers=4) as pool:
-        sets = list(pool.map(label_values, refs))
-    values = sorted(set().union(*sets) - {0})
-    values = [v for v in values if v > 0]
+        sets = list(pool.map(values_of, refs))
+    values = sorted(value for value in set().union(*sets) if value > 0)
     if not values:
         raise DataError(
             "No label of the data set holds a value above 0.", "Choose labels that mark something."

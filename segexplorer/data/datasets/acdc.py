@@ -14,7 +14,7 @@ from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, ex
 from segexplorer.data.datasets.finding import put_together, reach, volumes_named
 
 _FRAME = r"(?P<patient>patient\d{3})_frame(?P<frame>\d{2})(?P<truth>_gt)?"
-_DEPTH = 2
+_DEPTH = 3
 
 
 @registry.register

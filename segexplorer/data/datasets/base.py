@@ -140,7 +140,7 @@ class DatasetSpec(Spec):
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the classes that the data set itself names; by default those its labels hold."""
-        return present_values(self.cases())
+        return present_values(self.examine().cases)
 
     def ignored_values(self) -> tuple[int, ...]:
         """Return the label values that the data set marks as not to be counted."""

@@ -117,7 +117,7 @@ class Bids(DatasetSpec):
         first = next(iter(labels.values()))
         for table in _tables(first):
             return _named(table)
-        return present_values(self.cases())
+        return present_values(self.examine().cases)
 
     def _labels(self, root: Path) -> dict[str, Path]:
         derivatives = root / "derivatives"

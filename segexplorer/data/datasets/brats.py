@@ -23,7 +23,7 @@ SEQUENCES = ("flair", "t1", "t1ce", "t2")
 _SAME = {"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2"}
 """Names since 2023 -> names until 2021."""
 _FILE = r"(?P<case>BraTS.*?)[_-](?P<part>flair|t1|t1ce|t2|t1n|t1c|t2w|t2f|seg)"
-_DEPTH = 2
+_DEPTH = 3
 
 
 @registry.register

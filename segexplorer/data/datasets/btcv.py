@@ -25,7 +25,7 @@ ORGANS = (
     "right adrenal gland",
     "left adrenal gland",
 )
-_IMAGE, _LABEL, _DEPTH = r"img(\d{4})", r"label(\d{4})", 2
+_IMAGE, _LABEL, _DEPTH = r"img(\d{4})", r"label(\d{4})", 3
 
 
 @registry.register

@@ -27,7 +27,7 @@ class Kits(DatasetSpec):
     layout: ClassVar[str] = "case_00000/imaging.nii.gz\ncase_00000/segmentation.nii.gz"
     kind: Literal["kits"] = "kits"
     root: str = parameter(
-        title="Folder", meaning="The folder that holds case_00000 and so on.", path="folder"
+        title="Folder", meaning="The folder that holds case_00000 and so on, or the one above.", path="folder"
     )
 
     @classmethod
@@ -43,7 +43,8 @@ class Kits(DatasetSpec):
         root = existing_folder(self.root)
         images: dict[str, tuple[Source, ...]] = {}
         labels: dict[str, Source] = {}
-        for folder in subfolders(root):
+        inner = (folder for name in ("data", "dataset") if (folder := root / name).is_dir())
+        for folder in (f for place in (root, *inner) for f in subfolders(place)):
             if not _CASE.fullmatch(folder.name):
                 continue
             files = volume_files(folder)

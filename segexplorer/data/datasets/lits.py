@@ -9,7 +9,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
 from segexplorer.data.datasets.finding import by_case, put_together, volumes_named
 
-_DEPTH = 1
+_DEPTH = 3
 
 
 @registry.register
@@ -26,8 +26,8 @@ class Lits(DatasetSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise segmentation-0 beside volume-0."""
-        match = next((m for m, _ in volumes_named(folder, r"segmentation-(\d+)", _DEPTH)), None)
-        if match is None or not any(True for _ in volumes_named(folder, rf"volume-{match[1]}", _DEPTH)):
+        match = next((m for m, _ in volumes_named(folder, r"segmentation-(\d+)", 1)), None)
+        if match is None or not any(True for _ in volumes_named(folder, rf"volume-{match[1]}", 1)):
             return None
         return Recognition("lits", folder, f"{match[0]} beside volume-{match[1]}")
 

@@ -19,7 +19,7 @@ from segexplorer.data.datasets.finding import (
 )
 
 _FLAIR = re.compile(r"flair_time0([12])_on_middle_space")
-_DEPTH = 2
+_DEPTH = 3
 
 
 @registry.register
