@@ -30,7 +30,7 @@ def residual_entropy(probs: Tensor, truth: Tensor, radius: int) -> Tensor:
     Parameters
     ----------
     probs, truth
-        (maps, *spatial), each axis at least `radius` long.
+        (maps, *spatial), each axis at least `radius` long; the truth gets no gradient.
     radius
         Edge of a window in voxels.
 
@@ -40,7 +40,7 @@ def residual_entropy(probs: Tensor, truth: Tensor, radius: int) -> Tensor:
         (maps,) in float64, at least 1/2 log a.
     """
     pairs = zip(probs.unbind(), truth.unbind(), strict=True)
-    joint = torch.stack([window_covariance(torch.stack(pair), radius) for pair in pairs])
+    joint = torch.stack([joint_covariance(p, g, radius) for p, g in pairs])
     half = joint.shape[-1] // 2
     diagonal = JITTER * torch.eye(2 * half, dtype=joint.dtype, device=joint.device)
     factor = torch.linalg.cholesky(joint + diagonal)
@@ -48,32 +48,33 @@ def residual_entropy(probs: Tensor, truth: Tensor, radius: int) -> Tensor:
     return logs.sum(-1) / half
 
 
-def window_covariance(images: Tensor, radius: int) -> Tensor:
-    """Return the unnormalised covariance of all windows' voxels: (k d, k d) in float64, images in order.
+def joint_covariance(probs: Tensor, truth: Tensor, radius: int) -> Tensor:
+    """Return the unnormalised covariance of all windows, (2d, 2d) in float64, the prediction's voxels first.
 
     Parameters
     ----------
-    images
-        (k, *spatial).
+    probs, truth
+        (*spatial); the truth gets no gradient.
     """
     if torch.compiler.is_compiling():
-        windows = _windows(images.double(), radius)
+        windows = _windows(torch.stack([probs, truth]).double(), radius)
         centred = windows - windows.mean(1, keepdim=True)
         return centred @ centred.T
-    found: Tensor = _WindowCovariance.apply(images, radius)  # type: ignore[no-untyped-call]
+    found: Tensor = _JointCovariance.apply(probs, truth, radius)  # type: ignore[no-untyped-call]
     return found
 
 
-class _WindowCovariance(torch.autograd.Function):
+class _JointCovariance(torch.autograd.Function):
     """Unfolds some slabs at a time, forward and backward: all windows at once take d times the memory."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, radius: int) -> Tensor:
-        size = images.shape[0] * radius ** (images.ndim - 1)
+    def forward(ctx: Any, probs: Tensor, truth: Tensor, radius: int) -> Tensor:
+        images = torch.stack([probs, truth])
+        size = 2 * radius**probs.ndim
         products = images.new_zeros((size, size), dtype=torch.float64)
         sums = images.new_zeros((size, 1), dtype=torch.float64)
         count = 0
-        for slab in _slabs(images.shape[1:], radius):
+        for slab in _slabs(probs.shape, radius):
             windows = _windows(images[:, slab].double(), radius)
             products.addmm_(windows, windows.T)
             sums += windows.sum(1, keepdim=True)
@@ -84,22 +85,20 @@ class _WindowCovariance(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
         images, mean = ctx.saved_tensors
-        radius, both = ctx.radius, above + above.T
-        found = torch.zeros_like(images, dtype=torch.float64)
-        for slab in _slabs(images.shape[1:], radius):
+        radius, dims = ctx.radius, images.ndim - 1
+        of_probs = (above + above.T)[: radius**dims]
+        found = torch.zeros_like(images[0], dtype=torch.float64)
+        for slab in _slabs(found.shape, radius):
             part = images[:, slab]
-            slope = both @ (_windows(part.double(), radius) - mean)
+            slope = of_probs @ (_windows(part.double(), radius) - mean)
             room = tuple(n - radius + 1 for n in part.shape[1:])
-            offsets = list(product(range(radius), repeat=images.ndim - 1))
-            target = found[:, slab]
-            for offset, row in zip(
-                offsets, slope.view(len(images), len(offsets), *room).unbind(1), strict=True
-            ):
+            target = found[slab]
+            for offset, row in zip(product(range(radius), repeat=dims), slope.unbind(), strict=True):
                 where = tuple(slice(o, o + n) for o, n in zip(offset, room, strict=True))
-                target[(slice(None), *where)] += row
-        return found.to(images.dtype), None
+                target[where] += row.view(room)
+        return found.to(images.dtype), None, None
 
 
 def _slabs(shape: torch.Size, radius: int) -> Iterator[slice]:
