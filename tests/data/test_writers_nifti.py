@@ -76,7 +76,8 @@ def test_every_shared_header_is_written_back_to_the_last_bit(shared_data: Path, 
             back = open_volume(save_volume(prediction, tmp_path / "out.nii.gz", integer=True))
             assert np.array_equal(back.affine, volume.affine), path.name
             assert np.array_equal(back.array, prediction.array) and back.array.dtype == np.uint8
-            assert back.provenance.notes == volume.provenance.notes, path.name
+            told = tuple(note for note in volume.provenance.notes if "single slice" not in note)
+            assert back.provenance.notes == told, path.name
             old, new = nib.load(path).header, nib.load(tmp_path / "out.nii.gz").header
             for field in GEOMETRY:
                 assert np.array_equal(old[field], new[field]), (path.name, field)

@@ -56,6 +56,8 @@ def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Vol
     if not plain:
         voxels = _Scaled(voxels, slope, inter, label)
     affine, notes = world_affine(image, shape, path.name)
+    if len(image.shape) == 2:
+        notes = ("It is a single slice; its thickness may be made up.", *notes)
     nifti2 = isinstance(image, (nib.Nifti2Image, nib.Nifti2Pair))
     provenance = Provenance(
         path,
@@ -119,9 +121,11 @@ def _one_volume(
     if axes and min(axes) < 1:
         raise DataError(f"{name} has no voxels ({size}).", "Export it again.")
     space, extra = axes[:3], axes[3:]
+    if len(space) == 2:
+        space.append(1)
     if len(space) < 3 or (space.count(1) >= 2 and not any(n > 1 for n in extra)):
         raise DataError(
-            f"{name} is {sum(n > 1 for n in space)}D ({size}); a 3D volume is needed.",
+            f"{name} is {sum(n > 1 for n in space)}D ({size}); a volume or a slice is needed.",
             "Stack the slices of the series into one volume first.",
         )
     chosen = choose_frame(extra, select, f"{name} ({size})" if extra else name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from segexplorer.data.readers.picture import (
     AXES,
     BROKEN,
     COLOURS,
+    MAX_PIXELS,
     NO_SCALE,
     Channel,
     as_volume,
     channel_of,
     colour_notes,
+    too_large,
 )
 from segexplorer.data.readers.stored import MAX_BYTES
 from segexplorer.data.volume import Provenance, Select, Volume
@@ -51,7 +54,10 @@ def read_tiff(path: Path, *, label: bool = False, select: Select = None) -> Volu
     named = isinstance(select, str) and select in COLOURS
     channel = channel_of(select if named else None, path.name, colour=colours)
     stack = next((letter for letter in _SLICES if letter in axes), "")
-    extra = [i for i, letter in enumerate(axes) if letter not in ("Y", "X", "S", stack)]
+    # two to four samples of a pixel are grey or colours with transparency, more are channels
+    samples = shape[axes.index("S")] if "S" in axes else 0
+    together = ("Y", "X", "S", stack) if 2 <= samples <= 4 else ("Y", "X", stack)
+    extra = [i for i, letter in enumerate(axes) if letter not in together]
     sizes = [shape[i] for i in extra]
     chosen = choose_frame(sizes, None if named else select, path.name)
     slices = shape[axes.index(stack)] if stack else 1
@@ -71,7 +77,9 @@ def _tags(path: Path) -> tuple[tuple[int, ...], str, str, bool]:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.name} is empty.", "Copy or download it again.")
-        with tifffile.TiffFile(path) as file:
+        if path.stat().st_size > 8 * MAX_PIXELS:
+            raise too_large(path.name)
+        with tifffile.TiffFile(_in_memory(path)) as file:
             series = file.series[0]
             shape, axes = tuple(int(n) for n in series.shape), str(series.axes)
             dtype = np.dtype(series.dtype) if series.dtype is not None else np.dtype("V1")
@@ -88,6 +96,11 @@ def _tags(path: Path) -> tuple[tuple[int, ...], str, str, bool]:
     return shape, axes, dtype.kind, colours
 
 
+def _in_memory(path: Path) -> io.BytesIO:
+    """Return a file's bytes: of a file on the disk, tifffile reserves whatever length a broken tag claims."""
+    return io.BytesIO(path.read_bytes())
+
+
 @dataclass(frozen=True)
 class _Pages:
     """Reads the pages of one file; picklable, so that a lazy volume is too."""
@@ -102,7 +115,7 @@ class _Pages:
         import tifffile
 
         try:
-            with tifffile.TiffFile(self.path) as file:
+            with tifffile.TiffFile(_in_memory(self.path)) as file:
                 series = file.series[0]
                 pixels = self._volume(np.asarray(series.asarray()), str(series.axes))
         except MemoryError as error:

@@ -27,6 +27,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.readers import dicom_files, picture, stored, tiff
@@ -458,6 +459,13 @@ def test_no_file_ends_in_anything_but_voxels_or_a_sentence(tmp_path: Path) -> No
     for name in FAMILIES[:-1]:
         # were all refused, or none, the mutations would test nothing
         assert result.ends[f"{name} refused"] > 15 and result.ends[f"{name} read"] > 5, result.ends
+
+
+def test_no_dicom_file_does_either(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    result = run_quietly(150, 20261121, tmp_path, ("DICOM",))
+    assert not result.failures
+    assert result.ends["DICOM refused"] > 15 and result.ends["DICOM read"] > 5, result.ends
 
 
 # --- a long run ---

@@ -153,3 +153,10 @@ def test_real_ultrasound_and_its_masks(shared_data: Path) -> None:
         np.testing.assert_allclose(
             volume.array[..., 0].astype(int), np.asarray(Image.open(image).convert("L")).T.astype(int), atol=1
         )
+
+
+def test_many_samples_of_a_pixel_are_channels(tmp_path: Path) -> None:
+    channels = np.random.default_rng(4).integers(0, 99, (ROWS, COLUMNS, 6)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", channels, photometric="minisblack", planarconfig="contig")
+    assert "holds 6 volumes" in refusal(tmp_path / "a.tif")
+    assert np.array_equal(open_volume(tmp_path / "a.tif", select=4).array[..., 0], channels[..., 4].T)
