@@ -113,7 +113,7 @@ def test_every_derived_header_ends_right_or_in_a_sentence(
                 probed += 1
         noted = " ".join(volume.notes)
         assert NOTED.get(name, "") in noted and bool(noted) == (name in NOTED), (name, noted)
-    assert probed >= 8 * 12 and refused >= 7
+    assert probed >= 8 * 12 and refused == 6
 
 
 def test_labels_of_every_orientation_mark_the_same_places(
