@@ -241,7 +241,8 @@ def duplicate(case: str, other: str, roles: Mapping[str, Role]) -> Problem:
 
 def voxel_digest(array: NDArray[Any]) -> bytes:
     """Return a hash of voxels: equal for equal values in equal order, whatever the file looks like."""
-    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+    # files keep the first axis fastest, so that most arrays are not copied
+    return hashlib.blake2b(array.ravel(order="F").data, digest_size=16).digest()
 
 
 _looks: dict[tuple[object, ...], tuple[bytes, list[Problem]]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_AT_ONCE = 2**22
+_AT_ONCE = 2**18
 """Voxels counted at once: `bincount` makes 8-byte copies of what it is given."""
 _SMALL = 2**16
 

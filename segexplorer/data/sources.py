@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from segexplorer.data.volume import Provenance, Select, Volume, open_volume
 
 PLACES = ("stored", "rows", "slices", "rows and slices")
 """Which index axes of a label without a place are turned over: none, the second, the third, both."""
+
+_ENOUGH = 1_000_000
+"""Voxels that tell well enough how a label stands out."""
 
 
 class Recipe(ABC):
@@ -215,13 +219,15 @@ def contrasts(image: NDArray[Any], label: NDArray[Any]) -> dict[str, float]:
 
 
 def _box(marked: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
-    """Return the box around the marked voxels."""
-    box = []
+    """Return the box around the marked voxels, in steps over which a large one has some 10^6 of them."""
+    ends = []
     for axis in range(marked.ndim):
         others = tuple(a for a in range(marked.ndim) if a != axis)
         found = np.flatnonzero(marked.any(axis=others))
-        box.append(slice(max(0, int(found[0]) - margin), int(found[-1]) + margin + 1))
-    return tuple(box)
+        ends.append((max(0, int(found[0]) - margin), int(found[-1]) + margin + 1))
+    size = math.prod(last - first for first, last in ends)
+    step = math.ceil((size / _ENOUGH) ** (1 / 3))
+    return tuple(slice(first, last, step) for first, last in ends)
 
 
 def _contrast(image: NDArray[Any], inside: NDArray[np.bool_], shell: NDArray[np.bool_]) -> float:
