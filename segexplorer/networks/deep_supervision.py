@@ -14,7 +14,7 @@ from pydantic import model_validator
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import NetworkSpec
 
-Mode = Literal["off", "stride", "exp", "two", "same"]
+Mode = Literal["none", "stride", "exp", "two", "same"]
 FEWEST_LEVELS = 3
 SMALLEST_EXP = 0.0625
 """MONAI's floor for the halved weights."""
@@ -24,7 +24,7 @@ class SupervisedNetwork(NetworkSpec):
     """Base of the networks that can be supervised at several resolutions."""
 
     deep_supervision: Mode = parameter(
-        "off",
+        "none",
         title="Deep supervision",
         meaning=(
             "Trains the coarser levels on the truth too. The weights of the levels: stride, 2^-(stride × stride) "
@@ -44,7 +44,7 @@ class SupervisedNetwork(NetworkSpec):
     @property
     def supervised(self) -> bool:
         """Whether the network returns several logits in training."""
-        return self.deep_supervision != "off"
+        return self.deep_supervision != "none"
 
 
 def level_weights(mode: Mode, strides: Sequence[Sequence[int]]) -> tuple[float, ...]:
@@ -63,7 +63,7 @@ def level_weights(mode: Mode, strides: Sequence[Sequence[int]]) -> tuple[float, 
     Raises
     ------
     ValueError
-        For "off", which has no levels.
+        For "none", which has no levels.
     """
     count = len(strides)
     if mode == "stride":

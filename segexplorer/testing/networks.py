@@ -9,9 +9,11 @@ Each check raises AssertionError with a sentence that says which promise is brok
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 
 import torch
+from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.nn import functional
 
@@ -130,6 +132,22 @@ def check_seed(spec: NetworkSpec, dimensions: int) -> None:
     assert same, "a network with another's weights answers differently: something is not in the state dict"
 
 
+def check_saving(spec: NetworkSpec, dimensions: int) -> None:
+    """Weights go through a safetensors file as runs save them, in the channels-last format too."""
+    saved, loaded = (
+        _built(spec, dimensions),
+        spec.build(dimensions=dimensions, in_channels=IN_CHANNELS, out_channels=OUT_CHANNELS),
+    )
+    saved = saved.to(memory_format=_LAST[dimensions])  # type: ignore[call-overload]
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(saved, f"{folder}/weights.safetensors")
+        load_model(loaded, f"{folder}/weights.safetensors")
+    for name, value in saved.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), (
+            f"{name} is another one after saving and loading"
+        )
+
+
 def check_samples_apart(spec: NetworkSpec, dimensions: int) -> None:
     """In evaluation, a sample's logits do not depend on the others in its batch."""
     network = _built(spec, dimensions).eval()
@@ -196,6 +214,7 @@ CHECKS: tuple[Callable[[NetworkSpec, int], None], ...] = (
     check_training,
     check_overfit,
     check_seed,
+    check_saving,
     check_samples_apart,
     check_low_precision,
     check_plan,

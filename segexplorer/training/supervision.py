@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def mode_of(network: NetworkSpec) -> Mode:
     """Return how a network is supervised."""
-    return network.deep_supervision if isinstance(network, SupervisedNetwork) else "off"
+    return network.deep_supervision if isinstance(network, SupervisedNetwork) else "none"
 
 
 def hindrance(network: NetworkSpec, loss: LossSpec) -> str:
     """Return why a loss cannot be asked at coarser resolutions, as a sentence, or ""."""
-    if mode_of(network) == "off":
+    if mode_of(network) == "none":
         return ""
     for part in _losses_in(loss):
         reason = (
@@ -38,7 +38,7 @@ def hindrance(network: NetworkSpec, loss: LossSpec) -> str:
         if reason:
             return (
                 f"Deep supervision asks the loss at coarser resolutions too, and {part.display_name} {reason}; "
-                "set network.deep_supervision: off, or choose another loss"
+                "set network.deep_supervision: none, or choose another loss"
             )
     return ""
 

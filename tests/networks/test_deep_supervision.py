@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.losses import DeepSupervisionLoss
+from torch.nn import functional
 
 from segexplorer import networks
 from segexplorer.core.errors import SpecError
@@ -30,7 +31,7 @@ def test_weights_of_eq_22() -> None:
 
 def test_nothing_to_weigh_without_levels() -> None:
     with pytest.raises(ValueError, match="no levels"):
-        level_weights("off", STRIDES)
+        level_weights("none", STRIDES)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_it_changes_nothing_else(kind: str) -> None:
     """Weights of the network without it fit in, and predict the same."""
     plain, deep = (
         networks.create(kind, dimensions=2, base_features=8, levels=3, deep_supervision=mode)
-        for mode in ("off", "exp")
+        for mode in ("none", "exp")
     )
     found = deep.load_state_dict(plain.state_dict(), strict=False)
     assert not found.unexpected_keys and all("coarse_heads" in key for key in found.missing_keys)
@@ -80,10 +81,21 @@ def test_it_needs_a_coarser_level() -> None:
         networks.create("unet", levels=2, deep_supervision="exp")
 
 
-def test_dynunet_holds_no_graph_of_the_step_before() -> None:
-    network = networks.create("dynunet", base_features=4, levels=3, deep_supervision="exp")
-    network(torch.randn(1, 1, 16, 16, 16))
-    assert all(head.numel() == 0 for head in network.heads)
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_dynunet_gives_monais_numbers(dimensions: int) -> None:
+    from monai.networks.nets import DynUNet as MonaiDynUNet
+
+    filters = (4, 8, 16, 32)
+    reference = MonaiDynUNet(
+        dimensions, 1, 2, [3] * 4, [1, 2, 2, 2], [2] * 3, filters, deep_supervision=True, deep_supr_num=2
+    )
+    ours = networks.create("dynunet", dimensions=dimensions, base_features=4, deep_supervision="exp")
+    ours.load_state_dict({k: v for k, v in reference.state_dict().items() if "skip_layers" not in k})
+    image = torch.randn(2, 1, *(16,) * dimensions)
+    expected = reference(image).unbind(1)  # MONAI brings the coarser ones to full resolution
+    for level, full in zip(ours(image), expected, strict=True):
+        torch.testing.assert_close(functional.interpolate(level, full.shape[2:]), full, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.eval()(image), reference.eval()(image), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

@@ -102,7 +102,7 @@ def test_losses_of_the_full_resolution_are_refused_in_a_sentence(tiny: Experimen
 def test_a_run_learns_from_all_levels_and_tells_the_full_one(make_run: Callable[..., Run]) -> None:
     plain, deep = (
         list(make_run(name, network__levels=3, network__deep_supervision=mode, loss={"kind": "dice"}))
-        for name, mode in (("plain", "off"), ("deep", "same"))
+        for name, mode in (("plain", "none"), ("deep", "same"))
     )
     steps = [[e for e in events if isinstance(e, StepDone)] for events in (plain, deep)]
     assert isinstance(deep[-1], RunFinished) and deep[-1].state == "finished"

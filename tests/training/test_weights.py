@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets import DynUNet as MonaiDynUNet
 from safetensors.torch import save_file, save_model
 from torch import nn
 from torch.nn import functional
@@ -82,7 +83,12 @@ def test_longer_kernels_are_interpolated(tmp_path: Path) -> None:
 
 def test_tensors_held_under_two_names_are_not_missing(tmp_path: Path) -> None:
     """MONAI's DynUNet holds its layers twice; safetensors stores one of the two."""
-    source, target = small(1, kind="dynunet"), small(2, kind="dynunet")
+
+    def twice(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return MonaiDynUNet(2, 1, 2, [3] * 3, [1, 2, 2], [2, 2], (4, 8, 16))
+
+    source, target = twice(1), twice(2)
     save_model(source, str(tmp_path / "w.safetensors"))
     report = load_weights(target, tmp_path / "w.safetensors")
     assert report.missing == report.unfitting == ()

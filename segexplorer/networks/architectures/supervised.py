@@ -19,15 +19,32 @@ Logits = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 class DynUNet(nets.DynUNet):  # type: ignore[misc]  # MONAI is untyped
-    """MONAI's DynUNet, each level at its own resolution."""
+    """MONAI's DynUNet, each level at its own resolution.
+
+    MONAI holds every layer a second time, nested in its skip layers, for TorchScript. Without them no weight has
+    two names, which safetensors cannot save in the channels-last formats.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        del self.skip_layers, self.heads
 
     def forward(self, x: torch.Tensor) -> Logits:
         """Map images (B, C_in, *spatial) to logits (B, C_out, *spatial), or to those of every level."""
-        logits: torch.Tensor = self.output_block(self.skip_layers(x))
-        coarse = tuple(self.heads) if self.deep_supervision else ()
-        # the skip layers write into this list; what is left in it would hold the step's graph
-        self.heads[:] = [logits.new_empty(0)] * len(self.heads)
-        return (logits, *coarse) if self.training and coarse else logits
+        skips = [self.input_block(x)]
+        for down in self.downsamples:
+            skips.append(down(skips[-1]))
+        x = self.bottleneck(skips[-1])
+        levels = []
+        for up, skip in zip(self.upsamples, reversed(skips), strict=True):
+            x = up(x, skip)
+            levels.append(x)
+        logits: torch.Tensor = self.output_block(x)
+        if not (self.training and self.deep_supervision):
+            return logits
+        finer = levels[-2::-1]  # from half the resolution down; MONAI's heads stand in that order
+        coarse = [head(level) for head, level in zip(self.deep_supervision_heads, finer, strict=False)]
+        return (logits, *coarse)
 
 
 class SegResNet(nets.SegResNet):  # type: ignore[misc]  # MONAI is untyped
