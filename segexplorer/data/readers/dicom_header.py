@@ -130,7 +130,8 @@ def _encoding(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Enc
     high = int(data.get("HighBit") or stored - 1)
     if allocated not in (1, 8, 16, 32, 64) or not 1 <= stored <= high + 1 <= allocated:
         raise DataError(
-            f"{place.name} says that it stores {stored} of {allocated} bits per voxel, which no DICOM file does.",
+            f"{place.name} says that its voxels are {stored} bits up to bit {high} of {allocated}, "
+            "which no DICOM file does.",
             "Export it again.",
         )
     begin, value, length, kind = pixels

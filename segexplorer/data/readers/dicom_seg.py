@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import Grid, HasGrid
+from segexplorer.data.readers import dicom_files
 from segexplorer.data.readers.dicom_files import Opener
 from segexplorer.data.readers.dicom_frames import Frame
 from segexplorer.data.readers.dicom_header import Header
@@ -156,6 +158,11 @@ def _own_grid(frames: tuple[Frame, ...], like: HasGrid | None) -> tuple[Grid, ND
         )
     affine = affine_of(frames[lowest], along * step)
     shape = (first.encoding.columns, first.encoding.rows, int(slices.max()) + 1)
+    if math.prod(shape) > dicom_files.MAX_BYTES:
+        raise DataError(
+            f"The frames of {first.place.name} lie {span:.3g} mm apart, which makes too many slices.",
+            "Export the segmentation on its image's grid.",
+        )
     return Grid(shape, affine), slices
 
 
