@@ -237,7 +237,9 @@ class Volume:
         finite = self.array[np.isfinite(self.array)] if order else ()
         fill = float(np.min(finite)) if len(finite) else 0.0
         array = geometry.resample(self.array, self.affine, target, order, fill=fill)
-        return Volume(array.shape, target.affine, array=array, modality=self._modality)
+        named = {"label_names": self.label_names} if self.label_names else {}
+        provenance = Provenance(header=named)
+        return Volume(array.shape, target.affine, array=array, modality=self._modality, provenance=provenance)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # what can be read again is not sent along
