@@ -1,0 +1,8 @@
+"""Studies: many runs of one question, and honest comparisons between them. Reading them needs no torch."""
+
+from __future__ import annotations
+
+from segexplorer.study.compare import Comparison, ConditionSummary, Difference, compare
+from segexplorer.study.fairness import ALLOWANCES, Allowance
+
+__all__ = ["ALLOWANCES", "Allowance", "Comparison", "ConditionSummary", "Difference", "compare"]
