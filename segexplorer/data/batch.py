@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ class Batch:
         (B, D) voxel index of each patch in its prepared volume (negative in padding), and that volume's shape.
     spacings
         (B, D) mm.
+    maps
+        Name -> (B, C, *S) float32: distance maps of the whole volumes, cut with the patches.
     """
 
     images: NDArray[np.float32]
@@ -32,3 +35,4 @@ class Batch:
     origins: NDArray[np.int64]
     volume_shapes: NDArray[np.int64]
     spacings: NDArray[np.float64]
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)

@@ -105,6 +105,7 @@ class Sampler:
         prepared = [self._get(case) for case in cases]
         shape = self.sampling.patch_size or self._common_shape(prepared)
         images, labels, origins = [], [], []
+        maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.store.map_names}
         for item in prepared:
             origin = self._origin(item, shape, rng)
             variation = draw(self.augmentation, rng, item.spacing)
@@ -112,6 +113,8 @@ class Sampler:
             images.append(image)
             labels.append(label)
             origins.append(origin)
+            for name, stored in self.store.maps(item.case).items():
+                maps[name].append(variation.map(name, stored, origin, shape))
         return Batch(
             images=np.stack(images),
             labels=np.stack(labels)[:, None].astype(np.int64),
@@ -119,6 +122,7 @@ class Sampler:
             origins=np.asarray(origins, np.int64),
             volume_shapes=np.asarray([item.image.shape[1:] for item in prepared], np.int64),
             spacings=np.asarray([item.spacing for item in prepared], np.float64),
+            maps={name: np.stack(pieces) for name, pieces in maps.items()},
         )
 
     def _case(self, epoch: int, sample: int) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import CaseRef, ClassMap
+from segexplorer.data.distance_maps import stored_map
 from segexplorer.data.geometry import Grid
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing, Prepared
 
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile)
 _VERSION = 1
 """Raised when what is prepared changes, so that old cache files are left alone."""
 
@@ -39,6 +42,8 @@ class PreparedStore:
         Bytes of voxels kept in memory; the least recently used are dropped first.
     disk_folder
         Folder of cache files; None keeps nothing on the disk.
+    map_names
+        Distance maps that `maps` gives (`data.distance_maps`).
     """
 
     def __init__(
@@ -48,7 +53,9 @@ class PreparedStore:
         classes: ClassMap,
         memory_budget: int = 2**31,
         disk_folder: Path | None = None,
+        map_names: Sequence[str] = (),
     ) -> None:
+        self.map_names = tuple(map_names)
         self.refs = dict(refs) if isinstance(refs, Mapping) else {ref.id: ref for ref in refs}
         self.fitted, self.classes = fitted, classes
         self._budget, self._folder = memory_budget, disk_folder
@@ -72,6 +79,28 @@ class PreparedStore:
         """
         found: Prepared = self._kept_or_made(("prepared", case), lambda: self._prepare(case))
         return found
+
+    def maps(self, case: str) -> Mapping[str, NDArray[np.int16]]:
+        """Return the distance maps of a prepared case's label, as stored; none where it has no label."""
+        return {
+            name: self._kept_or_made((name, case), partial(self._map, name, case)) for name in self.map_names
+        }
+
+    def _map(self, name: str, case: str) -> NDArray[np.int16]:
+        prepared = self.get(case)
+        classes = len(self.classes.names) + 1
+        label = prepared.label
+        if label is None:
+            label = np.zeros(prepared.image.shape[1:], np.uint8)
+        path = None
+        if self._folder is not None:
+            path = self._folder / f"{self._key(self._ref(case))}-{name.replace(' ', '-')}.npz"
+            if path.is_file() and (cached := _read_map(path)) is not None:
+                return cached
+        made = stored_map(name, label, classes, prepared.spacing)
+        if path is not None:
+            _save(path, case, map=made)
+        return made
 
     def truth(self, case: str) -> NDArray[np.uint8] | None:
         """Return the label as class indices in the case's own grid and index order, or None."""
@@ -154,33 +183,46 @@ def _read(path: Path, case: str) -> Prepared | None:
                 grid=Grid(shape, data["own_affine"]),
                 resampled=bool(data["resampled"]),
             )
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    except _DAMAGED:
+        return None
+
+
+def _read_map(path: Path) -> NDArray[np.int16] | None:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return np.asarray(data["map"], np.int16)
+    except _DAMAGED:
         return None
 
 
 def _write(path: Path, prepared: Prepared) -> None:
+    _save(
+        path,
+        prepared.case,
+        image=prepared.image,
+        label=np.zeros(0, np.uint8) if prepared.label is None else prepared.label,
+        affine=prepared.affine,
+        spacing=np.asarray(prepared.spacing),
+        shape=np.asarray(prepared.grid.shape),
+        own_affine=prepared.grid.affine,
+        resampled=np.asarray(prepared.resampled),
+    )
+
+
+def _save(path: Path, case: str, **arrays: NDArray[Any]) -> None:
     """Write a cache file aside and rename it, so that it is whole or not there."""
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                image=prepared.image,
-                label=np.zeros(0, np.uint8) if prepared.label is None else prepared.label,
-                affine=prepared.affine,
-                spacing=np.asarray(prepared.spacing),
-                shape=np.asarray(prepared.grid.shape),
-                own_affine=prepared.grid.affine,
-                resampled=np.asarray(prepared.resampled),
-            )
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         Path(temporary).replace(path)
         temporary = None
     except OSError as error:
         reason = "no space left" if error.errno == errno.ENOSPC else error.strerror
         raise DataError(
-            f"The prepared case {prepared.case} cannot be kept in {path.parent}: {reason}.",
+            f"The prepared case {case} cannot be kept in {path.parent}: {reason}.",
             "Free some space or choose another output folder.",
         ) from error
     finally:

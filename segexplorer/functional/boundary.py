@@ -92,13 +92,18 @@ def nearness(labels: Tensor, spacing: np.ndarray | None = None) -> Tensor:
     A class that is one layer thin has 1 throughout, a sample of one class 0.
     """
     arrays = labels.cpu().numpy()
-    found = np.zeros(arrays.shape)
-    for b, sample in enumerate(arrays):
-        mm = None if spacing is None else spacing[b].tolist()
-        present = np.unique(sample)
-        for value in present if len(present) > 1 else ():
-            mask = sample == value
-            inside = ndimage.distance_transform_edt(mask, sampling=mm)[mask]
-            span = inside.max() - (1.0 if mm is None else min(mm))
-            found[b][mask] = np.clip((inside.max() - inside) / span, 0, 1) if span > 1e-9 else 1.0
-    return torch.from_numpy(found).to(labels.device)
+    mm = [None if spacing is None else spacing[b].tolist() for b in range(len(arrays))]
+    found = [nearness_of(sample, own) for sample, own in zip(arrays, mm, strict=True)]
+    return torch.from_numpy(np.stack(found)).to(labels.device)
+
+
+def nearness_of(labels: np.ndarray, spacing: Spacing = None) -> np.ndarray:
+    """Return the nearness of one sample's labels (*spatial), float64."""
+    found = np.zeros(labels.shape)
+    present = np.unique(labels)
+    for value in present if len(present) > 1 else ():
+        mask = labels == value
+        inside = ndimage.distance_transform_edt(mask, sampling=spacing)[mask]
+        span = inside.max() - (1.0 if spacing is None else min(spacing))
+        found[mask] = np.clip((inside.max() - inside) / span, 0, 1) if span > 1e-9 else 1.0
+    return found

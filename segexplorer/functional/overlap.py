@@ -98,7 +98,7 @@ def overlap_hard(
 def overlap_soft(
     probs: Tensor, target: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
 ) -> Overlap:
-    """Return the overlap with a soft target (B, C, *spatial): TP = (|p| + |g| - |p - g|) / 2, so that p = g is perfect."""
+    """Return the overlap with a soft target (B, C, *spatial); TP = sum min(p, g), so that p = g is perfect."""
     if keep is not None:
         probs, target = probs * keep.unsqueeze(1), target * keep.unsqueeze(1)
     low = torch.minimum(probs, target)

@@ -112,6 +112,10 @@ class LossSpec(Spec):
         """Return the value of a perfect prediction under these parameters; -inf where the target decides."""
         return self.best_value
 
+    def needs(self) -> tuple[str, ...]:
+        """Return what of the context it or its terms require, each once."""
+        return self.requires
+
     def has_cross_entropy(self) -> bool:
         """Whether a logarithm per voxel is part of the loss, or of one of its terms."""
         return self.voxelwise

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Boundary(LossSpec):
     """Mean of p phi over the classes, phi signed distances in mm, detached.
 
-    The distances come from the batch's labels where the context brings none.
+    In training the distances are those of the whole volume; without a context, of the target given.
     """
 
     display_name: ClassVar[str] = "Boundary"
@@ -28,7 +28,7 @@ class Boundary(LossSpec):
     )
     papers: ClassVar[tuple[str, ...]] = ("003",)
     family: ClassVar[str] = "boundary"
-    requires: ClassVar[tuple[str, ...]] = ("distance maps",)
+    requires: ClassVar[tuple[str, ...]] = ("signed distances",)
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     best_value: ClassVar[float] = -math.inf
     kind: Literal["boundary"] = "boundary"
@@ -43,7 +43,7 @@ class Boundary(LossSpec):
 
         first = 0 if self.include_background else 1
         p, g = (x[:, first:] for x in pair(scene))
-        given = (scene.context.distance_maps or {}).get("signed")
+        given = (scene.context.distance_maps or {}).get("signed distances")
         signed = (
             maps(g.detach() > 0.5, signed_distance, spacing_of(scene)) if given is None else given[:, first:]
         )

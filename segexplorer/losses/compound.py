@@ -87,6 +87,10 @@ class Compound(LossSpec):
         pairs = zip(self.compound_terms(), self.start_weights(), strict=True)
         return sum((weight * term.spec.best() for term, weight in pairs if weight), start=0.0)
 
+    def needs(self) -> tuple[str, ...]:
+        """Return what its terms require."""
+        return tuple(dict.fromkeys(name for term in self.compound_terms() for name in term.spec.needs()))
+
     def has_cross_entropy(self) -> bool:
         """Whether one of the terms has it."""
         return any(term.spec.has_cross_entropy() for term in self.compound_terms())

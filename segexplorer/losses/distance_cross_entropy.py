@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @registry.register
 class DistanceCrossEntropy(LossSpec):
-    """Mean of (1 + strength Phi) CE, Phi 1 at the boundary of each class and 0 deepest inside."""
+    """Mean of (1 + strength Phi) CE, Phi 1 at the boundary of each class and 0 deepest inside.
+
+    In training Phi is that of the whole volume; without a context, of the target given.
+    """
 
     display_name: ClassVar[str] = "Distance-penalised cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1+\lambda\Phi_i)\sum_c g_{ic}\log p_{ic}"
@@ -22,7 +25,8 @@ class DistanceCrossEntropy(LossSpec):
     punishes: ClassVar[str] = "Every wrong voxel, up to twice as much at the boundaries of classes."
     papers: ClassVar[tuple[str, ...]] = ("003",)
     family: ClassVar[str] = "distribution"
-    requires: ClassVar[tuple[str, ...]] = ("distance maps",)
+    requires: ClassVar[tuple[str, ...]] = ("nearness",)
+    voxelwise: ClassVar[bool] = True
     kind: Literal["distance_cross_entropy"] = "distance_cross_entropy"
     strength: float = parameter(
         1.0,
@@ -34,19 +38,17 @@ class DistanceCrossEntropy(LossSpec):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Weigh by the distances of the labels; those of a soft target are its largest classes."""
-        import torch
-
         from segexplorer.functional.boundary import nearness
         from segexplorer.functional.masked import spacing_of
 
-        if scene.labels is not None:
-            labels = scene.labels
-            voxel = -scene.log_probs.gather(1, labels.unsqueeze(1)).squeeze(1)
+        given = (scene.context.distance_maps or {}).get("nearness")
+        if given is not None:
+            near = given[:, 0]
         else:
-            assert scene.soft is not None
-            labels = scene.soft.argmax(1)
-            voxel = -(scene.soft * scene.log_probs).sum(1)
-        voxel = voxel * (1 + self.strength * nearness(labels, spacing_of(scene)).to(voxel.dtype))
-        if scene.keep is not None:
-            voxel = torch.where(scene.keep, voxel, voxel.new_zeros(()))
-        return single(self.kind, voxel.sum() / scene.kept)
+            labels = scene.labels
+            if labels is None:
+                assert scene.soft is not None
+                labels = scene.soft.argmax(1)
+            near = nearness(labels, spacing_of(scene))
+        voxel = scene.cross_entropies * (1 + self.strength * near.to(scene.logits.dtype))
+        return single(self.kind, scene.kept_only(voxel).sum() / scene.kept)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Hausdorff(LossSpec):
     """Mean of (p - g)^2 (d_p^a + d_g^a) over foreground classes, distances in mm, detached.
 
-    Distances of the target come from the batch's labels where the context brings none.
+    In training the target's distances are those of the whole volume; without a context, of the target given.
     """
 
     display_name: ClassVar[str] = "Hausdorff distance"
@@ -25,7 +25,7 @@ class Hausdorff(LossSpec):
     punishes: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
     papers: ClassVar[tuple[str, ...]] = ("003",)
     family: ClassVar[str] = "boundary"
-    requires: ClassVar[tuple[str, ...]] = ("distance maps",)
+    requires: ClassVar[tuple[str, ...]] = ("unsigned distances",)
     kind: Literal["hausdorff"] = "hausdorff"
     exponent: float = parameter(
         2.0, title="Exponent", meaning="Power of the distances.", gt=0, le=8, live=True
@@ -41,7 +41,7 @@ class Hausdorff(LossSpec):
 
         p, g = (x[:, 1:] for x in pair(scene))
         spacing = spacing_of(scene)
-        given = (scene.context.distance_maps or {}).get("unsigned")
+        given = (scene.context.distance_maps or {}).get("unsigned distances")
         truth = maps(g.detach() > 0.5, unsigned_distance, spacing) if given is None else given[:, 1:]
         weight = truth.to(p.dtype) ** self.exponent
         if not self.one_sided:

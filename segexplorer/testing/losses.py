@@ -142,6 +142,22 @@ def check_gradient(spec: LossSpec) -> None:
         assert torch.autograd.gradcheck(held, logits), "gradient and finite differences disagree"
 
 
+def check_learned(spec: LossSpec) -> None:
+    """What is learned has the gradient of finite differences, and is told for curves."""
+    loss = spec.build()
+    logits, labels = _scene(3, (4, 5), torch.float64)
+    parameters = list(loss.parameters())
+    if not parameters:
+        return
+    assert loss.adaptive(), "what is learned is not told in adaptive()"
+
+    def value(*_: Tensor) -> Tensor:
+        found: Tensor = loss(logits.detach(), labels)
+        return found
+
+    assert torch.autograd.gradcheck(value, parameters), "a learned parameter has another gradient"
+
+
 def check_confident_errors(spec: LossSpec) -> None:
     """Where cross entropy is part, a voxel that is wrong with certainty has a gradient."""
     if not spec.has_cross_entropy():
@@ -180,13 +196,16 @@ def check_perfect(spec: LossSpec) -> None:
 
 
 def check_copies(spec: LossSpec) -> None:
-    """Plain data, deep copies, pickles and state dicts bring the loss back, adapted weights included."""
+    """Plain data, deep copies, pickles and state dicts bring the loss back, with what adapted or was learned."""
     assert type(spec).of(spec.plain()) == spec, "the spec does not come back from its plain data"
     logits, labels = _scene(3, SHAPES[0])
     loss = spec.build()
     terms = {name: float(v) for name, (v, _) in loss.evaluate(logits, labels).terms.items()}
     loss.step_end(terms)
-    loss.epoch_end(EpochSummary(1, 2, terms))
+    loss.epoch_end(EpochSummary(1, 2, terms, {0: 0.9, 1: 0.5, 2: 0.2}))
+    with torch.no_grad():
+        for parameter in loss.parameters():
+            parameter.add_(0.25)
     loaded = spec.build()
     loaded.load_state_dict(loss.state_dict())
     for other in (loaded, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):  # noqa: S301
@@ -224,6 +243,7 @@ CHECKS: tuple[Callable[[LossSpec], None], ...] = (
     check_empty,
     check_ignored,
     check_gradient,
+    check_learned,
     check_confident_errors,
     check_shift,
     check_permutation,

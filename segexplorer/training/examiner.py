@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segexplorer.core.events import CaseScore, Event, Progress
 from segexplorer.core.types import RegionReport, Role
 from segexplorer.data.case import IGNORED
+from segexplorer.data.distance_maps import as_numbers
 from segexplorer.metrics import Confusion, score_case
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.training.windows import predict_logits
@@ -144,13 +145,18 @@ class Examiner:
         if prepared.label is None or logits.numel() > LOSS_VOXELS:
             return float("nan"), None
         labels = torch.from_numpy(prepared.label[None, None].astype(np.int64))
+        device = self.learner.runtime.device
+        maps = {
+            name: torch.from_numpy(as_numbers(name, stored)[np.newaxis]).to(device)
+            for name, stored in self.store.maps(prepared.case).items()
+        }
         context = LossContext(
+            distance_maps=maps or None,
             spacing=np.asarray([prepared.spacing]),
             origin=np.zeros((1, 3), dtype=np.int64),
             volume_shape=np.asarray([prepared.label.shape]),
             epoch=epoch,
         )
-        device = self.learner.runtime.device
         with torch.inference_mode():
             self.learner.loss.eval()
             output = self.learner.loss.evaluate(logits.to(device), labels.to(device), context)

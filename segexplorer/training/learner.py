@@ -137,7 +137,9 @@ class Learner:
             logits = self.network(images)
         try:
             mode = mode_of(self.experiment.network)
-            output, total = self._evaluate(logits, labels, context_of(batch, epoch), mode)
+            output, total = self._evaluate(
+                logits, labels, context_of(batch, epoch, self.runtime.device), mode
+            )
         except LossInputError as error:  # logits that are not finite never reach a loss's formula
             raise _stopped(error.message.rstrip("."), batch, step) from error
         value = float(output.value.detach())
@@ -204,12 +206,19 @@ class Learner:
             self.average.n_averaged.fill_(state["averaged"])
 
 
-def context_of(batch: Batch, epoch: int) -> Any:
-    """Return the `LossContext` of a batch: where its patches lie, and the spacing."""
+def context_of(batch: Batch, epoch: int, device: torch.device | str = "cpu") -> LossContext:
+    """Return the `LossContext` of a batch: its distance maps, where its patches lie, and the spacing."""
+    import torch
+
     from segexplorer.functional.context import LossContext
 
+    maps = {name: torch.from_numpy(pieces).to(device) for name, pieces in batch.maps.items()}
     return LossContext(
-        spacing=batch.spacings, origin=batch.origins, volume_shape=batch.volume_shapes, epoch=epoch
+        distance_maps=maps or None,
+        spacing=batch.spacings,
+        origin=batch.origins,
+        volume_shape=batch.volume_shapes,
+        epoch=epoch,
     )
 
 

@@ -13,6 +13,7 @@ from segexplorer.core.spec import walk
 from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
+from segexplorer.data.distance_maps import MAPS
 from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
 from segexplorer.data.store import PreparedStore
@@ -118,9 +119,16 @@ class Plan:
         """Return the store of prepared cases; `folder` is used only where they do not fit into memory."""
         budget = int(self.experiment.compute.cache_gb * 2**30)
         voxels = sum(math.prod(self.fitted.prepared_shape(ref)) for ref in self.refs.values())
-        fits = voxels * (4 * self.channels + 2) < budget
+        needed = self.experiment.loss.needs()
+        map_bytes = 2 * (len(self.class_names) + 1) * len(needed)
+        fits = voxels * (4 * self.channels + 2 + map_bytes) < budget
         return PreparedStore(
-            self.refs, self.fitted, self.classes, memory_budget=budget, disk_folder=None if fits else folder
+            self.refs,
+            self.fitted,
+            self.classes,
+            memory_budget=budget,
+            disk_folder=None if fits else folder,
+            map_names=needed,
         )
 
     def warning_sentences(self) -> tuple[str, ...]:
@@ -243,12 +251,11 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
 
 def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Problem]:
     problems: list[Problem] = []
-    for spec in _losses_in(experiment.loss):
-        if spec.requires:
+    for name in experiment.loss.needs():
+        if name not in MAPS:
             raise SpecError(
-                f"Training does not provide what the loss {spec.display_name} requires yet: "
-                f"{', '.join(spec.requires)} of whole volumes.",
-                "Choose another loss, or use it in your own loop through segexplorer.losses.",
+                f"The loss requires {name!r}, which training does not provide.",
+                f"It provides {', '.join(MAPS)}. Choose another loss, or use this one in a loop of your own.",
             )
     validates = any(r == "validation" for r in roles.values())
     problems += _cautions(experiment.loss, validates or experiment.split.self_validation)

@@ -52,10 +52,8 @@ def test_one_case_alone_trains_only_when_that_is_confirmed(tiny: Experiment) -> 
         ({"split.validation": ["nobody"]}, "nobody"),
         ({"split.validation_count": 3}, "training"),
         ({"compute.device": "cuda:77"}, "cuda"),
-        ({"loss": "boundary"}, "distance maps"),
         (
             {"loss": {"kind": "weighted_sum", "terms": [{"loss": "dice"}, {"loss": "hausdorff"}]}},
-            "distance maps",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORED
+from segexplorer.data.distance_maps import as_numbers
 from segexplorer.data.transforms.flips import Flips
 from segexplorer.data.transforms.placement import Matrix, Placement, cut, cut_label
 from segexplorer.data.transforms.shading import DrawnShading, Shading
@@ -62,6 +64,15 @@ class Variation:
         if self.shading is not None:
             pixels = self.shading.apply(pixels)
         return np.ascontiguousarray(pixels), np.ascontiguousarray(indices)
+
+    def map(
+        self, name: str, stored: NDArray[np.int16], origin: Sequence[int], shape: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Cut a distance map (C, x, y, z) as the patch; linear where it is turned, 0 outside."""
+        wide: Any = stored if self.matrix is None else stored.astype(np.float32)
+        cut_out = np.stack([cut(c, origin, shape, fill=0.0, matrix=self.matrix) for c in wide])
+        steps = tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
+        return np.ascontiguousarray(as_numbers(name, cut_out[(slice(None), *steps)]))
 
 
 STILL = Variation((False, False, False), None, None)

@@ -37,7 +37,7 @@ class CTWindow(IntensitySpec):
     scale: Literal["unit", "symmetric", "standard"] = parameter(
         "unit",
         title="Scale",
-        meaning="Unit: to 0..1; symmetric: to -1..1; standard: to mean 0 and deviation 1 over the training images.",
+        meaning="Unit: 0..1; symmetric: -1..1; standard: mean 0 and deviation 1 over the training images.",
     )
 
     @model_validator(mode="after")

@@ -1,0 +1,58 @@
+"""Distance maps of whole volumes, made once per case, kept in two bytes per voxel, and cut with the patches.
+
+A patch's own map would end at the patch: an object cut by its border, or just beyond it, gives other distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIGNED, UNSIGNED, NEARNESS = "signed distances", "unsigned distances", "nearness"
+"""Names of maps, in a loss's `requires` and in `LossContext.distance_maps`."""
+
+MAPS = (SIGNED, UNSIGNED, NEARNESS)
+_STEPS = {SIGNED: 64.0, UNSIGNED: 64.0, NEARNESS: 2.0**14}
+"""Steps per mm, or per 1: distances reach 512 mm in steps of 1/64 mm."""
+
+
+def stored_map(
+    name: str, labels: NDArray[np.uint8], classes: int, spacing: Sequence[float]
+) -> NDArray[np.int16]:
+    """Return a map of a whole volume as it is kept.
+
+    Parameters
+    ----------
+    name
+        `SIGNED`, `UNSIGNED` or `NEARNESS`.
+    labels
+        (x, y, z) class indices; what is none of them (ignored voxels) counts as background.
+    classes
+        Their number, background included.
+    spacing
+        mm along x, y, z.
+
+    Returns
+    -------
+    (classes, x, y, z) for distances, zeros for classes that are absent and for the background's unsigned ones;
+    (1, x, y, z) for nearness.
+    """
+    from segexplorer.functional.boundary import nearness_of, signed_distance, unsigned_distance
+
+    known = np.where(labels < classes, labels, 0)
+    if name == NEARNESS:
+        found = nearness_of(known, list(spacing))[np.newaxis]
+        return np.round(found * _STEPS[name]).astype(np.int16)
+    distance: Callable[..., NDArray[np.float64]] = signed_distance if name == SIGNED else unsigned_distance
+    result = np.zeros((classes, *labels.shape), np.int16)
+    for c in range(0 if name == SIGNED else 1, classes):
+        steps = distance(known == c, list(spacing)) * _STEPS[name]
+        result[c] = np.clip(np.round(steps), -32767, 32767)
+    return result
+
+
+def as_numbers(name: str, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return a map, or a piece of it, in mm (nearness: 0 to 1)."""
+    return np.asarray(stored, np.float32) / np.float32(_STEPS[name])
