@@ -1,0 +1,45 @@
+"""docs/datasets.md names every kind and every code of a problem."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from segexplorer.data import datasets
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = ROOT / "docs" / "datasets.md"
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    if not TEXT.is_file():
+        pytest.skip("no docs beside the tests")
+    return TEXT.read_text(encoding="utf-8")
+
+
+def test_every_kind_stands_in_the_table(text: str) -> None:
+    rows = {match[1] for match in re.finditer(r"^\| `(\w+)` \|", text, re.MULTILINE)}
+    assert set(datasets.names()) <= rows
+
+
+def test_every_kind_shows_its_layout() -> None:
+    for kind in datasets.names():
+        assert kind == "phantom" or datasets.spec(kind).layout
+
+
+def test_every_problem_is_explained(text: str) -> None:
+    import segexplorer.data
+
+    package = Path(segexplorer.data.__file__).parent
+    sources = [*package.glob("*.py"), *(package / "datasets").glob("*.py")]
+    written = {
+        code
+        for path in sources
+        for code in re.findall(r'Problem\(\s*"(?:error|warning|note)",\s*"(\w+)"', path.read_text("utf-8"))
+    }
+    assert len(written) > 12
+    unexplained = {code for code in written if f"`{code}`" not in text}
+    assert not unexplained
