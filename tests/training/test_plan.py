@@ -52,9 +52,6 @@ def test_one_case_alone_trains_only_when_that_is_confirmed(tiny: Experiment) -> 
         ({"split.validation": ["nobody"]}, "nobody"),
         ({"split.validation_count": 3}, "training"),
         ({"compute.device": "cuda:77"}, "cuda"),
-        (
-            {"loss": {"kind": "weighted_sum", "terms": [{"loss": "dice"}, {"loss": "hausdorff"}]}},
-        ),
     ],
 )
 def test_what_cannot_be_planned_is_one_sentence(
