@@ -104,6 +104,7 @@ def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Heade
         try:
             encoding = _encoding(place, data, pixels)
             check_size(place, encoding)
+            _refuse_mosaic(place, data)
             frames = frames_of(place, data, encoding)
         except DataError as error:
             problem = error
@@ -153,6 +154,15 @@ def _encoding(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Enc
         length,
         kind,
     )
+
+
+def _refuse_mosaic(place: Place, data: Any) -> None:
+    """Siemens scanners put all slices of a time point into one picture, and their places into private tags."""
+    if "MOSAIC" in str(data.get("ImageType") or ""):
+        raise DataError(
+            f"{place.name} is a mosaic of many slices in one picture.",
+            "Convert the series, e.g. with dcm2niix.",
+        )
 
 
 def check_size(place: Place, encoding: Encoding) -> None:

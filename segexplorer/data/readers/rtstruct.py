@@ -202,21 +202,26 @@ def _notes(structures: dict[int, Structure], filled: dict[int, _Planes]) -> tupl
         total.update(others=one.others, outside=planes.outside, between=planes.between)
         if planes.left_out:
             notes.append(
-                f"{one.name} has no contour on {planes.left_out} slices between others; they stay empty."
+                f"{one.name} has no contour on {_count(planes.left_out, 'slice')} between others, "
+                "which therefore stay empty."
             )
         elif not planes.polygons:
             notes.append(f"{one.name} has no closed contour in the image; it is empty.")
     if total["others"]:
-        notes.append(f"{total['others']} points or open lines enclose nothing and were left out.")
+        notes.append(f"Points or open lines ({total['others']}) enclose nothing and were left out.")
     if total["outside"]:
-        notes.append(f"{total['outside']} contours lie beyond the first or last slice and were left out.")
+        number = _count(total["outside"], "contour")
+        notes.append(f"Beyond the first or last slice {number} had to be left out.")
     if total["between"]:
-        notes.append(
-            f"{total['between']} planes of contours lie between slices; the plane nearest to each slice was taken."
-        )
+        number = _count(total["between"], "plane")
+        notes.append(f"Between slices {number} of contours had to stand back for nearer ones.")
     off = max((planes.farthest for planes in filled.values()), default=0.0)
     if off > _FLAT:
         notes.append(
             f"Contours lie up to {off:.2g} of a slice distance beside their slice; the nearest was taken."
         )
     return tuple(notes)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

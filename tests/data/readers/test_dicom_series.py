@@ -374,6 +374,7 @@ def test_a_truncated_slice_spoils_its_series_in_one_sentence(tmp_path: Path) -> 
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "orientation"),
         ({"PixelSpacing": [0, 0]}, "pixel spacing of 0"),
         ({"SamplesPerPixel": 3, "Rows": 1}, "colours"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "mosaic of many slices"),
     ],
 )
 def test_headers_that_lie_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
