@@ -19,6 +19,8 @@ from segexplorer.data.volume import Provenance, Select, Volume
 
 MAX_PIXELS = 2**27
 """Largest picture that is read: 11,000 × 11,000."""
+FEW_COLOURS = 64
+"""A palette picture with no more colours is taken for a mask, also when nobody says that it is a label."""
 COLOURS = ("red", "green", "blue")
 AXES = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Columns to the patient's left, rows to the back, as a transverse slice is shown; pixels of 1 mm."""
@@ -67,10 +69,14 @@ def read_picture(path: Path, *, label: bool = False, select: Select = None) -> V
     channel = channel_of(select, path.name, colour=colour)
     notes = [NO_SCALE, *colour_notes(channel, colour=colour and not label)]
     if mode == "P":
-        notes.append("The numbers of its palette's colours are read." if label else "It has a palette.")
+        notes.append(
+            "The numbers of its palette's colours are read."
+            if label
+            else f"It has a palette: of up to {FEW_COLOURS} colours their numbers are read, of more the brightness."
+        )
     if label and path.suffix.lower() in (".jpg", ".jpeg"):
         notes.append("JPEG does not keep label values exactly; use PNG for labels.")
-    provenance = Provenance(path, "picture", tuple(notes), {"palette": mode == "P"})
+    provenance = Provenance(path, "picture", tuple(notes))
     load = _Pixels(path, label, channel)
     return Volume((width, height, 1), AXES, load=load, modality="unknown", provenance=provenance)
 
@@ -148,8 +154,7 @@ class _Pixels:
         image = _opened(self.path)
         try:
             with image:
-                palette = image.mode == "P" and not self.label
-                if palette or image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+                if self._is_coloured(image) or image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
                     image = image.convert("RGB")
                 pixels = np.array(image)
         except MemoryError as error:
@@ -159,6 +164,11 @@ class _Pixels:
                 f"{self.path.name} is cut off or damaged.", "Copy or download it again."
             ) from error
         return as_volume(pixels, self.path.name, self.channel, label=self.label)
+
+    def _is_coloured(self, image: Any) -> bool:
+        """Whether a palette stands for colours: it does in a picture of many, not in a mask."""
+        many = image.mode == "P" and not self.label and image.getcolors(FEW_COLOURS) is None
+        return bool(many)
 
 
 def as_volume(pixels: NDArray[Any], name: str, channel: Channel, *, label: bool) -> NDArray[Any]:

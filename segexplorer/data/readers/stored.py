@@ -151,7 +151,8 @@ class Stored:
                 raise EOFError
         else:
             self._unpack(file, self.inner + first * dtype.itemsize, wanted)
-        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+        # swapped in place, for a second array would double the memory
+        return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
     def _refuse_more(self, held: int) -> None:
         """A file with a slice or more beyond what its header says has a wrong header."""
