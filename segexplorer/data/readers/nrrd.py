@@ -20,7 +20,7 @@ from segexplorer.data.readers.header_geometry import (
     unit_notes,
 )
 from segexplorer.data.readers.nrrd_header import TYPES, NrrdHeader, read_header
-from segexplorer.data.readers.nrrd_segments import Layers, segments_of
+from segexplorer.data.readers.nrrd_segments import Layers, Segment, segments_of
 from segexplorer.data.readers.stored import Encoding, Frame, Stored
 from segexplorer.data.verdict import grid_notes
 from segexplorer.data.volume import Provenance, Select, Volume
@@ -104,11 +104,11 @@ def read_nrrd(path: Path, *, label: bool = False, select: Select = None) -> Volu
     segments = segments_of(header.pairs, len(extra) == 1)
     facts: dict[str, Any] = {"nrrd_space": axes.space}
     load: Any
-    if segments and extra and not isinstance(select, int):
-        layers = Layers.choose(stored, extra[0], segments, select, path.name)
+    if segments and len(extra) <= 1 and _by_segment(segments, select, bool(extra)):
+        layers = Layers.choose(stored, extra[0] if extra else None, segments, select, path.name)
         facts["label_names"], load = layers.names, layers
         notes.append(
-            "Its segments may overlap; they are numbered 1, 2, ... in order, and the later one counts."
+            "Its segments are numbered 1, 2, ... in order; where they overlap, the later one counts."
         )
         label = True
     else:
@@ -122,6 +122,15 @@ def read_nrrd(path: Path, *, label: bool = False, select: Select = None) -> Volu
             facts["label_names"] = names
     provenance = Provenance(path, "NRRD", (*notes, *grid_notes(affine)), facts)
     return Volume(shape, affine, load=load, modality="unknown" if label else None, provenance=provenance)
+
+
+def _by_segment(segments: tuple[Segment, ...], select: Select, layered: bool) -> bool:
+    """Whether segments are chosen, all or by name, rather than a layer by its number."""
+    if select is None:
+        return layered
+    if isinstance(select, int):
+        return False
+    return not select.strip().isdecimal() or select.strip() in {segment.name for segment in segments}
 
 
 def _sizes(header: NrrdHeader, name: str) -> tuple[int, ...]:

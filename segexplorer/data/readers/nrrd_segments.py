@@ -52,15 +52,18 @@ def segments_of(pairs: Mapping[str, str], layered: bool) -> tuple[Segment, ...]:
 
 @dataclass(frozen=True)
 class Layers:
-    """Reads segments that may overlap into one label: 1, 2, ... in order, the later one where they do."""
+    """Reads segments that may overlap into one label: 1, 2, ... in order, the later one where they do.
+
+    `axis` is that of the layers, or None where there is but one.
+    """
 
     stored: Stored
-    axis: int
+    axis: int | None
     segments: tuple[Segment, ...]
 
     @classmethod
     def choose(
-        cls, stored: Stored, axis: int, segments: tuple[Segment, ...], select: Select, name: str
+        cls, stored: Stored, axis: int | None, segments: tuple[Segment, ...], select: Select, name: str
     ) -> Self:
         """Take the segments that `select` names, in its order, or all.
 
@@ -70,7 +73,8 @@ class Layers:
             When there is none of a name, or the file lacks a layer.
         """
         stored.check()
-        if any(segment.layer >= stored.shape[axis] for segment in segments):
+        layers = 1 if axis is None else stored.shape[axis]
+        if any(segment.layer >= layers for segment in segments):
             raise DataError(f"{name} names a segment in a layer that it has not.", "Export it again.")
         if select is None:
             return cls(stored, axis, segments)
@@ -94,7 +98,8 @@ class Layers:
         for value, segment in enumerate(self.segments, start=1):
             if segment.layer not in loaded:
                 index: list[int | None] = [None] * len(self.stored.shape)
-                index[self.axis] = segment.layer
+                if self.axis is not None:
+                    index[self.axis] = segment.layer
                 loaded = {segment.layer: Frame(self.stored, tuple(index), label=True)()}
             layer = loaded[segment.layer]
             label = np.zeros(layer.shape, kind, order="F") if label is None else label

@@ -305,8 +305,9 @@ def test_overlapping_segments_become_one_label_in_the_order_asked_for(tmp_path: 
     assert np.array_equal(volume.array, np.where(MARKS[0], 2, MARKS[1]))
     volume = open_volume(path, label=True, select="tumour")
     assert np.array_equal(volume.array, MARKS[1])
-    volume = open_volume(path, label=True, select=1)
-    assert np.array_equal(volume.array, MARKS[1]) and volume.label_names == {1: "tumour"}
+    for number in (1, "1"):
+        volume = open_volume(path, label=True, select=number)
+        assert np.array_equal(volume.array, MARKS[1]) and volume.label_names == {1: "tumour"}
     with pytest.raises(DataError, match=r"no segment 'lover'.*liver"):
         open_volume(path, label=True, select="lover")
 
@@ -328,6 +329,8 @@ def test_names_of_a_segmentation_without_overlap_are_facts(tmp_path: Path) -> No
     volume = open_volume(segmentation(tmp_path / "s.seg.nrrd", flat, marks), label=True)
     assert volume.label_names == {1: "liver", 7: "tumour"}
     assert np.array_equal(volume.array, 7 * MARKS[0])
+    tumour = open_volume(tmp_path / "s.seg.nrrd", label=True, select="tumour")
+    assert tumour.label_names == {1: "tumour"} and np.array_equal(tumour.array, MARKS[0])
 
 
 def test_a_layer_that_is_not_there_and_a_vector_without_names(tmp_path: Path) -> None:
