@@ -14,6 +14,7 @@ from segexplorer.data.readers.dicom_frames import Encoding, Frame, frames_of
 from segexplorer.data.readers.dicom_parsing import parse, reading
 
 SEGMENTATION = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 _WITH_VOXELS = SEGMENTATION | {
     f"1.2.840.10008.5.1.4.1.1.{kind}"
     for kind in ("1", "2", "2.1", "4", "4.1", "6.1", "7", "12.1", "20", "128")
@@ -103,6 +104,8 @@ def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Heade
     if pixels[1] != pixels[0] and sop_class not in STRUCTURES:
         try:
             encoding = _encoding(place, data, pixels)
+            if sop_class not in SEGMENTATION:
+                _refuse_colours(place, encoding)
             check_size(place, encoding)
             _refuse_mosaic(place, data)
             frames = frames_of(place, data, encoding)
@@ -154,6 +157,14 @@ def _encoding(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Enc
         length,
         kind,
     )
+
+
+def _refuse_colours(place: Place, encoding: Encoding) -> None:
+    if encoding.samples != 1 or encoding.photometric not in _GREY:
+        raise DataError(
+            f"{place.name} holds colours, not one number per voxel.",
+            "Convert it to grey values first, or export its frames as pictures.",
+        )
 
 
 def _refuse_mosaic(place: Place, data: Any) -> None:

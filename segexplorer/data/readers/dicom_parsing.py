@@ -28,7 +28,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _HEAD = 4096
 _PIXELS = {0x7FE00010: "", 0x7FE00008: "f4", 0x7FE00009: "f8"}
 _LONG_FORM = {"OB", "OW", "OF", "OD", "UN", "OL", "OV"}
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def import_pydicom() -> Any:

@@ -22,8 +22,6 @@ from segexplorer.data.readers.dicom_fragments import check_fragments
 from segexplorer.data.readers.dicom_frames import BIG_ENDIAN, Encoding, Frame
 from segexplorer.data.readers.dicom_stack import Mix, Stack
 
-GREY = ("MONOCHROME1", "MONOCHROME2")
-
 
 @dataclass(frozen=True)
 class StackVoxels:
@@ -122,14 +120,8 @@ def read_frames(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
     Raises
     ------
     DataError
-        When a file is gone, cut off or damaged, or holds colours.
+        When a file is gone, cut off or damaged.
     """
-    for frame in frames:
-        if frame.encoding.samples != 1 or frame.encoding.photometric not in GREY:
-            raise DataError(
-                f"{frame.place.name} holds colours, not one number per voxel.",
-                "Convert it to grey values first, or export its frames as pictures.",
-            )
     order = sorted(range(len(frames)), key=lambda i: (frames[i].place, frames[i].index))
     decoded: tuple[Place | None, NDArray[Any]] = (None, np.empty(0))
     with Opener() as opener:
