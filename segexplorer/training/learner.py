@@ -14,6 +14,8 @@ from segexplorer.training.supervision import mode_of, supervise
 from segexplorer.training.weights import WeightsReport, freeze, load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import torch
 
     from segexplorer.data.batch import Batch
@@ -73,9 +75,8 @@ class Learner:
         memory = experiment.validation.average_weights
         self.average: torch.optim.swa_utils.AveragedModel | None = None
         if memory > 0:
-            average = torch.optim.swa_utils.get_ema_multi_avg_fn(memory)  # type: ignore[no-untyped-call]
             self.average = torch.optim.swa_utils.AveragedModel(
-                self.network, multi_avg_fn=average, use_buffers=True
+                self.network, multi_avg_fn=_moving_average(memory), use_buffers=True
             )
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -204,6 +205,22 @@ class Learner:
         self.schedule_state = ScheduleState(**state["schedule"])
         if self.average is not None:
             self.average.n_averaged.fill_(state["averaged"])
+
+
+def _moving_average(memory: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:
+    """Return the update of an exponential moving average; tensors of one dtype come in together."""
+    import torch
+
+    follow = torch.optim.swa_utils.get_ema_multi_avg_fn(memory)  # type: ignore[no-untyped-call]
+
+    def update(averages: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: Any) -> None:
+        if averages[0].is_floating_point():
+            follow(averages, current, count)
+            return
+        for average, value in zip(averages, current, strict=True):
+            average.copy_(value)  # counters and indices: a mean of them is off by one through rounding
+
+    return update
 
 
 def context_of(batch: Batch, epoch: int, device: torch.device | str = "cpu") -> LossContext:
