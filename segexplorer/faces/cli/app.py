@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 import segexplorer
-from segexplorer.core.errors import SegExplorerError
+from segexplorer.core.errors import SegExplorerError, SpecError
 
 app = typer.Typer(
     name="segexplorer",
@@ -206,6 +206,27 @@ def check(
         path, label, quick=quick, as_json=as_json, csv=csv, kind=kind, settings=given, select=select
     )
     raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=KNOW)
+def samples(
+    name: Annotated[str | None, typer.Argument(help="Of a sample, e.g. Task04_Hippocampus.")] = None,
+    download: Annotated[
+        Path | None, typer.Option("--download", help="Fetch it into this folder.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List public data sets with their licences; fetch one when asked, never otherwise."""
+    from segexplorer.faces.cli.samples import fetch_sample, print_samples
+
+    if name is None:
+        if download is not None:
+            raise SpecError(
+                "--download needs the name of a sample.", "Write it like: samples NAME --download FOLDER"
+            )
+        print_samples(as_json=as_json)
+    else:
+        fetch_sample(name, download, as_json=as_json)
 
 
 @app.command("list", rich_help_panel=KNOW)
