@@ -1,6 +1,6 @@
 """Time and memory of the losses against MONAI's, forward and backward, interleaved in one run.
 
-Usage: python benchmarks/losses.py [--size 96] [--repeats 9] [--threads 1]
+Usage: python benchmarks/losses.py [--size 96] [--repeats 9] [--threads 1] [--inductor]
 
 Times are of the processor with one thread (others may use the machine), of the clock with more. Freed pages are
 kept: glibc giving them back and fetching them again makes one and the same loss take 35 or 80 ms.
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,25 @@ def measure_memory(name: str, size: int) -> float:
     return (_peak_kilobytes() - before) / 1024
 
 
+def compare_compiled(size: int) -> None:
+    """Print how far torch.compile's inductor is from the plain loss, for every registered kind."""
+    warnings.simplefilter("ignore")  # of dynamo's own graph breaks
+    logits, labels = data(size)
+    for kind in losses.names():
+        torch._dynamo.reset()
+        results = []
+        loss = losses.create(kind)
+        for step_ in (loss, torch.compile(loss)):
+            logits.grad = None
+            value = step_(logits, labels)
+            value.backward()
+            assert logits.grad is not None
+            results.append((value.item(), logits.grad.clone()))
+        (value, gradient), (other, slope) = results
+        error = (gradient - slope).abs().max().item() / max(gradient.abs().max().item(), 1e-30)
+        print(f"{kind:34s} value {value:12.6f}  compiled {other:12.6f}  gradient differs by {error:.1e}")
+
+
 def main() -> None:
     """Print one line per loss."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -101,10 +121,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory-of", default="")
+    parser.add_argument("--inductor", action="store_true", help="compare compiled losses with plain ones")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.memory_of:
         print(measure_memory(chosen.memory_of, chosen.size))
+        return
+    if chosen.inductor:
+        compare_compiled(min(chosen.size, 24))
         return
     if KEEP_PAGES.items() - os.environ.items():  # read by the allocator when a program starts
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_PAGES})
