@@ -86,7 +86,7 @@ class Series:
         notes = (*stack.notes, *dropped, *grid_notes(stack.affine))
         if any(header.lossy for header in self.headers):
             notes = (*notes, "The images were compressed with loss.")
-        if any(frame.encoding.photometric == "MONOCHROME1" for frame in distinct):
+        if any(f.encoding.photometric == "MONOCHROME1" and not f.encoding.kind for f in distinct):
             notes = (
                 *notes,
                 "The images are stored with bright for low (MONOCHROME1); the values were turned over.",
@@ -170,7 +170,8 @@ def choose(path: Path, *, label: bool = False, select: int | None = None) -> Ser
                 "Choose one of these numbers.",
             )
         return found[0]
-    fitting = [series for series in listed if series.kind in kinds]
+    # a dose lies beside its CT and is hardly ever meant
+    fitting = [series for series in listed if series.kind in kinds and series.modality != "RTDOSE"]
     if not fitting:
         fitting = [series for series in listed if series.kind != "other"]
     if len(fitting) == 1:

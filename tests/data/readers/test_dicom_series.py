@@ -407,9 +407,11 @@ def test_a_classic_file_of_many_frames_tells_where_the_first_lies(tmp_path: Path
         data.NumberOfFrames, data.GridFrameOffsetVector = 4, [0, 3, 6, 9]
         data.PixelData = voxels.tobytes()
         del data.RescaleSlope, data.RescaleIntercept
-        data.DoseGridScaling = 0.25
+        data.DoseGridScaling, data.Modality = 0.25, "RTDOSE"
 
     (path,) = write_series(tmp_path, voxels[:1], change=many)
+    write_series(tmp_path, voxels, number=2)
+    assert open_volume(tmp_path).modality == "CT" and open_volume(tmp_path, select=1).shape == (5, 7, 4)
     volume = open_volume(path)
     np.testing.assert_array_equal(volume.array, (voxels * 0.25).transpose(2, 1, 0))
     assert values_along(volume, (-20, -30, 40 + 6)) == voxels[2, 0, 0] * 0.25
