@@ -166,7 +166,7 @@ class Weighing:
     before
         The means of the time before; empty at first.
     epoch
-        Epochs that have ended.
+        Epochs that have ended, where weights move by the epoch.
     """
 
     given: tuple[float, ...]

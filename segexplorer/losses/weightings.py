@@ -155,3 +155,11 @@ class Uncertainty(WeightingSpec):
             if low < 0
             else ""
         )
+
+    def misfit(self, given: tuple[float, ...]) -> str:
+        """Refuse terms without a weight: nothing would keep their log variances from falling without end."""
+        return (
+            "uncertainty multiplies the weights given with the terms, which must all be above 0"
+            if min(given) <= 0
+            else ""
+        )

@@ -328,7 +328,7 @@ class Engine:
             seconds=time.perf_counter() - begun,
             badge="; ".join(self.badges),
         )
-        return event, confusion.class_dice()
+        return event, confusion.class_dice() if cases else {}
 
     # ---- watched cases
 

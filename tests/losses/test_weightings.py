@@ -211,6 +211,7 @@ def test_terms_that_can_be_negative_are_refused(rule: str) -> None:
         ({"kind": "scheduled", "schedule": "table", "table": [[2, 1, 1], [2, 1, 0]]}, [], "must increase"),
         ({"kind": "scheduled", "schedule": "table", "table": [[1, 0, 0]]}, [], "one of each row above 0"),
         ({"kind": "uncertainty"}, [{"loss": "dice", "weight": 0}], "a weight above 0"),
+        ({"kind": "uncertainty"}, [{"loss": "dice", "weight": 0}, "focal"], "all be above 0"),
         ({"kind": "uncertainty"}, [{"loss": "dice", "name": "log_variances"}], "call the term another"),
         ({"kind": "dynamic_weight_average", "temperature": 0}, [], "greater than 0|more than 0|above 0"),
     ],
