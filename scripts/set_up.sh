@@ -84,4 +84,5 @@ make_environment
 say "Installing packages into .venv (minutes the first time)"
 install_torch
 pip_install --editable '.[notebook,dicom]' --group dev
+pip_install --editable plugins/segexplorer-levit-unet
 say "Ready."
