@@ -73,8 +73,7 @@ def check_experiment(path: Path, *, quick: bool) -> Report:
     from segexplorer.training.experiment import Experiment
 
     experiment = Experiment.from_yaml(path)
-    cases = experiment.data.cases()
-    roles = assign_roles(cases, experiment.split, experiment.seed)
+    roles = assign_roles(experiment.data.examine().cases, experiment.split, experiment.seed)
     choices = {
         "Experiment": path.name,
         "Network": experiment.network.display_name,

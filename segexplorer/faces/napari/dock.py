@@ -51,6 +51,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.experiment: Any = None
         self.run: Any = None
         self.inspect: Any = None
+        self.view_menu: Any = None
         self._closed = False
         self._window: Any = None
         self._window_asked_to_close = False
@@ -91,6 +92,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         from segexplorer.faces.napari.panels.inspect import InspectPanel
         from segexplorer.faces.napari.panels.run import RunPanel
         from segexplorer.faces.napari.plots import PlotDock
+        from segexplorer.faces.napari.view_menu import ViewMenu
         from segexplorer.session import Session
 
         session = Session()
@@ -115,9 +117,11 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.plots = PlotDock(self.viewer, self.bridge)
         self.plots.step_dragged.connect(self.inspect.history.go_to)
         self.inspect.shown.connect(self._on_shown)
-        self.viewer.window.add_dock_widget(
-            self.plots, name="Segmentation Explorer: plots", area="bottom", add_vertical_stretch=False
-        )
+        self.view_menu = ViewMenu(self.viewer, self.layers, self.plots)
+        tabs.setCornerWidget(self.view_menu)
+        self.view_menu.show()
+        self.view_menu.show_plots(True)
+        self.view_menu.attach(self.window())
         self.ready.emit()
 
     def _on_shown(self, seen: Seen) -> None:
@@ -144,7 +148,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._loading.close()
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.viewer.events.theme.disconnect(self._on_theme)
-        for panel in (self.plots, self.inspect, self.run, self.experiment, self.cases):
+        for panel in (self.view_menu, self.plots, self.inspect, self.run, self.experiment, self.cases):
             if panel is not None:
                 panel.closing()
         self.layers.close()

@@ -46,6 +46,7 @@ class CaseLayers:
         self._offered: set[str] = set()
         self._before: tuple[Any, ...] | None = None
         self._convention: theme.Convention = "radiological"
+        self._adding = False
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         self._on_inserted()
@@ -126,7 +127,11 @@ class CaseLayers:
     def _add(self, picture: Picture) -> Any:
         first = not self._viewer.layers
         adder = self._viewer.add_image if picture.kind == "image" else self._viewer.add_labels
-        layer = adder(picture.data, **layer_arguments(picture))
+        self._adding = True  # whoever shows a picture decides where to open it
+        try:
+            layer = adder(picture.data, **layer_arguments(picture))
+        finally:
+            self._adding = False
         if picture.contrast_range is not None:
             layer.contrast_limits_range = picture.contrast_range
         self._shown[picture.key] = _Shown(layer, layer.name)
@@ -155,6 +160,16 @@ class CaseLayers:
 
     # -- orientation --------------------------------------------------------------------------------------
 
+    @property
+    def oriented(self) -> bool:
+        """Whether volumes in RAS are shown, so that the camera stands as the convention says."""
+        return self._before is not None
+
+    @property
+    def convention(self) -> theme.Convention:
+        """How the patient is shown."""
+        return self._convention
+
     def set_convention(self, convention: theme.Convention) -> None:
         """Show the patient's right on the left of the screen (radiological) or on the right (neurological)."""
         self._convention = convention
@@ -176,9 +191,17 @@ class CaseLayers:
         return bool(self.keys) or any(METADATA in layer.metadata for layer in self._viewer.layers)
 
     def _on_inserted(self, event: Any = None) -> None:
-        """Orient the camera for the volumes of our reader and samples too."""
+        """Orient the camera for the volumes of our reader and samples too; open labels at their fullest slice."""
         if self._some_of_ours():
             self._orient()
+        layer = getattr(event, "value", None)
+        if layer is not None and not self._adding:
+            self._open_label(layer)
+
+    def _open_label(self, layer: Any) -> None:
+        own = layer.metadata.get(METADATA, {})
+        if own.get("open_at") is not None and layer.ndim == self._viewer.dims.ndim == 3:
+            self._viewer.dims.set_point(0, layer.data_to_world((own["open_at"], 0, 0))[0])
 
     def _on_removed(self, event: Any = None) -> None:
         if not self._some_of_ours():
@@ -227,6 +250,8 @@ def metadata_of(picture: Picture) -> dict[str, Any]:
         "format": picture.provenance.format,
         "notes": list(picture.provenance.notes),
         "header": dict(picture.provenance.header),
+        "colours": picture.colours,
+        "open_at": picture.open_at,
         "classes": {int(value): name for value, name in picture.values.items()},
     }
 

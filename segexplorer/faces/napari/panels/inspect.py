@@ -63,7 +63,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._past: Past | None = None
         self._frames: dict[Role, tuple[Frame, ...]] = {}
         self._asked: set[str] = set()
-        self._to_class = False
+        self._class_seen: int | None = None
         self._work = LatestWork(self._on_seen, self._on_refused)
         self._reading = LatestWork(self._on_frames, self._on_refused)
         self._image = CaseImage(viewer, layers, self._on_refused)
@@ -85,7 +85,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self.role_picker.addItem(title, role)
         self.role_picker.currentIndexChanged.connect(lambda _: self._on_role())
         self.class_picker.addItem("All classes", None)
-        self.class_picker.currentIndexChanged.connect(lambda _: self._on_class())
+        self.class_picker.currentIndexChanged.connect(lambda _: self._look())
         self.history = HistoryRow()
         self.history.moved.connect(self._look)
         self.switches: dict[Switch, QCheckBox] = {}
@@ -165,6 +165,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if run is not self._run:
             self._run, self._past = run, Past(run.experiment)
             self._snapshots, self._frames = {}, {}
+            self._asked |= {s for s, box in self.switches.items() if box.isChecked()}
             self.scores.forget()
             self.history.set_frames(())
 
@@ -254,9 +255,9 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             layer = self.layers.show(picture) if asked else self.layers.offer(picture)
             if layer is not None and asked:
                 layer.visible = True
-        if seen.pictures and (first or self._to_class):
+        if seen.pictures and (first or seen.wanted.class_index != self._class_seen):
             self._open_at(seen)
-        self._to_class = False
+        self._class_seen = seen.wanted.class_index
         parts.say(self._badge, _badge(seen.snapshot), parts.AMBER)
         parts.say(self._message, seen.note)
         self.scores.show_seen(seen, newest=self.history.follows)
@@ -279,11 +280,6 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self._look()
         else:
             self.layers.set_visible(switch, False)
-
-    def _on_class(self) -> None:
-        """Look at another class, at a slice that holds it."""
-        self._to_class = True
-        self._look()
 
     def _on_role(self) -> None:
         self.history.set_frames(self._frames.get(self.role, ()))

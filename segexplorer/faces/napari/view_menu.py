@@ -1,0 +1,147 @@
+"""The menu "View" of the dock: plots, linked planes, how the patient lies, CT windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.utils.notifications import show_info
+from qtpy.QtGui import QActionGroup
+from qtpy.QtWidgets import QMenu, QToolButton, QWidget
+
+from segexplorer.faces.napari import pictures, windowing
+from segexplorer.faces.napari.edge_letters import EdgeLetters, canvas_in
+from segexplorer.faces.napari.layers import CaseLayers
+from segexplorer.faces.napari.linked_views import LinkedViews
+from segexplorer.faces.napari.theme import Convention
+
+PLOTS_NAME = "Segmentation Explorer: plots"
+VIEWS_NAME = "Coronal and sagittal"
+_CONVENTIONS: dict[Convention, str] = {
+    "radiological": "Radiological (patient's right on the left)",
+    "neurological": "Neurological (patient's right on the right)",
+}
+_DRAG = "Drag with the right button: to the right wider, up higher"
+
+
+class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
+    """Shows and hides what belongs to looking, and hangs letters and dragging onto the viewer.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    layers
+        Its case layers, which know the convention.
+    plots
+        The plot dock; shown again from here once it was closed.
+    """
+
+    def __init__(self, viewer: Any, layers: CaseLayers, plots: QWidget) -> None:
+        super().__init__()
+        self._viewer, self._layers, self._plots = viewer, layers, plots
+        self._views: LinkedViews | None = None
+        self._letters: EdgeLetters | None = None
+        self.setText("View")
+        self.setToolTip("Plots, linked planes, orientation, CT windows")
+        self.setStyleSheet("QToolButton { padding: 2px 16px 2px 8px; margin-right: 4px; }")
+        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self)
+        self.plots_action = menu.addAction("Plots")
+        self.plots_action.setCheckable(True)
+        self.plots_action.triggered.connect(self.show_plots)
+        self.views_action = menu.addAction("Axial, coronal and sagittal, linked")
+        self.views_action.setCheckable(True)
+        self.views_action.triggered.connect(self.show_views)
+        menu.addSeparator()
+        self.conventions = {name: menu.addAction(title) for name, title in _CONVENTIONS.items()}
+        group = QActionGroup(menu)
+        for name, action in self.conventions.items():
+            action.setCheckable(True)
+            action.setChecked(name == layers.convention)
+            group.addAction(action)
+            action.triggered.connect(lambda _=False, n=name: layers.set_convention(n))
+        menu.addSeparator()
+        windows = menu.addMenu("CT window")
+        windows.setToolTipsVisible(True)
+        windows.setToolTip(_DRAG)
+        self.windows = {name: windows.addAction(_window_title(name)) for name in pictures.WINDOWS}
+        for window, action in self.windows.items():
+            action.triggered.connect(lambda _=False, w=window: self.apply_window(w))
+        windows.addSeparator()
+        hint = windows.addAction(_DRAG)
+        hint.setEnabled(False)
+        menu.aboutToShow.connect(self._on_about_to_show)
+        self.setMenu(menu)
+        viewer.mouse_drag_callbacks.append(windowing.drag_window)
+
+    def attach(self, window: QWidget) -> None:
+        """Lay the orientation letters over the canvas of a window, once it is there."""
+        canvas = canvas_in(window)
+        if self._letters is None and canvas is not None:
+            self._letters = EdgeLetters(self._viewer, canvas, self._layers)
+
+    @property
+    def letters(self) -> EdgeLetters | None:
+        """The letters over the main canvas."""
+        return self._letters
+
+    @property
+    def views(self) -> LinkedViews | None:
+        """The linked views, while they are shown."""
+        return self._views
+
+    def show_plots(self, shown: bool) -> None:
+        """Show the plot dock, also after it was closed; or hide it."""
+        if self._plots.parent() is None and shown:
+            self._viewer.window.add_dock_widget(
+                self._plots, name=PLOTS_NAME, area="bottom", add_vertical_stretch=False
+            )
+        if self._plots.parent() is not None:
+            self._plots.parent().setVisible(shown)
+        self._plots.setVisible(True)
+        if shown:
+            self._plots.parent().raise_()
+
+    def show_views(self, shown: bool) -> None:
+        """Show the coronal and the sagittal view beside the axial one, or take them away."""
+        if self._views is not None:
+            views, self._views = self._views, None
+            views.closing()
+            if views.parent() is not None:
+                self._viewer.window.remove_dock_widget(views)
+            views.deleteLater()
+        if shown:
+            self._viewer.dims.ndisplay = 2
+            self._viewer.dims.order = tuple(range(self._viewer.dims.ndim))
+            self._views = LinkedViews(self._viewer)
+            self._viewer.window.add_dock_widget(
+                self._views, name=VIEWS_NAME, area="bottom", add_vertical_stretch=False, tabify=True
+            )
+            self._views.parent().raise_()
+
+    def apply_window(self, name: str) -> None:
+        """Show the image in a CT window by name."""
+        layer = windowing.image_to_window(self._viewer)
+        if layer is None:
+            show_info("There is no image to show in a CT window.")
+            return
+        windowing.apply_window(layer, name)
+
+    def _on_about_to_show(self) -> None:
+        self.plots_action.setChecked(self._plots.parent() is not None and self._plots.parent().isVisible())
+        self.views_action.setChecked(self._views is not None and self._views.parent() is not None)
+
+    def closing(self) -> None:
+        """Let go of the viewer."""
+        if windowing.drag_window in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(windowing.drag_window)
+        if self._letters is not None:
+            self._letters.closing()
+            self._letters = None
+        if self._views is not None:
+            self.show_views(False)
+
+
+def _window_title(name: str) -> str:
+    level, width = pictures.WINDOWS[name]
+    return f"{name.capitalize()}  (level {level:g}, width {width:g} HU)"
