@@ -6,7 +6,7 @@ All of them are reached as `segexplorer.<name>`; see the README for ten lines th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,13 +75,8 @@ def open_dataset(root: PathLike, *, kind: str = "", **settings: Any) -> DatasetS
     place = Path(root).expanduser()
     if not place.exists():
         raise DataError(f"There is no folder {place}.", "Check the path of the data set.")
-    if not kind:
-        found = datasets.recognise(place)
-        kind, place, settings = found.kind, found.folder, {**found.settings, **settings}
-    declared = datasets.spec(kind)
-    name = "root" if "root" in declared.model_fields else "file"
-    spec: DatasetSpec = declared.of({name: str(place), **settings}, f"data set {kind}")
-    return spec
+    found = datasets.Recognition(kind, place, "") if kind else datasets.recognise(place)
+    return datasets.described(replace(found, settings={**found.settings, **settings}))
 
 
 def train(

@@ -107,7 +107,9 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     except DataError as error:
         return [Problem("error", "not_labels", error.message, error.remedy, case)]
     if present <= {0}:
-        remedy = "Leave the case out, or choose its right label; it can only teach background."
+        remedy = (
+            "Right where there is nothing to find, and it only teaches background; else choose another label."
+        )
         return [Problem("warning", "empty_label", "The label marks nothing.", remedy, case)]
     if classes is None or not classes.names:
         return []

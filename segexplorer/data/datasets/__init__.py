@@ -22,7 +22,7 @@ from segexplorer.data.datasets import (  # noqa: F401  (registers them)
 
 from segexplorer.data.datasets import auto, case_list  # isort: skip # noqa: F401
 from segexplorer.data.datasets.base import AnyDataset, DatasetSpec, Listing, Recognition, registry
-from segexplorer.data.datasets.detection import recognise
+from segexplorer.data.datasets.detection import described, recognise
 
 names = registry.names
 presets = registry.presets
@@ -34,6 +34,7 @@ __all__ = [
     "DatasetSpec",
     "Listing",
     "Recognition",
+    "described",
     "names",
     "parse",
     "presets",

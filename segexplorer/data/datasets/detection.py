@@ -10,7 +10,7 @@ from segexplorer.data.datasets.finding import subfolders
 
 _MANY = 40
 """A folder with more subfolders than this holds cases, not data sets."""
-_LAST = ("structure_files", "side_by_side", "folder")
+_LAST = ("structure_files", "side_by_side", "folder", "pairs")
 """Kinds that fit many folders, asked when no other fits."""
 
 
@@ -40,10 +40,8 @@ def recognise(place: Path, depth: int = 2) -> Recognition:
 def described(recognition: Recognition) -> DatasetSpec:
     """Return the data set that was recognised."""
     declared = registry.spec(recognition.kind)
-    place = "file" if "file" in declared.model_fields and "root" not in declared.model_fields else "root"
-    return declared.of(
-        {place: str(recognition.folder), **recognition.settings}, f"data set {recognition.kind}"
-    )
+    place = {name: str(recognition.folder) for name in ("root", "file") if name in declared.model_fields}
+    return declared.of({**place, **recognition.settings}, f"data set {recognition.kind}")
 
 
 def _look(place: Path, depth: int) -> list[Recognition]:
@@ -51,13 +49,18 @@ def _look(place: Path, depth: int) -> list[Recognition]:
     if place.is_file():
         found = kinds["case_list"].recognise(place)
         return [found] if found else []
-    own = [found for kind, spec in kinds.items() if kind not in _LAST and (found := spec.recognise(place))]
-    if len(own) == 1:
-        return own
+    named = [kinds[kind] for kind in kinds if kind not in _LAST]
+    general = [kinds[kind] for kind in _LAST if kind in kinds]
+    return _below(place, depth, named, first=False) or _below(place, depth, general, first=True)
+
+
+def _below(place: Path, depth: int, kinds: list[type[DatasetSpec]], *, first: bool) -> list[Recognition]:
+    """Return what a folder is by some kinds, or else what its subfolders are; `first`: the first kind that fits."""
+    own = [found for kind in kinds if (found := kind.recognise(place))]
+    if len(own) == 1 or (own and first):
+        return own[:1]
     # kinds look into subfolders themselves, so that several of them may see theirs inside a folder of data sets
-    if not own:
-        for kind in _LAST:
-            if kind in kinds and (found := kinds[kind].recognise(place)):
-                return [found]
     inner = subfolders(place) if depth > 0 else []
-    return [found for folder in inner for found in _look(folder, depth - 1)] if len(inner) <= _MANY else []
+    if len(inner) > _MANY:
+        return []
+    return [found for folder in inner for found in _below(folder, depth - 1, kinds, first=first)]

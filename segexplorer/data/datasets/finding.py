@@ -30,6 +30,16 @@ def stem(path: Path) -> str | None:
     return None
 
 
+def is_label_name(path: Path) -> bool:
+    """Whether a file is called a label: one of the words "seg", "label", "mask", "gt" ... stands in its name."""
+    return _LABEL_WORDS.search((stem(path) or "").lower()) is not None
+
+
+_LABEL_WORDS = re.compile(
+    r"(^|[_\-. ])(seg|segmentation|label|mask|gt|truth|ground_truth|lesion)s?($|[_\-. ])"
+)
+
+
 def hidden(path: Path) -> bool:
     """Whether a file or folder is none of the data set's: `.DS_Store`, `._name`, `__MACOSX`."""
     return path.name.startswith(".") or path.name == "__MACOSX"

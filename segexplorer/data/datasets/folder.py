@@ -14,6 +14,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.data.case import Source
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
 from segexplorer.data.datasets.finding import (
+    is_label_name,
     put_together,
     stem,
     subfolders,
@@ -28,9 +29,6 @@ LABEL_FOLDERS = (
     "labels", "label", "masks", "mask", "segmentations", "segmentation", "seg", "gt", "labelstr",
     "ground_truth", "groundtruth", "annotations",
 )  # fmt: skip
-_LABEL_WORDS = re.compile(
-    r"(^|[_\-. ])(seg|segmentation|label|labels|mask|gt|truth|ground_truth|lesion)s?($|[_\-. ])"
-)
 
 
 @registry.register
@@ -153,7 +151,7 @@ def _folder_per_case(folder: Path) -> Recognition | None:
                 # a name that repeats the case's stands for all: p1/p1_seg.nii.gz is {case}/{case}_seg.nii.gz
                 seen[path.name.replace(case.name, "{case}")] += 1
     shared = [name for name, count in seen.items() if count > len(cases) / 2]
-    labels = [name for name in shared if _LABEL_WORDS.search((stem(Path(name)) or "").lower())]
+    labels = [name for name in shared if is_label_name(Path(name))]
     images = sorted(set(shared) - set(labels))
     if len(labels) != 1 or not images:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
@@ -10,8 +11,10 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.core.types import Role
+from segexplorer.data import readers
 from segexplorer.data.case import CaseRef
-from segexplorer.data.datasets.base import DatasetSpec, Listing, expanded, registry
+from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, expanded, registry
+from segexplorer.data.datasets.finding import hidden, is_label_name, stem, subfolders
 from segexplorer.data.datasets.patients import kept_together
 
 
@@ -57,6 +60,21 @@ class Pairs(DatasetSpec):
     kind: Literal["pairs"] = "pairs"
     pairs: tuple[Pair, ...] = parameter(title="Cases", meaning="Image, label and role of each.", min_length=1)
 
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """Recognise the folder of one case: an image (a file or a folder of DICOM slices) and its label."""
+        files = [
+            path for path in sorted(folder.iterdir()) if path.is_file() and stem(path) and not hidden(path)
+        ]
+        labels = [path for path in files if is_label_name(path)]
+        images = [path for path in files if path not in labels] or [
+            f for f in subfolders(folder) if _slices(f)
+        ]
+        if len(labels) != 1 or len(images) != 1:
+            return None
+        pair = {"case": folder.name, "image": str(images[0]), "label": str(labels[0])}
+        return Recognition("pairs", folder, f"{labels[0].name} beside {images[0].name}", {"pairs": (pair,)})
+
     @field_validator("pairs")
     @classmethod
     def _same_channels(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
@@ -71,6 +89,12 @@ class Pairs(DatasetSpec):
     def listing(self) -> Listing:
         """Return the listed cases, sorted by name."""
         return Listing(kept_together(sorted((_ref(pair) for pair in self.pairs), key=lambda ref: ref.id)))
+
+
+def _slices(folder: Path) -> bool:
+    first = next((path for path in sorted(folder.iterdir()) if path.is_file() and not hidden(path)), None)
+    found = readers.format_of(first) if first is not None else None
+    return found is not None and found.name == "DICOM"
 
 
 def _ref(pair: Pair) -> CaseRef:

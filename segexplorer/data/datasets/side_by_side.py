@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,6 +16,7 @@ from segexplorer.data.datasets.patients import Pattern, patient_by
 from segexplorer.data.sources import Structures
 
 ENDINGS = ("_mask", "_seg", "_label", "_gt", "_segmentation", "-label", "-seg", "-mask", ".seg", "_labels")
+IMAGE_ENDINGS = ("", "_image", "-image", "_img")
 _DEPTH = 2
 
 
@@ -35,6 +37,12 @@ class SideBySide(DatasetSpec):
         meaning="What a label's name has behind the name of its image.",
         min_length=1,
     )
+    image_ending: str = parameter(
+        "",
+        title="Ending of images",
+        meaning="What an image's name has behind the name of its case, e.g. _image; other files are passed over.",
+        advanced=True,
+    )
     patient_pattern: Pattern = parameter(
         "",
         title="Patient pattern",
@@ -47,13 +55,13 @@ class SideBySide(DatasetSpec):
         """Recognise files whose name with one of the usual endings is there too."""
         for place in _places(folder, _DEPTH):
             names = {name for path in files_below(place, 0) if (name := stem(path))}
-            for ending in ENDINGS:
-                labels = [n for n in sorted(names) if n.endswith(ending) and n.removesuffix(ending) in names]
-                if labels:
-                    image = labels[0].removesuffix(ending)
-                    return Recognition(
-                        "side_by_side", folder, f"{labels[0]} beside {image}", {"ending": ending}
-                    )
+            for image_ending, ending in product(IMAGE_ENDINGS, ENDINGS):
+                found = (name.removesuffix(ending) for name in sorted(names) if name.endswith(ending))
+                case = next((head for head in found if head and head + image_ending in names), None)
+                if case is not None:
+                    reason = f"{case}{ending} beside {case}{image_ending}"
+                    settings = {"ending": ending, "image_ending": image_ending}
+                    return Recognition("side_by_side", folder, reason, settings)
         return None
 
     def listing(self) -> Listing:
@@ -67,11 +75,12 @@ class SideBySide(DatasetSpec):
             head, found, number = name.rpartition(self.ending)
             if found and head and (not number or number.lstrip("_-").isdigit()):
                 masks.setdefault(path.parent / head, []).append(path)
-            elif path.parent / name in images:
-                twin = images[path.parent / name]
-                raise DataError(f"{twin.name} and {path.name} in {path.parent} have one name.", "Keep one.")
-            else:
-                images[path.parent / name] = path
+            elif name.endswith(self.image_ending) and (case := name.removesuffix(self.image_ending)):
+                if (twin := images.get(path.parent / case)) is not None:
+                    raise DataError(
+                        f"{twin.name} and {path.name} in {path.parent} have one name.", "Keep one."
+                    )
+                images[path.parent / case] = path
         names = _unique_names([*images, *masks], root)
         labels: dict[str, Source] = {names[key]: _one_label(paths) for key, paths in masks.items()}
         together = {names[key]: (path,) for key, path in images.items()}

@@ -173,6 +173,24 @@ def test_one_name_in_two_folders_gets_its_folder(tmp_path: Path, layouts: Module
     assert [ref.id for ref in segexplorer.open_dataset(tmp_path).cases()] == ["a_p1", "b_p1"]
 
 
+def test_images_may_have_an_ending_of_their_own(shared_data: Path) -> None:
+    data = segexplorer.open_dataset(shared_data / "mr_tumour_nrrd")
+    assert [(ref.id, ref.images[0].name) for ref in data.cases()] == [  # type: ignore[union-attr]
+        ("brain1", "brain1_image.nrrd"),
+        ("breast1", "breast1_image.nrrd"),
+    ]
+    assert data.class_values() == {"foreground": (1,)}
+
+
+def test_a_folder_of_one_case_is_one(shared_data: Path) -> None:
+    data = segexplorer.open_dataset(shared_data / "ct_dicom_totalseg")
+    (ref,) = data.cases()
+    case = ref.open()
+    assert case.label is not None and case.label.shape == case.images[0].shape == (512, 512, 20)
+    liver = case.images[0].array[case.label.array == 5]
+    assert liver.size == 366708 and liver.mean() == pytest.approx(89, abs=1)
+
+
 def test_a_recipes_fingerprint_sees_its_files_and_its_order(tmp_path: Path) -> None:
     paths = [nrrd(tmp_path / f"{name}.nrrd", mask(n, n + 3)) for n, name in enumerate("ab")]
     image = nrrd(tmp_path / "img.nrrd", mask(0, 9))
