@@ -219,6 +219,9 @@ class _Pair:
 def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None) -> _Pair:
     predicted = prediction if isinstance(prediction, Volume) else open_volume(prediction, label=True)
     true = truth if isinstance(truth, Volume) else open_volume(truth, label=True)
+    if not compare(predicted, true).same:
+        predicted = _onto(prediction, predicted, true)
+        true = _onto(truth, true, predicted)
     verdict = compare(predicted, true)
     if not verdict.same:
         raise DataError(
@@ -228,6 +231,15 @@ def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Cl
     wanted = dict(classes) if classes is not None else _occurring(predicted, true)
     mapping = ClassMap.from_classes({name: _values(given) for name, given in wanted.items()}, "background")
     return _Pair(tuple(wanted), mapping.encode(predicted.array), mapping.encode(true.array), true)
+
+
+def _onto(given: PathLike | Volume, opened: Volume, other: Volume) -> Volume:
+    """Return a label that has no grid of its own (DICOM segments, contours) on the other's, if it loses nothing."""
+    if isinstance(given, Volume):
+        return opened
+    moved = open_volume(given, label=True, like=other)
+    whole = np.count_nonzero(moved.array) == np.count_nonzero(opened.array)
+    return moved if whole and compare(moved, other).same else opened
 
 
 def _occurring(*volumes: Volume) -> dict[str, int]:
