@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segexplorer import losses
 from segexplorer.core.errors import LossInputError, SpecError
+from segexplorer.core.spec import replace_value
 from segexplorer.core.types import EpochSummary
 from segexplorer.functional.context import LossContext
 
@@ -245,3 +246,35 @@ def test_samples_without_a_kept_voxel_do_not_dilute_the_mean() -> None:
         loss = losses.create(kind)
         both, one = loss(logits, labels, LossContext()), loss(logits[:1], labels[:1])
         assert torch.allclose(both, one), kind
+
+
+def test_nu_is_learned_inside_a_compound_and_survives_live_edits() -> None:
+    logits, labels = _case()
+    terms = [{"loss": "t_loss", "weight": 2.0}, {"loss": "dice"}]
+    loss = losses.parse({"kind": "weighted_sum", "terms": terms}).build()
+    assert list(dict(loss.named_parameters())) == ["parts.0.learned.log_nu"]
+    optimiser = torch.optim.Adam(loss.parameters(), lr=0.1)
+    loss(logits, labels).backward()
+    optimiser.step()
+    learned = loss.adaptive()
+    assert list(learned) == ["t_loss: nu"] and learned["t_loss: nu"] != pytest.approx(math.e)
+    loss.update(replace_value(loss.spec, "terms.0.weight", 0.5))
+    assert loss.adaptive() == learned
+    output = loss.evaluate(logits, labels)
+    assert float(output.terms["t_loss"][1]) == 0.5
+
+
+# torch's own compiler asks a non-leaf tensor for its gradient when it goes on after a graph break
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiled_loss_follows_what_adapts_and_what_is_edited() -> None:
+    logits, labels = _case(3, (6, 6))
+    loss = losses.create("adaptive_t_vmf_dice")
+    compiled = torch.compile(loss, backend="aot_eager")
+    values = [compiled(logits, labels).item()]
+    for epoch, dice in ((1, 0.5), (2, 0.8)):
+        loss.epoch_end(EpochSummary(epoch, 5, {}, {0: dice, 1: dice, 2: dice}))
+        values.append(compiled(logits, labels).item())
+    loss.update(replace_value(loss.spec, "scale", 5.0))
+    values.append(compiled(logits, labels).item())
+    expected = [losses.create("t_vmf_dice", kappa=k)(logits, labels).item() for k in (0.0, 16.0, 25.6, 4.0)]
+    assert values == pytest.approx(expected, rel=1e-6)
