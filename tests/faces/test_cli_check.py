@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import segexplorer
 from segexplorer.data.volume import Volume, save_volume
 from segexplorer.faces.cli.app import run
 
@@ -148,6 +149,30 @@ def test_what_is_no_data_set_gives_one_sentence(tmp_path: Path, capsys: pytest.C
     assert run(["check", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("segexplorer: ") and "no layout of a data set that is known" in error
+
+
+def test_nothing_of_a_dicom_patient_is_printed_or_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pydicom")
+    from segexplorer.testing.dicom import PATIENT, write_series
+
+    for n in range(2):
+        voxels = np.random.default_rng(n).integers(900, 1100, (8, 10, 12)).astype(np.uint16)
+        write_series(tmp_path / f"case{n}/dicom", voxels, series=f"1.2.{n}")
+        image = segexplorer.open_volume(tmp_path / f"case{n}/dicom")
+        label = image.with_array((image.array > 0).astype(np.uint8))
+        save_volume(label, tmp_path / f"case{n}/seg.nii.gz", integer=True)
+    layout = ("--kind", "folder", "--set", "images='{case}/dicom'", "--set", "labels='{case}/seg.nii.gz'")
+    table = tmp_path / "cases.csv"
+    code, found = told(capsys, tmp_path, *layout, "--csv", table)
+    assert code == 0 and found["facts"]["Cases"] == "2"
+    assert found["facts"]["Patients"] == "1"  # both series carry one PatientID
+    assert run(["check", str(tmp_path), *layout]) == 0
+    said = capsys.readouterr()
+    everything = json.dumps(found) + said.out + said.err + table.read_text()
+    planted = [word for word in PATIENT.values() if len(word) > 1]
+    assert not [word for word in planted if word in everything] and "planted" not in everything.lower()
 
 
 def test_a_real_set_is_checked_within_seconds(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

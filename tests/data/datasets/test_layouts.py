@@ -127,6 +127,15 @@ def test_cases_without_label_are_kept_for_prediction(made: Made) -> None:
     assert [ref.id for ref in made("btcv").cases() if ref.label is None] == ["img0061"]
 
 
+def test_the_folder_above_will_do(tmp_path: Path, layouts: ModuleType) -> None:
+    for name, kind, count in (("kits19", "kits", 2), ("brats20", "brats", 2), ("btcv", "btcv", 3)):
+        layouts.LAYOUTS[name][0](tmp_path / name)
+        named = segexplorer.open_dataset(tmp_path / name, kind=kind)
+        found = segexplorer.open_dataset(tmp_path / name)
+        assert [ref.id for ref in named.cases()] == [ref.id for ref in found.cases()]
+        assert len(named.cases()) == count
+
+
 def test_msseg2_learns_the_consensus_or_an_expert(made: Made) -> None:
     data = made("msseg2")
     labels = [ref.label for ref in data.cases()]
