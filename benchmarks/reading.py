@@ -1,6 +1,6 @@
 """Time and peak memory to open a CT, against the library alone that reads its format, interleaved in one run.
 
-Usage: python benchmarks/reading.py [--shape 512 512 300] [--repeats 5]
+Usage: python benchmarks/reading.py [--shape 512 512 300] [--repeats 5]  (Linux)
 
 Every reading has a process of its own, whose peak memory is counted from after the imports; files are in the page
 cache. Time is that of the processor, for others may use the machine. nibabel gives its array by

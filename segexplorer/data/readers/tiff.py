@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,49 @@ def _in_memory(path: Path) -> io.BytesIO:
     return io.BytesIO(path.read_bytes())
 
 
+def _check_strips(series: Any, size: int) -> None:
+    """Refuse what tifffile would fill with zeros: strips or tiles that the file does not hold.
+
+    Raises
+    ------
+    EOFError
+        When some are missing.
+    """
+    if series.dataoffset is not None:
+        if series.dataoffset + series.nbytes > size:
+            raise EOFError
+        return
+    for page in series.pages:
+        if page is None:
+            raise EOFError
+        parts = tuple(zip(page.dataoffsets, page.databytecounts, strict=True))
+        held = sum(count for _, count in parts)
+        key = page.keyframe  # the page that the others take their tags from
+        short = key.compression == 1 and 8 * held < key.size * key.bitspersample
+        if len(parts) != math.prod(key.chunked) or short or any(a + n > size for a, n in parts):
+            raise EOFError
+
+
+def _unpacked(series: Any, path: Path) -> NDArray[Any]:
+    """Return all pixels of a series; Pillow unpacks what tifffile cannot without another package (LZW, JPEG)."""
+    try:
+        return np.asarray(series.asarray())
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    from PIL import Image, ImageSequence
+
+    with warnings.catch_warnings():
+        # a bomb was looked for by its tags
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(_in_memory(path), formats=("TIFF",)) as file:
+                pages = [np.array(page) for page in ImageSequence.Iterator(file)]
+        except Image.DecompressionBombError as error:
+            raise ValueError("a page is larger than its tags say") from error
+    return np.stack(pages).reshape(series.shape)
+
+
 @dataclass(frozen=True)
 class _Pages:
     """Reads the pages of one file; picklable, so that a lazy volume is too."""
@@ -117,7 +162,8 @@ class _Pages:
         try:
             with tifffile.TiffFile(_in_memory(self.path)) as file:
                 series = file.series[0]
-                pixels = self._volume(np.asarray(series.asarray()), str(series.axes))
+                _check_strips(series, self.path.stat().st_size)
+                pixels = self._volume(_unpacked(series, self.path), str(series.axes))
         except MemoryError as error:
             raise DataError(f"{self.path.name} does not fit into memory.", "Shrink it first.") from error
         except (*BROKEN, RuntimeError, ArithmeticError, AssertionError) as error:

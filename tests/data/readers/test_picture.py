@@ -171,3 +171,26 @@ def test_many_samples_of_a_pixel_are_channels(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", channels, photometric="minisblack", planarconfig="contig")
     assert "holds 6 volumes" in refusal(tmp_path / "a.tif")
     assert np.array_equal(open_volume(tmp_path / "a.tif", select=4).array[..., 0], channels[..., 4].T)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_a_tiff_that_lacks_a_part_is_not_filled_up(
+    tmp_path: Path, compression: str | None, tile: tuple[int, int] | None
+) -> None:
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(6).integers(0, 60_000, (3, 90, 70)).astype(np.uint16)
+    rows = {"rowsperstrip": 8} if tile is None else {"tile": tile}
+    tifffile.imwrite(path, pixels, photometric="minisblack", compression=compression, **rows)
+    assert np.array_equal(open_volume(path).array, pixels.transpose(2, 1, 0))
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert refusal(path)
+
+
+@pytest.mark.parametrize("pixels", [GREY, RGB, np.stack([GREY, 255 - GREY, GREY // 2, GREY])])
+def test_a_tiff_packed_by_lzw(tmp_path: Path, pixels: NDArray[Any]) -> None:
+    pages = [Image.fromarray(page) for page in (pixels if len(pixels) == 4 else [pixels])]
+    pages[0].save(tmp_path / "a.tif", compression="tiff_lzw", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
+    packed, plain = open_volume(tmp_path / "a.tif"), open_volume(tmp_path / "b.tif")
+    assert packed.shape == plain.shape and np.array_equal(packed.array, plain.array)
