@@ -125,8 +125,15 @@ class _RunWorker(FunctionWorker[None]):  # type: ignore[misc, unused-ignore]
 
 
 def _train(errand: _Errand) -> None:
-    _stand_back()
-    errand.iterate()
+    """Iterate in a thread of its own: niceness cannot be given back, and the pool's thread serves others later."""
+
+    def work() -> None:
+        _stand_back()
+        errand.iterate()
+
+    thread = threading.Thread(target=work, name="segexplorer training")
+    thread.start()
+    thread.join()
 
 
 def _stand_back() -> None:

@@ -124,7 +124,7 @@ def display_limits(
     """
     if window is not None and window not in WINDOWS:
         raise DataError(f"There is no display window {window!r}.", f"Known: {', '.join(WINDOWS)}.")
-    flat = volume.array.reshape(-1)
+    flat = volume.array.ravel(order="K")  # as it lies in memory: no copy
     sample = np.asarray(flat[:: max(1, flat.size // _SAMPLES)], dtype=np.float64)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:

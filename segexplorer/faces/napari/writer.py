@@ -27,7 +27,8 @@ def _write(path: str, data: Any, attributes: dict[str, Any], sort: str) -> list[
 
     from segexplorer.data.readers import suffix_of, writable_suffixes
     from segexplorer.data.volume import save_volume
-    from segexplorer.faces.napari.layers import METADATA, volume_from_layer
+    from segexplorer.faces.napari.layer_volumes import volume_from_layer
+    from segexplorer.faces.napari.layers import METADATA
 
     layer = Layer.create(data, attributes, sort)
     known = suffix_of(Path(path)) in writable_suffixes()

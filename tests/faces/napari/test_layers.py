@@ -13,7 +13,8 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.types import RegionReport
 from segexplorer.data.volume import Volume
 from segexplorer.faces.napari import pictures, theme
-from segexplorer.faces.napari.layers import CaseLayers, layer_arguments, volume_from_layer
+from segexplorer.faces.napari.layer_volumes import volume_from_layer
+from segexplorer.faces.napari.layers import CaseLayers, layer_arguments
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 
 LPS = np.array([[-2.0, 0, 0, 30], [0, -3.0, 0, 40], [0, 0, 4.0, -50], [0, 0, 0, 1]])
@@ -244,3 +245,14 @@ def test_the_screen_shows_right_on_the_left_anterior_up_and_nothing_where_the_lo
     height, width = picture.shape[:2]
     assert red.size and red[:, 0].max() <= height / 2 + 2 and red[:, 1].max() <= width / 2 + 2
     assert (picture[height * 3 // 4, width // 2 + 20, :3] == 0).all()
+
+
+def test_one_volume_of_a_layer_with_several_is_taken_where_it_is() -> None:
+    frames = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    layer = Image(frames, scale=(1, 3, 2, 2), translate=(0, 10, 20, 30), units=("pixel", "mm", "mm", "mm"))
+    volume = volume_from_layer(layer, frame=1)
+    assert np.array_equal(volume.array, frames[1])
+    corner = volume.affine @ [2, 0, 0, 1]  # the array is (z, y, x): two slices up
+    assert corner[:3] == pytest.approx([30, 20, 16])
+    with pytest.raises(DataError, match="4D"):
+        volume_from_layer(layer)

@@ -71,7 +71,7 @@ def test_a_time_series_is_one_layer_whose_frames_know_their_place(shared_data: P
     from napari.layers import Layer
     from napari.layers.utils.stack_utils import stack_to_images
 
-    from segexplorer.faces.napari.layers import volume_from_layer
+    from segexplorer.faces.napari.layer_volumes import volume_from_layer
 
     path = shared_data / "4d/dmri.nii.gz"
     layer = Layer.create(*read(str(path))[0])
@@ -161,7 +161,7 @@ def test_what_the_header_said_survives_the_way_through_a_layer(tmp_path: Path) -
     from napari.layers import Layer
 
     from segexplorer.data.volume import open_volume, save_volume
-    from segexplorer.faces.napari.layers import volume_from_layer
+    from segexplorer.faces.napari.layer_volumes import volume_from_layer
     from segexplorer.faces.napari.reader import read_one
 
     affine = np.diag([-2000.0, 1000.0, 3000.0, 1.0])

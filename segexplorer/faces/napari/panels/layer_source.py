@@ -6,10 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QMenu,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from segexplorer.core.errors import DataError, SegExplorerError
-from segexplorer.faces.napari.layers import METADATA, volume_from_layer
+from segexplorer.data.readers import readable_suffixes
+from segexplorer.faces.napari.layer_volumes import volume_from_layer
+from segexplorer.faces.napari.layers import METADATA
 from segexplorer.faces.napari.panels import parts
 from segexplorer.faces.napari.panels.pairs import CasePair, case_name, names_in
 
@@ -18,7 +29,7 @@ _EMPTY = (
     "a CT-like volume with organs, a small lesion and a thin vessel."
 )
 _NO_LABEL = "Open or draw a label of this image: training needs both."
-_SUFFIXES = "Volumes (*.nii *.nii.gz *.hdr *.img *.mha *.mhd *.nrrd)"
+_FRAME = "This file holds several volumes; the one shown in the viewer is taken: {name} {index}."
 
 
 class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
@@ -45,11 +56,14 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         self._hint = parts.guidance()
         self._add, opener, phantom = (
             QPushButton("Add pair"),
-            QPushButton("Open files…"),
+            QPushButton("Open"),
             QPushButton("CT phantom"),
         )
         self._add.clicked.connect(self.add)
-        opener.clicked.connect(self._open)
+        menu = QMenu(opener)
+        menu.addAction("Files…").triggered.connect(lambda _=False: self._open())
+        menu.addAction("DICOM folder…").triggered.connect(lambda _=False: self._open_folder())
+        opener.setMenu(menu)
         phantom.clicked.connect(self._open_phantom)
         form = QFormLayout()
         form.addRow("Image", self._image)
@@ -65,6 +79,8 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         events = viewer.layers.events
         for signal in (events.inserted, events.removed, events.reordered):
             signal.connect(self.refresh)
+        viewer.dims.events.point.connect(self._tell)
+        self._image.currentIndexChanged.connect(self._tell)
         self.refresh()
 
     def close_source(self) -> None:
@@ -72,14 +88,25 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         events = self._viewer.layers.events
         for signal in (events.inserted, events.removed, events.reordered):
             signal.disconnect(self.refresh)
+        self._viewer.dims.events.point.disconnect(self._tell)
 
     def refresh(self, event: Any = None) -> None:
         """Fill the boxes anew, keeping what was chosen."""
         _refill(self._image, [layer for layer in self._viewer.layers if _is_scan(layer)])
         _refill(self._label, [layer for layer in self._viewer.layers if _is_label(layer)])
-        images, labels = self._image.count(), self._label.count()
-        parts.say(self._hint, _EMPTY if not images else _NO_LABEL if not labels else "")
-        self._add.setEnabled(bool(images and labels))
+        self._add.setEnabled(bool(self._image.count() and self._label.count()))
+        self._tell()
+
+    def _tell(self, _: Any = None) -> None:
+        """Say what is missing, or which volume of a file with several is meant."""
+        image = self._chosen(self._image)
+        if image is None:
+            text = _EMPTY
+        elif image.ndim == 4:
+            text = _FRAME.format(name=image.axis_labels[0], index=frame_shown(self._viewer, image))
+        else:
+            text = "" if self._label.count() else _NO_LABEL
+        parts.say(self._hint, text)
 
     def add(self) -> None:
         """Add the chosen pair."""
@@ -94,8 +121,8 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
             raise DataError("Image or label is missing.", "Choose one of each.")
         return CasePair(
             case=case_name(image.name, ()),
-            image=volume_from_layer(image),
-            label=volume_from_layer(label),
+            image=volume_from_layer(image, frame=frame_shown(self._viewer, image)),
+            label=volume_from_layer(label, frame=frame_shown(self._viewer, label)),
             image_path=_file_of(image),
             label_path=_file_of(label),
             names=names_in(label),
@@ -105,9 +132,17 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         return next((layer for layer in self._viewer.layers if layer.name == box.currentText()), None)
 
     def _open(self) -> None:
-        paths, _ = QFileDialog.getOpenFileNames(self, "Open image and label", "", _SUFFIXES)
+        known = " ".join(f"*{suffix}" for suffix in readable_suffixes())
+        paths, _ = QFileDialog.getOpenFileNames(
+            self, "Open image and label", "", f"Volumes ({known});;All files (*)"
+        )
         if paths:
             self._viewer.open(paths, plugin="segexplorer")
+
+    def _open_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Open a folder of DICOM files")
+        if folder:
+            self._viewer.open(folder, plugin="segexplorer")
 
     def _open_phantom(self) -> None:
         self._viewer.open_sample("segexplorer", "ct_phantom")
@@ -120,6 +155,13 @@ def _refill(box: QComboBox, layers: list[Any]) -> None:
     box.addItems([layer.name for layer in layers])
     box.setCurrentIndex(max(0, box.findText(chosen)) if layers else -1)
     box.blockSignals(False)
+
+
+def frame_shown(viewer: Any, layer: Any) -> int | None:
+    """Return which volume of a layer with several the viewer shows; None for a layer with one."""
+    if layer.ndim != 4 or viewer.dims.ndim != 4:
+        return None
+    return int(min(max(round(viewer.dims.point[0]), 0), len(layer.data) - 1))
 
 
 def _is_ours_alone(layer: Any) -> bool:
@@ -137,5 +179,5 @@ def _is_label(layer: Any) -> bool:
 
 
 def _file_of(layer: Any) -> Path | None:
-    remembered = layer.metadata.get(METADATA, {}).get("path")
+    remembered = layer.metadata.get(METADATA, {}).get("path") if layer.ndim == 3 else None
     return Path(remembered) if remembered else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,8 @@ from segexplorer.faces.forms.tones import Tone, set_tone
 RED: Tone = "red"
 AMBER: Tone = "amber"
 GREY: Tone = "grey"
+_PATIENCE_S = 2.0
+"""How long a closing window waits for a piece of work."""
 
 
 def heading(text: str) -> QLabel:
@@ -72,6 +76,7 @@ class Errand:
         self._current = 0
         self._open = True
         self._workers: set[Any] = set()
+        self._under_way: set[threading.Event] = set()
 
     @property
     def busy(self) -> bool:
@@ -82,15 +87,24 @@ class Errand:
         """Start a piece of work; `work` touches neither napari nor Qt."""
         self._current += 1
         number = self._current
-        worker = create_worker(_told, work, _start_thread=False)
+        through = threading.Event()
+        worker = create_worker(_told, work, through, _start_thread=False)
         self._workers.add(worker)
+        self._under_way.add(through)
         worker.returned.connect(lambda answer: self._back(number, answer))
-        worker.finished.connect(lambda: self._workers.discard(worker))
+        worker.finished.connect(lambda: self._finished(worker, through))
         worker.start()
 
     def close(self) -> None:
-        """Let nothing come back any more: the widgets are going."""
+        """Let nothing come back any more: the widgets are going. Waits a moment for work in hand."""
         self._open = False
+        until = time.monotonic() + _PATIENCE_S
+        for through in self._under_way:
+            through.wait(max(0.0, until - time.monotonic()))
+
+    def _finished(self, worker: Any, through: threading.Event) -> None:
+        self._workers.discard(worker)
+        self._under_way.discard(through)
 
     def _back(self, number: int, answer: tuple[Any, SegExplorerError | None]) -> None:
         if not self._open or number != self._current:
@@ -102,9 +116,11 @@ class Errand:
             self._done(value)
 
 
-def _told(work: Callable[[], Any]) -> tuple[Any, SegExplorerError | None]:
+def _told(work: Callable[[], Any], through: threading.Event) -> tuple[Any, SegExplorerError | None]:
     """Do the work; a user's mistake is an answer, anything else is a bug and goes to napari's own dialog."""
     try:
         return work(), None
     except SegExplorerError as error:
         return None, error
+    finally:
+        through.set()
