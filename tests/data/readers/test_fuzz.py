@@ -322,7 +322,7 @@ class TooSlowError(Exception):
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer, of the processor: others may use the machine; pytest ends what waits for ever."""
+    """Interrupt what takes the processor longer, for others may use the machine."""
 
     def stop(*_: object) -> None:
         raise TooSlowError(f"longer than {seconds} s")
