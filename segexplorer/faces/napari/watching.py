@@ -14,7 +14,7 @@ from segexplorer.core.events import CaseScore
 from segexplorer.core.types import RegionReport
 from segexplorer.data.geometry import spacing
 from segexplorer.data.volume import Volume
-from segexplorer.faces.napari import pictures
+from segexplorer.faces.napari import pictures, watched_pictures
 from segexplorer.faces.napari.pictures import Picture
 from segexplorer.metrics import score_case
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
@@ -85,7 +85,7 @@ def _balance(snapshot: WatchedSnapshot, wanted: Wanted) -> BalanceHistogram | No
         return None
     index = chosen_class(snapshot.regions, wanted.class_index)
     voxel_ml = abs(float(np.linalg.det(snapshot.regions_affine[:3, :3]))) / 1000
-    return balance_histogram(snapshot.regions, index, voxel_ml, pictures.class_name(snapshot, index))
+    return balance_histogram(snapshot.regions, index, voxel_ml, watched_pictures.class_name(snapshot, index))
 
 
 def _joined(notes: Sequence[str]) -> str:
@@ -96,16 +96,18 @@ def _picture(
     switch: Switch, snapshot: WatchedSnapshot, patch: PatchSnapshot | None, wanted: Wanted
 ) -> Picture:
     if switch == "prediction":
-        return pictures.prediction_picture(snapshot, key=switch)
+        return watched_pictures.prediction_picture(snapshot, key=switch)
     if switch == "errors":
-        return pictures.errors_picture(snapshot, wanted.class_index, axes=wanted.axes, key=switch)
+        return watched_pictures.errors_picture(snapshot, wanted.class_index, axes=wanted.axes, key=switch)
     if switch == "patch":
         if patch is None:
             raise DataError("There is no patch with regions yet.", "It comes with the next training step.")
-        return pictures.patch_picture(patch, chosen_class(patch.regions, wanted.class_index), key=switch)
+        return watched_pictures.patch_picture(
+            patch, chosen_class(patch.regions, wanted.class_index), key=switch
+        )
     if snapshot.regions is None:
         raise DataError("This loss has no regions, so it has no balance map.", "Choose a region-wise loss.")
-    return pictures.balance_picture(
+    return watched_pictures.balance_picture(
         snapshot, chosen_class(snapshot.regions, wanted.class_index), switch, key=switch
     )
 

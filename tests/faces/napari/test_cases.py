@@ -195,3 +195,24 @@ def test_a_file_that_was_not_painted_on_is_used_as_it_is(
     dataset, _ = panel.dataset_maker()()
     assert Path(dataset.pairs[0].image) == (tmp_path / "ct.nii.gz").resolve()
     assert open_volume(dataset.pairs[0].label, label=True).shape == (10, 10, 10)
+
+
+def test_of_a_file_with_several_volumes_the_one_shown_is_taken(panel: CasesPanel, qtbot: Any) -> None:
+    viewer = panel.viewer
+    single = image_picture(image(), "scan")
+    frames = np.stack([single.data, single.data + 1000])
+    arguments = layer_arguments(single) | {
+        "scale": (1.0, *single.scale),
+        "translate": (0.0, *single.translate),
+        "units": ("pixel", "mm", "mm", "mm"),
+        "axis_labels": ("frame", "z", "y", "x"),
+    }
+    viewer.add_image(frames, **arguments)
+    show(viewer, label_picture(label(), "organs"))
+    viewer.dims.set_point(0, 1)
+    assert "is taken: frame 1" in panel._layer_source._hint.text()
+    add_again(panel, qtbot)
+    (pair, _) = panel._pairs[0]
+    assert pair.image.shape == (10, 10, 10) and pair.image_path is None
+    assert np.allclose(pair.image.array, image().array + 1000)
+    assert np.allclose(pair.image.affine, AFFINE)

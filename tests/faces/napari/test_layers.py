@@ -12,7 +12,7 @@ from napari.layers import Image, Labels, Points
 from segexplorer.core.errors import DataError
 from segexplorer.core.types import RegionReport
 from segexplorer.data.volume import Volume
-from segexplorer.faces.napari import pictures, theme
+from segexplorer.faces.napari import pictures, theme, watched_pictures
 from segexplorer.faces.napari.layer_volumes import volume_from_layer
 from segexplorer.faces.napari.layers import CaseLayers, layer_arguments
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
@@ -64,10 +64,10 @@ def test_every_layer_has_the_same_units_and_axes(model: ViewerModel) -> None:
     shown = snapshot()
     for picture in (
         pictures.image_picture(scan(), "scan"),
-        pictures.prediction_picture(shown),
-        pictures.truth_picture(shown),
-        pictures.errors_picture(shown),
-        pictures.balance_picture(shown, 1),
+        watched_pictures.prediction_picture(shown),
+        watched_pictures.truth_picture(shown),
+        watched_pictures.errors_picture(shown),
+        watched_pictures.balance_picture(shown, 1),
     ):
         layers.show(picture)
     assert {tuple(map(str, layer.units)) for layer in model.layers} == {("millimeter",) * 3}
@@ -99,7 +99,7 @@ def test_labels_name_their_classes_and_keep_their_colours(model: ViewerModel) ->
 
 def test_opens_at_the_slice_with_most_label(model: ViewerModel) -> None:
     layers = CaseLayers(model)
-    picture = pictures.truth_picture(snapshot())
+    picture = watched_pictures.truth_picture(snapshot())
     layers.show(picture)
     layers.open_at(picture)
     assert picture.open_at == 4
@@ -108,9 +108,9 @@ def test_opens_at_the_slice_with_most_label(model: ViewerModel) -> None:
 
 def test_updates_assign_and_never_make_a_second_layer(model: ViewerModel) -> None:
     layers = CaseLayers(model)
-    layer = layers.show(pictures.prediction_picture(snapshot(10)))
+    layer = layers.show(watched_pictures.prediction_picture(snapshot(10)))
     layer.opacity = 0.2
-    later = pictures.prediction_picture(snapshot(20, prediction=np.full((5, 6, 7), 2, np.uint8)))
+    later = watched_pictures.prediction_picture(snapshot(20, prediction=np.full((5, 6, 7), 2, np.uint8)))
     assert layers.offer(later) is layer
     assert len(model.layers) == 1 and (layer.data == 2).all()
     assert layer.opacity == 0.2
@@ -119,21 +119,21 @@ def test_updates_assign_and_never_make_a_second_layer(model: ViewerModel) -> Non
 
 def test_a_name_that_the_user_gave_stays(model: ViewerModel) -> None:
     layers = CaseLayers(model)
-    layer = layers.show(pictures.prediction_picture(snapshot(10)))
+    layer = layers.show(watched_pictures.prediction_picture(snapshot(10)))
     layer.name = "mine"
-    layers.offer(pictures.prediction_picture(snapshot(20)))
+    layers.offer(watched_pictures.prediction_picture(snapshot(20)))
     assert layer.name == "mine"
 
 
 def test_a_deleted_layer_stays_deleted_until_it_is_asked_for(model: ViewerModel) -> None:
     layers = CaseLayers(model)
-    layers.show(pictures.prediction_picture(snapshot(10)))
+    layers.show(watched_pictures.prediction_picture(snapshot(10)))
     model.layers.clear()
-    assert layers.offer(pictures.prediction_picture(snapshot(20))) is None
+    assert layers.offer(watched_pictures.prediction_picture(snapshot(20))) is None
     layers.set_visible("prediction", False)
     layers.remove("nothing")
     assert len(model.layers) == 0
-    layers.show(pictures.prediction_picture(snapshot(30)))
+    layers.show(watched_pictures.prediction_picture(snapshot(30)))
     assert layers.keys == ("prediction",)
 
 
@@ -150,16 +150,16 @@ def test_orientation_is_radiological_and_goes_back(model: ViewerModel) -> None:
 
 def test_errors_have_their_codes_and_balance_hides_what_the_loss_skips(model: ViewerModel) -> None:
     layers = CaseLayers(model)
-    errors = layers.show(pictures.errors_picture(snapshot(), outline=False))
+    errors = layers.show(watched_pictures.errors_picture(snapshot(), outline=False))
     assert set(np.unique(errors.data)) == {0, 1, 2, 3}
     assert errors.get_color(2)[:3] == pytest.approx(theme.colours.rgba("#D55E00")[:3], abs=0.01)
-    balance = layers.show(pictures.balance_picture(snapshot(), 1))
+    balance = layers.show(watched_pictures.balance_picture(snapshot(), 1))
     assert balance.interpolation2d == balance.interpolation3d == "nearest"
     assert balance.contrast_limits == [-1, 1]
     shown = balance.data[0, 0]
     assert shown[:3] == pytest.approx([0.5, 0.5, 0.5]) and np.isnan(shown[3:]).all()
     assert balance.colormap.map(np.array([np.nan]))[0, 3] == 0
-    layers.show(pictures.balance_picture(snapshot(), 1, "alpha"))
+    layers.show(watched_pictures.balance_picture(snapshot(), 1, "alpha"))
     assert len(model.layers) == 2
 
 
@@ -169,16 +169,16 @@ def test_a_patch_is_shown_where_it_was() -> None:
     patch = PatchSnapshot(
         "case 1", 3, (2, 0, 1), (5, 6, 7), np.diag([2.0, 3, 4, 1]), report, ("liver", "lesion")
     )
-    picture = pictures.patch_picture(patch, 2)
+    picture = watched_pictures.patch_picture(patch, 2)
     assert picture.translate == (4.0, 0.0, 4.0)
     assert "lesion" in picture.name and "step 3" in picture.name
 
 
 def test_what_cannot_be_shown_is_said() -> None:
     with pytest.raises(DataError, match="no label"):
-        pictures.errors_picture(snapshot(truth=None))
+        watched_pictures.errors_picture(snapshot(truth=None))
     with pytest.raises(DataError, match="no regions"):
-        pictures.balance_picture(snapshot(regions=None), 1)
+        watched_pictures.balance_picture(snapshot(regions=None), 1)
 
 
 @pytest.mark.parametrize("sort", ["image", "labels"])
@@ -237,7 +237,7 @@ def test_the_screen_shows_right_on_the_left_anterior_up_and_nothing_where_the_lo
     shown = snapshot(
         affine=np.eye(4), regions=report, regions_affine=np.eye(4), prediction=np.zeros((20,) * 3, np.uint8)
     )
-    layers.show(pictures.balance_picture(shown, 1)).opacity = 1.0  # the right anterior quarter, extra
+    layers.show(watched_pictures.balance_picture(shown, 1)).opacity = 1.0  # the right anterior quarter, extra
     viewer.reset_view()
     qapp.processEvents()
     picture = viewer.screenshot(canvas_only=True, flash=False).astype(int)

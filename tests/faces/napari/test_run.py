@@ -154,3 +154,51 @@ def test_badges_and_progress_are_shown(panel: RunPanel, qtbot: Any) -> None:
     start(qtbot, panel)
     qtbot.waitUntil(lambda: "a badge" in panel._badge.text(), timeout=2000)
     assert "samples/s" in panel._figures.text() and "epoch 1 of 10" in panel._bar.format()
+
+
+def test_an_earlier_run_is_opened_shown_and_can_be_gone_on_with(
+    panel: RunPanel, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segexplorer.core.events import RunFinished, StepDone
+    from segexplorer.session import Session
+    from segexplorer.training.folder import RunFolder
+
+    folder = RunFolder.create(Experiment.of({"data": {"kind": "phantom"}}), tmp_path / "earlier")
+    terms = {"dice": (0.5, 1.0)}
+    folder.write(
+        StepDone(
+            attempt=1,
+            step=1,
+            epoch=1,
+            loss=0.5,
+            terms=terms,
+            learning_rate=1e-3,
+            gradient_norm=1.0,
+            seconds=0.1,
+            samples=2,
+        )
+    )
+    folder.write(RunFinished(attempt=1, step=1, state="stopped", reason="stopped by the user"))
+    folder.close()
+    panel.session = Session()
+    heard: list[Any] = []
+    panel.bridge.events_arrived.connect(heard.extend)
+    chosen = str(tmp_path / "earlier")
+    monkeypatch.setattr(
+        "segexplorer.faces.napari.panels.run.QFileDialog.getExistingDirectory", lambda *_: chosen
+    )
+    click(qtbot, panel.buttons.open)
+    qtbot.waitUntil(lambda: panel.bridge.run is not None, timeout=10_000)
+    assert panel.bridge.run.folder == tmp_path / "earlier"
+    assert [event.step for event in heard if isinstance(event, StepDone)] == [1]
+    assert "stopped" in panel.status.headline
+    assert panel.buttons.pause.text() == "Go on" and panel.buttons.pause.isEnabled()
+    assert panel.buttons.extend.isEnabled() and not panel.buttons.stop.isEnabled()
+
+
+def test_a_folder_that_is_no_run_is_refused_in_a_sentence(
+    panel: RunPanel, qtbot: Any, tmp_path: Path
+) -> None:
+    panel.open_run(tmp_path)
+    qtbot.waitUntil(lambda: "is no run folder" in panel._why_not.text(), timeout=5000)
+    assert panel.buttons.start.isEnabled()
