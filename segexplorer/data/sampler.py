@@ -46,6 +46,14 @@ class Sampling(Spec):
         title="Balance classes",
         meaning="Foreground patches choose among the classes present with equal chances, so small ones are seen.",
     )
+    shift: int | None = parameter(
+        None,
+        title="Shift of foreground patches",
+        meaning="How far along each axis a foreground patch may lie from its voxel; none: a quarter of the patch.",
+        unit="voxels",
+        advanced=True,
+        ge=0,
+    )
     steps_per_epoch: int | None = parameter(
         None, title="Steps per epoch", meaning="None: as many as bring every case once.", ge=1
     )
@@ -108,7 +116,7 @@ class Sampler:
         maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.store.map_names}
         for item in prepared:
             origin = self._origin(item, shape, rng)
-            variation = draw(self.augmentation, rng, item.spacing)
+            variation = draw(self.augmentation, rng, shape, item.spacing)
             image, label = variation.patch(item.image, item.label, origin, shape)
             images.append(image)
             labels.append(label)
@@ -150,13 +158,14 @@ class Sampler:
         shape, size = np.asarray(item.image.shape[1:]), np.asarray(patch)
         on_foreground = rng.random() < self.sampling.foreground_ratio
         anywhere, choice, jitter = rng.random(3), rng.random(2), rng.uniform(-0.25, 0.25, 3)
+        shift = jitter * size if self.sampling.shift is None else jitter * 4 * self.sampling.shift
         room = np.maximum(shape - size, 0)
         origin = np.minimum((anywhere * (room + 1)).astype(np.int64), room)
         voxels = self._voxels(item) if on_foreground and room.any() else ()
         if voxels:
             chosen = self._choose(voxels, choice)
             centre = np.asarray(np.unravel_index(chosen, tuple(shape)))
-            origin = np.clip(centre - size // 2 + np.round(jitter * size).astype(np.int64), 0, room)
+            origin = np.clip(centre - size // 2 + np.round(shift).astype(np.int64), 0, room)
         origin = np.where(size > shape, -((size - shape) // 2), origin)
         return int(origin[0]), int(origin[1]), int(origin[2])
 

@@ -13,6 +13,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORED
 from segexplorer.data.distance_maps import as_numbers
+from segexplorer.data.transforms.elastic import DrawnElastic, Elastic
 from segexplorer.data.transforms.flips import Flips
 from segexplorer.data.transforms.placement import Matrix, Placement, cut, cut_label
 from segexplorer.data.transforms.shading import DrawnShading, Shading
@@ -28,6 +29,9 @@ class Augmentation(Spec):
     placement: Placement = parameter(
         default_factory=Placement, title="Rotation and scale", meaning="Turned, scaled and shifted patches."
     )
+    elastic: Elastic = parameter(
+        default_factory=Elastic, title="Elastic deformation", meaning="Tissue pushed about smoothly."
+    )
     shading: Shading = parameter(
         default_factory=Shading, title="Intensities", meaning="Contrast, brightness, gamma, noise."
     )
@@ -40,6 +44,7 @@ class Variation:
     flips: tuple[bool, bool, bool]
     matrix: Matrix | None
     shading: DrawnShading | None
+    elastic: DrawnElastic | None = None
 
     def patch(
         self,
@@ -53,12 +58,13 @@ class Variation:
         Outside the volume the image is its darkest value and the label `IGNORED`; a case without label is
         ignored everywhere.
         """
-        channels = [cut(c, origin, shape, fill=float(c.min()), matrix=self.matrix) for c in image]
+        matrix, field = self.matrix, self._field(shape)
+        channels = [cut(c, origin, shape, fill=float(c.min()), matrix=matrix, field=field) for c in image]
         pixels = np.stack(channels)
         if label is None:
             indices = np.full(tuple(shape), IGNORED, np.uint8)
         else:
-            indices = cut_label(label, origin, shape, self.matrix)
+            indices = cut_label(label, origin, shape, matrix, field)
         steps = tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
         pixels, indices = pixels[(slice(None), *steps)], indices[steps]
         if self.shading is not None:
@@ -68,11 +74,15 @@ class Variation:
     def map(
         self, name: str, stored: NDArray[np.int16], origin: Sequence[int], shape: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Cut a distance map (C, x, y, z) as the patch; linear where it is turned, 0 outside."""
-        wide: Any = stored if self.matrix is None else stored.astype(np.float32)
-        cut_out = np.stack([cut(c, origin, shape, fill=0.0, matrix=self.matrix) for c in wide])
+        """Cut a distance map (C, x, y, z) as the patch; linear where it is turned or deformed, 0 outside."""
+        matrix, field = self.matrix, self._field(shape)
+        wide: Any = stored if matrix is None and field is None else stored.astype(np.float32)
+        cut_out = np.stack([cut(c, origin, shape, fill=0.0, matrix=matrix, field=field) for c in wide])
         steps = tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
         return np.ascontiguousarray(as_numbers(name, cut_out[(slice(None), *steps)]))
+
+    def _field(self, shape: Sequence[int]) -> NDArray[np.float64] | None:
+        return None if self.elastic is None else self.elastic.field(shape)
 
 
 STILL = Variation((False, False, False), None, None)
@@ -80,14 +90,18 @@ STILL = Variation((False, False, False), None, None)
 
 
 def draw(
-    spec: Augmentation, rng: np.random.Generator, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+    spec: Augmentation,
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Variation:
-    """Draw one augmentation; equal generators give equal variations."""
+    """Draw one augmentation of patches of a shape; equal generators give equal variations."""
     if not spec.enabled:
         return STILL
     flips = spec.flips.draw(rng)
-    matrix = spec.placement.draw(rng, spacing)
-    return Variation(flips, matrix, spec.shading.draw(rng))
+    matrix = spec.placement.draw(rng, shape, spacing)
+    elastic = spec.elastic.draw(rng, shape, spacing)
+    return Variation(flips, matrix, spec.shading.draw(rng), elastic)
 
 
 def augment(
@@ -98,4 +112,4 @@ def augment(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return an augmented copy of an image (C, x, y, z) and its class indices (x, y, z)."""
-    return draw(spec, rng, spacing).patch(image, label, (0, 0, 0), label.shape)
+    return draw(spec, rng, label.shape, spacing).patch(image, label, (0, 0, 0), label.shape)

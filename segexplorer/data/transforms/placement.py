@@ -31,10 +31,11 @@ class Placement(Spec):
         0.0, title="Shift", meaning="Largest shift along each axis.", unit="voxels", ge=0
     )
 
-    def draw(self, rng: np.random.Generator, spacing: Sequence[float]) -> Matrix | None:
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Matrix | None:
         """Return a (3, 4) map from offsets to the patch's centre to offsets in the volume (voxels), or None.
 
-        Angles are true angles in the patient: `spacing` (mm) makes up for voxels that are no cubes.
+        Angles are true angles in the patient: `spacing` (mm) makes up for voxels that are no cubes. A patch of
+        `shape` that is one voxel thick is a slice and stays in its plane.
         """
         varies = rng.random() < self.probability
         angles = np.radians(rng.uniform(-self.rotation, self.rotation, 3))
@@ -42,6 +43,10 @@ class Placement(Spec):
         shift = rng.uniform(-self.translation, self.translation, 3)
         if not varies:
             return None
+        thin = np.asarray(shape) == 1
+        shift[thin] = 0
+        if thin.any():  # about the axis across the slice alone; a line is not turned at all
+            angles[~thin if thin.sum() == 1 else slice(None)] = 0
         mm = np.diag(np.asarray(spacing, float))
         linear = np.linalg.inv(mm) @ rotation(angles) @ mm / size
         return np.column_stack([linear, shift])
@@ -63,6 +68,7 @@ def cut(
     *,
     fill: float,
     matrix: Matrix | None = None,
+    field: NDArray[np.float64] | None = None,
     order: Literal[0, 1] = 1,
 ) -> NDArray[Any]:
     """Cut a patch out of a volume, turned by `matrix` about its centre; what lies outside is `fill`.
@@ -73,13 +79,19 @@ def cut(
         (x, y, z) volume.
     origin, shape
         First voxel (may be negative) and size of the patch.
+    field
+        (3, *shape) displacement in the patch (`elastic`), voxels, before it is turned.
     order
-        1 linear, 0 nearest; without a matrix voxels are copied.
+        1 linear, 0 nearest; without matrix and field voxels are copied.
     """
+    if field is not None:
+        places = _displaced(origin, shape, matrix, field)
+        warped = ndimage.map_coordinates(
+            array, places, order=order, mode="constant", cval=fill, prefilter=False
+        )
+        return np.asarray(warped)
     if matrix is not None:
-        centre = (np.asarray(shape, float) - 1) / 2
-        linear, shift = matrix[:, :3], matrix[:, 3]
-        start = np.asarray(origin, float) + centre + shift - linear @ centre
+        linear, start = _from_patch(origin, shape, matrix)
         turned = ndimage.affine_transform(
             array, linear, start, tuple(shape), order=order, mode="constant", cval=fill, prefilter=False
         )
@@ -95,7 +107,28 @@ def cut(
 
 
 def cut_label(
-    label: NDArray[np.uint8], origin: Sequence[int], shape: Sequence[int], matrix: Matrix | None
+    label: NDArray[np.uint8],
+    origin: Sequence[int],
+    shape: Sequence[int],
+    matrix: Matrix | None,
+    field: NDArray[np.float64] | None = None,
 ) -> NDArray[np.uint8]:
     """Cut class indices, nearest neighbour; outside is `IGNORED`."""
-    return np.asarray(cut(label, origin, shape, fill=IGNORED, matrix=matrix, order=0), np.uint8)
+    found = cut(label, origin, shape, fill=IGNORED, matrix=matrix, field=field, order=0)
+    return np.asarray(found, np.uint8)
+
+
+def _from_patch(origin: Sequence[int], shape: Sequence[int], matrix: Matrix) -> tuple[Matrix, Matrix]:
+    """Return the linear part (3, 3) and the start (3,) of the map from voxels of the patch to the volume's."""
+    centre = (np.asarray(shape, float) - 1) / 2
+    linear, shift = matrix[:, :3], matrix[:, 3]
+    return linear, np.asarray(origin, float) + centre + shift - linear @ centre
+
+
+def _displaced(
+    origin: Sequence[int], shape: Sequence[int], matrix: Matrix | None, field: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return where in the volume every voxel of a patch is read, (3, *shape)."""
+    inside = np.indices(tuple(shape), float) + field
+    linear, start = _from_patch(origin, shape, np.eye(3, 4) if matrix is None else matrix)
+    return np.asarray(np.tensordot(linear, inside, 1) + start[:, np.newaxis, np.newaxis, np.newaxis])
