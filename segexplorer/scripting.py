@@ -230,7 +230,8 @@ def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Cl
         )
     wanted = dict(classes) if classes is not None else _occurring(predicted, true)
     mapping = ClassMap.from_classes({name: _values(given) for name, given in wanted.items()}, "background")
-    return _Pair(tuple(wanted), mapping.encode(predicted.array), mapping.encode(true.array), true)
+    own = replace(mapping, ignored=())  # only the truth says what does not count
+    return _Pair(mapping.names, own.encode(predicted.array), mapping.encode(true.array), true)
 
 
 def _onto(given: PathLike | Volume, opened: Volume, other: Volume) -> Volume:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import segexplorer
 from segexplorer.data import label_values
 from segexplorer.data.case import IGNORED, CaseRef, ClassMap
 from segexplorer.data.checks import check_case, check_dataset
@@ -204,3 +205,15 @@ def test_masks_of_1_and_of_255_mean_one_class() -> None:
     both = np.asarray([0, 1, 255], np.uint8).reshape(3, 1, 1)
     refs.append(CaseRef("both", refs[0].images, Volume.from_array(both)))
     assert label_values.present_values(refs) == {"label 1": (1,), "label 255": (255,)}
+
+
+def test_what_is_ignored_counts_in_no_score() -> None:
+    truth = np.zeros((9, 9, 9), np.uint8)
+    truth[:4], truth[4:6] = 1, 4
+    prediction = np.where(truth == 4, 1, truth)
+    prediction[8] = 4
+    volumes = [Volume.from_array(array) for array in (prediction.astype(np.uint8), truth)]
+    (score,) = segexplorer.evaluate(*volumes, classes={"liver": 1, "ignore": 4})
+    assert (score.class_name, score.metrics["dice"]) == ("liver", 1)
+    (score,) = segexplorer.evaluate(*volumes, classes={"liver": 1})
+    assert score.metrics["dice"] < 1
