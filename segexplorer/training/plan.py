@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from segexplorer.networks.base import padded
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.slices import Layout
+from segexplorer.training.weights import check_weights
 
 NOT_HELD_OUT = "training case, not held out"
 
@@ -258,6 +259,8 @@ def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Pro
                 f"It provides {', '.join(MAPS)}. Choose another loss, or use this one in a loop of your own.",
             )
     validates = any(r == "validation" for r in roles.values())
+    # no error, for a resumed run needs the file no more
+    problems += [replace(p, severity="warning") for p in check_weights(experiment.network_weights)]
     problems += _cautions(experiment.loss, validates or experiment.split.self_validation)
     if len(roles) == 1 and not experiment.split.self_validation:
         text = "There is only one case, so nothing is held out to validate on."

@@ -7,6 +7,7 @@ length. What fits is taken, what does not stays as initialised, and the report n
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
+from segexplorer.data.checks import Problem
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +93,16 @@ class WeightsReport:
         return "; ".join(parts) + "."
 
 
+def check_weights(weights: NetworkWeights) -> list[Problem]:
+    """Return what keeps the named file of weights from being there; nothing of it is loaded."""
+    if weights.path:
+        try:
+            _file_of(weights.path)
+        except DataError as error:
+            return [Problem("error", "weights", error.message, error.remedy)]
+    return []
+
+
 def load_weights(network: nn.Module, path: str | Path) -> WeightsReport:
     """Take over what fits of a file's weights, in place.
 
@@ -103,7 +115,7 @@ def load_weights(network: nn.Module, path: str | Path) -> WeightsReport:
     DataError
         When the file is missing, is no file of weights, holds more than tensors, or fits nowhere.
     """
-    file = _file_of(Path(path).expanduser())
+    file = _file_of(path)
     given = _read(file)
     own = dict(network.state_dict())
     names = _best_reading(given, own, [name for name, _ in network.named_children()])
@@ -192,10 +204,11 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def _file_of(path: Path) -> Path:
+def _file_of(named: str | Path) -> Path:
     """Return the file of weights that a path means: itself, or those of a run folder's best checkpoint."""
     from segexplorer.training.checkpoint import AVERAGE, WEIGHTS, open_checkpoint
 
+    path = Path(os.path.expandvars(named)).expanduser()
     checkpoints = path / "checkpoints"
     if checkpoints.is_dir():
         pointer = "best" if (checkpoints / "best").exists() else "last"

@@ -15,12 +15,15 @@ from torch.nn import functional
 from segexplorer import networks
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Notice, RunFinished
+from segexplorer.core.spec import replace_values
+from segexplorer.faces.cli.app import run as cli
 from segexplorer.training.checkpoint import open_checkpoint
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import read_events
+from segexplorer.training.plan import resolve
 from segexplorer.training.run import Run
-from segexplorer.training.weights import freeze, load_weights
+from segexplorer.training.weights import NetworkWeights, check_weights, freeze, load_weights
 
 
 def small(seed: int = 0, classes: int = 2, kind: str = "unet", **settings: object) -> nn.Module:
@@ -189,3 +192,18 @@ def test_relative_paths_resolve_against_the_file(tmp_path: Path, tiny: Experimen
     file = tmp_path / "experiment.yaml"
     file.write_text(tiny.to_yaml().replace("  path: ''", "  path: weights/w.pt"))
     assert Experiment.from_yaml(file).network_weights.path == str(tmp_path / "weights" / "w.pt")
+
+
+def test_weights_that_are_not_there_are_told_before_training(
+    tmp_path: Path, tiny: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for name, told in (("none.pt", "no file of weights"), ("run", "no checkpoint")):
+        asked = replace_values(tiny, {"network_weights.path": str(tmp_path / name)})
+        assert any(told in sentence for sentence in resolve(asked).warning_sentences())
+        asked.save(tmp_path / "experiment.yaml")
+        assert cli(["check", str(tmp_path / "experiment.yaml"), "--quick", "--json"]) == 2
+        assert told in capsys.readouterr().out
+    (tmp_path / "none.pt").touch()
+    assert not check_weights(NetworkWeights(path=str(tmp_path / "none.pt")))
+    assert not check_weights(NetworkWeights())

@@ -71,6 +71,7 @@ def check_experiment(path: Path, *, quick: bool) -> Report:
     """Check an experiment file and the data it names."""
     from segexplorer.data.splits import assign_roles
     from segexplorer.training.experiment import Experiment
+    from segexplorer.training.weights import check_weights
 
     experiment = Experiment.from_yaml(path)
     roles = assign_roles(experiment.data.examine().cases, experiment.split, experiment.seed)
@@ -80,7 +81,8 @@ def check_experiment(path: Path, *, quick: bool) -> Report:
         "Loss": experiment.loss.display_name,
     }
     report = check_data(experiment.data, roles, quick=quick)
-    return Report({**choices, **report.facts}, report.rows, report.classes, report.problems)
+    problems = (*check_weights(experiment.network_weights), *report.problems)
+    return Report({**choices, **report.facts}, report.rows, report.classes, problems)
 
 
 def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: bool) -> Report:
