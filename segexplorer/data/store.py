@@ -170,7 +170,7 @@ class PreparedStore:
 def _read(path: Path, case: str) -> Prepared | None:
     """Read a cache file; None where it is damaged, so that it is made again."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             label = data["label"]
             shape = tuple(int(n) for n in data["shape"])
             spacing = tuple(float(s) for s in data["spacing"])
@@ -189,7 +189,7 @@ def _read(path: Path, case: str) -> Prepared | None:
 
 def _read_map(path: Path) -> NDArray[np.int16] | None:
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return np.asarray(data["map"], np.int16)
     except _DAMAGED:
         return None
