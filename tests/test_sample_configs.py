@@ -166,6 +166,8 @@ def smaller_volumes(experiment: Experiment) -> Experiment:
     """Shrink patches and volumes to the tiny data sets'."""
     patch, resize = experiment.sampling.patch_size, experiment.preprocessing.resize
     settings: dict[str, Any] = {"split.validation_fraction": 0.4}
+    if experiment.split.validation_count is not None:
+        settings["split.validation_count"] = 1
     if patch is not None and 1 not in patch:
         settings["sampling.patch_size"] = [16, 16, 16]
     if patch is not None and 1 in patch and "levit" not in str(experiment.network.plain()["kind"]):

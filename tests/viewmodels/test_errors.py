@@ -100,10 +100,10 @@ def test_a_scan_full_of_noise_takes_well_under_two_seconds() -> None:
     truth = np.zeros((122, 101, 112), np.uint8)
     truth[30:80, 30:70, 30:80], truth[85:110, 20:60, 20:60] = 1, 2
     prediction = np.where(rng.random(truth.shape) < 0.1, rng.integers(0, 3, truth.shape), truth)
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = error_pieces(prediction.astype(np.uint8), truth, NAMES, np.diag([1.5, 1.5, 1.5, 1]), minimum_ml=0)
     assert len(found) == 200
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def test_other_shapes_are_refused() -> None:
