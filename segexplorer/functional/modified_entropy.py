@@ -85,7 +85,9 @@ def _slab(p: Tensor, own: Tensor, kept: Tensor | None, inside: float, others: Te
     rest = others @ p
     # one logarithm of the product: of its factors at most one is small
     product = torch.ones_like(foreground)
-    for factor in (1 + absent * (rest - 1))[1:]:
+    for factor in torch.addcmul(1 - absent, absent, rest)[
+        1:
+    ]:  # a sum of which one part is 0: nothing is lost
         product.mul_(factor)
     value = product.log_().mul_(-outside)
     value.sub_((p * own).sum(0).log_().mul_(foreground), alpha=inside)

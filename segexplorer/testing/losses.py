@@ -14,6 +14,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable
+from itertools import product
 from unittest.mock import patch
 
 import torch
@@ -78,13 +79,29 @@ def check_one_channel(spec: LossSpec) -> None:
 
 def check_saturation(spec: LossSpec) -> None:
     """Logits up to 1e4, in every precision and under autocast, give finite values and gradients."""
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        for scale in (30.0, 1e4):
-            logits, labels = _scene(2, SHAPES[1], dtype)
+    for classes, dtype in product((2, 4), (torch.float32, torch.float16, torch.bfloat16)):
+        for scale in (8.0, 30.0, 1e4):
+            logits, labels = _scene(classes, SHAPES[1], dtype)
             big = (logits.detach().sign() * scale).requires_grad_()
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
                 value, gradient = _value_and_gradient(spec, big, labels)
             assert value.isfinite() and gradient.isfinite().all(), f"not finite at {scale:g} in {dtype}"
+
+
+def check_float32(spec: LossSpec) -> None:
+    """float32 gives what float64 gives, for hesitant and for confident predictions, right and wrong."""
+    for classes, scale in product((2, 4), (1.0, 10.0, 40.0)):
+        logits, labels = _scene(classes, SHAPES[1], torch.float64)
+        wide = (logits.detach() * scale).requires_grad_()
+        narrow = wide.detach().float().requires_grad_()
+        expected, slope = _value_and_gradient(spec, wide.detach().float().double().requires_grad_(), labels)
+        value, gradient = _value_and_gradient(spec, narrow, labels)
+        assert abs(value - expected) <= 1e-4 * max(1, abs(expected)), (
+            f"at logits of about {scale:g} float32 gives {value.item()}, float64 {expected.item()}"
+        )
+        assert (gradient - slope).abs().max() <= 1e-3 * slope.abs().max() + 1e-6, (
+            f"at logits of about {scale:g} the gradient in float32 is another"
+        )
 
 
 def check_empty(spec: LossSpec) -> None:
@@ -240,6 +257,7 @@ CHECKS: tuple[Callable[[LossSpec], None], ...] = (
     check_shapes,
     check_one_channel,
     check_saturation,
+    check_float32,
     check_empty,
     check_ignored,
     check_gradient,
