@@ -44,11 +44,8 @@ def batches(made: Sampler, epochs: int = 1) -> list[Batch]:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    arrays = zip(
-        (a.images, a.labels, a.origins, a.volume_shapes), (b.images, b.labels, b.origins, b.volume_shapes),
-        strict=True,
-    )  # fmt: skip
-    return a.cases == b.cases and all(np.array_equal(x, y) for x, y in arrays)
+    names = ("images", "labels", "origins", "volume_shapes", "spacings")
+    return a.cases == b.cases and all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
 def test_a_batch_is_the_same_whatever_came_before_it_and_from_any_thread() -> None:
