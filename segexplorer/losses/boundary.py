@@ -42,9 +42,12 @@ class Boundary(LossSpec):
         from segexplorer.functional.masked import pair, spacing_of
 
         first = 0 if self.include_background else 1
-        p, g = (x[:, first:] for x in pair(scene))
-        given = (scene.context.distance_maps or {}).get("signed distances")
-        signed = (
-            maps(g.detach() > 0.5, signed_distance, spacing_of(scene)) if given is None else given[:, first:]
-        )
-        return single(self.kind, (p * signed.to(p.dtype)).sum() / (scene.kept * p.shape[1]))
+        p, g = pair(scene)
+        signed = (scene.context.distance_maps or {}).get("signed distances")
+        if signed is None:
+            known = g.detach() > 0.5
+            if scene.keep is not None:
+                known[:, 0] |= ~scene.keep  # ignored voxels are background, as in the maps of whole volumes
+            signed = maps(known, signed_distance, spacing_of(scene))
+        p, signed = p[:, first:], signed[:, first:].to(p.dtype)
+        return single(self.kind, (p * signed).sum() / (scene.kept * p.shape[1]))
