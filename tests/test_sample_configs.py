@@ -19,6 +19,7 @@ from PIL import Image
 from segexplorer.core.events import RunFinished, StepDone
 from segexplorer.core.spec import replace_values
 from segexplorer.networks import registry as networks
+from segexplorer.study.matrix import expand
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run
@@ -70,7 +71,7 @@ def _bus2017(root: Path) -> None:
 
 
 def _brats20(root: Path) -> None:
-    for n in range(1, 4):
+    for n in range(1, 6):
         case = f"BraTS20_Training_{n:03d}"
         for sequence in ("flair", "t1", "t1ce", "t2"):
             _image(root / f"BraTS20/{case}/{case}_{sequence}.nii.gz")
@@ -78,7 +79,7 @@ def _brats20(root: Path) -> None:
 
 
 def _kits19(root: Path) -> None:
-    for n in range(3):
+    for n in range(5):
         _image(root / f"KiTS19/case_{n:05d}/imaging.nii.gz")
         _label(root / f"KiTS19/case_{n:05d}/segmentation.nii.gz", 1, 2)
 
@@ -132,6 +133,8 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "paper003_synapse": _btcv("Synapse"),
     "paper003_acdc": _acdc,
     "paper004_pddca": _pddca,
+    "paper004_pddca_regions": _pddca,
+    "paper004_pddca_range": _pddca,
     "paper004_abdomen": _btcv("BTCV"),
     "paper004_lits": _lits,
 }
@@ -227,6 +230,24 @@ def test_a_missing_data_set_is_told_at_once(
     assert time.perf_counter() - begun < 5
     told = capsys.readouterr()
     assert str(tmp_path) in (told.out + told.err).replace("\n", "")
+
+
+MATRICES = [f for f in FILES if "\nmatrix:" in f.read_text()]
+
+
+@pytest.mark.parametrize("file", MATRICES, ids=lambda f: f.stem)
+def test_every_experiment_of_a_matrix_is_allowed_and_differs(
+    file: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(file)
+    if file.stem in LAYOUTS:
+        LAYOUTS[file.stem](tmp_path)
+        monkeypatch.setenv("SEGEXPLORER_DATA", str(tmp_path))
+    else:
+        monkeypatch.setenv("SEGEXPLORER_DATA", str(request.getfixturevalue("shared_data")))
+    points = expand(file)
+    assert len(points) > 1 and len({p.name for p in points}) == len(points)
+    assert len({p.experiment.to_yaml() for p in points}) == len(points)
 
 
 def test_networks_of_the_papers_are_named_in_the_files() -> None:

@@ -11,6 +11,7 @@ from segexplorer.losses.dice_focal import DiceFocal
 from segexplorer.losses.focal import Focal
 from segexplorer.losses.focal_tversky import FocalTversky
 from segexplorer.losses.generalised_dice import GeneralisedDice
+from segexplorer.losses.hybrid_focal import HybridFocal
 from segexplorer.losses.hytver import HyTver
 from segexplorer.losses.log_cosh_dice import LogCoshDice
 from segexplorer.losses.region import AdaptiveRegionTversky, RegionDice
@@ -88,6 +89,7 @@ _presets(
         "tversky": ("Tversky", Tversky(), _S2),
         "focal_tversky": ("focal Tversky", FocalTversky(), _S2),
         "combo": ("Combo", Combo(), _S2),
+        "hybrid_focal": ("hybrid focal", HybridFocal(), _S2),
         "unified_focal_symmetric": ("symmetric unified focal", UnifiedFocal(symmetric=True), _S2),
         "unified_focal_asymmetric": ("asymmetric unified focal", UnifiedFocal(), _S2),
     },

@@ -27,6 +27,8 @@ from segexplorer.training.supervision import hindrance
 from segexplorer.training.weights import NetworkWeights
 
 MAX_YAML_BYTES = 4 * 2**20
+MATRIX = "matrix"
+"""Key of a file that `segexplorer study` expands (study.matrix); training it alone leaves it aside."""
 
 
 class Validation(Spec):
@@ -161,7 +163,9 @@ class Experiment(Spec):
             One sentence naming the file and every setting at fault, unknown keys with the nearest name.
         """
         path = Path(source)
-        data = _absolute(cls, _read_yaml(path), path.resolve().parent)
+        # a study's axes; the file without them is an experiment of its own
+        data = {k: v for k, v in read_yaml(path).items() if k != MATRIX}
+        data = _absolute(cls, data, path.resolve().parent)
         deferred = _apply_early(data, settings or {})
         experiment = cls.of(data, path.name)
         return (
@@ -195,7 +199,14 @@ def _is_relative(text: str) -> bool:
     return bool(text) and "$" not in text and not text.startswith("~") and not Path(text).is_absolute()
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that an experiment file holds, as it is.
+
+    Raises
+    ------
+    SpecError
+        When there is no such file, or it is no YAML mapping.
+    """
     if not path.exists():
         raise SpecError(f"There is no experiment file {path}.", "Check the path, or see sample_configs/.")
     if path.is_dir():

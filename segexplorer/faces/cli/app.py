@@ -147,6 +147,60 @@ def evaluate(
     run_evaluate(prediction, truth, classes, as_json=as_json)
 
 
+@app.command(rich_help_panel=TRAIN)
+def study(
+    config: Annotated[Path, typer.Argument(help="Experiment file with a matrix (YAML).")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a value in every run; repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the runs.", show_default="segexplorer-runs/<file>"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs there would be.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train every experiment of a file's matrix that is not done yet, then compare them."""
+    from segexplorer.faces.cli.settings import parse_settings
+    from segexplorer.faces.cli.study import run_study
+
+    given = parse_settings(settings or [])
+    raise typer.Exit(run_study(config, output, given, dry_run=dry_run, as_json=as_json))
+
+
+@app.command(rich_help_panel=LOOK)
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or a study's folder.")],
+    checkpoint: Annotated[Literal["last", "best"], typer.Option(help="Which weights.")] = "last",
+    reference: Annotated[
+        str, typer.Option(help="Condition that the others are compared with.", show_default="the first")
+    ] = "",
+    metrics: Annotated[str, typer.Option(help="Names, with commas.", show_default="dice,f2,...")] = "",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="What may differ: network, split, steps, unfinished; repeatable.")
+    ] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="Also class by class.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the table here, too.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs case by case: differences with intervals, corrected tests, what was missed."""
+    from segexplorer.faces.cli.compare import run_compare
+
+    run_compare(
+        runs,
+        checkpoint=checkpoint,
+        reference=reference,
+        metrics=metrics,
+        allow=allow or [],
+        by_class=by_class,
+        as_json=as_json,
+        table=csv,
+    )
+
+
 @app.command(rich_help_panel=LOOK)
 def show(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and labels.")],

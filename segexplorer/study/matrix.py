@@ -1,0 +1,143 @@
+"""The matrix of an experiment file: settings that take several values each, expanded to one experiment per mix.
+
+```yaml
+matrix:
+  loss: [dice, {kind: tversky, alpha: 0.3, beta: 0.7}]
+  network: [unet, dynunet]
+  seed: [0, 1, 2]
+  folds: 5              # validation on each fifth of the patients in turn
+```
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segexplorer.core.errors import SpecError, did_you_mean
+from segexplorer.core.spec import replace_values
+from segexplorer.data.case import CaseRef
+from segexplorer.training.experiment import MATRIX, Experiment, read_yaml
+from segexplorer.training.files import write_atomic
+
+FOLDS = "folds"
+LARGEST = 1000
+"""Experiments that one file may hold."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One experiment of a matrix; its name is that of its run folder."""
+
+    name: str
+    experiment: Experiment
+
+
+def expand(
+    file: Path, settings: Mapping[str, Any] | None = None, assignment: Path | None = None
+) -> list[Point]:
+    """Return the experiments of a file, in the order of its matrix, the last axis fastest.
+
+    Parameters
+    ----------
+    settings
+        As for `Experiment.from_yaml`; they hold for every experiment.
+    assignment
+        Where the folds are kept: read if it is there, else written.
+
+    Raises
+    ------
+    SpecError
+        When the matrix names an unknown setting or none of several values, or a mix is not allowed.
+    """
+    base = Experiment.from_yaml(file, settings)
+    axes = _axes(read_yaml(file).get(MATRIX, {}), file.name)
+    count = int(np.prod([len(values) for values in axes.values()])) if axes else 1
+    if count > LARGEST:
+        raise SpecError(f"{file.name} holds {count} experiments.", f"At most {LARGEST} fit into one study.")
+    folds = axes.get(FOLDS, [])
+    held_out = fold_cases(base, len(folds), assignment) if folds else []
+    points: list[Point] = []
+    for mix in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, mix, strict=True))
+        changes = {path: value for path, value in chosen.items() if path != FOLDS}
+        if FOLDS in chosen:
+            changes["split.validation"] = held_out[chosen[FOLDS]]
+        name = "_".join(_word(path, value) for path, value in chosen.items()) or file.stem
+        taken = sum(p.name == name or p.name.startswith(f"{name}-") for p in points)
+        points.append(Point(name if not taken else f"{name}-{taken + 1}", replace_values(base, changes)))
+    return points
+
+
+def _axes(matrix: Any, name: str) -> dict[str, list[Any]]:
+    if not isinstance(matrix, dict):
+        raise SpecError(f"The matrix of {name} is no mapping.", "Write e.g. matrix: {seed: [0, 1, 2]}.")
+    axes: dict[str, list[Any]] = {}
+    for path, values in matrix.items():
+        if path == FOLDS:
+            if not isinstance(values, int) or isinstance(values, bool) or values < 2:
+                raise SpecError(
+                    f"matrix.folds of {name} is {values!r}.", "Give a whole number of at least 2."
+                )
+            axes[path] = list(range(values))
+            continue
+        first = str(path).partition(".")[0]
+        if first not in Experiment.model_fields:
+            known = [FOLDS, *Experiment.model_fields]
+            raise SpecError(f"An experiment has no setting {path!r} to vary.", did_you_mean(first, known))
+        if not isinstance(values, list) or not values:
+            raise SpecError(f"matrix.{path} of {name} is no list.", f"Write {path}: [first, second].")
+        axes[str(path)] = values
+    return axes
+
+
+def fold_cases(experiment: Experiment, folds: int, assignment: Path | None = None) -> list[tuple[str, ...]]:
+    """Return the validating cases of each fold: patients shuffled by the experiment's seed, dealt out in turn.
+
+    Raises
+    ------
+    SpecError
+        When there are fewer patients than folds, or a kept assignment is of other cases.
+    """
+    labelled = [ref for ref in experiment.data.cases() if ref.label is not None and ref.role != "test"]
+    if assignment is not None and assignment.exists():
+        kept = [tuple(fold) for fold in json.loads(assignment.read_text())]
+        if len(kept) != folds or {c for fold in kept for c in fold} != {ref.id for ref in labelled}:
+            raise SpecError(
+                f"The folds in {assignment} are of other cases or another number.", "Choose another --output."
+            )
+        return kept
+    dealt = _dealt(labelled, folds, experiment.seed)
+    if assignment is not None:
+        write_atomic(assignment, json.dumps(dealt, indent=1).encode())
+    return dealt
+
+
+def _dealt(refs: Sequence[CaseRef], folds: int, seed: int) -> list[tuple[str, ...]]:
+    patients = sorted({ref.patient for ref in refs})
+    if len(patients) < folds:
+        raise SpecError(f"{len(patients)} patients cannot make {folds} folds.", "Lower matrix.folds.")
+    order = np.random.default_rng([seed, folds]).permutation(len(patients))
+    fold_of = {patients[place]: number % folds for number, place in enumerate(order)}
+    ids = [(fold_of[ref.patient], ref.id) for ref in refs]
+    return [tuple(sorted(case for fold, case in ids if fold == number)) for number in range(folds)]
+
+
+def _word(path: str, value: Any) -> str:
+    """A piece of a folder's name: "tversky-alpha0.3", "seed1", "fold2"."""
+    short = path.rpartition(".")[2].removesuffix("s" if path == FOLDS else "")
+    if isinstance(value, Mapping):
+        rest = [f"{k}{v}" for k, v in value.items() if k != "kind" and isinstance(v, (int, float, str))]
+        text = "-".join([str(value.get("kind", short)), *rest])
+    elif isinstance(value, str):
+        text = value
+    else:
+        text = f"{short}{value}"
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:80]

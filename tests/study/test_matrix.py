@@ -1,0 +1,124 @@
+"""Matrices: one file, many experiments; folds; a study that goes on where it was broken off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segexplorer.core.errors import SpecError
+from segexplorer.data.splits import assign_roles
+from segexplorer.faces.cli.app import run as cli
+from segexplorer.study.matrix import expand, fold_cases
+from segexplorer.study.study import plan_study, runs_of
+from segexplorer.training.experiment import Experiment
+
+BASE = {
+    "data": {"kind": "phantom", "size": 32, "count": 5},
+    "split": {"validation_count": 2},
+    "network": {"kind": "unet", "base_features": 4, "levels": 2},
+    "sampling": {"patch_size": [16, 16, 16], "batch_size": 1, "steps_per_epoch": 1},
+    "schedule": {"kind": "constant", "epochs": 1},
+    "loss": "dice",
+    "compute": {"threads": 1},
+}
+
+
+def write(folder: Path, matrix: object) -> Path:
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump({**BASE, "matrix": matrix}))
+    return file
+
+
+def test_every_mix_is_an_experiment_with_a_name(tmp_path: Path) -> None:
+    tversky = {"kind": "tversky", "alpha": 0.3, "beta": 0.7}
+    points = expand(write(tmp_path, {"loss": ["dice", tversky], "seed": [0, 1, 2]}))
+    assert [p.name for p in points] == [
+        "dice_seed0",
+        "dice_seed1",
+        "dice_seed2",
+        "tversky-alpha0.3-beta0.7_seed0",
+        "tversky-alpha0.3-beta0.7_seed1",
+        "tversky-alpha0.3-beta0.7_seed2",
+    ]
+    assert [p.experiment.seed for p in points] == [0, 1, 2] * 2
+    assert points[4].experiment.loss.plain()["alpha"] == 0.3
+    assert points[0].experiment.network == points[5].experiment.network
+
+
+def test_equal_words_get_numbers_and_settings_hold_for_all(tmp_path: Path) -> None:
+    values = [
+        {"kind": "weighted_sum", "terms": [{"loss": one}, {"loss": "cross_entropy"}]}
+        for one in ("dice", "jaccard")
+    ]
+    points = expand(write(tmp_path, {"loss": values}), {"seed": 9})
+    assert [p.name for p in points] == ["weighted_sum", "weighted_sum-2"]
+    assert {p.experiment.seed for p in points} == {9}
+
+
+def test_without_a_matrix_there_is_one_experiment_and_train_leaves_it_aside(tmp_path: Path) -> None:
+    file = write(tmp_path, {"seed": [4, 5]})
+    assert Experiment.from_yaml(file).seed == 0
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(yaml.safe_dump(BASE))
+    assert [p.experiment for p in expand(alone)] == [Experiment.from_yaml(alone)]
+
+
+def test_folds_hold_every_patient_out_once_and_are_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "folds.json"
+    file = write(tmp_path, {"folds": 5})
+    points = expand(file, assignment=kept)
+    assert [p.name for p in points] == [f"fold{n}" for n in range(5)]
+    validating = []
+    for point in points:
+        roles = assign_roles(point.experiment.data.cases(), point.experiment.split, point.experiment.seed)
+        validating += [case for case, role in roles.items() if role == "validation"]
+    assert len(validating) == len(set(validating)) == 5
+    before = json.loads(kept.read_text())
+    assert expand(file, {"seed": 77}, kept)[0].experiment.split.validation == tuple(before[0])
+    with pytest.raises(SpecError, match="other cases"):
+        expand(write(tmp_path, {"folds": 2}), assignment=kept)
+    with pytest.raises(SpecError, match="5 patients"):
+        fold_cases(Experiment.of(BASE), 6)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        ({"losses": ["dice"]}, "Did you mean loss"),
+        ({"seed": 3}, r"seed: \[first"),
+        ({"folds": 1}, "at least 2"),
+        (["dice"], "no mapping"),
+        ({"seed": list(range(2000))}, "2000 experiments"),
+    ],
+)
+def test_a_matrix_that_makes_no_sense_is_one_sentence(tmp_path: Path, matrix: object, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        expand(write(tmp_path, matrix))
+    import re
+
+    assert re.search(words, str(caught.value))
+
+
+def test_a_study_trains_what_is_not_done_and_compares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = write(tmp_path, {"loss": ["dice", "tversky"]}), tmp_path / "runs"
+    assert cli(["study", str(file), "-o", str(out), "--dry-run"]) == 0
+    assert [todo for _, _, todo in plan_study(file, out)] == ["new", "new"]
+    assert cli(["study", str(file), "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {c["label"] for c in told["conditions"]} == {"dice", "tversky"}
+    assert [todo for _, _, todo in plan_study(file, out)] == ["done", "done"]
+    first = sorted(p.stat().st_mtime_ns for p in out.glob("*/events.jsonl"))
+    assert cli(["study", str(file), "-o", str(out)]) == 0
+    assert sorted(p.stat().st_mtime_ns for p in out.glob("*/events.jsonl")) == first
+    assert [p.name for p in runs_of([out])] == ["dice", "tversky"]
+    assert cli(["compare", str(out), "--csv", str(tmp_path / "table.csv")]) == 0
+    assert "tversky" in (tmp_path / "table.csv").read_text()
+    with pytest.raises(SpecError, match="another experiment"):
+        plan_study(file, out, {"schedule.epochs": 2})
+    with pytest.raises(SpecError, match="holds none"):
+        runs_of([tmp_path / "nothing", tmp_path])
