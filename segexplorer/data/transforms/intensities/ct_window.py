@@ -25,7 +25,7 @@ WINDOWS = {
 
 @registry.register
 class CTWindow(IntensitySpec):
-    """Clip to a window, then scale: to 0..1 or -1..1, or by mean and deviation of the training images in the window."""
+    """Clip to a window, then scale: to 0..1 or -1..1, or by mean and deviation of the training images in it."""
 
     display_name = "CT window"
     kind: Literal["ct_window"] = "ct_window"
