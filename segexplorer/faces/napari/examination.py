@@ -63,7 +63,7 @@ def examine(image: Volume, label: Volume) -> Examination:
     grid = compare(image, label)
     if not grid.same:
         return Examination(
-            "error", grid.text, "Resample the label to the image's grid first.", volumes, total
+            "error", grid.text, "Choose both above and bring the label onto the image's grid.", volumes, total
         )
     if not volumes:
         return Examination(

@@ -216,3 +216,66 @@ def test_of_a_file_with_several_volumes_the_one_shown_is_taken(panel: CasesPanel
     assert pair.image.shape == (10, 10, 10) and pair.image_path is None
     assert np.allclose(pair.image.array, image().array + 1000)
     assert np.allclose(pair.image.affine, AFFINE)
+
+
+def test_the_place_of_the_chosen_image_is_told(panel: CasesPanel) -> None:
+    show(panel.viewer, image_picture(image(), "scan"))
+    note = panel._layer_source.geometry
+    assert "10 × 10 × 10 voxels, RAS, 2 × 2 × 2.5 mm" in note.place.text()
+    tilted = AFFINE.copy()
+    angle = np.deg2rad(19)
+    tilted[:3, :3] = [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    tilted[:3, :3] *= 3
+    show(panel.viewer, image_picture(Volume.from_array(image().array, affine=tilted), "tilted"))
+    panel._layer_source._image.setCurrentText("tilted")
+    assert "oblique by 19 degrees" in note.place.text()
+    assert note.bring.isHidden()
+
+
+def test_a_label_elsewhere_is_brought_onto_the_grid_of_its_image(panel: CasesPanel, qtbot: Any) -> None:
+    finer = np.diag([1.0, 1.0, 1.25, 1.0])
+    finer[:3, 3] = [-0.5, -0.5, -0.625]
+    drawn = Volume.from_array(label().array.repeat(2, 0).repeat(2, 1).repeat(2, 2), affine=finer)
+    show(panel.viewer, image_picture(image(), "scan"))
+    show(panel.viewer, label_picture(drawn, "organs", {2: "left", 3: "right", 5: "liver"}))
+    source = panel._layer_source
+    assert "different grids" in source.geometry.distance.text()
+    click(panel, "Bring the label onto the image's grid")
+    qtbot.waitUntil(lambda: source._label.currentText() == "organs on the image's grid")
+    assert source.geometry.bring.isHidden() and source.geometry.distance.text() == ""
+    add_again(panel, qtbot)
+    assert panel._table.item(0, 1).text() == "same grid"
+    (pair, _) = panel._pairs[0]
+    np.testing.assert_array_equal(pair.label.array, label().array)
+    assert dict(pair.names) == {2: "left", 3: "right", 5: "liver"}
+
+
+def test_a_label_that_touches_its_image_nowhere_is_not_resampled(panel: CasesPanel) -> None:
+    far = AFFINE.copy()
+    far[:3, 3] = 500
+    show(panel.viewer, image_picture(image(), "scan"))
+    show(panel.viewer, label_picture(label(affine=far), "organs"))
+    note = panel._layer_source.geometry
+    assert "do not touch" in note.distance.text()
+    assert note.bring.isHidden()
+
+
+def test_the_folder_of_a_data_set_is_recognised_in_words(
+    panel: CasesPanel, qtbot: Any, tmp_path: Path
+) -> None:
+    from segexplorer.data.volume import save_volume
+
+    root = tmp_path / "set"
+    for case in ("case_00000", "case_00001"):
+        (root / case).mkdir(parents=True)
+        save_volume(image(), root / case / "imaging.nii.gz")
+        save_volume(label((1, 2)), root / case / "segmentation.nii.gz", integer=True)
+    panel._source.setCurrentIndex(1)
+    disk = panel._disk
+    disk.recognise(root)
+    qtbot.waitUntil(lambda: "recognised" in disk.told.text())
+    assert "case_00000 with a file imaging" in disk.told.text()
+    dataset, _ = panel.dataset_maker()()
+    assert dataset.kind == "kits" and len(dataset.cases()) == 2
+    disk.recognise(tmp_path / "nowhere")
+    qtbot.waitUntil(lambda: "no folder" in panel._message.text())

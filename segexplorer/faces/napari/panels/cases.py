@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from psygnal import Signal
 from qtpy.QtWidgets import (
@@ -22,16 +22,13 @@ from qtpy.QtWidgets import (
 )
 
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError
-from segexplorer.core.fields import parameter
-from segexplorer.core.spec import Spec
 from segexplorer.core.types import Role
-from segexplorer.data.datasets import registry
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.splits import Split
-from segexplorer.faces.forms import SpecForm
 from segexplorer.faces.napari.examination import Examination, offered_classes
 from segexplorer.faces.napari.panels import parts
 from segexplorer.faces.napari.panels.classes import ClassTable
+from segexplorer.faces.napari.panels.disk_source import DiskSource
 from segexplorer.faces.napari.panels.layer_source import LayerSource
 from segexplorer.faces.napari.panels.pairs import CasePair, case_name, stored_dataset
 
@@ -39,15 +36,6 @@ ONE_CASE = "Train and validate on this one case (figures are badged: training ca
 _ROLES = ("train", "validation", "test")
 _NO_PAIRS = "No case yet. Choose an image and its label above and add the pair."
 DatasetMaker = Callable[[], tuple[DatasetSpec, Split]]
-
-
-class _OnDisk(Spec):
-    """What the second page edits: any registered data set, and how it is divided."""
-
-    data: Annotated[DatasetSpec, registry.late_bound] = parameter(
-        title="Data set", meaning="Where the cases are."
-    )
-    split: Split = parameter(default_factory=Split, title="Split", meaning="Which cases train and validate.")
 
 
 class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
@@ -81,7 +69,10 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._source.addItems(["Layers in the viewer", "A data set on the disk, or phantoms"])
         self._pages = QStackedWidget()
         self._pages.addWidget(self._layers_page())
-        self._pages.addWidget(self._disk_page())
+        self._disk = DiskSource()
+        self._disk.changed.connect(self.changed.emit)
+        self._disk.refused.connect(self._on_refused)
+        self._pages.addWidget(self._disk)
         self._source.currentIndexChanged.connect(self._on_source)
         self._message = parts.guidance()
         layout = QVBoxLayout(self)
@@ -139,16 +130,6 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             column.addWidget(widget)
         return page
 
-    def _disk_page(self) -> QWidget:
-        self._disk: SpecForm[_OnDisk] = SpecForm(_OnDisk)
-        self._disk.changed.connect(lambda _: self.changed.emit())
-        page = QWidget()
-        column = QVBoxLayout(page)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self._disk.native)
-        column.addStretch(1)
-        return page
-
     # -- what comes out -----------------------------------------------------------------------------------
 
     def dataset_maker(self) -> DatasetMaker:
@@ -160,8 +141,8 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             When the cases cannot be trained on as they are, in one sentence.
         """
         if self._pages.currentIndex() == 1:
-            chosen = self._disk.value
-            return lambda: (chosen.data, chosen.split)
+            chosen = self._disk.chosen
+            return lambda: chosen
         self._check_pairs()
         pairs = [pair for pair, _ in self._pairs]
         classes, unselected, folder = (
@@ -174,7 +155,7 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def set_dataset(self, dataset: DatasetSpec, split: Split) -> None:
         """Show the data of an experiment that was loaded."""
-        self._disk.set(_OnDisk(data=dataset, split=split))
+        self._disk.set(dataset, split)
         self._source.setCurrentIndex(1)
 
     def _check_pairs(self) -> None:
@@ -287,4 +268,5 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def closing(self) -> None:
         """Let go of the viewer and of work under way."""
         self._errand.close()
+        self._disk.errand.close()
         self._layer_source.close_source()

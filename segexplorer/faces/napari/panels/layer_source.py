@@ -22,6 +22,7 @@ from segexplorer.data.readers import readable_suffixes
 from segexplorer.faces.napari.layer_volumes import volume_from_layer
 from segexplorer.faces.napari.layers import METADATA
 from segexplorer.faces.napari.panels import parts
+from segexplorer.faces.napari.panels.geometry_note import GeometryNote
 from segexplorer.faces.napari.panels.pairs import CasePair, case_name, names_in
 
 _EMPTY = (
@@ -68,6 +69,9 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         form = QFormLayout()
         form.addRow("Image", self._image)
         form.addRow("Label", self._label)
+        self.geometry = GeometryNote(viewer, lambda layer: frame_shown(viewer, layer))
+        self.geometry.brought.connect(self._choose_label)
+        self.geometry.refused.connect(self.refused.emit)
         buttons = QHBoxLayout()
         for button in (opener, phantom, self._add):
             buttons.addWidget(button)
@@ -75,12 +79,14 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._hint)
         layout.addLayout(form)
+        layout.addWidget(self.geometry)
         layout.addLayout(buttons)
         events = viewer.layers.events
         for signal in (events.inserted, events.removed, events.reordered):
             signal.connect(self.refresh)
         viewer.dims.events.point.connect(self._tell)
-        self._image.currentIndexChanged.connect(self._tell)
+        for box in (self._image, self._label):
+            box.currentIndexChanged.connect(self._on_choice)
         self.refresh()
 
     def close_source(self) -> None:
@@ -89,13 +95,21 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         for signal in (events.inserted, events.removed, events.reordered):
             signal.disconnect(self.refresh)
         self._viewer.dims.events.point.disconnect(self._tell)
+        self.geometry.errand.close()
 
     def refresh(self, event: Any = None) -> None:
         """Fill the boxes anew, keeping what was chosen."""
         _refill(self._image, [layer for layer in self._viewer.layers if _is_scan(layer)])
         _refill(self._label, [layer for layer in self._viewer.layers if _is_label(layer)])
         self._add.setEnabled(bool(self._image.count() and self._label.count()))
+        self._on_choice()
+
+    def _on_choice(self, _: Any = None) -> None:
         self._tell()
+        self.geometry.tell(self._chosen(self._image), self._chosen(self._label))
+
+    def _choose_label(self, layer: Any) -> None:
+        self._label.setCurrentText(layer.name)
 
     def _tell(self, _: Any = None) -> None:
         """Say what is missing, or which volume of a file with several is meant."""
