@@ -72,9 +72,11 @@ class RunStateError(SegExplorerError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return the known names most like `name`, best first; substrings count as near."""
+    """Return the known names most like `name`, best first; what it begins comes first, substrings count as near."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    like = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    begun = [k for k in names if len(name) > 2 and k.lower().startswith(name.lower())]
+    close = list(dict.fromkeys([*(k for k in like if k == name), *begun, *like]))
     inside = [k for k in names if k not in close and len(name) > 2 and (name in k or k in name)]
     return (close + inside)[:count]
 

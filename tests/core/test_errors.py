@@ -55,6 +55,7 @@ def test_the_nearest_names_come_first() -> None:
     known = ["dice", "tversky", "focal_tversky", "cross_entropy"]
     assert nearest("tversk", known)[0] == "tversky"
     assert "cross_entropy" in nearest("entropy", known)
+    assert nearest("Task04", ["Task06_Lung", "Task10_Colon", "Task04_Hippocampus"])[0] == "Task04_Hippocampus"
     assert did_you_mean("dise", known) == "Did you mean dice?"
     assert did_you_mean("zzzz", known) == "Known: dice, tversky, focal_tversky, cross_entropy."
     assert did_you_mean("x", []) == ""

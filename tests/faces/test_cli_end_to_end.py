@@ -119,7 +119,9 @@ def test_truth_against_itself_is_perfect(
     assert [score["class_name"] for score in told["scores"]] == list(values)
     assert told["summary"]["overall"]["mean"]["dice"] == 1
     assert run(["evaluate", str(label), str(label), "--classes", classes]) == 0
-    assert "Mean foreground Dice 1.0000" in capsys.readouterr().out
+    told_in_words = capsys.readouterr().out
+    assert "Mean foreground Dice 1.0000" in told_in_words
+    assert "sensitivity" in told_in_words and "…" not in told_in_words  # every figure is legible
 
 
 def test_check_finds_nothing_wrong(

@@ -102,6 +102,15 @@ def test_finished_run_says_best_and_what_next(capsys: pytest.CaptureFixture[str]
         assert text in told.err
 
 
+def test_commands_to_copy_quote_a_folder_with_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    finished, stopped = PlayedRun(WHOLE), PlayedRun(WHOLE, interrupt_at=2)
+    finished.folder = stopped.folder = Path("Läufe/mein Lauf")
+    assert follow(finished) == 0  # type: ignore[arg-type]
+    assert "predict 'Läufe/mein Lauf' IMAGE" in capsys.readouterr().err
+    assert follow(stopped) == 130  # type: ignore[arg-type]
+    assert "train --resume 'Läufe/mein Lauf'" in capsys.readouterr().err
+
+
 def test_json_is_one_object_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert follow(PlayedRun(WHOLE), as_json=True) == 0  # type: ignore[arg-type]
     summary = json.loads(capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -13,8 +14,12 @@ from rich.table import Table
 import segexplorer
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore
+from segexplorer.faces.cli.compare import number
 from segexplorer.faces.cli.output import print_json, results
 from segexplorer.faces.cli.settings import parse_classes
+
+SHOWN = ("dice", "sensitivity", "precision", "hd95", "assd")
+"""Metrics of the table: all seventeen do not fit on a line."""
 
 
 def run_evaluate(prediction: Path, truth: Path, classes: str | None, *, as_json: bool) -> None:
@@ -35,7 +40,7 @@ def run_evaluate(prediction: Path, truth: Path, classes: str | None, *, as_json:
     out = results()
     out.print(_table(scores))
     counts = f"{summary.n_used} used, {summary.n_absent} absent, {summary.n_missed} missed"
-    out.print(f"Mean foreground Dice {summary.mean['dice']:.4f} ({counts})")
+    out.print(f"Mean foreground Dice {summary.mean['dice']:.4f} ({counts}); every metric: --json")
 
 
 def pairs(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:
@@ -88,16 +93,17 @@ def _key(path: Path) -> str:
 
 
 def _table(scores: Sequence[CaseScore]) -> Table:
-    names = list(dict.fromkeys(name for score in scores for name in score.metrics))
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("case")
-    table.add_column("class")
-    for name in [*names, "truth ml", "extra ml", "missed ml"]:
-        table.add_column(name, justify="right")
-    table.add_column("state")
+    names = [name for name in SHOWN if any(name in score.metrics for score in scores)]
+    told = any(score.state != "scored" for score in scores)
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("case", "class"):
+        table.add_column(name, overflow="fold")
+    for name in [*names, "truth\nml", "extra\nml", "missed\nml", *(["state"] if told else [])]:
+        table.add_column(name, justify="right", no_wrap=True)
     for score in scores:
-        values = [f"{score.metrics[name]:.4f}" if name in score.metrics else "" for name in names]
+        values = [number(score.metrics.get(name, math.nan), name) for name in names]
         volumes = (score.truth_ml, score.false_positive_ml, score.false_negative_ml)
-        texts = [*values, *(f"{ml:.2f}" for ml in volumes), "" if score.state == "scored" else score.state]
+        state = [("" if score.state == "scored" else score.state)] if told else []
+        texts = [*values, *(f"{ml:.2f}" for ml in volumes), *state]
         table.add_row(escape(score.case), escape(score.class_name), *texts)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,5 +49,5 @@ def fetch_sample(name: str, folder: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(wanted), "folder": str(target)})
         return
-    out.print(f"Folder: {target}", soft_wrap=True)
-    out.print(f"Next: segexplorer check {target}", soft_wrap=True)
+    out.print(f"Folder: {target}", markup=False, soft_wrap=True)
+    out.print(f"Next: segexplorer check {shlex.quote(str(target))}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,14 +165,13 @@ def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
             markup=False,
             soft_wrap=True,
         )
+    folder = shlex.quote(str(run.folder))  # a command to copy, blanks included
     out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
     if end.state == "finished":
-        out.print(f"Next: segexplorer predict {run.folder} IMAGE -o OUT", markup=False, soft_wrap=True)
+        out.print(f"Next: segexplorer predict {folder} IMAGE -o OUT", markup=False, soft_wrap=True)
         return 0
     if end.state == "stopped":
-        out.print(
-            f"Stopped. Go on with: segexplorer train --resume {run.folder}", markup=False, soft_wrap=True
-        )
+        out.print(f"Stopped. Go on with: segexplorer train --resume {folder}", markup=False, soft_wrap=True)
         return INTERRUPTED
     out.print(f"segexplorer: {end.error or end.reason} {end.remedy}".rstrip(), markup=False, soft_wrap=True)
     if not end.defect:
