@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segexplorer.core.errors import MissingExtraError
+from segexplorer.core.errors import MissingExtraError, SpecError, did_you_mean
 from segexplorer.core.events import Event, RunFinished
 from segexplorer.viewmodels.curves import PLOTS, Curves
 
@@ -45,9 +45,17 @@ def curves(run: Run | str | Path, plots: Sequence[str] = DEFAULT_PLOTS) -> Any:
 
     Raises
     ------
+    SpecError
+        For a plot that is not known, or none.
     MissingExtraError
         When plotly or anywidget is not installed.
     """
+    known = [plot.key for plot in PLOTS]
+    for key in plots:
+        if key not in known:
+            raise SpecError(f"There is no plot '{key}'.", did_you_mean(key, known))
+    if not plots:
+        raise SpecError("No plot is chosen.", f"Known: {', '.join(known)}.")
     figure = CurvesFigure(plots)
     if isinstance(run, (str, Path)):
         from segexplorer.training.history import open_run

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from segexplorer.core.errors import MissingExtraError
+from segexplorer.core.errors import MissingExtraError, SpecError
 from segexplorer.core.events import Event, RunFinished, StepDone
 from segexplorer.faces import notebook
 
@@ -103,3 +103,9 @@ def test_missing_package_is_named_with_the_command_that_installs_it(
         monkeypatch.setitem(sys.modules, "anywidget", sys)
     with pytest.raises(MissingExtraError, match=r'pip install "segexplorer\[notebook\]"'):
         call()
+
+
+@pytest.mark.parametrize(("plots", "told"), [(["losss"], "Did you mean loss"), ([], "No plot is chosen")])
+def test_a_plot_that_is_not_known_is_told(plots: list[str], told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        notebook.curves("run", plots)
