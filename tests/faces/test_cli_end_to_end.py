@@ -182,3 +182,12 @@ def test_files_that_are_no_volume_are_named(
     error = capsys.readouterr().err
     assert "scan.nii.gz" in error
     assert "Traceback" not in error
+
+
+def test_a_command_that_never_planned_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = tmp_path / "e.yaml", tmp_path / "first"
+    config.write_text(f"data: {{kind: decathlon, root: {tmp_path / 'nowhere'}}}\nnetwork: unet\nloss: dice\n")
+    assert run(["train", str(config), "-o", str(out)]) == 2
+    assert not out.exists() and "Run folder" not in capsys.readouterr().err

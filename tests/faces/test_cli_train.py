@@ -24,6 +24,7 @@ class PlayedRun:
     """A run that plays events; `stop` makes it end at the next one, as a real run does."""
 
     folder = Path("runs/played")
+    plan = "planned"
 
     def __init__(self, played: list[Event], interrupt_at: int | None = None) -> None:
         self.played, self.interrupt_at, self.stopped = played, interrupt_at, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,11 @@ def run_train(
     )
     if resume is None and extend:
         raise SpecError("--extend goes with --resume.", "For a new run set schedule.epochs.")
-    return follow(run, as_json=as_json)
+    code = follow(run, as_json=as_json)
+    if code == 2 and resume is None and run.plan is None:
+        # nothing was planned, let alone trained: the corrected command may have the folder
+        shutil.rmtree(run.folder, ignore_errors=True)
+    return code
 
 
 def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -> Run:
@@ -166,7 +171,8 @@ def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
             soft_wrap=True,
         )
     folder = shlex.quote(str(run.folder))  # a command to copy, blanks included
-    out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
+    if run.plan is not None:
+        out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
     if end.state == "finished":
         out.print(f"Next: segexplorer predict {folder} IMAGE -o OUT", markup=False, soft_wrap=True)
         return 0
