@@ -24,6 +24,7 @@ import numpy as np
 from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.spec import replace_values
 from segexplorer.data.case import CaseRef
+from segexplorer.data.splits import assign_roles
 from segexplorer.training.experiment import MATRIX, Experiment, read_yaml
 from segexplorer.training.files import write_atomic
 
@@ -64,10 +65,11 @@ def expand(
         raise SpecError(f"{file.name} holds {count} experiments.", f"At most {LARGEST} fit into one study.")
     folds = axes.get(FOLDS, [])
     held_out = fold_cases(base, len(folds), assignment) if folds else []
+    frozen = _frozen_split(base) if folds or "seed" in axes else {}
     points: list[Point] = []
     for mix in itertools.product(*axes.values()):
         chosen = dict(zip(axes, mix, strict=True))
-        changes = {path: value for path, value in chosen.items() if path != FOLDS}
+        changes = {**frozen, **{path: value for path, value in chosen.items() if path != FOLDS}}
         if FOLDS in chosen:
             changes["split.validation"] = held_out[chosen[FOLDS]]
         name = "_".join(_word(path, value) for path, value in chosen.items()) or file.stem
@@ -106,7 +108,9 @@ def fold_cases(experiment: Experiment, folds: int, assignment: Path | None = Non
     SpecError
         When there are fewer patients than folds, or a kept assignment is of other cases.
     """
-    labelled = [ref for ref in experiment.data.cases() if ref.label is not None and ref.role != "test"]
+    cases = experiment.data.cases()
+    roles = assign_roles(cases, experiment.split, experiment.seed)
+    labelled = [ref for ref in cases if roles.get(ref.id, "test") != "test"]
     if assignment is not None and assignment.exists():
         kept = [tuple(fold) for fold in json.loads(assignment.read_text())]
         if len(kept) != folds or {c for fold in kept for c in fold} != {ref.id for ref in labelled}:
@@ -118,6 +122,16 @@ def fold_cases(experiment: Experiment, folds: int, assignment: Path | None = Non
     if assignment is not None:
         write_atomic(assignment, json.dumps(dealt, indent=1).encode())
     return dealt
+
+
+def _frozen_split(experiment: Experiment) -> dict[str, Any]:
+    """Return settings that keep the file's own split, so that another seed trains on the same cases."""
+    roles = assign_roles(experiment.data.cases(), experiment.split, experiment.seed)
+    return {
+        "split.validation": tuple(case for case, role in roles.items() if role == "validation"),
+        "split.test": tuple(case for case, role in roles.items() if role == "test"),
+        "split.test_fraction": 0.0,
+    }
 
 
 def _dealt(refs: Sequence[CaseRef], folds: int, seed: int) -> list[tuple[str, ...]]:

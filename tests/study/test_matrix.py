@@ -11,7 +11,7 @@ import yaml
 from segexplorer.core.errors import SpecError
 from segexplorer.data.splits import assign_roles
 from segexplorer.faces.cli.app import run as cli
-from segexplorer.study.matrix import expand, fold_cases
+from segexplorer.study.matrix import Point, expand, fold_cases
 from segexplorer.study.study import plan_study, runs_of
 from segexplorer.training.experiment import Experiment
 
@@ -46,6 +46,25 @@ def test_every_mix_is_an_experiment_with_a_name(tmp_path: Path) -> None:
     assert [p.experiment.seed for p in points] == [0, 1, 2] * 2
     assert points[4].experiment.loss.plain()["alpha"] == 0.3
     assert points[0].experiment.network == points[5].experiment.network
+
+
+def test_seeds_train_on_the_same_cases_and_folds_leave_the_test_cases_out(tmp_path: Path) -> None:
+    def roles(points: list[Point]) -> list[dict[str, str]]:
+        return [
+            dict(assign_roles(p.experiment.data.cases(), p.experiment.split, p.experiment.seed))
+            for p in points
+        ]
+
+    file = write(tmp_path, {"seed": [0, 1, 2]})
+    alike = roles(expand(file))
+    assert alike[0] == alike[1] == alike[2]
+    base = Experiment.from_yaml(file)
+    assert alike[0] == assign_roles(base.data.cases(), base.split, base.seed)
+    folded = roles(expand(write(tmp_path, {"folds": 2, "seed": [0, 1]}), {"split.test_fraction": 0.2}))
+    tests = [{c for c, role in r.items() if role == "test"} for r in folded]
+    assert len(tests[0]) == 1 and all(t == tests[0] for t in tests)
+    held = [{c for c, role in r.items() if role == "validation"} for r in folded]
+    assert held[0] == held[1] and held[2] == held[3] and not held[0] & held[2]
 
 
 def test_equal_words_get_numbers_and_settings_hold_for_all(tmp_path: Path) -> None:
