@@ -38,7 +38,7 @@ class EdgeLetters(QObject):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, viewer: Any, canvas: QWidget, layers: CaseLayers | None = None) -> None:
         super().__init__(canvas)
-        self._viewer, self._canvas, self._layers = viewer, canvas, layers
+        self._viewer, self.canvas, self._layers = viewer, canvas, layers
         self.labels = {side: QLabel(canvas) for side in ("left", "right", "top", "bottom")}
         for label in self.labels.values():
             label.setStyleSheet(_STYLE)
@@ -80,7 +80,7 @@ class EdgeLetters(QObject):  # type: ignore[misc, unused-ignore]
         self._place()
 
     def _place(self) -> None:
-        width, height = self._canvas.width(), self._canvas.height()
+        width, height = self.canvas.width(), self.canvas.height()
         for side, label in self.labels.items():
             x = {"left": _MARGIN, "right": width - label.width() - _MARGIN}.get(
                 side, (width - label.width()) // 2
@@ -100,7 +100,7 @@ class EdgeLetters(QObject):  # type: ignore[misc, unused-ignore]
         """Let go of viewer and canvas."""
         for signal in self._signals:
             signal.disconnect(self.follow)
-        self._canvas.removeEventFilter(self)
+        self.canvas.removeEventFilter(self)
         for label in self.labels.values():
             label.hide()
             label.deleteLater()

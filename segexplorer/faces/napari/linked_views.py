@@ -10,6 +10,7 @@ from napari.qt import QtViewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from segexplorer.faces.napari.crosshair import Crosshair
 from segexplorer.faces.napari.edge_letters import EdgeLetters, canvas_in
 from segexplorer.viewmodels.orientation import plane_name
 
@@ -87,6 +88,7 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         self._fit.timeout.connect(self.model.reset_view)
         canvas = canvas_in(self.view)
         self.letters = EdgeLetters(self.model, canvas) if canvas is not None else None
+        self.crosshair = Crosshair(self.model, canvas) if canvas is not None else None
         self.model.mouse_drag_callbacks.append(self._on_press)
         self.model.dims.events.point.connect(self._tell_point)
         viewer.dims.events.point.connect(self._take_point)
@@ -160,6 +162,8 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         self._fit.stop()
         if self.letters is not None:
             self.letters.closing()
+        if self.crosshair is not None:
+            self.crosshair.closing()
         for twin in self._twins:
             twin.part()
         self._twins = []
@@ -181,10 +185,13 @@ class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     viewer
         The main viewer, which shows the axial slices meanwhile.
+    canvas
+        The main viewer's canvas, where the common point is marked too.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, canvas: QWidget | None = None) -> None:
         super().__init__()
+        self.crosshair = Crosshair(viewer, canvas) if canvas is not None else None
         self.panes = tuple(PlaneView(viewer, order) for order in ORDERS)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(2, 0, 2, 2)
@@ -200,5 +207,7 @@ class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
 
     def closing(self) -> None:
         """Let go of the main viewer."""
+        if self.crosshair is not None:
+            self.crosshair.closing()
         for pane in self.panes:
             pane.closing()

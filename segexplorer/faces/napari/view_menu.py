@@ -113,7 +113,7 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         if shown:
             self._viewer.dims.ndisplay = 2
             self._viewer.dims.order = tuple(range(self._viewer.dims.ndim))
-            self._views = LinkedViews(self._viewer)
+            self._views = LinkedViews(self._viewer, self._letters.canvas if self._letters else None)
             self._viewer.window.add_dock_widget(
                 self._views, name=VIEWS_NAME, area="bottom", add_vertical_stretch=False, tabify=True
             )

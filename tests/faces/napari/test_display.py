@@ -130,6 +130,21 @@ def test_the_menu_switches_conventions_windows_and_planes(shown: Any, qtbot: Any
     assert coronal.model.dims.point[1] == pytest.approx(20.0)
     sagittal.model.dims.set_point(2, 10.0)
     assert viewer.dims.point[2] == pytest.approx(10.0)
+    for where in ((1, 12.0), (2, 22.0), (0, 6.0)):
+        viewer.dims.set_point(*where)
+    qtbot.wait(50)  # the panes fit their slices into view
+    for model, crosshair in (
+        (viewer, views.crosshair),
+        (coronal.model, coronal.crosshair),
+        (sagittal.model, sagittal.crosshair),
+    ):
+        window = viewer.window._qt_viewer if model is viewer else None
+        view = window or next(pane.view for pane in views.panes if pane.model is model)
+        assert crosshair is not None and crosshair.position is not None
+        crossed = view.canvas._map_canvas2world(crosshair.position, view.canvas.view)
+        within = 1.0 / model.scene.camera.zoom
+        for axis in model.dims.displayed:
+            assert crossed[axis] == pytest.approx(viewer.dims.point[axis], abs=within)
     copy = coronal.model.layers[0]
     assert np.shares_memory(copy.data, layers.layer("image").data)
     layers.layer("image").contrast_limits = (0, 100)
