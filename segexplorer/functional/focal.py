@@ -30,10 +30,7 @@ def focal_sum(scene: Scene, gamma: float, weights: Tensor | None, *, background_
     plain = scene.cross_entropies
     with torch.no_grad():
         value, slope = _voxels(scene, plain, gamma, weights, background_only)
-    if torch.compiler.is_compiling():
-        return _linear(plain, value, slope)
-    found: Tensor = _SumWithSlope.apply(plain, value, slope)  # type: ignore[no-untyped-call]
-    return found
+    return _with_slope(plain, value, slope)
 
 
 def _voxels(
@@ -81,8 +78,12 @@ def focal(log_p: Tensor, rest: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     return power.mul_(exact).neg_(), slope
 
 
-def _linear(plain: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-    return value - (slope * (plain - plain.detach())).sum()
+def _with_slope(plain: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    """Return a sum that is known, with the known slopes of its voxels in -`plain`."""
+    if torch.compiler.is_compiling():
+        return value - (slope * (plain - plain.detach())).sum()
+    found: Tensor = _SumWithSlope.apply(plain, value, slope)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _SumWithSlope(torch.autograd.Function):
@@ -110,5 +111,4 @@ def _soft_sum(scene: Scene, gamma: float, weights: Tensor | None, background_onl
         if background_only:
             value[:, 1:], slope[:, 1:] = -logs[:, 1:], -1
         value, slope = (value * shares).sum(), slope * shares
-    found: Tensor = _SumWithSlope.apply(-logs, value, slope)  # type: ignore[no-untyped-call]
-    return _linear(-logs, value, slope) if torch.compiler.is_compiling() else found
+    return _with_slope(-logs, value, slope)

@@ -7,7 +7,7 @@ A loss is a frozen spec with a pure `compute(scene, state)`; `build()` wraps it 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
-from segexplorer.core.spec import Spec
+from segexplorer.core.spec import Spec, walk
 from segexplorer.core.types import EpochSummary, RegionReport
 
 if TYPE_CHECKING:
@@ -228,6 +228,14 @@ registry: Registry[LossSpec] = Registry("losses", LossSpec, "loss")
 AnyLoss = Annotated[LossSpec, registry.late_bound]
 weightings: Registry[WeightingSpec] = Registry("weightings", WeightingSpec, "weighting rule")
 AnyWeighting = Annotated[WeightingSpec, weightings.late_bound]
+
+
+def losses_in(loss: LossSpec) -> Iterator[LossSpec]:
+    """Yield a loss and every loss inside it."""
+    yield loss
+    for _, _, value in walk(loss):
+        if isinstance(value, LossSpec):
+            yield value
 
 
 def single(kind: str, value: Tensor, maps: Mapping[str, RegionMap] | None = None) -> LossOutput:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from segexplorer.core.errors import DataError, SpecError
-from segexplorer.core.spec import walk
 from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
@@ -18,7 +17,7 @@ from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms import FittedPreprocessing, fit
-from segexplorer.losses.base import LossSpec
+from segexplorer.losses.base import LossSpec, losses_in
 from segexplorer.networks.base import padded
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
@@ -279,22 +278,14 @@ def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Pro
 
 def _cautions(loss: LossSpec, validates: bool) -> list[Problem]:
     """Return what the losses' parameters may do that nobody wants."""
-    problems = [Problem("warning", "loss", s.caution(), "") for s in _losses_in(loss) if s.caution()]
-    for spec in _losses_in(loss):
+    problems = [Problem("warning", "loss", s.caution(), "") for s in losses_in(loss) if s.caution()]
+    for spec in losses_in(loss):
         if spec.follows_validation and not validates:
             text = (
                 f"{spec.display_name} follows the validation, and no case validates: it stays as it starts."
             )
             problems.append(Problem("warning", "loss", text, "Add cases, or choose another loss."))
     return problems
-
-
-def _losses_in(loss: LossSpec) -> Iterator[LossSpec]:
-    """Yield a loss and every loss inside it."""
-    yield loss
-    for _, _, value in walk(loss):
-        if isinstance(value, LossSpec):
-            yield value
 
 
 def _badges(experiment: Experiment, roles: Mapping[str, Role]) -> tuple[str, ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from segexplorer.core.spec import walk
-from segexplorer.losses.base import LossSpec
+from segexplorer.losses.base import LossSpec, losses_in
 from segexplorer.networks.base import NetworkSpec
 from segexplorer.networks.deep_supervision import Mode, SupervisedNetwork, level_weights
 
@@ -27,7 +26,7 @@ def hindrance(network: NetworkSpec, loss: LossSpec) -> str:
     """Return why a loss cannot be asked at coarser resolutions, as a sentence, or ""."""
     if mode_of(network) == "none":
         return ""
-    for part in _losses_in(loss):
+    for part in losses_in(loss):
         reason = (
             "counts boxes of the full resolution"
             if part.regional
@@ -98,11 +97,3 @@ def _coarser_context(context: LossContext, stride: Sequence[int]) -> LossContext
     return replace(
         context, spacing=spacing, distance_maps=None, voxel_weights=None, origin=None, volume_shape=None
     )
-
-
-def _losses_in(loss: LossSpec) -> Iterator[LossSpec]:
-    """Yield a loss and every loss inside it."""
-    yield loss
-    for _, _, value in walk(loss):
-        if isinstance(value, LossSpec):
-            yield value
