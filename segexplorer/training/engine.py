@@ -8,33 +8,29 @@ bit on the CPU under the same threads and precision.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from segexplorer.core.errors import TrainingError
 from segexplorer.core.events import (
     CheckpointSaved,
     EpochDone,
     Event,
     Notice,
-    ParameterApplied,
     Planned,
     RunFinished,
     StateChanged,
     StepDone,
     ValidationDone,
-    WatchedDone,
 )
-from segexplorer.core.spec import get_value, replace_value
 from segexplorer.core.types import EpochSummary, Role
-from segexplorer.metrics import Confusion, summarise
-from segexplorer.training.examiner import Examined, Examiner
-from segexplorer.training.experiment import Change, Experiment
+from segexplorer.training.changes import LiveChanges
+from segexplorer.training.examiner import Examiner
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.out_of_memory import memory_errors_told
+from segexplorer.training.position import EpochSums, Position
 from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.validation import Validator
 
 if TYPE_CHECKING:
     from segexplorer.data.batch import Batch
@@ -45,45 +41,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 30.0
 PATCH_SECONDS = 0.5
-EDITED = "edited while it ran"
-EXTENSION = "schedule.epochs"
-"""Field name under which an extension stands among an experiment's changes: the new number of epochs."""
-
-
-@dataclass
-class Position:
-    """Where training is: epoch counted from 1, steps done in it, optimiser steps done in all."""
-
-    epoch: int = 1
-    index: int = 0
-    step: int = 0
-
-
-@dataclass
-class EpochSums:
-    """Sample-weighted sums of an epoch's losses and terms; plain numbers, kept in checkpoints."""
-
-    samples: int = 0
-    loss: float = 0.0
-    values: dict[str, float] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
-
-    def add(self, loss: float, terms: dict[str, tuple[float, float]], samples: int) -> None:
-        """Add a step."""
-        self.samples += samples
-        self.loss += loss * samples
-        for name, (value, weight) in terms.items():
-            self.values[name] = self.values.get(name, 0.0) + value * samples
-            self.weights[name] = self.weights.get(name, 0.0) + weight * samples
-
-    def mean_loss(self) -> float:
-        """Return the mean loss."""
-        return self.loss / max(self.samples, 1)
-
-    def mean_terms(self) -> dict[str, tuple[float, float]]:
-        """Return name -> (mean value, mean weight)."""
-        n = max(self.samples, 1)
-        return {k: (v / n, self.weights[k] / n) for k, v in self.values.items()}
 
 
 class Engine:
@@ -113,8 +70,7 @@ class Engine:
         window: bool,
         attempt: int,
     ) -> None:
-        self.planned, self.folder, self.attempt = planned, folder, attempt
-        self.window = window
+        self.folder, self.attempt, self.window = folder, attempt, window
         self.watched_slots, self.patch_slots = watched, patch
         self._checkpoint, self._trouble = folder.last_checkpoint()
         self.position = Position()
@@ -124,18 +80,26 @@ class Engine:
             meta = self._checkpoint.meta
             self.position, self.sums = Position(**meta["position"]), EpochSums(**meta["sums"])
             self.best = meta["best"]
-        self.experiment = _effective(planned, self.position.step)
-        self.epochs = _epochs(planned, self.position.step)
-        self._pending = deque(c for c in planned.changes if c.step >= self.position.step)
+        self.changes = LiveChanges(planned, folder, self.position.step)
         self.ready = False
         self.plan: Plan | None = None
-        self._saved_at = self._patch_shown_at = self._watched_at = 0.0
+        self._saved_at = self._patch_shown_at = 0.0
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment as the next step uses it."""
+        return self.changes.effective
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there are to be, extensions included."""
+        return self.changes.epochs
 
     @property
     def badges(self) -> tuple[str, ...]:
         """Short labels that go with every figure: the plan's, and that settings were changed on the way."""
         own = self.plan.badges if self.plan is not None else ()
-        return (*own, EDITED) if self.planned.changes else own
+        return (*own, *self.changes.badges)
 
     # ---- the whole attempt
 
@@ -189,8 +153,9 @@ class Engine:
         on_gpu = plan.runtime.device.startswith("cuda")
         self.loader: Loader = Loader(sampler, workers=4 if on_gpu else 1, ahead=8 if on_gpu else 2)
         self.examiner = Examiner(plan, store, self.learner)
+        self.validator = Validator(self.examiner, self.folder, self.watched_slots, self.attempt)
         self.folder.write_provenance(self.attempt, plan.provenance())
-        self._saved_at = self._watched_at = time.monotonic()
+        self._saved_at = time.monotonic()
         self.ready = True
 
     def _train(self) -> Generator[Event, None, None]:
@@ -254,7 +219,7 @@ class Engine:
         """Save and show by the clock."""
         now = time.monotonic()
         every = self.experiment.validation.watch_every_seconds
-        if every is not None and now - self._watched_at >= every:
+        if every is not None and now - self.validator.watched_at >= every:
             yield from self.watch()
         if now - self._saved_at >= CHECKPOINT_SECONDS:
             yield self._save(best=False)
@@ -267,7 +232,7 @@ class Engine:
         done: ValidationDone | None = None
         dice: dict[int, float] = {}
         if last or position.epoch % self.experiment.validation.every_epochs == 0:
-            done, dice = yield from self._validate()
+            done, dice = yield from self.validator.validate(position, best=self.best, badges=self.badges)
             yield done
         summary = EpochSummary(
             position.epoch, self.epochs, {k: v for k, (v, _) in sums.mean_terms().items()}, dice
@@ -294,119 +259,34 @@ class Engine:
         if best or last or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
             yield self._save(best=best)
 
-    def _validate(self) -> Generator[Event, None, tuple[ValidationDone, dict[int, float]]]:
-        assert self.plan is not None
-        begun = time.perf_counter()
-        cases = self.plan.ids("validation")
-        examined: list[Examined] = []
-        confusion = Confusion(len(self.plan.class_names) + 1)
-        for number, case in enumerate(cases, start=1):
-            watched = case == self.plan.watched.get("validation")
-            activity = f"validating case {number} of {len(cases)}"
-            result = yield from self._examine(
-                case, "validation", watched=watched, activity=activity, confusion=confusion
-            )
-            examined.append(result)
-        shown = self.plan.watched.get("train")
-        if shown is not None:
-            yield from self._examine(shown, "train", watched=True, activity="predicting the watched case")
-        self._watched_at = time.monotonic()
-        scores = tuple(s for e in examined for s in e.scores)
-        summary = summarise(scores)
-        finite = [e.loss for e in examined if np.isfinite(e.loss)]
-        mean_dice = summary.mean["dice"]
-        event = ValidationDone(
-            epoch=self.position.epoch,
-            loss=float(np.mean(finite)) if finite else float("nan"),
-            scores=scores,
-            mean_dice=mean_dice,
-            class_dice=summary.class_dice,
-            n_used=summary.n_used,
-            n_absent=summary.n_absent,
-            n_missed=summary.n_missed,
-            best=bool(mean_dice > self.best),
-            seconds=time.perf_counter() - begun,
-            badge="; ".join(self.badges),
-        )
-        return event, confusion.class_dice() if cases else {}
-
-    # ---- watched cases
+    # ---- what others ask for between two events
 
     def watch(self) -> Generator[Event, None, None]:
         """Predict the watched cases now."""
-        assert self.plan is not None
-        for role, case in self.plan.watched.items():
-            yield from self._examine(case, role, watched=True, activity="predicting the watched cases")
-        self._watched_at = time.monotonic()
+        yield from self.validator.watch(self.position)
 
     def watch_slab(self, role: Role, axis: int, world: float) -> Generator[Event, None, None]:
         """Predict the slab of a watched case around the plane that a viewer shows."""
-        snapshot = yield from self.examiner.examine_slab(role, axis, world, step=self.position.step)
-        if snapshot is None:
-            yield from self.watch()
-        else:
-            self.watched_slots.put(role, snapshot)
-            yield WatchedDone(case=snapshot.case, role=role, index=snapshot.index)
-
-    def _examine(
-        self, case: str, role: Role, *, watched: bool, activity: str, confusion: Confusion | None = None
-    ) -> Generator[Event, None, Examined]:
-        index = self.folder.next_frame(role) if watched else None
-        with memory_errors_told():
-            result = yield from self.examiner.examine(
-                case,
-                role,
-                step=self.position.step,
-                epoch=self.position.epoch,
-                index=index,
-                activity=activity,
-                confusion=confusion,
-            )
-        if result.snapshot is not None and index is not None:
-            self.folder.write_frame(result.snapshot, self.attempt)
-            self.watched_slots.put(role, result.snapshot)
-            yield WatchedDone(case=case, role=role, index=index)
-        return result
-
-    # ---- live changes
+        yield from self.validator.watch_slab(role, axis, world, self.position)
 
     def change(self, path: str, value: Any) -> None:
-        """Ask for a live change before the next step; it is written down at once, for resumes and replays.
+        """Ask for a live change before the next step.
 
         Raises
         ------
         SpecError
             When the setting does not exist or may not take the value.
         """
-        ahead = self.experiment
-        for pending in self._pending:
-            if pending.step == self.position.step and pending.field != EXTENSION:
-                ahead = replace_value(ahead, pending.field, pending.value)
-        applied = get_value(replace_value(ahead, path, value), path)
-        self._record(Change(step=self.position.step, field=path, value=applied))
+        self.changes.ask(path, value, self.position.step)
 
     def extend(self, epochs: int) -> None:
         """Train `epochs` more, at the schedule's floor."""
-        self.epochs += epochs
-        self._record(Change(step=self.position.step, field=EXTENSION, value=self.epochs))
-
-    def _record(self, change: Change) -> None:
-        first_later = sum(c.step <= change.step for c in self._pending)
-        self._pending.insert(first_later, change)
-        self.planned = self.planned.model_copy(update={"changes": (*self.planned.changes, change)})
-        self.folder.save_experiment(self.planned)
+        self.changes.extend(epochs, self.position.step)
 
     def _take_over_changes(self) -> Generator[Event, None, None]:
-        """Right before a step: put the changes asked for at this step into effect, live or replayed alike."""
-        while self._pending and self._pending[0].step <= self.position.step:
-            change = self._pending.popleft()
-            if change.field == EXTENSION:
-                self.epochs = max(self.epochs, int(change.value or 0))
-                continue
-            previous = get_value(self.experiment, change.field)
-            self.experiment = replace_value(self.experiment, change.field, change.value)
+        for applied in self.changes.due(self.position.step):
             self.learner.apply(self.experiment)
-            yield ParameterApplied(field=change.field, value=change.value, previous=previous)
+            yield applied
 
     # ---- saving
 
@@ -441,44 +321,3 @@ class Engine:
         """End the loader's threads; safe to call at any time."""
         if self.ready:
             self.loader.close()
-
-
-def _effective(planned: Experiment, step: int) -> Experiment:
-    """Return the experiment with every change in effect that was applied before `step`."""
-    effective = planned.model_copy(update={"changes": ()})
-    for change in planned.changes:
-        if change.step < step and change.field != EXTENSION:
-            effective = replace_value(effective, change.field, change.value)
-    return effective
-
-
-def _epochs(planned: Experiment, step: int) -> int:
-    """Return how many epochs there are to be, extensions made up to `step` included."""
-    extended = [int(c.value or 0) for c in planned.changes if c.field == EXTENSION and c.step <= step]
-    return max([planned.schedule.epochs, *extended])
-
-
-class memory_errors_told:
-    """Turns "out of memory", on the GPU or the CPU, into a sentence with three remedies."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is not None and _is_out_of_memory(error):
-            raise TrainingError(
-                "There is not enough memory for this step.",
-                "Use smaller patches (sampling.patch_size), fewer per batch (sampling.batch_size), "
-                "or a smaller network (fewer features); the last checkpoint is kept.",
-            ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in text
-        or "not enough memory" in text
-        or "CUDA out of memory" in text
-    )

@@ -215,6 +215,7 @@ def test_a_finished_run_is_extended_at_the_floor_and_replays(make_run: MakeRun, 
     base = run.experiment.optimiser.learning_rate
     assert {e.learning_rate for e in steps} == {0.05 * base}
     assert more[-1].state == "finished"
+    assert run.badges == ("extended from 2 to 3 epochs",)  # and nothing was edited
     replay = Run(RunFolder.create(open_run(run.folder).experiment, tmp_path / "replay"))
     assert numbers(list(replay)) == numbers(open_run(run.folder).events())
 
