@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,15 @@ from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
-from segexplorer.data.distance_maps import MAPS
 from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms import FittedPreprocessing, fit
-from segexplorer.losses.base import LossSpec, losses_in
 from segexplorer.networks.base import padded
+from segexplorer.training.cautions import problems_of
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.slices import Layout
-from segexplorer.training.weights import check_weights
 
 NOT_HELD_OUT = "training case, not held out"
 
@@ -196,31 +194,18 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
     training = [refs[i] for i, role in roles.items() if role == "train"]
     if not training:
         raise DataError("No case is left for training.", "Lower split.validation_fraction.")
-    problems = [*check_dataset(list(refs.values()), roles, classes), *_own_problems(experiment, roles)]
-    errors = [p for p in problems if p.severity == "error"]
-    if errors:
-        more = f" ({len(errors) - 1} more problems: segexplorer check)" if len(errors) > 1 else ""
-        raise DataError(f"{errors[0].case}: {errors[0].message}{more}".removeprefix(": "), errors[0].remedy)
+    problems = [*check_dataset(list(refs.values()), roles, classes), *problems_of(experiment, roles)]
+    _refuse_errors(problems)
     fitted = fit(experiment.preprocessing, training)
     layout = Layout.of(experiment.sampling.patch_size)
     divisor = layout.divisor(experiment.network)
-    patch = experiment.sampling.patch_size
-    fitting = None if patch is None else padded(patch, divisor)
-    if fitting is not None and patch is not None and fitting != tuple(patch):
-        text = f"The patch {_times(patch)} was enlarged to {_times(fitting)}."
-        problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
     largest = _largest(training, fitted)
-    if 1 in largest and layout.thin is None:
-        fit_slices = [1 if n == 1 else p for n, p in zip(largest, fitting or largest, strict=True)]
-        text = (
-            "The images are single slices, and a network of three dimensions would see padding around them."
-        )
-        problems.append(Problem("warning", "slices", text, f"Set sampling.patch_size: {fit_slices}."))
-    sampling = experiment.sampling.model_copy(update={"patch_size": fitting, "divisor": divisor})
-    channels = fitted.channels
+    asked = experiment.sampling.patch_size
+    patch = None if asked is None else padded(asked, divisor)
+    problems += _patch_problems(experiment, patch, divisor, largest)
+    sampling = experiment.sampling.model_copy(update={"patch_size": patch, "divisor": divisor})
     runtime = resolve_compute(experiment.compute, window=window)
     outputs = len(classes.names) + 1
-    shape = fitting if fitting is not None else padded(largest, divisor)
     return Plan(
         experiment=experiment,
         refs=refs,
@@ -228,18 +213,18 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
         classes=classes,
         fitted=fitted,
         sampling=sampling,
-        patch=fitting,
+        patch=patch,
         divisor=divisor,
         steps_per_epoch=sampling.steps_for(len(training)),
-        channels=channels,
+        channels=fitted.channels,
         runtime=runtime,
         network_parameters=experiment.network.parameter_count(
-            dimensions=layout.dimensions, in_channels=channels, out_channels=outputs
+            dimensions=layout.dimensions, in_channels=fitted.channels, out_channels=outputs
         ),
         memory_bytes=experiment.network.memory_estimate(
-            layout.flat(shape),
+            layout.flat(patch if patch is not None else padded(largest, divisor)),
             sampling.batch_size,
-            in_channels=channels,
+            in_channels=fitted.channels,
             out_channels=outputs,
             activation_bytes=4 if runtime.precision == "float32" else 2,
         ),
@@ -249,42 +234,28 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
     )
 
 
-def _own_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Problem]:
-    problems: list[Problem] = []
-    for name in experiment.loss.needs():
-        if name not in MAPS:
-            raise SpecError(
-                f"The loss requires {name!r}, which training does not provide.",
-                f"It provides {', '.join(MAPS)}. Choose another loss, or use this one in a loop of your own.",
-            )
-    validates = any(r == "validation" for r in roles.values())
-    # no error, for a resumed run needs the file no more
-    problems += [replace(p, severity="warning") for p in check_weights(experiment.network_weights)]
-    problems += _cautions(experiment.loss, validates or experiment.split.self_validation)
-    if len(roles) == 1 and not experiment.split.self_validation:
-        text = "There is only one case, so nothing is held out to validate on."
-        remedy = (
-            "To train and validate on that case, with every figure badged, set split.self_validation: true."
+def _refuse_errors(problems: Sequence[Problem]) -> None:
+    errors = [p for p in problems if p.severity == "error"]
+    if errors:
+        more = f" ({len(errors) - 1} more problems: segexplorer check)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0].case}: {errors[0].message}{more}".removeprefix(": "), errors[0].remedy)
+
+
+def _patch_problems(
+    experiment: Experiment, patch: tuple[int, ...] | None, divisor: Sequence[int], largest: Sequence[int]
+) -> list[Problem]:
+    """Return what there is to say of the patch that the network will see, beside images of that size at most."""
+    problems = []
+    asked = experiment.sampling.patch_size
+    if patch is not None and asked is not None and patch != tuple(asked):
+        text = f"The patch {_times(asked)} was enlarged to {_times(patch)}."
+        problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
+    if 1 in largest and Layout.of(asked).thin is None:
+        of_slices = [1 if n == 1 else p for n, p in zip(largest, patch or largest, strict=True)]
+        text = (
+            "The images are single slices, and a network of three dimensions would see padding around them."
         )
-        problems.append(Problem("error", "one_case", text, remedy, next(iter(roles))))
-    elif not validates and not experiment.split.self_validation:
-        text = "No case validates, so no Dice is measured and there is no best checkpoint."
-        problems.append(Problem("warning", "split", text, "Add cases, or set split.self_validation."))
-    if experiment.schedule.reads_validation:
-        text = "The schedule reads the validation Dice, so figures on these cases are slightly flattered."
-        problems.append(Problem("note", "schedule", text, "Score test cases once at the end."))
-    return problems
-
-
-def _cautions(loss: LossSpec, validates: bool) -> list[Problem]:
-    """Return what the losses' parameters may do that nobody wants."""
-    problems = [Problem("warning", "loss", s.caution(), "") for s in losses_in(loss) if s.caution()]
-    for spec in losses_in(loss):
-        if spec.follows_validation and not validates:
-            text = (
-                f"{spec.display_name} follows the validation, and no case validates: it stays as it starts."
-            )
-            problems.append(Problem("warning", "loss", text, "Add cases, or choose another loss."))
+        problems.append(Problem("warning", "slices", text, f"Set sampling.patch_size: {of_slices}."))
     return problems
 
 
