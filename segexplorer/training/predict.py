@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.case import Case, ClassMap
-from segexplorer.data.transforms import FittedPreprocessing
+from segexplorer.core.events import Progress
+from segexplorer.data.case import Case, CaseRef, ClassMap
+from segexplorer.data.transforms import FittedPreprocessing, Prepared
 from segexplorer.data.volume import Volume, open_volume
 from segexplorer.networks.base import padded
 from segexplorer.training.checkpoint import Checkpoint, Pointer, open_checkpoint
@@ -18,7 +19,7 @@ from segexplorer.training.compute import Compute, Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.slices import Layout
-from segexplorer.training.windows import predict_logits
+from segexplorer.training.windows import predict_logits, window_slices
 
 if TYPE_CHECKING:
     import torch
@@ -50,38 +51,82 @@ class Predictor:
         checkpoint.load_weights(network, average=True)
         self.network: torch.nn.Module = self.runtime.place_network(network, self._layout.dimensions).eval()
 
-    def logits(self, images: Sequence[Volume]) -> tuple[torch.Tensor, Any]:
-        """Predict a case; returns (1, C, x, y, z) logits in the training grid and the prepared case."""
+    def windows(self, images: Sequence[Volume]) -> int:
+        """Return how many windows a case will take, from its header alone."""
+        shape = self.fitted.prepared_shape(CaseRef("case", (images[0],)))
+        patch = self._window(shape)
+        return len(
+            window_slices([max(s, p) for s, p in zip(shape, patch, strict=True)], patch, self._overlap)
+        )
+
+    def steps(self, images: Sequence[Volume]) -> Generator[Progress, None, Volume]:
+        """Predict a case, yielding what it is at: reading it, each window, bringing the result back.
+
+        Returns
+        -------
+        Label volume with the data set's own values, in the first image's grid and index order.
+
+        Raises
+        ------
+        DataError
+            When the images are not those that the network takes.
+        """
         import torch
 
+        total = self.windows(self._checked(images))
+        yield Progress(activity="reading", done=0, total=total)
+        prepared = self.fitted.apply(Case("case", tuple(images), None), self.classes)
+        source = predict_logits(
+            self.network,
+            torch.from_numpy(prepared.image[None]),
+            classes=len(self.classes.names) + 1,
+            patch=self._window(prepared.image.shape[1:]),
+            overlap=self._overlap,
+            runtime=self.runtime,
+            mirror=self.experiment.validation.mirror,
+        )
+        done = 0
+        yield Progress(activity="predicting", done=done, total=total)
+        while True:
+            with self.runtime.active():  # not while the caller has its turn
+                try:
+                    done, total = next(source)
+                except StopIteration as end:
+                    logits: torch.Tensor = end.value
+                    break
+            yield Progress(activity="predicting", done=done, total=total)
+        yield Progress(activity="putting back", done=done, total=total)
+        return self._brought_back(logits, prepared, images[0])
+
+    def predict(self, images: Sequence[Volume]) -> Volume:
+        """Predict a case at one go; see `steps`."""
+        source = self.steps(images)
+        while True:
+            try:
+                next(source)
+            except StopIteration as end:
+                volume: Volume = end.value
+                return volume
+
+    @property
+    def _overlap(self) -> float:
+        return self.experiment.validation.overlap
+
+    def _window(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return self._patch or padded(shape, self._layout.divisor(self.experiment.network))
+
+    def _checked(self, images: Sequence[Volume]) -> Sequence[Volume]:
         if len(images) != (wanted := len(self.fitted.intensities)):
             raise DataError(
                 f"The network takes {wanted} image(s) per case, not {len(images)}.",
                 "Give the same images as in training, in the same order.",
             )
-        prepared = self.fitted.apply(Case("case", tuple(images), None), self.classes)
-        divisor = self._layout.divisor(self.experiment.network)
-        source = predict_logits(
-            self.network,
-            torch.from_numpy(prepared.image[None]),
-            classes=len(self.classes.names) + 1,
-            patch=self._patch or padded(prepared.image.shape[1:], divisor),
-            overlap=self.experiment.validation.overlap,
-            runtime=self.runtime,
-            mirror=self.experiment.validation.mirror,
-        )
-        with self.runtime.active():
-            while True:
-                try:
-                    next(source)
-                except StopIteration as end:
-                    return end.value, prepared
+        return images
 
-    def predict(self, images: Sequence[Volume]) -> Volume:
-        """Predict a case; label values are the data set's own, in the first image's grid and index order."""
+    def _brought_back(self, logits: torch.Tensor, prepared: Prepared, image: Volume) -> Volume:
+        """Return the label volume in the image's own grid."""
         import torch
 
-        logits, prepared = self.logits(images)
         if prepared.resampled:
             probabilities = torch.softmax(logits[0], 0).numpy()
             indices = self.fitted.restore(probabilities, prepared.grid, order=1).argmax(0)
@@ -90,7 +135,7 @@ class Predictor:
         names = {
             values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
         }
-        return images[0].with_array(self.classes.decode(indices.astype(np.uint8)), label_names=names)
+        return image.with_array(self.classes.decode(indices.astype(np.uint8)), label_names=names)
 
 
 def predict(

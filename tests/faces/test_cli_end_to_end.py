@@ -107,6 +107,45 @@ def test_predictions_are_written_in_the_format_of_their_name(
         assert written.label_names == {values[0]: name for name, values in names.items()}
 
 
+def test_run_and_image_exchanged_are_told_before_anything_is_read(
+    trained: Path, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["predict", str(files[0]), str(trained), "-o", str(tmp_path / "out")]) == 2
+    assert "The run comes first" in capsys.readouterr().err
+
+
+def test_interrupted_prediction_leaves_whole_files_only(
+    trained: Path,
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from segexplorer.training.predict import Predictor
+
+    image, label = files
+    whole, begun = Predictor.steps, []
+
+    def interrupted(self: Predictor, images: Any) -> Any:
+        begun.append(images)
+        source = whole(self, images)
+        if len(begun) == 2:
+            yield next(source)
+            raise KeyboardInterrupt
+        return (yield from source)
+
+    monkeypatch.setattr(Predictor, "steps", interrupted)
+    out = tmp_path / "new" / "out"
+    assert run(["predict", str(trained), str(image), str(label), "-o", str(out)]) == 130
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [str(out / "image_prediction.nii.gz")]
+    assert "1 of 2 predictions" in told.err and "case 1 of 2: 27 windows" in told.err
+    assert [path.name for path in out.iterdir()] == ["image_prediction.nii.gz"]
+    del begun[1:]  # the next one is the second again
+    assert run(["predict", str(trained), str(image), "-o", str(tmp_path / "other" / "x.nii.gz")]) == 130
+    assert not (tmp_path / "other").exists()
+
+
 def test_truth_against_itself_is_perfect(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

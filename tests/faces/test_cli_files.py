@@ -47,6 +47,17 @@ def test_several_images_need_a_folder_and_different_names(tmp_path: Path) -> Non
         output_paths(images, tmp_path / "out", overwrite=False)
 
 
+def test_a_file_that_cannot_be_written_is_no_folder_to_be_made(tmp_path: Path) -> None:
+    image, report = touch(tmp_path, "ct.nii.gz", "report")
+    with pytest.raises(SpecError, match=r"p\.txt is neither a folder nor a file.*\.nii\.gz"):
+        output_paths([image], tmp_path / "p.txt", overwrite=False)
+    with pytest.raises(SpecError, match="report is neither"):
+        output_paths([image], report, overwrite=True)
+    (tmp_path / "p.txt").mkdir()
+    for folder in (tmp_path / "p.txt", tmp_path / "threshold_0.5"):
+        assert output_paths([image], folder, overwrite=False) == [folder / "ct_prediction.nii.gz"]
+
+
 def test_folders_pair_by_name(tmp_path: Path) -> None:
     predictions = touch(tmp_path / "p", "a_prediction.nii.gz", "b.nii.gz", "extra.nii.gz")
     truths = touch(tmp_path / "t", "a.nii.gz", "b.nii", ".hidden.nii", "notes.txt")

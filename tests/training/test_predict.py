@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segexplorer.core.errors import DataError
-from segexplorer.core.events import ValidationDone
+from segexplorer.core.events import Progress, ValidationDone
 from segexplorer.data.volume import Volume, open_volume, save_volume
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
@@ -99,6 +99,25 @@ def test_merged_and_renumbered_labels_come_back_as_their_own_values(tmp_path: Pa
     assert 2 * both / ((prediction.array > 0).sum() + truth.sum()) == pytest.approx(
         scores.mean_dice, abs=1e-6
     )
+
+
+def test_every_window_is_told_and_their_number_known_beforehand(trained: Run) -> None:
+    assert trained.plan is not None
+    image = trained.plan.refs[trained.plan.ids("train")[0]].open().images[0]
+    predictor = load_predictor(trained.folder)
+    count = predictor.windows([image])
+    told: list[Progress] = []
+    source = predictor.steps([image])
+    while True:
+        try:
+            told.append(next(source))
+        except StopIteration as end:
+            np.testing.assert_array_equal(end.value.array, predict(trained.folder, image).array)
+            break
+    assert {progress.total for progress in told} == {count} and count > 1
+    counted = [progress.done for progress in told if progress.activity == "predicting"]
+    assert counted == list(range(count + 1))
+    assert told[0].activity == "reading" and told[-1].activity == "putting back"
 
 
 def test_what_cannot_be_predicted_says_why(trained: Run, tmp_path: Path) -> None:

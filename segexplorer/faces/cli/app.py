@@ -126,7 +126,8 @@ def predict(
     """Segment images with a trained run; each output lies in its image's own grid."""
     from segexplorer.faces.cli.predict import run_predict
 
-    run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite, select=select)
+    code = run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite, select=select)
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -309,6 +310,34 @@ def describe(
     from segexplorer.faces.cli.catalogue import print_kind
 
     print_kind(family, kind, as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def cost(
+    networks: Annotated[
+        list[str],
+        typer.Argument(metavar="NETWORK...", help="Networks by name, or experiment files (YAML)."),
+    ],
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            help="Voxels; two numbers: 2D.", show_default="64,64,64, or the file's", metavar="X,Y[,Z]"
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, help="Image channels.", show_default="1, or the data's")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Classes, background included.", show_default="2, or the data's"),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Time it, and its memory, here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what networks cost: parameters, FLOPs, memory, and how long a prediction takes."""
+    from segexplorer.faces.cli.cost import run_cost
+
+    run_cost(networks, patch=patch, channels=channels, classes=classes, measured=measure, as_json=as_json)
 
 
 @app.command(rich_help_panel=KNOW)
