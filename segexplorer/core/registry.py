@@ -144,6 +144,8 @@ class Registry(Generic[S]):
         SpecError
             In one sentence; `UnknownKindError` where the kind is unknown.
         """
+        if isinstance(value, str) and value not in self.presets():
+            self.spec(value)
         try:
             return self._validate(value)
         except ValidationError as error:

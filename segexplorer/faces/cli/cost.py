@@ -1,0 +1,197 @@
+"""`segexplorer cost`: what networks cost, counted and (on request) measured, in one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from segexplorer.core.errors import DataError, SpecError
+from segexplorer.faces.cli.output import print_json, remarks, results
+
+if TYPE_CHECKING:
+    from segexplorer.networks.base import NetworkSpec
+    from segexplorer.networks.cost import Cost
+    from segexplorer.training.speed import Speed
+
+CUBE = (64, 64, 64)
+"""Patch of a network that is named without one."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with what it is given: patch, channels, classes; `windows` per volume where data are known."""
+
+    name: str
+    network: NetworkSpec
+    patch: tuple[int, ...]
+    channels: int
+    classes: int
+    windows: int | None = None
+
+
+def run_cost(
+    names: Sequence[str],
+    *,
+    patch: str | None,
+    channels: int | None,
+    classes: int | None,
+    measured: bool,
+    as_json: bool,
+) -> None:
+    """Print what each network, or the network of each experiment file, costs."""
+    from segexplorer.networks.cost import cost
+
+    given = _parsed_patch(patch)
+    subjects = [_subject(name, given, channels, classes) for name in names]
+    costs = [cost(s.network, s.patch, in_channels=s.channels, out_channels=s.classes) for s in subjects]
+    speeds = [_measured(s) if measured else None for s in subjects]
+    rows = list(zip(subjects, costs, speeds, strict=True))
+    if as_json:
+        print_json([_plain(*row) for row in rows])
+        return
+    out = results()
+    out.print(_table(rows))
+    out.print(
+        "FLOPs: of one forward pass over the patch; a multiplication and an addition count as two "
+        "(papers that count them as one write half of it). Memory to train: one patch, float32, with Adam."
+    )
+    for subject, counted, _ in rows:
+        if subject.windows is not None:
+            out.print(
+                f"{escape(subject.name)}: the largest volume of its data takes {subject.windows} "
+                f"window{'s' if subject.windows != 1 else ''}, {_flops(subject.windows * counted.flops)}FLOPs."
+            )
+    if speeds and speeds[0] is not None:
+        s = speeds[0]
+        cores = f"{s.threads} thread{'s' if s.threads != 1 else ''}"
+        out.print(
+            f"Measured here ({s.device}, {cores}, {s.precision}): median of {s.passes} passes, least to most."
+        )
+    else:
+        out.print("--measure times it on this machine.")
+
+
+def _measured(subject: Subject) -> Speed:
+    from segexplorer.training.speed import measure
+
+    with remarks().status(f"Measuring {escape(subject.name)}"):
+        return measure(
+            subject.network, subject.patch, in_channels=subject.channels, out_channels=subject.classes
+        )
+
+
+def _subject(name: str, patch: tuple[int, ...] | None, channels: int | None, classes: int | None) -> Subject:
+    if not name.lower().endswith((".yaml", ".yml")):
+        from segexplorer.networks import registry
+
+        return Subject(name, registry.parse(name), patch or CUBE, channels or 1, classes or 2)
+    from segexplorer.training.experiment import Experiment
+
+    experiment = Experiment.from_yaml(Path(name))
+    thin = experiment.sampling.patch_size and 1 in experiment.sampling.patch_size
+    own = tuple(n for n in experiment.sampling.patch_size or () if n > 1)
+    found = _of_data(experiment)
+    if found is None:
+        shape = patch or own
+        if not shape:
+            raise SpecError(
+                f"{name} trains on whole volumes, and its data are not here to tell how large they are.",
+                "Name a size: --patch 128,128,64",
+            )
+        return Subject(Path(name).stem, experiment.network, shape, channels or 1, classes or 2)
+    found_channels, found_classes, whole, windows = found
+    return Subject(
+        Path(name).stem,
+        experiment.network,
+        patch or own or whole,
+        channels or found_channels,
+        classes or found_classes,
+        windows if patch is None and (own or not thin) else None,
+    )
+
+
+def _of_data(experiment: Any) -> tuple[int, int, tuple[int, ...], int] | None:
+    """Return channels, classes, largest prepared shape and windows per volume; None without the data."""
+    from segexplorer.training.plan import resolve
+    from segexplorer.training.windows import window_slices
+
+    try:
+        plan = resolve(experiment)
+    except DataError as error:
+        remarks().print(
+            escape(
+                f"{error.message} Without its data, 1 channel and 2 classes are taken: --channels, --classes."
+            )
+        )
+        return None
+    shapes = [plan.fitted.prepared_shape(ref) for ref in plan.refs.values()]
+    largest = tuple(max(s[axis] for s in shapes) for axis in range(3))
+    window = plan.window_for(largest)
+    covered = tuple(max(n, w) for n, w in zip(largest, window, strict=True))
+    count = len(window_slices(covered, window, experiment.validation.overlap))
+    return plan.channels, len(plan.class_names) + 1, largest, count
+
+
+def _parsed_patch(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in text.lower().replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise SpecError(f"--patch {text!r} is no size.", "Write two or three numbers: --patch 64,64,64")
+    return shape
+
+
+def _table(rows: Sequence[tuple[Subject, Cost, Speed | None]]) -> Table:
+    timed = any(speed is not None for *_, speed in rows)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("network", overflow="fold")
+    headings = ["patch", "parameters", "FLOPs", "memory\nto train", "memory\nto predict"]
+    for heading in [*headings, *(["seconds", "measured\nmemory"] if timed else [])]:
+        table.add_column(heading, justify="right", no_wrap=heading != "seconds")
+    for subject, counted, speed in rows:
+        cells = [
+            "×".join(map(str, counted.patch)),
+            f"{counted.parameters / 1e6:.2f} M",
+            _flops(counted.flops),
+            _bytes(counted.training_bytes),
+            _bytes(counted.inference_bytes),
+        ]
+        if speed is not None:
+            cells.append(f"{speed.seconds:.3g} ({speed.fastest:.3g} to {speed.slowest:.3g})")
+            cells.append("not told" if speed.memory_bytes is None else _bytes(speed.memory_bytes))
+        table.add_row(escape(subject.name), *cells)
+    return table
+
+
+def _plain(subject: Subject, counted: Cost, speed: Speed | None) -> dict[str, Any]:
+    return {
+        "name": subject.name,
+        "channels": subject.channels,
+        "classes": subject.classes,
+        **asdict(counted),
+        "macs": counted.macs,
+        "flops_per_voxel": counted.flops_per_voxel,
+        "windows_per_volume": subject.windows,
+        "measured": None if speed is None else asdict(speed),
+    }
+
+
+def _flops(count: int) -> str:
+    """Return a count as people write it: "28.1 G"."""
+    if not count:
+        return "0"
+    power = min(int(math.log10(count)) // 3, 4)
+    return f"{count / 1000**power:.3g} {('', 'k', 'M', 'G', 'T')[power]}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
