@@ -112,7 +112,8 @@ class Engine:
         yield StateChanged(state="running")
         with self.learner.runtime.active():
             yield from self._train()
-        yield RunFinished(state="finished", reason=f"all {self.epochs} epochs are done")
+        done = "its epoch is done" if self.epochs == 1 else f"all {self.epochs} epochs are done"
+        yield RunFinished(state="finished", reason=done)
 
     def _prepare(self) -> Generator[Event, None, None]:
         from segexplorer.data.sampler import Sampler
@@ -126,7 +127,7 @@ class Engine:
             steps=plan.steps,
             epochs=self.epochs,
             steps_per_epoch=plan.steps_per_epoch,
-            summary=plan.summary(),
+            summary=plan.summary(self.epochs),
             warnings=plan.warning_sentences(),
             badges=self.badges,
             classes=plan.class_names,

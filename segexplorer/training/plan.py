@@ -133,8 +133,10 @@ class Plan:
         """Return the warnings as sentences."""
         return tuple(f"{p.case}: {p.message} {p.remedy}".removeprefix(": ").strip() for p in self.warnings)
 
-    def summary(self) -> dict[str, str]:
-        """Return label -> text, as the window and the command line show the plan."""
+    def summary(self, epochs: int | None = None) -> dict[str, str]:
+        """Return label -> text, as the window and the command line show the plan; `epochs` of an extended run."""
+        epochs = self.experiment.schedule.epochs if epochs is None else epochs
+        steps = epochs * self.steps_per_epoch
         counts = {role: len(self.ids(role)) for role in ("train", "validation", "test")}
         spacing = " × ".join(f"{s:.3g}" for s in self.fitted.spacing) if self.fitted.spacing else "as stored"
         size = " × ".join(map(str, self.patch)) + " voxels" if self.patch else "whole volumes"
@@ -143,10 +145,10 @@ class Plan:
             "Classes": ", ".join(self.class_names),
             "Spacing": f"{spacing} mm" if self.fitted.spacing else spacing,
             "Patch": f"{size}, {self.sampling.batch_size} per batch",
-            "Steps": f"{self.steps} ({self.experiment.schedule.epochs} epochs of {self.steps_per_epoch})",
-            "Network": f"{self.network_parameters / 1e6:.2f} million parameters",
+            "Steps": f"{steps} ({_counted(epochs, 'epoch')} of {self.steps_per_epoch})",
+            "Network": _parameters(self.network_parameters),
             "Memory": f"about {self.memory_bytes / 2**30:.1f} GiB",
-            "Device": f"{self.device}, {self.precision}, {self.threads} threads",
+            "Device": f"{self.device}, {self.precision}, {_counted(self.threads, 'thread')}",
         }
 
     def provenance(self) -> dict[str, Any]:
@@ -285,6 +287,14 @@ def _watched(experiment: Experiment, roles: Mapping[str, Role]) -> dict[Role, st
 def _largest(refs: Sequence[CaseRef], fitted: FittedPreprocessing) -> tuple[int, ...]:
     shapes = [fitted.prepared_shape(ref) for ref in refs]
     return tuple(max(s[axis] for s in shapes) for axis in range(3))
+
+
+def _parameters(count: int) -> str:
+    return f"{count / 1e6:.2f} million parameters" if count >= 100_000 else f"{count:,} parameters"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _times(shape: Sequence[int]) -> str:

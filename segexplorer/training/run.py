@@ -298,7 +298,8 @@ class Run:
                 yield from self._unpause()
             case "extend":
                 engine.extend(mail.argument)
-                yield Notice(message=f"Extended by {mail.argument} epochs, to {engine.epochs}.")
+                more = f"{mail.argument} epoch{'' if mail.argument == 1 else 's'}"
+                yield Notice(message=f"Extended by {more}, to {engine.epochs}.")
             case "set":
                 engine.change(*mail.argument)
             case "predict_now" if engine.ready:

@@ -95,3 +95,8 @@ def test_plugin_that_failed_is_reported_not_raised(
     monkeypatch.setattr(plugins, "load", lambda: ())
     assert run(["plugins"]) == 0
     assert plugins.GROUP in capsys.readouterr().out
+
+
+def test_a_kind_before_its_family_is_told_the_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["describe", "tversky", "losses"]) == 2
+    assert "segexplorer describe losses tversky" in capsys.readouterr().err

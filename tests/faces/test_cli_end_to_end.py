@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import segexplorer
+from segexplorer.core.events import ValidationDone
 from segexplorer.faces.cli.app import run
 
 TINY = {
@@ -67,6 +68,39 @@ def test_resumed_run_goes_on_where_it_was(trained: Path, capsys: pytest.CaptureF
     assert summary["state"] == "finished"
     assert summary["step"] == 4
     assert summary["folder"] == str(trained)
+
+
+def test_finished_run_says_what_is_there_and_how_to_extend(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "events.jsonl").read_bytes()
+    capsys.readouterr()
+    assert run(["train", "--resume", str(trained)]) == 0
+    told = capsys.readouterr().err
+    assert f"{trained} is finished" in told and "Best mean foreground Dice" in told
+    assert f"--resume {trained} --extend 5" in told
+    assert run(["train", "--resume", str(trained), "--set", "loss.alpha=0.4"]) == 2
+    assert "no step would use loss.alpha" in capsys.readouterr().err
+    assert answer(capsys, "train", "--resume", trained)["state"] == "finished"
+    assert (trained / "events.jsonl").read_bytes() == before
+
+
+def test_extension_keeps_the_best_and_is_no_edit(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert run(["train", str(config), "--output", str(folder)]) == 0
+    assert "2 (1 epoch of 2)" in capsys.readouterr().err
+    assert run(["train", "--resume", str(folder), "--extend", "1"]) == 0
+    told = capsys.readouterr().err
+    assert "Extended by 1 epoch, to 2." in told and "4 (2 epochs of 2)" in told
+    assert "[extended from 1 to 2 epochs]" in told and "edited" not in told
+    best = max(e.mean_dice for e in validations(folder))
+    assert f"Best mean foreground Dice {best:.3f}" in told
+
+
+def validations(folder: Path) -> list[ValidationDone]:
+    return [e for e in segexplorer.open_run(folder).events() if isinstance(e, ValidationDone)]
 
 
 def test_run_folder_is_never_overwritten(

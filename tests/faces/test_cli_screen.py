@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segexplorer.core.errors import SegExplorerError
-from segexplorer.faces.cli.screen import has_screen, run_with_screen, virtual_screen
+from segexplorer.faces.cli.screen import has_screen, main, run_with_screen, virtual_screen
 
 needs_xvfb = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
 
@@ -50,3 +50,15 @@ def test_missing_xvfb_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SegExplorerError, match="apt-get install xvfb"), virtual_screen():
         pass
+
+
+def test_it_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "COMMAND" in capsys.readouterr().out
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_a_program_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["no-such-program", "--flag"]) == 2
+    assert "There is no program no-such-program." in capsys.readouterr().err

@@ -41,6 +41,17 @@ def test_the_table_and_json_list_series_by_facts(folder: Path, capsys: pytest.Ca
     assert not any(value in table + text for value in PATIENT.values() if len(value) > 1)
 
 
+def test_a_note_that_series_share_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turned = (0.9063, 0.4226, 0, -0.4226, 0.9063, 0)  # 25 degrees about the long axis
+    for number in (1, 2):
+        write_series(tmp_path / str(number), np.ones((3, 6, 5), np.uint16), number=number, across=turned)
+    assert run(["series", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("oblique" in line for line in lines) == 1
+    assert lines[1].rstrip().endswith("[1]") and lines[2].rstrip().endswith("[1]")
+    assert lines[3].startswith("[1] The axes are")
+
+
 def test_a_series_is_chosen_by_its_number(folder: Path) -> None:
     volume = selected(folder, "2")
     assert isinstance(volume, Volume) and volume.shape == (5, 6, 4)

@@ -49,7 +49,7 @@ def print_families(*, as_json: bool) -> None:
         return
     table = _table("family", "kinds")
     for name, registry in known.items():
-        table.add_row(name, ", ".join([*registry.names(), *registry.presets()]))
+        table.add_row(name, ", ".join(_names(registry)))
     results().print(table)
 
 
@@ -77,7 +77,15 @@ def print_family(name: str, *, as_json: bool) -> None:
 
 
 def print_kind(family: str, kind: str, *, as_json: bool) -> None:
-    """Print everything declared about a kind or preset."""
+    """Print everything declared about a kind or preset.
+
+    Raises
+    ------
+    SpecError
+        With the nearest names; for a kind before its family, with the order.
+    """
+    if family not in (known := known_families()) and kind in known and family in _names(known[kind]):
+        raise SpecError("The family comes first.", f"Write: segexplorer describe {kind} {family}")
     registry = find_family(family)
     preset = registry.presets().get(kind)
     spec = type(preset.spec) if preset is not None else registry.spec(kind)
@@ -85,6 +93,10 @@ def print_kind(family: str, kind: str, *, as_json: bool) -> None:
         print_json(_kind_facts(spec, preset))
     else:
         _print_kind(spec, preset)
+
+
+def _names(registry: Registry[Any]) -> list[str]:
+    return [*registry.names(), *registry.presets()]
 
 
 def _kind_facts(spec: type[Spec], preset: Preset[Any] | None) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class RunDisplay:
             self.say(f"Note: {warning}")
         for badge in plan.badges:
             self.say(f"[{badge}]")
-        self._steps, self._steps_per_epoch = plan.steps, plan.steps_per_epoch
-        self._bar.update(self._task, description="training", total=plan.steps, completed=plan.step)
+        self._steps, self._steps_per_epoch = plan.epochs * plan.steps_per_epoch, plan.steps_per_epoch
+        self._bar.update(self._task, description="training", total=self._steps, completed=plan.step)
 
     def _move(self, step: events.StepDone) -> None:
         numbers = f"step {step.step}/{self._steps}, loss {step.loss:.4g}"

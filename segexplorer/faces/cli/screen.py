@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from segexplorer.core.errors import SegExplorerError
 
+USAGE = "python -m segexplorer.faces.cli.screen COMMAND [ARGUMENT ...]"
 SIZE = "1600x1000x24"
 QT = {
     "LIBGL_ALWAYS_SOFTWARE": "1",
@@ -62,7 +63,15 @@ def virtual_screen() -> Iterator[dict[str, str]]:
 
 
 def run_with_screen(command: Sequence[str]) -> int:
-    """Run a command, on a virtual screen where there is none, and return its exit code."""
+    """Run a command, on a virtual screen where there is none, and return its exit code.
+
+    Raises
+    ------
+    SegExplorerError
+        When there is no such program, or no screen can be made.
+    """
+    if shutil.which(command[0]) is None:
+        raise SegExplorerError(f"There is no program {command[0]}.", f"Usage: {USAGE}")
     environment = {"NAPARI_ENSURE_PLUGIN_MAIN_THREAD": "1", **os.environ}
     if has_screen():
         return subprocess.run(command, env=environment, check=False).returncode
@@ -70,9 +79,21 @@ def run_with_screen(command: Sequence[str]) -> int:
         return subprocess.run(command, env={**environment, **variables}, check=False).returncode
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments are, or say how this is used."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        stream = sys.stdout if arguments else sys.stderr
+        stream.write(f"Usage: {USAGE}\n\n{__doc__}")
+        return 0 if arguments else 2
     try:
-        raise SystemExit(run_with_screen(sys.argv[1:]))
+        return run_with_screen(arguments)
     except SegExplorerError as error:
         sys.stderr.write(f"{error}\n")
-        raise SystemExit(2) from error
+        return 2
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # the command had it, too, and had its say
+        raise SystemExit(130) from None

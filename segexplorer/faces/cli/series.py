@@ -34,13 +34,19 @@ def print_series(path: Path, *, as_json: bool) -> None:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in listed[0].facts:
-        table.add_column(column)
+        table.add_column(column, min_width=len(column))
+    notes: dict[str, int] = {}
     for one in listed:
         names = ", ".join(f"{value} {name}" for value, name in _names(one).items())
-        facts = {**one.facts, "notes": " ".join(filter(None, (names, one.facts["notes"])))}
-        style = "red" if one.problem else None
-        table.add_row(*(escape(text) for text in facts.values()), style=style)
-    results().print(table)
+        text = one.facts["notes"]
+        mark = f"[{notes.setdefault(text, len(notes) + 1)}]" if text else ""
+        facts = {**one.facts, "notes": " ".join(filter(None, (names, mark)))}
+        table.add_row(*(escape(text) for text in facts.values()), style="red" if one.problem else None)
+    out = results()
+    out.print(table)
+    # below, once each: series of one kind share notes of several sentences
+    for text, number in notes.items():
+        out.print(f"[{number}] {text}", markup=False, soft_wrap=not out.is_terminal)
 
 
 def selected(path: Path, select: str | None) -> Path | Volume:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.errors import SpecError
-from segexplorer.core.events import RunFinished, ValidationDone
+from segexplorer.core.events import Event, RunFinished, StateChanged, ValidationDone
 from segexplorer.faces.cli.output import print_json, remarks
 from segexplorer.faces.cli.progress import RunDisplay
 from segexplorer.faces.cli.settings import parse_settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from segexplorer.metrics import Interval
     from segexplorer.training.run import Run
 
@@ -36,18 +38,26 @@ def run_train(
 ) -> int:
     """Train or resume; return 0 for finished, 130 for stopped, 2 for what a user can mend, 1 for a defect."""
     values = parse_settings(settings)
-    run = (
-        _prepare(config, values, output)
-        if resume is None
-        else _resume(config, values, output, resume, extend)
-    )
-    if resume is None and extend:
-        raise SpecError("--extend goes with --resume.", "For a new run set schedule.epochs.")
-    code = follow(run, as_json=as_json)
-    if code == 2 and resume is None and run.plan is None:
-        # nothing was planned, let alone trained: the corrected command may have the folder
-        shutil.rmtree(run.folder, ignore_errors=True)
-    return code
+    if resume is None:
+        if extend:
+            raise SpecError("--extend goes with --resume.", "For a new run set schedule.epochs.")
+        run = _prepare(config, values, output)
+        code = follow(run, as_json=as_json)
+        if code == 2 and run.plan is None:
+            # nothing was planned, let alone trained: the corrected command may have the folder
+            shutil.rmtree(run.folder, ignore_errors=True)
+        return code
+    if config is not None or output is not None:
+        raise SpecError(
+            "--resume goes on with the experiment and in the folder of the run.",
+            "Leave the experiment file and --output away; --set changes what may change while a run goes on.",
+        )
+    from segexplorer.training.history import open_run
+
+    earlier = open_run(resume).events()
+    if not extend and (end := _finished(earlier)) is not None:
+        return _tell_finished(resume, end, earlier, values, as_json=as_json)
+    return follow(_resume(resume, values, extend), as_json=as_json, earlier=earlier)
 
 
 def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -> Run:
@@ -61,14 +71,7 @@ def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -
     return Session().prepare(Experiment.from_yaml(config, values), output)
 
 
-def _resume(
-    config: Path | None, values: dict[str, Any], output: Path | None, folder: Path, extend: int
-) -> Run:
-    if config is not None or output is not None:
-        raise SpecError(
-            "--resume goes on with the experiment and in the folder of the run.",
-            "Leave the experiment file and --output away; --set changes what may change while a run goes on.",
-        )
+def _resume(folder: Path, values: dict[str, Any], extend: int) -> Run:
     from segexplorer.session import Session
 
     run = Session().resume(folder)
@@ -79,9 +82,48 @@ def _resume(
     return run
 
 
-def follow(run: Run, *, as_json: bool = False) -> int:
-    """Iterate a run to its end, showing it on stderr; with `as_json` a summary goes to stdout."""
-    best: ValidationDone | None = None
+def _finished(earlier: Sequence[Event]) -> RunFinished | None:
+    """Return how a run ended, if its last attempt came to the end of its epochs."""
+    last = next((e for e in reversed(earlier) if isinstance(e, (RunFinished, StateChanged))), None)
+    return last if isinstance(last, RunFinished) and last.state == "finished" else None
+
+
+def _tell_finished(
+    folder: Path, end: RunFinished, earlier: Sequence[Event], values: dict[str, Any], *, as_json: bool
+) -> int:
+    """Say of a finished run what is there and how to train it longer; nothing is done again.
+
+    Raises
+    ------
+    SpecError
+        When settings were to be changed: no step would use them.
+    """
+    longer = f"segexplorer train --resume {shlex.quote(str(folder))} --extend 5"
+    if values:
+        names = ", ".join(values)
+        raise SpecError(f"{folder} is finished, so no step would use {names}.", f"Train longer: {longer}")
+    best = _best(earlier)
+    if as_json:
+        print_json(_summary(folder, end, best))
+    out = remarks()
+    out.print(f"{folder} is finished: {end.reason} ({end.step} steps).", markup=False, soft_wrap=True)
+    _tell_best(out, best)
+    out.print(f"To train it longer: {longer}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _best(events: Sequence[Event]) -> ValidationDone | None:
+    """Return the best validation, as the run itself judged it; the first where none is marked."""
+    done = [e for e in events if isinstance(e, ValidationDone)]
+    return next((e for e in reversed(done) if e.best), done[0] if done else None)
+
+
+def follow(run: Run, *, as_json: bool = False, earlier: Sequence[Event] = ()) -> int:
+    """Iterate a run to its end, showing it on stderr; with `as_json` a summary goes to stdout.
+
+    `earlier` are the events of a resumed run's attempts before; its best checkpoint may be among them.
+    """
+    best = _best(earlier)
     end: RunFinished | None = None
     with RunDisplay(remarks()) as display, _interrupts() as interrupted:
         asked = False
@@ -97,7 +139,7 @@ def follow(run: Run, *, as_json: bool = False) -> int:
                 run.stop()
     assert end is not None, "a run ends with RunFinished"
     if as_json:
-        print_json(_summary(run, end, best))
+        print_json(_summary(run.folder, end, best))
     return _tell_end(run, end, best)
 
 
@@ -121,9 +163,9 @@ def _interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _summary(run: Run, end: RunFinished, best: ValidationDone | None) -> dict[str, Any]:
+def _summary(folder: Path, end: RunFinished, best: ValidationDone | None) -> dict[str, Any]:
     summary: dict[str, Any] = {
-        "folder": str(run.folder),
+        "folder": str(folder),
         "state": end.state,
         "reason": end.reason,
         "step": end.step,
@@ -157,19 +199,7 @@ def _interval(best: ValidationDone) -> Interval | None:
 
 def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
     out = remarks()
-    if best is not None:
-        interval = _interval(best)
-        between = (
-            f" (95 % bootstrap interval over {interval.n} cases {interval.low:.3f} to {interval.high:.3f})"
-            if interval is not None
-            else ""
-        )
-        badge = f" ({best.badge})" if best.badge else ""
-        out.print(
-            f"Best mean foreground Dice {best.mean_dice:.3f}{between} after epoch {best.epoch}{badge}.",
-            markup=False,
-            soft_wrap=True,
-        )
+    _tell_best(out, best)
     folder = shlex.quote(str(run.folder))  # a command to copy, blanks included
     if run.plan is not None:
         out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
@@ -184,3 +214,20 @@ def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
         return 2
     out.print(end.cause, markup=False, soft_wrap=True)  # a bug of ours keeps its traceback
     return 1
+
+
+def _tell_best(out: Console, best: ValidationDone | None) -> None:
+    if best is None:
+        return
+    interval = _interval(best)
+    between = (
+        f" (95 % bootstrap interval over {interval.n} cases {interval.low:.3f} to {interval.high:.3f})"
+        if interval is not None
+        else ""
+    )
+    badge = f" ({best.badge})" if best.badge else ""
+    out.print(
+        f"Best mean foreground Dice {best.mean_dice:.3f}{between} after epoch {best.epoch}{badge}.",
+        markup=False,
+        soft_wrap=True,
+    )
