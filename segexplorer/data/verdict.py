@@ -34,7 +34,8 @@ class GeometryVerdict:
     centre
         World position of its middle, RAS mm.
     assumed
-        What the reader assumed or noticed, and what is odd, as sentences; empty where all is plain.
+        What the reader assumed or noticed, and what is odd, as sentences; empty where all is plain. A tilt is
+        told by `text` and `facts` alone.
     """
 
     shape: tuple[int, ...]
@@ -49,13 +50,10 @@ class GeometryVerdict:
 
     @property
     def text(self) -> str:
-        """The verdict as one line, e.g. "RAS, 3 × 3 × 3 mm, oblique by 19 degrees"."""
-        parts = [self.orientation, f"{_times(self.spacing)} mm"]
-        if self.sheared:
-            parts.append(f"sheared by {self.oblique_degrees:.1f} degrees")
-        elif self.oblique_degrees > _OBLIQUE_DEGREES:
-            parts.append(f"oblique by {self.oblique_degrees:.0f} degrees")
-        return ", ".join(parts)
+        """The verdict as one line, e.g. "RAS, 3 × 3 × 3 mm, oblique by 19 degrees (shown along ...)"."""
+        return ", ".join(
+            part for part in (self.orientation, f"{_times(self.spacing)} mm", self._tilt()) if part
+        )
 
     def facts(self) -> dict[str, str]:
         """Return label -> text, for a table."""
@@ -63,7 +61,7 @@ class GeometryVerdict:
             "Size": f"{_times(self.shape)} voxels, {_times(self.extent_mm)} mm",
             "Spacing": f"{_times(self.spacing)} mm",
             "Orientation": self.orientation + (" (left-handed)" if self.left_handed else ""),
-            "Tilt": self._tilt(),
+            "Tilt": self._tilt() or "along the axes of the patient",
             "Centre": f"{', '.join(f'{c:.1f}' for c in self.centre)} mm (right, front, head)",
         }
         for number, note in enumerate(self.assumed, start=1):
@@ -72,10 +70,12 @@ class GeometryVerdict:
 
     def _tilt(self) -> str:
         if self.sheared:
-            return f"sheared by {self.oblique_degrees:.1f} degrees (gantry tilt)"
+            return (
+                f"sheared by {self.oblique_degrees:.1f} degrees (gantry tilt: positions exact, shown upright)"
+            )
         if self.oblique_degrees > _OBLIQUE_DEGREES:
-            return f"oblique by {self.oblique_degrees:.1f} degrees"
-        return "along the axes of the patient"
+            return f"oblique by {self.oblique_degrees:.0f} degrees (shown along the closest axes)"
+        return ""
 
 
 def describe(volume: Volume) -> GeometryVerdict:
@@ -84,7 +84,7 @@ def describe(volume: Volume) -> GeometryVerdict:
     size = geometry.spacing(affine)
     middle = (np.asarray(shape[:3]) - 1) / 2
     centre = affine[:3, :3] @ middle + affine[:3, 3]
-    told = volume.provenance.notes
+    tilt, told = _tilt_notes(affine), (*volume.provenance.notes, *_size_notes(affine))
     return GeometryVerdict(
         shape=shape,
         spacing=size,
@@ -94,7 +94,7 @@ def describe(volume: Volume) -> GeometryVerdict:
         left_handed=bool(np.linalg.det(affine[:3, :3]) < 0),
         extent_mm=(shape[0] * size[0], shape[1] * size[1], shape[2] * size[2]),
         centre=(float(centre[0]), float(centre[1]), float(centre[2])),
-        assumed=(*told, *(note for note in grid_notes(affine) if note not in told)),
+        assumed=tuple(note for note in dict.fromkeys(told) if note not in tilt),
     )
 
 
@@ -132,20 +132,24 @@ def overlap_fraction(image: HasGrid, other: HasGrid, samples: int = 24) -> float
 
 def grid_notes(affine: Affine) -> tuple[str, ...]:
     """Return what is odd in an affine, as sentences: the voxel size, a shear, an oblique grid."""
-    notes = []
-    size, angle = geometry.spacing(affine), geometry.obliqueness(affine)
+    return (*_size_notes(affine), *_tilt_notes(affine))
+
+
+def _size_notes(affine: Affine) -> tuple[str, ...]:
+    size = geometry.spacing(affine)
     if min(size) < _PLAUSIBLE_MM[0] or max(size) > _PLAUSIBLE_MM[1]:
-        notes.append(f"Voxels of {_times(size)} mm are implausible; check its units.")
+        return (f"Voxels of {_times(size)} mm are implausible; check its units.",)
+    return ()
+
+
+def _tilt_notes(affine: Affine) -> tuple[str, ...]:
+    angle = geometry.obliqueness(affine)
     if geometry.is_sheared(affine):
-        notes.append(
-            f"The axes are not at right angles (gantry tilt or shear, {angle:.0f} degrees off); "
-            "positions are exact, the picture is shown upright."
-        )
-    elif angle > _OBLIQUE_DEGREES:
-        notes.append(
-            f"The axes are {angle:.0f} degrees oblique; the picture is shown along the closest axes."
-        )
-    return tuple(notes)
+        text = f"The axes are not at right angles (gantry tilt or shear, {angle:.0f} degrees off); "
+        return (f"{text}positions are exact, the picture is shown upright.",)
+    if angle > _OBLIQUE_DEGREES:
+        return (f"The axes are {angle:.0f} degrees oblique; the picture is shown along the closest axes.",)
+    return ()
 
 
 def _times(numbers: Any) -> str:
