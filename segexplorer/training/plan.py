@@ -20,6 +20,7 @@ from segexplorer.networks.base import padded
 from segexplorer.training.cautions import problems_of
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.patch_size import patch_problems, step_memory
 from segexplorer.training.slices import Layout
 
 NOT_HELD_OUT = "training case, not held out"
@@ -147,7 +148,7 @@ class Plan:
             "Patch": f"{size}, {self.sampling.batch_size} per batch",
             "Steps": f"{steps} ({_counted(epochs, 'epoch')} of {self.steps_per_epoch})",
             "Network": _parameters(self.network_parameters),
-            "Memory": f"about {self.memory_bytes / 2**30:.1f} GiB",
+            "Memory": _memory(self.memory_bytes),
             "Device": f"{self.device}, {self.precision}, {_counted(self.threads, 'thread')}",
         }
 
@@ -204,7 +205,7 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
     largest = _largest(training, fitted)
     asked = experiment.sampling.patch_size
     patch = None if asked is None else padded(asked, divisor)
-    problems += _patch_problems(experiment, patch, divisor, largest)
+    problems += patch_problems(experiment, patch, divisor, largest)
     sampling = experiment.sampling.model_copy(update={"patch_size": patch, "divisor": divisor})
     runtime = resolve_compute(experiment.compute, window=window)
     outputs = len(classes.names) + 1
@@ -223,8 +224,10 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
         network_parameters=experiment.network.parameter_count(
             dimensions=layout.dimensions, in_channels=fitted.channels, out_channels=outputs
         ),
-        memory_bytes=experiment.network.memory_estimate(
-            layout.flat(patch if patch is not None else padded(largest, divisor)),
+        memory_bytes=step_memory(
+            experiment.network,
+            layout,
+            patch if patch is not None else padded(largest, divisor),
             sampling.batch_size,
             in_channels=fitted.channels,
             out_channels=outputs,
@@ -241,24 +244,6 @@ def _refuse_errors(problems: Sequence[Problem]) -> None:
     if errors:
         more = f" ({len(errors) - 1} more problems: segexplorer check)" if len(errors) > 1 else ""
         raise DataError(f"{errors[0].case}: {errors[0].message}{more}".removeprefix(": "), errors[0].remedy)
-
-
-def _patch_problems(
-    experiment: Experiment, patch: tuple[int, ...] | None, divisor: Sequence[int], largest: Sequence[int]
-) -> list[Problem]:
-    """Return what there is to say of the patch that the network will see, beside images of that size at most."""
-    problems = []
-    asked = experiment.sampling.patch_size
-    if patch is not None and asked is not None and patch != tuple(asked):
-        text = f"The patch {_times(asked)} was enlarged to {_times(patch)}."
-        problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
-    if 1 in largest and Layout.of(asked).thin is None:
-        of_slices = [1 if n == 1 else p for n, p in zip(largest, patch or largest, strict=True)]
-        text = (
-            "The images are single slices, and a network of three dimensions would see padding around them."
-        )
-        problems.append(Problem("warning", "slices", text, f"Set sampling.patch_size: {of_slices}."))
-    return problems
 
 
 def _badges(experiment: Experiment, roles: Mapping[str, Role]) -> tuple[str, ...]:
@@ -297,5 +282,5 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _times(shape: Sequence[int]) -> str:
-    return " × ".join(str(s) for s in shape)
+def _memory(count: int) -> str:
+    return f"about {count / 2**30:.1f} GiB" if count >= 2**29 else f"about {max(1, round(count / 2**20))} MiB"
