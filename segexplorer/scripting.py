@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.core.events import CaseScore, Event, RunFinished
-from segexplorer.data.case import Case, CaseRef, ClassMap, Source
+from segexplorer.data.case import Case, CaseRef, ClassMap, Source, whole_numbers
+from segexplorer.data.counting import value_counts
 from segexplorer.data.geometry import compare
 from segexplorer.data.volume import Volume, open_volume
 
@@ -153,6 +154,7 @@ def evaluate(
     classes: Classes | None = None,
     *,
     case: str = "",
+    surfaces: bool = True,
 ) -> tuple[CaseScore, ...]:
     """Score one predicted label volume against the truth, class by class, on the whole volume.
 
@@ -160,12 +162,19 @@ def evaluate(
     ----------
     classes
         Class name -> label value or values, e.g. `{"kidneys": [2, 3], "liver": 5}`; by default every value
-        above 0 that occurs in either, called by its number.
+        above 0 that occurs in either, called as the files name it, else by its number.
+    surfaces
+        Whether surface distances are measured too; they take most of the time.
+
+    Returns
+    -------
+    tuple of CaseScore
+        One per class; none where no class is given and neither volume has a label.
 
     Raises
     ------
     DataError
-        When the two lie on different grids.
+        When the two lie on different grids, or name their labels in contradiction.
     """
     from segexplorer.metrics import score_case
 
@@ -177,7 +186,7 @@ def evaluate(
         pair.grid.spacing,
         case=case or _name_of(truth),
         role="test",
-        surfaces=True,
+        surfaces=surfaces,
     )
 
 
@@ -228,9 +237,11 @@ def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Cl
             f"The prediction and the truth lie on different grids: {verdict.text}.",
             "Resample one onto the other's grid first (nearest neighbour).",
         )
-    wanted = dict(classes) if classes is not None else _occurring(predicted, true)
-    mapping = ClassMap.from_classes({name: _values(given) for name, given in wanted.items()}, "background")
-    own = replace(mapping, ignored=())  # only the truth says what does not count
+    if classes is not None:
+        mapping = ClassMap.from_classes({name: _values(given) for name, given in classes.items()}, "background")
+        own = replace(mapping, ignored=())  # only the truth says what does not count
+    else:
+        own, mapping = _occurring(predicted, true)
     return _Pair(mapping.names, own.encode(predicted.array), mapping.encode(true.array), true)
 
 
@@ -243,9 +254,16 @@ def _onto(given: PathLike | Volume, opened: Volume, other: Volume) -> Volume:
     return moved if whole and compare(moved, other).same else opened
 
 
-def _occurring(*volumes: Volume) -> dict[str, int]:
-    found = {int(v) for volume in volumes for v in np.unique(volume.array)}
-    return {f"label {value}": value for value in sorted(found) if value > 0}
+def _occurring(predicted: Volume, true: Volume) -> tuple[ClassMap, ClassMap]:
+    """Return the classes that occur in either volume, with the prediction's values and with the truth's."""
+    from segexplorer.metrics import match_classes
+
+    values = [list(value_counts(whole_numbers(volume.array))) for volume in (predicted, true)]
+    found = match_classes(values[0], values[1], predicted.label_names, true.label_names)
+    names = tuple(match.name for match in found)
+    sides = [[m.prediction for m in found], [m.truth for m in found]]
+    own, mapping = (ClassMap(names, tuple(() if v is None else (v,) for v in side)) for side in sides)
+    return own, mapping
 
 
 def _values(given: int | Sequence[int]) -> tuple[int, ...]:

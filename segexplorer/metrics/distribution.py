@@ -33,8 +33,11 @@ class Distribution:
         Sample standard deviation, and it over the mean (coefficient of variation); NaN with fewer than two.
     minimum, lower_quartile, median, upper_quartile, maximum
         Of the cases.
+    best, worst
+        The best and the worst value of a case. A case that missed a structure, or invented one, is never the best
+        by the distances of its other structures, as long as there is a case that found all.
     best_case, worst_case
-        Names of the cases with the best and the worst value.
+        Their names.
     """
 
     class_name: str
@@ -53,6 +56,8 @@ class Distribution:
     median: float
     upper_quartile: float
     maximum: float
+    best: float
+    worst: float
     best_case: str
     worst_case: str
 
@@ -110,6 +115,11 @@ def _distribution(
     interval = bootstrap_interval(list(values)) if by_case else few
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     ranked = sorted(by_case, key=lambda case: by_case[case], reverse=ALL_METRICS[metric].better == "higher")
+    partly = {
+        s.case for s in members if s.state != "absent" and not math.isfinite(s.metrics.get(metric, math.nan))
+    }
+    best_case = next((case for case in ranked if case not in partly), ranked[0] if ranked else "")
+    worst_case = ranked[-1] if ranked else ""
     return Distribution(
         class_name,
         metric,
@@ -124,6 +134,8 @@ def _distribution(
         median=float(np.median(values)),
         upper_quartile=float(np.percentile(values, 75)),
         maximum=float(values.max()),
-        best_case=ranked[0] if ranked else "",
-        worst_case=ranked[-1] if ranked else "",
+        best=by_case.get(best_case, math.nan),
+        worst=by_case.get(worst_case, math.nan),
+        best_case=best_case,
+        worst_case=worst_case,
     )

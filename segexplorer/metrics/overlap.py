@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.metrics.metric import Metric
+from segexplorer.metrics.metric import NEAR_ONE, Metric
 
 
 @dataclass(frozen=True)
@@ -82,25 +82,77 @@ def accuracy(c: Counts) -> float:
     return _ratio(c.tp + c.tn, c.tp + c.fp + c.fn + c.tn)
 
 
-def _overlap(
-    name: str, display_name: str, definition: str, function: Callable[[Counts], float], note: str = ""
-) -> OverlapMetric:
-    return OverlapMetric(
-        name=name, display_name=display_name, definition=definition, function=function, note=note
-    )
-
-
 _BY_VOLUME = "Near 1 by volume: the background of a large image outweighs any error."
+_TAHA = "Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x"
 
 METRICS: Mapping[str, OverlapMetric] = {
     metric.name: metric
     for metric in (
-        _overlap("dice", "Dice (DSC)", "2 TP / (2 TP + FP + FN)", dice),
-        _overlap("f2", "F2", "5 TP / (5 TP + 4 FN + FP)", f2),
-        _overlap("sensitivity", "Sensitivity (recall)", "TP / (TP + FN)", sensitivity),
-        _overlap("specificity", "Specificity (near 1 by volume)", "TN / (TN + FP)", specificity, _BY_VOLUME),
-        _overlap("precision", "Precision", "TP / (TP + FP)", precision),
-        _overlap("jaccard", "Jaccard (IoU)", "TP / (TP + FP + FN)", jaccard),
+        OverlapMetric(
+            name="dice",
+            display_name="Dice (DSC)",
+            short_name="Dice",
+            definition="2 TP / (2 TP + FP + FN)",
+            formula=r"\frac{2\,TP}{2\,TP + FP + FN}",
+            function=dice,
+            reference="Dice 1945, doi:10.2307/1932409",
+            papers=("000", "001 (DC)", "002 (eq. 8)", "003", "004"),
+        ),
+        OverlapMetric(
+            name="f2",
+            display_name="F2",
+            definition="5 TP / (5 TP + 4 FN + FP)",
+            formula=r"\frac{5\,TP}{5\,TP + 4\,FN + FP}",
+            function=f2,
+            note="F-beta with beta = 2: an FN weighs four times an FP.",
+            reference="van Rijsbergen 1979, Information Retrieval, ch. 7",
+            papers=("000",),
+        ),
+        OverlapMetric(
+            name="sensitivity",
+            display_name="Sensitivity (recall)",
+            short_name="Sens.",
+            definition="TP / (TP + FN)",
+            formula=r"\frac{TP}{TP + FN}",
+            function=sensitivity,
+            note="Blind to what is extra: read it with precision.",
+            reference=_TAHA,
+            papers=("000 (eq. 12)", "002 (eq. 23, recall)", "004 (eq. 10, recall)"),
+        ),
+        OverlapMetric(
+            name="specificity",
+            display_name=f"Specificity ({NEAR_ONE})",
+            short_name="Spec.",
+            definition="TN / (TN + FP)",
+            formula=r"\frac{TN}{TN + FP}",
+            function=specificity,
+            note=_BY_VOLUME,
+            reference=_TAHA,
+            papers=("000 (eq. 14)",),
+            by_volume=True,
+        ),
+        OverlapMetric(
+            name="precision",
+            display_name="Precision",
+            short_name="Prec.",
+            definition="TP / (TP + FP)",
+            formula=r"\frac{TP}{TP + FP}",
+            function=precision,
+            note="Blind to what is missing: read it with sensitivity.",
+            reference=_TAHA,
+            papers=("000 (eq. 13)", "001 (PR)", "002 (eq. 24)", "004 (eq. 11)"),
+        ),
+        OverlapMetric(
+            name="jaccard",
+            display_name="Jaccard (IoU)",
+            short_name="Jaccard",
+            definition="TP / (TP + FP + FN)",
+            formula=r"\frac{TP}{TP + FP + FN}",
+            function=jaccard,
+            note="Dice by another scale within a case, J = D / (2 - D); means over cases may rank otherwise.",
+            reference="Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x",
+            papers=("001 (JC)", "003"),
+        ),
     )
 }
 """The ratios that are worth a curve."""
@@ -108,8 +160,28 @@ METRICS: Mapping[str, OverlapMetric] = {
 FURTHER_METRICS: Mapping[str, OverlapMetric] = {
     metric.name: metric
     for metric in (
-        _overlap("f1", "F1", "2 TP / (2 TP + FP + FN)", dice, "Of voxels, F1 is Dice by another name."),
-        _overlap("accuracy", "Accuracy (near 1 by volume)", "(TP + TN) / all", accuracy, _BY_VOLUME),
+        OverlapMetric(
+            name="f1",
+            display_name="F1",
+            definition="2 TP / (2 TP + FP + FN)",
+            formula=r"\frac{2\,TP}{2\,TP + FP + FN}",
+            function=dice,
+            note="Of voxels, F1 is Dice by another name. Paper 001's F1 column differs from its DC and is not "
+            "defined there; it cannot be this one.",
+            reference=_TAHA,
+            papers=("001 (not as defined here)",),
+        ),
+        OverlapMetric(
+            name="accuracy",
+            display_name=f"Accuracy ({NEAR_ONE})",
+            short_name="Acc.",
+            definition="(TP + TN) / all",
+            formula=r"\frac{TP + TN}{TP + FP + FN + TN}",
+            function=accuracy,
+            note=_BY_VOLUME,
+            reference=_TAHA,
+            by_volume=True,
+        ),
     )
 }
 """Ratios that papers report and tables give."""

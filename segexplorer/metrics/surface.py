@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,36 +88,112 @@ class SurfaceMetric(Metric):
     penalised: bool = False
 
 
-def _distance(
-    name: str, display_name: str, definition: str, function: Callable[[Surfaces], float], note: str = ""
-) -> SurfaceMetric:
-    return SurfaceMetric(
-        name=name,
-        display_name=display_name,
-        definition=definition,
-        function=function,
-        better="lower",
-        best=0.0,
-        unit="mm",
-        note=note or "Mean over structures that are found; read it with the numbers missed and spurious.",
-        penalised=name.endswith("_penalised"),
-    )
+_FOUND = "Mean over structures that are found; read it with the numbers missed and spurious."
+_PENALTY = "The image's diagonal where the structure is missed or spurious, so no mean gains by a miss."
+_HUTTENLOCHER = "Huttenlocher et al. 1993, doi:10.1109/34.232073"
+_HEIMANN = "Heimann et al. 2009, doi:10.1109/TMI.2009.2013851"
+_P95_MAX = r"\max\left(P_{95}\,d(P, T),\; P_{95}\,d(T, P)\right)"
+_MEAN_POOLED = r"\frac{\sum d(P, T) + \sum d(T, P)}{|\partial P| + |\partial T|}"
 
-
-_PENALTY = "The image's diagonal where the structure is missed or spurious."
+_distance = partial(SurfaceMetric, better="lower", best=0.0, unit="mm")
 
 SURFACE_METRICS: Mapping[str, SurfaceMetric] = {
     metric.name: metric
     for metric in (
-        _distance("hd95", "HD95", "max(P95 d(P, T), P95 d(T, P))", hd95),
-        _distance("hd95_penalised", "HD95, penalised", "HD95, or the diagonal", hd95, _PENALTY),
-        _distance("assd", "ASSD", "mean of d(P, T) and d(T, P) together", assd),
-        _distance("assd_penalised", "ASSD, penalised", "ASSD, or the diagonal", assd, _PENALTY),
-        _distance("hd", "Hausdorff distance", "max(max d(P, T), max d(T, P))", hd),
-        _distance("hd95_pooled", "HD95, pooled", "P95 of d(P, T) and d(T, P) together", hd95_pooled),
-        _distance("hd95_mean", "HD95, mean of directed", "(P95 d(P, T) + P95 d(T, P)) / 2", hd95_mean),
-        _distance("asd", "ASD, prediction to truth", "mean d(P, T)", asd),
-        _distance("assd_mean", "ASSD, mean of directed", "(mean d(P, T) + mean d(T, P)) / 2", assd_mean),
+        _distance(
+            name="hd95",
+            display_name="HD95",
+            definition="max(P95 d(P, T), P95 d(T, P))",
+            formula=_P95_MAX,
+            function=hd95,
+            note=f"The larger of the directed 95th percentiles, as in MONAI. {_FOUND}",
+            reference=_HUTTENLOCHER,
+        ),
+        _distance(
+            name="hd95_penalised",
+            display_name="HD95, penalised",
+            short_name="HD95 pen.",
+            definition="HD95, or the diagonal",
+            formula=_P95_MAX,
+            function=hd95,
+            penalised=True,
+            note=_PENALTY,
+            reference=_HUTTENLOCHER,
+        ),
+        _distance(
+            name="assd",
+            display_name="ASSD",
+            definition="mean of d(P, T) and d(T, P) together",
+            formula=_MEAN_POOLED,
+            function=assd,
+            note=f"Every border voxel weighs the same, as in MONAI's symmetric form. {_FOUND}",
+            reference=_HEIMANN,
+        ),
+        _distance(
+            name="assd_penalised",
+            display_name="ASSD, penalised",
+            short_name="ASSD pen.",
+            definition="ASSD, or the diagonal",
+            formula=_MEAN_POOLED,
+            function=assd,
+            penalised=True,
+            note=_PENALTY,
+            reference=_HEIMANN,
+        ),
+        _distance(
+            name="hd",
+            display_name="Hausdorff distance",
+            short_name="HD",
+            definition="max(max d(P, T), max d(T, P))",
+            formula=r"\max\left(\max d(P, T),\; \max d(T, P)\right)",
+            function=hd,
+            note=f"One stray voxel decides it. {_FOUND}",
+            reference=_HUTTENLOCHER,
+            papers=("001 (HD, unit not stated)",),
+        ),
+        _distance(
+            name="hd95_pooled",
+            display_name="HD95, pooled",
+            short_name="HD95 pooled",
+            definition="P95 of d(P, T) and d(T, P) together",
+            formula=r"P_{95}\left(d(P, T) \cup d(T, P)\right)",
+            function=hd95_pooled,
+            note=f"The percentile of both lists as one, as in medpy. {_FOUND}",
+            reference=_HUTTENLOCHER,
+        ),
+        _distance(
+            name="hd95_mean",
+            display_name="HD95, mean of directed",
+            short_name="HD95 mean",
+            definition="(P95 d(P, T) + P95 d(T, P)) / 2",
+            formula=r"\tfrac12\left(P_{95}\,d(P, T) + P_{95}\,d(T, P)\right)",
+            function=hd95_mean,
+            note=f"What paper 004 calls HD95; never above HD95. {_FOUND}",
+            reference="paper 004, eq. 13",
+            papers=("004 (eq. 13, HD95)",),
+        ),
+        _distance(
+            name="asd",
+            display_name="ASD, prediction to truth",
+            short_name="ASD",
+            definition="mean d(P, T)",
+            formula=r"\operatorname{mean} d(P, T)",
+            function=asd,
+            note=f"One-sided: blind to what the prediction leaves out. {_FOUND}",
+            reference=_HEIMANN,
+            papers=("001 (ASD, form not stated)",),
+        ),
+        _distance(
+            name="assd_mean",
+            display_name="ASSD, mean of directed",
+            short_name="ASSD mean",
+            definition="(mean d(P, T) + mean d(T, P)) / 2",
+            formula=r"\tfrac12\left(\operatorname{mean} d(P, T) + \operatorname{mean} d(T, P)\right)",
+            function=assd_mean,
+            note=f"What paper 004 calls ASD: both surfaces weigh the same, whatever their sizes. {_FOUND}",
+            reference="paper 004, eq. 12",
+            papers=("004 (eq. 12, ASD)",),
+        ),
     )
 }
 
@@ -150,7 +227,8 @@ def surfaces_of_classes(
     """Yield the surface distances of the classes 1, 2, ..., n_classes; None where either lacks the class.
 
     One pass over the two volumes finds the box of every class; the rest happens inside the box around both masks,
-    which changes nothing, since what lies outside is off both.
+    which changes nothing, since what lies outside is off both. A volume of one slice is measured as the picture
+    that it is: its contour is the surface, not all of the mask.
 
     Parameters
     ----------
@@ -161,6 +239,10 @@ def surfaces_of_classes(
     """
     from scipy.ndimage import find_objects
 
+    thick = [axis for axis, size in enumerate(truth.shape) if size > 1] or [0]
+    flat = tuple(axis for axis in range(truth.ndim) if axis not in thick)
+    prediction, truth = prediction.squeeze(flat), truth.squeeze(flat)
+    spacing = [spacing[axis] for axis in thick]
     ignored = truth == IGNORED
     if ignored.any():
         prediction = np.where(ignored, prediction.dtype.type(0), prediction)

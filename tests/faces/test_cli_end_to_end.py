@@ -194,7 +194,7 @@ def test_truth_against_itself_is_perfect(
     assert run(["evaluate", str(label), str(label), "--classes", classes]) == 0
     told_in_words = capsys.readouterr().out
     assert "Mean foreground Dice 1.0000" in told_in_words
-    assert "sensitivity" in told_in_words and "…" not in told_in_words  # every figure is legible
+    assert "Sens." in told_in_words and "…" not in told_in_words  # every figure is legible
 
 
 def test_check_finds_nothing_wrong(

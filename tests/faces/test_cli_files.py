@@ -1,4 +1,4 @@
-"""Which files `predict` writes and `evaluate` pairs, and what both refuse before any work is done."""
+"""Which files `predict` writes, and what it refuses before any work is done."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segexplorer.core.errors import DataError, SpecError
-from segexplorer.faces.cli.evaluate import pairs
+from segexplorer.core.errors import SpecError
 from segexplorer.faces.cli.predict import output_paths
 
 
@@ -56,28 +55,3 @@ def test_a_file_that_cannot_be_written_is_no_folder_to_be_made(tmp_path: Path) -
     (tmp_path / "p.txt").mkdir()
     for folder in (tmp_path / "p.txt", tmp_path / "threshold_0.5"):
         assert output_paths([image], folder, overwrite=False) == [folder / "ct_prediction.nii.gz"]
-
-
-def test_folders_pair_by_name(tmp_path: Path) -> None:
-    predictions = touch(tmp_path / "p", "a_prediction.nii.gz", "b.nii.gz", "extra.nii.gz")
-    truths = touch(tmp_path / "t", "a.nii.gz", "b.nii", ".hidden.nii", "notes.txt")
-    found = pairs(tmp_path / "p", tmp_path / "t")
-    assert found == [(predictions[0], truths[0]), (predictions[1], truths[1])]
-
-
-def test_truth_without_prediction_is_named(tmp_path: Path) -> None:
-    touch(tmp_path / "p", "a.nii.gz")
-    touch(tmp_path / "t", "a.nii.gz", "b.nii.gz")
-    with pytest.raises(DataError, match=r"no prediction for b\.nii\.gz"):
-        pairs(tmp_path / "p", tmp_path / "t")
-
-
-def test_paths_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
-    (file,) = touch(tmp_path, "a.nii.gz")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="There is no"):
-        pairs(tmp_path / "none", file)
-    with pytest.raises(DataError, match="folder, the other a file"):
-        pairs(file, tmp_path / "empty")
-    with pytest.raises(DataError, match="holds no label files"):
-        pairs(tmp_path / "empty", tmp_path / "empty")

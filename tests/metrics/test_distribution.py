@@ -65,3 +65,19 @@ def test_nothing_found_is_told_and_not_invented() -> None:
     assert math.isnan(row.mean) and math.isnan(row.median)
     with pytest.raises(UnknownKindError, match="hd95"):
         metrics.distributions([], ["hd59"])
+
+
+def test_a_case_that_missed_a_structure_is_not_the_best_by_its_other_distances() -> None:
+    scores = [
+        score("half", "x", "scored", hd95=0.0),
+        score("half", "y", "missed", hd95=math.nan),
+        score("whole", "x", "scored", hd95=2.0),
+        score("whole", "y", "scored", hd95=4.0),
+        score("poor", "x", "scored", hd95=9.0),
+        score("poor", "y", "absent", hd95=math.nan),
+    ]
+    row = metrics.distributions(scores, ["hd95"])[-1]
+    assert (row.best_case, row.best, row.minimum) == ("whole", 3.0, 0.0)
+    assert (row.worst_case, row.worst, row.n_missed) == ("poor", 9.0, 1)
+    (alone,) = metrics.distributions(scores[:2], ["hd95"])[-1:]
+    assert (alone.best_case, alone.worst_case) == ("half", "half")

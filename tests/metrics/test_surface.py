@@ -192,3 +192,14 @@ def test_what_holds_for_any_two_masks(one: np.ndarray, other: np.ndarray) -> Non
     assert 0 <= values["hd95_mean"] <= values["hd95"] <= values["hd"]
     assert values["hd95_pooled"] <= values["hd"] and values["assd"] <= values["hd"]
     assert metrics.surface_distances(one, one, SPACING).pooled.max() == 0
+
+
+def test_a_volume_of_one_slice_is_measured_as_a_picture() -> None:
+    truth, found = np.zeros((2, 1, 20, 20), np.uint8)
+    truth[0, 4:14, 4:14], found[0, 4:14, 6:16] = 1, 1
+    (thick,) = metrics.score_case(found, truth, ("x",), (5.0, 0.5, 0.5), surfaces=True)
+    (flat,) = metrics.score_case(found[0], truth[0], ("x",), (0.5, 0.5), surfaces=True)
+    for name in ("hd", "hd95", "hd95_pooled", "hd95_mean", "asd", "assd", "assd_mean"):
+        assert thick.metrics[name] == flat.metrics[name], name
+    # of the contour's 36 pixels most are off; were all the mask its surface, four of five would have distance 0
+    assert thick.metrics["asd"] > 0.3

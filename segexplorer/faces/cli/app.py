@@ -132,20 +132,36 @@ def predict(
 
 @app.command(rich_help_panel=TRAIN)
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Label file, or a folder of them.")],
-    truth: Annotated[Path, typer.Argument(help="Label file, or a folder with the same names.")],
+    prediction: Annotated[Path, typer.Argument(help="Label file of any format, or a folder of them.")],
+    truth: Annotated[Path, typer.Argument(help="Label file, or a folder with the same case names.")],
     classes: Annotated[
         str | None,
         typer.Option(
             "--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="every label value"
         ),
     ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics",
+            help="Names, with commas; `segexplorer list metrics` knows them.",
+            show_default="dice,f2,...",
+        ),
+    ] = "",
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write a row per case and class here, every metric.", show_default=False),
+    ] = None,
+    spread_csv: Annotated[
+        Path | None,
+        typer.Option("--spread-csv", help="Write a row per class and metric here.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score predictions against the truth, per case and class, on whole volumes."""
+    """Score predictions against the truth: per case and class, and over cases, on whole volumes."""
     from segexplorer.faces.cli.evaluate import run_evaluate
 
-    run_evaluate(prediction, truth, classes, as_json=as_json)
+    run_evaluate(prediction, truth, classes, as_json=as_json, metrics=metrics, csv=csv, spread_csv=spread_csv)
 
 
 @app.command(rich_help_panel=TRAIN)

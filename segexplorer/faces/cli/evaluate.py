@@ -1,109 +1,191 @@
-"""`segexplorer evaluate`: a table per case and class, and the means with what they are over."""
+"""`segexplorer evaluate`: every case and class, how metrics are spread over cases, and what the means are over."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console
+from rich.status import Status
 
 import segexplorer
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore
-from segexplorer.faces.cli.compare import number
-from segexplorer.faces.cli.output import print_json, results
+from segexplorer.faces.cli.compare import between, number
+from segexplorer.faces.cli.output import print_json, remarks, results
+from segexplorer.faces.cli.pairing import Pair, Pairing, pair
+from segexplorer.faces.cli.score_tables import case_tables, extreme_table, spread_tables
 from segexplorer.faces.cli.settings import parse_classes
+from segexplorer.metrics import (
+    ALL_CLASSES,
+    ALL_METRICS,
+    SURFACE_METRICS,
+    complete,
+    distributions,
+    distributions_to_csv,
+    scores_to_csv,
+    spec,
+    summarise,
+)
 
-SHOWN = ("dice", "sensitivity", "precision", "hd95", "assd")
-"""Metrics of the table: all seventeen do not fit on a line."""
+SHOWN = ("dice", "f2", "sensitivity", "precision", "hd95", "assd")
+"""Metrics of the table of cases: all do not fit on a line."""
+SPREAD = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised", "assd", "assd_penalised")
+"""Metrics of the tables over cases; a distance over found structures stands beside its penalised one."""
 
 
-def run_evaluate(prediction: Path, truth: Path, classes: str | None, *, as_json: bool) -> None:
-    """Score one pair of files, or all pairs of two folders, and print the result."""
-    from segexplorer.metrics import summarise
+EXTREMES = ("dice", "hd95_penalised")
+"""Metrics whose best and worst cases are named where none are chosen; all of them are in the files."""
 
+
+def run_evaluate(
+    prediction: Path,
+    truth: Path,
+    classes: str | None,
+    *,
+    as_json: bool,
+    metrics: str = "",
+    csv: Path | None = None,
+    spread_csv: Path | None = None,
+) -> None:
+    """Score one pair of files, or all pairs of two folders, and print the result.
+
+    Parameters
+    ----------
+    metrics
+        Names with commas of what is printed; empty for a choice that fits a line. Files hold every metric.
+    csv, spread_csv
+        Files for one row per case and class, and for one per class and metric.
+    """
+    chosen = chosen_metrics(metrics)
     wanted = parse_classes(classes)
-    scores = [
-        score
-        for predicted, true in pairs(prediction, truth)
-        for score in segexplorer.evaluate(predicted, true, wanted)
-    ]
-    summary = summarise(scores)
+    found = pair(prediction, truth)
+    files = as_json or csv is not None or spread_csv is not None
+    surfaces = files or any(name in SURFACE_METRICS for name in chosen or SHOWN)
+    scores = _scored(found, wanted, surfaces=surfaces)
+    rows = distributions(scores, chosen or None)
+    from segexplorer.training.files import write_atomic
+
+    for path, text in (
+        (csv, scores_to_csv(scores)),
+        (spread_csv, distributions_to_csv(distributions(scores))),
+    ):
+        if path is not None:
+            write_atomic(path, text.encode())
     if as_json:
-        plain: dict[str, Any] = asdict(summary) if is_dataclass(summary) else dict(summary)
-        print_json({"scores": [asdict(score) for score in scores], "summary": plain})
-        return
-    out = results()
-    out.print(_table(scores))
-    counts = f"{summary.n_used} used, {summary.n_absent} absent, {summary.n_missed} missed"
-    out.print(f"Mean foreground Dice {summary.mean['dice']:.4f} ({counts}); every metric: --json")
+        summary = asdict(summarise(scores))
+        spread = [asdict(row) for row in rows]
+        told: dict[str, Any] = {"scores": [asdict(s) for s in scores], "summary": summary, "spread": spread}
+        print_json({**told, "predictions_without_truth": list(found.extra)})
+    else:
+        _print(scores, chosen, found)
 
 
-def pairs(prediction: Path, truth: Path) -> list[tuple[Path, Path]]:
-    """Return (prediction, truth) files: the two named, or those of two folders that belong together.
-
-    In folders a prediction belongs to the truth of the same name, with or without `_prediction` at its end.
+def chosen_metrics(text: str) -> tuple[str, ...]:
+    """Return the metrics named with commas, each once; none for an empty text.
 
     Raises
     ------
-    DataError
-        When a path is missing, one is a folder and the other a file, or a truth has no prediction.
+    UnknownKindError
+        With the nearest names.
     """
-    for path in (prediction, truth):
-        if not path.exists():
-            raise DataError(f"There is no {path}.", "Check the path.")
-    if prediction.is_dir() != truth.is_dir():
-        raise DataError("One of the two is a folder, the other a file.", "Name two files or two folders.")
-    if truth.is_file():
-        return [(prediction, truth)]
-    predictions = {_key(path): path for path in _labels(prediction)}
-    found = []
-    for true in _labels(truth):
-        if _key(true) not in predictions:
-            raise DataError(
-                f"{prediction} has no prediction for {true.name}.", "Predict that case, or remove its truth."
-            )
-        found.append((predictions[_key(true)], true))
-    if not found:
-        from segexplorer.data.readers import writable_suffixes
+    return tuple(dict.fromkeys(spec(name.strip()).name for name in text.split(",") if name.strip()))
 
+
+def _scored(found: Pairing, classes: dict[str, tuple[int, ...]] | None, *, surfaces: bool) -> list[CaseScore]:
+    """Score every pair; without chosen classes, what one case has and another has not is absent there."""
+    scores = [
+        score
+        for each in _told(found.pairs)
+        for score in _score(each, classes, named=len(found.pairs) > 1, surfaces=surfaces)
+    ]
+    if not scores:
         raise DataError(
-            f"{truth} holds no label files.", f"Label files end in {', '.join(writable_suffixes())}."
+            "There is nothing to score: no label above 0 in any prediction or truth.",
+            "Are these label files?",
         )
-    return found
+    return complete(scores, [each.case for each in found.pairs])
 
 
-def _labels(folder: Path) -> list[Path]:
-    from segexplorer.data.readers import writable_suffixes
+def _score(
+    each: Pair, classes: dict[str, tuple[int, ...]] | None, *, named: bool, surfaces: bool
+) -> tuple[CaseScore, ...]:
+    try:
+        return segexplorer.evaluate(each.prediction, each.truth, classes, case=each.case, surfaces=surfaces)
+    except DataError as error:
+        if not named:
+            raise
+        raise DataError(f"{each.case}: {error.message}", error.remedy) from error
 
-    known = writable_suffixes()
-    return sorted(
-        path for path in folder.iterdir() if path.name.lower().endswith(known) and path.name[0] != "."
+
+def _told(pairs: Sequence[Pair]) -> Iterator[Pair]:
+    """Yield pairs while a terminal says how far it is."""
+    if len(pairs) == 1 or not sys.stderr.isatty():
+        yield from pairs
+        return
+    with Status("", console=remarks()) as status:
+        for done, each in enumerate(pairs, start=1):
+            status.update(f"case {done} of {len(pairs)}")
+            yield each
+
+
+def _print(scores: Sequence[CaseScore], chosen: Sequence[str], found: Pairing) -> None:
+    out = results()
+    shown = [name for name in chosen or SHOWN if any(name in s.metrics for s in scores)]
+    for table in case_tables(scores, shown, out.width):
+        out.print(table)
+        out.print()
+    if len(found.pairs) > 1:
+        _print_spread(out, scores, chosen)
+    _print_mean(out, scores)
+    if found.extra:
+        names = ", ".join(found.extra[:5]) + (", ..." if len(found.extra) > 5 else "")
+        remarks().print(f"Without a truth, not scored: {names}", markup=False, soft_wrap=True)
+
+
+def _print_spread(out: Console, scores: Sequence[CaseScore], chosen: Sequence[str]) -> None:
+    rows = distributions(scores, chosen or SPREAD)
+    out.print("[bold]Over cases[/bold]")
+    for table in spread_tables(rows, out.width):
+        out.print(table)
+        out.print()
+    notes = [
+        "95 % CI of the mean by bootstrap over cases (under 8: percentile); CV: sd over mean; Q: quartiles."
+    ]
+    if any(row.metric in SURFACE_METRICS for row in rows):
+        notes.append(
+            "Distances: mean over the n cases where prediction and truth have the structure; missed: only in the "
+            "truth, spurious: only in the prediction. Penalised: the image's diagonal for these."
+        )
+    if any(row.class_name == ALL_CLASSES for row in rows):
+        notes.append(f"{ALL_CLASSES}: over each case's own mean; missed and spurious count its classes, too.")
+    for note in notes:
+        out.print(note, markup=False, style="dim")
+    out.print()
+    out.print("[bold]Best and worst cases[/bold]")
+    out.print(extreme_table(distributions(scores, chosen or EXTREMES), out.width))
+    out.print()
+
+
+def _print_mean(out: Console, scores: Sequence[CaseScore]) -> None:
+    summary = summarise(scores)
+    overall = summary.overall
+    counts = (
+        f"{overall.n_used} used, {overall.n_absent} absent, {overall.n_missed} missed, "
+        f"{overall.n_spurious} spurious"
     )
-
-
-def _key(path: Path) -> str:
-    from segexplorer.scripting import stem
-
-    return stem(path).removesuffix("_prediction")
-
-
-def _table(scores: Sequence[CaseScore]) -> Table:
-    names = [name for name in SHOWN if any(name in score.metrics for score in scores)]
-    told = any(score.state != "scored" for score in scores)
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for name in ("case", "class"):
-        table.add_column(name, overflow="fold")
-    for name in [*names, "truth\nml", "extra\nml", "missed\nml", *(["state"] if told else [])]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for score in scores:
-        values = [number(score.metrics.get(name, math.nan), name) for name in names]
-        volumes = (score.truth_ml, score.false_positive_ml, score.false_negative_ml)
-        state = [("" if score.state == "scored" else score.state)] if told else []
-        texts = [*values, *(f"{ml:.2f}" for ml in volumes), *state]
-        table.add_row(escape(score.case), escape(score.class_name), *texts)
-    return table
+    interval = ""
+    (row,) = distributions(scores, ["dice"])[-1:]
+    if summary.n_cases > 1 and row.class_name != ALL_CLASSES and row.n == overall.n_used:
+        interval = f" {between(row.low, row.high, 'dice')}"
+    out.print(
+        f"Mean foreground Dice {summary.mean['dice']:.4f}{interval} ({counts}); {len(ALL_METRICS)} metrics: "
+        "--metrics, --csv, --json",
+        markup=False,
+    )
+    if row.class_name == ALL_CLASSES and summary.n_cases > 1:
+        text = f"{number(row.mean, 'dice')} {between(row.low, row.high, 'dice')}"
+        out.print(f"Mean over cases of their own mean: {text}", markup=False)
