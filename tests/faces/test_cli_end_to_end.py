@@ -180,6 +180,23 @@ def test_interrupted_prediction_leaves_whole_files_only(
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_is_replayed_in_words_and_in_lines_of_json(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(["replay", str(trained), "--speed", "0"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    for text in ("Cases", "epoch 1: mean Dice", "Best mean foreground Dice", "The run finished at step"):
+        assert text in told.err
+    assert run(["replay", str(trained), "--speed", "0", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert lines[-1]["event"] == "RunFinished" and lines[-1]["state"] == "finished"
+    assert run(["replay", str(trained / "checkpoints")]) == 2
+    assert "no run folder" in capsys.readouterr().err
+
+
 def test_truth_against_itself_is_perfect(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ class RunDisplay:
         )
         self._task: TaskID = self._bar.add_task("preparing", total=None, numbers="")
         self._steps, self._steps_per_epoch = 0, 1
+        self._planned: set[str] = set()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -69,10 +70,12 @@ class RunDisplay:
 
     def _start(self, plan: events.Planned) -> None:
         width = max((len(label) for label in plan.summary), default=0)
-        for label, text in plan.summary.items():
-            self.say(f"{label:{width}}  {text}")
-        for warning in plan.warnings:
-            self.say(f"Note: {warning}")
+        notes = tuple(f"Note: {warning}" for warning in plan.warnings)
+        lines = [*(f"{label:{width}}  {text}" for label, text in plan.summary.items()), *notes]
+        for line in lines:
+            if line not in self._planned:  # a later attempt's plan: what is new in it
+                self.say(line)
+        self._planned.update(lines)
         for badge in plan.badges:
             self.say(f"[{badge}]")
         self._steps, self._steps_per_epoch = plan.epochs * plan.steps_per_epoch, plan.steps_per_epoch

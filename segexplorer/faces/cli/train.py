@@ -102,17 +102,17 @@ def _tell_finished(
     if values:
         names = ", ".join(values)
         raise SpecError(f"{folder} is finished, so no step would use {names}.", f"Train longer: {longer}")
-    best = _best(earlier)
+    best = best_of(earlier)
     if as_json:
         print_json(_summary(folder, end, best))
     out = remarks()
     out.print(f"{folder} is finished: {end.reason} ({end.step} steps).", markup=False, soft_wrap=True)
-    _tell_best(out, best)
+    tell_best(out, best)
     out.print(f"To train it longer: {longer}", markup=False, soft_wrap=True)
     return 0
 
 
-def _best(events: Sequence[Event]) -> ValidationDone | None:
+def best_of(events: Sequence[Event]) -> ValidationDone | None:
     """Return the best validation, as the run itself judged it; the first where none is marked."""
     done = [e for e in events if isinstance(e, ValidationDone)]
     return next((e for e in reversed(done) if e.best), done[0] if done else None)
@@ -123,7 +123,7 @@ def follow(run: Run, *, as_json: bool = False, earlier: Sequence[Event] = ()) ->
 
     `earlier` are the events of a resumed run's attempts before; its best checkpoint may be among them.
     """
-    best = _best(earlier)
+    best = best_of(earlier)
     end: RunFinished | None = None
     with RunDisplay(remarks()) as display, _interrupts() as interrupted:
         asked = False
@@ -199,7 +199,7 @@ def _interval(best: ValidationDone) -> Interval | None:
 
 def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
     out = remarks()
-    _tell_best(out, best)
+    tell_best(out, best)
     folder = shlex.quote(str(run.folder))  # a command to copy, blanks included
     if run.plan is not None:
         out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
@@ -216,7 +216,8 @@ def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
     return 1
 
 
-def _tell_best(out: Console, best: ValidationDone | None) -> None:
+def tell_best(out: Console, best: ValidationDone | None) -> None:
+    """Print the best validation in a line; nothing where there is none."""
     if best is None:
         return
     interval = _interval(best)
