@@ -238,7 +238,9 @@ def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Cl
             "Resample one onto the other's grid first (nearest neighbour).",
         )
     if classes is not None:
-        mapping = ClassMap.from_classes({name: _values(given) for name, given in classes.items()}, "background")
+        mapping = ClassMap.from_classes(
+            {name: _values(given) for name, given in classes.items()}, "background"
+        )
         own = replace(mapping, ignored=())  # only the truth says what does not count
     else:
         own, mapping = _occurring(predicted, true)

@@ -16,6 +16,7 @@ from segexplorer.data.volume import Volume, open_volume, save_volume
 from segexplorer.faces.cli import evaluate
 from segexplorer.faces.cli.app import run
 from segexplorer.faces.cli.score_tables import case_tables, extreme_table, spread_tables
+from segexplorer.metrics.wording import value_text
 
 SPACING = (1.0, 1.0, 2.0)
 CLASSES = "{liver: 1, lesion: 2}"
@@ -99,7 +100,7 @@ def test_every_figure_is_legible(folders: tuple[Path, Path], width: int) -> None
     for score in scores:
         for name in metrics.names():
             value = score.metrics[name]
-            assert np.isnan(value) or evaluate.number(value, name) in text
+            assert np.isnan(value) or value_text(value, name) in text
     assert text.count("near 1 by") >= 4  # specificity and accuracy say so wherever they stand
 
 

@@ -14,7 +14,6 @@ from rich.status import Status
 import segexplorer
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore
-from segexplorer.faces.cli.compare import between, number
 from segexplorer.faces.cli.output import print_json, remarks, results
 from segexplorer.faces.cli.pairing import Pair, Pairing, pair
 from segexplorer.faces.cli.score_tables import case_tables, extreme_table, spread_tables
@@ -30,6 +29,7 @@ from segexplorer.metrics import (
     spec,
     summarise,
 )
+from segexplorer.metrics.wording import interval_text, value_text
 
 SHOWN = ("dice", "f2", "sensitivity", "precision", "hd95", "assd")
 """Metrics of the table of cases: all do not fit on a line."""
@@ -180,12 +180,12 @@ def _print_mean(out: Console, scores: Sequence[CaseScore]) -> None:
     interval = ""
     (row,) = distributions(scores, ["dice"])[-1:]
     if summary.n_cases > 1 and row.class_name != ALL_CLASSES and row.n == overall.n_used:
-        interval = f" {between(row.low, row.high, 'dice')}"
+        interval = f" {interval_text(row.low, row.high, 'dice')}"
     out.print(
         f"Mean foreground Dice {summary.mean['dice']:.4f}{interval} ({counts}); {len(ALL_METRICS)} metrics: "
         "--metrics, --csv, --json",
         markup=False,
     )
     if row.class_name == ALL_CLASSES and summary.n_cases > 1:
-        text = f"{number(row.mean, 'dice')} {between(row.low, row.high, 'dice')}"
+        text = f"{value_text(row.mean, 'dice')} {interval_text(row.low, row.high, 'dice')}"
         out.print(f"Mean over cases of their own mean: {text}", markup=False)

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from segexplorer.core.events import CaseScore
-from segexplorer.faces.cli.compare import between, number
 from segexplorer.metrics import ALL_METRICS, Distribution
+from segexplorer.metrics.wording import interval_text, percent_text, value_text
 
 NARROW = 100
 """Below this many characters names are folded and gaps are small, so that figures stay together."""
@@ -39,7 +39,7 @@ Group = tuple[Column, ...]
 def case_tables(scores: Sequence[CaseScore], metrics: Sequence[str], width: int) -> Iterator[Table]:
     """Yield the table of every case and class; a second one takes the figures that do not fit beside the first."""
     groups: list[Group] = [
-        (Column(head(name), tuple(number(s.metrics.get(name, math.nan), name) for s in scores)),)
+        (Column(head(name), tuple(value_text(s.metrics.get(name, math.nan), name) for s in scores)),)
         for name in metrics
     ]
     volumes = (
@@ -66,12 +66,12 @@ def spread_tables(rows: Sequence[Distribution], width: int) -> Iterator[Table]:
         column("n", lambda r: str(r.n))
         + column("missed", lambda r: str(r.n_missed))
         + column("spur.", lambda r: str(r.n_spurious))
-        + column("mean", lambda r: number(r.mean, r.metric))
-        + column("95 % CI", lambda r: between(r.low, r.high, r.metric)),
-        column("CV", lambda r: _percent(r.cv)),
-        column("Q1", lambda r: number(r.lower_quartile, r.metric))
-        + column("median", lambda r: number(r.median, r.metric))
-        + column("Q3", lambda r: number(r.upper_quartile, r.metric)),
+        + column("mean", lambda r: value_text(r.mean, r.metric))
+        + column("95 % CI", lambda r: interval_text(r.low, r.high, r.metric)),
+        column("CV", lambda r: percent_text(r.cv)),
+        column("Q1", lambda r: value_text(r.lower_quartile, r.metric))
+        + column("median", lambda r: value_text(r.median, r.metric))
+        + column("Q3", lambda r: value_text(r.upper_quartile, r.metric)),
     )
     yield from _packed({"metric": _labels(lines)}, groups, width)
 
@@ -87,7 +87,12 @@ def extreme_table(rows: Sequence[Distribution], width: int) -> Table:
         if isinstance(row, str):
             table.add_row(escape(label))
             continue
-        cells = (number(row.best, row.metric), row.best_case, number(row.worst, row.metric), row.worst_case)
+        cells = (
+            value_text(row.best, row.metric),
+            row.best_case,
+            value_text(row.worst, row.metric),
+            row.worst_case,
+        )
         table.add_row(*map(escape, (label, *cells)))
     return table
 
@@ -165,7 +170,3 @@ def _blanked(cells: Sequence[str]) -> list[str]:
 
 def _ml(volume: float) -> str:
     return f"{volume:.2f}" if volume < 1000 else f"{volume:.0f}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.{int(value < 1)}f} %" if math.isfinite(value) else "–"
