@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from annotated_types import Ge
-
-from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
+from segexplorer.networks.dilated import DilatedNetwork
 from segexplorer.networks.unet import UNetFamily
 
 if TYPE_CHECKING:
     from torch import nn
 
-Dilation = Annotated[int, Ge(1)]
-
 
 @registry.register
-class DilatedUNet(UNetFamily):
+class DilatedUNet(DilatedNetwork, UNetFamily):
     """U-Net whose coarsest level sees further through convolutions of several dilations.
 
     Paper 000, section 3.1 and figure 2: dilated convolutions "at the bottleneck layer", after the dilated V-Net
@@ -29,27 +25,7 @@ class DilatedUNet(UNetFamily):
     reference: ClassVar[str] = "Paper 000, figure 2; Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339"
     papers: ClassVar[tuple[str, ...]] = ("000",)
     kind: Literal["dilated_unet"] = "dilated_unet"
-    dilations: tuple[Dilation, ...] = parameter(
-        (1, 2, 4, 8),
-        title="Dilations",
-        meaning="Spacing of the kernel's voxels at the coarsest level, one convolution each; more sees further.",
-        min_length=1,
-        max_length=8,
-    )
-    arrangement: Literal["parallel", "stacked"] = parameter(
-        "parallel",
-        title="Arrangement",
-        meaning="Side by side on the same features, or one behind the other, which sees further still.",
-    )
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
-        from segexplorer.networks.architectures.dilation import DilatedBottleneck
-
-        bottleneck = DilatedBottleneck(
-            dimensions,
-            self.features()[-1],
-            self.dilations,
-            stacked=self.arrangement == "stacked",
-            normalisation=self.normalisation,
-        )
+        bottleneck = self.dilated(dimensions, self.features()[-1], normalisation=self.normalisation)
         return self.with_bottleneck(dimensions, in_channels, out_channels, bottleneck)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
-from segexplorer.networks.dilated_unet import Dilation
+from segexplorer.networks.dilated import DilatedNetwork
 from segexplorer.networks.vnet import VNetFamily
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @registry.register
-class DilatedVNet(VNetFamily):
+class DilatedVNet(DilatedNetwork, VNetFamily):
     """V-Net whose coarsest level sees further through convolutions of several dilations.
 
     Paper 000 compares with "a multi-rate deep dilated network in V-Net" (its reference 12) and says no more of
@@ -25,28 +24,9 @@ class DilatedVNet(VNetFamily):
     reference: ClassVar[str] = "Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339; paper 000, table 1"
     papers: ClassVar[tuple[str, ...]] = ("000",)
     kind: Literal["dilated_vnet"] = "dilated_vnet"
-    dilations: tuple[Dilation, ...] = parameter(
-        (1, 2, 4, 8),
-        title="Dilations",
-        meaning="Spacing of the kernel's voxels at the coarsest level, one convolution each; more sees further.",
-        min_length=1,
-        max_length=8,
-    )
-    arrangement: Literal["parallel", "stacked"] = parameter(
-        "parallel",
-        title="Arrangement",
-        meaning="Side by side on the same features, or one behind the other, which sees further still.",
-    )
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
-        from segexplorer.networks.architectures.dilation import DilatedBottleneck
-
-        bottleneck = DilatedBottleneck(
-            dimensions,
-            self.features()[-1],
-            self.dilations,
-            stacked=self.arrangement == "stacked",
-            normalisation="batch",
-            activation=self.activation,
+        bottleneck = self.dilated(
+            dimensions, self.features()[-1], normalisation="batch", activation=self.activation
         )
         return self.with_bottleneck(dimensions, in_channels, out_channels, bottleneck)

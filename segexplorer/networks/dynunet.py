@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
-from segexplorer.networks.deep_supervision import SupervisedNetwork
-from segexplorer.networks.unet import doubled
+from segexplorer.networks.levels import (
+    LevelledNetwork,
+    base_features,
+    doubled,
+    dropout,
+    levels,
+    maximum_features,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @registry.register
-class DynUNet(SupervisedNetwork):
+class DynUNet(LevelledNetwork):
     """nnU-Net's architecture as MONAI builds it: strided convolutions, instance norm, leaky ReLU.
 
     Isotropic: kernels of 3 and strides of 2 on every level below the first. Deep supervision puts logits on
@@ -25,29 +31,9 @@ class DynUNet(SupervisedNetwork):
     reference: ClassVar[str] = "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z; MONAI DynUNet"
     family: ClassVar[str] = "U-Net"
     kind: Literal["dynunet"] = "dynunet"
-    base_features: int = parameter(
-        32,
-        title="Features of the first level",
-        meaning="Channels at full resolution, doubled at each level. More learns more and costs more time.",
-        ge=2,
-        le=128,
-        step=2,
-    )
-    levels: int = parameter(
-        4,
-        title="Levels",
-        meaning="Resolutions, full resolution included. Each further level doubles how far the network sees.",
-        ge=3,
-        le=7,
-    )
-    maximum_features: int = parameter(
-        320,
-        title="Most features",
-        meaning="Doubling stops at this many channels.",
-        ge=8,
-        le=2048,
-        advanced=True,
-    )
+    base_features: int = base_features(32)
+    levels: int = levels(4, fewest=3)
+    maximum_features: int = maximum_features()
     normalisation: Literal["batch", "instance"] = parameter(
         "instance",
         title="Normalisation",
@@ -57,14 +43,7 @@ class DynUNet(SupervisedNetwork):
     residual: bool = parameter(
         False, title="Residual blocks", meaning="Adds each block's input to its output; eases deep networks."
     )
-    dropout: float = parameter(
-        0.0,
-        title="Dropout",
-        meaning="Probability that a number is dropped in training; more overfits less and learns slower.",
-        ge=0,
-        lt=1,
-        step=0.05,
-    )
+    dropout: float = dropout(of="number")
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         from segexplorer.networks.architectures.supervised import DynUNet as Network
@@ -77,7 +56,7 @@ class DynUNet(SupervisedNetwork):
             kernel_size=[3] * self.levels,
             strides=strides,
             upsample_kernel_size=strides[1:],
-            filters=doubled(self.base_features, self.levels, self.maximum_features),
+            filters=self.features(),
             dropout=self.dropout if self.dropout > 0 else None,
             norm_name=(self.normalisation, {"affine": True}),
             deep_supervision=self.supervised,
@@ -85,5 +64,6 @@ class DynUNet(SupervisedNetwork):
             res_block=self.residual,
         )
 
-    def divisor(self, dimensions: int) -> tuple[int, ...]:
-        return (2 ** (self.levels - 1),) * dimensions
+    def features(self) -> tuple[int, ...]:
+        """Return the channels with which each level ends, the finest first."""
+        return doubled(self.base_features, self.levels, self.maximum_features)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
 from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.levels import base_features
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,13 +43,10 @@ class MedNeXt(SupervisedNetwork):
     kernel: Literal[3, 5, 7] = parameter(
         3, title="Kernel", meaning="Length of the depthwise convolutions along each axis.", unit="voxels"
     )
-    base_features: int = parameter(
+    base_features: int = base_features(
         32,
-        title="Features of the first level",
+        least=4,
         meaning="Channels at full resolution, doubled at each level. The paper's is 32.",
-        ge=4,
-        le=128,
-        step=4,
         advanced=True,
     )
 

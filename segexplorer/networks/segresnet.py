@@ -8,7 +8,7 @@ from pydantic import field_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
-from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.levels import LevelledNetwork, base_features, dropout, levels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ _DEPTHS = (1, 2, 2, 4, 4, 4)
 
 
 @registry.register
-class SegResNet(SupervisedNetwork):
+class SegResNet(LevelledNetwork):
     """Residual blocks with group norm; addition in place of concatenation at the skips; linear up-sampling.
 
     The segmentation part of Myronenko's winning network of BraTS 2018, without its auto-encoder branch. Deep
@@ -29,29 +29,13 @@ class SegResNet(SupervisedNetwork):
     reference: ClassVar[str] = "Myronenko 2018, arXiv:1810.11654; MONAI SegResNet"
     family: ClassVar[str] = "residual"
     kind: Literal["segresnet"] = "segresnet"
-    base_features: int = parameter(
+    base_features: int = base_features(
         16,
-        title="Features of the first level",
+        least=8,
         meaning="Channels at full resolution, doubled at each level; a multiple of 8, for the group norm.",
-        ge=8,
-        le=128,
-        step=8,
     )
-    levels: int = parameter(
-        4,
-        title="Levels",
-        meaning="Resolutions, full resolution included. Each further level doubles how far the network sees.",
-        ge=2,
-        le=6,
-    )
-    dropout: float = parameter(
-        0.0,
-        title="Dropout",
-        meaning="Probability that a channel of the first level is dropped in training.",
-        ge=0,
-        lt=1,
-        step=0.05,
-    )
+    levels: int = levels(4, most=6)
+    dropout: float = dropout(of="channel of the first level", trade=False)
     upsampling: Literal["linear", "transposed"] = parameter(
         "linear",
         title="Up-sampling",
@@ -80,6 +64,3 @@ class SegResNet(SupervisedNetwork):
             upsample_mode="nontrainable" if self.upsampling == "linear" else "deconv",
             supervised=self.supervised,
         )
-
-    def divisor(self, dimensions: int) -> tuple[int, ...]:
-        return (2 ** (self.levels - 1),) * dimensions

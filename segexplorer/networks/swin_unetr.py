@@ -9,6 +9,7 @@ from pydantic import field_validator
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
 from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.levels import base_features, dropout
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,13 +31,8 @@ class SwinUNETR(SupervisedNetwork):
     family: ClassVar[str] = "transformer"
     packages: ClassVar[tuple[str, ...]] = ("einops",)
     kind: Literal["swin_unetr"] = "swin_unetr"
-    base_features: int = parameter(
-        24,
-        title="Features of the first level",
-        meaning="Channels, doubled at each level; a multiple of 12. The paper's is 48.",
-        ge=12,
-        le=96,
-        step=12,
+    base_features: int = base_features(
+        24, least=12, most=96, meaning="Channels, doubled at each level; a multiple of 12. The paper's is 48."
     )
     depths: tuple[int, int, int, int] = parameter(
         (2, 2, 2, 2),
@@ -56,14 +52,7 @@ class SwinUNETR(SupervisedNetwork):
         meaning="Saves memory in training by computing the transformer's activations twice.",
         advanced=True,
     )
-    dropout: float = parameter(
-        0.0,
-        title="Dropout",
-        meaning="Probability that a number is dropped in training; more overfits less and learns slower.",
-        ge=0,
-        lt=1,
-        step=0.05,
-    )
+    dropout: float = dropout(of="number")
 
     @field_validator("base_features")
     @classmethod

@@ -6,57 +6,23 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
-from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.levels import LevelledNetwork, doubled, dropout, maximum_features
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def doubled(base: int, levels: int, most: int) -> tuple[int, ...]:
-    """Return the channels of each level: doubled from level to level, never above `most`."""
-    return tuple(min(base * 2**level, max(most, base)) for level in range(levels))
-
-
-class UNetFamily(SupervisedNetwork):
-    """What the U-Nets share: widths, levels, normalisation, dropout and down-sampling."""
+class UNetFamily(LevelledNetwork):
+    """What the U-Nets share: widths, normalisation, dropout and down-sampling."""
 
     family: ClassVar[str] = "U-Net"
-    base_features: int = parameter(
-        16,
-        title="Features of the first level",
-        meaning="Channels at full resolution, doubled at each level. More learns more and costs more time.",
-        ge=2,
-        le=128,
-        step=2,
-    )
-    levels: int = parameter(
-        4,
-        title="Levels",
-        meaning="Resolutions, full resolution included. Each further level doubles how far the network sees.",
-        ge=2,
-        le=7,
-    )
-    maximum_features: int = parameter(
-        320,
-        title="Most features",
-        meaning="Doubling stops at this many channels.",
-        ge=8,
-        le=2048,
-        advanced=True,
-    )
+    maximum_features: int = maximum_features()
     normalisation: Literal["none", "batch", "instance"] = parameter(
         "instance",
         title="Normalisation",
         meaning="After each convolution. Batch needs several patches a batch; paper 000 names none.",
     )
-    dropout: float = parameter(
-        0.0,
-        title="Dropout",
-        meaning="Probability that a channel is dropped in training; more overfits less and learns slower.",
-        ge=0,
-        lt=1,
-        step=0.05,
-    )
+    dropout: float = dropout()
     downsampling: Literal["max_pool", "convolution"] = parameter(
         "max_pool",
         title="Down-sampling",
@@ -74,10 +40,13 @@ class UNetFamily(SupervisedNetwork):
     )
 
     def features(self) -> tuple[int, ...]:
-        """Return the channels with which each level ends."""
+        """Return the channels with which each level ends, the finest first."""
         if self.doubling == "before_pooling":
             return doubled(2 * self.base_features, self.levels, self.maximum_features)
         return doubled(self.base_features, self.levels, self.maximum_features)
+
+    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+        return self.with_bottleneck(dimensions, in_channels, out_channels, None)
 
     def with_bottleneck(
         self, dimensions: int, in_channels: int, out_channels: int, bottleneck: nn.Module | None
@@ -98,9 +67,6 @@ class UNetFamily(SupervisedNetwork):
             supervised=self.supervised,
         )
 
-    def divisor(self, dimensions: int) -> tuple[int, ...]:
-        return (2 ** (self.levels - 1),) * dimensions
-
 
 @registry.register
 class UNet(UNetFamily):
@@ -119,6 +85,3 @@ class UNet(UNetFamily):
     )
     papers: ClassVar[tuple[str, ...]] = ("000", "002")
     kind: Literal["unet"] = "unet"
-
-    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
-        return self.with_bottleneck(dimensions, in_channels, out_channels, None)

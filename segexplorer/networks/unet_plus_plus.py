@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
 from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.levels import base_features, dropout
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,22 +27,12 @@ class UNetPlusPlus(SupervisedNetwork):
     reference: ClassVar[str] = "Zhou et al. 2018, arXiv:1807.10165; MONAI BasicUNetPlusPlus"
     family: ClassVar[str] = "U-Net"
     kind: Literal["unet_plus_plus"] = "unet_plus_plus"
-    base_features: int = parameter(
+    base_features: int = base_features(
         32,
-        title="Features of the first level",
+        least=4,
         meaning="Channels of the first two levels, then doubled at each. More learns more and costs more time.",
-        ge=4,
-        le=128,
-        step=4,
     )
-    dropout: float = parameter(
-        0.0,
-        title="Dropout",
-        meaning="Probability that a channel is dropped in training; more overfits less and learns slower.",
-        ge=0,
-        lt=1,
-        step=0.05,
-    )
+    dropout: float = dropout()
     upsampling: Literal["transposed", "linear"] = parameter(
         "transposed",
         title="Up-sampling",

@@ -9,6 +9,7 @@ from pydantic import model_validator
 from segexplorer.core.fields import parameter
 from segexplorer.networks.base import registry
 from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.levels import base_features, dropout
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,13 +32,11 @@ class UNETR(SupervisedNetwork):
     packages: ClassVar[tuple[str, ...]] = ("einops",)
     papers: ClassVar[tuple[str, ...]] = ("003",)
     kind: Literal["unetr"] = "unetr"
-    base_features: int = parameter(
+    base_features: int = base_features(
         16,
-        title="Features of the first level",
+        least=4,
+        most=64,
         meaning="Channels of the decoder at full resolution, doubled at each level.",
-        ge=4,
-        le=64,
-        step=4,
     )
     image_size: int = parameter(
         96,
@@ -62,14 +61,7 @@ class UNETR(SupervisedNetwork):
     heads: int = parameter(
         12, title="Attention heads", meaning="They divide the token features.", ge=1, le=32, advanced=True
     )
-    dropout: float = parameter(
-        0.0,
-        title="Dropout",
-        meaning="Probability that a number is dropped in training; more overfits less and learns slower.",
-        ge=0,
-        lt=1,
-        step=0.05,
-    )
+    dropout: float = dropout(of="number")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
