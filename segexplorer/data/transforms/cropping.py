@@ -160,15 +160,16 @@ def _box_around(mask: NDArray[np.bool_]) -> Box | None:
 def _body(image: NDArray[Any], spacing: Sequence[float], above: float) -> Box | None:
     """Return the box around the patient in a CT (x, y, z), or None where there is none.
 
-    Voxels above the threshold, opened by a ball so that the table comes loose, and of what is left the large parts.
-    The edge of the image counts as body, so that a patient who is cut by it is not worn down there.
+    Voxels above the threshold, worn down so that the table comes loose, and let grow back a little further, since a
+    chin is as thin at its tip; of that the large parts. The edge of the image counts as body, so that a patient who
+    is cut by it is not worn down there.
     """
     steps = [max(1, int(_COARSE_MM / mm)) for mm in spacing]
     coarse = [step * mm for step, mm in zip(steps, spacing, strict=True)]
     tissue = np.asarray(image[tuple(slice(None, None, step) for step in steps)] > above)
     core = _distance(tissue, coarse) > _THIN_MM
-    opened = _distance(~core, coarse) <= _THIN_MM if core.any() else tissue
-    parts, count = ndimage.label(opened)
+    body = tissue & (_distance(~core, coarse) <= 2 * _THIN_MM) if core.any() else tissue
+    parts, count = ndimage.label(body)
     if not count:
         return None
     sizes = np.bincount(parts.ravel())[1:]
