@@ -128,7 +128,7 @@ def _train(errand: _Errand) -> None:
     """Iterate in a thread of its own: niceness cannot be given back, and the pool's thread serves others later."""
 
     def work() -> None:
-        _stand_back()
+        stand_back()
         errand.iterate()
 
     thread = threading.Thread(target=work, name="segexplorer training")
@@ -136,7 +136,7 @@ def _train(errand: _Errand) -> None:
     thread.join()
 
 
-def _stand_back() -> None:
+def stand_back() -> None:
     """Let the window's threads go first where both want a core: on Linux, niceness belongs to a thread.
 
     Threads that training starts (the loader's) inherit it; results do not depend on it.

@@ -129,9 +129,9 @@ class _Player:
         """Show a watched case in the Inspect tab with these layers and no others, at a slice."""
         inspect = self.dock.inspect
         self.tab("Inspect")
-        inspect.role_picker.setCurrentIndex(inspect.role_picker.findData(role))
-        inspect.class_picker.setCurrentText(class_name or "All classes")
-        for name, box in inspect.switches.items():
+        inspect.choices.role_picker.setCurrentIndex(inspect.choices.role_picker.findData(role))
+        inspect.choices.class_picker.setCurrentText(class_name or "All classes")
+        for name, box in inspect.choices.switches.items():
             box.setChecked(name in switches)
         self.viewer.dims.set_current_step(0, slice_z)
 

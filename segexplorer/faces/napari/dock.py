@@ -108,6 +108,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         )
         self.run.show_machine(machine)
         self.experiment.changed.connect(self.run.check)
+        self.run.started.connect(lambda _: self.experiment.box.stop_measuring())
         tabs = self.tabs = QTabWidget()
         for title, panel in zip(TABS, (self.cases, self.experiment, self.run, self.inspect), strict=True):
             tabs.addTab(panel, title)

@@ -1,38 +1,43 @@
-"""Array work for the window: one piece at a time off the main thread, and only the newest of those that wait."""
+"""Work for the window: one piece at a time off the main thread, and only the newest of those that wait."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from napari.qt.threading import create_worker
+from napari.qt.threading import FunctionWorker, create_worker
 
 from segexplorer.core.errors import SegExplorerError
 
 _PATIENCE_S = 2.0
-"""How long a closing window waits for a piece of work, whose signals would outlive it otherwise."""
-_LAST_SIGNALS_S = 0.05
-"""How long it then leaves the worker for its last signals."""
+"""How long a closing window waits for a piece of work in hand."""
+_Answer = tuple[Any, SegExplorerError | None]
 
 
 class LatestWork:
-    """Runs pure functions in a worker, one at a time; of the requests that wait, only the newest is done.
+    """Runs functions in a worker, one at a time; of the requests that wait, only the newest is done.
 
     Parameters
     ----------
     done, failed
-        Called on the main thread with the answer, or with an error that a user can act on.
+        Called on the main thread with the answer, or with an error. A defect is told to `failed` too, so that
+        nobody waits for ever, and napari shows its cause.
+    newest_only
+        Whether an answer is dropped when another request waits already.
     """
 
-    def __init__(self, done: Callable[[Any], None], failed: Callable[[SegExplorerError], None]) -> None:
-        self._done, self._failed = done, failed
-        self._worker: Any = None
+    def __init__(
+        self,
+        done: Callable[[Any], None],
+        failed: Callable[[SegExplorerError], None],
+        *,
+        newest_only: bool = False,
+    ) -> None:
+        self._done, self._failed, self._newest_only = done, failed, newest_only
+        self._worker: _Worker | None = None
         self._waiting: Callable[[], Any] | None = None
         self._open = True
-        self._through = threading.Event()
-        self._through.set()
 
     @property
     def busy(self) -> bool:
@@ -52,18 +57,17 @@ class LatestWork:
         """Let nothing come back any more; waits a moment for the piece of work in hand."""
         self._open, self._waiting = False, None
         if self._worker is not None:
-            self._through.wait(_PATIENCE_S)
-            time.sleep(_LAST_SIGNALS_S)  # Qt's own waiting would keep the interpreter from the worker
+            self._worker.through.wait(_PATIENCE_S)
 
     def _begin(self, work: Callable[[], Any]) -> None:
-        self._through.clear()
-        self._worker = create_worker(self._answered, work, _start_thread=False)
+        self._worker = create_worker(_answered, work, _start_thread=False, _worker_class=_Worker)
         self._worker.returned.connect(self._on_returned)
+        self._worker.errored.connect(self._on_defect)
         self._worker.finished.connect(self._on_finished)
         self._worker.start()
 
-    def _on_returned(self, answer: tuple[Any, SegExplorerError | None]) -> None:
-        if not self._open:
+    def _on_returned(self, answer: _Answer) -> None:
+        if not self._open or (self._newest_only and self._waiting is not None):
             return
         value, error = answer
         if error is None:
@@ -71,17 +75,39 @@ class LatestWork:
         else:
             self._failed(error)
 
+    def _on_defect(self, error: Exception) -> None:
+        if self._open:
+            self._failed(
+                SegExplorerError(
+                    f"This failed unexpectedly: {type(error).__name__}: {error}",
+                    "It is a defect of segexplorer; please report it with the cause that napari shows.",
+                )
+            )
+
     def _on_finished(self) -> None:
         self._worker = None
         work, self._waiting = self._waiting, None
         if self._open and work is not None:
             self._begin(work)
 
-    def _answered(self, work: Callable[[], Any]) -> tuple[Any, SegExplorerError | None]:
-        """A user's mistake is an answer; anything else is a defect and goes to napari's own dialog."""
+
+class _Worker(FunctionWorker[_Answer]):  # type: ignore[misc, unused-ignore]
+    """A worker that says when its thread has told its last signal: only then may what it tells be taken away."""
+
+    def __init__(self, function: Any, work: Callable[[], Any]) -> None:
+        super().__init__(function, work)
+        self.through = threading.Event()
+
+    def run(self) -> None:
         try:
-            return work(), None
-        except SegExplorerError as error:
-            return None, error
+            super().run()
         finally:
-            self._through.set()
+            self.through.set()
+
+
+def _answered(work: Callable[[], Any]) -> _Answer:
+    """A user's mistake is an answer; anything else is a defect and goes to napari's own dialog."""
+    try:
+        return work(), None
+    except SegExplorerError as error:
+        return None, error

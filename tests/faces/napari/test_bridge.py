@@ -131,3 +131,45 @@ def test_of_waiting_work_only_the_newest_is_done(qtbot: Any) -> None:
     gate.set()
     qtbot.waitUntil(lambda: not work.busy, timeout=5000)
     assert answers == [1, 3]
+
+
+def test_of_an_answer_and_a_newer_request_only_the_request_counts_where_asked_for(qtbot: Any) -> None:
+    answers: list[int] = []
+    work = LatestWork(answers.append, lambda error: None, newest_only=True)
+    for number in (1, 2, 3):
+        work.send(lambda n=number: n)
+    qtbot.waitUntil(lambda: not work.busy, timeout=20_000)
+    assert answers == [3]
+
+
+def test_closing_waits_for_the_last_signal_of_the_work_in_hand(qtbot: Any) -> None:
+    answers: list[int] = []
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        gate.wait(5)
+        return 1
+
+    work = LatestWork(answers.append, lambda error: None)
+    work.send(slow)
+    assert begun.wait(5)
+    threading.Timer(0.05, gate.set).start()
+    worker = work._worker
+    work.close()
+    assert worker is not None and worker.through.is_set()
+    work.send(lambda: 2)  # a signal of a window that is going away
+    qtbot.waitUntil(lambda: not work.busy, timeout=20_000)
+    assert answers == []
+
+
+def test_a_defect_is_told_too_so_that_nobody_waits_for_ever(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari.utils.notifications.notification_manager.receive_error", lambda *_: None)
+    told: list[str] = []
+    work = LatestWork(lambda answer: None, lambda error: told.append(str(error)))
+    work.send(lambda: 1 / 0)
+    with qtbot.captureExceptions():
+        qtbot.waitUntil(lambda: not work.busy, timeout=20_000)
+    assert len(told) == 1 and "ZeroDivisionError" in told[0] and "report" in told[0]

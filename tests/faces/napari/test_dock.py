@@ -102,7 +102,7 @@ def test_a_real_failure_is_told_and_the_form_is_ready_again(dock: SegmentationEx
     dock.bridge.ended.connect(ends.append)
     click(qtbot, dock.run.buttons.start)
     qtbot.waitUntil(lambda: bool(ends), timeout=20_000)
-    assert ends[0].state == "failed" and "/nowhere" in dock.run._failure.text
+    assert ends[0].state == "failed" and "/nowhere" in dock.run.progress.failure.text
     assert dock.run.buttons.start.isEnabled()
 
 

@@ -154,7 +154,7 @@ def test_choosing_a_class_goes_to_a_slice_that_holds_it(panel: InspectPanel, qtb
     panel.bridge.watched_arrived.emit({"validation": snapshot(1)})
     settle(panel, qtbot, 1)
     panel.viewer.dims.set_point(0, 0.0)
-    panel.class_picker.setCurrentText("lesion")
+    panel.choices.class_picker.setCurrentText("lesion")
     qtbot.waitUntil(lambda: 24 <= panel.viewer.dims.point[0] <= 26, timeout=5000)
 
 

@@ -30,7 +30,7 @@ def panel(qtbot: Any) -> Iterator[InspectPanel]:
     made.show()
     yield made
     made.closing()
-    qtbot.waitUntil(lambda: not made._work.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not made._work.busy, timeout=20_000)
 
 
 def bring(panel: InspectPanel, qtbot: Any, *snapshots: Any) -> None:
@@ -39,7 +39,7 @@ def bring(panel: InspectPanel, qtbot: Any, *snapshots: Any) -> None:
 
 
 def settle(panel: InspectPanel, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel._work.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not panel._work.busy, timeout=20_000)
 
 
 def test_a_watched_case_appears_and_is_updated(panel: InspectPanel, qtbot: Any) -> None:
@@ -48,8 +48,8 @@ def test_a_watched_case_appears_and_is_updated(panel: InspectPanel, qtbot: Any) 
     assert "step 1" in panel.layers.layer("errors").name
     bring(panel, qtbot, snapshot(2))
     assert len(panel.viewer.layers) == 2 and "step 2" in panel.layers.layer("errors").name
-    panel.switches["prediction"].setChecked(True)
-    panel.switches["balance"].setChecked(False)
+    panel.choices.switches["prediction"].setChecked(True)
+    panel.choices.switches["balance"].setChecked(False)
     settle(panel, qtbot)
     assert panel.layers.layer("prediction").visible and not panel.layers.layer("balance").visible
 
@@ -60,8 +60,8 @@ def test_deleted_and_renamed_layers_are_left_alone_until_asked_for(panel: Inspec
     panel.layers.layer("balance").name = "mine"
     bring(panel, qtbot, snapshot(2))
     assert [layer.name for layer in panel.viewer.layers] == ["mine"]
-    panel.switches["errors"].setChecked(False)
-    panel.switches["errors"].setChecked(True)
+    panel.choices.switches["errors"].setChecked(False)
+    panel.choices.switches["errors"].setChecked(True)
     settle(panel, qtbot)
     assert len(panel.viewer.layers) == 2
     panel.viewer.layers.clear()
@@ -71,13 +71,13 @@ def test_deleted_and_renamed_layers_are_left_alone_until_asked_for(panel: Inspec
 
 def test_the_role_and_class_can_be_chosen(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot, snapshot(1), snapshot(1, role="train", case="case 2"))
-    panel.role_picker.setCurrentIndex(panel.role_picker.findData("train"))
+    panel.choices.role_picker.setCurrentIndex(panel.choices.role_picker.findData("train"))
     settle(panel, qtbot)
     assert "case 2: training case, not held out" in panel._badge.text()
     assert "training" in panel.layers.layer("errors").name
-    panel.class_picker.setCurrentText("lesion")
+    panel.choices.class_picker.setCurrentText("lesion")
     settle(panel, qtbot)
-    assert panel.class_index == 2 and "lesion" in panel.layers.layer("balance").name
+    assert panel.choices.class_index == 2 and "lesion" in panel.layers.layer("balance").name
     assert panel.errors.rows.count() == 1
 
 

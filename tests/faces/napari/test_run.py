@@ -99,16 +99,16 @@ def test_a_stopped_run_goes_on_and_a_finished_one_is_extended(panel: RunPanel, q
 def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: Any, raises: bool) -> None:
     panel.session.make = lambda: ScriptedRun(fail_at=2, raises=raises)
     click(qtbot, panel.buttons.start)
-    qtbot.waitUntil(lambda: bool(panel._failure.text), timeout=2000)
+    qtbot.waitUntil(lambda: bool(panel.progress.failure.text), timeout=2000)
     expected = "the data rotted" if raises else "The loss is not finite. Lower the learning rate."
-    assert expected in panel._failure.text
-    assert not panel._failure._cause.isVisible()
-    click(qtbot, panel._failure._more)
-    assert panel._failure._cause.isVisible() and "Traceback" in panel._failure._cause.toPlainText()
+    assert expected in panel.progress.failure.text
+    assert not panel.progress.failure._cause.isVisible()
+    click(qtbot, panel.progress.failure._more)
+    assert panel.progress.failure._cause.isVisible() and "Traceback" in panel.progress.failure._cause.toPlainText()
     qtbot.waitUntil(panel.buttons.start.isEnabled, timeout=2000)
     panel.session.make = ScriptedRun
     start(qtbot, panel)
-    assert panel._failure.text == ""
+    assert panel.progress.failure.text == ""
 
 
 def test_commands_in_the_wrong_order_become_sentences(panel: RunPanel, qtbot: Any) -> None:
@@ -136,10 +136,10 @@ def test_start_says_why_it_is_not_possible(panel: RunPanel) -> None:
 
 def test_a_live_change_reaches_the_run_and_the_log(panel: RunPanel, qtbot: Any) -> None:
     run = start(qtbot, panel)
-    assert panel._live is not None
-    path = next(p for p in panel._live.paths if p.endswith("learning_rate"))
-    panel._live.edit(path, 0.005)
-    panel._live.apply()
+    assert panel.live.form is not None
+    path = next(p for p in panel.live.form.paths if p.endswith("learning_rate"))
+    panel.live.form.edit(path, 0.005)
+    panel.live.form.apply()
     qtbot.waitUntil(lambda: f"{path} changed from 0 to 0.005" in panel._log.toPlainText(), timeout=2000)
     assert "set" in run.commands
 
@@ -152,8 +152,8 @@ def test_the_machine_is_named_with_the_cure_for_an_idle_gpu(panel: RunPanel) -> 
 
 def test_badges_and_progress_are_shown(panel: RunPanel, qtbot: Any) -> None:
     start(qtbot, panel)
-    qtbot.waitUntil(lambda: "a badge" in panel._badge.text(), timeout=2000)
-    assert "samples/s" in panel._figures.text() and "epoch 1 of 10" in panel._bar.format()
+    qtbot.waitUntil(lambda: "a badge" in panel.progress.badge.text(), timeout=2000)
+    assert "samples/s" in panel.progress.figures.text() and "epoch 1 of 10" in panel.progress.bar.format()
 
 
 def test_an_earlier_run_is_opened_shown_and_can_be_gone_on_with(

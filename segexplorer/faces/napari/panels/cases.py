@@ -26,6 +26,7 @@ from segexplorer.core.types import Role
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.splits import Split
 from segexplorer.faces.napari.examination import Examination, offered_classes
+from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.panels import parts
 from segexplorer.faces.napari.panels.classes import ClassTable
 from segexplorer.faces.napari.panels.disk_source import DiskSource
@@ -64,7 +65,7 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.folder = folder if folder is not None else Path.home() / "segexplorer-runs" / "cases"
         self._pairs: list[tuple[CasePair, Examination | None]] = []
         self._classes_edited = False
-        self._errand = parts.Errand(self._on_examined, self._on_refused)
+        self._errand = LatestWork(self._on_examined, self._on_refused, newest_only=True)
         self._source = QComboBox()
         self._source.addItems(["Layers in the viewer", "A data set on the disk, or phantoms"])
         self._pages = QStackedWidget()

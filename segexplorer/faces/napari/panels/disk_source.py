@@ -15,6 +15,7 @@ from segexplorer.data.datasets import described, recognise, registry
 from segexplorer.data.datasets.base import DatasetSpec, Recognition
 from segexplorer.data.splits import Split
 from segexplorer.faces.forms import SpecForm
+from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.panels import parts
 
 
@@ -48,7 +49,7 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
         finder = QPushButton("Find out from a folder…")
         finder.setToolTip("Choose the folder of a data set; its layout is recognised by the names in it.")
         finder.clicked.connect(lambda _=False: self._choose_folder())
-        self.errand = parts.Errand(self._on_recognised, self._on_refused)
+        self.errand = LatestWork(self._on_recognised, self._on_refused, newest_only=True)
         self.told = parts.guidance()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

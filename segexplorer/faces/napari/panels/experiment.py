@@ -12,8 +12,10 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, Q
 
 from segexplorer.core.errors import SegExplorerError, SpecError
 from segexplorer.faces.forms import SpecForm
+from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.panels import parts
 from segexplorer.faces.napari.panels.cases import CasesPanel
+from segexplorer.faces.napari.panels.plan_box import PlanBox
 from segexplorer.training.experiment import Experiment
 
 _WAIT_MS = 700
@@ -34,20 +36,16 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     changed
         psygnal signal: the experiment is another one now, valid or not.
-    planned
-        psygnal signal with the `Plan` that was resolved in the background.
     """
 
     changed = Signal()
-    planned = Signal(object)
 
     def __init__(self, session: Any, viewer: Any, cases: CasesPanel) -> None:
         super().__init__()
         self.session, self.viewer, self._cases = session, viewer, cases
         self._form: SpecForm[Experiment] = SpecForm(Experiment, exclude=("data", "split", "changes"))
-        self._summary = parts.guidance("Choose cases first; the plan then tells memory and number of steps.")
-        self._warnings = parts.guidance()
-        self._errand = parts.Errand(self._on_plan, self._on_refused)
+        self.box = PlanBox(session)
+        self._saving = LatestWork(self.box.tell, self.box.tell)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WAIT_MS)
@@ -63,11 +61,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         buttons.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(
-            parts.scrolled(
-                row, self._form.native, parts.heading("Before you start"), self._summary, self._warnings
-            )
-        )
+        layout.addWidget(parts.scrolled(row, self._form.native, parts.heading("Before you start"), self.box))
         self._form.changed.connect(self._on_change)
         cases.changed.connect(self._on_change)
 
@@ -106,7 +100,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         try:
             self.set_experiment(Experiment.from_yaml(path))
         except SegExplorerError as error:
-            self._on_refused(error)
+            self.box.tell(error)
 
     def save(self, path: Path) -> None:
         """Write the experiment as YAML, in the background."""
@@ -118,10 +112,9 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         try:
             make = self.experiment_maker()
         except SegExplorerError as error:
-            self._on_refused(error)
+            self.box.tell(error)
             return
-        self._saver = parts.Errand(lambda text: parts.say(self._warnings, text), self._on_refused)
-        self._saver.send(work)
+        self._saving.send(work)
 
     # -- the plan -----------------------------------------------------------------------------------------
 
@@ -130,31 +123,13 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         try:
             make = self.experiment_maker()
         except SegExplorerError as error:
-            parts.say(self._summary, "")
-            self._on_refused(error)
-            return
-        parts.say(self._summary, "Planning…")
-        session = self.session
-        self._errand.send(lambda: session.plan(make(), window=True))
+            self.box.refuse(error)
+        else:
+            self.box.plan(make)
 
     def _on_change(self, *_: Any) -> None:
         self._timer.start()
         self.changed.emit()
-
-    def _on_plan(self, plan: Any) -> None:
-        lines = [f"<b>{label}</b>&nbsp; {text}" for label, text in plan.summary().items()]
-        parts.say(self._summary, "<br>".join(lines))
-        told = [
-            *plan.badges,
-            *(f"{p.case}: {p.message} {p.remedy}".removeprefix(": ") for p in plan.warnings),
-        ]
-        parts.say(self._warnings, "\n".join(told), parts.AMBER)
-        self.planned.emit(plan)
-
-    def _on_refused(self, error: SegExplorerError) -> None:
-        parts.say(self._warnings, str(error), parts.RED)
-        if self._summary.text() == "Planning…":
-            parts.say(self._summary, "")
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -171,4 +146,5 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def closing(self) -> None:
         """Let nothing come back any more."""
         self._timer.stop()
-        self._errand.close()
+        self._saving.close()
+        self.box.closing()

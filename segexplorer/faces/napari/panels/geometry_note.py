@@ -12,6 +12,7 @@ from segexplorer.core.errors import SegExplorerError
 from segexplorer.data.geometry import GridVerdict
 from segexplorer.data.verdict import apart, describe
 from segexplorer.data.volume import Volume
+from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.layer_volumes import volume_from_layer
 from segexplorer.faces.napari.layers import layer_arguments
 from segexplorer.faces.napari.panels import parts
@@ -54,7 +55,7 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
         )
         self.bring.clicked.connect(self._bring)
         self.bring.hide()
-        self.errand = parts.Errand(self._add, self._fail)
+        self.errand = LatestWork(self._add, self._fail, newest_only=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.place, self.distance, self.bring):

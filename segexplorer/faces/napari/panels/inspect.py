@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.events import Event, Planned, ValidationDone
@@ -19,18 +19,17 @@ from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.layers import CaseLayers
 from segexplorer.faces.napari.legend import Legend
 from segexplorer.faces.napari.panels import parts
+from segexplorer.faces.napari.panels.choices import ROLES, Choices
 from segexplorer.faces.napari.panels.error_list import ErrorList
 from segexplorer.faces.napari.panels.history import HistoryRow
 from segexplorer.faces.napari.panels.scores import Scores
 from segexplorer.faces.napari.past import Past, frames_of
-from segexplorer.faces.napari.watching import SWITCHES, Seen, Switch, Wanted
+from segexplorer.faces.napari.watching import Seen, Switch
 from segexplorer.training.history import Frame
 from segexplorer.training.run import SliceView
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 
-_ON_AT_FIRST: frozenset[Switch] = frozenset({"errors", "balance"})
 _EMPTY = "The watched cases appear here after the first prediction."
-_ROLES: dict[Role, str] = {"validation": "Validation case", "train": "Training case"}
 
 
 class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
@@ -80,24 +79,12 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def _build(self) -> None:
         self._message = parts.guidance(_EMPTY)
         self._badge = parts.guidance("", parts.AMBER)
-        self.role_picker, self.class_picker = QComboBox(), QComboBox()
-        for role, title in _ROLES.items():
-            self.role_picker.addItem(title, role)
-        self.role_picker.currentIndexChanged.connect(lambda _: self._on_role())
-        self.class_picker.addItem("All classes", None)
-        self.class_picker.currentIndexChanged.connect(lambda _: self._look())
+        self.choices = Choices()
+        self.choices.role_chosen.connect(self._on_role)
+        self.choices.class_chosen.connect(self._look)
+        self.choices.switched.connect(self._on_switch)
         self.history = HistoryRow()
         self.history.moved.connect(self._look)
-        self.switches: dict[Switch, QCheckBox] = {}
-        boxes = QWidget()
-        grid = QGridLayout(boxes)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setVerticalSpacing(2)
-        for number, (switch, title) in enumerate(SWITCHES.items()):
-            box = self.switches[switch] = QCheckBox(title)
-            box.setChecked(switch in _ON_AT_FIRST)
-            box.toggled.connect(lambda on, s=switch: self._on_switch(s, on))
-            grid.addWidget(box, number, 0)
         self._cursor = parts.guidance("Move the mouse over the picture to read errors and penalties here.")
         self._cursor.setMinimumHeight(44)
         self._cursor.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -108,10 +95,9 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         layout.addWidget(
             parts.scrolled(
                 self._message,
-                _pair(self.role_picker, self.class_picker),
                 self._badge,
                 self.history,
-                boxes,
+                self.choices,
                 Legend(),
                 parts.heading("Under the cursor"),
                 self._cursor,
@@ -125,21 +111,9 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     # -- what is chosen -----------------------------------------------------------------------------------
 
     @property
-    def role(self) -> Role:
-        """Which watched case is shown."""
-        chosen: Role = self.role_picker.currentData()
-        return chosen
-
-    @property
-    def class_index(self) -> int | None:
-        """The class that is looked at; None for all."""
-        chosen: int | None = self.class_picker.currentData()
-        return chosen
-
-    @property
     def snapshot(self) -> WatchedSnapshot | None:
         """The newest snapshot of the chosen role."""
-        return self._snapshots.get(self.role)
+        return self._snapshots.get(self.choices.role)
 
     def slice_view(self) -> SliceView | None:
         """Return the plane of the watched case that the viewer shows; None in 3D."""
@@ -147,16 +121,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if dims.ndisplay != 2 or dims.ndim != 3:
             return None
         axis = int(dims.order[0])
-        return SliceView(role=self.role, axis=2 - axis, world=float(dims.point[axis]))
-
-    def _wanted(self) -> Wanted:
-        dims = self.viewer.dims
-        flat = dims.ndisplay == 2 and dims.ndim == 3
-        return Wanted(
-            switches=frozenset(s for s, box in self.switches.items() if box.isChecked()),
-            class_index=self.class_index,
-            axes=tuple(int(a) for a in dims.order[1:]) if flat else None,
-        )
+        return SliceView(role=self.choices.role, axis=2 - axis, world=float(dims.point[axis]))
 
     # -- what comes from the run --------------------------------------------------------------------------
 
@@ -165,7 +130,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if run is not self._run:
             self._run, self._past = run, Past(run.experiment)
             self._snapshots, self._frames = {}, {}
-            self._asked |= {s for s, box in self.switches.items() if box.isChecked()}
+            self._asked |= self.choices.on
             self.scores.forget()
             self.history.set_frames(())
 
@@ -186,13 +151,13 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_frames(self, frames: dict[Role, tuple[Frame, ...]]) -> None:
         self._frames = frames
         followed = self.history.follows
-        self.history.set_frames(frames.get(self.role, ()))
+        self.history.set_frames(frames.get(self.choices.role, ()))
         if self.snapshot is not None or not followed:
             return  # the run itself brings what is newest
-        if not self._frames.get(self.role):
-            other = next((role for role, found in frames.items() if found and role in _ROLES), None)
+        if not self._frames.get(self.choices.role):
+            other = next((role for role, found in frames.items() if found and role in ROLES), None)
             if other is not None:
-                self.role_picker.setCurrentIndex(list(_ROLES).index(other))
+                self.choices.choose_role(other)
             return
         self._look()
 
@@ -201,23 +166,28 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         for snapshot in snapshots.values():
             if self._past is not None:
                 self._past.know(snapshot)
-        if self.role in snapshots:
-            self._offer_classes(snapshots[self.role].class_names)
+        if self.choices.role in snapshots:
+            self.choices.offer_classes(snapshots[self.choices.role].class_names)
             if self.history.follows:
                 self._look()
         elif self.snapshot is None and snapshots:
-            self.role_picker.setCurrentIndex(list(_ROLES).index(next(iter(snapshots))))  # type: ignore[arg-type]
+            self.choices.choose_role(next(iter(snapshots.values())).role)
 
     def _on_patch(self, patch: PatchSnapshot) -> None:
         self._patch = patch
-        if self.switches["patch"].isChecked():
+        if "patch" in self.choices.on:
             self._look()
 
     # -- looking ------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
         """Have computed what is to be seen: of the newest prediction, or of the frame under the slider."""
-        snapshot, patch, wanted, past = self.snapshot, self._patch, self._wanted(), self._past
+        snapshot, patch, wanted, past = (
+            self.snapshot,
+            self._patch,
+            self.choices.wanted(self.viewer.dims),
+            self._past,
+        )
         frame = self.history.frame
         if snapshot is not None and (self.history.follows or frame is None or past is None):
             self._work.send(lambda: watching.see(snapshot, patch, wanted))
@@ -228,7 +198,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         """Show the image of the case that will be watched; a lone case is watched in one role only."""
         plan = getattr(self._run, "plan", None)
         watched = {} if plan is None else plan.watched
-        case = watched.get(self.role) or next(iter(watched.values()), None)
+        case = watched.get(self.choices.role) or next(iter(watched.values()), None)
         if case is not None:
             self._send_for_image(case)
             parts.say(
@@ -244,11 +214,11 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_seen(self, seen: Seen) -> None:
         self._seen = seen
-        self._offer_classes(seen.snapshot.class_names)
+        self.choices.offer_classes(seen.snapshot.class_names)
         self._send_for_image(seen.snapshot.case)
         first = not any(key in self.layers.keys for key in get_args(Switch))
         for picture in seen.pictures:
-            if not self.switches[picture.key].isChecked():  # type: ignore[index]
+            if picture.key not in self.choices.on:
                 continue
             asked = picture.key in self._asked
             self._asked.discard(picture.key)
@@ -282,31 +252,20 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self.layers.set_visible(switch, False)
 
     def _on_role(self) -> None:
-        self.history.set_frames(self._frames.get(self.role, ()))
+        self.history.set_frames(self._frames.get(self.choices.role, ()))
         if self.snapshot is None and self.history.frame is not None:
             self._look()
             return
         if self.snapshot is None:
             parts.say(self._message, "This case has not been predicted yet.")
             return
-        self._offer_classes(self.snapshot.class_names)
+        self.choices.offer_classes(self.snapshot.class_names)
         self._look()
 
     def _on_order(self, _: Any = None) -> None:
         # with fewer axes the layers are being taken away: nothing is to be drawn anew
-        if self.viewer.dims.ndim == 3 and self.switches["errors"].isChecked():
+        if self.viewer.dims.ndim == 3 and "errors" in self.choices.on:
             self._look()
-
-    def _offer_classes(self, names: tuple[str, ...]) -> None:
-        known = tuple(self.class_picker.itemText(i) for i in range(1, self.class_picker.count()))
-        if known == names:
-            return
-        self.class_picker.blockSignals(True)
-        self.class_picker.clear()
-        self.class_picker.addItem("All classes", None)
-        for index, name in enumerate(names, start=1):
-            self.class_picker.addItem(name, index)
-        self.class_picker.blockSignals(False)
 
     # -- figures ------------------------------------------------------------------------------------------
 
@@ -314,7 +273,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         """Return the sentence for a point in the viewer's world, (z, y, x) in mm."""
         if self._seen is None or len(world) != 3:
             return ""
-        return watching.under_cursor(self._seen.snapshot, self.class_index, world)
+        return watching.under_cursor(self._seen.snapshot, self.choices.class_index, world)
 
     def _on_cursor(self, viewer: Any, event: Any) -> None:
         text = self.read(tuple(float(v) for v in viewer.cursor.position))
@@ -335,14 +294,3 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
 def _badge(snapshot: WatchedSnapshot) -> str:
     held = snapshot.badge or ("training case, not held out" if snapshot.role == "train" else "not trained on")
     return f"{snapshot.case}: {held}"
-
-
-def _pair(left: QWidget, right: QWidget) -> QWidget:
-    row = QWidget()
-    layout = QGridLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(left, 0, 0)
-    layout.addWidget(right, 0, 1)
-    layout.setColumnStretch(0, 1)
-    layout.setColumnStretch(1, 1)
-    return row

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLineEdit,
-    QProgressBar,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from segexplorer.core.errors import RunStateError, SegExplorerError
 from segexplorer.core.events import Event, ParameterApplied, Planned, RunFinished
-from segexplorer.faces.forms import LiveForm
 from segexplorer.faces.napari.bridge import RunBridge
+from segexplorer.faces.napari.latest_work import LatestWork
 from segexplorer.faces.napari.loading import Machine
 from segexplorer.faces.napari.panels import parts
+from segexplorer.faces.napari.panels.live_changes import LiveChanges
 from segexplorer.faces.napari.panels.run_buttons import RunButtons
-from segexplorer.faces.napari.panels.run_log import FailureBox, RunLog
+from segexplorer.faces.napari.panels.run_log import RunLog
+from segexplorer.faces.napari.panels.run_status import RunStatus
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import fresh_folder
 from segexplorer.training.history import open_run
@@ -73,8 +66,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.session, self.viewer, self.bridge = session, viewer, bridge
         self._experiment_maker, self._slice_view = experiment_maker, slice_view
         self.status = status.Status()
-        self._making = parts.Errand(self._on_made, self._on_not_made)
-        self._opening = parts.Errand(self._on_opened, self._on_not_made)
+        self._making = LatestWork(self._on_made, self._on_not_made)
+        self._opening = LatestWork(self._on_opened, self._on_not_made)
         self._busy_making = False
         self._ready = True
         self._build(folder)
@@ -96,20 +89,9 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         choose.clicked.connect(self._choose_folder)
         self.buttons = RunButtons(self)
         self._why_not = parts.guidance()
-        self._badge = parts.guidance("", parts.AMBER)
-        self._headline = parts.guidance()
-        self._headline.setStyleSheet("font-weight: bold;")
-        self._bar = QProgressBar()
-        self._bar.setRange(0, 1000)
-        self._bar.setTextVisible(True)
-        self._figures = parts.guidance()
-        self._failure = FailureBox()
-        self._live_note = parts.guidance("What may be changed while it trains appears here after Start.")
-        self._live: LiveForm | None = None
-        self._live_place = QVBoxLayout()
-        live = QWidget()
-        live.setLayout(self._live_place)
-        self._live_place.setContentsMargins(0, 0, 0, 0)
+        self.progress = RunStatus()
+        self.live = LiveChanges()
+        self.live.applied.connect(self._apply)
         self._log = RunLog()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -118,17 +100,12 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 self._device,
                 self._remedy,
                 parts.heading("Output folder"),
-                _row(self._folder, choose),
+                parts.row(self._folder, choose),
                 self.buttons,
                 self._why_not,
-                self._headline,
-                self._bar,
-                self._figures,
-                self._badge,
-                self._failure,
+                self.progress,
                 parts.heading("Change while it trains"),
-                self._live_note,
-                live,
+                self.live,
                 parts.heading("What happened"),
                 self._log,
             )
@@ -165,7 +142,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
             return session.prepare(experiment, fresh_folder(experiment, parent), window=True)
 
         self._busy_making = True
-        self._failure.clear()
+        self.progress.failure.clear()
         parts.say(self._why_not, "Making the run folder…")
         self._making.send(work)
         self._redraw()
@@ -278,32 +255,23 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._redraw()
 
     def _on_begun(self, run: Any) -> None:
-        self._failure.clear()
+        self.progress.failure.clear()
         parts.say(self._why_not, "")
-        self._show_live(run.experiment)
+        self.live.show_experiment(run.experiment, running=self.bridge.busy)
         self._redraw()
 
     def _on_events(self, events: list[Event]) -> None:
         self.status.extend(events)
         if any(isinstance(event, (ParameterApplied, Planned)) for event in events):
-            self._show_live(self.bridge.current.experiment)
+            self.live.show_experiment(self.bridge.current.experiment, running=self.bridge.busy)
         self._log.show_lines(self.status.log)
         for event in events:
             if isinstance(event, RunFinished) and event.state == "failed":
-                self._failure.show_failure(self.status.failure, self.status.cause)
+                self.progress.failure.show_failure(self.status.failure, self.status.cause)
         self._redraw()
 
     def _on_ended(self, _: RunFinished) -> None:
         self.check()
-
-    def _show_live(self, experiment: Experiment) -> None:
-        if self._live is None:
-            self._live = LiveForm(experiment)
-            self._live.applied.connect(self._apply)
-            self._live_place.addWidget(self._live.native)
-            self._live_note.setVisible(False)
-        elif not self._live.changes or not self.bridge.busy:
-            self._live.set(experiment)
 
     def _apply(self, path: str, value: Any) -> None:
         def send() -> None:
@@ -316,38 +284,10 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def _redraw(self) -> None:
         run, busy = self.bridge.run, self.bridge.busy or self._busy_making
         self.buttons.follow(run, busy=busy, making=self._busy_making, ready=self._ready)
-        self._draw_progress(run)
-
-    def _draw_progress(self, run: Any) -> None:
-        self._headline.setText(
-            self.status.headline
-            if run is not None
-            else "Ready: Start begins a run."
-            if self._ready
-            else "No run yet."
-        )
-        self._headline.setVisible(True)
-        self._bar.setValue(round(1000 * self.status.fraction))
-        self._bar.setFormat(self.status.progress or "%p%")
-        figures = [self.status.rate, f"{self.status.memory} in use" if self.status.memory else ""]
-        where = f"Folder: {run.folder}" if run is not None else ""
-        text = "\n".join(t for t in (", ".join(f for f in figures if f), where) if t)
-        parts.say(self._figures, text)
-        parts.say(self._badge, ", ".join(self.status.badges), parts.AMBER)
+        self.progress.draw(self.status, run, ready=self._ready)
 
     def closing(self) -> None:
         """Let nothing come back any more."""
         self._making.close()
         self._opening.close()
-        if self._live is not None:
-            with contextlib.suppress(ValueError):
-                self._live.applied.disconnect(self._apply)
-
-
-def _row(*widgets: QWidget) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for widget in widgets:
-        layout.addWidget(widget)
-    return row
+        self.live.closing()
