@@ -21,11 +21,21 @@ from segexplorer.core.events import (
     ValidationDone,
 )
 from segexplorer.metrics.overlap import METRICS
-from segexplorer.metrics.summary import summarise
+from segexplorer.metrics.summary import ClassSummary, summarise
+from segexplorer.metrics.surface import SURFACE_METRICS
 from segexplorer.viewmodels.decimation import Floats, decimate, smooth
 
 Domain = Literal["training, patches", "whole volumes"]
 X_TITLE = "optimiser step"
+DISTANCES = ("hd95", "hd95_penalised", "assd")
+"""Surface distances that have a plot, in mm; what was not found is counted in the plot `NOT_FOUND`."""
+NOT_FOUND = "not_found"
+EMPTY: dict[Domain, str] = {
+    "training, patches": "The curves appear when training starts",
+    "whole volumes": "The curves appear with the first validation",
+}
+NO_DISTANCES = "No distances were recorded; segexplorer evaluate measures them"
+NONE_FOUND = "No structure was both in a prediction and in its truth"
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ PLOTS: tuple[Plot, ...] = (
         replace(_plot(m.name, m.display_name, m.display_name, "whole volumes"), limits=(0.0, 1.0))
         for m in METRICS.values()
     ),
+    *(_plot(m.name, m.title, m.title, "whole volumes") for m in map(SURFACE_METRICS.__getitem__, DISTANCES)),
+    _plot(NOT_FOUND, "Structures missed, spurious", "cases", "whole volumes"),
     _plot("error_volume", "Error volumes", "ml per case", "whole volumes"),
     _plot("learning_rate", "Learning rate", "learning rate", "training, patches", logarithmic=True),
     _plot("gradient_norm", "Gradient norm", "norm", "training, patches", logarithmic=True),
@@ -173,15 +185,67 @@ class Curves:
         for name in METRICS:
             mean = event.mean_dice if name == "dice" else summary.mean.get(name, np.nan)
             self._point(name, "mean", event.step, mean)
+        self._add_distances("mean", event.step, summary.overall)
         for class_name, of_class in summary.per_class.items():
             for name in METRICS:
                 self._point(name, class_name, event.step, of_class.mean[name])
             extra, missed = of_class.false_positive_ml / cases, of_class.false_negative_ml / cases
             self._point("error_volume", f"{class_name}, extra", event.step, extra)
             self._point("error_volume", f"{class_name}, missed", event.step, missed)
+            self._add_distances(class_name, event.step, of_class)
+            self._point(NOT_FOUND, f"{class_name}, missed", event.step, of_class.n_missed)
+            self._point(NOT_FOUND, f"{class_name}, spurious", event.step, of_class.n_spurious)
         if not event.scores:
             for class_name, dice in event.class_dice.items():
                 self._point("dice", class_name, event.step, dice)
+
+    def _add_distances(self, name: str, step: int, summary: ClassSummary) -> None:
+        """Add the means over found structures; NaN, a gap in the curve, where none was found."""
+        for metric in DISTANCES:
+            if metric in summary.mean:
+                self._point(metric, name, step, summary.mean[metric])
+
+    def partial(self, plot: str) -> dict[str, tuple[Floats, Floats]]:
+        """Return name -> (steps, values) of those means of distances that leave structures out.
+
+        A structure that was missed, or is spurious, has no distance: a mean over the others may fall because the
+        hard ones are missed.
+        """
+        if plot not in DISTANCES or SURFACE_METRICS[plot].penalised:
+            return {}
+        lost: dict[str, set[int]] = {"mean": set()}
+        for name, series in self._series[NOT_FOUND].items():
+            these = {step for step, n in zip(series.steps, series.values, strict=True) if n}
+            lost.setdefault(name.rpartition(", ")[0], set()).update(these)
+            lost["mean"] |= these
+        marked = {}
+        for name in self.names(plot):
+            steps, values = self._series[plot][name].arrays()
+            there = np.isin(steps, list(lost.get(name, ()))) & np.isfinite(values)
+            if there.any():
+                marked[name] = (steps[there], values[there])
+        return marked
+
+    def remark(self, plot: str) -> str:
+        """Return which structures the means of distances leave out or penalise; nothing where all are found."""
+        if plot not in DISTANCES:
+            return ""
+        last = {name: series.values[-1] for name, series in self._series[NOT_FOUND].items() if series.values}
+        told = "; ".join(f"{name.replace(', ', ': ')} in {n:.0f}" for name, n in last.items() if n)
+        if SURFACE_METRICS[plot].penalised:
+            return f"counted as the diagonal, last: {told}" if told else ""
+        if told:
+            return f"× some left out, last: {told}"
+        return "× some left out" if self.partial(plot) else ""
+
+    def why_empty(self, plot: Plot) -> str:
+        """Return why there is nothing to draw in a plot; nothing where there is."""
+        curves = [series.values for series in self._series[plot.key].values() if series.values]
+        if any(np.isfinite(values).any() for values in curves):
+            return ""
+        if plot.key in DISTANCES and self._series["validation_loss"]:
+            return NONE_FOUND if curves else NO_DISTANCES
+        return EMPTY[plot.domain]
 
     def plots(self) -> tuple[Plot, ...]:
         """Return the plots that have points, in order."""
@@ -216,3 +280,9 @@ class Curves:
                 writer.writerows((plot.key, plot.domain, name, step, repr(value)) for step, value in rows)
         writer.writerows(("mark", "", mark.kind, mark.step, mark.text) for mark in self.marks())
         return text.getvalue()
+
+
+def has_lone_point(values: Floats) -> bool:
+    """Return whether a value has none beside it, so that no line would show it."""
+    there = np.concatenate([[False], np.isfinite(values), [False]])
+    return bool((there[1:-1] & ~there[:-2] & ~there[2:]).any())

@@ -92,6 +92,7 @@ def test_events_become_named_curves() -> None:
         "specificity",
         "precision",
         "jaccard",
+        "not_found",
         "error_volume",
         "learning_rate",
         "gradient_norm",

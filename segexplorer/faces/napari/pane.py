@@ -16,13 +16,9 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QScrollArea, QWidget
 from segexplorer.faces.napari import theme
 from segexplorer.viewmodels import colours
 from segexplorer.viewmodels.balance import BalanceHistogram
-from segexplorer.viewmodels.curves import Curves, Domain, Plot
+from segexplorer.viewmodels.curves import EMPTY, Curves, Plot, has_lone_point
 
 KEY_WIDTH = 118
-EMPTY: dict[Domain, str] = {
-    "training, patches": "The curves appear when training starts",
-    "whole volumes": "The curves appear with the first validation",
-}
 BALANCE = "balance_histogram"
 BALANCE_TITLE = "Balance of the regions (histogram)"
 NO_BALANCE = "Losses with regions show their balance here"
@@ -79,6 +75,9 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.legend.setWordWrap(True)
         self._curves: dict[str, Any] = {}
         self._marks: list[Any] = []
+        self._keys: list[str] = []
+        self.partial = pg.ScatterPlotItem()
+        self.canvas.addItem(self.partial)
         self.cursor = pg.InfiniteLine(0, angle=90, movable=True)
         self.cursor.setVisible(False)
         self.cursor.sigDragged.connect(lambda line: self.step_dragged.emit(float(line.value())))
@@ -144,7 +143,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self.canvas.removeItem(mark)
         if self._bars is not None:
             self.canvas.removeItem(self._bars)
-        self._curves, self._marks, self._bars = {}, [], None
+        self._curves, self._marks, self._keys, self._bars = {}, [], [], None
+        self.partial.clear()
         self.legend.setText("")
 
     def redraw(self, curves: Curves) -> None:
@@ -162,11 +162,28 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
                     pen=self._pen(name, number), name=name, symbolPen=None, symbolSize=6
                 )
                 self._add_key(name, item.opts["pen"])
-            item.setData(steps, values, connect="finite", symbol="o" if len(steps) == 1 else None)
+            item.setData(steps, values, connect="finite", symbol="o" if has_lone_point(values) else None)
             item.setSymbolBrush(item.opts["pen"].color())
-        self._empty.setVisible(not series)
+        self._draw_partial(curves.partial(self.plot.key))
+        self._tell(curves.remark(self.plot.key))
+        empty = curves.why_empty(self.plot)
+        self._empty.setText(empty)
+        self._empty.setVisible(bool(empty))
         self._draw_marks(curves)
         self._place_empty()
+
+    def _draw_partial(self, marked: dict[str, tuple[Any, Any]]) -> None:
+        """Cross the points whose mean leaves structures out."""
+        spots = [
+            {"pos": pos, "pen": pg.mkPen(self._curves[name].opts["pen"].color(), width=2)}
+            for name, points in marked.items()
+            for pos in zip(*points, strict=True)
+        ]
+        self.partial.setData(spots=spots, symbol="x", size=9, brush=None)
+
+    def _tell(self, remark: str) -> None:
+        """Write a remark below the key."""
+        self.legend.setText("<br>".join([*self._keys, *([f"<i>{escape(remark)}</i>"] if remark else [])]))
 
     def show_balance(self, balance: BalanceHistogram | None) -> None:
         """Take another histogram; drawn where it is chosen."""
@@ -212,7 +229,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     def _add_key(self, name: str, pen: Any) -> None:
         stroke = "╌╌" if pen.style() == Qt.PenStyle.DashLine else "━━"
         line = f'<span style="color:{pen.color().name()}">{stroke}</span> {escape(name.replace("_", " "))}'
-        self.legend.setText(f"{self.legend.text()}<br>{line}" if self.legend.text() else line)
+        self._keys.append(line)
 
     def export(self, path: Path) -> None:
         """Write what is drawn, with a legend inside, as PNG or SVG by the ending."""

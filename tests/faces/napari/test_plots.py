@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from segexplorer.core.events import ParameterApplied
+from segexplorer.core.events import ParameterApplied, ValidationDone
 from segexplorer.faces.napari.bridge import RunBridge
 from segexplorer.faces.napari.plots import PlotDock
+from segexplorer.metrics import score_case
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted import ScriptedRun
@@ -84,3 +86,44 @@ def test_export(dock: PlotDock, qtbot: Any, tmp_path: Path) -> None:
     assert [p.name for p in pictures[:2]] == ["curves-loss.png", "curves-dice.png"]
     assert all(p.stat().st_size > 1000 for p in pictures)
     assert "liver" in (tmp_path / "curves-dice.svg").read_text(encoding="utf-8")
+
+
+def test_distances_cross_out_means_that_leave_structures_out(dock: PlotDock) -> None:
+    truth = np.zeros((6, 6, 6), np.uint8)
+    truth[1:3, 1:3, 1:3], truth[4, 4, 4] = 1, 2
+    pane = dock.panes[1]
+    pane.picker.setCurrentIndex(pane.picker.findData("hd95"))
+    for step, found in ((10, truth), (20, np.where(truth == 2, 0, truth))):
+        scores = score_case(found, truth, ("liver", "lesion"), (1, 1, 1), case="a", surfaces=True)
+        dock.curves.add(
+            ValidationDone(
+                step=step,
+                epoch=1,
+                loss=0.5,
+                scores=scores,
+                mean_dice=0.5,
+                class_dice={},
+                n_used=2,
+                n_absent=0,
+                n_missed=0,
+                best=False,
+                seconds=0.1,
+            )
+        )
+    dock.refresh()
+    assert set(pane.drawn) == {"mean", "liver", "lesion"}
+    assert "mm" in pane.canvas.getAxis("left").labelText
+    assert [spot.pos().x() for spot in pane.partial.points()] == [20]
+    assert pane.drawn["lesion"].opts["symbol"] == "o"  # its one point would not show as a line
+    assert pane.drawn["liver"].opts["symbol"] is None
+    assert "lesion: missed in 1" in pane.legend.text()
+    pane.picker.setCurrentIndex(pane.picker.findData("dice"))
+    assert len(pane.partial.points()) == 0 and "missed" not in pane.legend.text()
+
+
+def test_a_plot_without_distances_says_so(dock: PlotDock, qtbot: Any) -> None:
+    dock.bridge.start(ScriptedRun(steps=30))  # its validations carry no distances
+    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    pane = dock.panes[1]
+    pane.picker.setCurrentIndex(pane.picker.findData("assd"))
+    assert pane.is_empty and "segexplorer evaluate" in pane._empty.toPlainText()
