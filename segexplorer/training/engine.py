@@ -12,6 +12,7 @@ from collections.abc import Generator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
     CheckpointSaved,
     EpochDone,
@@ -78,6 +79,11 @@ class Engine:
         self.best = -1.0
         if self._checkpoint is not None:
             meta = self._checkpoint.meta
+            if "position" not in meta:  # `segexplorer share` leaves it out, and the optimiser's state
+                raise DataError(
+                    f"{folder.path.name} is a shared copy: it predicts, but cannot be trained further.",
+                    "Go on with the run itself, where it was trained.",
+                )
             self.position, self.sums = Position(**meta["position"]), EpochSums(**meta["sums"])
             self.best = meta["best"]
         self.changes = LiveChanges(planned, folder, self.position.step)

@@ -233,6 +233,49 @@ def show(
 
 
 @app.command(rich_help_panel=LOOK)
+def replay(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    speed: Annotated[float, typer.Option(min=0, help="Times as fast as it was; 0: without waiting.")] = 10.0,
+    window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the events, one line of JSON each.")] = False,
+) -> None:
+    """Tell a run again as it was, on the terminal or in the window; nothing is computed or changed."""
+    from segexplorer.faces.cli.replay import run_replay
+
+    raise typer.Exit(run_replay(run, speed, window=window, as_json=as_json))
+
+
+@app.command(rich_help_panel=TRAIN)
+def share(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path("shared-run.zip"),
+    weights: Annotated[
+        bool, typer.Option("--weights/--no-weights", help="The network, so that others can predict with it.")
+    ] = True,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Predictions of the watched cases, too: they are voxels.")
+    ] = False,
+    number_classes: Annotated[
+        bool, typer.Option("--number-classes", help="Call the classes class_1, class_2 ...")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an archive that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pack a run as one file for others: cases numbered, no paths, no images, provenance kept."""
+    from segexplorer.faces.cli.share import run_share
+
+    run_share(
+        run,
+        output,
+        weights=weights,
+        predictions=predictions,
+        number_classes=number_classes,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+@app.command(rich_help_panel=LOOK)
 def series(
     path: Annotated[Path, typer.Argument(help="DICOM folder, zip archive or file.")],
     as_json: AsJson = False,

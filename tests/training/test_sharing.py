@@ -1,0 +1,294 @@
+"""What `share` packs: nothing that names a patient, a person or a place, whatever the run wrote down."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segexplorer.core import events
+from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.types import Role
+from segexplorer.training.checkpoint import open_checkpoint, save_checkpoint
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.folder import RunFolder
+from segexplorer.training.history import open_run
+from segexplorer.training.sharing import Shared, share_run
+from segexplorer.training.snapshots import WatchedSnapshot
+
+PLANTED = (
+    "mueller", "hans", "anna", "schmidt", "4711081512", "19470812", "klinik", "station7", "geheim", "drhouse",
+    "grossmutter", "/home", "radiologie",
+)  # fmt: skip
+CASES = ("Mueller_Hans_4711081512", "Schmidt^Anna_19470812", "ct_drhouse")
+ROOT = "/home/drhouse/Klinik-Radiologie/Station7"
+
+
+def experiment(**changes: Any) -> Experiment:
+    return Experiment.of(
+        {
+            "name": "Studie Mueller, geheim",
+            "data": {
+                "kind": "folder",
+                "root": ROOT,
+                "images": ["{case}/Klinik_ct.nii.gz"],
+                "labels": "{case}/drhouse.nii.gz",
+                "patient_pattern": "^Station7_(.*)",
+                "classes": {"liver": 1, "tumour": [2, 3]},
+            },
+            "split": {"validation": [CASES[1]], "test": [CASES[2]]},
+            "network_weights": {"path": f"{ROOT}/geheim.pt", "freeze": ["Grossmutter"]},
+            "loss": {
+                "kind": "weighted_sum",
+                "terms": [{"loss": "dice", "name": "Grossmutter"}, {"loss": "cross_entropy"}],
+            },
+            "validation": {"watch_train": CASES[0], "watch_validation": CASES[1]},
+            "compute": {"device": "cpu"},
+            "changes": [{"step": 1, "field": "loss.terms.0.weight", "value": 2.0}],
+            **changes,
+        }
+    )
+
+
+def score(case: str, name: str, dice: float) -> events.CaseScore:
+    return events.CaseScore(
+        case=case, class_name=name, role="validation", state="scored", metrics={"dice": dice},
+        false_positive_ml=1.0, false_negative_ml=2.0, truth_ml=3.0, badge="Geheim; edited while it ran",
+    )  # fmt: skip
+
+
+def told(names: tuple[str, ...]) -> list[events.Event]:
+    """Return a run's events with names planted in every text that an event has."""
+    return [
+        events.StateChanged(state="preparing", activity=f"reading {ROOT}/{CASES[0]}"),
+        events.Planned(
+            steps=2, epochs=1, steps_per_epoch=2, classes=names, badges=("Mueller's own",),
+            summary={"Cases": "1 train, 1 validate, 1 test", "Folder": ROOT}, warnings=(f"{CASES[0]}: odd.",),
+        ),
+        events.Notice(message=f"Weights of {ROOT}/geheim.pt were loaded.", remedy="Ask Dr. Schmidt."),
+        events.Notice(message="Extended by 1 epoch, to 3."),
+        events.StepDone(
+            step=1, epoch=1, loss=0.5, terms={"Grossmutter": (0.3, 1.0), "cross entropy": (0.2, 1.0)},
+            learning_rate=1e-3, gradient_norm=1.0, seconds=0.1, samples=1, cases=(CASES[0],),
+        ),
+        events.ParameterApplied(field="loss.terms.0.weight", value=2.0, previous=1.0, step=1),
+        events.ParameterApplied(field="Hans", value="Mueller", previous="Anna", step=1),
+        events.EpochDone(
+            step=2, epoch=1, epochs=1, loss=0.5, terms={"Grossmutter": (0.3, 1.0)},
+            adaptive={"weight of Grossmutter": 1.0},
+        ),
+        events.ValidationDone(
+            step=2, epoch=1, loss=0.4, scores=tuple(score(CASES[1], n, 0.5) for n in names), mean_dice=0.5,
+            class_dice=dict.fromkeys(names, 0.5), n_used=2, n_absent=0, n_missed=0, best=True, seconds=1.0,
+            badge="training case, not held out; Mueller",
+        ),
+        events.WatchedDone(step=2, case=CASES[1], role="validation", index=0),
+        events.CheckpointSaved(step=2, folder="step_2", pointers=("last", "best")),
+        events.RunFinished(
+            step=2, state="failed", reason=f"lost {ROOT}", error=f"{CASES[0]} is gone.", remedy="Ask Hans.",
+            cause=f"File {ROOT}/x.py, line 3, in mueller",
+        ),
+    ]  # fmt: skip
+
+
+def make_run(place: Path, changes: dict[str, Any] | None = None) -> Path:
+    """Write a run folder with names of patients wherever a run, a user or a later version may put some."""
+    import torch
+
+    planned = experiment(**(changes or {}))
+    names = tuple(planned.data.classes)
+    folder = RunFolder.create(planned, place / "Klinik" / "lauf_mueller")
+    for number, event in enumerate(told(names)):
+        folder.write(type(event)(**{**vars(event), "time": 1.7e9 + number, "seq": number}))
+    roles: dict[str, Role] = {CASES[0]: "train", CASES[1]: "validation", CASES[2]: "test"}
+    hashes = {case: f"{number:064x}" for number, case in enumerate(roles)}
+    facts = {
+        "device": "CPU",
+        "seed": 3,
+        "roles": roles,
+        "data": hashes,
+        "host": "station7",
+        "user": "drhouse",
+    }
+    folder.write_provenance(1, facts)
+    shape = (4, 5, 6)
+    folder.write_frame(
+        WatchedSnapshot(
+            case=CASES[1], role="validation", step=2, index=0, class_names=names, affine=np.eye(4),
+            prediction=np.ones(shape, np.uint8), probabilities=None, regions=None, regions_affine=None,
+            badge="Hans",
+        ),
+        1,
+    )  # fmt: skip
+    folder.close()
+    network = torch.nn.Linear(2, 2)
+    meta = {
+        "step": 2, "position": {"epoch": 1}, "sums": {"values": {"Grossmutter": 1}}, "best": 0.5,
+        "experiment": planned.plain(), "preprocessing": {"spacing": [1, 1, 1]}, "patch": None, "channels": 1,
+        "classes": {"names": list(names), "values": [[1], [2, 3]], "unselected": "background", "ignored": []},
+        "badges": ["Mueller"], "note": ROOT,
+    }  # fmt: skip
+    save_checkpoint(
+        folder.checkpoints, network=network, average=None, state={"Hans": torch.ones(1)}, meta=meta, best=True
+    )
+    (folder.path / "notes Mueller.txt").write_text("Anna Schmidt")
+    (folder.path / "cache").mkdir()
+    (folder.path / "cache" / f"{CASES[0]}.npy").write_bytes(b"voxels of Hans")
+    with (folder.path / "events.jsonl").open("a") as log:
+        log.write(json.dumps({"event": "StateChanged", "state": "stopped", "patient": "Mueller"}) + "\n")
+    return folder.path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path)
+
+
+def unpacked(shared: Shared, place: Path) -> Path:
+    with zipfile.ZipFile(shared.path) as archive:
+        archive.extractall(place)
+    return place / "run"
+
+
+@pytest.mark.parametrize("predictions", [False, True])
+def test_no_planted_name_is_in_the_archive(run: Path, tmp_path: Path, predictions: bool) -> None:
+    raw = b"".join(path.read_bytes() for path in run.rglob("*") if path.is_file()).lower()
+    assert all(name.encode() in raw for name in PLANTED)  # they are there to be found
+    shared = share_run(run, tmp_path / "out.zip", predictions=predictions)
+    with zipfile.ZipFile(shared.path) as archive:
+        whole = b"".join(archive.read(name) for name in archive.namelist()).lower()
+        listed = " ".join(archive.namelist()).lower()
+        assert archive.comment == b"" and {i.date_time[0] for i in archive.infolist()} == {1980}
+    for name in PLANTED:
+        assert name.encode() not in whole, name
+        assert name not in listed
+    assert tuple(archive.namelist()) == shared.files
+    assert ("history.zarr" in listed) is predictions
+    assert "state.pt" not in listed and "cache" not in listed and "notes" not in listed
+
+
+def test_what_was_done_and_what_came_out_is_kept(run: Path, tmp_path: Path) -> None:
+    shared = share_run(run, tmp_path / "out.zip", predictions=True)
+    record, before = open_run(unpacked(shared, tmp_path / "x")), open_run(run)
+    told = record.events()
+    assert [type(e).__name__ for e in told] == [
+        type(e).__name__
+        for e in before.events()
+        if e.seq not in (2, 6)  # the notice and the change with names
+    ]
+    assert told[0].time == 0 and told[-2].time == pytest.approx(11)
+    steps = [e for e in told if isinstance(e, events.StepDone)]
+    assert steps[0].loss == 0.5 and steps[0].cases == ("case_001",)
+    assert set(steps[0].terms) == {"term_1", "cross entropy"}
+    (epoch,) = [e for e in told if isinstance(e, events.EpochDone)]
+    assert set(epoch.adaptive) == {"weight of term_1"}
+    (validation,) = [e for e in told if isinstance(e, events.ValidationDone)]
+    assert validation.badge == "training case, not held out"
+    assert {s.badge for s in validation.scores} == {"edited while it ran"}
+    assert record.metrics["dice"].tolist() == before.metrics["dice"].tolist() == [0.5, 0.5]
+    assert set(record.metrics["case"]) == {"case_002"} and set(record.metrics["class"]) == {"liver", "tumour"}
+    assert record.experiment.loss.terms[0].weight == 1.0 and record.experiment.changes[0].value == 2.0
+    assert record.experiment.split.validation == ("case_002",)
+    assert record.experiment.data.class_values() == {"liver": (1,), "tumour": (2, 3)}
+    (frame,) = record.watched("validation")
+    assert frame.load().case == "case_002" and frame.load().prediction.all()
+    (attempt,) = json.loads((record.folder / "provenance.json").read_text())
+    assert attempt["roles"] == {"case_001": "train", "case_002": "validation", "case_003": "test"}
+    assert attempt["data"]["case_002"] == f"{1:064x}" and attempt["seed"] == 3
+    assert {"torch", "numpy"} <= set(attempt["versions"])
+
+
+def test_the_network_comes_with_it_and_is_whole(run: Path, tmp_path: Path) -> None:
+    import torch
+
+    folder = unpacked(share_run(run, tmp_path / "out.zip"), tmp_path / "x")
+    for pointer in ("best", "last"):
+        there, _ = open_checkpoint(run / "checkpoints", pointer)  # type: ignore[arg-type]
+        here, trouble = open_checkpoint(folder / "checkpoints", pointer)  # type: ignore[arg-type]
+        networks = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+        for checkpoint, network in zip((there, here), networks, strict=True):
+            checkpoint.load_weights(network)
+        assert torch.equal(networks[0].weight, networks[1].weight) and trouble == ""
+    without = share_run(run, tmp_path / "light.zip", weights=False)
+    assert not any("checkpoints" in name for name in without.files)
+
+
+@pytest.mark.parametrize(
+    ("classes", "why"),
+    [
+        ({"Schmidt": 1}, "a word of a case's name"),
+        ({CASES[2]: 1}, "the name of a case"),
+        ({"Station7": 1}, "part of a path"),
+        ({"tumour 19551224": 1}, "a patient's number"),
+        ({"Roe^Jane": 1}, "a patient's number or name"),
+    ],
+)
+def test_a_class_that_may_name_somebody_is_refused(tmp_path: Path, classes: dict[str, int], why: str) -> None:
+    data = {"kind": "folder", "root": ROOT, "classes": classes}
+    run, output = make_run(tmp_path, {"data": data}), tmp_path / "out.zip"
+    with pytest.raises(DataError, match=rf"{why}.*--number-classes"):
+        share_run(run, output)
+    assert not list(tmp_path.glob("*out*"))
+    shared = share_run(run, output, number_classes=True)
+    assert shared.classes == ("class_1",)
+    text = b"".join(zipfile.ZipFile(output).read(name) for name in shared.files).lower()
+    assert next(iter(classes)).lower().encode() not in text
+
+
+def test_words_that_most_cases_share_may_be_classes(tmp_path: Path) -> None:
+    """A class `liver` beside cases `liver_12` says nothing about anybody."""
+    folder = RunFolder.create(experiment(split={"validation": ["liver_2"]}, validation={}), tmp_path / "run")
+    folder.write_provenance(1, {"roles": {"liver_1": "train", "liver_2": "validation", "liver_3": "train"}})
+    assert share_run(folder.path, tmp_path / "out.zip").classes == ("liver", "tumour")
+
+
+def test_what_is_still_there_after_all_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segexplorer.training import sharing
+
+    def leaky(attempts: Any, names: Any) -> Any:
+        return attempts
+
+    monkeypatch.setattr(sharing, "nameless_provenance", leaky)
+    with pytest.raises(DataError, match=r"provenance\.json of the copy would hold"):
+        share_run(run, tmp_path / "out.zip")
+    assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {
+            "kind": "pairs",
+            "pairs": [{"case": CASES[0], "image": f"{ROOT}/a.nii", "label": f"{ROOT}/b.nii"}] * 1,
+            "classes": {"liver": 1},
+        },
+        {"kind": "case_list", "file": f"{ROOT}/list.csv", "classes": {"liver": 1}},
+        {"kind": "side_by_side", "root": ROOT, "ending": "_mueller", "classes": {"liver": 1}},
+        {"kind": "bids", "root": ROOT, "label": "mueller", "pipeline": "drhouse", "classes": {"liver": 1}},
+    ],
+)
+def test_every_way_to_name_data_is_nameless(tmp_path: Path, data: dict[str, Any]) -> None:
+    run = make_run(tmp_path, {"data": data, "split": {}, "validation": {}})
+    folder = unpacked(share_run(run, tmp_path / "out.zip"), tmp_path / "x")
+    text = (folder / "experiment.yaml").read_text().lower()
+    assert not [name for name in PLANTED if name in text]
+    assert open_run(folder).experiment.data.class_values() == {"liver": (1,)}
+
+
+def test_nothing_is_replaced_unasked(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.zip"
+    output.write_text("mine")
+    with pytest.raises(SpecError, match="exists already"):
+        share_run(run, output)
+    with pytest.raises(SpecError, match=r"end with \.zip"):
+        share_run(run, tmp_path / "out.tar")
+    with pytest.raises(DataError, match="no run folder"):
+        share_run(tmp_path, tmp_path / "other.zip")
+    assert output.read_text() == "mine"
+    assert share_run(run, output, overwrite=True).cases == 3
