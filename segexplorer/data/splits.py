@@ -34,6 +34,12 @@ class Split(Spec):
     test: tuple[str, ...] = parameter(
         (), title="Test cases", meaning="Names of the cases that are kept for testing.", advanced=True
     )
+    excluded: tuple[str, ...] = parameter(
+        (),
+        title="Left out",
+        meaning="Names of cases that neither train, validate nor test, as where a paper distrusts their labels.",
+        advanced=True,
+    )
     self_validation: bool = parameter(
         False,
         title="Validate on the training case",
@@ -44,12 +50,13 @@ class Split(Spec):
 def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, Role]:
     """Return case id -> role, sorted by id.
 
-    Cases without a label only predict and are left out. Roles that the data set itself gives are kept.
+    Cases without a label only predict and are left out, as are those that the split excludes. Roles that the data
+    set itself gives are kept.
 
     Raises
     ------
     SpecError
-        When a named case does not exist, or two cases share an id.
+        When a named case does not exist or is excluded as well, or two cases share an id.
     DataError
         When nothing is left for training, or cases of one patient are named for different roles.
     """
@@ -58,9 +65,16 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise SpecError(f"Two cases are called {twice}.", "Give every case a name of its own.")
-    for name in (*split.validation, *split.test):
+    for name in (*split.validation, *split.test, *split.excluded):
         if name not in ids:
             raise SpecError(f"There is no case {name!r} to keep apart.", did_you_mean(name, ids))
+    for name in (*split.validation, *split.test):
+        if name in split.excluded:
+            raise SpecError(
+                f"Case {name} is left out and kept apart at once.", "Name it in one of the lists."
+            )
+    labelled = [r for r in labelled if r.id not in split.excluded]
+    ids = [r.id for r in labelled]
     roles: dict[str, Role] = {r.id: r.role for r in labelled if r.role is not None}
     roles.update(dict.fromkeys(split.test, "test"))
     roles.update(dict.fromkeys(split.validation, "validation"))

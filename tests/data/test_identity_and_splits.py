@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, SpecError
 from segexplorer.data.case import CaseRef
 from segexplorer.data.datasets.phantom import Phantoms
 from segexplorer.data.splits import Split, assign_roles
@@ -69,6 +69,18 @@ def test_named_cases_take_their_patient_along() -> None:
     refs = [named("scan1", "ann"), named("scan2", "ann"), named("scan3", "bob")]
     roles = assign_roles(refs, Split(validation=("scan1",)), 0)
     assert roles == {"scan1": "validation", "scan2": "validation", "scan3": "train"}
+
+
+def test_excluded_cases_have_no_role_and_are_not_counted() -> None:
+    refs = [named(f"case{i}") for i in range(10)]
+    split = Split(excluded=("case2", "case7"), validation_fraction=0.25, test_fraction=0.25)
+    roles = assign_roles(refs, split, 0)
+    assert set(roles) == {f"case{i}" for i in range(10)} - {"case2", "case7"}
+    assert sorted(roles.values()) == ["test"] * 2 + ["train"] * 4 + ["validation"] * 2
+    with pytest.raises(SpecError, match=r"no case 'case77'.*case7"):
+        assign_roles(refs, Split(excluded=("case77",)), 0)
+    with pytest.raises(SpecError, match="case2 is left out and kept apart"):
+        assign_roles(refs, Split(excluded=("case2",), test=("case2",)), 0)
 
 
 def test_a_lone_case_trains() -> None:

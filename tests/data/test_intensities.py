@@ -77,6 +77,13 @@ def test_z_scores() -> None:
     assert scaled.tolist() == pytest.approx([-1.5, -0.5, -0.5, -0.5, 0, 0, 1, 2])
 
 
+def test_z_scores_scaled_to_one_run_from_the_lowest_to_the_highest() -> None:
+    assert ZScore(robust="off", scale="unit").apply(RAMP, {}) == pytest.approx(RAMP / 100, abs=1e-6)
+    clipped = ZScore(scale="unit").apply(np.append(RAMP, 10_000), {})
+    assert (clipped.min(), clipped.max()) == (0, 1) and np.ptp(clipped[:100]) > 0.009
+    assert (ZScore(scale="unit").apply(np.full(5, 7), {}) == 0).all()
+
+
 def test_z_scores_of_skull_stripped_images_leave_out_zeros() -> None:
     array = np.array([0] * 20 + [2, 4, 4, 4, 5, 5, 7, 9], np.float32)
     scaled = ZScore(robust="off", nonzero=True).apply(array, {})

@@ -28,6 +28,11 @@ class ZScore(IntensitySpec):
         title="Leave out zeros",
         meaning="Take the statistics where the image is not 0 (skull-stripped).",
     )
+    scale: Literal["standard", "unit"] = parameter(
+        "standard",
+        title="Scale",
+        meaning="Standard: mean 0 and deviation 1. Unit: then brought to 0..1, lowest to highest (paper 002).",
+    )
 
     def apply(self, array: NDArray[Any], numbers: Numbers) -> NDArray[np.float32]:
         """Return the z-scores; a constant image becomes 0."""
@@ -44,4 +49,8 @@ class ZScore(IntensitySpec):
                 low, high = np.percentile(basis, (0.5, 99.5))
                 values, basis = np.clip(values, low, high), np.clip(basis, low, high)
             centre, spread = float(basis.mean(dtype=np.float64)), float(basis.std(dtype=np.float64))
-        return np.asarray((values - centre) / (spread if spread > 0 else 1.0), np.float32)
+        scores = (values - centre) / (spread if spread > 0 else 1.0)
+        if self.scale == "unit":
+            least, most = float(scores.min()), float(scores.max())
+            scores = (scores - least) / (most - least if most > least else 1.0)
+        return np.asarray(scores, np.float32)
