@@ -14,6 +14,7 @@ from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.fields import Parameter, Shape, parameters
 from segexplorer.core.registry import Preset, Registry, families
 from segexplorer.core.spec import Spec, json_schema
+from segexplorer.faces.cli import metrics
 from segexplorer.faces.cli.output import print_json, results
 
 FACTS = ("formula", "reference", "punishes", "papers", "requires")
@@ -38,14 +39,15 @@ def find_family(name: str) -> Registry[Any]:
     known = known_families()
     if name in known:
         return known[name]
-    raise SpecError(f"There is no family {name!r}.", did_you_mean(name, known))
+    raise SpecError(f"There is no family {name!r}.", did_you_mean(name, [*known, metrics.FAMILY]))
 
 
 def print_families(*, as_json: bool) -> None:
     """Print the families, how many kinds each has, and how to see more."""
     known = known_families()
     if as_json:
-        print_json({name: registry.names() for name, registry in known.items()})
+        kinds = {name: registry.names() for name, registry in known.items()}
+        print_json({**kinds, metrics.FAMILY: metrics.names()})
         return
     table = _table("family", "kinds")
     for name, registry in known.items():
@@ -55,6 +57,9 @@ def print_families(*, as_json: bool) -> None:
 
 def print_family(name: str, *, as_json: bool) -> None:
     """Print the kinds and presets of one family."""
+    if name == metrics.FAMILY:
+        metrics.print_metrics(as_json=as_json)
+        return
     registry = find_family(name)
     specs, presets = registry.specs(), registry.presets()
     if as_json:
@@ -84,6 +89,9 @@ def print_kind(family: str, kind: str, *, as_json: bool) -> None:
     SpecError
         With the nearest names; for a kind before its family, with the order.
     """
+    if family == metrics.FAMILY:
+        metrics.print_metric(kind, as_json=as_json)
+        return
     if family not in (known := known_families()) and kind in known and family in _names(known[kind]):
         raise SpecError("The family comes first.", f"Write: segexplorer describe {kind} {family}")
     registry = find_family(family)
