@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from segexplorer.study.compare import Comparison, ConditionSummary, Difference, compare
+from segexplorer.study.compare import compare
+from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.fairness import ALLOWANCES, Allowance
+from segexplorer.study.groups import GroupedComparison, compare_groups
 
-__all__ = ["ALLOWANCES", "Allowance", "Comparison", "ConditionSummary", "Difference", "compare"]
+__all__ = [
+    "ALLOWANCES",
+    "Allowance",
+    "Comparison",
+    "ConditionSummary",
+    "Difference",
+    "GroupedComparison",
+    "compare",
+    "compare_groups",
+]

@@ -2,151 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.events import CaseScore
-from segexplorer.metrics import ALL_CLASSES, ALL_METRICS, Distribution, distributions, spec, values_by_case
-from segexplorer.study.conditions import Condition, grouped
+from segexplorer.metrics import (
+    ALL_CLASSES,
+    ALL_METRICS,
+    Distribution,
+    distributions,
+    spec,
+    values_by_case,
+)
+from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
+from segexplorer.study.conditions import Condition, balanced, grouped
 from segexplorer.study.fairness import Allowance, check_fairness
-from segexplorer.study.pairing import paired
-from segexplorer.study.records import MEANING, Which, read_run
-from segexplorer.study.statistics import FEWEST_PAIRS, holm, paired_interval, wilcoxon_signed_rank
-
-if TYPE_CHECKING:
-    import pandas as pd
+from segexplorer.study.pairing import over_runs, paired
+from segexplorer.study.records import Which, read_run
+from segexplorer.study.remarks import remarks_on
+from segexplorer.study.statistics import holm, paired_interval, wilcoxon_signed_rank
 
 METRICS = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised")
 """What a comparison shows unless told otherwise."""
-
-
-@dataclass(frozen=True)
-class ConditionSummary:
-    """One condition's means.
-
-    Attributes
-    ----------
-    runs
-        Names of its run folders.
-    n_cases
-        Cases that validate in any of its runs.
-    seed_sd
-        Metric -> standard deviation over seeds of the mean of cases; NaN with one seed.
-    minutes
-        Training and validation, mean of its runs.
-    distributions
-        One per class and metric, the mean of classes last; cases that several runs validated on count once, with
-        the mean of their values.
-    """
-
-    label: str
-    runs: tuple[str, ...]
-    seeds: tuple[int, ...]
-    n_cases: int
-    minutes: float
-    seed_sd: Mapping[str, float]
-    distributions: tuple[Distribution, ...]
-
-    def distribution(self, metric: str, class_name: str = "") -> Distribution:
-        """Return the row of a metric and class, by default of the mean of classes (or the only class)."""
-        rows = [d for d in self.distributions if d.metric == metric]
-        return next(d for d in rows if d.class_name == class_name) if class_name else rows[-1]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One condition against the reference, on the same cases.
-
-    Attributes
-    ----------
-    n_pairs, n_unpaired
-        Cases in the difference; (case, class) pairs for which only one side has a value.
-    n_missed, n_missed_reference, n_spurious, n_spurious_reference
-        Of all (case, class, run) scores on either side.
-    mean, low, high
-        Mean paired difference, condition minus reference, with its 95 % bootstrap interval over cases.
-    p, p_holm, n_tests
-        Wilcoxon signed rank, two-sided; Holm-adjusted over `n_tests`: all comparisons of this metric by the mean of
-        classes, or all comparisons of this metric by single classes.
-    better
-        "condition", "reference" or "" where the interval includes zero.
-    """
-
-    condition: str
-    reference: str
-    class_name: str
-    metric: str
-    n_pairs: int
-    n_unpaired: int
-    n_missed: int
-    n_missed_reference: int
-    n_spurious: int
-    n_spurious_reference: int
-    mean: float
-    low: float
-    high: float
-    p: float
-    p_holm: float = math.nan
-    n_tests: int = 0
-    better: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Conditions side by side; `notes` are sentences that belong beside every figure of it."""
-
-    checkpoint: Which
-    reference: str
-    metrics: tuple[str, ...]
-    conditions: tuple[ConditionSummary, ...]
-    differences: tuple[Difference, ...]
-    notes: tuple[str, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {**asdict(self), "checkpoint_meaning": MEANING[self.checkpoint]}
-
-    def to_csv(self) -> str:
-        """Return every distribution and difference as rows of one table; `row` says which a line is."""
-        text = io.StringIO()
-        rows = [
-            {"row": "mean", "condition": c.label, **asdict(d)}
-            for c in self.conditions
-            for d in c.distributions
-        ] + [{"row": "difference", **asdict(d)} for d in self.differences]
-        lines = [{"checkpoint": self.checkpoint, **row} for row in rows]
-        names = dict.fromkeys(name for line in lines for name in line)
-        writer = csv.DictWriter(text, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        return text.getvalue()
-
-    def frame(self) -> pd.DataFrame:
-        """Return one row per condition, class and metric."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            [{"condition": c.label, **asdict(d)} for c in self.conditions for d in c.distributions]
-        )
-
-    def difference_frame(self) -> pd.DataFrame:
-        """Return one row per comparison, class and metric."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(d) for d in self.differences])
-
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{note}</p>" for note in self.notes)
-        tables = [self.frame(), self.difference_frame()]
-        return "".join(t.to_html(index=False, float_format="{:.4f}".format) for t in tables) + notes
 
 
 def compare(
@@ -154,7 +36,7 @@ def compare(
     *,
     checkpoint: Which = "last",
     metrics: Sequence[str] = METRICS,
-    reference: str = "",
+    reference: str | Path = "",
     allow: Collection[Allowance] = (),
 ) -> Comparison:
     """Compare run folders; torch is not needed.
@@ -168,7 +50,8 @@ def compare(
     metrics
         Names of `segexplorer.metrics`.
     reference
-        Label of the condition that the others are compared with; by default the first.
+        Label of the condition that the others are compared with, the name of one of its runs, or the folder of one;
+        by default the first.
     allow
         Differences that are meant, see `fairness.check_fairness`.
 
@@ -179,18 +62,31 @@ def compare(
     DataError
         When a folder is no run folder, or the data differ.
     """
-    chosen = tuple(spec(name).name for name in metrics)
     conditions = _conditions(runs, checkpoint)
     if len(conditions) < 2:
         raise SpecError(
             "There are not two conditions to compare: these runs differ in nothing but seed and split.",
             "Name runs with different losses, networks or settings.",
         )
+    return compare_conditions(
+        conditions, checkpoint=checkpoint, metrics=metrics, reference=reference, allow=allow
+    )
+
+
+def compare_conditions(
+    conditions: Sequence[Condition],
+    *,
+    checkpoint: Which,
+    metrics: Sequence[str] = METRICS,
+    reference: str | Path = "",
+    allow: Collection[Allowance] = (),
+) -> Comparison:
+    """Compare conditions that were read already; arguments and errors as of `compare`."""
+    chosen = tuple(spec(name).name for name in metrics)
     notes = check_fairness(conditions, allow)
-    labels = [condition.label for condition in conditions]
-    if reference and reference not in labels:
-        raise SpecError(f"There is no condition {reference!r}.", did_you_mean(reference, labels))
-    base = conditions[labels.index(reference)] if reference else conditions[0]
+    base_label = find_reference(conditions, reference).label
+    conditions, left_out = balanced(conditions)
+    base = next(c for c in conditions if c.label == base_label)
     differences = [
         row for other in conditions if other is not base for row in _differences(other, base, chosen)
     ]
@@ -198,10 +94,40 @@ def compare(
         checkpoint=checkpoint,
         reference=base.label,
         metrics=chosen,
-        conditions=tuple(_summary(condition, chosen) for condition in conditions),
+        conditions=tuple(summary(condition, chosen) for condition in conditions),
         differences=tuple(_adjusted(differences)),
-        notes=(*_notes(conditions, checkpoint, differences), *notes),
+        notes=(
+            *remarks_on(conditions, base, checkpoint, differences, left_out),
+            *notes,
+        ),
     )
+
+
+def find_reference(conditions: Sequence[Condition], reference: str | Path = "") -> Condition:
+    """Return the condition that is meant: by label, a run's name or folder, or the one label that begins so.
+
+    Raises
+    ------
+    SpecError
+        When none is; the sentence names those that there are.
+    """
+    if not reference:
+        return conditions[0]
+    if found := meant(conditions, reference):
+        return found
+    labels = [c.label for c in conditions]
+    words = [did_you_mean(str(reference), labels), f"Known: {', '.join(labels)}."]
+    raise SpecError(f"There is no condition {str(reference)!r} to refer to.", " ".join(dict.fromkeys(words)))
+
+
+def meant(conditions: Sequence[Condition], reference: str | Path) -> Condition | None:
+    """Return the condition of `find_reference`; None where no condition or several could be meant."""
+    if isinstance(reference, Path):
+        return next((c for c in conditions if any(run.folder == reference for run in c.runs)), None)
+    exact = [c for c in conditions if c.label == reference]
+    exact += [c for c in conditions if any(run.name == reference for run in c.runs)]
+    beginning = [c for c in conditions if reference and c.label.startswith(reference)]
+    return exact[0] if exact else beginning[0] if len(beginning) == 1 else None
 
 
 def _conditions(
@@ -216,25 +142,45 @@ def _conditions(
     return grouped([read_run(folder, checkpoint) for folder in runs])
 
 
-def _summary(condition: Condition, metrics: Sequence[str]) -> ConditionSummary:
-    by_seed = {
-        seed: [s for run in condition.runs if run.experiment.seed == seed for s in run.scores]
-        for seed in condition.seeds
-    }
+def summary(condition: Condition, metrics: Sequence[str]) -> ConditionSummary:
+    """Return a condition's means over cases, and their spread over seeds."""
+    seed_means = {metric: _seed_means(condition, metric) for metric in metrics}
     return ConditionSummary(
         label=condition.label,
         runs=tuple(run.name for run in condition.runs),
         seeds=condition.seeds,
         n_cases=len({score.case for score in condition.scores}),
+        n_scores=len(condition.scores),
         minutes=float(np.mean([run.seconds for run in condition.runs])) / 60,
-        seed_sd={metric: _sd_of_means(by_seed, metric) for metric in metrics},
-        distributions=tuple(distributions(condition.scores, metrics)),
+        gradient_norm=float(np.median([run.gradient_norm for run in condition.runs])),
+        steps=condition.runs[0].steps,
+        batch_size=condition.experiment.sampling.batch_size,
+        seed_means=seed_means,
+        seed_sd={metric: _sd(means.values()) for metric, means in seed_means.items()},
+        distributions=tuple(
+            _counted(row, condition.scores) for row in distributions(over_runs(condition.scores), metrics)
+        ),
     )
 
 
-def _sd_of_means(by_seed: Mapping[int, Sequence[CaseScore]], metric: str) -> float:
-    means = [float(np.mean(list(v.values()))) for s in by_seed.values() if (v := values_by_case(s, metric))]
-    return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+def _counted(row: Distribution, scores: Sequence[CaseScore]) -> Distribution:
+    """Count over all runs: a structure that one of three seeds missed is one miss, not none."""
+    states = [s.state for s in scores if row.class_name in (s.class_name, ALL_CLASSES)]
+    return replace(
+        row,
+        n_absent=states.count("absent"),
+        n_missed=states.count("missed"),
+        n_spurious=states.count("spurious"),
+    )
+
+
+def _seed_means(condition: Condition, metric: str) -> dict[int, float]:
+    values = {seed: values_by_case(scores, metric) for seed, scores in condition.by_seed.items()}
+    return {seed: float(np.mean(list(v.values()))) for seed, v in values.items() if v}
+
+
+def _sd(values: Collection[float]) -> float:
+    return float(np.std(list(values), ddof=1)) if len(values) > 1 else math.nan
 
 
 def _differences(condition: Condition, base: Condition, metrics: Sequence[str]) -> list[Difference]:
@@ -245,7 +191,11 @@ def _differences(condition: Condition, base: Condition, metrics: Sequence[str]) 
 
 def _difference(condition: Condition, base: Condition, class_name: str, metric: str) -> Difference:
     ours, theirs = (
-        [s for s in side.scores if class_name in (s.class_name, ALL_CLASSES)] for side in (condition, base)
+        {
+            seed: [s for s in scores if class_name in (s.class_name, ALL_CLASSES)]
+            for seed, scores in side.by_seed.items()
+        }
+        for side in (condition, base)
     )
     pairs = paired(ours, theirs, metric)
     values = list(pairs.by_case.values())
@@ -256,6 +206,9 @@ def _difference(condition: Condition, base: Condition, class_name: str, metric: 
         better = "condition"
     elif sign * interval.low < 0 and sign * interval.high < 0:
         better = "reference"
+    states, states_of_base = (
+        [s.state for scores in side.values() for s in scores] for side in (ours, theirs)
+    )
     return Difference(
         condition=condition.label,
         reference=base.label,
@@ -263,13 +216,15 @@ def _difference(condition: Condition, base: Condition, class_name: str, metric: 
         metric=metric,
         n_pairs=len(values),
         n_unpaired=pairs.n_unpaired,
-        n_missed=sum(s.state == "missed" for s in ours),
-        n_missed_reference=sum(s.state == "missed" for s in theirs),
-        n_spurious=sum(s.state == "spurious" for s in ours),
-        n_spurious_reference=sum(s.state == "spurious" for s in theirs),
+        n_missed=states.count("missed"),
+        n_missed_reference=states_of_base.count("missed"),
+        n_spurious=states.count("spurious"),
+        n_spurious_reference=states_of_base.count("spurious"),
         mean=interval.mean,
         low=interval.low,
         high=interval.high,
+        seeds=tuple(pairs.by_seed),
+        seed_sd=_sd(pairs.by_seed.values()),
         p=wilcoxon_signed_rank(values),
         better=better,
     )
@@ -286,22 +241,5 @@ def _adjusted(rows: Sequence[Difference]) -> list[Difference]:
         values = holm([rows[i].p for i in indices])
         tests = sum(not math.isnan(v) for v in values)
         for index, value in zip(indices, values, strict=True):
-            adjusted[index] = Difference(**{**asdict(rows[index]), "p_holm": value, "n_tests": tests})
+            adjusted[index] = replace(rows[index], p_holm=value, n_tests=tests)
     return adjusted
-
-
-def _notes(conditions: Sequence[Condition], checkpoint: Which, rows: Sequence[Difference]) -> list[str]:
-    notes = [f'Checkpoint "{checkpoint}": {MEANING[checkpoint]}.']
-    steps = {run.steps for c in conditions for run in c.runs}
-    if len(steps) == 1:
-        notes.append(f"Every run took {steps.pop()} optimiser steps.")
-    fewest = min((row.n_pairs for row in rows), default=0)
-    if fewest < FEWEST_PAIRS:
-        notes.append(
-            f"Some comparisons have {fewest} paired cases; below {FEWEST_PAIRS} no p can fall under 0.05."
-        )
-    counts = {len(c.runs) for c in conditions}
-    if len(counts) > 1:
-        texts = [f"{c.label} {len(c.runs)}" for c in conditions]
-        notes.append(f"The numbers of runs differ: {', '.join(texts)}.")
-    return notes

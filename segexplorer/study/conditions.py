@@ -38,17 +38,49 @@ class Condition:
         return tuple(score for run in self.runs for score in run.scores)
 
     @property
+    def by_seed(self) -> dict[int, list[CaseScore]]:
+        """Seed -> scores of all its runs: the folds of a seed together hold every case once."""
+        found: dict[int, list[CaseScore]] = {}
+        for run in self.runs:
+            found.setdefault(run.experiment.seed, []).extend(run.scores)
+        return dict(sorted(found.items()))
+
+    @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds, each once."""
-        return tuple(dict.fromkeys(run.experiment.seed for run in self.runs))
+        """Seeds, each once, in order."""
+        return tuple(self.by_seed)
+
+
+def balanced(conditions: Sequence[Condition]) -> tuple[list[Condition], list[str]]:
+    """Restrict conditions to the seeds and splits that all of them have, so that means stand on the same cases.
+
+    Returns
+    -------
+    The conditions, as they are where nothing is shared; and the names of the runs left out.
+    """
+    shared = set.intersection(*({_replicate(run) for run in c.runs} for c in conditions))
+    if not shared:
+        return list(conditions), []
+    kept = [Condition(c.label, tuple(r for r in c.runs if _replicate(r) in shared)) for c in conditions]
+    left_out = [run.name for c in conditions for run in c.runs if _replicate(run) not in shared]
+    return kept, left_out
+
+
+def _replicate(run: RunScores) -> tuple[int, frozenset[tuple[str, str]]]:
+    return run.experiment.seed, run.split
+
+
+def identity(experiment: Experiment) -> str:
+    """Return what two runs of one condition have in common, as text."""
+    plain = {k: v for k, v in experiment.plain().items() if k not in REPLICATES}
+    return json.dumps(plain, sort_keys=True)
 
 
 def grouped(runs: Sequence[RunScores]) -> list[Condition]:
     """Gather runs that differ in nothing but `REPLICATES` into conditions, named, in order of appearance."""
     groups: dict[str, list[RunScores]] = {}
     for run in runs:
-        plain = {k: v for k, v in run.experiment.plain().items() if k not in REPLICATES}
-        groups.setdefault(json.dumps(plain, sort_keys=True), []).append(run)
+        groups.setdefault(identity(run.experiment), []).append(run)
     members = list(groups.values())
     labels = labels_of([m[0].experiment for m in members], [m[0].folder for m in members])
     return [Condition(label, tuple(m)) for label, m in zip(labels, members, strict=True)]

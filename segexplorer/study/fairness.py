@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.spec import differences
 from segexplorer.study.conditions import REPLICATES, Condition
 from segexplorer.study.records import RunScores
+from segexplorer.training.experiment import Experiment
 
-Allowance = Literal["network", "split", "steps", "unfinished"]
-ALLOWANCES: tuple[Allowance, ...] = ("network", "split", "steps", "unfinished")
+Allowance = Literal["network", "split", "steps", "batch", "unfinished"]
+ALLOWANCES: tuple[Allowance, ...] = ("network", "split", "steps", "batch", "unfinished")
+
+
+class Labelled(Protocol):
+    """A condition, trained or only planned."""
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """Its experiment, of any of its runs."""
 
 
 def check_fairness(conditions: Sequence[Condition], allowed: Collection[Allowance] = ()) -> list[str]:
@@ -20,26 +33,21 @@ def check_fairness(conditions: Sequence[Condition], allowed: Collection[Allowanc
     Parameters
     ----------
     allowed
-        Differences that are meant: "network"; "steps"; "split" (then only cases that validate on both sides are
-        paired, so neither trained on them); "unfinished" (runs that were stopped).
+        Differences that are meant: "network"; "steps"; "batch" (patches per step); "split" (then only cases that
+        validate on both sides are paired, so neither trained on them); "unfinished" (runs that were stopped).
 
     Raises
     ------
     DataError
         When the same case holds other data in another run, or the classes differ.
     SpecError
-        When networks, splits or steps differ, or a run did not finish, and that is not allowed.
+        When networks, splits, steps or batches differ, or a run did not finish, and that is not allowed.
     """
     runs = [run for condition in conditions for run in condition.runs]
-    _check_data(runs)
-    told = {
-        "unfinished": _unfinished(runs),
-        "network": _networks(conditions),
-        "split": _splits(conditions),
-        "steps": _steps(runs),
-    }
+    if other_data := _other_data(runs):
+        raise DataError(*other_data)
     notes = []
-    for what, sentence in told.items():
+    for what, sentence in {"unfinished": _unfinished(runs), **_obstacles(conditions)}.items():
         if sentence and what not in allowed:
             raise SpecError(sentence, f"Compare runs alike in this, or allow it: --allow {what}.")
         if sentence:
@@ -47,13 +55,49 @@ def check_fairness(conditions: Sequence[Condition], allowed: Collection[Allowanc
     return notes + _other_differences(conditions) + _run_notes(runs)
 
 
-def _check_data(runs: Sequence[RunScores]) -> None:
+def obstacle(
+    conditions: Sequence[Condition], allowed: Collection[Allowance] = ()
+) -> tuple[str, Allowance | None]:
+    """Return why conditions cannot be compared, "" where they can, and what could be allowed, if anything."""
+    if other_data := _other_data([run for condition in conditions for run in condition.runs]):
+        return other_data[0], None
+    for what, sentence in _obstacles(conditions).items():
+        if sentence and what not in allowed:
+            return sentence, what
+    return "", None
+
+
+def planned_obstacle(
+    one: Labelled, other: Labelled, allowed: Collection[Allowance] = ()
+) -> tuple[str, Allowance | None]:
+    """Return what the experiments alone say of `obstacle`, before anything is trained."""
+    planned: dict[Allowance, str] = {
+        "network": _networks([one, other]),
+        "steps": _planned_steps(one, other),
+        "batch": _batches([one, other]),
+    }
+    for what, sentence in planned.items():
+        if sentence and what not in allowed:
+            return sentence, what
+    return "", None
+
+
+def _obstacles(conditions: Sequence[Condition]) -> dict[Allowance, str]:
+    return {
+        "network": _networks(conditions),
+        "split": _splits(conditions),
+        "steps": _steps([run for condition in conditions for run in condition.runs]),
+        "batch": _batches(conditions),
+    }
+
+
+def _other_data(runs: Sequence[RunScores]) -> tuple[str, str] | None:
     first = runs[0]
     classes = {score.class_name for score in first.scores}
     for run in runs[1:]:
         other = {score.class_name for score in run.scores}
         if other != classes:
-            raise DataError(
+            return (
                 f"{first.name} has the classes {', '.join(sorted(classes))}; "
                 f"{run.name} has {', '.join(sorted(other))}.",
                 "Only runs on the same classes can be compared.",
@@ -61,10 +105,11 @@ def _check_data(runs: Sequence[RunScores]) -> None:
         shared = run.fingerprints.keys() & first.fingerprints.keys()
         changed = sorted(c for c in shared if run.fingerprints[c] != first.fingerprints[c])
         if changed:
-            raise DataError(
+            return (
                 f"The case {changed[0]} holds other data in {run.name} than in {first.name}.",
                 "Only runs on the same files can be compared.",
             )
+    return None
 
 
 def _unfinished(runs: Sequence[RunScores]) -> str:
@@ -72,7 +117,7 @@ def _unfinished(runs: Sequence[RunScores]) -> str:
     return f"Not finished: {', '.join(names)}." if names else ""
 
 
-def _networks(conditions: Sequence[Condition]) -> str:
+def _networks(conditions: Sequence[Labelled]) -> str:
     first = conditions[0]
     for other in conditions[1:]:
         found = differences(first.experiment.network, other.experiment.network)
@@ -85,15 +130,39 @@ def _networks(conditions: Sequence[Condition]) -> str:
     return ""
 
 
-def _splits(conditions: Sequence[Condition]) -> str:
+def _batches(conditions: Sequence[Labelled]) -> str:
     first = conditions[0]
-    known = {run.split: run for run in first.runs}
     for other in conditions[1:]:
-        theirs = {run.split: run for run in other.runs}
-        for mine, yours in ((known, theirs), (theirs, known)):
-            lonely = next((run for split, run in yours.items() if split not in mine), None)
-            if lonely is not None:
-                return f"The splits differ: {_example(next(iter(mine.values())), lonely)}."
+        one, two = (c.experiment.sampling.batch_size for c in (first, other))
+        if one != two:
+            return f"The batches differ: sampling.batch_size is {one} in {first.label} and {two} in {other.label}."
+    return ""
+
+
+def _planned_steps(first: Labelled, other: Labelled) -> str:
+    """Say that the steps will differ; without steps per epoch they follow from the same cases in each epoch."""
+    one, two = ((c.experiment.schedule.epochs, c.experiment.sampling.steps_per_epoch) for c in (first, other))
+    if one[1] is not None and two[1] is not None:
+        products = one[0] * one[1], two[0] * two[1]
+        if products[0] != products[1]:
+            return f"The steps differ: {products[0]} in {first.label} and {products[1]} in {other.label}."
+    elif one[1] is not two[1]:
+        return f"The steps differ: sampling.steps_per_epoch is set in one of {first.label} and {other.label}."
+    elif one[0] != two[0]:
+        return f"The steps differ: {one[0]} epochs in {first.label} and {two[0]} in {other.label}."
+    return ""
+
+
+def _splits(conditions: Sequence[Condition]) -> str:
+    """Say that there is no split that all conditions were trained with."""
+    first = conditions[0]
+    shared = {run.split for run in first.runs}
+    for other in conditions[1:]:
+        left = shared & {run.split for run in other.runs}
+        if not left:
+            mine = next(run for run in first.runs if run.split in shared)
+            return f"The splits differ: {_example(mine, other.runs[0])}."
+        shared = left
     return ""
 
 

@@ -42,7 +42,11 @@ class Point:
 
 
 def expand(
-    file: Path, settings: Mapping[str, Any] | None = None, assignment: Path | None = None
+    file: Path,
+    settings: Mapping[str, Any] | None = None,
+    assignment: Path | None = None,
+    *,
+    keep: bool = True,
 ) -> list[Point]:
     """Return the experiments of a file, in the order of its matrix, the last axis fastest.
 
@@ -52,6 +56,8 @@ def expand(
         As for `Experiment.from_yaml`; they hold for every experiment.
     assignment
         Where the folds are kept: read if it is there, else written.
+    keep
+        False: look only, write nothing.
 
     Raises
     ------
@@ -64,12 +70,20 @@ def expand(
     if count > LARGEST:
         raise SpecError(f"{file.name} holds {count} experiments.", f"At most {LARGEST} fit into one study.")
     folds = axes.get(FOLDS, [])
-    held_out = fold_cases(base, len(folds), assignment) if folds else []
-    frozen = _frozen_split(base) if folds or "seed" in axes else {}
+    data_axes = [path for path in axes if path.partition(".")[0] in ("data", "split")]
+    if folds and data_axes:
+        raise SpecError(
+            f"matrix.folds of {file.name} cannot go with matrix.{data_axes[0]}: folds are of one set of cases.",
+            f"Write a file for each value of {data_axes[0]}.",
+        )
+    held_out = fold_cases(base, len(folds), assignment, keep=keep) if folds else []
     points: list[Point] = []
     for mix in itertools.product(*axes.values()):
         chosen = dict(zip(axes, mix, strict=True))
-        changes = {**frozen, **{path: value for path, value in chosen.items() if path != FOLDS}}
+        changes = {path: value for path, value in chosen.items() if path != FOLDS}
+        if folds or "seed" in axes:
+            data = {path: chosen[path] for path in data_axes}
+            changes = {**changes, **_frozen_split(replace_values(base, data))}
         if FOLDS in chosen:
             changes["split.validation"] = held_out[chosen[FOLDS]]
         name = "_".join(_word(path, value) for path, value in chosen.items()) or file.stem
@@ -100,7 +114,9 @@ def _axes(matrix: Any, name: str) -> dict[str, list[Any]]:
     return axes
 
 
-def fold_cases(experiment: Experiment, folds: int, assignment: Path | None = None) -> list[tuple[str, ...]]:
+def fold_cases(
+    experiment: Experiment, folds: int, assignment: Path | None = None, *, keep: bool = True
+) -> list[tuple[str, ...]]:
     """Return the validating cases of each fold: patients shuffled by the experiment's seed, dealt out in turn.
 
     Raises
@@ -119,7 +135,8 @@ def fold_cases(experiment: Experiment, folds: int, assignment: Path | None = Non
             )
         return kept
     dealt = _dealt(labelled, folds, experiment.seed)
-    if assignment is not None:
+    if assignment is not None and keep:
+        assignment.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(assignment, json.dumps(dealt, indent=1).encode())
     return dealt
 

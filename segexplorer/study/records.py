@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +38,10 @@ class RunScores:
         When the chosen weights were scored on the validation cases, and the scores.
     seconds
         Time in steps and validations.
+    gradient_norm
+        Median over its steps of the norm of the loss's gradient, before any clipping; NaN where none was kept.
+    started
+        When its first event was told, in seconds since the epoch (UTC).
     """
 
     folder: Path
@@ -49,6 +55,8 @@ class RunScores:
     scores: tuple[CaseScore, ...]
     seconds: float
     badge: str
+    gradient_norm: float = math.nan
+    started: float = 0.0
 
     @property
     def name(self) -> str:
@@ -98,7 +106,14 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
         scores=chosen.scores,
         seconds=sum(e.seconds for e in steps) + sum(e.seconds for e in validations),
         badge=chosen.badge,
+        gradient_norm=_median([e.gradient_norm for e in steps]),
+        started=min((e.time for e in events), default=0.0),
     )
+
+
+def _median(values: Sequence[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return statistics.median(finite) if finite else math.nan
 
 
 def _last_attempt(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from segexplorer.metrics import Interval, bootstrap_interval
 FEWEST_PAIRS = 6
 """With fewer pairs the two-sided exact test cannot reach p < 0.05, whatever the data: 2 / 2**5 = 0.0625."""
 
+INTERVAL = "95 % bootstrap interval over cases"
+"""How every interval of a comparison is made, in words."""
+
 
 def paired_interval(differences: Sequence[float], seed: int = 0) -> Interval:
     """Return the mean paired difference and its 95 % bootstrap interval, cases being resampled."""

@@ -2,66 +2,194 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from segexplorer.core.errors import SpecError
+from segexplorer.core.spec import differences
+from segexplorer.study.conditions import identity
 from segexplorer.study.matrix import Point, expand
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import open_run
+from segexplorer.training.files import write_atomic
+from segexplorer.training.history import open_run, read_events
 from segexplorer.training.sinks import EXPERIMENT
 
 FOLDS_FILE = "folds.json"
+STUDY_FILE = "study.json"
+"""In a study's folder: its runs in the order of the matrix, and which of them have the file's own settings."""
 Todo = Literal["new", "resume", "done"]
+SHOWN_DIFFERENCES = 3
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One experiment of a study, its run folder, and what is left to do."""
+
+    point: Point
+    folder: Path
+    todo: Todo
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study will train.
+
+    Attributes
+    ----------
+    runs
+        In the order of the matrix.
+    reference
+        Run names of the file's own settings, without its matrix; of the matrix's first where it leaves those out.
+    others
+        Names of run folders in the study's folder that are not of this matrix.
+    """
+
+    folder: Path
+    runs: tuple[PlannedRun, ...]
+    reference: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def points(self) -> list[Point]:
+        """The experiments."""
+        return [run.point for run in self.runs]
+
+    def count(self, todo: str) -> int:
+        """Return how many runs are at this."""
+        return sum(run.todo == todo for run in self.runs)
+
+    def save(self) -> None:
+        """Write `study.json`, by which `compare` knows order and reference."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"runs": [run.folder.name for run in self.runs], "reference": list(self.reference)}
+        write_atomic(self.folder / STUDY_FILE, json.dumps(content, indent=1).encode())
 
 
 def plan_study(
-    file: Path, output: Path, settings: Mapping[str, Any] | None = None
-) -> list[tuple[Point, Path, Todo]]:
+    file: Path, output: Path, settings: Mapping[str, Any] | None = None, *, keep: bool = False
+) -> StudyPlan:
     """Return the experiments of a file with their run folders in `output`, and what is left to do for each.
+
+    A run that is there under another name, from a matrix with fewer or other axes, is known by its experiment.
+
+    Parameters
+    ----------
+    keep
+        Write the assignment of folds; without it nothing is written.
 
     Raises
     ------
     SpecError
         From the file, or when a folder holds the run of another experiment.
     """
-    points = expand(file, settings, output / FOLDS_FILE)
-    return [(point, output / point.name, _todo(point, output / point.name)) for point in points]
+    points = expand(file, settings, output / FOLDS_FILE, keep=keep)
+    there = {p.parent: open_run(p.parent).experiment for p in sorted(output.glob(f"*/{EXPERIMENT}"))}
+    runs = tuple(_planned(point, output / point.name, there) for point in points)
+    own = identity(Experiment.from_yaml(file, settings))
+    reference = [r for r in runs if identity(r.point.experiment) == own] or [
+        r for r in runs if identity(r.point.experiment) == identity(runs[0].point.experiment)
+    ]
+    used = {run.folder for run in runs}
+    return StudyPlan(
+        output,
+        runs,
+        tuple(run.folder.name for run in reference),
+        tuple(folder.name for folder in there if folder not in used),
+    )
 
 
-def _todo(point: Point, folder: Path) -> Todo:
-    if not (folder / EXPERIMENT).exists():
-        return "new"
-    record = open_run(folder)
-    if _without_changes(record.experiment) != _without_changes(point.experiment):
-        raise SpecError(
-            f"{folder} holds the run of another experiment.", "Choose another --output for the changed file."
-        )
-    return "done" if record.state == "finished" else "resume"
+def _planned(point: Point, folder: Path, there: Mapping[Path, Experiment]) -> PlannedRun:
+    if folder in there:
+        found = differences(_unchanged(there[folder]), _unchanged(point.experiment))
+        if found:
+            texts = [
+                f"{path or 'it'} is {one} there and {two} in the file" for path, (one, two) in found.items()
+            ]
+            more = f", and {len(texts) - SHOWN_DIFFERENCES} more" if len(texts) > SHOWN_DIFFERENCES else ""
+            raise SpecError(
+                f"{folder} holds the run of another experiment: {'; '.join(texts[:SHOWN_DIFFERENCES])}{more}.",
+                "Choose another --output for the changed file, or put the setting into its matrix.",
+            )
+    else:
+        same = (f for f, e in there.items() if _unchanged(e) == _unchanged(point.experiment))
+        folder = next(same, folder)
+    if folder not in there:
+        return PlannedRun(point, folder, "new")
+    return PlannedRun(point, folder, "done" if open_run(folder).state == "finished" else "resume")
 
 
-def _without_changes(experiment: Experiment) -> dict[str, Any]:
-    return {k: v for k, v in experiment.plain().items() if k != "changes"}
+def _unchanged(experiment: Experiment) -> Experiment:
+    return experiment.model_copy(update={"changes": ()})
 
 
-def runs_of(paths: Iterable[Path]) -> list[Path]:
-    """Return run folders as they are, and the run folders inside study folders, in order of their names.
+@dataclass(frozen=True)
+class FoundRuns:
+    """Run folders to compare.
+
+    Attributes
+    ----------
+    reference
+        A run of the condition that a study is about; None where no study says so.
+    left_out
+        Names of runs inside study folders that are not finished.
+    """
+
+    folders: tuple[Path, ...]
+    reference: Path | None
+    left_out: tuple[str, ...]
+
+
+def runs_of(paths: Iterable[Path], *, unfinished: bool = False) -> FoundRuns:
+    """Return run folders as they are, and the run folders inside study folders.
+
+    Those of a study are in the order of its matrix; those that its matrix does not name come after them, and
+    those of a folder without a matrix are in the order in which they were started.
+
+    Parameters
+    ----------
+    unfinished
+        Take runs inside folders that have not finished, too. Runs named one by one are always taken.
 
     Raises
     ------
     SpecError
         For a folder that is no run and holds none.
     """
-    found: list[Path] = []
+    folders: list[Path] = []
+    references: list[Path] = []
+    left_out: list[str] = []
     for path in paths:
-        inside = sorted(p.parent for p in path.glob(f"*/{EXPERIMENT}")) if path.is_dir() else []
+        inside = {p.parent for p in path.glob(f"*/{EXPERIMENT}")} if path.is_dir() else set()
         if (path / EXPERIMENT).exists() or not path.is_dir():
-            found.append(path)
+            folders.append(path)
         elif inside:
-            found.extend(inside)
+            study = _study(path)
+            order = [path / name for name in study["runs"]]
+            later = sorted(inside - set(order), key=lambda f: (_started(f), f.name))
+            for folder in [*(f for f in order if f in inside), *later]:
+                if unfinished or open_run(folder).state == "finished":
+                    folders.append(folder)
+                else:
+                    left_out.append(folder.name)
+            references += [path / name for name in study["reference"]]
         else:
             raise SpecError(
                 f"{path} is no run folder and holds none.", "Name run folders, or a study's folder."
             )
-    return found
+    reference = next((folder for folder in references if folder in folders), None)
+    return FoundRuns(tuple(dict.fromkeys(folders)), reference, tuple(left_out))
+
+
+def _study(folder: Path) -> dict[str, list[str]]:
+    path = folder / STUDY_FILE
+    if not path.exists():
+        return {"runs": [], "reference": []}
+    stored: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
+
+
+def _started(folder: Path) -> float:
+    return min((event.time for event in read_events(folder)), default=float("inf"))

@@ -29,6 +29,8 @@ def make_run(tmp_path: Path) -> RunMaker:
         data: Mapping[str, str] | None = None,
         best: list[CaseScore] | None = None,
         finished: bool = True,
+        gradient_norm: float = 1.0,
+        started: float = 0.0,
         **settings: Any,
     ) -> Path:
         folder = tmp_path / name
@@ -58,11 +60,12 @@ def make_run(tmp_path: Path) -> RunMaker:
         def step(number: int) -> StepDone:
             return StepDone(
                 step=number,
+                time=started,
                 epoch=1,
                 loss=1.0,
                 terms={},
                 learning_rate=0.1,
-                gradient_norm=1.0,
+                gradient_norm=gradient_norm,
                 seconds=2.0,
                 samples=1,
             )

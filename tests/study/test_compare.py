@@ -88,6 +88,7 @@ def test_seeds_are_one_condition_and_their_spread_is_told(make_run: RunMaker) ->
     ]
     expected = float(np.std([0, 0.017, 0.027], ddof=1))
     assert result.conditions[0].seed_sd["dice"] == pytest.approx(expected)
+    assert result.conditions[0].seed_means["dice"] == pytest.approx({0: 0.705, 1: 0.722, 2: 0.732})
     assert {d.n_pairs for d in result.differences} == {8}  # cases, not cases times seeds
 
 
@@ -150,9 +151,11 @@ def test_networks_steps_splits_and_data_that_differ_are_refused_by_name(make_run
     roles = {"t1": "validation", **dict.fromkeys(CASES[1:], "validation"), "c0": "train"}
     split = make_run("split", [*scores()[1:], score("t1", "liver", 0.5)], loss="tversky", roles=roles)
     stopped = make_run("stopped", scores(), loss="tversky", finished=False)
+    batch = make_run("batch", scores(), loss="tversky", sampling={"batch_size": 5})
     for other, words, what in (
         (network, "networks differ: network.levels is . in dice, unet and 3 in tversky, unet", "network"),
         (steps, "10 in a and 20 in steps", "steps"),
+        (batch, "sampling.batch_size is 2 in dice and 5 in tversky", "batch"),
         (split, "case c0 is for validation in a and is for train in split", "split"),
         (stopped, "Not finished: stopped", "unfinished"),
     ):
@@ -189,6 +192,10 @@ def test_what_is_no_comparison_is_refused(make_run: RunMaker, tmp_path: Path) ->
     c = make_run("c", scores(), loss="tversky")
     with pytest.raises(SpecError, match="tverski"):
         compare([a, c], reference="tverski")
+    with pytest.raises(SpecError, match="Known: dice, tversky"):
+        compare([a, c], reference="focal")
+    for meant in ("tversky", "c", c, "tver"):  # label, run, its folder, an unambiguous beginning
+        assert compare([a, c], reference=meant, metrics=["dice"]).reference == "tversky"
     assert compare([a, c], reference="tversky").reference == "tversky"
 
 
@@ -202,7 +209,7 @@ def test_a_comparison_goes_out_as_json_csv_and_tables(make_run: RunMaker) -> Non
     assert json.loads(json.dumps(result.plain()))["reference"] == "dice"
     rows = list(csv.DictReader(io.StringIO(result.to_csv())))
     kinds = {row["row"] for row in rows}
-    assert kinds == {"mean", "difference"} and {row["checkpoint"] for row in rows} == {"last"}
+    assert kinds == {"mean", "seed mean", "difference"} and {row["checkpoint"] for row in rows} == {"last"}
     assert len(result.frame()) == 2 * 6 and len(result.difference_frame()) == 6
     assert "<table" in result._repr_html_()
     assert not math.isnan(result.difference_frame()["p_holm"].iloc[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from segexplorer.core.errors import SpecError
 from segexplorer.data.splits import assign_roles
 from segexplorer.faces.cli.app import run as cli
+from segexplorer.study.forecast import forecast
 from segexplorer.study.matrix import Point, expand, fold_cases
 from segexplorer.study.study import plan_study, runs_of
 from segexplorer.training.experiment import Experiment
@@ -124,20 +126,73 @@ def test_a_matrix_that_makes_no_sense_is_one_sentence(tmp_path: Path, matrix: ob
 def test_a_study_trains_what_is_not_done_and_compares(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, out = write(tmp_path, {"loss": ["dice", "tversky"]}), tmp_path / "runs"
-    assert cli(["study", str(file), "-o", str(out), "--dry-run"]) == 0
-    assert [todo for _, _, todo in plan_study(file, out)] == ["new", "new"]
+    file, out = write(tmp_path, {"loss": ["tversky", "dice"]}), tmp_path / "runs"
+    assert cli(["study", str(file), "-o", str(out), "--list"]) == 0
+    assert not out.exists()  # looking writes nothing
+    assert "Will compare tversky with dice." in capsys.readouterr().err
+    assert [run.todo for run in plan_study(file, out).runs] == ["new", "new"]
     assert cli(["study", str(file), "-o", str(out), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {c["label"] for c in told["conditions"]} == {"dice", "tversky"}
-    assert [todo for _, _, todo in plan_study(file, out)] == ["done", "done"]
+    (told,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert [c["label"] for c in told["conditions"]] == ["tversky", "dice"]
+    assert told["reference"] == "dice"  # the file's own loss, though the matrix names it last
+    assert [run.todo for run in plan_study(file, out).runs] == ["done", "done"]
     first = sorted(p.stat().st_mtime_ns for p in out.glob("*/events.jsonl"))
     assert cli(["study", str(file), "-o", str(out)]) == 0
     assert sorted(p.stat().st_mtime_ns for p in out.glob("*/events.jsonl")) == first
-    assert [p.name for p in runs_of([out])] == ["dice", "tversky"]
-    assert cli(["compare", str(out), "--csv", str(tmp_path / "table.csv")]) == 0
-    assert "tversky" in (tmp_path / "table.csv").read_text()
-    with pytest.raises(SpecError, match="another experiment"):
+    found = runs_of([out])
+    assert [p.name for p in found.folders] == ["tversky", "dice"]
+    assert found.reference == out / "dice"
+    with pytest.raises(SpecError, match=r"schedule\.epochs is 1 there and 2 in the file"):
         plan_study(file, out, {"schedule.epochs": 2})
     with pytest.raises(SpecError, match="holds none"):
         runs_of([tmp_path / "nothing", tmp_path])
+    # another axis gives other names; what was trained is known by its experiment
+    own = Experiment.from_yaml(file).optimiser.learning_rate
+    more = write(tmp_path, {"loss": ["tversky", "dice"], "optimiser.learning_rate": [own, 2 * own]})
+    plan = plan_study(more, out)
+    assert [r.folder.name for r in plan.runs if r.todo == "done"] == ["tversky", "dice"]
+    assert [r.todo for r in plan.runs].count("new") == 2 and plan.others == ()
+    assert plan_study(write(tmp_path, {"loss": ["dice"]}), out).others == ("tversky",)
+
+
+def test_what_cannot_be_compared_is_told_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = {"loss": ["dice", "tversky"], "network": ["unet", "segresnet"], "schedule.epochs": [1, 2]}
+    file = write(tmp_path, matrix)
+    assert cli(["study", str(file), "--dry-run", "-o", str(tmp_path / "runs")]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("Will compare") == 4 and told.count("Will not compare") == 3
+    assert "1 in dice" in told and "2 in dice" in told  # steps by number and condition
+    assert "across them only with --allow network --allow steps" in told
+    expected = forecast(expand(file), ["network", "steps"])
+    assert len(expected.groups) == 1 and not expected.refusals
+    assert {len(g) for g in forecast(expand(file), ["steps"]).groups} == {4}
+    seeds = forecast(expand(write(tmp_path, {"seed": [0, 1]})))
+    assert "nothing to be compared with" in seeds.sentences()[0]
+    batches = forecast(expand(write(tmp_path, {"sampling.batch_size": [1, 2]})))
+    assert batches.allowances == ("batch",)
+
+
+def test_an_interrupted_study_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segexplorer.faces.cli import study
+
+    monkeypatch.setattr(study, "follow", lambda run: study.INTERRUPTED)
+    file, out = write(tmp_path, {"loss": ["dice"]}), tmp_path / "my runs"
+    arguments = ["study", str(file), "-o", str(out), "-s", "schedule.epochs=2", "--allow", "network"]
+    assert cli(arguments) == study.INTERRUPTED
+    words = shlex.split(capsys.readouterr().err.strip().splitlines()[-1].partition("with: ")[2])
+    assert words[1:] == [
+        *("study", str(file), "--output", str(out)),
+        *("--set", "schedule.epochs=2", "--allow", "network"),
+    ]
+
+
+def test_folds_are_of_one_data_set(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"matrix.folds of study.yaml cannot go with matrix.data.count"):
+        expand(write(tmp_path, {"folds": 2, "data.count": [4, 5]}))
+    points = expand(write(tmp_path, {"seed": [0, 1], "data.count": [4, 5]}))
+    held = [p.experiment.split.validation for p in points]  # seed 0 with 4 and 5 cases, then seed 1
+    assert held[:2] == held[2:] and all(held)

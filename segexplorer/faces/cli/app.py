@@ -175,15 +175,21 @@ def study(
         Path | None,
         typer.Option("--output", "-o", help="Folder of the runs.", show_default="segexplorer-runs/<file>"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs there would be.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", "--list", help="Only say which runs there would be, and what is comparable."),
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="What compared runs may differ in: network, split, steps, batch; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a file's matrix that is not done yet, then compare them."""
-    from segexplorer.faces.cli.settings import parse_settings
     from segexplorer.faces.cli.study import run_study
 
-    given = parse_settings(settings or [])
-    raise typer.Exit(run_study(config, output, given, dry_run=dry_run, as_json=as_json))
+    code = run_study(config, output, settings or [], dry_run=dry_run, as_json=as_json, allow=allow or [])
+    raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -191,15 +197,27 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or a study's folder.")],
     checkpoint: Annotated[Literal["last", "best"], typer.Option(help="Which weights.")] = "last",
     reference: Annotated[
-        str, typer.Option(help="Condition that the others are compared with.", show_default="the first")
+        str,
+        typer.Option(
+            help="Condition or run that the others are compared with.",
+            show_default="a study's own setting, else the first",
+        ),
     ] = "",
     metrics: Annotated[str, typer.Option(help="Names, with commas.", show_default="dice,f2,...")] = "",
     allow: Annotated[
-        list[str] | None, typer.Option(help="What may differ: network, split, steps, unfinished; repeatable.")
+        list[str] | None,
+        typer.Option(help="What may differ: network, split, steps, batch, unfinished; repeatable."),
     ] = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="Also class by class.")] = False,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Write the table here, too.", show_default=False)
+        Path | None,
+        typer.Option("--csv", help="Write all figures here, too; - for standard output.", show_default=False),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the tables here in Markdown.", show_default=False)
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option("--latex", help="Write the tables here in LaTeX.", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -214,7 +232,9 @@ def compare(
         allow=allow or [],
         by_class=by_class,
         as_json=as_json,
-        table=csv,
+        csv=csv,
+        markdown=markdown,
+        latex=latex,
     )
 
 

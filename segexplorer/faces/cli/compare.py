@@ -1,23 +1,34 @@
-"""`segexplorer compare`: conditions side by side, then their paired differences, with every count beside."""
+"""`segexplorer compare`: conditions side by side, their paired differences, and what both rest on."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from segexplorer.core.errors import SpecError
-from segexplorer.faces.cli.output import print_json, results
+from segexplorer.faces.cli.output import print_json, remarks, results
 from segexplorer.metrics import ALL_METRICS
-from segexplorer.study import ALLOWANCES, Allowance, Comparison, Difference, compare
+from segexplorer.study import ALLOWANCES, Allowance, compare, compare_groups
 from segexplorer.study.compare import METRICS
+from segexplorer.study.latex import latex_tables
+from segexplorer.study.statistics import INTERVAL
+from segexplorer.study.study import runs_of
+from segexplorer.study.tables import csv_table, markdown_tables
+from segexplorer.study.wording import between, number, p_text, signed, significant_figures, title
 
 if TYPE_CHECKING:
+    from segexplorer.study import Comparison, ConditionSummary, GroupedComparison
     from segexplorer.study.records import Which
+
+STANDARD_OUTPUT = Path("-")
+WIDE = 100
+"""Columns from which on tables have room for more."""
 
 
 def run_compare(
@@ -29,24 +40,45 @@ def run_compare(
     allow: Sequence[str],
     by_class: bool,
     as_json: bool,
-    table: Path | None,
+    csv: Path | None = None,
+    markdown: Path | None = None,
+    latex: Path | None = None,
 ) -> None:
-    """Compare run folders, or the runs of study folders, and print the tables."""
-    from segexplorer.study.study import runs_of
+    """Compare run folders, or the runs of study folders, and print the tables.
 
-    comparison = compare(
-        runs_of(runs),
-        checkpoint=checkpoint,
-        reference=reference,
-        metrics=[m.strip() for m in metrics.split(",") if m.strip()] or METRICS,
-        allow=allowances(allow),
+    Raises
+    ------
+    SpecError, DataError
+        When no two conditions can be compared, or as `compare_groups` says.
+    """
+    allowed = allowances(allow)
+    chosen = [m.strip() for m in metrics.split(",") if m.strip()] or METRICS
+    found = runs_of(runs, unfinished="unfinished" in allowed)
+    if found.left_out:
+        text = f"Left out, not finished: {', '.join(found.left_out)} (--allow unfinished takes them in)."
+        remarks().print(text, markup=False, soft_wrap=True)
+    base = reference or found.reference or ""
+    grouped = compare_groups(
+        found.folders, checkpoint=checkpoint, reference=base, metrics=chosen, allow=allowed
     )
-    if table is not None:
-        table.write_text(comparison.to_csv(), encoding="utf-8")
+    if not grouped.comparisons and len(grouped.alone) > 1:
+        compare(found.folders, checkpoint=checkpoint, metrics=chosen, allow=allowed)  # refuses by name
+    texts: list[tuple[Path | None, Callable[[], str]]] = [
+        (csv, lambda: csv_table(grouped.comparisons, grouped.alone)),
+        (markdown, lambda: "\n\n".join(markdown_tables(c) for c in grouped.comparisons) + "\n"),
+        (latex, lambda: "\n".join(latex_tables(c) for c in grouped.comparisons)),
+    ]
+    for path, write in texts:
+        if path == STANDARD_OUTPUT:
+            sys.stdout.write(write())
+        elif path is not None:
+            path.write_text(write(), encoding="utf-8")
+    if STANDARD_OUTPUT in (csv, markdown, latex):
+        return
     if as_json:
-        print_json(comparison.plain())
+        print_json(grouped.plain())
     else:
-        print_comparison(comparison, by_class=by_class)
+        print_groups(grouped, by_class=by_class)
 
 
 def allowances(given: Collection[str]) -> list[Allowance]:
@@ -63,123 +95,171 @@ def allowances(given: Collection[str]) -> list[Allowance]:
     return [known for known in ALLOWANCES if known in given]
 
 
-def print_comparison(comparison: Comparison, *, by_class: bool = False) -> None:
-    """Print a comparison as two tables and its notes."""
-    out = results()
-    out.print("[bold]Means over cases[/bold], with the 95 % bootstrap interval", soft_wrap=True)
-    classes = list(dict.fromkeys(d.class_name for d in comparison.conditions[0].distributions))
-    for name in classes if by_class else classes[-1:]:
-        if len(classes) > 1:
-            out.print(f"[italic]{escape(name)}[/italic]")
-        out.print(_means(comparison, name))
-    out.print(f"[bold]Differences from {escape(comparison.reference)}[/bold], paired by case", soft_wrap=True)
-    out.print(_differences(comparison, by_class=by_class))
-    for note in comparison.notes:
-        out.print(note, markup=False, soft_wrap=True)
+def print_groups(grouped: GroupedComparison, *, by_class: bool = False, out: Console | None = None) -> None:
+    """Print every comparison, then the conditions that nothing can be compared with."""
+    out = out or results()
+    total = len(grouped.comparisons) + bool(grouped.alone)
+    for place, comparison in enumerate(grouped.comparisons, start=1):
+        if total > 1:
+            out.rule(f"Group {place}: {len(comparison.conditions)} conditions", align="left", style="none")
+        print_comparison(comparison, by_class=by_class, out=out)
+    if grouped.alone:
+        if total > 1:
+            out.rule("Not compared with any other", align="left", style="none")
+        _print_alone(grouped.alone, grouped.metrics, out)
+        out.print(_runs(grouped.alone, None, out))
+    _say(grouped.notes, out)
 
 
-def _table(*columns: str, left: int = 1) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+def print_comparison(comparison: Comparison, *, by_class: bool = False, out: Console | None = None) -> None:
+    """Print a comparison: means, differences metric by metric, what the runs took, and its notes."""
+    out = out or results()
+    names = comparison.class_names if by_class else comparison.class_names[-1:]
+    out.print("[bold]Means over cases[/bold] (bold: best mean, significant or not)")
+    for name in names:
+        out.print()
+        out.print(_means(comparison, name, out))
+    out.print()
+    out.print(f"[bold]Differences from {escape(comparison.reference)}[/bold], paired by case")
+    out.print(f"CI: {INTERVAL}. p: Wilcoxon signed rank, adjusted by Holm; * below 0.05")
+    for name in names:
+        shown: dict[str, str] = {}
+        for metric in comparison.metrics:
+            twin = next((t for t in shown if _alike(comparison, metric, t, name)), None)
+            out.print()
+            if twin is not None:
+                out.print(f"{title(metric)}: the same as {title(twin)}", markup=False)
+                continue
+            shown[metric] = name
+            out.print(_differences(comparison, metric, name, out))
+    out.print()
+    out.print(_runs(comparison.conditions, comparison, out))
+    out.print()
+    _say(comparison.notes, out)
+
+
+def _alike(comparison: Comparison, metric: str, other: str, class_name: str) -> bool:
+    """Whether two metrics have the same figures, e.g. penalised distances where nothing was missed."""
+    figures = [
+        (
+            [c.distribution(m, class_name).mean for c in comparison.conditions],
+            [(d.mean, d.low, d.high, d.p_holm) for d in comparison.differences_of(m, class_name)],
+        )
+        for m in (metric, other)
+    ]
+    return figures[0] == figures[1]
+
+
+def _say(notes: Sequence[str], out: Console) -> None:
+    """Print notes: wrapped between words in a terminal, one line each in a file."""
+    for note in notes:
+        out.print(note, markup=False, soft_wrap=not out.is_terminal)
+
+
+def _table(out: Console, *columns: str) -> Table:
+    gap = 2 if out.width >= WIDE else 1
+    table = Table(box=None, header_style="bold", padding=(0, gap, 0, 0), pad_edge=False)
     for position, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if position < left else "right", overflow="fold")
-    return table
-
-
-def _means(comparison: Comparison, class_name: str) -> Table:
-    titles = [title(metric) for metric in comparison.metrics]
-    several = any(len(c.seeds) > 1 for c in comparison.conditions)
-    spread = ["sd of seeds"] if several else []
-    table = _table("condition", "runs", "cases", *titles, *spread, "missed", "spurious", "min")
-    best = _best(comparison, class_name)
-    for condition in comparison.conditions:
-        rows = [condition.distribution(m, class_name) for m in comparison.metrics]
-        cells = []
-        for metric, row in zip(comparison.metrics, rows, strict=True):
-            text = f"{number(row.mean, metric)}\n{between(row.low, row.high, metric)}"
-            cells.append(
-                f"[bold]{escape(text)}[/bold]" if best.get(metric) == condition.label else escape(text)
-            )
-        first = comparison.metrics[0]
-        table.add_row(
-            escape(condition.label),
-            str(len(condition.runs)),
-            str(condition.n_cases),
-            *cells,
-            *([number(condition.seed_sd[first], first)] if several else []),
-            str(rows[0].n_missed),
-            str(rows[0].n_spurious),
-            f"{condition.minutes:.1f}",
+        table.add_column(
+            escape(column),
+            justify="right" if position else "left",
+            overflow="fold",
+            no_wrap=bool(position),
         )
     return table
 
 
-def _best(comparison: Comparison, class_name: str) -> Mapping[str, str]:
-    """Return metric -> label of the condition with the best mean."""
-    found = {}
-    for metric in comparison.metrics:
-        means = {c.label: c.distribution(metric, class_name).mean for c in comparison.conditions}
-        finite = {label: m for label, m in means.items() if math.isfinite(m)}
-        if finite:
-            pick = max if ALL_METRICS[metric].better == "higher" else min
-            found[metric] = pick(finite, key=lambda label: finite[label])
-    return found
-
-
-def _differences(comparison: Comparison, *, by_class: bool) -> Table:
-    table = _table(
-        "condition", "class", "metric", "n", "difference", "95 % CI", "p", "p (Holm)", "missed", left=3
-    )
-    shown = comparison.differences
-    if not by_class:
-        overall = shown[0].class_name
-        shown = tuple(row for row in shown if row.class_name == overall)
-    for row in shown:
-        table.add_row(*_cells(row))
-    tests = {row.n_tests for row in shown}
-    table.caption = f"Wilcoxon signed rank, Holm over {', '.join(map(str, sorted(tests)))} tests per metric"
-    table.caption_justify = "left"
+def _means(comparison: Comparison, class_name: str, out: Console) -> Table:
+    """One line per condition: the means alone, for their intervals are in the files, and differences tell more."""
+    table = _table(out, class_name, *(title(metric) for metric in comparison.metrics))
+    best = comparison.best_means(class_name)
+    for condition in comparison.conditions:
+        cells = [
+            _bold(number(condition.distribution(m, class_name).mean, m), condition.label in best.get(m, ()))
+            for m in comparison.metrics
+        ]
+        table.add_row(escape(condition.label), *cells)
     return table
 
 
-def _cells(row: Difference) -> tuple[str, ...]:
-    pairs = f"{row.n_pairs} (+{row.n_unpaired} unpaired)" if row.n_unpaired else str(row.n_pairs)
-    sign = "+" if row.mean > 0 else ""
-    return (
-        escape(row.condition),
-        escape(row.class_name),
-        title(row.metric),
-        pairs,
-        sign + number(row.mean, row.metric),
-        escape(between(row.low, row.high, row.metric)),
-        p_text(row.p),
-        p_text(row.p_holm),
-        f"{row.n_missed} vs {row.n_missed_reference}",
-    )
+def _bold(text: str, bold: bool) -> str:
+    return f"[bold]{escape(text)}[/bold]" if bold else escape(text)
 
 
-def title(metric: str) -> str:
-    """Return a metric's column head."""
-    return (
-        ALL_METRICS[metric].title.replace("Sensitivity (recall)", "Sensitivity").replace("Dice (DSC)", "Dice")
-    )
+def _differences(comparison: Comparison, metric: str, class_name: str, out: Console) -> Table:
+    """Return one metric's table: the reference's mean first, then each condition against it.
+
+    Where there is room, also the spread of the means over seeds and the unadjusted p.
+    """
+    rows = comparison.differences_of(metric, class_name)
+    wide = out.width >= WIDE
+    seeds = any(len(c.seeds) > 1 for c in comparison.conditions)
+    counts = {row.n_pairs for row in rows}
+    unpaired = any(row.n_unpaired for row in rows)
+    heads = [title(metric), "mean", *(["SD seeds"] if seeds and wide else []), "diff.", "95 % CI"]
+    heads += [*(["SD seeds"] if seeds else []), *(["p"] if wide else []), "p Holm"]
+    heads += [*(["n"] if len(counts) > 1 else []), *(["unpaired"] if unpaired else [])]
+    table = _table(out, *heads)
+    about = [class_name, f"{ALL_METRICS[metric].better} is better", f"Holm over {rows[0].n_tests} tests"]
+    about += [f"n = {rows[0].n_pairs} cases"] if len(counts) == 1 else []
+    table.caption, table.caption_justify, table.caption_style = "; ".join(about), "left", "dim"
+    base = comparison.condition(comparison.reference)
+    own = _own(base, metric, class_name, seeds=seeds and wide)
+    table.add_row(*own, *[""] * (len(heads) - len(own)))
+    for row in rows:
+        cells = _own(comparison.condition(row.condition), metric, class_name, seeds=seeds and wide)
+        cells += [signed(row.mean, metric), escape(between(row.low, row.high, metric))]
+        cells += [number(row.seed_sd, metric)] if seeds else []
+        cells += [p_text(row.p)] if wide else []
+        cells += [p_text(row.p_holm) + (" *" if row.significant else "  ")]
+        cells += [str(row.n_pairs)] if len(counts) > 1 else []
+        cells += [str(row.n_unpaired)] if unpaired else []
+        table.add_row(*cells)
+    return table
 
 
-def number(value: float, metric: str) -> str:
-    """Return a value with the digits that its metric deserves; a dash where there is none."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.2f}" if ALL_METRICS[metric].unit else f"{value:.3f}"
+def _own(condition: ConditionSummary, metric: str, class_name: str, *, seeds: bool) -> list[str]:
+    mean = number(condition.distribution(metric, class_name).mean, metric)
+    # the spread over seeds is of the overall means
+    whole = condition.distribution(metric).class_name == class_name
+    spread = number(condition.seed_sd[metric], metric) if whole else ""
+    return [escape(condition.label), mean, *([spread] if seeds else [])]
 
 
-def between(low: float, high: float, metric: str) -> str:
-    """Return an interval, or nothing."""
-    if not math.isfinite(low):
-        return ""
-    return f"[{number(low, metric)}, {number(high, metric)}]"
+def _runs(conditions: Sequence[ConditionSummary], comparison: Comparison | None, out: Console) -> Table:
+    """What stands behind the figures: runs, misses, time, and the scale of the gradient."""
+    ratio = ["ratio"] if comparison else []
+    table = _table(out, "runs", "n", "cases", "missed", "spurious", "steps", "min", "gradient", *ratio)
+    for c in conditions:
+        row = c.distributions[-1]
+        table.add_row(
+            escape(c.label),
+            str(len(c.runs)),
+            str(c.n_cases),
+            f"{row.n_missed}/{c.n_scores}",
+            f"{row.n_spurious}/{c.n_scores}",
+            str(c.steps),
+            f"{c.minutes:.1f}",
+            significant_figures(c.gradient_norm),
+            *([significant_figures(comparison.gradient_ratio(c.label))] if comparison else []),
+        )
+    about = "missed, spurious: of all structures in all runs; gradient: its norm, median over steps"
+    table.caption, table.caption_justify, table.caption_style = about, "left", "dim"
+    return table
 
 
-def p_text(p: float) -> str:
-    """Return a p value as it is printed."""
-    if not math.isfinite(p):
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _print_alone(conditions: Sequence[ConditionSummary], metrics: Sequence[str], out: Console) -> None:
+    table = _table(out, "means over cases", "metric", "mean", "95 % CI", "SD seeds", "cases")
+    for condition in conditions:
+        for metric in metrics:
+            d = condition.distribution(metric)
+            table.add_row(
+                escape(condition.label) if metric == metrics[0] else "",
+                title(metric),
+                number(d.mean, metric),
+                escape(between(d.low, d.high, metric)),
+                number(condition.seed_sd[metric], metric),
+                str(d.n),
+            )
+    out.print(table)
+    out.print()

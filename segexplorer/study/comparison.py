@@ -1,0 +1,194 @@
+"""What a comparison says: conditions side by side, their paired differences, the sentences beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from segexplorer.metrics import ALL_METRICS, Distribution
+from segexplorer.study.records import MEANING, Which
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIGNIFICANT = 0.05
+"""Holm-adjusted p below which tables mark a difference."""
+
+
+@dataclass(frozen=True)
+class ConditionSummary:
+    """One condition's means.
+
+    Attributes
+    ----------
+    runs
+        Names of its run folders.
+    n_cases, n_scores
+        Cases that validate in any of its runs; (case, class, run) scores, of which structures are missed.
+    seed_means
+        Metric -> seed -> mean over the cases of that seed.
+    seed_sd
+        Metric -> standard deviation over seeds of those means; NaN with one seed.
+    minutes
+        Training and validation, mean of its runs.
+    gradient_norm
+        Median over its runs of the median norm of the gradient over their steps, before clipping.
+    steps, batch_size
+        Optimiser steps of its first run, and patches in each.
+    distributions
+        One per class and metric, the mean of classes last. The values are cases: each is the mean of its runs.
+        Counts of missed, spurious and absent structures are over all runs.
+    """
+
+    label: str
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    n_cases: int
+    n_scores: int
+    minutes: float
+    gradient_norm: float
+    steps: int
+    batch_size: int
+    seed_means: Mapping[str, Mapping[int, float]]
+    seed_sd: Mapping[str, float]
+    distributions: tuple[Distribution, ...]
+
+    def distribution(self, metric: str, class_name: str = "") -> Distribution:
+        """Return the row of a metric and class, by default of the mean of classes (or the only class)."""
+        rows = [d for d in self.distributions if d.metric == metric]
+        return next(d for d in rows if d.class_name == class_name) if class_name else rows[-1]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One condition against the reference, on the same cases.
+
+    Attributes
+    ----------
+    n_pairs, n_unpaired
+        Cases in the difference; (case, class, seed) triples for which only one side has a value.
+    n_missed, n_missed_reference, n_spurious, n_spurious_reference
+        Of all (case, class, run) scores on either side.
+    mean, low, high
+        Mean paired difference, condition minus reference, with its 95 % bootstrap interval over cases.
+    seeds, seed_sd
+        Seeds that both sides have and that are in the difference; standard deviation over them of the mean
+        difference, NaN with one.
+    p, p_holm, n_tests
+        Wilcoxon signed rank over cases, two-sided; Holm-adjusted over `n_tests`: all comparisons of this metric by
+        the mean of classes, or all comparisons of this metric by single classes.
+    better
+        "condition", "reference" or "" where the interval includes zero.
+    """
+
+    condition: str
+    reference: str
+    class_name: str
+    metric: str
+    n_pairs: int
+    n_unpaired: int
+    n_missed: int
+    n_missed_reference: int
+    n_spurious: int
+    n_spurious_reference: int
+    mean: float
+    low: float
+    high: float
+    seeds: tuple[int, ...]
+    seed_sd: float
+    p: float
+    p_holm: float = math.nan
+    n_tests: int = 0
+    better: str = ""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted p is below 0.05."""
+        return self.p_holm < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Conditions side by side; `notes` are sentences that belong beside every figure of it."""
+
+    checkpoint: Which
+    reference: str
+    metrics: tuple[str, ...]
+    conditions: tuple[ConditionSummary, ...]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of its rows; the mean of classes last if there are several."""
+        return tuple(dict.fromkeys(d.class_name for d in self.conditions[0].distributions))
+
+    def condition(self, label: str) -> ConditionSummary:
+        """Return a condition by its label."""
+        return next(c for c in self.conditions if c.label == label)
+
+    def differences_of(self, metric: str, class_name: str = "") -> tuple[Difference, ...]:
+        """Return the differences of a metric, by default of the mean of classes (or the only class)."""
+        wanted = class_name or self.class_names[-1]
+        return tuple(d for d in self.differences if d.metric == metric and d.class_name == wanted)
+
+    def gradient_ratio(self, label: str) -> float:
+        """Return a condition's median gradient norm over the reference's; NaN where there is none."""
+        own, base = (self.condition(name).gradient_norm for name in (label, self.reference))
+        return own / base if base else math.nan
+
+    def best_means(self, class_name: str = "") -> dict[str, tuple[str, ...]]:
+        """Return metric -> labels of the conditions with the best mean; nothing is said of significance."""
+        found = {}
+        for metric in self.metrics:
+            means = {c.label: c.distribution(metric, class_name).mean for c in self.conditions}
+            finite = [m for m in means.values() if math.isfinite(m)]
+            if finite:
+                best = max(finite) if ALL_METRICS[metric].better == "higher" else min(finite)
+                found[metric] = tuple(label for label, m in means.items() if m == best)
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {**asdict(self), "checkpoint_meaning": MEANING[self.checkpoint]}
+
+    def to_csv(self) -> str:
+        """Return every distribution and difference as rows of one table; `row` says which a line is."""
+        from segexplorer.study.tables import csv_table
+
+        return csv_table([self])
+
+    def to_markdown(self) -> str:
+        """Return the means and the differences as two Markdown tables with their caption."""
+        from segexplorer.study.tables import markdown_tables
+
+        return markdown_tables(self)
+
+    def to_latex(self) -> str:
+        """Return the means and the differences as two LaTeX tables (booktabs) with their captions."""
+        from segexplorer.study.latex import latex_tables
+
+        return latex_tables(self)
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row per condition, class and metric."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [{"condition": c.label, **asdict(d)} for c in self.conditions for d in c.distributions]
+        )
+
+    def difference_frame(self) -> pd.DataFrame:
+        """Return one row per comparison, class and metric."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(d) for d in self.differences])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        tables = [self.frame(), self.difference_frame()]
+        return "".join(t.to_html(index=False, float_format="{:.4f}".format) for t in tables) + notes

@@ -1,0 +1,152 @@
+"""The sentences beside a comparison: what the units are, and what its figures do not say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from segexplorer.metrics import ALL_CLASSES
+from segexplorer.study.comparison import Difference
+from segexplorer.study.conditions import Condition
+from segexplorer.study.pairing import shared_seeds
+from segexplorer.study.records import MEANING, Which
+from segexplorer.study.statistics import FEWEST_PAIRS
+
+NOTABLE_RATIO = 1.5
+"""Gradient norms apart by more than this are told where the optimiser takes them as they are."""
+
+
+def remarks_on(
+    conditions: Sequence[Condition],
+    base: Condition,
+    checkpoint: Which,
+    rows: Sequence[Difference],
+    left_out: Sequence[str] = (),
+) -> list[str]:
+    """Return the sentences, the most general first; `left_out` are runs without a partner in every condition."""
+    return [
+        f'Checkpoint "{checkpoint}": {MEANING[checkpoint]}.',
+        *_units(conditions),
+        *_splits(conditions),
+        *_steps(conditions),
+        *_few(rows),
+        *_partners(left_out),
+        *_seeds(conditions, base),
+        *_repeats(conditions),
+        *_scale(conditions, base),
+    ]
+
+
+def _units(conditions: Sequence[Condition]) -> list[str]:
+    """Say what n counts."""
+    classes = {score.class_name for c in conditions for score in c.scores}
+    several_seeds = max(len(c.seeds) for c in conditions) > 1
+    averaged = [
+        *(["over seeds"] if several_seeds else []),
+        *([f"over {len(classes)} classes"] if len(classes) > 1 else []),
+    ]
+    text = "Unit: the case"
+    if averaged:
+        text += f"; its value is the mean {', then '.join(averaged)}"
+        text += ", so neither adds to n" if len(averaged) > 1 else ", which adds nothing to n"
+    notes = [f"{text}."]
+    if several_seeds:
+        notes.append(
+            "p and interval speak of other cases, not of other trainings; the SD between seeds speaks of those."
+        )
+    return notes
+
+
+def _splits(conditions: Sequence[Condition]) -> list[str]:
+    """Say how cases of several splits come together."""
+    validating = {
+        run.split: frozenset(case for case, role in run.split if role == "validation")
+        for c in conditions
+        for run in c.runs
+    }
+    if len(validating) < 2:
+        return []
+    total = sum(len(cases) for cases in validating.values())
+    if total == len(frozenset().union(*validating.values())):
+        return [f"Cases of {len(validating)} folds are pooled; each validates in one of them."]
+    notes = [f"Cases of {len(validating)} splits are pooled; one that validates in several is averaged."]
+    by_seed = {seed: frozenset(s.case for s in scores) for seed, scores in conditions[0].by_seed.items()}
+    if len(set(by_seed.values())) > 1:
+        notes.append(
+            "Seeds validate on different cases, so the SD between them holds the spread between cases, too; "
+            "that of the paired differences less so. A study's matrix of seeds keeps the split."
+        )
+    return notes
+
+
+def _steps(conditions: Sequence[Condition]) -> list[str]:
+    steps = {run.steps for c in conditions for run in c.runs}
+    return [f"Every run took {steps.pop()} optimiser steps."] if len(steps) == 1 else []
+
+
+def _few(rows: Sequence[Difference]) -> list[str]:
+    """Warn where p cannot be small; single classes may be in fewer cases than their mean."""
+    overall = [r for r in rows if r.class_name == ALL_CLASSES] or list(rows)
+    fewest = min((row.n_pairs for row in overall), default=FEWEST_PAIRS)
+    if fewest >= FEWEST_PAIRS:
+        return []
+    names = list(dict.fromkeys(row.metric for row in overall if row.n_pairs < FEWEST_PAIRS))
+    return [
+        f"Only {fewest} paired cases in {', '.join(names)}: below {FEWEST_PAIRS} no p can fall under 0.05."
+    ]
+
+
+def _partners(left_out: Sequence[str]) -> list[str]:
+    if not left_out:
+        return []
+    return [
+        f"Left out of means and differences, since not every condition has their seed and split: "
+        f"{', '.join(left_out)}."
+    ]
+
+
+def _seeds(conditions: Sequence[Condition], base: Condition) -> list[str]:
+    return [
+        f"{condition.label} and {base.label} share no seed; their seeds are averaged, then paired."
+        for condition in conditions
+        if not shared_seeds(condition.by_seed, base.by_seed)
+    ]
+
+
+def _repeats(conditions: Sequence[Condition]) -> list[str]:
+    notes = []
+    for condition in conditions:
+        for seed in condition.seeds:
+            runs = [run for run in condition.runs if run.experiment.seed == seed]
+            splits = {run.split for run in runs}
+            if len(splits) < len(runs):
+                names = ", ".join(run.name for run in runs)
+                notes.append(
+                    f"{condition.label} was run more than once with seed {seed} ({names}): averaged."
+                )
+    return notes
+
+
+def _scale(conditions: Sequence[Condition], base: Condition) -> list[str]:
+    """Say where the size of the gradient acts as a learning rate: SGD takes it as it is, Adam divides it out."""
+    norms = {c.label: _norm(c) for c in conditions}
+    own = norms[base.label]
+    far = {
+        label: norm / own
+        for label, norm in norms.items()
+        if own > 0 and norm > 0 and not 1 / NOTABLE_RATIO <= norm / own <= NOTABLE_RATIO
+    }
+    if not far or any(c.experiment.optimiser.plain()["kind"] != "sgd" for c in conditions):
+        return []
+    texts = ", ".join(f"{label} {ratio:.2g} times" for label, ratio in far.items())
+    clip = base.experiment.optimiser.gradient_clip
+    clipped = f" Norms above {clip:g} were clipped, which evens this out in part." if clip is not None else ""
+    return [
+        f"SGD steps are as long as the gradient: against {base.label}, {texts}. A part of the difference may be "
+        f"one of learning rates.{clipped}"
+    ]
+
+
+def _norm(condition: Condition) -> float:
+    norms = sorted(run.gradient_norm for run in condition.runs if math.isfinite(run.gradient_norm))
+    return norms[len(norms) // 2] if norms else math.nan

@@ -1,0 +1,156 @@
+"""Comparisons as files: CSV with everything, Markdown with what a paper shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from segexplorer.metrics import ALL_METRICS
+from segexplorer.study.comparison import Comparison, ConditionSummary
+from segexplorer.study.wording import (
+    between,
+    differences_caption,
+    means_caption,
+    number,
+    p_text,
+    signed,
+    title,
+)
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def csv_table(comparisons: Sequence[Comparison], alone: Sequence[ConditionSummary] = ()) -> str:
+    """Return every distribution and difference as rows of one table.
+
+    `row` says what a line is: "mean", "seed mean" or "difference"; `group` which comparison it is of, counted from
+    1, conditions without a comparison after them.
+    """
+    lines = []
+    for group, comparison in enumerate(comparisons, start=1):
+        head = {"group": group, "checkpoint": comparison.checkpoint, "reference": comparison.reference}
+        lines += [{**head, **row} for c in comparison.conditions for row in _rows(c)]
+        lines += [{**head, "row": "difference", **_flat(asdict(d))} for d in comparison.differences]
+    for group, condition in enumerate(alone, start=len(comparisons) + 1):
+        lines += [{"group": group, **row} for row in _rows(condition)]
+    names = dict.fromkeys(name for line in lines for name in line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _rows(condition: ConditionSummary) -> list[dict[str, object]]:
+    facts = {
+        "condition": condition.label,
+        "runs": len(condition.runs),
+        "steps": condition.steps,
+        "batch_size": condition.batch_size,
+        "gradient_norm": condition.gradient_norm,
+        "minutes": condition.minutes,
+    }
+    means = [
+        {"row": "mean", **facts, "seeds": _seeds(condition.seeds), **asdict(d)}
+        for d in condition.distributions
+    ]
+    by_seed = [
+        {
+            "row": "seed mean",
+            **facts,
+            "seeds": seed,
+            "class_name": condition.distribution(metric).class_name,
+            "metric": metric,
+            "mean": mean,
+        }
+        for metric, values in condition.seed_means.items()
+        for seed, mean in values.items()
+    ]
+    return [*means, *by_seed]
+
+
+def _flat(row: dict[str, object]) -> dict[str, object]:
+    return {**row, "seeds": _seeds(row["seeds"])}
+
+
+def _seeds(seeds: object) -> str:
+    return " ".join(map(str, seeds)) if isinstance(seeds, tuple) else str(seeds)
+
+
+def means_cells(comparison: Comparison, class_name: str) -> list[list[tuple[str, bool, bool]]]:
+    """Return a row per condition: for each metric the text, whether its mean is best, whether it is significant.
+
+    Significant is a difference from the reference whose Holm-adjusted p is below 0.05.
+    """
+    best = comparison.best_means(class_name)
+    marked = {
+        (d.condition, d.metric)
+        for metric in comparison.metrics
+        for d in comparison.differences_of(metric, class_name)
+        if d.significant
+    }
+    rows = []
+    for condition in comparison.conditions:
+        cells = []
+        for metric in comparison.metrics:
+            d = condition.distribution(metric, class_name)
+            text = f"{number(d.mean, metric)} {between(d.low, d.high, metric)}".strip()
+            cells.append((text, condition.label in best.get(metric, ()), (condition.label, metric) in marked))
+        rows.append(cells)
+    return rows
+
+
+def differences_cells(comparison: Comparison, class_name: str) -> list[tuple[str, str, str, str, str, str]]:
+    """Return one row per condition and metric: condition, metric, n, difference, interval, adjusted p."""
+    return [
+        (
+            d.condition,
+            title(metric),
+            str(d.n_pairs),
+            signed(d.mean, metric),
+            between(d.low, d.high, metric),
+            p_text(d.p_holm),
+        )
+        for metric in comparison.metrics
+        for d in comparison.differences_of(metric, class_name)
+    ]
+
+
+def markdown_tables(comparison: Comparison, class_name: str = "") -> str:
+    """Return the means and the differences as two Markdown tables, captions and notes below them."""
+    name = class_name or comparison.class_names[-1]
+    heads = ["Condition", *(f"{title(m)} {ARROWS[ALL_METRICS[m].better]}" for m in comparison.metrics)]
+    heads += ["Missed", "Spurious"]
+    rows = []
+    for condition, cells in zip(comparison.conditions, means_cells(comparison, name), strict=True):
+        d = condition.distribution(comparison.metrics[0], name)
+        texts = [_marked(_safe(text), best, star) for text, best, star in cells]
+        rows.append([_safe(condition.label), *texts, str(d.n_missed), str(d.n_spurious)])
+    differences = [[_safe(cell) for cell in row] for row in differences_cells(comparison, name)]
+    return "\n\n".join(
+        [
+            _markdown(heads, rows),
+            _safe(means_caption(comparison, name)),
+            _markdown(["Condition", "Metric", "n", "Difference", "95 % CI", "p (Holm)"], differences),
+            _safe(differences_caption(comparison, name)),
+            "\n".join(f"- {_safe(note)}" for note in comparison.notes),
+        ]
+    )
+
+
+def _marked(text: str, best: bool, star: bool) -> str:
+    return (f"**{text}**" if best else text) + ("\\*" if star else "")
+
+
+def _safe(text: str) -> str:
+    """Escape what Markdown would read as a table's border, emphasis or markup."""
+    for character in "\\`*_|<>":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---", *(["---:"] * (len(heads) - 1))], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

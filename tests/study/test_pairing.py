@@ -1,0 +1,171 @@
+"""Units: a case counts once, however many seeds, folds and classes it was scored with; by hand and by scipy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from segexplorer.core.events import CaseScore
+from segexplorer.study import compare
+from segexplorer.study.pairing import over_runs, paired
+
+RunMaker = Callable[..., Path]
+NAN = math.nan
+
+
+def score(case: str, value: float, name: str = "liver", state: str = "scored") -> CaseScore:
+    return CaseScore(
+        case=case,
+        class_name=name,
+        role="validation",
+        state=state,  # type: ignore[arg-type]
+        metrics={"dice": value, "hd95": NAN if state == "missed" else 10 * (1 - value)},
+        false_positive_ml=0.0,
+        false_negative_ml=0.0,
+        truth_ml=1.0,
+    )
+
+
+def test_seeds_are_paired_then_averaged_then_classes() -> None:
+    ours = {
+        0: [score("a", 0.5), score("a", 0.9, "spleen"), score("b", 0.6)],
+        1: [score("a", 0.7), score("a", 0.9, "spleen"), score("b", 0.8)],
+    }
+    theirs = {
+        0: [score("a", 0.4), score("a", 0.5, "spleen"), score("b", 0.6)],
+        1: [score("a", 0.4), score("a", 0.7, "spleen"), score("b", 0.7)],
+    }
+    pairs = paired(ours, theirs, "dice")
+    # a: liver (0.1 + 0.3) / 2, spleen (0.4 + 0.2) / 2; b: (0 + 0.1) / 2
+    assert pairs.by_case == pytest.approx({"a": (0.2 + 0.3) / 2, "b": 0.05})
+    # seed 0: a (0.1 + 0.4) / 2, b 0; seed 1: a (0.3 + 0.2) / 2, b 0.1
+    assert pairs.by_seed == pytest.approx({0: (0.25 + 0.0) / 2, 1: (0.25 + 0.1) / 2})
+
+
+def test_only_seeds_of_both_sides_are_paired_and_without_any_their_means_are() -> None:
+    ours = {0: [score("a", 0.5)], 7: [score("a", 0.9)]}
+    assert paired(ours, {0: [score("a", 0.4)], 8: [score("a", 0.0)]}, "dice").by_case == pytest.approx(
+        {"a": 0.1}
+    )
+    apart = paired(ours, {8: [score("a", 0.2)], 9: [score("a", 0.4)]}, "dice")
+    assert apart.by_case == pytest.approx({"a": 0.7 - 0.3}) and apart.by_seed == {}
+
+
+def test_a_seed_that_missed_a_structure_is_counted_not_averaged_away() -> None:
+    ours = {0: [score("a", 0.5)], 1: [score("a", 0.0, state="missed")]}
+    theirs = {0: [score("a", 0.6)], 1: [score("a", 0.6)]}
+    pairs = paired(ours, theirs, "hd95")
+    assert pairs.by_case == pytest.approx({"a": 1.0}) and pairs.n_unpaired == 1
+    (average,) = over_runs([*ours[0], *ours[1]])
+    assert average.metrics == pytest.approx({"dice": 0.25, "hd95": 5.0}) and average.state == "scored"
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(6, 12).flatmap(
+        lambda n: st.lists(
+            st.lists(st.integers(1, 98).map(lambda v: v / 100), min_size=n, max_size=n),
+            min_size=4,
+            max_size=4,
+        )
+    )
+)
+def test_seeds_add_nothing_to_n(values: list[list[float]]) -> None:
+    names = [f"c{i:02d}" for i in range(len(values[0]))]
+    ours, theirs = (
+        {seed: [score(c, v) for c, v in zip(names, row, strict=True)] for seed, row in enumerate(two)}
+        for two in (values[:2], values[2:])
+    )
+    pairs = paired(ours, theirs, "dice")
+    expected = np.mean(values[:2], axis=0) - np.mean(values[2:], axis=0)
+    assert list(pairs.by_case.values()) == pytest.approx(list(expected), abs=1e-12)
+    doubled = paired({**ours, 2: ours[0], 3: ours[1]}, {**theirs, 2: theirs[0], 3: theirs[1]}, "dice")
+    assert doubled.by_case == pytest.approx(pairs.by_case, abs=1e-12)
+
+
+def test_p_and_spread_of_a_comparison_over_seeds_agree_with_scipy(make_run: RunMaker) -> None:
+    rng = np.random.default_rng(3)
+    cases = [f"c{i:02d}" for i in range(10)]
+    base = rng.uniform(0.5, 0.7, (3, 10))
+    other = base + rng.normal(0.02, 0.03, (3, 10))
+    folders = [
+        make_run(
+            f"{loss}{seed}",
+            [score(c, v) for c, v in zip(cases, rows[seed], strict=True)],
+            loss=loss,
+            seed=seed,
+        )
+        for loss, rows in (("dice", base), ("tversky", other))
+        for seed in range(3)
+    ]
+    (row,) = compare(folders, metrics=["dice"]).differences
+    by_case = (other - base).mean(axis=0)
+    assert row.p == pytest.approx(stats.wilcoxon(by_case).pvalue)
+    assert row.n_pairs == 10 and row.seeds == (0, 1, 2)
+    assert row.mean == pytest.approx(by_case.mean())
+    assert row.seed_sd == pytest.approx((other - base).mean(axis=1).std(ddof=1))
+    interval = stats.bootstrap((by_case,), np.mean, n_resamples=20000, rng=np.random.default_rng(1))
+    assert row.low == pytest.approx(interval.confidence_interval.low, abs=2e-3)
+    assert row.high == pytest.approx(interval.confidence_interval.high, abs=2e-3)
+    # treating case x seed as the unit would have claimed more than there is
+    assert stats.wilcoxon((other - base).ravel()).pvalue != pytest.approx(row.p)
+
+
+def test_folds_are_pooled_with_each_case_once(make_run: RunMaker) -> None:
+    cases = [f"c{i}" for i in range(8)]
+    folders = []
+    for loss, shift in (("dice", 0.0), ("tversky", 0.1)):
+        for fold in (0, 1):
+            held = cases[fold::2]
+            roles = {c: "validation" if c in held else "train" for c in cases}
+            values = [score(c, 0.5 + shift + 0.01 * int(c[1])) for c in held]
+            folders.append(
+                make_run(f"{loss}{fold}", values, loss=loss, roles=roles, split={"validation": held})
+            )
+    result = compare(folders, metrics=["dice"])
+    (row,) = result.differences
+    assert (row.n_pairs, row.mean) == (8, pytest.approx(0.1))
+    assert [c.n_cases for c in result.conditions] == [8, 8]
+    assert any("2 folds are pooled; each validates in one" in note for note in result.notes)
+    # one fold is missing on one side: both sides stand on the other fold's cases
+    part = compare(folders[:3], metrics=["dice"])
+    assert [c.n_cases for c in part.conditions] == [4, 4] and part.differences[0].n_pairs == 4
+    assert any("Left out" in note and "dice1" in note for note in part.notes)
+
+
+def test_splits_that_overlap_are_told(make_run: RunMaker) -> None:
+    cases = [f"c{i}" for i in range(8)]
+    folders = []
+    for loss in ("dice", "tversky"):
+        for seed, held in enumerate((cases[:6], cases[2:])):
+            roles = {c: "validation" if c in held else "train" for c in cases}
+            folders.append(
+                make_run(f"{loss}{seed}", [score(c, 0.5) for c in held], loss=loss, roles=roles, seed=seed)
+            )
+    notes = " ".join(compare(folders, metrics=["dice"]).notes)
+    assert "2 splits are pooled; one that validates in several is averaged" in notes
+    assert "Seeds validate on different cases" in notes
+
+
+def test_the_scale_of_the_gradient_is_told_and_warned_of_under_sgd(make_run: RunMaker) -> None:
+    values = [score(f"c{i}", 0.5 + 0.01 * i) for i in range(8)]
+    folders = [
+        make_run("a", values, loss="dice", gradient_norm=0.5, optimiser={"kind": "sgd"}),
+        make_run("b", values, loss="cross_entropy", gradient_norm=5.0, optimiser={"kind": "sgd"}),
+    ]
+    result = compare(folders, metrics=["dice"])
+    assert [c.gradient_norm for c in result.conditions] == [0.5, 5.0]
+    assert result.gradient_ratio("cross_entropy") == 10
+    assert any("cross_entropy 10 times" in note for note in result.notes)
+    adam = [
+        make_run(f"{name}-adam", values, loss=loss, gradient_norm=norm)
+        for name, loss, norm in (("a", "dice", 0.5), ("b", "cross_entropy", 5.0))
+    ]
+    assert not any("times" in note for note in compare(adam, metrics=["dice"]).notes)
