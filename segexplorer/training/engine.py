@@ -130,7 +130,7 @@ class Engine:
         plan = resolve(self.experiment, window=self.window)
         self.plan = plan
         yield Planned(
-            steps=plan.steps,
+            steps=self.epochs * plan.steps_per_epoch,
             epochs=self.epochs,
             steps_per_epoch=plan.steps_per_epoch,
             summary=plan.summary(self.epochs),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -14,7 +16,16 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from segexplorer.core.errors import MissingExtraError, SpecError
-from segexplorer.core.events import Event, RunFinished, StepDone
+from segexplorer.core.events import (
+    Event,
+    Planned,
+    Progress,
+    RunFinished,
+    StateChanged,
+    StepDone,
+    ValidationDone,
+    to_json,
+)
 from segexplorer.faces import notebook
 
 needs_plotly = pytest.mark.skipif(
@@ -29,6 +40,9 @@ class TalkingRun:
     """The part of a run that a figure listens to."""
 
     events = Signal(Event)
+
+    def __init__(self, folder: Path = Path("no-such-run")) -> None:
+        self.folder = folder
 
 
 @dataclass
@@ -66,6 +80,59 @@ def test_figure_follows_a_run() -> None:
     drawn = lines(figure)
     assert drawn["total"] == [1.0, 0.5, 0.25]
     assert set(drawn) == {"total", "dice", "cross entropy"}
+
+
+@needs_plotly
+def test_a_run_that_went_on_before_is_shown_from_its_beginning_and_nothing_twice(tmp_path: Path) -> None:
+    past = [replace(step(n, loss), seq=n) for n, loss in enumerate([1.0, 0.5, 0.25], start=1)]
+    (tmp_path / "events.jsonl").write_text("".join(to_json(e) + "\n" for e in past))
+    run = TalkingRun(tmp_path)
+    figure = notebook.curves(run, ("loss",))  # type: ignore[arg-type]
+    assert lines(figure)["total"] == [1.0, 0.5, 0.25]
+    run.events.emit(past[-1])  # told while the folder was being read
+    run.events.emit(replace(step(4, 0.125), seq=4))
+    run.events.emit(RunFinished(state="finished", reason="all epochs done", step=4, seq=5))
+    assert lines(figure)["total"] == [1.0, 0.5, 0.25, 0.125]
+
+
+@needs_plotly
+def test_title_says_what_the_run_is_at_and_how_long_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "REDRAW_SECONDS", 0)
+    run = TalkingRun()
+    figure = notebook.curves(run, ("loss",))  # type: ignore[arg-type]
+    run.events.emit(Planned(steps=40, epochs=4, steps_per_epoch=10, badges=("edited while it ran",)))
+    run.events.emit(StateChanged(state="running"))
+    run.events.emit(step(1, 1.0))
+    assert figure.layout.title.text == "training · epoch 1 of 4, 4 s left · edited while it ran"
+    run.events.emit(Progress(activity="validating case 1 of 2", done=3, total=8, step=10))
+    assert figure.layout.title.text.startswith("validating case 1 of 2 3 of 8")
+    run.events.emit(RunFinished(state="failed", reason="failed", error="No memory.", remedy="Use less."))
+    assert figure.layout.title.text.startswith("failed: No memory. Use less.")
+
+
+@needs_plotly
+def test_one_validation_is_seen() -> None:
+    figure = notebook.CurvesFigure(("loss", "dice"))
+    scored = ValidationDone(
+        step=4, epoch=1, loss=0.5, scores=(), mean_dice=0.7, class_dice={"liver": 0.7}, n_used=1, n_absent=0,
+        n_missed=0, best=True, seconds=1.0,
+    )  # fmt: skip
+    figure.take([step(1, 1.0), scored])
+    modes = {trace.name: trace.mode for trace in figure.widget.data}
+    assert "markers" in modes["liver"] and modes["total"] == "lines"
+
+
+@needs_plotly
+def test_events_of_several_threads_are_all_drawn() -> None:
+    run = TalkingRun()
+    figure = notebook.curves(run, ("loss",))  # type: ignore[arg-type]
+    threads = [threading.Thread(target=run.events.emit, args=(step(n, 1.0 / n),)) for n in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run.events.emit(RunFinished(state="finished", reason="done", step=8))
+    assert sorted(lines(figure)["total"]) == sorted(1.0 / n for n in range(1, 9))
 
 
 @needs_plotly

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress
 from rich.table import Column
-from rich.text import Text
 
 import segexplorer
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.faces.cli.output import remarks
 from segexplorer.faces.cli.pace import Pace
+from segexplorer.faces.cli.progress import TimeLeft, whole
 from segexplorer.faces.cli.series import selected
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ class WindowDisplay:
         self._console, self._windows = console, windows
         self._pace = Pace(windows, time.monotonic())
         self._bar = Progress(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            whole("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
-            _TimeLeft(table_column=Column(no_wrap=True)),
+            whole("{task.fields[numbers]}"),
+            TimeLeft(table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -145,18 +145,6 @@ class WindowDisplay:
             numbers=numbers,
             ends=None if left is None else time.monotonic() + left,
         )
-
-
-class _TimeLeft(ProgressColumn):
-    """Counts down to the task's `ends`, a time of `time.monotonic`."""
-
-    def render(self, task: Task) -> Text:
-        """Return "0:01:30 left", or "-:--:-- left" while nothing is known."""
-        ends = task.fields["ends"]
-        if ends is None:
-            return Text("-:--:-- left")
-        seconds = max(0, round(ends - time.monotonic()))
-        return Text(f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left")
 
 
 def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> list[Path]:

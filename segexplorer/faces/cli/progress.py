@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from segexplorer.core import events
 from segexplorer.core.events import Event
+from segexplorer.viewmodels.status import Status
+
+
+class TimeLeft(ProgressColumn):
+    """Counts down to the task's field `ends`, a time of `time.monotonic`; None where nothing can be told."""
+
+    def render(self, task: Task) -> Text:
+        """Return "0:01:30 left"."""
+        ends = task.fields["ends"]
+        if ends is None:
+            return Text("-:--:-- left")
+        seconds = max(0, round(ends - time.monotonic()))
+        return Text(f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left")
+
+
+def whole(text: str) -> TextColumn:
+    """Return a column whose text is never broken over lines."""
+    return TextColumn(text, table_column=Column(no_wrap=True))
 
 
 class RunDisplay:
     """Show events on a console; where it is no terminal, lines only.
 
-    Use as a context; `show` takes every event of a run, in order.
+    Use as a context; `show` takes every event of a run, in order. `speed` is that of a replay.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, speed: float = 1.0) -> None:
+        self._console, self._speed = console, speed
+        self._status = Status()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            whole("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            whole("{task.fields[numbers]}"),
+            TimeLeft(table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task: TaskID = self._bar.add_task("preparing", total=None, numbers="")
+        self._task: TaskID = self._bar.add_task("preparing", total=None, numbers="", ends=None)
         self._steps, self._steps_per_epoch = 0, 1
         self._planned: set[str] = set()
 
@@ -50,6 +70,14 @@ class RunDisplay:
 
     def show(self, event: Event) -> None:
         """Take the next event."""
+        self._status.add(event)
+        self._show(event)
+        if isinstance(event, (events.StepDone, events.ValidationDone, events.EpochDone)):
+            left = self._status.seconds_left  # training and validations to come
+            ends = None if left is None else time.monotonic() + left / self._speed
+            self._bar.update(self._task, ends=ends)
+
+    def _show(self, event: Event) -> None:
         match event:
             case events.Planned():
                 self._start(event)

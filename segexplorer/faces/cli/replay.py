@@ -46,7 +46,7 @@ def run_replay(folder: Path, speed: float, *, window: bool, as_json: bool) -> in
 def _show(replay: Replay) -> None:
     out = remarks()
     told: list[Event] = []
-    with RunDisplay(out) as display:
+    with RunDisplay(out, replay.speed) as display:
         for event in replay:
             told.append(event)
             display.show(event)
