@@ -79,7 +79,7 @@ def _brats20(root: Path) -> None:
 
 
 def _kits19(root: Path) -> None:
-    for n in range(5):
+    for n in (*range(5), 15, 23, 37, 68, 125, 133):
         _image(root / f"KiTS19/case_{n:05d}/imaging.nii.gz")
         _label(root / f"KiTS19/case_{n:05d}/segmentation.nii.gz", 1, 2)
 
@@ -129,7 +129,9 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "paper002_bus2017": _bus2017,
     "paper002_bus2017_deep": _bus2017,
     "paper002_brats20": _brats20,
+    "paper002_brats20_deep": _brats20,
     "paper002_kits19": _kits19,
+    "paper002_kits19_deep": _kits19,
     "paper003_synapse": _btcv("Synapse"),
     "paper003_acdc": _acdc,
     "paper004_pddca": _pddca,

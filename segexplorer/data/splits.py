@@ -65,9 +65,13 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise SpecError(f"Two cases are called {twice}.", "Give every case a name of its own.")
-    for name in (*split.validation, *split.test, *split.excluded):
+    for name in (*split.validation, *split.test):
         if name not in ids:
             raise SpecError(f"There is no case {name!r} to keep apart.", did_you_mean(name, ids))
+    for name in split.excluded:
+        if name not in ids:
+            remedy = f"{did_you_mean(name, ids)} Or take it out of split.excluded."
+            raise SpecError(f"There is no case {name!r} to leave out.", remedy)
     for name in (*split.validation, *split.test):
         if name in split.excluded:
             raise SpecError(
