@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
@@ -42,7 +43,8 @@ def test_readme_goes_from_experiment_to_error_map(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(segexplorer, "view", lambda *things: shown.extend(things))
     Path("experiment.yaml").write_text(yaml.safe_dump(TINY))
-    exec(compile(blocks("README.md", "python")[0], "README.md", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(blocks("README.md", "python")[0], "README.md", "exec"), names)
     printed = capsys.readouterr().out
     experiment = segexplorer.Experiment.from_yaml("experiment.yaml")
     assert "RunFinished" in printed
@@ -52,11 +54,15 @@ def test_readme_goes_from_experiment_to_error_map(
     errors = segexplorer.open_volume("errors.nii.gz", label=True)
     assert errors.shape == image.shape == label.shape == prediction.shape
     assert set(errors.array.ravel().tolist()) <= {0, 1, 2, 3, 4}
+    if importlib.util.find_spec("plotly") and importlib.util.find_spec("ipyniivue"):
+        exec(compile(blocks("README.md", "python")[1], "README.md", "exec"), names)
+        assert names["run"].state == "finished" and not names["training"].is_alive()
+        assert names["run"].experiment.loss.alpha == 0.6
 
 
 def test_readme_loss_is_a_drop_in() -> None:
     names: dict[str, Any] = {}
-    exec(compile(blocks("README.md", "python")[1], "README.md", "exec"), names)
+    exec(compile(blocks("README.md", "python")[2], "README.md", "exec"), names)
     assert names["logits"].grad.isfinite().all()
     assert names["logits"].grad.abs().sum() > 0
     total = sum(float(value) * float(weight) for value, weight in names["output"].terms.values())
