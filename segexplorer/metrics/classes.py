@@ -10,6 +10,8 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore
 from segexplorer.metrics.scoring import ALL_METRICS
 
+NUMBERED = "label "
+"""Begins the name of a class that nothing names but its value."""
 MOST = 254
 """Label values of a volume: class indices are bytes, and 255 is what does not count."""
 
@@ -60,7 +62,7 @@ def match_classes(
                 "Is it an image? Else choose labels, e.g. --classes '{liver: 5}'.",
             )
     if sorted({*found, *true}) == [1, 255] and len(found) == len(true) == 1:
-        return (MatchedClass(truth_names.get(true[0], "label 1"), found[0], true[0]),)
+        return (MatchedClass(truth_names.get(true[0], f"{NUMBERED}1"), found[0], true[0]),)
     named = {v: n for v, n in prediction_names.items() if v}, {v: n for v, n in truth_names.items() if v}
     where = {_plain(name): value for value, name in named[1].items()}
     if any(where.get(_plain(name), value) != value for value, name in named[0].items()):
@@ -74,7 +76,7 @@ def match_classes(
             )
     names = {**named[0], **named[1]}
     return tuple(
-        MatchedClass(names.get(v, f"label {v}"), v if v in found else None, v if v in true else None)
+        MatchedClass(names.get(v, f"{NUMBERED}{v}"), v if v in found else None, v if v in true else None)
         for v in sorted({*found, *true})
     )
 
@@ -100,6 +102,11 @@ def _by_name(
     return tuple(MatchedClass(titles[key], sides[1].get(key), sides[0].get(key)) for key in titles)
 
 
+def _number(name: str) -> int:
+    number = name.removeprefix(NUMBERED)
+    return int(number) if name.startswith(NUMBERED) and number.isdecimal() else 0
+
+
 def _plain(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").split())
 
@@ -107,11 +114,11 @@ def _plain(name: str) -> str:
 def complete(scores: Iterable[CaseScore], cases: Iterable[str]) -> list[CaseScore]:
     """Return scores with a row for every case and class: a class that a case was not asked for is absent there.
 
-    Where classes are the values that occur, a case without one has no score of it, and counts of absent
+    Classes stand in the order of their first score, those that are called by number last and in order of it. Where classes are the values that occur, a case without one has no score of it, and counts of absent
     structures would depend on which files happen to hold it.
     """
     pairs = list(scores)
-    classes = list(dict.fromkeys(score.class_name for score in pairs))
+    classes = sorted(dict.fromkeys(score.class_name for score in pairs), key=_number)
     there = {(score.case, score.class_name): score for score in pairs}
     nothing = dict.fromkeys([m for m in ALL_METRICS if any(m in s.metrics for s in pairs)], math.nan)
     return [

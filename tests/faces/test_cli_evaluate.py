@@ -138,6 +138,13 @@ def test_an_unknown_metric_is_refused_before_any_work(
     assert "no metric 'hd59'. Did you mean hd95" in capsys.readouterr().err
 
 
+def test_a_table_cannot_replace_a_folder(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", *map(str, folders), "--csv", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
 def test_a_case_that_cannot_be_scored_is_named(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +186,10 @@ def test_pictures_are_masks_of_0_and_255(tmp_path: Path, capsys: pytest.CaptureF
     assert [(s["case"], s["state"]) for s in scores] == [("a", "scored"), ("normal", "absent")]
     assert scores[0]["metrics"]["dice"] == pytest.approx(6 / 7)
     assert scores[0]["metrics"]["hd"] == 1  # contours one pixel apart
+    assert run(["evaluate", str(tmp_path / "p"), str(tmp_path / "t")]) == 0
+    told = capsys.readouterr()
+    assert "Without a label in prediction and truth: normal" in told.err
+    assert "absent " not in told.out.split("Over cases")[0]  # nobody asked for that class there
 
 
 def test_dicom_segments_against_a_volume_in_folders(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from segexplorer import metrics
@@ -56,9 +57,16 @@ def test_an_image_is_no_label() -> None:
         matched({1}, set(range(1, 301)), {}, {})
 
 
-def test_cases_without_a_class_are_absent_and_not_forgotten() -> None:
-    import numpy as np
+def test_numbered_classes_stand_in_order_of_their_numbers() -> None:
+    def one(case: str, *names: str) -> tuple:
+        values = np.arange(len(names) + 1)
+        return metrics.score_case(values, values, names, (1.0,), case=case)
 
+    rows = metrics.complete([*one("a", "liver", "label 10"), *one("b", "label 2", "aorta")], ["a", "b"])
+    assert [s.class_name for s in rows[:4]] == ["liver", "aorta", "label 2", "label 10"]
+
+
+def test_cases_without_a_class_are_absent_and_not_forgotten() -> None:
     one = metrics.score_case(np.array([1, 1, 0]), np.array([1, 0, 0]), ("x",), (1.0,), case="a")
     two = metrics.score_case(np.array([1, 1, 0]), np.array([0, 0, 0]), ("y",), (1.0,), case="b")
     rows = metrics.complete([*one, *two], ["a", "b", "empty"])

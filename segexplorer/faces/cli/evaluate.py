@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.status import Status
 
 import segexplorer
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore
 from segexplorer.faces.cli.output import print_json, remarks, results
 from segexplorer.faces.cli.pairing import Pair, Pairing, pair
@@ -61,6 +61,9 @@ def run_evaluate(
         Files for one row per case and class, and for one per class and metric.
     """
     chosen = chosen_metrics(metrics)
+    for path in (csv, spread_csv):
+        if path is not None and path.is_dir():
+            raise SpecError(f"{path} is a folder.", "Name a file to write, e.g. scores.csv.")
     wanted = parse_classes(classes)
     found = pair(prediction, truth)
     files = as_json or csv is not None or spread_csv is not None
@@ -81,7 +84,7 @@ def run_evaluate(
         told: dict[str, Any] = {"scores": [asdict(s) for s in scores], "summary": summary, "spread": spread}
         print_json({**told, "predictions_without_truth": list(found.extra)})
     else:
-        _print(scores, chosen, found)
+        _print(scores, chosen, found, asked=wanted is not None)
 
 
 def chosen_metrics(text: str) -> tuple[str, ...]:
@@ -132,18 +135,26 @@ def _told(pairs: Sequence[Pair]) -> Iterator[Pair]:
             yield each
 
 
-def _print(scores: Sequence[CaseScore], chosen: Sequence[str], found: Pairing) -> None:
+def _print(scores: Sequence[CaseScore], chosen: Sequence[str], found: Pairing, *, asked: bool) -> None:
+    """Print the tables; absent classes of a case only where classes were asked for."""
     out = results()
-    shown = [name for name in chosen or SHOWN if any(name in s.metrics for s in scores)]
-    for table in case_tables(scores, shown, out.width):
+    names = [name for name in chosen or SHOWN if any(name in s.metrics for s in scores)]
+    shown = scores if asked else [score for score in scores if score.state != "absent"]
+    for table in case_tables(shown, names, out.width):
         out.print(table)
         out.print()
     if len(found.pairs) > 1:
         _print_spread(out, scores, chosen)
     _print_mean(out, scores)
-    if found.extra:
-        names = ", ".join(found.extra[:5]) + (", ..." if len(found.extra) > 5 else "")
-        remarks().print(f"Without a truth, not scored: {names}", markup=False, soft_wrap=True)
+    there = {score.case for score in shown}
+    _remark("Without a label in prediction and truth", [p.case for p in found.pairs if p.case not in there])
+    _remark("Without a truth, not scored", found.extra)
+
+
+def _remark(text: str, names: Sequence[str]) -> None:
+    if names:
+        several = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        remarks().print(f"{text}: {several}", markup=False, soft_wrap=True)
 
 
 def _print_spread(out: Console, scores: Sequence[CaseScore], chosen: Sequence[str]) -> None:
