@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from segexplorer.metrics import ALL_METRICS
 from segexplorer.study.comparison import Comparison
-from segexplorer.study.tables import differences_cells, means_cells
+from segexplorer.study.tables import differences_cells, means_cells, missed
 from segexplorer.study.wording import differences_caption, means_caption, title
 
 ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}
@@ -39,8 +39,9 @@ def latex_tables(comparison: Comparison, class_name: str = "") -> str:
     """Return a table of means and one of differences, with captions; notes as comments above."""
     name = class_name or comparison.class_names[-1]
     heads = ["", *(escaped(title(m)) + ARROWS[ALL_METRICS[m].better] for m in comparison.metrics)]
+    heads.append("Missed")
     rows = [
-        [escaped(condition.label), *(_cell(*cell) for cell in cells)]
+        [escaped(condition.label), *(_cell(*cell) for cell in cells), missed(condition, name)]
         for condition, cells in zip(comparison.conditions, means_cells(comparison, name), strict=True)
     ]
     differences = [
@@ -51,7 +52,7 @@ def latex_tables(comparison: Comparison, class_name: str = "") -> str:
     return "\n".join(
         [
             *notes,
-            _table(heads, "l" + "c" * len(comparison.metrics), rows, means_caption(comparison, name)),
+            _table(heads, "l" + "c" * len(comparison.metrics) + "r", rows, means_caption(comparison, name)),
             _table(
                 ["", "Metric", "$n$", "Difference", r"95\,\% CI", "$p$ (Holm)"],
                 "llrrcr",

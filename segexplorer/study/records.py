@@ -40,8 +40,6 @@ class RunScores:
         Time in steps and validations.
     gradient_norm
         Median over its steps of the norm of the loss's gradient, before any clipping; NaN where none was kept.
-    started
-        When its first event was told, in seconds since the epoch (UTC).
     """
 
     folder: Path
@@ -56,7 +54,6 @@ class RunScores:
     seconds: float
     badge: str
     gradient_norm: float = math.nan
-    started: float = 0.0
 
     @property
     def name(self) -> str:
@@ -107,7 +104,6 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
         seconds=sum(e.seconds for e in steps) + sum(e.seconds for e in validations),
         badge=chosen.badge,
         gradient_norm=_median([e.gradient_norm for e in steps]),
-        started=min((e.time for e in events), default=0.0),
     )
 
 

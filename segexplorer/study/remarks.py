@@ -138,7 +138,7 @@ def _scale(conditions: Sequence[Condition], base: Condition) -> list[str]:
     }
     if not far or any(c.experiment.optimiser.plain()["kind"] != "sgd" for c in conditions):
         return []
-    texts = ", ".join(f"{label} {ratio:.2g} times" for label, ratio in far.items())
+    texts = ", ".join(f"{label} {ratio:.3g} times" for label, ratio in far.items())
     clip = base.experiment.optimiser.gradient_clip
     clipped = f" Norms above {clip:g} were clipped, which evens this out in part." if clip is not None else ""
     return [

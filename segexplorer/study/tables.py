@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from segexplorer.metrics import ALL_METRICS
+from segexplorer.metrics import ALL_CLASSES, ALL_METRICS
 from segexplorer.study.comparison import Comparison, ConditionSummary
 from segexplorer.study.wording import (
     between,
@@ -102,6 +102,14 @@ def means_cells(comparison: Comparison, class_name: str) -> list[list[tuple[str,
     return rows
 
 
+def missed(condition: ConditionSummary, class_name: str) -> str:
+    """Return how many structures that are there were missed, of all in all runs."""
+    row = condition.distribution(condition.distributions[0].metric, class_name)
+    classes = len({d.class_name for d in condition.distributions} - {ALL_CLASSES})
+    of = condition.n_scores if class_name == ALL_CLASSES else condition.n_scores // classes
+    return f"{row.n_missed}/{of - row.n_absent - row.n_spurious}"
+
+
 def differences_cells(comparison: Comparison, class_name: str) -> list[tuple[str, str, str, str, str, str]]:
     """Return one row per condition and metric: condition, metric, n, difference, interval, adjusted p."""
     return [
@@ -122,12 +130,11 @@ def markdown_tables(comparison: Comparison, class_name: str = "") -> str:
     """Return the means and the differences as two Markdown tables, captions and notes below them."""
     name = class_name or comparison.class_names[-1]
     heads = ["Condition", *(f"{title(m)} {ARROWS[ALL_METRICS[m].better]}" for m in comparison.metrics)]
-    heads += ["Missed", "Spurious"]
+    heads.append("Missed")
     rows = []
     for condition, cells in zip(comparison.conditions, means_cells(comparison, name), strict=True):
-        d = condition.distribution(comparison.metrics[0], name)
         texts = [_marked(_safe(text), best, star) for text, best, star in cells]
-        rows.append([_safe(condition.label), *texts, str(d.n_missed), str(d.n_spurious)])
+        rows.append([_safe(condition.label), *texts, missed(condition, name)])
     differences = [[_safe(cell) for cell in row] for row in differences_cells(comparison, name)]
     return "\n\n".join(
         [

@@ -126,7 +126,10 @@ class Engine:
         from segexplorer.training.learner import Learner
         from segexplorer.training.loading import Loader
         from segexplorer.training.plan import resolve
+        from segexplorer.training.weights import require_weights
 
+        if self._checkpoint is None:
+            require_weights(self.experiment.network_weights)
         plan = resolve(self.experiment, window=self.window)
         self.plan = plan
         yield Planned(

@@ -103,6 +103,18 @@ def check_weights(weights: NetworkWeights) -> list[Problem]:
     return []
 
 
+def require_weights(weights: NetworkWeights) -> None:
+    """Refuse a run that is about to start from a file which is not there; one that goes on has its own weights.
+
+    Raises
+    ------
+    DataError
+        Naming the file.
+    """
+    if weights.path:
+        _file_of(weights.path)
+
+
 def load_weights(network: nn.Module, path: str | Path) -> WeightsReport:
     """Take over what fits of a file's weights, in place.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,6 @@ def make_run(tmp_path: Path) -> RunMaker:
         def step(number: int) -> StepDone:
             return StepDone(
                 step=number,
-                time=started,
                 epoch=1,
                 loss=1.0,
                 terms={},
@@ -76,7 +76,7 @@ def make_run(tmp_path: Path) -> RunMaker:
             step(steps),
             validation(steps, scores, best is None),
         ]
-        lines = [to_json(e) for e in events]
+        lines = [to_json(replace(e, time=started)) for e in events]
         if finished:
             lines.append(to_json(RunFinished(state="finished", reason="", step=steps)))
         (folder / "events.jsonl").write_text("\n".join(lines) + "\n")

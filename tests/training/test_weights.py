@@ -188,6 +188,17 @@ def test_a_resumed_run_needs_the_file_no_more(make_run: Callable[..., Run], tmp_
     assert isinstance(last, RunFinished) and last.state == "finished", last
 
 
+def test_a_fresh_run_is_refused_before_anything_is_planned(
+    tmp_path: Path, tiny: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "experiment.yaml", tmp_path / "run"
+    replace_values(tiny, {"network_weights.path": str(tmp_path / "none.pt")}).save(file)
+    assert cli(["train", str(file), "--output", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert "There is no file of weights" in told and "network_weights.path" in told
+    assert "Steps" not in told and not out.exists()
+
+
 def test_relative_paths_resolve_against_the_file(tmp_path: Path, tiny: Experiment) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(tiny.to_yaml().replace("  path: ''", "  path: weights/w.pt"))

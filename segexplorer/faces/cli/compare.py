@@ -232,18 +232,19 @@ def _runs(conditions: Sequence[ConditionSummary], comparison: Comparison | None,
     table = _table(out, "runs", "n", "cases", "missed", "spurious", "steps", "min", "gradient", *ratio)
     for c in conditions:
         row = c.distributions[-1]
+        there = c.n_scores - row.n_absent - row.n_spurious
         table.add_row(
             escape(c.label),
             str(len(c.runs)),
             str(c.n_cases),
-            f"{row.n_missed}/{c.n_scores}",
-            f"{row.n_spurious}/{c.n_scores}",
+            f"{row.n_missed}/{there}",
+            str(row.n_spurious),
             str(c.steps),
             f"{c.minutes:.1f}",
             significant_figures(c.gradient_norm),
             *([significant_figures(comparison.gradient_ratio(c.label))] if comparison else []),
         )
-    about = "missed, spurious: of all structures in all runs; gradient: its norm, median over steps"
+    about = "missed: of the structures in the truth, all runs; gradient: norm, median over steps"
     table.caption, table.caption_justify, table.caption_style = about, "left", "dim"
     return table
 
