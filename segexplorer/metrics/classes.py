@@ -114,8 +114,9 @@ def _plain(name: str) -> str:
 def complete(scores: Iterable[CaseScore], cases: Iterable[str]) -> list[CaseScore]:
     """Return scores with a row for every case and class: a class that a case was not asked for is absent there.
 
-    Classes stand in the order of their first score, those that are called by number last and in order of it. Where classes are the values that occur, a case without one has no score of it, and counts of absent
-    structures would depend on which files happen to hold it.
+    Classes stand in the order of their first score, those that are called by number last and in order of it. Where
+    classes are the values that occur, a case without one has no score of it, and counts of absent structures would
+    depend on which files happen to hold it.
     """
     pairs = list(scores)
     classes = sorted(dict.fromkeys(score.class_name for score in pairs), key=_number)
