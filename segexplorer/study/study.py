@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,4 +193,4 @@ def _study(folder: Path) -> dict[str, list[str]]:
 
 
 def _started(folder: Path) -> float:
-    return min((event.time for event in read_events(folder)), default=float("inf"))
+    return next((event.time for event in read_events(folder)), math.inf)
