@@ -77,17 +77,20 @@ def expand(
             f"Write a file for each value of {data_axes[0]}.",
         )
     held_out = fold_cases(base, len(folds), assignment, keep=keep) if folds else []
+    frozen: dict[str, dict[str, Any]] = {}  # by the data of a mix, for listing cases takes time
     points: list[Point] = []
     for mix in itertools.product(*axes.values()):
         chosen = dict(zip(axes, mix, strict=True))
         changes = {path: value for path, value in chosen.items() if path != FOLDS}
         if folds or "seed" in axes:
             data = {path: chosen[path] for path in data_axes}
-            changes = {**changes, **_frozen_split(replace_values(base, data))}
+            if str(data) not in frozen:
+                frozen[str(data)] = _frozen_split(replace_values(base, data))
+            changes |= frozen[str(data)]
         if FOLDS in chosen:
             changes["split.validation"] = held_out[chosen[FOLDS]]
         name = "_".join(_word(path, value) for path, value in chosen.items()) or file.stem
-        taken = sum(p.name == name or p.name.startswith(f"{name}-") for p in points)
+        taken = sum(re.fullmatch(rf"{re.escape(name)}(-\d+)?", p.name) is not None for p in points)
         points.append(Point(name if not taken else f"{name}-{taken + 1}", replace_values(base, changes)))
     return points
 
