@@ -15,6 +15,8 @@ from segexplorer.functional.entropy import softmax_and_log_true
 from segexplorer.functional.overlap import Overlap, overlap_hard, overlap_soft, squared_volumes
 from segexplorer.functional.regions import Boxes
 
+SAFE_RANGE = 60.0
+"""Logits no farther apart give no probability under e^-60 / C, whose logarithm float32 still takes exactly."""
 LARGEST_LOGIT = 1e30
 """Below it, the sum of the voxels' cross entropies stays finite in float32."""
 
@@ -59,8 +61,6 @@ class Scene:
         Integer labels (B, 1, *spatial), or a soft target (B, C, *spatial) of floats.
     ignore_index
         Label of voxels that do not count.
-    cross_entropies
-        Whether a term will ask for them: softmax and cross entropies then share one backward pass.
 
     Raises
     ------
@@ -74,8 +74,6 @@ class Scene:
         target: Tensor,
         context: LossContext | None = None,
         ignore_index: int | None = None,
-        *,
-        cross_entropies: bool = False,
     ) -> None:
         for name, given in (("logits", logits), ("target", target)):
             if not isinstance(given, Tensor):
@@ -85,13 +83,17 @@ class Scene:
         _check_weights(context, logits)
         if ignore_index is None and context is not None:
             ignore_index = context.ignore_index
-        wide = logits if logits.dtype == torch.float64 else logits.float()
+        wide = (logits if logits.dtype == torch.float64 else logits.float()).contiguous()
         one = wide.shape[1] == 1
         self.logits: Tensor = torch.cat([torch.zeros_like(wide), wide], 1) if one else wide
         self.context = context or LossContext()
         self.keep: Tensor | None = None
         self.labels: Tensor | None = None
         self.soft: Tensor | None = None
+        self.made_probs: Tensor | None = None
+        """Probabilities, once something made them."""
+        self.wide_range = True
+        """Whether a probability may be too small for its logarithm; False where the logits' range rules it out."""
         self._overlaps: dict[Any, Overlap] = {}
         if soft:
             given = target.to(self.logits.dtype)
@@ -103,7 +105,6 @@ class Scene:
                 self.keep = kept
                 labels = torch.where(kept, labels, 0)
             self.labels = labels
-        self._with_logs = cross_entropies and self.labels is not None
         if not torch.compiler.is_compiling():
             self._check_values()
 
@@ -116,6 +117,7 @@ class Scene:
         low, high = torch.aminmax(checked)
         z_low, z_high = torch.aminmax(self.logits.detach())  # NaN and infinity both show in the extremes
         numbers = torch.stack([x.double() for x in (low, high, z_low, z_high)]).tolist()
+        self.wide_range = numbers[3] - numbers[2] > SAFE_RANGE
         if not all(abs(x) < LARGEST_LOGIT for x in numbers[2:]):
             raise LossInputError(
                 f"The logits hold NaN, infinite values or values beyond {LARGEST_LOGIT:g}.",
@@ -149,25 +151,36 @@ class Scene:
         """(B, C, *spatial) log-probabilities."""
         return torch.log_softmax(self.logits, 1)
 
-    @cached_property
+    @property
     def probs(self) -> Tensor:
         """(B, C, *spatial) probabilities."""
-        return self._joint[0] if self._with_logs else torch.softmax(self.logits, 1)
-
-    @cached_property
-    def _joint(self) -> tuple[Tensor, Tensor]:
-        assert self.labels is not None
-        return softmax_and_log_true(self.logits, self.labels)
+        if self.made_probs is None:
+            self.made_probs = torch.softmax(self.logits, 1)
+        return self.made_probs
 
     @cached_property
     def cross_entropies(self) -> Tensor:
-        """(B, *spatial) -sum_c g_c log p_c of each voxel, 0 on ignored ones."""
+        """(B, *spatial) -sum_c g_c log p_c of each voxel, 0 on ignored ones.
+
+        Where only their sum is wanted, `functional.focal.focal_sum` takes less.
+        """
         if self.labels is not None:
-            found = -self._joint[1]
+            probs, logs = softmax_and_log_true(self.logits, self.labels, wide_range=self.wide_range)
+            if self.made_probs is None:
+                self.made_probs = probs
+            found = -logs
         else:
             assert self.soft is not None
             found = -(self.soft * self.log_probs).sum(1)
         return self.kept_only(found)
+
+    @cached_property
+    def truth(self) -> Tensor:
+        """(B, C, *spatial) one-hot or soft target; what stands on ignored voxels does not matter."""
+        if self.soft is not None:
+            return self.soft
+        assert self.labels is not None
+        return torch.zeros_like(self.logits).scatter_(1, self.labels.unsqueeze(1), 1.0)
 
     @cached_property
     def volumes(self) -> Tensor:
@@ -204,7 +217,7 @@ class Scene:
         if boxes is None and regional is not None:
             found = regional.over_boxes()
             if squared and found.predicted_square is None:
-                found = replace(found, predicted_square=squared_volumes(self.probs, self.keep))
+                found = replace(found, predicted_square=squared_volumes(self.probs, self.labels, self.keep))
         elif self.soft is not None:
             found = overlap_soft(self.probs, self.soft, self.keep, boxes, squared)
         else:

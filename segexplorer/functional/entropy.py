@@ -12,7 +12,7 @@ SMALLEST = 1e-30
 """Below it a probability in float32 loses digits; its logarithm is then taken from the logits."""
 
 
-def softmax_and_log_true(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def softmax_and_log_true(logits: Tensor, labels: Tensor, *, wide_range: bool = True) -> tuple[Tensor, Tensor]:
     """Return the softmax, and log p of each voxel's own class, with one backward pass for both.
 
     Parameters
@@ -21,6 +21,8 @@ def softmax_and_log_true(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
         (B, C, *spatial).
     labels
         (B, *spatial) class indices.
+    wide_range
+        Whether a probability may be too small for its logarithm.
 
     Returns
     -------
@@ -30,17 +32,16 @@ def softmax_and_log_true(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     if torch.compiler.is_compiling():
         logs = torch.log_softmax(logits, 1)
         return logs.exp(), logs.gather(1, labels.unsqueeze(1)).squeeze(1)
-    probs, found = _SoftmaxAndLogTrue.apply(logits, labels)  # type: ignore[no-untyped-call]
+    probs, found = _SoftmaxAndLogTrue.apply(logits, labels, wide_range)  # type: ignore[no-untyped-call]
     return probs, found
 
 
 class _SoftmaxAndLogTrue(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, wide_range: bool) -> tuple[Tensor, Tensor]:
         probs, index = torch.softmax(logits, 1), labels.unsqueeze(1)
-        own = probs.gather(1, index)
-        if own.numel() and own.amin() > SMALLEST:
-            log_true = own.log_()
+        if not wide_range:
+            log_true = probs.gather(1, index).log_()
         else:  # the greatest probability is at least 1 / C, so its logarithm loses nothing
             below = logits.gather(1, index).sub_(logits.amax(1, keepdim=True))
             log_true = below.add_(probs.amax(1, keepdim=True).log_()).clamp_(max=0)
@@ -50,7 +51,7 @@ class _SoftmaxAndLogTrue(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_probs: Tensor | None, of_log: Tensor | None) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, of_probs: Tensor | None, of_log: Tensor | None) -> tuple[Tensor | None, ...]:
         probs, index = ctx.saved_tensors
         found: Tensor | None = None
         if of_probs is not None:
@@ -59,7 +60,7 @@ class _SoftmaxAndLogTrue(torch.autograd.Function):
             spread = of_log.unsqueeze(1)
             found = probs * -spread if found is None else found.addcmul_(probs, spread, value=-1)
             found.scatter_add_(1, index, spread.expand_as(index))
-        return found, None
+        return found, None, None
 
 
 def log_complements(logits: Tensor, log_probs: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from segexplorer.functional.context import Scene
@@ -11,15 +10,10 @@ from segexplorer.functional.context import Scene
 
 def pair(scene: Scene) -> tuple[Tensor, Tensor]:
     """Return p and g, each (B, C, *spatial) in the scene's precision, zero on ignored voxels."""
-    if scene.soft is not None:
-        truth = scene.soft
-    else:
-        assert scene.labels is not None
-        truth = torch.zeros_like(scene.logits).scatter_(1, scene.labels.unsqueeze(1), 1.0)
     if scene.keep is None:
-        return scene.probs, truth
+        return scene.probs, scene.truth
     kept = scene.keep.unsqueeze(1)
-    return scene.probs * kept, truth * kept
+    return scene.probs * kept, scene.truth * kept
 
 
 def spacing_of(scene: Scene) -> np.ndarray | None:

@@ -1,16 +1,16 @@
-"""Two-sided cross entropy of each foreground class, false negatives against false positives."""
+"""Two-sided cross entropy of classes against the rest: false negatives against false positives."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from segexplorer.functional.context import Scene
 from segexplorer.functional.entropy import SMALLEST, log_complements
-from segexplorer.functional.slabs import membership, narrow, slabs
+from segexplorer.functional.focal import focal_sum
+from segexplorer.functional.voxel_sums import Slab, sum_of_others, voxel_sum
 
 
 def modified_cross_entropy(scene: Scene, positive_weight: float) -> Tensor:
@@ -24,78 +24,51 @@ def modified_cross_entropy(scene: Scene, positive_weight: float) -> Tensor:
     """
     if scene.labels is not None and scene.classes == 2:
         weights = scene.logits.new_tensor([1 - positive_weight, positive_weight])
-        own = weights.index_select(0, scene.labels.flatten()).view_as(scene.labels)
-        return (scene.cross_entropies * own).sum() / scene.kept
+        return focal_sum(scene, 0, weights) / scene.kept
     direct = scene.labels is not None and not torch.compiler.is_compiling()
-    if direct and scene.probs.amin() > SMALLEST:
-        arguments = (scene.logits, scene.probs, scene.labels, scene.keep, positive_weight)
-        total: Tensor = _Direct.apply(*arguments)  # type: ignore[no-untyped-call]
-        return total / (scene.kept * (scene.classes - 1))
-    return _by_logarithms(scene, positive_weight).sum() / scene.kept
+    if direct and (not scene.wide_range or scene.probs.amin() > SMALLEST):
+        return voxel_sum(scene, TwoSided(positive_weight)) / (scene.kept * (scene.classes - 1))
+    return two_sided(scene, positive_weight, first=1).mean(1).sum() / scene.kept
 
 
-def _by_logarithms(scene: Scene, inside: float) -> Tensor:
-    """(B, *spatial), from logarithms taken of the logits: for any logits, for soft targets, for compilers."""
-    logs, complements = scene.log_probs[:, 1:], log_complements(scene.logits, scene.log_probs)[:, 1:]
-    if scene.labels is None:
-        assert scene.soft is not None
-        truth = scene.soft[:, 1:]
-    else:
-        hot = torch.zeros_like(scene.logits).scatter_(1, scene.labels.unsqueeze(1), 1.0)
-        truth = hot[:, 1:]
-    return scene.kept_only(-(inside * truth * logs + (1 - inside) * (1 - truth) * complements).mean(1))
+def two_sided(scene: Scene, inside: float, *, first: int) -> Tensor:
+    """Return -[b g log p + (1-b)(1-g) log(1-p)] of the classes from `first` on, (B, C - first, *spatial).
+
+    0 on ignored voxels. From logarithms of the logits: for any logits, for soft targets, for compilers.
+    """
+    logs, truth = scene.log_probs[:, first:], scene.truth[:, first:]
+    complements = log_complements(scene.logits, scene.log_probs)[:, first:]
+    found = -(inside * truth * logs + (1 - inside) * (1 - truth) * complements)
+    return scene.kept_only(found.movedim(1, 0)).movedim(0, 1)
 
 
-class _Direct(torch.autograd.Function):
-    """Sum over voxels and foreground classes, and its gradient, from probabilities that are not tiny.
+@dataclass(frozen=True)
+class TwoSided:
+    """The sum over foreground classes, from probabilities that are not tiny.
 
     With odds o_c = p_c / (1 - p_c) of the foreground classes that a voxel does not have:
     dV/dz_k = b [y > 0] (p_k - g_k) + (1-b) p_k ([k foreground, k != y] - sum_{c != k} o_c).
     1 - p_c and the sums without k are sums of the other classes, free of cancellation.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, probs: Tensor, labels: Tensor, keep: Tensor | None, inside: float
-    ) -> Tensor:
-        p, y = probs.flatten(2), narrow(labels.flatten(1), probs.shape[1])
-        gradient, total = torch.empty_like(p), probs.new_zeros(())
-        classes = torch.arange(p.shape[1], dtype=y.dtype, device=y.device).unsqueeze(1)
-        others = 1 - torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
-        for b, part in slabs(p):
-            kept = None if keep is None else keep.flatten(1)[b, part].to(p.dtype)
-            own = membership(y[b, part], classes).to(p.dtype)
-            total += _slab(p[b, :, part], own, kept, inside, others, gradient[b, :, part])
-        ctx.save_for_backward(gradient.view_as(probs))
-        return total
+    inside: float
+    remembers = False
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None, None, None
+    def values(self, at: Slab, note: Tensor | None) -> Tensor:
+        """Return (n,) sums over the foreground classes."""
+        # one logarithm of the product: of its factors at most one is small; each a sum of which one part is 0
+        own, rest = at.own[1:], sum_of_others(at.p)[1:]
+        product = torch.addcmul(own, 1 - own, rest).prod(0)
+        missed = at.log_true * (1 - at.own[0])
+        return product.log_().mul_(self.inside - 1).sub_(missed, alpha=self.inside)
 
-
-def _slab(p: Tensor, own: Tensor, kept: Tensor | None, inside: float, others: Tensor, out: Tensor) -> Tensor:
-    """Return the sum over (C, n) probabilities and memberships, and write its gradient."""
-    outside = 1 - inside
-    foreground = 1 - own[0]
-    absent = 1 - own
-    absent[0] = 0  # foreground classes that the voxel does not have
-    rest = others @ p
-    # one logarithm of the product: of its factors at most one is small
-    product = torch.ones_like(foreground)
-    for factor in torch.addcmul(1 - absent, absent, rest)[
-        1:
-    ]:  # a sum of which one part is 0: nothing is lost
-        product.mul_(factor)
-    value = product.log_().mul_(-outside)
-    value.sub_((p * own).sum(0).log_().mul_(foreground), alpha=inside)
-    odds = (p / rest).mul_(absent)
-    foreground.mul_(inside)
-    torch.sub(absent, others @ odds, out=out).mul_(outside).add_(foreground).mul_(p)
-    out.addcmul_(own, foreground, value=-1)
-    if kept is not None:
-        out.mul_(kept)
-        value.mul_(kept)
-    return value.sum()
+    def slopes(self, at: Slab, note: Tensor | None) -> Tensor:
+        """Return (C, n) slopes in the logits."""
+        outside, own = 1 - self.inside, at.own
+        odds = at.p / sum_of_others(at.p)
+        odds.addcmul_(odds, own, value=-1)[0] = 0
+        found = sum_of_others(odds).mul_(-outside).add_(own[0], alpha=-self.inside).add_(self.inside)
+        found[1:] += outside
+        found[1:].sub_(own[1:], alpha=outside)
+        found.mul_(at.p)[1:].sub_(own[1:], alpha=self.inside)
+        return found

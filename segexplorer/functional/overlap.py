@@ -1,16 +1,16 @@
 """One source of overlap: soft TP, FP, FN per class, over the whole sample or per box.
 
 TP = sum p g, FP = sum p (1-g), FN = sum (1-p) g, each summed directly: the difference
-G - TP would lose small regional errors to cancellation. With integer labels no one-hot volume is made: a class
-at a time is masked, and the backward pass is written by hand, for it is one masked fill:
+G - TP would lose small regional errors to cancellation. With integer labels no one-hot volume is made: whole
+samples go slab by slab, boxes a class at a time, and the backward pass is written by hand, one masked fill:
 dL/dp = (dTP - dFN) on the class's own voxels, dFP elsewhere, + 2 p dQ.
-Masks multiply: `torch.where` with a bool mask costs some ten times as much on a CPU.
-What is compiled takes the same sums without the buffers.
+Labels are compared as bytes, straight into a float mask, which multiplies: int64, bool masks and `torch.where` each
+cost some ten times as much on a CPU. What is compiled takes the same sums by plain operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from segexplorer.functional.class_sums import choose, class_sums
 from segexplorer.functional.regions import Boxes
+from segexplorer.functional.slabs import narrow
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,11 @@ def overlap_hard(
     """
     if torch.compiler.is_compiling():
         tp, fp, fn, q, truth = _forward(probs, labels, keep, boxes, squared)
+    elif boxes is None:
+        tp, fp, fn, truth, *squares = class_sums(probs, labels, keep, _Counts(squared))
+        truth, q = truth.detach(), squares[0] if squared else truth
     else:
-        tp, fp, fn, q, truth = _HardOverlap.apply(  # type: ignore[no-untyped-call]
+        tp, fp, fn, q, truth = _HardBoxes.apply(  # type: ignore[no-untyped-call]
             probs, labels, keep, boxes, squared
         )
     return Overlap(tp, fp, fn, truth, q if squared else None, truth, tp)
@@ -114,30 +119,42 @@ def overlap_soft(
     )
 
 
-def squared_volumes(probs: Tensor, keep: Tensor | None) -> Tensor:
+def squared_volumes(probs: Tensor, labels: Tensor | None, keep: Tensor | None) -> Tensor:
     """Return the sum of p^2 per sample and class, (B, C)."""
-    if torch.compiler.is_compiling() or keep is not None:
+    if torch.compiler.is_compiling() or labels is None:
         return (probs * probs if keep is None else probs * probs * keep.unsqueeze(1)).flatten(2).sum(-1)
-    found: Tensor = _SquaredVolumes.apply(probs)  # type: ignore[no-untyped-call]
-    return found
+    return class_sums(probs, labels, keep, _Squares())[0]
 
 
-class _SquaredVolumes(torch.autograd.Function):
-    """A class at a time in one small buffer."""
+class _Counts:
+    """TP, FP, FN, the truth's volume, and the sum of p^2 where squares are wanted."""
 
-    @staticmethod
-    def forward(ctx: Any, probs: Tensor) -> Tensor:
-        ctx.save_for_backward(probs)
-        part = torch.empty_like(probs[:, 0])
-        classes = [torch.mul(p, p, out=part).flatten(1).sum(-1) for p in probs.unbind(1)]
-        return torch.stack(classes, 1)
+    def __init__(self, squared: bool) -> None:
+        self.keeps_probs = squared
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (probs,) = ctx.saved_tensors
-        spread: Tensor = probs * (2 * grad).reshape(*grad.shape, *(1,) * (probs.ndim - 2))
-        return spread
+    def sums(self, p: Tensor, own: Tensor) -> Sequence[Tensor]:
+        hit = p * own
+        counts = (hit, p - hit, own - hit, own)
+        return (*counts, p * p) if self.keeps_probs else counts
+
+    def slopes(self, p: Tensor | None, own: Tensor, grads: Sequence[Tensor], out: Tensor) -> None:
+        of_tp, of_fp, of_fn, _, *of_square = grads
+        choose(own, of_tp - of_fn, of_fp, out)
+        if p is not None:
+            out.addcmul_(p, of_square[0], value=2)
+
+
+class _Squares:
+    """The sum of p^2."""
+
+    keeps_probs = True
+
+    def sums(self, p: Tensor, own: Tensor) -> Sequence[Tensor]:
+        return (p * p,)
+
+    def slopes(self, p: Tensor | None, own: Tensor, grads: Sequence[Tensor], out: Tensor) -> None:
+        assert p is not None
+        torch.mul(p, 2 * grads[0], out=out)
 
 
 def _total(volume: Tensor, boxes: Boxes | None) -> Tensor:
@@ -164,16 +181,15 @@ def _forward(
     return tp, fp, fn, q, truth
 
 
-class _HardOverlap(torch.autograd.Function):
-    """`_forward` in reused buffers, and its backward pass as one masked fill per class."""
+class _HardBoxes(torch.autograd.Function):
+    """`_forward` of boxes in reused buffers, and its backward pass as one masked fill per class."""
 
     @staticmethod
     def forward(
-        ctx: Any, probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+        ctx: Any, probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes, squared: bool
     ) -> tuple[Tensor, ...]:
         classes = probs.shape[1]
-        # compared as bytes, straight into a float mask: a tenth of the time of int64 -> bool -> float
-        small = labels.to(torch.uint8) if classes <= 256 else labels
+        small = narrow(labels, classes)
         kept = None if keep is None else keep.to(probs.dtype)
         mask, part = torch.empty_like(probs[:, 0]), torch.empty_like(probs[:, 0])
         rows: list[list[Tensor]] = []
@@ -182,12 +198,12 @@ class _HardOverlap(torch.autograd.Function):
             torch.eq(small, c, out=mask)
             if kept is not None:
                 mask.mul_(kept)
-            row = [_sum(mask, boxes)]
+            row = [boxes.sum(mask)]
             torch.mul(p, mask, out=part)
-            row.append(_sum(part, boxes))
-            row.append(_sum(mask.sub_(part), boxes))
-            row.append(_sum(torch.sub(p, part, out=part), boxes))
-            row.append(_sum(torch.mul(p, p, out=part), boxes) if squared else torch.zeros_like(row[0]))
+            row.append(boxes.sum(part))
+            row.append(boxes.sum(mask.sub_(part)))
+            row.append(boxes.sum(torch.sub(p, part, out=part)))
+            row.append(boxes.sum(torch.mul(p, p, out=part)) if squared else torch.zeros_like(row[0]))
             rows.append(row)
         truth, tp, fn, fp, q = (torch.stack(column, 1) for column in zip(*rows, strict=True))
         # p itself is needed for the gradient of p^2 only; otherwise labels are enough
@@ -208,23 +224,10 @@ class _HardOverlap(torch.autograd.Function):
         for c in range(ctx.shape[1]):
             filled = result[:, c]
             torch.eq(labels, c, out=mask)
-            torch.mul(mask, _spread(inside[:, c], ctx), out=filled)
-            filled.addcmul_(mask.neg_().add_(1), _spread(outside[:, c], ctx))
+            torch.mul(mask, ctx.boxes.paint(inside[:, c]), out=filled)
+            filled.addcmul_(mask.neg_().add_(1), ctx.boxes.paint(outside[:, c]))
             if ctx.squared:
-                filled.addcmul_(probs[:, c], _spread(g_q[:, c], ctx), value=2)
+                filled.addcmul_(probs[:, c], ctx.boxes.paint(g_q[:, c]), value=2)
             if kept is not None:
                 filled.mul_(kept)
         return result, None, None, None, None
-
-
-def _sum(volume: Tensor, boxes: Boxes | None) -> Tensor:
-    """(B, *spatial) -> (B,) or (B, R)."""
-    return volume.flatten(1).sum(-1) if boxes is None else boxes.sum(volume)
-
-
-def _spread(value: Tensor, ctx: Any) -> Tensor:
-    """(B,) or (B, R) -> something that broadcasts over (B, *spatial)."""
-    if ctx.boxes is not None:
-        painted: Tensor = ctx.boxes.paint(value)
-        return painted
-    return value.reshape(-1, *(1,) * (len(ctx.shape) - 2))

@@ -26,7 +26,8 @@ def narrow(labels: Tensor, classes: int) -> Tensor:
     return labels.to(torch.uint8) if classes <= 256 else labels
 
 
-def membership(labels: Tensor, classes: Tensor) -> Tensor:
-    """Return (C, n) ones where (n,) labels, narrowed, are the class of (C, 1) `classes`; zeros elsewhere."""
-    found = torch.empty((len(classes), len(labels)), dtype=torch.float32, device=labels.device)
+def membership(labels: Tensor, like: Tensor) -> Tensor:
+    """Return (C, n) ones where (n,) narrowed labels are the class, zeros elsewhere; C and type of `like`."""
+    classes = torch.arange(like.shape[1], dtype=labels.dtype, device=labels.device).unsqueeze(1)
+    found = torch.empty((len(classes), len(labels)), dtype=like.dtype, device=like.device)
     return torch.eq(labels.unsqueeze(0), classes, out=found)

@@ -32,13 +32,15 @@ class BalancedCrossEntropy(LossSpec):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Weigh each voxel by its class."""
+        from segexplorer.functional.focal import focal_sum
+
         volumes = scene.volumes if self.scope == "sample" else scene.volumes.sum(0, keepdim=True)
         weights = (1 - volumes / volumes.sum(1, keepdim=True).clamp(min=1)).expand(len(scene.logits), -1)
         if scene.labels is not None:
             own = weights.gather(1, scene.labels.flatten(1)).view_as(scene.labels)
-            voxel = own * scene.cross_entropies
+            total = focal_sum(scene, 0, None, factor=own)
         else:
             assert scene.soft is not None
             column = weights.reshape(*weights.shape, *(1,) * len(scene.spatial))
-            voxel = scene.kept_only(-(column * scene.soft * scene.log_probs).sum(1))
-        return single(self.kind, voxel.sum() / scene.kept)
+            total = scene.kept_only(-(column * scene.soft * scene.log_probs).sum(1)).sum()
+        return single(self.kind, total / scene.kept)

@@ -54,29 +54,26 @@ class CrossEntropy(LossSpec):
         return checked_weights(value)
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
-        """Gather the log-probabilities of the labels; the soft form is used for soft targets."""
-        weights = weights_of(self.class_weights, scene)
-        column = weights.view(-1, *(1,) * len(scene.spatial))
-        own: Tensor | None = None
-        if self.class_weights is None:
-            voxel = scene.cross_entropies
-        elif scene.labels is not None:
-            own = weights[scene.labels]
-            voxel = scene.cross_entropies * own
-        else:
-            assert scene.soft is not None
-            voxel = -(scene.soft * scene.log_probs * column).sum(1)
-            own = (scene.soft * column).sum(1)
+        """Sum over voxels; label smoothing adds the even share of each class."""
+        from segexplorer.functional.focal import focal_sum
+
+        weights = None if self.class_weights is None else weights_of(self.class_weights, scene)
+        given = scene.context.voxel_weights
+        voxels = None if given is None else given[:, 0].to(scene.logits.dtype)
+        value = focal_sum(scene, 0, weights, factor=voxels)
         if self.label_smoothing:
-            even = -(scene.log_probs * column).mean(1)
-            voxel = (1 - self.label_smoothing) * voxel + self.label_smoothing * even
-        if scene.context.voxel_weights is not None:
-            voxel = voxel * scene.context.voxel_weights[:, 0].to(voxel.dtype)
+            value = (1 - self.label_smoothing) * value + self.label_smoothing * _even(scene, weights, voxels)
         total = scene.kept
-        if scene.keep is not None:
-            voxel = scene.kept_only(voxel)
-            own = None if own is None else own * scene.keep
-        if own is not None and self.weight_norm == "weights":
-            total = own.sum()
+        if weights is not None and self.weight_norm == "weights":
+            total = (scene.volumes * weights).sum()
             total = total.where(total > 0, total.new_ones(()))
-        return single(self.kind, voxel.sum() / total)
+        return single(self.kind, value / total)
+
+
+def _even(scene: Scene, weights: Tensor | None, voxels: Tensor | None) -> Tensor:
+    """Return the sum over kept voxels of the mean of -w_c log p_c over all classes."""
+    logs = scene.log_probs
+    if weights is not None:
+        logs = logs * weights.view(-1, *(1,) * len(scene.spatial))
+    even = scene.kept_only(-logs.mean(1))
+    return (even if voxels is None else even * voxels).sum()

@@ -53,8 +53,6 @@ class ExponentialLogarithmic(LossSpec):
 
         from segexplorer.functional.entropy import root_free_power
 
-        missing = dice_losses(scene.overlap().over_batch(), self.eps)
-        dice = root_free_power(-torch.log1p(-missing), self.gamma).mean()
         volumes = scene.volumes.sum(0)
         rarity = torch.where(volumes > 0, (volumes.sum() / volumes.clamp(min=1e-12)).sqrt(), 0 * volumes)
         if scene.labels is not None:
@@ -64,6 +62,8 @@ class ExponentialLogarithmic(LossSpec):
             column = rarity.view(-1, *(1,) * len(scene.spatial))
             powers = (scene.soft * column * root_free_power(-scene.log_probs, self.gamma)).sum(1)
         entropy = scene.kept_only(powers).sum() / scene.kept
+        missing = dice_losses(scene.overlap().over_batch(), self.eps)
+        dice = root_free_power(-torch.log1p(-missing), self.gamma).mean()
         terms = {
             "dice": (dice.detach(), self.dice_weight),
             "cross_entropy": (entropy.detach(), self.cross_entropy_weight),

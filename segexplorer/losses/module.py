@@ -88,17 +88,20 @@ class Loss(nn.Module):
     def evaluate(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> LossOutput:
         """Return value, terms with their weights, and region maps; float32 or wider inside, whatever autocast."""
         with torch.autocast(logits.device.type, enabled=False):
-            logs = self.spec.has_cross_entropy()
-            scene = Scene(logits, target, context, self.spec.ignore_index, cross_entropies=logs)
+            scene = Scene(logits, target, context, self.spec.ignore_index)
             return self.spec.compute(scene, self)
 
     def part_outputs(self, scene: Scene) -> list[LossOutput]:
         """Return the outputs of a compound's terms on a shared scene.
 
-        Terms that count box by box come first: the others add their overlap up from the boxes.
+        Terms with cross entropies come first, for they make the softmax with their sum; then those that count
+        box by box, for the others add their overlap up from the boxes.
         """
         parts = self.losses()
-        first = sorted(range(len(parts)), key=lambda i: not parts[i].spec.regional)
+        first = sorted(
+            range(len(parts)),
+            key=lambda i: (not parts[i].spec.has_cross_entropy(), not parts[i].spec.regional),
+        )
         outputs = {i: parts[i].spec.compute(scene, parts[i]) for i in first}
         return [outputs[i] for i in range(len(parts))]
 

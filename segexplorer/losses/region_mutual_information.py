@@ -69,15 +69,17 @@ class RegionMutualInformation(LossSpec):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Add up both terms; the samples without a kept voxel do not count."""
+        from segexplorer.functional.focal import focal_sum
+
         weight = self.cross_entropy_weight
-        bound = self.bound(scene)
-        terms: dict[str, tuple[Tensor, Tensor | float]] = {"mutual_information": (bound.detach(), 1 - weight)}
-        value = (1 - weight) * bound
-        if weight > 0:
-            entropy = scene.cross_entropies.sum() / scene.kept
-            value = weight * entropy + value
+        terms: dict[str, tuple[Tensor, Tensor | float]] = {}
+        if weight > 0:  # before the bound, for it makes the softmax with its sum
+            entropy = focal_sum(scene, 0, None) / scene.kept
             terms["cross_entropy"] = (entropy.detach(), weight)
-        return LossOutput(value, terms)
+        bound = self.bound(scene)
+        terms["mutual_information"] = (bound.detach(), 1 - weight)
+        value = (1 - weight) * bound
+        return LossOutput(weight * entropy + value if weight > 0 else value, terms)
 
     def bound(self, scene: Scene) -> Tensor:
         """Return the sum over classes of the negated bound, mean over samples.
