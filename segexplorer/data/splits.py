@@ -12,6 +12,8 @@ from segexplorer.core.spec import Spec
 from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef
 
+_KEPT: Mapping[Role, str] = {"validation": "validate", "test": "test"}
+
 
 class Split(Spec):
     """How cases are divided. Explicit names win over counts, counts over fractions."""
@@ -86,7 +88,11 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
     rest = [r for r in labelled if r.id not in roles]
     roles.update(_drawn(rest, split, seed, drawn_validation="validation" not in roles.values()))
     if labelled and "train" not in roles.values():
-        raise DataError("No case is left for training.", "Lower split.validation_fraction or the counts.")
+        kept = [f"{list(roles.values()).count(role)} {text}" for role, text in _KEPT.items()]
+        raise DataError(
+            f"No case is left for training: of {len(labelled)} labelled cases {' and '.join(kept)}.",
+            "Lower split.validation_count or the fractions, or add cases.",
+        )
     return {i: roles[i] for i in ids}
 
 

@@ -83,6 +83,12 @@ def test_excluded_cases_have_no_role_and_are_not_counted() -> None:
         assign_roles(refs, Split(excluded=("case2",), test=("case2",)), 0)
 
 
+def test_where_too_few_cases_are_left_their_number_is_told() -> None:
+    refs = [named(f"case{i}") for i in range(5)]
+    with pytest.raises(DataError, match="of 5 labelled cases 4 validate and 1 test"):
+        assign_roles(refs, Split(validation_count=4, test=("case0",)), 0)
+
+
 def test_a_lone_case_trains() -> None:
     assert assign_roles([named("one")], Split(), 0) == {"one": "train"}
     assert assign_roles([named("one")], Split(self_validation=True), 0) == {"one": "train"}

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
-from scipy.interpolate import BSpline
 
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
@@ -102,6 +101,8 @@ def _points(voxels: int, distance: float) -> int:
 
 def _weights(voxels: int, distance: float) -> NDArray[Any]:
     """Return the weight (voxels, points) of every control point at every voxel; they add to 1."""
+    from scipy.interpolate import BSpline  # a third of a second that reading an experiment need not wait for
+
     if voxels == 1:
         return np.ones((1, 1))
     knots = np.arange(_points(voxels, distance) + _DEGREE + 1, dtype=float) - _DEGREE

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import segexplorer
 from segexplorer.core.errors import DataError, SpecError
+from segexplorer.faces.cli.check_cropping import check_cropping
 from segexplorer.faces.cli.check_report import Report, print_report, write_csv
 from segexplorer.faces.cli.output import print_json, remarks
 from segexplorer.faces.cli.series import selected
@@ -68,21 +69,39 @@ def run_check(
 
 
 def check_experiment(path: Path, *, quick: bool) -> Report:
-    """Check an experiment file and the data it names."""
+    """Check an experiment file and the data it names; all that is missing is told at once."""
+    from segexplorer.data.checks import Problem
     from segexplorer.data.splits import assign_roles
     from segexplorer.training.experiment import Experiment
     from segexplorer.training.weights import check_weights
 
     experiment = Experiment.from_yaml(path)
-    roles = assign_roles(experiment.data.examine().cases, experiment.split, experiment.seed)
     choices = {
         "Experiment": path.name,
         "Network": experiment.network.display_name,
         "Loss": experiment.loss.display_name,
     }
+    problems = [*check_weights(experiment.network_weights)]
+    try:
+        cases = experiment.data.examine().cases
+    except DataError as error:
+        problems.append(Problem("error", "no_data", error.message, error.remedy))
+        return Report({**choices, "Data": experiment.data.display_name}, (), None, tuple(problems))
+    roles = None
+    try:
+        roles = assign_roles(cases, experiment.split, experiment.seed)
+    except (DataError, SpecError) as error:
+        problems.append(Problem("error", "split", error.message, error.remedy))
     report = check_data(experiment.data, roles, quick=quick)
-    problems = (*check_weights(experiment.network_weights), *report.problems)
-    return Report({**choices, **report.facts}, report.rows, report.classes, problems)
+    problems += report.problems
+    crop = experiment.preprocessing.crop
+    if crop.to != "none":
+        choices["Cropping"] = (
+            f"to {'the body' if crop.to == 'body' else 'what is not 0'}, {crop.margin:g} mm around"
+        )
+    if crop.to != "none" and not quick and report.classes is not None:
+        problems += check_cropping(cases, crop, report.classes)
+    return Report({**choices, **report.facts}, report.rows, report.classes, tuple(problems))
 
 
 def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: bool) -> Report:

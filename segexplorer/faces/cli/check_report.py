@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from segexplorer.core.errors import SpecError
 from segexplorer.faces.cli.output import results
 
 if TYPE_CHECKING:
@@ -71,7 +72,23 @@ def _row(row: CaseFacts) -> dict[str, Any]:
 
 
 def write_csv(report: Report, path: Path) -> None:
-    """Write a row for every case: its facts, ml of each class, its problems."""
+    """Write a row for every case: its facts, ml of each class, its problems.
+
+    Raises
+    ------
+    SpecError
+        When the file cannot be written.
+    """
+    try:
+        _write_rows(report, path)
+    except OSError as error:
+        text = f"The table cannot be written to {path}: {error.strerror or error}."
+        raise SpecError(
+            text, "Name a file in a folder that is there and may be written, e.g. --csv cases.csv."
+        ) from error
+
+
+def _write_rows(report: Report, path: Path) -> None:
     names = report.columns
     head = ["case", "role", "shape", "spacing_mm", "orientation", "modality", "lowest", "highest", "labelled"]
     with path.open("w", encoding="utf-8", newline="") as file:
