@@ -90,14 +90,15 @@ def compare_conditions(
     differences = [
         row for other in conditions if other is not base for row in _differences(other, base, chosen)
     ]
+    rows = _adjusted(differences)
     return Comparison(
         checkpoint=checkpoint,
         reference=base.label,
         metrics=chosen,
         conditions=tuple(summary(condition, chosen) for condition in conditions),
-        differences=tuple(_adjusted(differences)),
+        differences=tuple(rows),
         notes=(
-            *remarks_on(conditions, base, checkpoint, differences, left_out),
+            *remarks_on(conditions, base, checkpoint, rows, left_out),
             *notes,
         ),
     )
@@ -223,7 +224,7 @@ def _difference(condition: Condition, base: Condition, class_name: str, metric: 
         mean=interval.mean,
         low=interval.low,
         high=interval.high,
-        seeds=tuple(pairs.by_seed),
+        seed_means=pairs.by_seed,
         seed_sd=_sd(pairs.by_seed.values()),
         p=wilcoxon_signed_rank(values),
         better=better,

@@ -73,9 +73,9 @@ class Difference:
         Of all (case, class, run) scores on either side.
     mean, low, high
         Mean paired difference, condition minus reference, with its 95 % bootstrap interval over cases.
-    seeds, seed_sd
-        Seeds that both sides have and that are in the difference; standard deviation over them of the mean
-        difference, NaN with one.
+    seed_means, seed_sd
+        Seed -> mean difference over its cases, for the seeds that both sides have; their standard deviation, NaN
+        with one.
     p, p_holm, n_tests
         Wilcoxon signed rank over cases, two-sided; Holm-adjusted over `n_tests`: all comparisons of this metric by
         the mean of classes, or all comparisons of this metric by single classes.
@@ -96,7 +96,7 @@ class Difference:
     mean: float
     low: float
     high: float
-    seeds: tuple[int, ...]
+    seed_means: Mapping[int, float]
     seed_sd: float
     p: float
     p_holm: float = math.nan
@@ -105,8 +105,18 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the adjusted p is below 0.05."""
+        """Whether the adjusted p is below 0.05: other cases would show the difference of these trained networks."""
         return self.p_holm < SIGNIFICANT
+
+    @property
+    def seeds_agree(self) -> bool:
+        """Whether every seed has the difference's sign; with one seed nothing contradicts."""
+        return len(self.seed_means) < 2 or all(value * self.mean > 0 for value in self.seed_means.values())
+
+    @property
+    def marked(self) -> bool:
+        """Whether tables give it a star: significant over cases, and of the same sign in every seed."""
+        return self.significant and self.seeds_agree
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def remarks_on(
         *_splits(conditions),
         *_steps(conditions),
         *_few(rows),
+        *_chance(conditions, rows),
         *_partners(left_out),
         *_seeds(conditions, base),
         *_repeats(conditions),
@@ -93,6 +94,20 @@ def _few(rows: Sequence[Difference]) -> list[str]:
     names = list(dict.fromkeys(row.metric for row in overall if row.n_pairs < FEWEST_PAIRS))
     return [
         f"Only {fewest} paired cases in {', '.join(names)}: below {FEWEST_PAIRS} no p can fall under 0.05."
+    ]
+
+
+def _chance(conditions: Sequence[Condition], rows: Sequence[Difference]) -> list[str]:
+    """Say what the seeds know, or that nothing is known: initial weights and patches move every figure."""
+    if max(len(c.seeds) for c in conditions) == 1:
+        return ["One seed: how far another training with the same settings would differ is not known."]
+    overall = [r for r in rows if r.class_name == ALL_CLASSES] or list(rows)
+    torn = [f"{r.condition} in {r.metric}" for r in overall if r.significant and not r.seeds_agree]
+    if not torn:
+        return []
+    return [
+        f"~ p is below 0.05 over cases, but seeds disagree on the sign, so another training may turn it: "
+        f"{', '.join(torn)}."
     ]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from segexplorer.metrics import ALL_CLASSES, ALL_METRICS
-from segexplorer.study.comparison import Comparison, ConditionSummary
+from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.wording import (
     between,
     differences_caption,
@@ -32,7 +32,7 @@ def csv_table(comparisons: Sequence[Comparison], alone: Sequence[ConditionSummar
     for group, comparison in enumerate(comparisons, start=1):
         head = {"group": group, "checkpoint": comparison.checkpoint, "reference": comparison.reference}
         lines += [{**head, **row} for c in comparison.conditions for row in _rows(c)]
-        lines += [{**head, "row": "difference", **_flat(asdict(d))} for d in comparison.differences]
+        lines += [{**head, "row": "difference", **_flat(d)} for d in comparison.differences]
     for group, condition in enumerate(alone, start=len(comparisons) + 1):
         lines += [{"group": group, **row} for row in _rows(condition)]
     names = dict.fromkeys(name for line in lines for name in line)
@@ -71,25 +71,28 @@ def _rows(condition: ConditionSummary) -> list[dict[str, object]]:
     return [*means, *by_seed]
 
 
-def _flat(row: dict[str, object]) -> dict[str, object]:
-    return {**row, "seeds": _seeds(row["seeds"])}
+def _flat(difference: Difference) -> dict[str, object]:
+    row = asdict(difference)
+    by_seed = row.pop("seed_means")
+    return {**row, "seeds": _seeds(by_seed), "by_seed": " ".join(f"{v:.6g}" for v in by_seed.values())}
 
 
-def _seeds(seeds: object) -> str:
-    return " ".join(map(str, seeds)) if isinstance(seeds, tuple) else str(seeds)
+def _seeds(seeds: Iterable[int]) -> str:
+    return " ".join(map(str, seeds))
 
 
 def means_cells(comparison: Comparison, class_name: str) -> list[list[tuple[str, bool, bool]]]:
     """Return a row per condition: for each metric the text, whether its mean is best, whether it is significant.
 
-    Significant is a difference from the reference whose Holm-adjusted p is below 0.05.
+    Significant is a difference from the reference whose Holm-adjusted p is below 0.05 and that has the same sign in
+    every seed.
     """
     best = comparison.best_means(class_name)
     marked = {
         (d.condition, d.metric)
         for metric in comparison.metrics
         for d in comparison.differences_of(metric, class_name)
-        if d.significant
+        if d.marked
     }
     rows = []
     for condition in comparison.conditions:

@@ -70,9 +70,15 @@ def means_caption(comparison: Comparison, class_name: str) -> str:
     return (
         f"Mean over {counts} validation cases ({class_name}; {runs}) [{INTERVAL}]. "
         "Bold: best mean of its column, which is no statement of significance. "
-        f"* Holm-adjusted p < 0.05 against {comparison.reference}. Missed: of the structures in the truth, over "
-        "all runs; they are in overlaps as 0, and in distances only where those are penalised."
+        f"* Holm-adjusted p < 0.05 against {comparison.reference}{_also(comparison)}. "
+        "Missed: of the structures in the truth, over all runs; they count as 0 in overlaps, and in distances only "
+        "where those are penalised."
     )
+
+
+def _also(comparison: Comparison) -> str:
+    several = any(len(d.seed_means) > 1 for d in comparison.differences)
+    return " and the same sign in every seed" if several else ""
 
 
 def differences_caption(comparison: Comparison, class_name: str) -> str:

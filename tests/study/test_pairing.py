@@ -108,7 +108,7 @@ def test_p_and_spread_of_a_comparison_over_seeds_agree_with_scipy(make_run: RunM
     (row,) = compare(folders, metrics=["dice"]).differences
     by_case = (other - base).mean(axis=0)
     assert row.p == pytest.approx(stats.wilcoxon(by_case).pvalue)
-    assert row.n_pairs == 10 and row.seeds == (0, 1, 2)
+    assert row.n_pairs == 10 and list(row.seed_means) == [0, 1, 2]
     assert row.mean == pytest.approx(by_case.mean())
     assert row.seed_sd == pytest.approx((other - base).mean(axis=1).std(ddof=1))
     interval = stats.bootstrap((by_case,), np.mean, n_resamples=20000, rng=np.random.default_rng(1))
@@ -116,6 +116,31 @@ def test_p_and_spread_of_a_comparison_over_seeds_agree_with_scipy(make_run: RunM
     assert row.high == pytest.approx(interval.confidence_interval.high, abs=2e-3)
     # treating case x seed as the unit would have claimed more than there is
     assert stats.wilcoxon((other - base).ravel()).pvalue != pytest.approx(row.p)
+
+
+def test_a_star_needs_every_seed_to_agree(make_run: RunMaker) -> None:
+    def folders(tag: str, shifts: tuple[float, float]) -> list[Path]:
+        return [
+            make_run(
+                f"{tag}-{loss}{seed}",
+                [score(f"c{i}", 0.5 + 0.01 * i + on * shifts[seed] * (1 + 0.1 * i)) for i in range(9)],
+                loss=loss,
+                seed=seed,
+            )
+            for on, loss in ((0, "dice"), (1, "tversky"))
+            for seed in (0, 1)
+        ]
+
+    torn, agreed = (
+        compare(folders(tag, shifts), metrics=["dice"])
+        for tag, shifts in (("torn", (0.1, -0.02)), ("agreed", (0.1, 0.02)))
+    )
+    assert torn.differences[0].significant and not torn.differences[0].marked
+    assert any("seeds disagree on the sign" in note and "tversky in dice" in note for note in torn.notes)
+    assert agreed.differences[0].marked and not any("disagree" in note for note in agreed.notes)
+    assert "$^{*}$" not in torn.to_latex() and "$^{*}$" in agreed.to_latex()
+    alone = compare([f for f in folders("one", (0.1, 0.1)) if f.name.endswith("0")], metrics=["dice"])
+    assert any(note.startswith("One seed") for note in alone.notes)
 
 
 def test_folds_are_pooled_with_each_case_once(make_run: RunMaker) -> None:

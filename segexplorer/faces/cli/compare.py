@@ -122,6 +122,8 @@ def print_comparison(comparison: Comparison, *, by_class: bool = False, out: Con
     out.print()
     out.print(f"[bold]Differences from {escape(comparison.reference)}[/bold], paired by case")
     out.print(f"CI: {INTERVAL}. p: Wilcoxon signed rank, adjusted by Holm; * below 0.05")
+    if any(d.significant and not d.seeds_agree for d in comparison.differences):
+        out.print("~ below 0.05, but of different sign in different seeds")
     for name in names:
         shown: dict[str, str] = {}
         for metric in comparison.metrics:
@@ -211,7 +213,8 @@ def _differences(comparison: Comparison, metric: str, class_name: str, out: Cons
         cells += [signed(row.mean, metric), escape(between(row.low, row.high, metric))]
         cells += [number(row.seed_sd, metric)] if seeds else []
         cells += [p_text(row.p)] if wide else []
-        cells += [p_text(row.p_holm) + (" *" if row.significant else "  ")]
+        mark = "*" if row.marked else "~" if row.significant else " "
+        cells += [f"{p_text(row.p_holm)} {mark}"]
         cells += [str(row.n_pairs)] if len(counts) > 1 else []
         cells += [str(row.n_unpaired)] if unpaired else []
         table.add_row(*cells)
