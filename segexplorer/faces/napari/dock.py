@@ -72,7 +72,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         layout.addWidget(place, 1)
         layout.addWidget(self._plugins)
         layout.addWidget(note)
-        self.setMinimumWidth(340)
+        self.setMinimumWidth(372)
         napari_viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         napari_viewer.events.theme.connect(self._on_theme)
         self._on_theme()

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.qt import QtViewer
+from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSplitter, QVBoxLayout, QWidget
 
+from segexplorer.faces.napari import remembered
 from segexplorer.faces.napari.crosshair import Crosshair
 from segexplorer.faces.napari.edge_letters import EdgeLetters, canvas_in
 from segexplorer.viewmodels.orientation import plane_name
 
 ORDERS = ((1, 0, 2), (2, 0, 1))
 """Coronal and sagittal: the slice is across the first axis of (z, y, x), superior is up."""
+_WIDTH, _HEIGHTS = "linked_views/width", "linked_views/heights"
+_SHARE = 0.45
+"""Part of the axial view's width that the two others take at first."""
 _FOLLOWED = ("visible", "opacity", "blending", "contrast_limits", "gamma", "colormap", "scale", "translate")
 
 
@@ -74,6 +80,7 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         self.model.theme = viewer.theme
         self._twins: list[_Twin] = []
         self._moving = False
+        self._extent: NDArray[np.float64] | None = None
         self.view = QtViewer(self.model)
         title = QLabel(plane_name(order).capitalize())
         title.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -111,9 +118,10 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         for twin in self._twins:
             if twin not in twins:
                 twin.part()
-        first = not self._twins
         self._twins = twins
         self._moving = True
+        camera = self.model.scene.camera
+        stood = camera.center, camera.zoom  # napari fits the view to the first layer that comes
         self.model.layers.clear()
         for twin in twins:
             self.model.layers.append(twin.copy)
@@ -121,8 +129,15 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         if twins:
             self.model.dims.order = self._order
             self._take_point()
-            if first:
-                self._fit.start()
+            camera.center, camera.zoom = stood
+            self._fit_to_extent()
+
+    def _fit_to_extent(self) -> None:
+        """Fit the slice again where there is more or less to see than before; a zoom by hand stays otherwise."""
+        extent = self.model.layers.extent.world
+        if self._extent is None or not np.allclose(extent, self._extent):
+            self._extent = extent
+            self._fit.start()
 
     def resizeEvent(self, event: Any) -> None:
         """Fit the slice into the pane again, once the canvas has its new size."""
@@ -179,7 +194,7 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
 
 
 class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
-    """The coronal and the sagittal view side by side.
+    """The coronal view above the sagittal one, with a handle between them; their sizes are remembered.
 
     Parameters
     ----------
@@ -191,22 +206,31 @@ class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, viewer: Any, canvas: QWidget | None = None) -> None:
         super().__init__()
+        self._canvas = canvas
         self.crosshair = Crosshair(viewer, canvas) if canvas is not None else None
         self.panes = tuple(PlaneView(viewer, order) for order in ORDERS)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(2, 0, 2, 2)
+        self.splitter = QSplitter(Qt.Orientation.Vertical)
+        self.splitter.setChildrenCollapsible(False)
         for pane in self.panes:
-            layout.addWidget(pane, 1)
-        self.setMinimumHeight(130)
+            self.splitter.addWidget(pane)
+        self.splitter.setSizes(remembered.recall(_HEIGHTS) or [1] * len(self.panes))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(2, 0, 2, 2)
+        layout.addWidget(self.splitter)
+        self.setMinimumWidth(160)
 
-    def sizeHint(self) -> Any:
-        """Prefer as much height as a slice can be read in."""
-        hint = super().sizeHint()
-        hint.setHeight(300)
-        return hint
+    @property
+    def width_wanted(self) -> int:
+        """The width that the user gave them last; at first a share of the axial view's."""
+        kept = remembered.recall(_WIDTH)
+        if kept:
+            return kept[0]
+        return self.minimumWidth() if self._canvas is None else round(_SHARE * self._canvas.width())
 
     def closing(self) -> None:
-        """Let go of the main viewer."""
+        """Keep the sizes, and let go of the main viewer."""
+        remembered.keep(_HEIGHTS, self.splitter.sizes())
+        remembered.keep(_WIDTH, [self.width()])
         if self.crosshair is not None:
             self.crosshair.closing()
         for pane in self.panes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari.utils.notifications import show_info
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QActionGroup
-from qtpy.QtWidgets import QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QMenu, QToolButton, QWidget
 
 from segexplorer.faces.napari import pictures, windowing
 from segexplorer.faces.napari.edge_letters import EdgeLetters, canvas_in
@@ -104,20 +106,50 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
 
     def show_views(self, shown: bool) -> None:
         """Show the coronal and the sagittal view beside the axial one, or take them away."""
+        own = self._own_dock()
         if self._views is not None:
             views, self._views = self._views, None
             views.closing()
             if views.parent() is not None:
                 self._viewer.window.remove_dock_widget(views)
             views.deleteLater()
+            if not shown and own is not None:
+                self._settle({own: own.width()})
         if shown:
             self._viewer.dims.ndisplay = 2
             self._viewer.dims.order = tuple(range(self._viewer.dims.ndim))
             self._views = LinkedViews(self._viewer, self._letters.canvas if self._letters else None)
+            widths = {own: own.width()} if own is not None else {}
+            width = self._views.width_wanted
             self._viewer.window.add_dock_widget(
-                self._views, name=VIEWS_NAME, area="bottom", add_vertical_stretch=False, tabify=True
+                self._views, name=VIEWS_NAME, area="right", add_vertical_stretch=False
             )
-            self._views.parent().raise_()
+            dock, main = self._views.parent(), self.window()
+            if own is not None and isinstance(main, QMainWindow):
+                main.splitDockWidget(dock, own, Qt.Orientation.Horizontal)
+            self._settle({dock: width, **widths})
+
+    def _settle(self, widths: Mapping[Any, int]) -> None:
+        """Give docks these widths once the window has laid them out, and fit the slice into what is left."""
+        main = self.window()
+        if not isinstance(main, QMainWindow):
+            return
+
+        def settle() -> None:
+            main.layout().activate()
+            main.resizeDocks(list(widths), list(widths.values()), Qt.Orientation.Horizontal)
+            self._viewer.reset_view()
+
+        QTimer.singleShot(0, self, settle)
+
+    def _own_dock(self) -> QDockWidget | None:
+        """The dock at the right that holds the tabs; None where they stand elsewhere."""
+        main, widget = self.window(), self.parentWidget()
+        while widget is not None and not isinstance(widget, QDockWidget):
+            widget = widget.parentWidget()
+        if not isinstance(main, QMainWindow) or widget is None or widget.isFloating():
+            return None
+        return widget if main.dockWidgetArea(widget) == Qt.DockWidgetArea.RightDockWidgetArea else None
 
     def apply_window(self, name: str) -> None:
         """Show the image in a CT window by name."""

@@ -22,6 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no screen with OpenGL (make test gives a virtual one)"))
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the window's remembered sizes out of the user's own settings, and anew for each test."""
+    from qtpy.QtCore import QSettings
+
+    folder = str(tmp_path_factory.mktemp("settings"))
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
+
+
 @pytest.fixture
 def viewer(qapp: Any) -> Iterator[Any]:
     """A shown napari viewer that is closed at the end."""

@@ -157,3 +157,33 @@ def test_the_menu_switches_conventions_windows_and_planes(shown: Any, qtbot: Any
     assert len(coronal.model.layers) == 1
     menu.views_action.trigger()
     assert menu.views is None
+
+
+@pytest.mark.gui
+def test_linked_planes_refit_to_other_images_keep_a_zoom_and_remember_their_sizes(
+    shown: Any, qtbot: Any
+) -> None:
+    viewer, layers, menu = shown
+    menu.show_views(True)
+    coronal = menu.views.panes[0]
+    camera = coronal.model.scene.camera
+    qtbot.wait(500)  # the docks take their sizes
+    fitted = camera.zoom
+    camera.zoom = 2 * fitted
+    image = layers.layer("image")
+    viewer.add_labels(np.zeros(image.data.shape, int), scale=image.scale, translate=image.translate)
+    qtbot.wait(80)
+    assert camera.zoom == pytest.approx(2 * fitted)
+    viewer.add_image(np.zeros((40, 40, 40)), scale=(10, 10, 10))
+    qtbot.wait(80)
+    assert camera.zoom < fitted
+    menu.views.splitter.setSizes([300, 100])
+    kept = menu.views.splitter.sizes()
+    assert kept[0] > kept[1]
+    menu.show_views(False)
+    menu.show_views(True)
+    qtbot.wait(80)
+    qtbot.wait(300)
+    now = menu.views.splitter.sizes()
+    assert now[0] / sum(now) == pytest.approx(kept[0] / sum(kept), abs=0.1)
+    menu.show_views(False)
