@@ -206,7 +206,7 @@ def _pack(copy: Path, output: Path) -> tuple[str, ...]:
     """Write the archive, without times and owners; return the names of its files."""
     part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.part")
     files = sorted(path for path in copy.rglob("*") if path.is_file())
-    with disk_errors_told(output):
+    with disk_errors_told(output.absolute()):
         try:
             with zipfile.ZipFile(part, "x", zipfile.ZIP_DEFLATED) as archive:
                 for file in files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,29 @@ def test_a_run_is_replayed_in_words_and_in_lines_of_json(
     assert lines[-1]["event"] == "RunFinished" and lines[-1]["state"] == "finished"
     assert run(["replay", str(trained / "checkpoints")]) == 2
     assert "no run folder" in capsys.readouterr().err
+
+
+def test_a_shared_run_predicts_and_is_told_but_not_trained(
+    trained: Path, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "shared.zip"
+    capsys.readouterr()
+    assert run(["share", str(trained), "-o", str(archive)]) == 0
+    told = capsys.readouterr()
+    assert told.out.strip() == str(archive)
+    assert "3 cases numbered" in told.err and "No voxels are in it" in told.err and "liver" in told.err
+    assert run(["share", str(trained), "-o", str(archive)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    shutil.unpack_archive(archive, tmp_path)
+    predictions = [tmp_path / "here.nii.gz", tmp_path / "there.nii.gz"]
+    for folder, output in zip((trained, tmp_path / "run"), predictions, strict=True):
+        assert run(["predict", str(folder), str(files[0]), "-o", str(output)]) == 0
+    here, there = (segexplorer.open_volume(path, label=True).array for path in predictions)
+    np.testing.assert_array_equal(here, there)
+    assert run(["replay", str(tmp_path / "run"), "--speed", "0"]) == 0
+    capsys.readouterr()
+    assert run(["train", "--resume", str(tmp_path / "run"), "--extend", "1"]) == 2
+    assert "is a shared copy: it predicts, but cannot be trained further." in capsys.readouterr().err
 
 
 def test_truth_against_itself_is_perfect(
