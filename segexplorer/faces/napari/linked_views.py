@@ -20,6 +20,7 @@ from segexplorer.viewmodels.orientation import plane_name
 ORDERS = ((1, 0, 2), (2, 0, 1))
 """Coronal and sagittal: the slice is across the first axis of (z, y, x), superior is up."""
 _WIDTH, _HEIGHTS = "linked_views/width", "linked_views/heights"
+_LEAST = 160
 _SHARE = 0.45
 """Part of the axial view's width that the two others take at first."""
 _FOLLOWED = ("visible", "opacity", "blending", "contrast_limits", "gamma", "colormap", "scale", "translate")
@@ -217,7 +218,7 @@ class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2, 0, 2, 2)
         layout.addWidget(self.splitter)
-        self.setMinimumWidth(160)
+        self.setMinimumWidth(_LEAST)
 
     @property
     def width_wanted(self) -> int:
@@ -225,7 +226,7 @@ class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
         kept = remembered.recall(_WIDTH)
         if kept:
             return kept[0]
-        return self.minimumWidth() if self._canvas is None else round(_SHARE * self._canvas.width())
+        return round(_SHARE * self._canvas.width()) if self._canvas is not None else _LEAST
 
     def closing(self) -> None:
         """Keep the sizes, and let go of the main viewer."""
