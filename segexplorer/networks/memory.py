@@ -1,8 +1,9 @@
-"""How much memory a training step takes, found by running the network on tensors without data.
+"""How much memory a step takes, found by running the network on tensors without data.
 
-torch's `meta` device computes shapes alone. A forward pass there, with a hook on what autograd saves for the
-backward pass, counts the activations of *any* network exactly, plug-ins included; nothing is derived from a
-formula per architecture that could drift from the code.
+torch's `meta` device computes shapes alone. A forward pass there, and for training the backward pass too, with a
+ledger of every storage that comes and goes, gives the most that lives at once, for *any* network, plug-ins
+included; nothing is derived from a formula per architecture that could drift from the code. What the system's
+allocator holds beyond the living tensors was measured (`benchmarks/networks.py`, docs/performance.md).
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from torch import nn
 
     from segexplorer.networks.base import NetworkSpec
+    from segexplorer.networks.ledger import Ledger
 
 LOGIT_COPIES = 4
 """Float32 volumes of the logits' size that a loss holds at its peak: logits, log-probabilities, and the
 gradients of both."""
 PARAMETER_COPIES = 4
 """Float32 numbers per trainable number: weight, gradient and the two moments of Adam."""
-WORKSPACE = 1.1
-"""What allocator rounding and convolution workspaces add to what is counted."""
+HEAP_BLOCK = 32 * 2**20
+"""Bytes from which on glibc maps a block by itself and gives it back at once; smaller ones leave holes."""
+HOLES = {True: 0.75, False: 0.5}
+"""What the heap holds beyond its living blocks, as a share of the most that lived there: training, inference."""
 
 
 def on_meta(spec: NetworkSpec, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
@@ -51,68 +55,46 @@ def estimate(
 ) -> int:
     """Return the estimated bytes of one step.
 
-    Training: what autograd saves of the activations, each storage once, at `activation_bytes` a number; the
-    loss's copies of the logits; weights, gradients and two optimiser moments. Inference: the two largest
-    activations that can be alive together plus the logits and weights. Both times `WORKSPACE`.
+    The most that lives at once of images, activations and their gradients, at `activation_bytes` a number; in
+    training the loss's copies of the logits, and weights with gradients and two optimiser moments; in inference
+    the weights alone. Below float32, autocast's copy of the weights. All this is exact up to what single kernels
+    need inside; the holes of the heap come on top.
     """
     import torch
 
-    network = on_meta(spec, len(patch), in_channels, out_channels)
-    network.train(training)
+    from segexplorer.networks.ledger import Ledger
+
+    network = on_meta(spec, len(patch), in_channels, out_channels).train(training)
+    known = [*network.parameters(), *network.buffers()]
+    ledger = Ledger(known, float_bytes=activation_bytes, small=HEAP_BLOCK)
     image = torch.empty((batch_size, in_channels, *patch), device="meta")
-    weights = sum(p.numel() for p in network.parameters())
+    ledger.enter(image)
     if training:
-        activations, logits = _saved_numbers(network, image)
-        held = 4 * (LOGIT_COPIES * logits + PARAMETER_COPIES * weights) + activation_bytes * activations
+        _train(network, image, ledger)
     else:
-        logits = batch_size * out_channels * _product(patch)
-        held = 4 * (logits + weights) + activation_bytes * 2 * _largest_activation(network, image)
-    return int(WORKSPACE * held)
-
-
-def _saved_numbers(network: nn.Module, image: torch.Tensor) -> tuple[int, int]:
-    """Count the numbers that autograd keeps for the backward pass, parameters apart, and those of the logits."""
-    import torch
-
-    known = {p.untyped_storage()._cdata for p in network.parameters()}
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()._cdata
-        if storage not in known:
-            kept.setdefault(storage, tensor)  # holding the tensor keeps its storage's identity unique
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = network(image)
-    levels = [output] if isinstance(output, torch.Tensor) else output
-    activations = sum(t.untyped_storage().nbytes() // t.element_size() for t in kept.values())
-    return activations, sum(level.numel() for level in levels)
-
-
-def _largest_activation(network: nn.Module, image: torch.Tensor) -> int:
-    """Return the number count of the largest output of any module."""
-    import torch
-
-    largest = image.numel()
-
-    def measure(module: nn.Module, inputs: object, output: object) -> None:
-        nonlocal largest
-        if isinstance(output, torch.Tensor):
-            largest = max(largest, output.numel())
-
-    hooks = [module.register_forward_hook(measure) for module in network.modules()]
-    try:
-        with torch.no_grad():
+        with torch.no_grad(), ledger:
             network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return largest
+    weights = sum(p.numel() for p in network.parameters())
+    copies = 4 * (PARAMETER_COPIES if training else 1) + (activation_bytes if activation_bytes < 4 else 0)
+    return int(copies * weights + ledger.peak + HOLES[training] * ledger.small_peak)
 
 
-def _product(shape: Sequence[int]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
+def _train(network: nn.Module, image: torch.Tensor, ledger: Ledger) -> None:
+    """Run a forward and a backward pass; gradients of weights are dropped, for they are counted elsewhere."""
+    import torch
+
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]
+    with ledger:
+        output = network(image)
+        levels = [output] if isinstance(output, torch.Tensor) else list(output)
+        copies = 4 * LOGIT_COPIES // ledger.float_bytes - 1  # beside the logits; a loss computes in float32
+        in_loss = [torch.empty_like(level) for level in levels for _ in range(copies)]
+        gradients = [torch.empty_like(level) for level in levels]
+        del in_loss
+        torch.autograd.backward(levels, gradients)
+
+
+def _drop_gradient(parameter: torch.Tensor) -> None:
+    parameter.grad = None

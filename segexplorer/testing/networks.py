@@ -198,7 +198,8 @@ def check_plan(spec: NetworkSpec, dimensions: int) -> None:
     assert small > 4 * counted, "the memory estimate is below the weights alone"
     assert bytes_of(patch, 2) > small, "the memory estimate does not grow with the batch"
     assert bytes_of(tuple(2 * n for n in patch), 1) > small, "it does not grow with the patch"
-    assert bytes_of(patch, 1, 2) < small, "it does not shrink with the precision"
+    whole, half = (bytes_of(patch, 3, b) - bytes_of(patch, 2, b) for b in (4, 2))
+    assert half < whole, "a further patch does not take less memory at half the precision"
 
 
 def check_spec(spec: NetworkSpec, dimensions: int) -> None:

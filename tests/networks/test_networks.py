@@ -12,7 +12,7 @@ from torch import nn
 
 from segexplorer import networks
 from segexplorer.core.errors import SpecError, UnknownKindError
-from segexplorer.networks.base import NetworkSpec, padded
+from segexplorer.networks.base import NetworkSpec
 from segexplorer.testing.networks import check_network
 
 
@@ -75,46 +75,6 @@ def test_channels_last_is_kept_to_the_end_under_bfloat16(kind: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(image)
     assert logits.is_contiguous(memory_format=torch.channels_last_3d)
-
-
-def test_the_memory_estimate_counts_what_autograd_saves() -> None:
-    spec = networks.spec("unet")(base_features=8, levels=2, normalisation="none")
-    estimate = spec.memory_estimate((16, 16, 16), 2, in_channels=1, out_channels=2)
-    network = spec.build(dimensions=3, in_channels=1, out_channels=2)
-    own = {p.data_ptr() for p in network.parameters()}
-    saved: dict[int, torch.Tensor] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.data_ptr() not in own:
-            saved.setdefault(tensor.data_ptr(), tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        logits = network(torch.randn(2, 1, 16, 16, 16))
-    weights = sum(p.numel() for p in network.parameters())
-    # max pooling saves its indices as int64: counted as numbers, not as bytes
-    numbers = sum(t.untyped_storage().nbytes() // t.element_size() for t in saved.values())
-    expected = 1.1 * 4 * (numbers + 4 * weights + 4 * logits.numel())
-    assert estimate == pytest.approx(expected, rel=0.02)
-
-
-def test_inference_takes_less_than_training() -> None:
-    spec = networks.spec("dynunet")()
-    patch = (64, 64, 64)
-    training, inference = (
-        spec.memory_estimate(patch, 1, in_channels=1, out_channels=3, training=t) for t in (True, False)
-    )
-    assert inference < training / 3
-
-
-def test_a_patch_is_rounded_up_to_the_divisor() -> None:
-    spec = networks.spec("unet")(levels=4)
-    assert spec.divisor(3) == (8, 8, 8)
-    assert padded((33, 40, 41), spec.divisor(3)) == (40, 40, 48)
-    odd, whole = (
-        spec.memory_estimate(p, 1, in_channels=1, out_channels=2) for p in ((33, 40, 41), (40, 40, 48))
-    )
-    assert odd == whole
 
 
 @pytest.mark.parametrize("arguments", [{"dimensions": 1}, {"in_channels": 0}, {"out_channels": 0}])
