@@ -34,7 +34,8 @@ def test_every_problem_is_explained(text: str) -> None:
     import segexplorer.data
 
     package = Path(segexplorer.data.__file__).parent
-    sources = [*package.glob("*.py"), *(package / "datasets").glob("*.py")]
+    folders = (package, package / "datasets", package / "transforms")
+    sources = [path for folder in folders for path in folder.glob("*.py")]
     written = {
         code
         for path in sources
