@@ -24,7 +24,7 @@ def show_replay(folder: Path, speed: float) -> Any:
     DataError
         When the folder is no run folder, or nothing happened in it yet; no window is opened then.
     """
-    replay = Replay(folder, speed, load=_loader(folder))
+    replay = replay_for_viewer(folder, speed)
     viewer = napari.Viewer(title=f"Segmentation Explorer: replay of {folder.name}")
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
 
@@ -35,6 +35,11 @@ def show_replay(folder: Path, speed: float) -> Any:
     dock.ready.connect(begin)
     napari.run()
     return viewer
+
+
+def replay_for_viewer(folder: Path, speed: float) -> Replay:
+    """Return the replay of a run folder with the watched cases, and their labels where the data is here."""
+    return Replay(folder, speed, load=_loader(folder))
 
 
 def _loader(folder: Path) -> Callable[[Frame], WatchedSnapshot]:
