@@ -169,7 +169,8 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             raise SpecError("No class is chosen.", "Add a class in the Cases tab.")
         if len(self._pairs) == 1 and not self._one_case.isChecked():
             raise DataError(
-                "One case alone cannot be held out.", "Add another case, or tick that it validates on itself."
+                "One case alone cannot be held out.",
+                "In the Cases tab, add another case or tick “Train and validate on this one case”.",
             )
 
     # -- pairs --------------------------------------------------------------------------------------------
