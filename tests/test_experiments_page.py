@@ -1,0 +1,35 @@
+"""docs/experiments.md names every file of a paper, and what it shows is allowed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segexplorer.training.experiment import Experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = ROOT / "docs" / "experiments.md"
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    if not TEXT.is_file():
+        pytest.skip("docs/ is not here")
+    return TEXT.read_text(encoding="utf-8")
+
+
+def test_every_file_of_a_paper_is_named_and_every_named_file_is_there(text: str) -> None:
+    files = {path.stem for path in (ROOT / "sample_configs").glob("*.yaml")}
+    of_papers = {stem for stem in files if re.match(r"(phantom_)?paper00\d", stem)}
+    named = set(re.findall(r"`(?:sample_configs/)?(\w+)\.yaml`", text))
+    assert not {stem for stem in of_papers - named if not stem.endswith("_deep")}
+    assert named <= files
+
+
+def test_what_it_shows_is_an_experiment(text: str) -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    experiment = Experiment.of({"data": {"kind": "phantom"}, **yaml.safe_load(shown)})
+    assert experiment.preprocessing.crop.to == "body" and experiment.sampling.shift == 10
