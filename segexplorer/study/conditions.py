@@ -92,9 +92,9 @@ def labels_of(experiments: Sequence[Experiment], folders: Sequence[Path]) -> lis
     several_networks = any(path.partition(".")[0] == "network" for path in varied)
     short = [short_name(e.loss, losses) for e in experiments]
     if several_networks:
-        short = [
-            f"{name}, {short_name(e.network, networks)}" for name, e in zip(short, experiments, strict=True)
-        ]
+        nets = [short_name(e.network, networks) for e in experiments]
+        one_loss = all(e.loss == experiments[0].loss for e in experiments)
+        short = nets if one_loss else [f"{name}, {net}" for name, net in zip(short, nets, strict=True)]
     labels = [
         name + _distinction(own, [e for e, other in zip(experiments, short, strict=True) if other == name])
         for name, own in zip(short, experiments, strict=True)

@@ -88,13 +88,13 @@ def _steps(conditions: Sequence[Condition]) -> list[str]:
 def _few(rows: Sequence[Difference]) -> list[str]:
     """Warn where p cannot be small; single classes may be in fewer cases than their mean."""
     overall = [r for r in rows if r.class_name == ALL_CLASSES] or list(rows)
-    fewest = min((row.n_pairs for row in overall), default=FEWEST_PAIRS)
-    if fewest >= FEWEST_PAIRS:
+    counts: dict[str, int] = {}
+    for row in overall:
+        counts[row.metric] = min(row.n_pairs, counts.get(row.metric, row.n_pairs))
+    few = [f"{metric} {n}" for metric, n in counts.items() if n < FEWEST_PAIRS]
+    if not few:
         return []
-    names = list(dict.fromkeys(row.metric for row in overall if row.n_pairs < FEWEST_PAIRS))
-    return [
-        f"Only {fewest} paired cases in {', '.join(names)}: below {FEWEST_PAIRS} no p can fall under 0.05."
-    ]
+    return [f"Few paired cases ({', '.join(few)}): below {FEWEST_PAIRS} no p can fall under 0.05."]
 
 
 def _chance(conditions: Sequence[Condition], rows: Sequence[Difference]) -> list[str]:

@@ -101,6 +101,15 @@ def test_the_same_loss_with_other_parameters_is_told_apart(make_run: RunMaker) -
     assert labels == ["tversky alpha=0.25 beta=0.75", "tversky alpha=0.4 beta=0.6"]
 
 
+def test_networks_under_one_loss_are_named_by_the_network_alone(make_run: RunMaker) -> None:
+    folders = [
+        make_run(f"n{levels}", scores(), loss="dice", network={"kind": "unet", "levels": levels})
+        for levels in (2, 3)
+    ]
+    labels = [c.label for c in compare(folders, allow=["network"], metrics=["dice"]).conditions]
+    assert labels == ["unet levels=2", "unet levels=3"]
+
+
 def test_missed_structures_are_counted_and_penalised_never_dropped_silently(make_run: RunMaker) -> None:
     lazy = scores(0.1)
     lazy[0] = score("c0", "liver", 0.0, "missed")
@@ -201,7 +210,7 @@ def test_what_is_no_comparison_is_refused(make_run: RunMaker, tmp_path: Path) ->
 
 def test_few_cases_are_told(make_run: RunMaker) -> None:
     folders = [make_run(loss, scores()[:3], loss=loss) for loss in ("dice", "tversky")]
-    assert any("3 paired cases" in note for note in compare(folders).notes)
+    assert any("dice 3" in note and "below 6" in note for note in compare(folders).notes)
 
 
 def test_a_comparison_goes_out_as_json_csv_and_tables(make_run: RunMaker) -> None:

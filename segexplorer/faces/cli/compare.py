@@ -202,7 +202,11 @@ def _differences(comparison: Comparison, metric: str, class_name: str, out: Cons
     heads += [*(["SD seeds"] if seeds else []), *(["p"] if wide else []), "p Holm"]
     heads += [*(["n"] if len(counts) > 1 else []), *(["unpaired"] if unpaired else [])]
     table = _table(out, *heads)
-    about = [class_name, f"{ALL_METRICS[metric].better} is better", f"Holm over {rows[0].n_tests} tests"]
+    about = [
+        class_name,
+        f"{ALL_METRICS[metric].better} is better",
+        f"Holm over {rows[0].n_tests} test{'s' if rows[0].n_tests != 1 else ''}",
+    ]
     about += [f"n = {rows[0].n_pairs} cases"] if len(counts) == 1 else []
     table.caption, table.caption_justify, table.caption_style = "; ".join(about), "left", "dim"
     base = comparison.condition(comparison.reference)
