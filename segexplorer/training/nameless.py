@@ -102,11 +102,10 @@ def nameless_experiment(experiment: Experiment, names: Names) -> Experiment:
     The data set keeps its kind and settings where these say nothing; otherwise it becomes a plain folder.
     """
     plain = _without_text(experiment.model_copy(update={"changes": ()}), names)
-    split = experiment.split
-    plain["split"] |= {
-        "validation": [names.case(c) for c in split.validation],
-        "test": [names.case(c) for c in split.test],
-    }
+    for declared in parameters(type(experiment.split)):
+        listed = getattr(experiment.split, declared.name)
+        if isinstance(listed, tuple):  # cases named for a role
+            plain["split"][declared.name] = [names.case(case) for case in listed]
     for watched in ("watch_train", "watch_validation"):
         case = getattr(experiment.validation, watched)
         plain["validation"][watched] = names.case(case) if case is not None else None
