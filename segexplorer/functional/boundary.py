@@ -28,7 +28,8 @@ def unsigned_distance(mask: np.ndarray, spacing: Spacing = None) -> np.ndarray:
     """
     if mask.all() or not mask.any():
         return np.zeros(mask.shape)
-    return _depths(mask, spacing) + _depths(~mask, spacing)
+    distances: np.ndarray = _depths(mask, spacing) + _depths(~mask, spacing)
+    return distances
 
 
 def signed_distance(mask: np.ndarray, spacing: Spacing = None) -> np.ndarray:
@@ -39,7 +40,8 @@ def signed_distance(mask: np.ndarray, spacing: Spacing = None) -> np.ndarray:
     if mask.all() or not mask.any():
         return np.zeros(mask.shape)
     step = 1.0 if spacing is None else float(min(spacing))
-    return _depths(~mask, spacing) - (_depths(mask, spacing) - step) * mask
+    distances: np.ndarray = _depths(~mask, spacing) - (_depths(mask, spacing) - step) * mask
+    return distances
 
 
 def _depths(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
@@ -48,7 +50,7 @@ def _depths(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
     It is enough to look at the box of the mask, grown by one voxel: an off voxel beyond it, moved to the nearest
     voxel of the grown box, stays off and comes no farther from any voxel of the mask.
     """
-    box = tuple(_extent(mask.any(axis=_others(axis, mask.ndim))) for axis in range(mask.ndim))
+    box = tuple(_extent(mask, axis) for axis in range(mask.ndim))
     part = mask[box]
     # scipy's own distances of all axes at once take most of its time; the same numbers, axis by axis, a third
     nearest = ndimage.distance_transform_edt(
@@ -65,13 +67,9 @@ def _depths(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
     return found
 
 
-def _others(axis: int, dims: int) -> tuple[int, ...]:
-    return tuple(a for a in range(dims) if a != axis)
-
-
-def _extent(line: np.ndarray) -> slice:
-    """Return where a line of bools holds ones, and one place more at both ends."""
-    places = np.flatnonzero(line)
+def _extent(mask: np.ndarray, axis: int) -> slice:
+    """Return where along an axis a mask lies, and one place more at both ends."""
+    places = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
     return slice(max(int(places[0]) - 1, 0), int(places[-1]) + 2)
 
 

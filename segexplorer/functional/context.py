@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from segexplorer.core.errors import LossInputError
+from segexplorer.functional.class_sums import SquaredErrors, class_sums
 from segexplorer.functional.entropy import softmax_and_log_true
 from segexplorer.functional.overlap import Overlap, overlap_hard, overlap_soft, squared_volumes
 from segexplorer.functional.regions import Boxes
@@ -204,6 +205,16 @@ class Scene:
         if self.keep is None:
             return self.logits.new_tensor(float(self.logits[:, 0].numel()))
         return self.keep.sum().clamp(min=1).to(self.logits.dtype)
+
+    @cached_property
+    def squared_errors(self) -> tuple[Tensor, Tensor]:
+        """(B, C) sums of (g - p)^2 g and of (g - p)^2 (1 - g) over kept voxels."""
+        if self.labels is not None and not torch.compiler.is_compiling():
+            inside, outside = class_sums(self.probs, self.labels, self.keep, SquaredErrors())
+            return inside, outside
+        square = self.kept_only((self.truth - self.probs).square().movedim(1, 0)).movedim(0, 1)
+        inside = square * self.truth
+        return inside.flatten(2).sum(-1), (square - inside).flatten(2).sum(-1)
 
     def overlap(self, boxes: Boxes | None = None, *, squared: bool = False) -> Overlap:
         """Return the overlap of all classes, per sample or per box; terms that ask the same share one.

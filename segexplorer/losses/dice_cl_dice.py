@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
-from segexplorer.losses.base import LossOutput, LossSpec, registry
-from segexplorer.losses.cl_dice import ClDice
+from segexplorer.losses.base import LossOutput, registry
+from segexplorer.losses.cl_dice import CentreLines
 
 if TYPE_CHECKING:
     from segexplorer.functional.context import Scene
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @registry.register
-class DiceClDice(LossSpec):
+class DiceClDice(CentreLines):
     """(1 - a) Dice + a clDice over the foreground."""
 
     display_name: ClassVar[str] = "Dice + clDice"
@@ -28,32 +28,13 @@ class DiceClDice(LossSpec):
     cl_dice_weight: float = parameter(
         0.5, title="Weight of clDice", meaning="The rest is that of Dice.", ge=0, le=1, live=True
     )
-    iterations: int = parameter(
-        3, title="Iterations", meaning="At least the largest radius.", ge=1, le=50, unit="voxels"
-    )
-    smooth: float = parameter(
-        1.0,
-        title="Smoothing",
-        meaning="Added to numerator and denominator.",
-        gt=0,
-        unit="voxels",
-        advanced=True,
-    )
-    joint: bool = parameter(
-        False,
-        title="Joint sums",
-        meaning="Sums over batch and classes together, as its authors do.",
-        advanced=True,
-    )
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Both terms sum over the same scope with the same smoothing."""
         from segexplorer.functional.masked import pair
 
-        centre = ClDice(iterations=self.iterations, smooth=self.smooth, joint=self.joint)
-        cl_dice = centre.compute(scene, state).value
         p, g = (x[:, 1:] for x in pair(scene))
-        axes = tuple(range(p.ndim)) if self.joint else tuple(range(2, p.ndim))
+        cl_dice, axes = self.centre_loss(p, g), self.axes(p.ndim)
         sizes = p.sum(axes) + g.sum(axes)
         dice = ((sizes - 2 * (p * g).sum(axes)) / (sizes + self.smooth)).mean()
         a = self.cl_dice_weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segexplorer.losses.base import LossSpec, registry
+from segexplorer.losses.boundary import Boundary
 from segexplorer.losses.combo import Combo
 from segexplorer.losses.compound import Term, WeightedSum
 from segexplorer.losses.cross_entropy import CrossEntropy
@@ -18,6 +19,8 @@ from segexplorer.losses.region import AdaptiveRegionTversky, RegionDice
 from segexplorer.losses.standard_compounds import AdaptiveTverskyCrossEntropy, DiceCrossEntropy
 from segexplorer.losses.tversky import Tversky
 from segexplorer.losses.unified_focal import UnifiedFocal
+from segexplorer.losses.weight_schedules import Scheduled
+from segexplorer.losses.ws_dice import WSDice
 
 
 def _sum(*losses: LossSpec) -> WeightedSum:
@@ -104,6 +107,23 @@ _presets(
             "The paper does not say what its run without focal loss used: LeViT-UNet's Dice + cross entropy here.",
         ),
         "dice_focal": ("Dice + focal", DiceFocal(), "Halves, as the paper's total loss."),
+        "boundary_kervadec": (
+            "generalised Dice, more and more boundary",
+            WeightedSum(
+                terms=(Term(loss=GeneralisedDice()), Term(loss=Boundary())),
+                weighting=Scheduled(schedule="kervadec"),
+            ),
+            "Kervadec's own schedule: boundary .01 in epoch 1 and .01 more with each epoch, generalised Dice from "
+            "1 down to .1. Distances are in mm here, in voxels there.",
+        ),
+        "focal_then_ws_dice": (
+            "focal, then WSDice",
+            WeightedSum(
+                terms=(Term(loss=Focal()), Term(loss=WSDice())), weighting=Scheduled(schedule="cascade")
+            ),
+            "Two stages, as in the work of Wang that the paper cites; its length of a stage is not known: "
+            "100 epochs here, set it to half of yours.",
+        ),
     },
 )
 

@@ -23,7 +23,9 @@ class RegionMutualInformation(LossSpec):
     M is what remains of the covariance of the truth's windows once the prediction's are known; the second term, the
     negated lower bound of their mutual information, is negative where the prediction tells much, at least
     1/2 log a = -3.8 per class, which an absent class has too. Costs d = radius^n products per voxel: the dearest
-    loss here; `pool` makes it cheaper. The cross entropy is the softmax one, mean over kept voxels.
+    loss here; `pool` makes it cheaper. The authors' cross entropy is that of each class against the rest, of
+    sigmoids, summed over classes; here it is the softmax one, mean over kept voxels, unless `cross_entropy` is
+    "binary".
     """
 
     display_name: ClassVar[str] = "Region mutual information"
@@ -63,6 +65,14 @@ class RegionMutualInformation(LossSpec):
         called="lambda in Zhao 2019",
     )
 
+    cross_entropy: Literal["softmax", "binary"] = parameter(
+        "softmax",
+        title="Cross entropy",
+        meaning="softmax: of the true class. binary: of each class against the rest, summed over classes, as the "
+        "paper's; with two classes twice the softmax one.",
+        advanced=True,
+    )
+
     def has_cross_entropy(self) -> bool:
         """Whether cross entropy has a weight."""
         return self.cross_entropy_weight > 0
@@ -70,11 +80,14 @@ class RegionMutualInformation(LossSpec):
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Add up both terms; the samples without a kept voxel do not count."""
         from segexplorer.functional.focal import focal_sum
+        from segexplorer.functional.modified_entropy import two_sided
 
         weight = self.cross_entropy_weight
         terms: dict[str, tuple[Tensor, Tensor | float]] = {}
         if weight > 0:  # before the bound, for it makes the softmax with its sum
-            entropy = focal_sum(scene, 0, None) / scene.kept
+            binary = self.cross_entropy == "binary"
+            total = 2 * two_sided(scene, 0.5, first=0).sum() if binary else focal_sum(scene, 0, None)
+            entropy = total / scene.kept
             terms["cross_entropy"] = (entropy.detach(), weight)
         bound = self.bound(scene)
         terms["mutual_information"] = (bound.detach(), 1 - weight)

@@ -48,12 +48,7 @@ class SensitivitySpecificity(RatioLoss):
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        from segexplorer.functional.masked import pair
-
-        probs, truth = pair(scene)
-        square = (truth - probs) ** 2
-        inside = self.scoped((square * truth).flatten(2).sum(-1))
-        outside = self.scoped((square * (1 - truth)).flatten(2).sum(-1))
+        inside, outside = (self.scoped(sums) for sums in scene.squared_errors)
         counts = self.counts(scene)
         others = self.scoped(scene.volumes.sum(1, keepdim=True)) - counts.truth
         losses = self.r * inside / (counts.truth + self.eps) + (1 - self.r) * outside / (others + self.eps)

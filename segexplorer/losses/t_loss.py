@@ -76,11 +76,11 @@ class TLoss(LossSpec):
         """Sum the squared errors of each sample and class; samples without a kept voxel do not count."""
         import torch
 
-        from segexplorer.functional.masked import mean_over, pair
+        from segexplorer.functional.masked import mean_over
         from segexplorer.functional.student_t import student_t_nll
 
-        p, g = pair(scene)
-        squared = ((p - g) ** 2).flatten(2).sum(-1)
+        inside, outside = scene.squared_errors
+        squared = inside + outside
         voxels = torch.full_like(squared[:, :1], float(math.prod(scene.spatial)))
         if scene.keep is not None:
             voxels = scene.keep.flatten(1).sum(1, keepdim=True)
