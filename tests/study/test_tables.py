@@ -137,6 +137,8 @@ def test_only_seeds_show_their_spread(make_run: RunMaker, capsys: pytest.Capture
     assert cli(["compare", *map(str, folders), "--metrics", "dice"]) == 0
     shown = capsys.readouterr().out
     assert "SD seeds" in shown and "0.014" in shown  # sd of 0.01 x seed x 1.35
+    assert cli(["compare", *map(str, folders), "--metrics", "dice", "--latex", "-"]) == 2
+    assert "one condition" in capsys.readouterr().err
 
 
 def test_a_folder_gives_the_runs_in_the_order_they_were_started_and_leaves_unfinished_ones_out(

@@ -63,6 +63,11 @@ def run_compare(
     )
     if not grouped.comparisons and len(grouped.alone) > 1:
         compare(found.folders, checkpoint=checkpoint, metrics=chosen, allow=allowed)  # refuses by name
+    if (markdown or latex) and not grouped.comparisons:
+        raise SpecError(
+            "These runs are one condition, so there is no comparison to make a table of.",
+            "--csv holds its means and every seed's; or name runs of another loss or setting.",
+        )
     texts: list[tuple[Path | None, Callable[[], str]]] = [
         (csv, lambda: csv_table(grouped.comparisons, grouped.alone)),
         (markdown, lambda: "\n\n".join(markdown_tables(c) for c in grouped.comparisons) + "\n"),
