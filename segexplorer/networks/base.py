@@ -77,9 +77,10 @@ class NetworkSpec(Spec):
         raise NotImplementedError  # pragma: no cover  every kind has its own
 
     def smallest_patch(self, dimensions: int) -> tuple[int, ...]:
-        """Return the smallest spatial shape that can be trained on.
+        """Return a spatial shape that suffices for training, on a batch of one too.
 
-        Twice the divisor: normalisation over space needs more than one voxel on the coarsest level.
+        Twice the divisor: normalisation over space needs more than one voxel on the coarsest level. Predictions
+        take any multiple of the divisor, once it too.
         """
         return tuple(2 * d for d in self.divisor(dimensions))
 

@@ -14,11 +14,11 @@ class LongitudinalVNet(VNetFamily):
     """V-Net without residual sums: convolution, batch normalisation and leaky ReLU, five levels.
 
     Paper 001, section II.B and figure 2: baseline, follow-up and their difference come in as three channels; the
-    convolutional, down-sampling and up-sampling blocks are all convolution, batch normalisation and leaky ReLU,
-    and each path has five of them. The text names neither channels, kernels, convolutions per level, slope nor
-    dropout, nor whether skips are added or concatenated: those of the V-Net, kernels of 3, a slope of 0.01, no
-    dropout and concatenation here. The paper starts from the weights of CoactSeg (its reference 21), which are
-    not part of this package.
+    convolutional, down-sampling and up-sampling blocks are all convolution, batch normalisation and leaky ReLU.
+    Five blocks make a path in the text, where the figure is not told: five levels here. The text names neither
+    channels, kernels, convolutions per level, slope nor dropout, nor whether skips are added or concatenated:
+    those of the V-Net, kernels of 3, a slope of 0.01, no dropout and concatenation here. The paper starts from the
+    weights of CoactSeg (its reference 21), which are not part of this package.
     """
 
     display_name: ClassVar[str] = "V-Net, longitudinal"

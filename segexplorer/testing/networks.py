@@ -59,6 +59,17 @@ def check_divisor(spec: NetworkSpec, dimensions: int) -> None:
     assert padded(smallest, divisor) == smallest, f"smallest patch {smallest} is no multiple of {divisor}"
 
 
+def check_smallest(spec: NetworkSpec, dimensions: int) -> None:
+    """A batch of one smallest patch can be trained on, and an image as long as the divisor be predicted."""
+    network = _built(spec, dimensions)
+    _loss(_levels(network(_image(spec, dimensions, batch=1)))).backward()  # type: ignore[no-untyped-call]
+    divisor = spec.divisor(dimensions)
+    with torch.no_grad():
+        logits = network.eval()(torch.randn(1, IN_CHANNELS, *divisor))
+    assert logits.shape == (1, OUT_CHANNELS, *divisor), f"logits {tuple(logits.shape)} for {divisor}"
+    assert torch.isfinite(logits).all(), f"logits of an image of {divisor} are not finite"
+
+
 def check_shape(spec: NetworkSpec, dimensions: int) -> None:
     """Logits have the image's spatial shape, on unequal axes too, are float32 and finite, and repeat exactly."""
     network = _built(spec, dimensions).eval()
@@ -211,6 +222,7 @@ def check_spec(spec: NetworkSpec, dimensions: int) -> None:
 CHECKS: tuple[Callable[[NetworkSpec, int], None], ...] = (
     check_spec,
     check_divisor,
+    check_smallest,
     check_shape,
     check_training,
     check_overfit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -79,7 +81,8 @@ def test_layers_with_hooks_and_subclasses_are_left_alone() -> None:
 
     hooked = nn.Conv3d(1, 1, 1)
     hooked.register_forward_hook(lambda module, inputs, output: output + 1)
-    network = nn.Sequential(Own(1, 1, 1), hooked, nn.InstanceNorm3d(1), nn.InstanceNorm3d(1, affine=True))
+    counting = nn.InstanceNorm3d(1, track_running_stats=True)
+    network = nn.Sequential(Own(1, 1, 1), hooked, counting, nn.InstanceNorm3d(1, affine=True))
     replaced = with_own_layers(network)
     assert [type(m) for m in replaced] == [Own, nn.Conv3d, nn.InstanceNorm3d, InstanceNorm]
 
@@ -116,3 +119,37 @@ def test_own_layers_keep_weights_names_and_answers() -> None:
     answer = fast(image.to(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
     assert answer.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(
+    "build",
+    [lambda a: InstanceNorm(3, affine=a), lambda a: GroupNorm(3, 3, affine=a)],
+    ids=["instance", "group"],
+)
+def test_one_voxel_becomes_the_shift_in_evaluation_and_is_refused_in_training(
+    build: Callable[[bool], InstanceNorm | GroupNorm], dimensions: int, affine: bool
+) -> None:
+    norm: InstanceNorm | GroupNorm = build(affine)
+    if norm.bias is not None:
+        nn.init.uniform_(norm.bias)
+    image = torch.randn(2, 3, *[1] * dimensions)
+    with pytest.raises(ValueError, match="one voxel"):
+        norm(image)
+    shift = torch.zeros(3) if norm.bias is None else norm.bias
+    assert torch.equal(norm.eval()(image).flatten(1), shift.expand(2, 3))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_instance_norms_with_and_without_weights_are_torchs(affine: bool, last: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.InstanceNorm3d(4, affine=affine)
+    image = torch.randn(2, 4, 3, 5, 2) * 3 + 1
+    expected = layer(image)
+    own = with_own_layers(nn.Sequential(layer))
+    assert isinstance(own[0], InstanceNorm)
+    assert set(own.state_dict()) == ({"0.weight", "0.bias"} if affine else set())
+    given = image.contiguous(memory_format=torch.channels_last_3d) if last else image
+    torch.testing.assert_close(own(given), expected)

@@ -9,7 +9,7 @@ from segexplorer.networks.architectures.normalisation import GroupNorm, Instance
 
 
 def with_own_layers(network: nn.Module) -> nn.Module:
-    """Replace torch's 3D convolutions and affine instance and group norms, in place.
+    """Replace torch's 3D convolutions and instance and group norms, in place.
 
     Functions, weights and their names in the state dict stay; subclasses of torch's layers and layers with
     hooks are left alone.
@@ -42,7 +42,7 @@ def _own(layer: nn.Module) -> nn.Module | None:
             device="meta",
         )
     elif isinstance(layer, (nn.InstanceNorm2d, nn.InstanceNorm3d)) and _plain(layer):
-        own = InstanceNorm(layer.num_features, layer.eps)
+        own = InstanceNorm(layer.num_features, layer.eps, affine=layer.affine)
     elif type(layer) is nn.GroupNorm:
         own = GroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
     else:
@@ -52,7 +52,5 @@ def _own(layer: nn.Module) -> nn.Module | None:
 
 
 def _plain(norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> bool:
-    """Whether an instance norm has weights and keeps no running statistics."""
-    return (
-        type(norm).__module__ == nn.InstanceNorm3d.__module__ and norm.affine and not norm.track_running_stats
-    )
+    """Whether an instance norm is torch's own and keeps no running statistics."""
+    return type(norm).__module__ == nn.InstanceNorm3d.__module__ and not norm.track_running_stats
