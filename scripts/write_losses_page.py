@@ -31,7 +31,7 @@ A loss is made with `segexplorer.losses.create(KIND, **parameters)` and called a
 sigmoid foreground. `segexplorer describe losses KIND` prints one of the entries below.
 
 Signs: z logits, p probabilities, g the target as 0 and 1; sums go over voxels; TP = sum pg, FP = sum p(1-g),
-FN = sum (1-p)g; M voxels that are kept, K the classes that count, y a voxel's class, eps the smoothing.
+FN = sum (1-p)g, G = sum g, Q = sum p^2; M voxels that are kept, K the classes that count, y a voxel's class, eps the smoothing.
 **`alpha` weighs false positives and `beta` false negatives wherever these names occur**, whatever a paper calls them.
 
 Unless an entry says otherwise, ratios are taken per sample and class and then averaged; losses that weigh FP against

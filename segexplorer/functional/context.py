@@ -117,7 +117,12 @@ class Scene:
             raise LossInputError(f"The logits are empty: shape {tuple(self.logits.shape)}.")
         low, high = torch.aminmax(checked)
         z_low, z_high = torch.aminmax(self.logits.detach())  # NaN and infinity both show in the extremes
-        numbers = torch.stack([x.double() for x in (low, high, z_low, z_high)]).tolist()
+        found = [low, high, z_low, z_high]
+        if self.keep is not None:
+            found.append(self.keep.all())
+        numbers = torch.stack([x.double() for x in found]).tolist()
+        if numbers[4:] == [1.0]:
+            self.keep = None  # nothing is ignored: what follows need not look
         self.wide_range = numbers[3] - numbers[2] > SAFE_RANGE
         if not all(abs(x) < LARGEST_LOGIT for x in numbers[2:]):
             raise LossInputError(

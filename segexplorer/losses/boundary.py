@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 class Boundary(LossSpec):
     """Mean of p phi over the classes, phi signed distances in mm, detached.
 
+    phi is positive outside of the object and negative inside: probability outside raises the loss, inside it lowers
+    it, so that the best value is below 0 and depends on the object's size.
     In training the distances are those of the whole volume; without a context, of the target given.
     """
 
     display_name: ClassVar[str] = "Boundary"
-    formula: ClassVar[str] = r"L=\frac1{|K|N}\sum_{c\in K,i}p_{ic}\,\phi_{ic}"
+    formula: ClassVar[str] = r"L=\frac1{|K|M}\sum_{c\in K,i}p_{ic}\,\phi_{ic}"
     reference: ClassVar[str] = "Kervadec 2019, arXiv:1812.07032"
     punishes: ClassVar[str] = (
         "Probability outside the object, in proportion to its distance; never use it alone."

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @registry.register
 class BoundaryDifferenceOverUnion(LossSpec):
-    """(Q + G - 2 TP) / (Q + G - (1 + a) TP), a from the share of border voxels; batch scope."""
+    """(Q + G - 2 TP) / (Q + G - (1 + a) TP), a from the share of border voxels; batch scope.
+
+    Of the S voxels of an object C lie at its border. A large, compact object has a near the cap: what both agree on
+    hardly counts, and the loss looks at the rim. For thin or small objects a is negative: nearly Dice.
+    """
 
     display_name: ClassVar[str] = "Boundary difference over union"
     formula: ClassVar[str] = r"L=\frac{Q+G-2TP+\epsilon}{Q+G-(1+a)TP+\epsilon},\ a=\min(1-2C/S,\,a_{\max})"

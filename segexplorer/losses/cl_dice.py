@@ -58,7 +58,11 @@ class CentreLines(LossSpec):
 
 @registry.register
 class ClDice(CentreLines):
-    """One minus the harmonic mean of topological precision and sensitivity."""
+    """One minus the harmonic mean of topological precision and sensitivity.
+
+    T_prec is the part of the prediction's centre line that lies in the truth, T_sens that of the truth's centre
+    line that lies in the prediction. Centre lines are soft: what repeated erosion leaves over.
+    """
 
     display_name: ClassVar[str] = "clDice"
     formula: ClassVar[str] = r"L=1-\frac{2\,T_{prec}T_{sens}}{T_{prec}+T_{sens}}"

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @registry.register
 class GeneralisedWassersteinDice(LossSpec):
-    """1 - (2 TP + eps) / (2 TP + sum W + eps), W the mean cost of a voxel's wrong classes."""
+    """1 - (2 TP + eps) / (2 TP + sum W + eps), W the mean cost of a voxel's wrong classes.
+
+    A is the table of `distances`: what it costs to take one class for another, from 0 to 1, row and column 0 for
+    background.
+    """
 
     display_name: ClassVar[str] = "Generalised Wasserstein Dice"
     formula: ClassVar[str] = (

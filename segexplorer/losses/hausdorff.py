@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 class Hausdorff(LossSpec):
     """Mean of (p - g)^2 (d_p^a + d_g^a) over foreground classes, distances in mm, detached.
 
+    d_p and d_g are each voxel's distance from the boundary of the prediction (p above 1/2) and of the truth, a the
+    exponent.
     In training the target's distances are those of the whole volume; without a context, of the target given.
     """
 
     display_name: ClassVar[str] = "Hausdorff distance"
-    formula: ClassVar[str] = r"L=\frac1{|K|N}\sum_{c\in K,i}(p-g)^2\,(d_p^{a}+d_g^{a})"
+    formula: ClassVar[str] = r"L=\frac1{|K|M}\sum_{c\in K,i}(p-g)^2\,(d_p^{a}+d_g^{a})"
     reference: ClassVar[str] = "Karimi and Salcudean 2019, arXiv:1904.10030"
     punishes: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
     papers: ClassVar[tuple[str, ...]] = ("003",)

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @registry.register
 class LovaszSoftmax(LossSpec):
-    """Errors |g - p|, sorted, times the growth of the Jaccard loss; batch scope by default."""
+    """Errors |g - p|, sorted, times the growth of the Jaccard loss; batch scope by default.
+
+    With a class's voxels in the order of falling errors e, J_i is the Jaccard loss (1 - intersection over union) if
+    the first i were wrong and all others right.
+    """
 
     display_name: ClassVar[str] = "Lovasz softmax"
     formula: ClassVar[str] = r"L=\frac1{|K|}\sum_c\sum_i e_{(i)}(J_i-J_{i-1})"

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @registry.register
 class TvMFDice(LossSpec):
-    """Mean over classes of (1 - phi(cos))^2, statistics over the batch as its authors do."""
+    """Mean over classes of (1 - phi(cos))^2, statistics over the batch as its authors do.
+
+    cos = sum pg / sqrt(sum p^2 sum g^2), 1 where prediction and truth agree; phi(cos) falls from 1 the faster the
+    larger kappa.
+    """
 
     display_name: ClassVar[str] = "t-vMF Dice"
     formula: ClassVar[str] = r"L=\frac1C\sum_c\Big(2-\frac{1+\cos_c}{1+\kappa(1-\cos_c)}\Big)^2"
