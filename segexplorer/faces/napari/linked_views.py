@@ -32,7 +32,7 @@ class _Twin:
     def __init__(self, source: Any) -> None:
         self.source = source
         data, given, sort = source.as_layer_data_tuple()
-        self.copy = Layer.create(data, given, sort)
+        self.copy = Layer.create(data, {**given, "blending": _flat(given["blending"])}, sort)
         self.copy.editable = False
         self._connected: list[tuple[Any, Any]] = []
         for name in _FOLLOWED:
@@ -49,7 +49,8 @@ class _Twin:
     def _take(self, name: str) -> None:
         if name == "contrast_limits":
             self.copy.contrast_limits_range = self.source.contrast_limits_range
-        setattr(self.copy, name, getattr(self.source, name))
+        value = getattr(self.source, name)
+        setattr(self.copy, name, _flat(value) if name == "blending" else value)
 
     def _take_data(self) -> None:
         if self.copy.data is not self.source.data:
@@ -61,6 +62,11 @@ class _Twin:
         for signal, slot in self._connected:
             signal.disconnect(slot)
         self._connected.clear()
+
+
+def _flat(blending: str) -> str:
+    """Return a blending without a test of depth: layers of one plane would hide each other by rounding."""
+    return "translucent_no_depth" if blending == "translucent" else blending
 
 
 class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]

@@ -174,6 +174,8 @@ def test_linked_planes_refit_to_other_images_keep_a_zoom_and_remember_their_size
     viewer.add_labels(np.zeros(image.data.shape, int), scale=image.scale, translate=image.translate)
     qtbot.wait(80)
     assert camera.zoom == pytest.approx(2 * fitted)
+    drawn = [layer.blending for layer in coronal.model.layers]
+    assert "translucent" not in drawn  # tests depth, by which layers of one plane hide each other
     viewer.add_image(np.zeros((40, 40, 40)), scale=(10, 10, 10))
     qtbot.wait(80)
     assert camera.zoom < fitted
