@@ -112,7 +112,24 @@ def replace_value(spec: S, path: str, value: Any) -> S:
 
 
 def replace_values(spec: S, changes: Mapping[str, Any]) -> S:
-    """Return a new, validated spec with several dotted paths replaced at once, e.g. both of two that depend."""
+    """Return a new, validated spec with several dotted paths replaced at once, e.g. both of two that depend.
+
+    A path below an earlier one ("loss", then "loss.alpha") is replaced within the earlier one's new value.
+
+    Raises
+    ------
+    SpecError
+        When a path leads nowhere or a new value is not allowed there.
+    """
+    together: dict[str, Any] = {}
+    for path, value in changes.items():
+        if any(path.startswith(f"{earlier}.") for earlier in together):
+            spec, together = _replaced(spec, together), {}
+        together[path] = value
+    return _replaced(spec, together)
+
+
+def _replaced(spec: S, changes: Mapping[str, Any]) -> S:
     data = spec.plain()
     for path, value in changes.items():
         parts = path.split(".")

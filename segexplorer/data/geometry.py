@@ -198,11 +198,21 @@ class DisplayGrid:
     translate: tuple[float, float, float]
 
     @classmethod
-    def of(cls, volume: HasGrid) -> DisplayGrid:
-        """Return the display grid of a volume."""
+    def of(cls, volume: HasGrid, within: HasGrid | None = None) -> DisplayGrid:
+        """Return the display grid of a volume.
+
+        `within` is the volume that this one is a part of, a patch say: then it is shown at its place in that
+        one, which matters where both are oblique.
+        """
         grid = canonical_grid(volume.shape[:3], volume.affine)
         size = spacing(grid.affine)
-        origin = _shown_origin(grid)
+        if within is None:
+            origin = _shown_origin(grid)
+        else:
+            whole = cls.of(within)
+            index = whole.world_to_display(grid.affine[:3, 3].tolist())
+            z0, y0, x0 = np.asarray(whole.translate) + index * np.asarray(whole.scale)
+            origin = float(x0), float(y0), float(z0)
         x, y, z = grid.shape
         return cls((z, y, x), np.asarray(volume.affine), grid.affine, size[::-1], origin[::-1])
 

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -63,11 +63,16 @@ class PreparedStore:
         self._bytes = 0
         self._lock = threading.Lock()
         self._busy: dict[tuple[str, str], threading.Lock] = {}
+        self._notes: deque[str] = deque()
 
     @property
     def memory(self) -> int:
         """Bytes of voxels in memory now."""
         return self._bytes
+
+    def take_notes(self) -> list[str]:
+        """Return what is to be told of the cases prepared since it was last asked, as sentences."""
+        return [self._notes.popleft() for _ in range(len(self._notes))]
 
     def get(self, case: str) -> Prepared:
         """Return a prepared case.
@@ -151,6 +156,7 @@ class PreparedStore:
             if cached is not None:
                 return cached
         prepared = self.fitted.apply(ref.open(), self.classes)
+        self._notes.extend(prepared.notes)
         if path is not None:
             _write(path, prepared)
         return prepared

@@ -214,19 +214,24 @@ class Engine:
             return
         self._patch_shown_at = now
         assert self.plan is not None
+        prepared = self.examiner.store.get(batch.cases[0])
         snapshot = PatchSnapshot(
             case=batch.cases[0],
             step=self.position.step,
             origin=tuple(int(v) for v in batch.origins[0]),
             shape=tuple(batch.images.shape[2:]),
-            affine=self.examiner.store.get(batch.cases[0]).affine,
+            affine=prepared.affine,
+            case_shape=prepared.grid.shape,
+            case_affine=prepared.grid.affine,
             regions=self.learner.layout.lift(region_reports(result.output)[0]),
             class_names=self.plan.class_names,
         )
         self.patch_slots.put("patch", snapshot)
 
     def _between_steps(self) -> Generator[Event, None, None]:
-        """Save and show by the clock."""
+        """Tell what was found in newly prepared cases; save and show by the clock."""
+        for note in self.examiner.store.take_notes():
+            yield Notice(message=note)
         now = time.monotonic()
         every = self.experiment.validation.watch_every_seconds
         if every is not None and now - self.validator.watched_at >= every:

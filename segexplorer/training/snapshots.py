@@ -60,7 +60,8 @@ class WatchedSnapshot:
 class PatchSnapshot:
     """The last training patch with its own boxes: where it was, and what the loss did there.
 
-    `origin` and `shape` are in voxels of the training grid whose (4, 4) affine is given.
+    `origin` and `shape` are in voxels of the training grid whose (4, 4) affine is given. `case_shape` and
+    `case_affine` are the case's own grid.
     """
 
     case: str
@@ -68,6 +69,8 @@ class PatchSnapshot:
     origin: tuple[int, ...]
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
+    case_shape: tuple[int, ...]
+    case_affine: NDArray[np.float64]
     regions: RegionReport
     class_names: tuple[str, ...] = field(default_factory=tuple)
 

@@ -99,6 +99,11 @@ def test_two_that_depend_are_replaced_at_once() -> None:
     assert changed.leaf == Leaf(low=5, high=6)
 
 
+def test_a_path_below_an_earlier_one_belongs_to_its_new_value() -> None:
+    changed = replace_values(TREE, {"leaf": {"low": 1, "high": 9}, "leaf.high": 6})
+    assert (changed.leaf.low, changed.leaf.high) == (1, 6)
+
+
 def test_mappings_take_new_entries_and_specs_replace_specs() -> None:
     assert replace_value(TREE, "classes.spleen", 1).classes == {"liver": 5, "spleen": 1}
     assert replace_value(TREE, "leaves.0", Leaf(high=9)).leaves[0].high == 9

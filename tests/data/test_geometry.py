@@ -125,6 +125,23 @@ def test_display_puts_head_and_left_of_patient_last_and_first() -> None:
     assert np.argwhere(shown).tolist() == [[2, 1, 2]]  # z head, y middle, x right
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_a_part_of_an_oblique_volume_is_shown_at_its_place_in_it(codes: str) -> None:
+    own = geometry.Grid((30, 40, 50), affine_of(codes, oblique=turned(20, 0)))
+    whole = geometry.DisplayGrid.of(own)
+    canonical = geometry.canonical_grid(own.shape, own.affine)
+    first = np.array([4, 7, 11])  # x, y, z
+    corner = canonical.affine.copy()
+    corner[:3, 3] += canonical.affine[:3, :3] @ first
+    part = geometry.DisplayGrid.of(geometry.Grid((8, 9, 10), corner), within=own)
+    assert part.scale == pytest.approx(whole.scale)
+    expected = np.asarray(whole.translate) + first[::-1] * np.asarray(whole.scale)
+    assert part.translate == pytest.approx(tuple(expected))
+    alone = geometry.DisplayGrid.of(geometry.Grid((8, 9, 10), corner))
+    assert np.abs(np.subtract(alone.translate, part.translate)).max() > 1  # which is why it is asked for
+    assert geometry.DisplayGrid.of(own, within=own).translate == pytest.approx(whole.translate)
+
+
 def test_obliqueness_and_shear() -> None:
     assert geometry.obliqueness(affine_of("RAS")) == pytest.approx(0, abs=1e-6)
     assert geometry.obliqueness(affine_of("PIR", oblique=turned(17, 1))) == pytest.approx(17)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +86,7 @@ class FittedPreprocessing:
     def apply(self, case: Case, classes: ClassMap) -> Prepared:
         """Crop a case, bring it to the training grid and scale: image linear, label nearest.
 
-        Warns, with the volume, where cropping cuts off some of the label.
+        Where cropping cuts off some of the label, a note says so, with the volume.
 
         Raises
         ------
@@ -96,7 +95,7 @@ class FittedPreprocessing:
         """
         self._check(case)
         own = Grid(case.images[0].shape, case.images[0].affine)
-        case, kept = self._cropped(case, own, classes)
+        case, kept, notes = self._cropped(case, own, classes)
         target, resampled = self._training_grid(kept)
         channels = [
             rule.apply(self._moved(volume, target, resampled, order=1), numbers)
@@ -117,6 +116,7 @@ class FittedPreprocessing:
             spacing=geometry.spacing(target.affine),
             grid=own,
             resampled=resampled,
+            notes=notes,
         )
 
     def restore(self, array: NDArray[Any], grid: Grid, order: int) -> NDArray[Any]:
@@ -152,14 +152,14 @@ class FittedPreprocessing:
             array = uncut
         return np.ascontiguousarray(geometry.from_canonical(array, grid.affine))
 
-    def _cropped(self, case: Case, own: Grid, classes: ClassMap) -> tuple[Case, Grid]:
-        """Return a case without what is cropped off, and the grid of that."""
+    def _cropped(self, case: Case, own: Grid, classes: ClassMap) -> tuple[Case, Grid, tuple[str, ...]]:
+        """Return a case without what is cropped off, the grid of that, and what its label lost."""
         if self.crop.to == "none":
-            return case, own
+            return case, own, ()
         box = self.crop.box(case)
-        if case.label is not None and (lost := outside(case, box, classes)) is not None:
-            warnings.warn(f"Case {case.id}: {lost.message} {lost.remedy}", stacklevel=3)
-        return cropped(case, box), part(geometry.canonical_grid(own.shape, own.affine), box)
+        lost = None if case.label is None else outside(case, box, classes)
+        notes = () if lost is None else (f"{case.id}: {lost.message} {lost.remedy}",)
+        return cropped(case, box), part(geometry.canonical_grid(own.shape, own.affine), box), notes
 
     def _training_grid(self, own: Grid) -> tuple[Grid, bool]:
         canonical = geometry.canonical_grid(own.shape, own.affine)

@@ -51,6 +51,8 @@ class Prepared:
         The case's own grid, in its own index order; it always becomes a `CaseGrid`.
     resampled
         Whether the spacing was changed; otherwise going back is exact.
+    notes
+        What a user should know of how this case was prepared, as sentences.
     """
 
     case: str
@@ -60,6 +62,7 @@ class Prepared:
     spacing: tuple[float, float, float]
     grid: Grid
     resampled: bool
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # which part was prepared follows from where it lies, so that a cache cannot tell otherwise

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.geometry import DisplayGrid
+from segexplorer.data.geometry import DisplayGrid, Grid
 from segexplorer.data.volume import Provenance, Volume
 
 WINDOWS: Mapping[str, tuple[float, float]] = {
@@ -83,9 +83,18 @@ def _triple(values: Any) -> tuple[float, float, float]:
     return z, y, x
 
 
-def picture_of(key: str, kind: Literal["image", "labels"], name: str, volume: Volume, **rest: Any) -> Picture:
-    """Prepare a volume on its display grid; `rest` are further attributes of the picture."""
-    grid = DisplayGrid.of(volume)
+def picture_of(
+    key: str,
+    kind: Literal["image", "labels"],
+    name: str,
+    volume: Volume,
+    *,
+    within: Grid | None = None,
+    **rest: Any,
+) -> Picture:
+    """Prepare a volume on its display grid; `within`: as the part that it is of that one; `rest` are further
+    attributes of the picture."""
+    grid = DisplayGrid.of(volume, within)
     data = grid.to_display(volume.array)
     return Picture(
         key=key,

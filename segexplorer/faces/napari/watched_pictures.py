@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.types import RegionReport
-from segexplorer.data.geometry import DisplayGrid
+from segexplorer.data.geometry import DisplayGrid, Grid
 from segexplorer.data.volume import Volume
 from segexplorer.faces.napari.pictures import Picture, fullest_slice, picture_of
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
@@ -127,6 +127,7 @@ def balance_picture(
     return _region_picture(
         snapshot.regions,
         snapshot.regions_affine,
+        Grid(snapshot.prediction.shape, snapshot.affine),
         class_index,
         quantity,
         threshold_ml,
@@ -150,6 +151,7 @@ def patch_picture(
     return _region_picture(
         patch.regions,
         affine,
+        Grid(patch.case_shape, patch.case_affine),
         class_index,
         quantity,
         threshold_ml,
@@ -161,6 +163,7 @@ def patch_picture(
 def _region_picture(
     report: RegionReport,
     affine: NDArray[np.float64],
+    within: Grid,
     class_index: int,
     quantity: maps.Quantity,
     threshold_ml: float,
@@ -177,6 +180,7 @@ def _region_picture(
         "image",
         name,
         Volume.from_array(values, affine=affine),
+        within=within,
         contrast_limits=regions.limits,
         contrast_range=regions.limits,
         colours="balance",

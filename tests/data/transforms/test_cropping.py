@@ -179,8 +179,9 @@ def test_what_the_box_cuts_off_the_label_is_told_in_millilitres() -> None:
     problem = cut_off(case, crop, CLASSES)
     assert problem is not None and problem.severity == "warning" and "2.4 ml of other" in problem.message
     assert "organ" not in problem.message and "margin" in problem.remedy
-    with pytest.warns(UserWarning, match=r"Case case: .*2\.4 ml of other"):
-        prepared = fitted_on(case, crop={"to": "body", "margin": 0}).apply(case, CLASSES)
+    prepared = fitted_on(case, crop={"to": "body", "margin": 0}).apply(case, CLASSES)
+    assert len(prepared.notes) == 1 and prepared.notes[0].startswith("case: ")
+    assert "2.4 ml of other" in prepared.notes[0]
     assert prepared.label is not None and (prepared.label == 2).sum() == (label == 2).sum() - 40
     assert cut_off(case, Cropping(to="body", margin=24), CLASSES) is None
     assert cut_off(case, Cropping(), CLASSES) is None

@@ -167,7 +167,15 @@ def test_a_patch_is_shown_where_it_was() -> None:
     report = snapshot().regions
     assert report is not None
     patch = PatchSnapshot(
-        "case 1", 3, (2, 0, 1), (5, 6, 7), np.diag([2.0, 3, 4, 1]), report, ("liver", "lesion")
+        case="case 1",
+        step=3,
+        origin=(2, 0, 1),
+        shape=(5, 6, 7),
+        affine=np.diag([2.0, 3, 4, 1]),
+        case_shape=(20, 20, 20),
+        case_affine=np.diag([2.0, 3, 4, 1]),
+        regions=report,
+        class_names=("liver", "lesion"),
     )
     picture = watched_pictures.patch_picture(patch, 2)
     assert picture.translate == (4.0, 0.0, 4.0)
