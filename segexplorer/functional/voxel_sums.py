@@ -127,11 +127,13 @@ class _SoftmaxAndSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_probs: Tensor | None, of_total: Tensor | None) -> tuple[Tensor | None, ...]:
         probs, y, weights, notes = ctx.saved_tensors
-        found = torch.empty_like(probs)
+        found: Tensor | None = None
         if of_probs is not None:
             found = torch.ops.aten._softmax_backward_data(of_probs, probs, 1, probs.dtype).contiguous()
         if of_total is None:
             return found, None, None, None, None, None
+        if found is None:
+            found = torch.empty_like(probs)
         p, out = probs.flatten(2), found.flatten(2)
         for b, part in slabs(p):
             at = Slab(p[b, :, part], membership(y[b, part], p))
