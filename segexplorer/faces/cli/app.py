@@ -177,7 +177,9 @@ def study(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", "--list", help="Only say which runs there would be, and what is comparable."),
+        typer.Option(
+            "--dry-run", "--list", help="Only say which runs there would be, and what is comparable."
+        ),
     ] = False,
     allow: Annotated[
         list[str] | None,
@@ -268,7 +270,9 @@ def replay(
 @app.command(rich_help_panel=TRAIN)
 def share(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path("shared-run.zip"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path(
+        "shared-run.zip"
+    ),
     weights: Annotated[
         bool, typer.Option("--weights/--no-weights", help="The network, so that others can predict with it.")
     ] = True,
