@@ -78,6 +78,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self._keys: list[str] = []
         self.partial = pg.ScatterPlotItem()
         self.canvas.addItem(self.partial)
+        # the uppermost and the last label of the axes reach beyond them
+        self.canvas.getPlotItem().setContentsMargins(0, 8, 8, 0)
         self.cursor = pg.InfiniteLine(0, angle=90, movable=True)
         self.cursor.setVisible(False)
         self.cursor.sigDragged.connect(lambda line: self.step_dragged.emit(float(line.value())))
