@@ -88,3 +88,22 @@ def test_a_table_that_cannot_be_written_names_a_cure(
     assert run(["check", str(file), "--quick", "--csv", str(file.parent / table)]) == 2
     error = capsys.readouterr().err
     assert "cannot be written" in error and "--csv cases.csv" in error.replace("\n", " ")
+
+
+def test_settings_are_those_that_train_would_take(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = problems(capsys, file, "--set", "preprocessing.crop=none")
+    assert code == 0 and "Cropping" not in found["facts"]
+    code, found = problems(capsys, file, "--set", f"data.root={file.parent / 'elsewhere'}")
+    assert code == 2 and "elsewhere" in found["problems"][0]["message"]
+    assert run(["check", str(file), "--set", "los=dice"]) == 2
+    assert "loss" in capsys.readouterr().err
+
+
+def test_the_time_of_training_is_measured_on_request(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["sampling.patch_size=[16, 16, 16]", "network.base_features=4", "network.levels=2"]
+    code, found = problems(capsys, file, "--time", *(part for s in small for part in ("--set", s)))
+    assert (
+        code == 0 and "per epoch" in found["facts"]["Time"] and "measured: 3 steps" in found["facts"]["Time"]
+    )
+    assert run(["check", str(file.parent / "set"), "--time"]) == 2
+    assert "no experiment" in capsys.readouterr().err

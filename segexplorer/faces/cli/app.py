@@ -329,10 +329,13 @@ def check(
             "--set",
             "-s",
             metavar="NAME=VALUE",
-            help="Setting of the data set, e.g. labels='{case}/seg.nii.gz'.",
+            help="Of an experiment, e.g. data.root=FOLDER; of a data set, e.g. labels='{case}/seg.nii.gz'.",
         ),
     ] = None,
     select: Select = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Of an experiment: take some steps, tell how long it trains.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with an experiment, a data set or an image before training does (exit code 2)."""
@@ -341,7 +344,15 @@ def check(
 
     given = parse_settings(settings or [])
     code = run_check(
-        path, label, quick=quick, as_json=as_json, csv=csv, kind=kind, settings=given, select=select
+        path,
+        label,
+        quick=quick,
+        as_json=as_json,
+        csv=csv,
+        kind=kind,
+        settings=given,
+        select=select,
+        timed=time,
     )
     raise typer.Exit(code)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segexplorer.data.datasets.base import DatasetSpec
     from segexplorer.data.survey import CaseFacts
     from segexplorer.data.volume import Volume
+    from segexplorer.training.experiment import Experiment
 
 YAML = (".yaml", ".yml")
 LISTS = (".csv", ".tsv", ".json")
@@ -37,6 +38,7 @@ def run_check(
     kind: str = "",
     settings: Mapping[str, Any] | None = None,
     select: str | None = None,
+    timed: bool = False,
 ) -> int:
     """Check an experiment file, a data set or an image; print what was found, return the exit code.
 
@@ -47,14 +49,21 @@ def run_check(
     csv
         Where the table of cases is written, too.
     kind, settings
-        Of a data set: its layout where it should not be found out by looking, and settings of that kind.
+        Of a data set: its layout where it should not be found out by looking, and settings of that kind. Of an
+        experiment: values set in it, as for `train`.
     select
         Of an image: the part of a file or folder with several, see `open_volume`.
+    timed
+        Whether some steps of the experiment are taken, to tell how long it will train.
     """
     if not path.exists():
         raise SpecError(f"There is no {path}.", "Check the path.")
     if path.suffix.lower() in YAML:
-        report = check_experiment(path, quick=quick)
+        report = check_experiment(path, settings or {}, quick=quick, timed=timed)
+    elif timed:
+        raise SpecError(
+            f"{path} is no experiment, so there is nothing to time.", "Name an experiment file (YAML)."
+        )
     elif select is None and label is None and (kind or path.is_dir() or path.suffix.lower() in LISTS):
         report = check_folder(path, kind, settings or {}, quick=quick)
     else:
@@ -68,14 +77,16 @@ def run_check(
     return 2 if any(problem.severity == "error" for problem in report.problems) else 0
 
 
-def check_experiment(path: Path, *, quick: bool) -> Report:
+def check_experiment(
+    path: Path, settings: Mapping[str, Any], *, quick: bool = False, timed: bool = False
+) -> Report:
     """Check an experiment file and the data it names; all that is missing is told at once."""
     from segexplorer.data.checks import Problem
     from segexplorer.data.splits import assign_roles
     from segexplorer.training.experiment import Experiment
     from segexplorer.training.weights import check_weights
 
-    experiment = Experiment.from_yaml(path)
+    experiment = Experiment.from_yaml(path, settings)
     choices = {
         "Experiment": path.name,
         "Network": experiment.network.display_name,
@@ -101,7 +112,21 @@ def check_experiment(path: Path, *, quick: bool) -> Report:
         )
     if crop.to != "none" and not quick and report.classes is not None:
         problems += check_cropping(cases, crop, report.classes)
-    return Report({**choices, **report.facts}, report.rows, report.classes, tuple(problems))
+    facts = {**choices, **report.facts}
+    if timed and not any(problem.severity == "error" for problem in problems):
+        facts["Time"] = _time(experiment)
+    return Report(facts, report.rows, report.classes, tuple(problems))
+
+
+def _time(experiment: Experiment) -> str:
+    from segexplorer.training.plan import resolve
+    from segexplorer.training.timing import measure
+    from segexplorer.viewmodels.timing import sentence
+
+    with remarks().status("Timing some steps"):
+        timing = measure(resolve(experiment))
+    assert timing is not None  # only a caller's wish to stop gives none
+    return sentence(timing)
 
 
 def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: bool) -> Report:
