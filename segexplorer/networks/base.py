@@ -84,6 +84,10 @@ class NetworkSpec(Spec):
         """
         return tuple(2 * d for d in self.divisor(dimensions))
 
+    def caution(self, patch: Sequence[int]) -> str:
+        """Return what a plan should say of training on patches of a spatial shape, as sentences; mostly nothing."""
+        return ""
+
     def parameter_count(self, *, dimensions: int, in_channels: int, out_channels: int) -> int:
         """Return the number of trainable numbers, without allocating them."""
         from segexplorer.networks.memory import on_meta

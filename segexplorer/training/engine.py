@@ -230,14 +230,18 @@ class Engine:
 
     def _between_steps(self) -> Generator[Event, None, None]:
         """Tell what was found in newly prepared cases; save and show by the clock."""
-        for note in self.examiner.store.take_notes():
-            yield Notice(message=note)
+        yield from self._notes()
         now = time.monotonic()
         every = self.experiment.validation.watch_every_seconds
         if every is not None and now - self.validator.watched_at >= every:
             yield from self.watch()
         if now - self._saved_at >= CHECKPOINT_SECONDS:
             yield self._save(best=False)
+
+    def _notes(self) -> Generator[Event, None, None]:
+        """Tell what a user should know of the cases prepared since the last time."""
+        for note in self.examiner.store.take_notes():
+            yield Notice(message=note)
 
     # ---- the end of an epoch
 
@@ -248,6 +252,7 @@ class Engine:
         dice: dict[int, float] = {}
         if last or position.epoch % self.experiment.validation.every_epochs == 0:
             done, dice = yield from self.validator.validate(position, best=self.best, badges=self.badges)
+            yield from self._notes()
             yield done
         summary = EpochSummary(
             position.epoch, self.epochs, {k: v for k, (v, _) in sums.mean_terms().items()}, dice

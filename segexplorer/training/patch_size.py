@@ -24,6 +24,9 @@ def patch_problems(
         Voxels of the largest training image along each axis.
     """
     problems = []
+    caution = experiment.network.caution(Layout.of(experiment.sampling.patch_size).flat(patch or largest))
+    if caution:
+        problems.append(Problem("warning", "network", caution, ""))
     asked = experiment.sampling.patch_size
     if patch is not None and asked is not None and patch != tuple(asked):
         text = f"The patch {_times(asked)} was enlarged to {_times(patch)}."

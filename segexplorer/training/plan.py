@@ -194,6 +194,7 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
         raise DataError("The data set has no case.", "Check its folder.")
     classes = ClassMap.from_classes(experiment.data.class_values(), experiment.data.unselected)
     roles = assign_roles(list(refs.values()), experiment.split, experiment.seed)
+    refs = {i: ref for i, ref in refs.items() if i not in experiment.split.excluded}
     training = [refs[i] for i, role in roles.items() if role == "train"]
     if not training:
         raise DataError("No case is left for training.", "Lower split.validation_fraction.")

@@ -105,7 +105,7 @@ def _padded(image: torch.Tensor, patch: Sequence[int]) -> tuple[torch.Tensor, tu
 def _forward(network: torch.nn.Module, window: torch.Tensor, runtime: Runtime, mirror: bool) -> torch.Tensor:
     import torch
 
-    axes = range(2, window.ndim)
+    axes = [axis for axis in range(2, window.ndim) if window.shape[axis] > 1]
     flips = [c for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)] if mirror else [()]
     mean: torch.Tensor | None = None
     for flip in flips:

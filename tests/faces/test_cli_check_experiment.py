@@ -107,3 +107,21 @@ def test_the_time_of_training_is_measured_on_request(file: Path, capsys: pytest.
     )
     assert run(["check", str(file.parent / "set"), "--time"]) == 2
     assert "no experiment" in capsys.readouterr().err
+
+
+def test_what_training_would_refuse_is_no_surprise(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = problems(capsys, file, "--set", "sampling.patch_size=[1, 1, 16]")
+    assert code == 2 and "is a line" in found["problems"][-1]["message"]
+    study = written(file.parent, matrix={"loss": ["dice", "nonsense"]})
+    code, found = problems(capsys, study)
+    assert code == 2 and "nonsense" in found["problems"][-1]["message"]
+
+
+def test_a_case_that_is_left_out_cannot_stand_in_the_way(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = file.parent / "set/labels/case3.nii.gz"
+    save_volume(Volume.from_array(np.ones((9, 9, 9), np.uint8)), broken, integer=True)
+    assert problems(capsys, file)[0] == 2
+    code, found = problems(capsys, file, "--set", "split.excluded=[case3]")
+    assert code == 0 and "case3" not in {row["case"] for row in found["cases"]}

@@ -29,7 +29,7 @@ def test_an_experiment_file_brings_patch_channels_classes_and_windows(
     assert run(["cost", str(CONFIGS / "phantom_paper004.yaml"), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["patch"], row["channels"], row["classes"]) == ([48, 48, 48], 1, 8)
-    assert row["windows_per_volume"] == 3**3  # 96 voxels a side, windows of 48 that overlap by a quarter
+    assert row["passes_per_volume"] == 3**3  # 96 voxels a side, windows of 48 that overlap by a quarter
     assert row["measured"] is None
 
 

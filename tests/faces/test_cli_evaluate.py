@@ -207,3 +207,13 @@ def test_dicom_segments_against_a_volume_in_folders(
     assert run(["evaluate", str(p), str(t), "--json"]) == 0
     (score,) = json.loads(capsys.readouterr().out)["scores"]
     assert (score["case"], score["class_name"], score["metrics"]["dice"]) == ("case_1", "Liver", 1.0)
+
+
+def test_a_class_that_is_nowhere_is_rather_a_slip(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", *map(str, folders), "--classes", "{liver: 1, spleen: 99}"]) == 0
+    streams = capsys.readouterr()
+    assert "No prediction and no truth holds spleen" in streams.err and "liver" not in streams.err
+    assert run(["evaluate", *map(str, folders), "--classes", "{spleen: 99}"]) == 0
+    assert "nan" not in capsys.readouterr().out

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segexplorer.core.events import RunFinished
+from segexplorer.core.events import Notice, RunFinished
+from segexplorer.core.spec import replace_values
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
@@ -13,10 +14,9 @@ from segexplorer.training.predict import predict
 from segexplorer.training.run import Run
 
 
-@pytest.fixture(scope="module")
-def cropped(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def experiment_on_phantoms() -> Experiment:
     """Phantoms in a body, cropped to it and made finer; whole volumes, boxes of the region loss on them."""
-    experiment = Experiment.of(
+    return Experiment.of(
         {
             "data": {"kind": "phantom", "count": 2, "size": 32, "seed": 1},
             "split": {"validation_count": 1},
@@ -28,7 +28,11 @@ def cropped(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "compute": {"device": "cpu", "precision": "float32", "threads": 1},
         }
     )
-    run = Run(RunFolder.create(experiment, tmp_path_factory.mktemp("cropped") / "run"))
+
+
+@pytest.fixture(scope="module")
+def cropped(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(RunFolder.create(experiment_on_phantoms(), tmp_path_factory.mktemp("cropped") / "run"))
     end = list(run)[-1]
     assert isinstance(end, RunFinished) and end.state == "finished", end
     return run
@@ -75,3 +79,19 @@ def test_the_history_keeps_where_boxes_lie(cropped: Run) -> None:
     np.testing.assert_allclose(kept.regions_affine, shown.regions_affine)
     assert kept.regions.edges == shown.regions.edges
     np.testing.assert_array_equal(kept.prediction, shown.prediction)
+
+
+def test_what_a_crop_cuts_off_is_told_of_every_case(tmp_path_factory: pytest.TempPathFactory) -> None:
+    changes = {
+        "preprocessing.crop.margin": 0,
+        "preprocessing.crop.above": 30.0,
+    }  # organs, but neither skin nor fat
+    experiment = replace_values(experiment_on_phantoms(), changes)
+    run = Run(RunFolder.create(experiment, tmp_path_factory.mktemp("cut") / "run"))
+    told = [event.message for event in run if isinstance(event, Notice)]
+    assert run.plan is not None
+    for case in run.plan.roles:
+        assert [m for m in told if m.startswith(f"{case}: Cropping cuts off") and " ml of " in m], (
+            case,
+            told,
+        )

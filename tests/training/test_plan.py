@@ -85,3 +85,10 @@ def test_a_loss_that_follows_the_validation_says_when_there_is_none(tiny: Experi
         "stays as it starts" in s
         for s in resolve(replace_values(tiny, {"loss": "adaptive_t_vmf_dice"})).warning_sentences()
     )
+
+
+def test_what_is_left_out_is_not_even_looked_at(tiny: Experiment) -> None:
+    names = [ref.id for ref in tiny.data.cases()]
+    plan = resolve(replace_values(tiny, {"split.excluded": (names[0],)}))
+    assert names[0] not in plan.refs and names[0] not in plan.roles
+    assert set(plan.refs) == set(names[1:])

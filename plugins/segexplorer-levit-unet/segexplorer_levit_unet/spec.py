@@ -10,6 +10,8 @@ from segexplorer.core.fields import parameter
 from segexplorer.networks.base import NetworkSpec, registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
 _TOKEN = 16
@@ -79,6 +81,21 @@ class LeViTUNet(NetworkSpec):
 
         network = Network(in_channels, out_channels, self.size, self.image_size, self.decoder_features)
         return network if dimensions == 2 else SliceWise(network, _AXES[self.plane])
+
+    def caution(self, patch: Sequence[int]) -> str:
+        if len(patch) == 2:
+            return ""
+        slices = patch[_AXES[self.plane]]
+        return (
+            f"{self.display_name} sees slices: each patch is {slices} of them, all resized to {self.image_size} × "
+            f"{self.image_size}. To train on single {self.plane} slices, in {slices} times less memory, give the "
+            f"patch one voxel along that axis, e.g. sampling.patch_size: {self._slice()}."
+        )
+
+    def _slice(self) -> list[int]:
+        shape = [self.image_size] * 3
+        shape[_AXES[self.plane]] = 1
+        return shape
 
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (1,) * dimensions

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import segexplorer
-from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.errors import DataError, SegExplorerError, SpecError
 from segexplorer.faces.cli.check_cropping import check_cropping
 from segexplorer.faces.cli.check_report import Report, print_report, write_csv
 from segexplorer.faces.cli.output import print_json, remarks
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from segexplorer.data.survey import CaseFacts
     from segexplorer.data.volume import Volume
     from segexplorer.training.experiment import Experiment
+    from segexplorer.training.plan import Plan
 
 YAML = (".yaml", ".yml")
 LISTS = (".csv", ".tsv", ".json")
@@ -103,7 +105,8 @@ def check_experiment(
         roles = assign_roles(cases, experiment.split, experiment.seed)
     except (DataError, SpecError) as error:
         problems.append(Problem("error", "split", error.message, error.remedy))
-    report = check_data(experiment.data, roles, quick=quick)
+    left_out = frozenset(experiment.split.excluded)
+    report = check_data(experiment.data, roles, quick=quick, left_out=left_out)
     problems += report.problems
     crop = experiment.preprocessing.crop
     if crop.to != "none":
@@ -111,20 +114,48 @@ def check_experiment(
             f"to {'the body' if crop.to == 'body' else 'what is not 0'}, {crop.margin:g} mm around"
         )
     if crop.to != "none" and not quick and report.classes is not None:
-        problems += check_cropping(cases, crop, report.classes)
+        kept = [ref for ref in cases if ref.id not in left_out]
+        problems += check_cropping(kept, crop, report.classes)
+    problems += _matrix_problems(path, settings)
     facts = {**choices, **report.facts}
-    if timed and not any(problem.severity == "error" for problem in problems):
-        facts["Time"] = _time(experiment)
-    return Report(facts, report.rows, report.classes, tuple(problems))
+    if (timed or not quick) and not any(problem.severity == "error" for problem in problems):
+        plan, amiss = _planned(experiment)
+        problems += amiss
+        if timed and plan is not None:
+            facts["Time"] = _time(plan)
+    return Report(facts, report.rows, report.classes, tuple(dict.fromkeys(problems)))
 
 
-def _time(experiment: Experiment) -> str:
+def _planned(experiment: Experiment) -> tuple[Plan | None, list[Problem]]:
+    """Plan as `train` does, and return what the plan says beside what the data do."""
+    from segexplorer.data.checks import Problem
     from segexplorer.training.plan import resolve
+
+    try:
+        plan = resolve(experiment)
+    except SegExplorerError as error:
+        return None, [Problem("error", "plan", error.message, error.remedy)]
+    return plan, list(plan.problems)
+
+
+def _matrix_problems(path: Path, settings: Mapping[str, Any]) -> list[Problem]:
+    """Return what keeps a run of the file's matrix from starting."""
+    from segexplorer.data.checks import Problem
+    from segexplorer.study.matrix import expand
+
+    try:
+        expand(path, settings, keep=False)
+    except SegExplorerError as error:
+        return [Problem("error", "matrix", error.message, error.remedy)]
+    return []
+
+
+def _time(plan: Plan) -> str:
     from segexplorer.training.timing import measure
     from segexplorer.viewmodels.timing import sentence
 
     with remarks().status("Timing some steps"):
-        timing = measure(resolve(experiment))
+        timing = measure(plan)
     assert timing is not None  # only a caller's wish to stop gives none
     return sentence(timing)
 
@@ -163,12 +194,24 @@ def check_image(path: Path, label: Path | None, select: str | None = None) -> Re
     return Report(facts, (), None, tuple(check_case(case, None)))
 
 
-def check_data(data: DatasetSpec, roles: Mapping[str, Role] | None, *, quick: bool) -> Report:
-    """Check the cases of a data set, their voxels too unless `quick`."""
+def check_data(
+    data: DatasetSpec,
+    roles: Mapping[str, Role] | None,
+    *,
+    quick: bool,
+    left_out: frozenset[str] = frozenset(),
+) -> Report:
+    """Check the cases of a data set but those left out, their voxels too unless `quick`."""
     from segexplorer.data.checks import Problem
     from segexplorer.data.survey import survey
 
     listing = data.examine()
+    if left_out:
+        listing = replace(
+            listing,
+            cases=[ref for ref in listing.cases if ref.id not in left_out],
+            problems=[problem for problem in listing.problems if problem.case not in left_out],
+        )
     classes, amiss = _classes(data, listing.cases)
     facts = {
         "Data": data.display_name,

@@ -17,6 +17,7 @@ from segexplorer.faces.cli.output import print_json, remarks, results
 if TYPE_CHECKING:
     from segexplorer.networks.base import NetworkSpec
     from segexplorer.networks.cost import Cost
+    from segexplorer.training.compute import Compute
     from segexplorer.training.speed import Speed
 
 CUBE = (64, 64, 64)
@@ -25,14 +26,23 @@ CUBE = (64, 64, 64)
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with what it is given: patch, channels, classes; `windows` per volume where data are known."""
+    """A network with what it is given: patch, channels, classes.
+
+    Attributes
+    ----------
+    passes
+        Forward passes over the largest volume of its data: windows, each as often as it is mirrored.
+    compute
+        Where and how it is measured.
+    """
 
     name: str
     network: NetworkSpec
     patch: tuple[int, ...]
     channels: int
     classes: int
-    windows: int | None = None
+    passes: int | None = None
+    compute: Compute | None = None
 
 
 def run_cost(
@@ -62,18 +72,14 @@ def run_cost(
         "(papers that count them as one write half of it). Memory to train: one patch, float32, with Adam."
     )
     for subject, counted, _ in rows:
-        if subject.windows is not None:
+        if subject.passes is not None:
             out.print(
-                f"{escape(subject.name)}: the largest volume of its data takes {subject.windows} "
-                f"window{'s' if subject.windows != 1 else ''}, {_flops(subject.windows * counted.flops)}FLOPs."
+                f"{escape(subject.name)}: the largest volume of its data takes {subject.passes} forward "
+                f"pass{'es' if subject.passes != 1 else ''}, {_short(subject.passes * counted.flops)}FLOPs."
             )
-    if speeds and speeds[0] is not None:
-        s = speeds[0]
-        cores = f"{s.threads} thread{'s' if s.threads != 1 else ''}"
-        out.print(
-            f"Measured here ({s.device}, {cores}, {s.precision}): median of {s.passes} passes, least to most."
-        )
-    else:
+    for place in dict.fromkeys(_place(speed) for speed in speeds if speed is not None):
+        out.print(f"Measured here ({place}): median, least to most.")
+    if not measured:
         out.print("--measure times it on this machine.")
 
 
@@ -82,8 +88,17 @@ def _measured(subject: Subject) -> Speed:
 
     with remarks().status(f"Measuring {escape(subject.name)}"):
         return measure(
-            subject.network, subject.patch, in_channels=subject.channels, out_channels=subject.classes
+            subject.network,
+            subject.patch,
+            in_channels=subject.channels,
+            out_channels=subject.classes,
+            compute=subject.compute,
         )
+
+
+def _place(speed: Speed) -> str:
+    threads = f"{speed.threads} thread{'s' if speed.threads != 1 else ''}"
+    return f"{speed.device}, {threads}, {speed.precision}, {speed.passes} passes"
 
 
 def _subject(name: str, patch: tuple[int, ...] | None, channels: int | None, classes: int | None) -> Subject:
@@ -104,20 +119,28 @@ def _subject(name: str, patch: tuple[int, ...] | None, channels: int | None, cla
                 f"{name} trains on whole volumes, and its data are not here to tell how large they are.",
                 "Name a size: --patch 128,128,64",
             )
-        return Subject(Path(name).stem, experiment.network, shape, channels or 1, classes or 2)
-    found_channels, found_classes, whole, windows = found
+        return Subject(
+            Path(name).stem,
+            experiment.network,
+            shape,
+            channels or 1,
+            classes or 2,
+            compute=experiment.compute,
+        )
+    found_channels, found_classes, whole, passes = found
     return Subject(
         Path(name).stem,
         experiment.network,
         patch or own or whole,
         channels or found_channels,
         classes or found_classes,
-        windows if patch is None and (own or not thin) else None,
+        passes if patch is None and (own or not thin) else None,
+        experiment.compute,
     )
 
 
 def _of_data(experiment: Any) -> tuple[int, int, tuple[int, ...], int] | None:
-    """Return channels, classes, largest prepared shape and windows per volume; None without the data."""
+    """Return channels, classes, largest prepared shape and forward passes over it; None without the data."""
     from segexplorer.training.plan import resolve
     from segexplorer.training.windows import window_slices
 
@@ -135,6 +158,8 @@ def _of_data(experiment: Any) -> tuple[int, int, tuple[int, ...], int] | None:
     window = plan.window_for(largest)
     covered = tuple(max(n, w) for n, w in zip(largest, window, strict=True))
     count = len(window_slices(covered, window, experiment.validation.overlap))
+    if experiment.validation.mirror:
+        count *= 2 ** sum(n > 1 for n in window)
     return plan.channels, len(plan.class_names) + 1, largest, count
 
 
@@ -160,8 +185,8 @@ def _table(rows: Sequence[tuple[Subject, Cost, Speed | None]]) -> Table:
     for subject, counted, speed in rows:
         cells = [
             "×".join(map(str, counted.patch)),
-            f"{counted.parameters / 1e6:.2f} M",
-            _flops(counted.flops),
+            _short(counted.parameters).strip(),
+            _short(counted.flops),
             _bytes(counted.training_bytes),
             _bytes(counted.inference_bytes),
         ]
@@ -180,18 +205,22 @@ def _plain(subject: Subject, counted: Cost, speed: Speed | None) -> dict[str, An
         **asdict(counted),
         "macs": counted.macs,
         "flops_per_voxel": counted.flops_per_voxel,
-        "windows_per_volume": subject.windows,
+        "passes_per_volume": subject.passes,
         "measured": None if speed is None else asdict(speed),
     }
 
 
-def _flops(count: int) -> str:
+def _short(count: int) -> str:
     """Return a count as people write it: "28.1 G"."""
     if not count:
         return "0"
-    power = min(int(math.log10(count)) // 3, 4)
-    return f"{count / 1000**power:.3g} {('', 'k', 'M', 'G', 'T')[power]}"
+    exact = float(f"{count:.3g}")  # 999,700 is 1 M
+    power = min(int(math.log10(exact) + 1e-9) // 3, 5)
+    return f"{exact / 1000**power:.4g} {('', 'k', 'M', 'G', 'T', 'P')[power]}"
 
 
 def _bytes(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    for unit, power in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
+        if count >= 2**power:
+            return f"{count / 2**power:.3g} {unit}"
+    return f"{count / 2**10:.0f} KiB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ from segexplorer.metrics import (
     spec,
     summarise,
 )
-from segexplorer.metrics.wording import interval_text, value_text
+from segexplorer.metrics.wording import NONE, WITHOUT_INTERVAL, interval_text, mean_text
 
 SHOWN = ("dice", "f2", "sensitivity", "precision", "hd95", "assd")
 """Metrics of the table of cases: all do not fit on a line."""
@@ -69,6 +70,7 @@ def run_evaluate(
     files = as_json or csv is not None or spread_csv is not None
     surfaces = files or any(name in SURFACE_METRICS for name in chosen or SHOWN)
     scores = _scored(found, wanted, surfaces=surfaces)
+    _tell_found_nowhere(scores)
     rows = distributions(scores, chosen or None)
     from segexplorer.training.files import write_atomic
 
@@ -124,6 +126,17 @@ def _score(
         raise DataError(f"{each.case}: {error.message}", error.remedy) from error
 
 
+def _tell_found_nowhere(scores: Sequence[CaseScore]) -> None:
+    """Say which classes are in no file at all: rather a slip in --classes than a result."""
+    there = {score.class_name for score in scores if score.state != "absent"}
+    nowhere = [name for name in dict.fromkeys(s.class_name for s in scores) if name not in there]
+    if nowhere:
+        text = (
+            f"No prediction and no truth holds {', '.join(nowhere)}: check the values given with --classes."
+        )
+        remarks().print(text, markup=False)
+
+
 def _told(pairs: Sequence[Pair]) -> Iterator[Pair]:
     """Yield pairs while a terminal says how far it is."""
     if len(pairs) == 1 or not sys.stderr.isatty():
@@ -166,6 +179,8 @@ def _print_spread(out: Console, scores: Sequence[CaseScore], chosen: Sequence[st
     notes = [
         "95 % CI of the mean by bootstrap over cases (under 8: percentile); CV: sd over mean; Q: quartiles."
     ]
+    if not all(math.isfinite(row.low) for row in rows):
+        notes.append(WITHOUT_INTERVAL)
     if any(row.metric in SURFACE_METRICS for row in rows):
         notes.append(
             "Distances: mean over the n cases where prediction and truth have the structure; missed: only in the "
@@ -188,15 +203,16 @@ def _print_mean(out: Console, scores: Sequence[CaseScore]) -> None:
         f"{overall.n_used} used, {overall.n_absent} absent, {overall.n_missed} missed, "
         f"{overall.n_spurious} spurious"
     )
+    mean = f"{summary.mean['dice']:.4f}" if overall.n_used else NONE
     interval = ""
     (row,) = distributions(scores, ["dice"])[-1:]
-    if summary.n_cases > 1 and row.class_name != ALL_CLASSES and row.n == overall.n_used:
+    if math.isfinite(row.low) and row.class_name != ALL_CLASSES and row.n == overall.n_used:
         interval = f" {interval_text(row.low, row.high, 'dice')}"
     out.print(
-        f"Mean foreground Dice {summary.mean['dice']:.4f}{interval} ({counts}); {len(ALL_METRICS)} metrics: "
+        f"Mean foreground Dice {mean}{interval} ({counts}); {len(ALL_METRICS)} metrics: "
         "--metrics, --csv, --json",
         markup=False,
     )
     if row.class_name == ALL_CLASSES and summary.n_cases > 1:
-        text = f"{value_text(row.mean, 'dice')} {interval_text(row.low, row.high, 'dice')}"
+        text = mean_text(row.mean, row.low, row.high, "dice")
         out.print(f"Mean over cases of their own mean: {text}", markup=False)

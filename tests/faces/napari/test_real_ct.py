@@ -107,13 +107,14 @@ def test_one_scan_trains_on_itself_is_steered_and_repeats_without_the_window(
     )
     run = dock.bridge.run
     qtbot.waitUntil(lambda: dock.inspect._seen is not None, timeout=60_000)
-    assert NOT_HELD_OUT in dock.inspect._badge.text() and NOT_HELD_OUT in dock.run._badge.text()
+    assert NOT_HELD_OUT in dock.inspect._badge.text() and NOT_HELD_OUT in dock.run.progress.badge.text()
     # the user's own picture of the scan is used, not doubled
     assert [layer.name for layer in viewer.layers].count("example_ct") == 1
     assert "image" not in dock.layers.keys
     click(qtbot, dock.run.buttons.pause)
     qtbot.waitUntil(lambda: run.state == "paused", timeout=20_000)
-    live = dock.run._live
+    live = dock.run.live.form
+    assert live is not None
     live.edit("loss.terms.2.loss.a", 0.25)
     live.edit("loss.terms.2.loss.b", 0.5)
     live.edit("optimiser.learning_rate", 5e-4)

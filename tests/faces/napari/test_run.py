@@ -104,7 +104,10 @@ def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: An
     assert expected in panel.progress.failure.text
     assert not panel.progress.failure._cause.isVisible()
     click(qtbot, panel.progress.failure._more)
-    assert panel.progress.failure._cause.isVisible() and "Traceback" in panel.progress.failure._cause.toPlainText()
+    assert (
+        panel.progress.failure._cause.isVisible()
+        and "Traceback" in panel.progress.failure._cause.toPlainText()
+    )
     qtbot.waitUntil(panel.buttons.start.isEnabled, timeout=2000)
     panel.session.make = ScriptedRun
     start(qtbot, panel)
