@@ -57,7 +57,7 @@ class Phantoms(DatasetSpec):
         rendering = _Rendering(self.anatomy, self.shape, (self.seed, index))
         size = "x".join(map(str, self.shape))
         identity = f"{self.anatomy} {size}, seed {self.seed}, case {index}"
-        origin = Provenance(format="phantom", notes=(identity,))
+        origin = Provenance(format="phantom")
         affine, modality = phantom_affine(self.anatomy, self.shape), MODALITIES[self.anatomy]
         image = Volume(self.shape, affine, load=rendering.image, modality=modality, provenance=origin)
         label = Volume(self.shape, affine, load=rendering.label, provenance=origin)
