@@ -28,7 +28,7 @@ class Distribution:
         Cases in the mean; cases where the class is in neither truth nor prediction, only in the truth, only in
         the prediction. For `ALL_CLASSES` the last three count (case, class) pairs.
     low, high
-        95 % bootstrap interval of the mean over cases; NaN with fewer than two.
+        95 % bootstrap interval of the mean over cases; NaN with fewer than six.
     sd, cv
         Sample standard deviation, and it over the mean (coefficient of variation); NaN with fewer than two.
     minimum, lower_quartile, median, upper_quartile, maximum
@@ -116,7 +116,9 @@ def _distribution(
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     ranked = sorted(by_case, key=lambda case: by_case[case], reverse=ALL_METRICS[metric].better == "higher")
     partly = {
-        s.case for s in members if s.state != "absent" and not math.isfinite(s.metrics.get(metric, math.nan))
+        s.case
+        for s in members
+        if s.state in ("missed", "spurious") and not math.isfinite(s.metrics.get(metric, math.nan))
     }
     best_case = next((case for case in ranked if case not in partly), ranked[0] if ranked else "")
     worst_case = ranked[-1] if ranked else ""

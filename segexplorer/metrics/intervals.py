@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,13 +11,17 @@ import numpy as np
 
 from segexplorer.core.errors import DataError
 
+FEWEST_FOR_INTERVAL = 6
+"""Below this many cases there is no interval: of two to five values a bootstrap that says 95 % covers the mean in
+50 to 85 % of all samples (simulated), since it cannot reach beyond the smallest and the largest of them."""
+
 FEWEST_FOR_BCA = 8
 """Below this many cases the acceleration of BCa rests on too few jackknife values; percentiles are used."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its bootstrap interval; `low` and `high` are NaN with fewer than two values."""
+    """A mean with its bootstrap interval; `low` and `high` are NaN below `FEWEST_FOR_INTERVAL` values."""
 
     mean: float
     low: float
@@ -31,8 +36,9 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the mean of per-case values and its bootstrap interval, cases being what is resampled.
 
-    Bias-corrected and accelerated (Efron 1987) from eight cases on, percentile below; values that are NaN are
-    left out, and `n` says how many were used. Equal values give an interval of no width.
+    Bias-corrected and accelerated (Efron 1987) from eight cases on, percentile with six or seven, none with fewer;
+    values that are NaN are left out, and `n` says how many were used. Equal values give an interval of no width.
+    Intervals of few cases are somewhat too narrow: at 95 %, about 87 % coverage with 6 to 8, 92 % with 12 to 20.
 
     Raises
     ------
@@ -47,8 +53,8 @@ def bootstrap_interval(
     if used.size == 0:
         raise DataError("There is no value to take a mean of.", "Was any class present in any case?")
     mean = float(used.mean())
-    if used.size == 1:
-        return Interval(mean, float("nan"), float("nan"), 1, level, "none")
+    if used.size < FEWEST_FOR_INTERVAL:
+        return Interval(mean, math.nan, math.nan, used.size, level, "none")
     if np.ptp(used) == 0:
         return Interval(mean, mean, mean, used.size, level, "constant")
     method: Literal["BCa", "percentile"] = (

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from segexplorer.metrics import (
     ALL_CLASSES,
     ALL_METRICS,
     Distribution,
+    Interval,
     distributions,
     spec,
     values_by_case,
@@ -22,10 +24,17 @@ from segexplorer.metrics import (
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.conditions import Condition, balanced, grouped
 from segexplorer.study.fairness import Allowance, check_fairness
-from segexplorer.study.pairing import over_runs, paired
+from segexplorer.study.pairing import Invented, credited, invented, over_runs, paired
 from segexplorer.study.records import Which, read_run
 from segexplorer.study.remarks import remarks_on
-from segexplorer.study.statistics import holm, paired_interval, wilcoxon_signed_rank
+from segexplorer.study.statistics import (
+    FEWEST_PAIRS,
+    holm,
+    median_of_finite,
+    n_nonzero,
+    paired_interval,
+    wilcoxon_signed_rank,
+)
 
 METRICS = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised")
 """What a comparison shows unless told otherwise."""
@@ -82,20 +91,21 @@ def compare_conditions(
     allow: Collection[Allowance] = (),
 ) -> Comparison:
     """Compare conditions that were read already; arguments and errors as of `compare`."""
-    chosen = tuple(spec(name).name for name in metrics)
+    chosen = tuple(dict.fromkeys(spec(name).name for name in metrics))
     notes = check_fairness(conditions, allow)
     base_label = find_reference(conditions, reference).label
     conditions, left_out = balanced(conditions)
     base = next(c for c in conditions if c.label == base_label)
+    made_up = invented(score for condition in conditions for score in condition.scores)
     differences = [
-        row for other in conditions if other is not base for row in _differences(other, base, chosen)
+        row for other in conditions if other is not base for row in _differences(other, base, chosen, made_up)
     ]
     rows = _adjusted(differences)
     return Comparison(
         checkpoint=checkpoint,
         reference=base.label,
         metrics=chosen,
-        conditions=tuple(summary(condition, chosen) for condition in conditions),
+        conditions=tuple(summary(condition, chosen, made_up) for condition in conditions),
         differences=tuple(rows),
         notes=(
             *remarks_on(conditions, base, checkpoint, rows, left_out),
@@ -143,9 +153,16 @@ def _conditions(
     return grouped([read_run(folder, checkpoint) for folder in runs])
 
 
-def summary(condition: Condition, metrics: Sequence[str]) -> ConditionSummary:
-    """Return a condition's means over cases, and their spread over seeds."""
-    seed_means = {metric: _seed_means(condition, metric) for metric in metrics}
+def summary(
+    condition: Condition, metrics: Sequence[str], made_up: Invented | None = None
+) -> ConditionSummary:
+    """Return a condition's means over cases, and their spread over seeds.
+
+    `made_up` are classes that any of the conditions beside it made up (`pairing.invented`), so that their means are
+    over the same cases; by default those that its own runs did.
+    """
+    known = invented(condition.scores) if made_up is None else made_up
+    seed_means = {metric: _seed_means(condition, metric, known) for metric in metrics}
     return ConditionSummary(
         label=condition.label,
         runs=tuple(run.name for run in condition.runs),
@@ -153,13 +170,14 @@ def summary(condition: Condition, metrics: Sequence[str]) -> ConditionSummary:
         n_cases=len({score.case for score in condition.scores}),
         n_scores=len(condition.scores),
         minutes=float(np.mean([run.seconds for run in condition.runs])) / 60,
-        gradient_norm=float(np.median([run.gradient_norm for run in condition.runs])),
+        gradient_norm=median_of_finite([run.gradient_norm for run in condition.runs]),
         steps=condition.runs[0].steps,
         batch_size=condition.experiment.sampling.batch_size,
         seed_means=seed_means,
         seed_sd={metric: _sd(means.values()) for metric, means in seed_means.items()},
         distributions=tuple(
-            _counted(row, condition.scores) for row in distributions(over_runs(condition.scores), metrics)
+            _counted(row, condition.scores)
+            for row in distributions(over_runs(condition.scores, known), metrics)
         ),
     )
 
@@ -175,8 +193,10 @@ def _counted(row: Distribution, scores: Sequence[CaseScore]) -> Distribution:
     )
 
 
-def _seed_means(condition: Condition, metric: str) -> dict[int, float]:
-    values = {seed: values_by_case(scores, metric) for seed, scores in condition.by_seed.items()}
+def _seed_means(condition: Condition, metric: str, made_up: Invented) -> dict[int, float]:
+    values = {
+        seed: values_by_case(credited(scores, made_up), metric) for seed, scores in condition.by_seed.items()
+    }
     return {seed: float(np.mean(list(v.values()))) for seed, v in values.items() if v}
 
 
@@ -184,13 +204,17 @@ def _sd(values: Collection[float]) -> float:
     return float(np.std(list(values), ddof=1)) if len(values) > 1 else math.nan
 
 
-def _differences(condition: Condition, base: Condition, metrics: Sequence[str]) -> list[Difference]:
+def _differences(
+    condition: Condition, base: Condition, metrics: Sequence[str], made_up: Invented
+) -> list[Difference]:
     classes = list(dict.fromkeys(score.class_name for score in base.scores))
     rows = [*([ALL_CLASSES] if len(classes) > 1 else []), *classes]
-    return [_difference(condition, base, name, metric) for metric in metrics for name in rows]
+    return [_difference(condition, base, name, metric, made_up) for metric in metrics for name in rows]
 
 
-def _difference(condition: Condition, base: Condition, class_name: str, metric: str) -> Difference:
+def _difference(
+    condition: Condition, base: Condition, class_name: str, metric: str, made_up: Invented
+) -> Difference:
     ours, theirs = (
         {
             seed: [s for s in scores if class_name in (s.class_name, ALL_CLASSES)]
@@ -198,15 +222,9 @@ def _difference(condition: Condition, base: Condition, class_name: str, metric: 
         }
         for side in (condition, base)
     )
-    pairs = paired(ours, theirs, metric)
+    pairs = paired(ours, theirs, metric, made_up)
     values = list(pairs.by_case.values())
     interval = paired_interval(values)
-    sign = 1 if ALL_METRICS[metric].better == "higher" else -1
-    better = ""
-    if sign * interval.low > 0 and sign * interval.high > 0:
-        better = "condition"
-    elif sign * interval.low < 0 and sign * interval.high < 0:
-        better = "reference"
     states, states_of_base = (
         [s.state for scores in side.values() for s in scores] for side in (ours, theirs)
     )
@@ -216,6 +234,7 @@ def _difference(condition: Condition, base: Condition, class_name: str, metric: 
         class_name=class_name,
         metric=metric,
         n_pairs=len(values),
+        n_nonzero=n_nonzero(values),
         n_unpaired=pairs.n_unpaired,
         n_missed=states.count("missed"),
         n_missed_reference=states_of_base.count("missed"),
@@ -227,8 +246,16 @@ def _difference(condition: Condition, base: Condition, class_name: str, metric: 
         seed_means=pairs.by_seed,
         seed_sd=_sd(pairs.by_seed.values()),
         p=wilcoxon_signed_rank(values),
-        better=better,
+        better=_better(interval, metric),
     )
+
+
+def _better(interval: Interval, metric: str) -> Literal["condition", "reference", ""]:
+    """Return the side that the interval is on; neither where it includes zero, or is of too few pairs."""
+    if interval.n < FEWEST_PAIRS or not interval.low * interval.high > 0:
+        return ""
+    higher = ALL_METRICS[metric].better == "higher"
+    return "condition" if (interval.low > 0) == higher else "reference"
 
 
 def _adjusted(rows: Sequence[Difference]) -> list[Difference]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from segexplorer.metrics import ALL_METRICS, Distribution
 from segexplorer.study.records import MEANING, Which
@@ -67,12 +67,14 @@ class Difference:
 
     Attributes
     ----------
-    n_pairs, n_unpaired
-        Cases in the difference; (case, class, seed) triples for which only one side has a value.
+    n_pairs, n_nonzero, n_unpaired
+        Cases in the difference; those of them where it is not zero, which is what p is over; (case, class, seed)
+        triples for which only one side has a value.
     n_missed, n_missed_reference, n_spurious, n_spurious_reference
         Of all (case, class, run) scores on either side.
     mean, low, high
-        Mean paired difference, condition minus reference, with its 95 % bootstrap interval over cases.
+        Mean paired difference, condition minus reference, with its 95 % bootstrap interval over cases; without one
+        (NaN) with fewer than six.
     seed_means, seed_sd
         Seed -> mean difference over its cases, for the seeds that both sides have; their standard deviation, NaN
         with one.
@@ -80,7 +82,7 @@ class Difference:
         Wilcoxon signed rank over cases, two-sided; Holm-adjusted over `n_tests`: all comparisons of this metric by
         the mean of classes, or all comparisons of this metric by single classes.
     better
-        "condition", "reference" or "" where the interval includes zero.
+        "condition", "reference" or "" where the interval includes zero or there is none.
     """
 
     condition: str
@@ -88,6 +90,7 @@ class Difference:
     class_name: str
     metric: str
     n_pairs: int
+    n_nonzero: int
     n_unpaired: int
     n_missed: int
     n_missed_reference: int
@@ -101,7 +104,7 @@ class Difference:
     p: float
     p_holm: float = math.nan
     n_tests: int = 0
-    better: str = ""
+    better: Literal["condition", "reference", ""] = ""
 
     @property
     def significant(self) -> bool:

@@ -67,7 +67,7 @@ def compare_groups(
     if isinstance(reference, str):
         find_reference(conditions, reference)
     groups, reasons = partition(conditions, allow)
-    chosen = tuple(spec(name).name for name in metrics)
+    chosen = tuple(dict.fromkeys(spec(name).name for name in metrics))
     return GroupedComparison(
         comparisons=tuple(
             compare_conditions(

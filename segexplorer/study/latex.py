@@ -45,7 +45,7 @@ def latex_tables(comparison: Comparison, class_name: str = "") -> str:
         for condition, cells in zip(comparison.conditions, means_cells(comparison, name), strict=True)
     ]
     differences = [
-        [escaped(condition), escaped(metric), n, _signed(difference), between, escaped(p)]
+        [escaped(condition), escaped(metric), n, _signed(difference), escaped(between), escaped(p)]
         for condition, metric, n, difference, between, p in differences_cells(comparison, name)
     ]
     notes = [f"% {note}" for note in ("\\usepackage{booktabs}", *comparison.notes)]

@@ -17,6 +17,8 @@ Key = tuple[str, str]
 """Case and class."""
 Seeded = Mapping[int, Sequence[CaseScore]]
 """Seed -> scores of its runs."""
+Invented = Mapping[Key, frozenset[str]]
+"""Case and class, where some run found a class that the truth lacks -> the metrics that this has a value in."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,46 @@ def shared_seeds(scores: Seeded, reference: Seeded) -> tuple[int, ...]:
     return tuple(sorted(scores.keys() & reference.keys()))
 
 
-def paired(scores: Seeded, reference: Seeded, metric: str) -> Pairs:
+def invented(scores: Iterable[CaseScore]) -> Invented:
+    """Return what any of the runs made up, and the metrics that see it: overlaps and penalised distances."""
+    found: dict[Key, frozenset[str]] = {}
+    for score in scores:
+        if score.state == "spurious":
+            key = (score.case, score.class_name)
+            seen = {name for name, value in score.metrics.items() if math.isfinite(value)}
+            found[key] = found.get(key, frozenset()) | seen
+    return found
+
+
+def credited(scores: Iterable[CaseScore], made_up: Invented) -> list[CaseScore]:
+    """Return scores in which a run that rightly left out what another one made up counts as perfect.
+
+    By itself it has no value there ("absent"), so its case would be missing in its mean and not in the other's.
+    """
+    credit = []
+    for score in scores:
+        metrics = made_up.get((score.case, score.class_name), frozenset())
+        if score.state == "absent" and metrics:
+            best = {name: ALL_METRICS[name].best if name in metrics else math.nan for name in score.metrics}
+            score = replace(score, state="scored", metrics=best)
+        credit.append(score)
+    return credit
+
+
+def paired(scores: Seeded, reference: Seeded, metric: str, made_up: Invented | None = None) -> Pairs:
     """Pair the scores of two conditions by case, class and seed.
 
     Only seeds that both sides have are used: the same seed means the same initial weights and patches. Where no
     seed is shared, each side's seeds are averaged first.
 
-    A class that the truth does not have and one side rightly leaves out has no metric there; where the other side
-    found it nevertheless, the right side counts as perfect, or the mistake would be dropped with the pair.
+    A class that the truth does not have and a run rightly leaves out has no metric there; where any run made it up
+    nevertheless, the right ones count as perfect in every seed, or the mistake would be dropped with the pair, or
+    one seed's mistake would count as all seeds'. `made_up` are such classes, by default those of both sides.
     """
     seeds = shared_seeds(scores, reference)
-    blocks = [_block(scores[s], reference[s], metric) for s in seeds] or [
-        _block(_flat(scores), _flat(reference), metric)
+    known = invented([*_flat(scores), *_flat(reference)]) if made_up is None else made_up
+    blocks = [_block(scores[s], reference[s], metric, known) for s in seeds] or [
+        _block(_flat(scores), _flat(reference), metric, known)
     ]
     over_seeds: dict[Key, list[float]] = {}
     for differences, _ in blocks:
@@ -72,13 +102,15 @@ def paired(scores: Seeded, reference: Seeded, metric: str) -> Pairs:
     )
 
 
-def over_runs(scores: Iterable[CaseScore]) -> list[CaseScore]:
+def over_runs(scores: Iterable[CaseScore], made_up: Invented | None = None) -> list[CaseScore]:
     """Return one score per case and class: metrics averaged over the runs that have a value.
 
-    A class that is in neither truth nor prediction has no value; it is "absent" only if it is so in every run.
+    A class that is in neither truth nor prediction has no value; it is "absent" only if it is so in every run. Once
+    a run makes it up, the others count as perfect; `made_up` are such classes, by default those of these runs.
     """
+    these = list(scores)
     averaged = []
-    for members in _by_pair(scores).values():
+    for members in _by_pair(credited(these, invented(these) if made_up is None else made_up)).values():
         present = [s for s in members if s.state != "absent"]
         if len(members) == 1 or not present:
             averaged.append(members[0])
@@ -90,18 +122,18 @@ def over_runs(scores: Iterable[CaseScore]) -> list[CaseScore]:
 
 
 def _block(
-    ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str
+    ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str, made_up: Invented
 ) -> tuple[dict[Key, float], int]:
     """Return the differences of all pairs of one seed, and how many pairs have a value on one side alone."""
     one_side, other_side = _by_pair(ours), _by_pair(theirs)
     differences: dict[Key, float] = {}
     unpaired = 0
     for key in sorted(one_side.keys() & other_side.keys()):
-        states = {s.state for s in (*one_side[key], *other_side[key])}
-        truth_is_empty = states <= {"absent", "spurious"}
-        if states == {"absent"}:
+        right = [all(s.state == "absent" for s in side[key]) for side in (one_side, other_side)]
+        if any(right) and metric not in made_up.get(key, ()):
+            unpaired += right[0] != right[1]
             continue
-        one, other = (_value(side[key], metric, truth_is_empty) for side in (one_side, other_side))
+        one, other = (_value(credited(side[key], made_up), metric) for side in (one_side, other_side))
         if math.isnan(one) or math.isnan(other):
             unpaired += math.isnan(one) != math.isnan(other)
             continue
@@ -127,15 +159,8 @@ def _by_pair(scores: Iterable[CaseScore]) -> dict[Key, list[CaseScore]]:
     return found
 
 
-def _value(scores: Sequence[CaseScore], metric: str, truth_is_empty: bool) -> float:
-    return _mean_of_finite(
-        [
-            (ALL_METRICS[metric].best if truth_is_empty else math.nan)
-            if score.state == "absent"
-            else score.metrics.get(metric, math.nan)
-            for score in scores
-        ]
-    )
+def _value(scores: Sequence[CaseScore], metric: str) -> float:
+    return _mean_of_finite([score.metrics.get(metric, math.nan) for score in scores])
 
 
 def _mean_of_finite(values: Sequence[float]) -> float:

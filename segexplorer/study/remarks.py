@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 
 from segexplorer.metrics import ALL_CLASSES
-from segexplorer.study.comparison import Difference
+from segexplorer.metrics.wording import WITHOUT_INTERVAL
+from segexplorer.study.comparison import SIGNIFICANT, Difference
 from segexplorer.study.conditions import Condition
 from segexplorer.study.pairing import shared_seeds
 from segexplorer.study.records import MEANING, Which
-from segexplorer.study.statistics import FEWEST_PAIRS
+from segexplorer.study.statistics import holm, least_p, median_of_finite
 
 NOTABLE_RATIO = 1.5
 """Gradient norms apart by more than this are told where the optimiser takes them as they are."""
@@ -29,6 +30,7 @@ def remarks_on(
         *_units(conditions),
         *_splits(conditions),
         *_steps(conditions),
+        *_without_interval(rows),
         *_few(rows),
         *_chance(conditions, rows),
         *_partners(left_out),
@@ -85,24 +87,40 @@ def _steps(conditions: Sequence[Condition]) -> list[str]:
     return [f"Every run took {steps.pop()} optimiser steps."] if len(steps) == 1 else []
 
 
+def _without_interval(rows: Sequence[Difference]) -> list[str]:
+    """Say why there are dashes for intervals; single classes may be in fewer cases than their mean."""
+    return [] if all(math.isfinite(row.low) for row in _overall(rows)) else [WITHOUT_INTERVAL]
+
+
 def _few(rows: Sequence[Difference]) -> list[str]:
-    """Warn where p cannot be small; single classes may be in fewer cases than their mean."""
-    overall = [r for r in rows if r.class_name == ALL_CLASSES] or list(rows)
-    counts: dict[str, int] = {}
-    for row in overall:
-        counts[row.metric] = min(row.n_pairs, counts.get(row.metric, row.n_pairs))
-    few = [f"{metric} {n}" for metric, n in counts.items() if n < FEWEST_PAIRS]
-    if not few:
+    """Warn where p cannot be small: of as many differences that are not zero, in a family of as many tests."""
+    texts = []
+    for metric in dict.fromkeys(row.metric for row in rows):
+        family = [row for row in _overall(rows) if row.metric == metric and row.n_pairs]
+        least = holm([least_p(row.n_nonzero) for row in family])
+        hopeless = [row for row, p in zip(family, least, strict=True) if not p < SIGNIFICANT]
+        if hopeless:
+            whose = "" if len(hopeless) == len(family) else f"{', '.join(r.condition for r in hopeless)} in "
+            fewest = min(hopeless, key=lambda row: row.n_nonzero)
+            texts.append(f"{whose}{metric} {fewest.n_nonzero} of {fewest.n_pairs}")
+    if not texts:
         return []
-    return [f"Few paired cases ({', '.join(few)}): below {FEWEST_PAIRS} no p can fall under 0.05."]
+    return [
+        f"Too few cases differ from the reference ({'; '.join(texts)}): whatever their signs, Holm-adjusted p "
+        f"cannot fall under {SIGNIFICANT:g}."
+    ]
+
+
+def _overall(rows: Sequence[Difference]) -> list[Difference]:
+    """Return the rows of the mean of classes, or of the only class."""
+    return [r for r in rows if r.class_name == ALL_CLASSES] or list(rows)
 
 
 def _chance(conditions: Sequence[Condition], rows: Sequence[Difference]) -> list[str]:
     """Say what the seeds know, or that nothing is known: initial weights and patches move every figure."""
     if max(len(c.seeds) for c in conditions) == 1:
         return ["One seed: how far another training with the same settings would differ is not known."]
-    overall = [r for r in rows if r.class_name == ALL_CLASSES] or list(rows)
-    torn = [f"{r.condition} in {r.metric}" for r in overall if r.significant and not r.seeds_agree]
+    torn = [f"{r.condition} in {r.metric}" for r in _overall(rows) if r.significant and not r.seeds_agree]
     if not torn:
         return []
     return [
@@ -144,7 +162,7 @@ def _repeats(conditions: Sequence[Condition]) -> list[str]:
 
 def _scale(conditions: Sequence[Condition], base: Condition) -> list[str]:
     """Say where the size of the gradient acts as a learning rate: SGD takes it as it is, Adam divides it out."""
-    norms = {c.label: _norm(c) for c in conditions}
+    norms = {c.label: median_of_finite([run.gradient_norm for run in c.runs]) for c in conditions}
     own = norms[base.label]
     far = {
         label: norm / own
@@ -160,8 +178,3 @@ def _scale(conditions: Sequence[Condition], base: Condition) -> list[str]:
         f"SGD steps are as long as the gradient: against {base.label}, {texts}. A part of the difference may be "
         f"one of learning rates.{clipped}"
     ]
-
-
-def _norm(condition: Condition) -> float:
-    norms = sorted(run.gradient_norm for run in condition.runs if math.isfinite(run.gradient_norm))
-    return norms[len(norms) // 2] if norms else math.nan

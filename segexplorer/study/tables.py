@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from segexplorer.metrics import ALL_CLASSES, ALL_METRICS
+from segexplorer.metrics.table import rows_to_csv
+from segexplorer.metrics.wording import interval_text, mean_text
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.wording import (
-    between,
     differences_caption,
     means_caption,
-    number,
     p_text,
     signed,
     title,
@@ -26,21 +24,16 @@ def csv_table(comparisons: Sequence[Comparison], alone: Sequence[ConditionSummar
     """Return every distribution and difference as rows of one table.
 
     `row` says what a line is: "mean", "seed mean" or "difference"; `group` which comparison it is of, counted from
-    1, conditions without a comparison after them.
+    1, conditions without a comparison after them. What has no value is an empty cell.
     """
-    lines = []
+    lines: list[dict[str, object]] = []
     for group, comparison in enumerate(comparisons, start=1):
         head = {"group": group, "checkpoint": comparison.checkpoint, "reference": comparison.reference}
         lines += [{**head, **row} for c in comparison.conditions for row in _rows(c)]
         lines += [{**head, "row": "difference", **_flat(d)} for d in comparison.differences]
     for group, condition in enumerate(alone, start=len(comparisons) + 1):
         lines += [{"group": group, **row} for row in _rows(condition)]
-    names = dict.fromkeys(name for line in lines for name in line)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return rows_to_csv(lines)
 
 
 def _rows(condition: ConditionSummary) -> list[dict[str, object]]:
@@ -99,7 +92,7 @@ def means_cells(comparison: Comparison, class_name: str) -> list[list[tuple[str,
         cells = []
         for metric in comparison.metrics:
             d = condition.distribution(metric, class_name)
-            text = f"{number(d.mean, metric)} {between(d.low, d.high, metric)}".strip()
+            text = mean_text(d.mean, d.low, d.high, metric)
             cells.append((text, condition.label in best.get(metric, ()), (condition.label, metric) in marked))
         rows.append(cells)
     return rows
@@ -121,7 +114,7 @@ def differences_cells(comparison: Comparison, class_name: str) -> list[tuple[str
             title(metric),
             str(d.n_pairs),
             signed(d.mean, metric),
-            between(d.low, d.high, metric),
+            interval_text(d.low, d.high, metric),
             p_text(d.p_holm),
         )
         for metric in comparison.metrics

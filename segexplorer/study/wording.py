@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from segexplorer.metrics import ALL_METRICS
+from segexplorer.metrics.wording import NONE, WITHOUT_INTERVAL, interval_text, value_text
 from segexplorer.study.comparison import Comparison
 from segexplorer.study.statistics import INTERVAL
 
-SHORT = {
-    "dice": "Dice",
-    "sensitivity": "Sens.",
-    "precision": "Prec.",
-    "hd95_penalised": "HD95 pen.",
-    "specificity": "Spec.",
-}
-NONE = "–"
+number, between = value_text, interval_text
 
 
 def title(metric: str) -> str:
-    """Return a metric's short column head with its unit."""
-    spec = ALL_METRICS[metric]
-    name = SHORT.get(metric, spec.display_name)
-    return f"{name}, {spec.unit}" if spec.unit else name
-
-
-def number(value: float, metric: str) -> str:
-    """Return a value with the digits that its metric deserves; a dash where there is none."""
-    if not math.isfinite(value):
-        return NONE
-    text = f"{value:.2f}" if ALL_METRICS[metric].unit else f"{value:.3f}"
-    return text if float(text) else text.removeprefix("-")
+    """Return a metric's short column head with its unit; what is near 1 by volume says so."""
+    declared = ALL_METRICS[metric]
+    return f"{declared.head}, {declared.unit}" if declared.unit else declared.head
 
 
 def signed(value: float, metric: str) -> str:
     """Return a difference with its sign."""
-    text = number(value, metric)
+    text = value_text(value, metric)
     return f"+{text}" if value > 0 and float(text) else text
-
-
-def between(low: float, high: float, metric: str) -> str:
-    """Return an interval, or nothing where there is none."""
-    return f"[{number(low, metric)}, {number(high, metric)}]" if math.isfinite(low) else ""
 
 
 def p_text(p: float) -> str:
@@ -63,12 +44,12 @@ def seeds_text(seeds: tuple[int, ...]) -> str:
 
 def means_caption(comparison: Comparison, class_name: str) -> str:
     """Return what a table of means is a table of."""
-    cases = {c.n_cases for c in comparison.conditions}
-    counts = str(cases.pop()) if len(cases) == 1 else f"{min(cases)} to {max(cases)}"
+    cases = [c.n_cases for c in comparison.conditions]
     seeds = {c.seeds for c in comparison.conditions}
     runs = f"{seeds_text(seeds.pop())}, averaged per case" if len(seeds) == 1 else "seeds averaged per case"
+    lows = [c.distribution(m, class_name).low for c in comparison.conditions for m in comparison.metrics]
     return (
-        f"Mean over {counts} validation cases ({class_name}; {runs}) [{INTERVAL}]. "
+        f"Mean over {_counted(cases, 'validation case')} ({class_name}; {runs}){_intervals(lows)}. "
         "Bold: best mean of its column, which is no statement of significance. "
         f"* Holm-adjusted p < 0.05 against {comparison.reference}{_also(comparison)}. "
         "Missed: of the structures in the truth, over all runs; they count as 0 in overlaps, and in distances only "
@@ -76,16 +57,34 @@ def means_caption(comparison: Comparison, class_name: str) -> str:
     )
 
 
+def differences_caption(comparison: Comparison, class_name: str) -> str:
+    """Return what a table of differences is a table of."""
+    rows = [d for metric in comparison.metrics for d in comparison.differences_of(metric, class_name)]
+    lows = [d.low for d in rows]
+    tests = [d.n_tests for d in rows if d.n_tests]
+    adjusted = f", Holm-adjusted over {_counted(tests, 'comparison')} per metric" if tests else ""
+    return (
+        f"Difference from {comparison.reference}, paired by case ({class_name}){_intervals(lows)}, and p of "
+        f"Wilcoxon's signed-rank test over cases, two-sided{adjusted}. {_dashes(lows)}"
+    ).rstrip()
+
+
 def _also(comparison: Comparison) -> str:
     several = any(len(d.seed_means) > 1 for d in comparison.differences)
     return " and the same sign in every seed" if several else ""
 
 
-def differences_caption(comparison: Comparison, class_name: str) -> str:
-    """Return what a table of differences is a table of."""
-    tests = sorted({d.n_tests for d in comparison.differences_of(comparison.metrics[0], class_name)})
-    return (
-        f"Difference from {comparison.reference}, paired by case ({class_name}) [{INTERVAL}], and p of Wilcoxon's "
-        f"signed-rank test over cases, two-sided, Holm-adjusted over {', '.join(map(str, tests))} comparisons per "
-        "metric."
-    )
+def _intervals(lows: Sequence[float]) -> str:
+    """Say what stands in brackets, if anything does."""
+    return f" [{INTERVAL}]" if any(map(math.isfinite, lows)) else ""
+
+
+def _dashes(lows: Sequence[float]) -> str:
+    return "" if all(map(math.isfinite, lows)) else WITHOUT_INTERVAL
+
+
+def _counted(numbers: Sequence[int], noun: str) -> str:
+    """Return "1 case", "3 cases" or "3 to 5 cases"."""
+    fewest, most = min(numbers), max(numbers)
+    count = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"{count} {noun}{'' if most == 1 else 's'}"

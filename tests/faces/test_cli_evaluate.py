@@ -16,7 +16,7 @@ from segexplorer.data.volume import Volume, open_volume, save_volume
 from segexplorer.faces.cli import evaluate
 from segexplorer.faces.cli.app import run
 from segexplorer.faces.cli.score_tables import case_tables, extreme_table, spread_tables
-from segexplorer.metrics.wording import value_text
+from segexplorer.metrics.wording import interval_text, value_text
 
 SPACING = (1.0, 1.0, 2.0)
 CLASSES = "{liver: 1, lesion: 2}"
@@ -66,7 +66,10 @@ def test_the_printed_figures_are_the_metrics_own(
     ]
     lines = told.out.splitlines()
     for row in metrics.distributions(scores, ["dice", "f2"]):
-        assert any(f"{row.mean:.3f}" in line and f"[{row.low:.3f}, {row.high:.3f}]" in line for line in lines)
+        assert any(
+            f"{row.mean:.3f}" in line and interval_text(row.low, row.high, row.metric) in line
+            for line in lines
+        )
     lesion = {r.metric: r for r in metrics.distributions(scores, ["hd95", "hd95_penalised"])[2:4]}
     (found,) = [x.split() for x in lines if x.startswith("  HD95, mm")][1:2]
     # the mean is over the three found, with one missed and one spurious beside it

@@ -89,11 +89,14 @@ def test_an_interval_is_seeded_and_ignores_nan() -> None:
 
 
 def test_few_cases_give_an_honest_interval() -> None:
-    three = metrics.bootstrap_interval([0.5, 0.7, 0.9])
-    assert (three.method, three.n) == ("percentile", 3)
-    assert 0.5 <= three.low < 0.7 < three.high <= 0.9
-    one = metrics.bootstrap_interval([0.5])
-    assert one.mean == 0.5 and math.isnan(one.low) and math.isnan(one.high)
+    values = [0.5, 0.7, 0.9, 0.6, 0.8, 0.65]
+    for n in (1, 2, 5):
+        few = metrics.bootstrap_interval(values[:n])
+        assert (few.method, few.n) == ("none", n) and few.mean == pytest.approx(np.mean(values[:n]))
+        assert math.isnan(few.low) and math.isnan(few.high)
+    assert math.isnan(metrics.bootstrap_interval([0.5] * 5).low)
+    six = metrics.bootstrap_interval(values)
+    assert (six.method, six.n) == ("percentile", 6) and 0.5 < six.low < six.mean < six.high < 0.9
     same = metrics.bootstrap_interval([0.5] * 10)
     assert (same.low, same.high) == (0.5, 0.5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,46 @@ def test_p_and_spread_of_a_comparison_over_seeds_agree_with_scipy(make_run: RunM
     assert row.high == pytest.approx(interval.confidence_interval.high, abs=2e-3)
     # treating case x seed as the unit would have claimed more than there is
     assert stats.wilcoxon((other - base).ravel()).pvalue != pytest.approx(row.p)
+
+
+def test_a_class_made_up_in_one_seed_of_two_counts_as_half(make_run: RunMaker) -> None:
+    right = score("a", NAN, state="absent")
+    wrong = replace(score("a", 0.0, state="spurious"), metrics={"dice": 0.0, "hd95": NAN})
+    ours = {0: [wrong], 1: [right]}
+    theirs = {0: [right], 1: [right]}
+    pairs = paired(theirs, ours, "dice")
+    assert pairs.by_case == {"a": 0.5} and pairs.by_seed == {0: 1.0, 1: 0.0}
+    assert paired(theirs, {7: [wrong], 8: [right]}, "dice").by_case == {"a": 0.5}  # no seed is shared
+    assert paired(theirs, theirs, "dice").by_case == {}  # nobody made it up
+    distance = paired(theirs, ours, "hd95")  # has no value for what is made up
+    assert distance.by_case == {} and distance.n_unpaired == 1
+    (average,) = over_runs([wrong, right])
+    assert average.metrics["dice"] == 0.5 and math.isnan(average.metrics["hd95"])
+    assert over_runs([right, right])[0].state == "absent"
+
+
+def test_means_are_over_the_same_cases_when_one_condition_makes_a_class_up(make_run: RunMaker) -> None:
+    rest = [score(f"c{i}", 0.6) for i in range(7)]
+    right = replace(score("x", NAN, state="absent"), metrics={"dice": NAN, "hd95": NAN})
+    wrong = replace(score("x", 0.0, state="spurious"), metrics={"dice": 0.0, "hd95": NAN})
+    cases = {"dice": (right, right), "tversky": (wrong, right), "focal": (right, right)}
+    folders = [
+        make_run(f"{loss}{seed}", [*rest, last], loss=loss, seed=seed)
+        for loss, lasts in cases.items()
+        for seed, last in enumerate(lasts)
+    ]
+    result = compare(folders, metrics=["dice", "hd95"])
+    means = {c.label: c.distribution("dice") for c in result.conditions}
+    assert {d.n for d in means.values()} == {8} and {d.n_pairs for d in result.differences_of("dice")} == {8}
+    assert means["dice"].mean == pytest.approx((7 * 0.6 + 1.0) / 8)
+    assert means["tversky"].mean == pytest.approx((7 * 0.6 + 0.5) / 8)
+    assert (means["tversky"].n_spurious, means["tversky"].n_absent, means["dice"].n_absent) == (1, 1, 2)
+    for row in result.differences_of("dice"):
+        assert row.mean == pytest.approx(means[row.condition].mean - means["dice"].mean)
+    assert result.condition("tversky").seed_means["dice"] == pytest.approx(
+        {0: 7 * 0.6 / 8, 1: (7 * 0.6 + 1.0) / 8}
+    )
+    assert {c.distribution("hd95").n for c in result.conditions} == {7}
 
 
 def test_a_star_needs_every_seed_to_agree(make_run: RunMaker) -> None:

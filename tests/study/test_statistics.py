@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segexplorer.study.statistics import holm, paired_interval, wilcoxon_signed_rank
+from segexplorer.study.statistics import (
+    holm,
+    least_p,
+    median_of_finite,
+    n_nonzero,
+    paired_interval,
+    wilcoxon_signed_rank,
+)
 
 
 def signed_rank_by_counting(values: list[float]) -> float:
@@ -64,3 +71,18 @@ def test_an_interval_of_differences() -> None:
     interval = paired_interval([0.1, 0.2, 0.15, 0.12, 0.18, 0.11, 0.14, 0.2])
     assert interval.low > 0.1 and interval.high < 0.2 and interval.mean == pytest.approx(0.15)
     assert math.isnan(paired_interval([]).mean)
+    few = paired_interval([0.1, 0.2, 0.15, 0.12, 0.18])
+    assert few.mean == pytest.approx(0.15) and math.isnan(few.low)
+
+
+@pytest.mark.parametrize("n", [1, 4, 6, 9])
+def test_the_least_p_is_that_of_differences_of_one_sign(n: int) -> None:
+    values = [0.01 * (i + 1) for i in range(n)]
+    assert least_p(n) == pytest.approx(wilcoxon_signed_rank(values))
+    assert n_nonzero([*values, 0.0, 1e-17]) == n
+    assert least_p(0) == 1.0
+
+
+def test_a_median_leaves_out_what_is_no_number() -> None:
+    assert median_of_finite([4.0, math.nan, 1.0]) == 2.5
+    assert math.isnan(median_of_finite([math.nan]))

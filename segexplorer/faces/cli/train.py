@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import signal
@@ -184,17 +185,32 @@ def _summary(folder: Path, end: RunFinished, best: ValidationDone | None) -> dic
             "badge": best.badge,
         }
         interval = _interval(best)
-        if interval is not None:
+        if interval is not None and math.isfinite(interval.low):
             summary["best"]["interval_95"] = [interval.low, interval.high]
     return summary
 
 
 def _interval(best: ValidationDone) -> Interval | None:
-    """Return the interval of the mean over cases; None with fewer than two of them."""
+    """Return the mean over cases with its interval, which few cases have not; None without any."""
     from segexplorer.metrics import bootstrap_interval, case_means
 
     means = list(case_means(best.scores).values())
-    return bootstrap_interval(means) if len(means) > 1 else None
+    return bootstrap_interval(means) if means else None
+
+
+def _spread(best: ValidationDone) -> str:
+    """Return the interval of the mean over cases, or between which values few cases lie; nothing for one case."""
+    from segexplorer.metrics import case_means
+
+    interval = _interval(best)
+    if interval is None or interval.n < 2:
+        return ""
+    if math.isfinite(interval.low):
+        what, low, high = "95 % bootstrap interval", interval.low, interval.high
+    else:
+        means = case_means(best.scores).values()
+        what, low, high = "range", min(means), max(means)
+    return f" ({what} over {interval.n} cases {low:.3f} to {high:.3f})"
 
 
 def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
@@ -220,15 +236,9 @@ def tell_best(out: Console, best: ValidationDone | None) -> None:
     """Print the best validation in a line; nothing where there is none."""
     if best is None:
         return
-    interval = _interval(best)
-    between = (
-        f" (95 % bootstrap interval over {interval.n} cases {interval.low:.3f} to {interval.high:.3f})"
-        if interval is not None
-        else ""
-    )
     badge = f" ({best.badge})" if best.badge else ""
     out.print(
-        f"Best mean foreground Dice {best.mean_dice:.3f}{between} after epoch {best.epoch}{badge}.",
+        f"Best mean foreground Dice {best.mean_dice:.3f}{_spread(best)} after epoch {best.epoch}{badge}.",
         markup=False,
         soft_wrap=True,
     )
