@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from segexplorer.core.events import CaseScore
-from segexplorer.core.registry import Registry
-from segexplorer.core.spec import Spec, differences
-from segexplorer.losses.base import registry as losses
-from segexplorer.networks.base import registry as networks
+from segexplorer.study.identity import identity
+from segexplorer.study.labels import labels_of
 from segexplorer.study.records import RunScores
 from segexplorer.training.experiment import Experiment
-
-REPLICATES = ("name", "seed", "split", "compute", "data")
-"""Settings in which the runs of one condition may differ; splits and data are compared by case."""
 
 
 @dataclass(frozen=True)
@@ -70,57 +63,14 @@ def _replicate(run: RunScores) -> tuple[int, frozenset[tuple[str, str]]]:
     return run.experiment.seed, run.split
 
 
-def identity(experiment: Experiment) -> str:
-    """Return what two runs of one condition have in common, as text."""
-    plain = {k: v for k, v in experiment.plain().items() if k not in REPLICATES}
-    return json.dumps(plain, sort_keys=True)
-
-
 def grouped(runs: Sequence[RunScores]) -> list[Condition]:
-    """Gather runs that differ in nothing but `REPLICATES` into conditions, named, in order of appearance."""
-    groups: dict[str, list[RunScores]] = {}
+    """Gather runs of one `identity` into conditions, named, in order of appearance; the same folder counts once."""
+    distinct: dict[Path, RunScores] = {}
     for run in runs:
+        distinct.setdefault(run.folder.resolve(), run)
+    groups: dict[str, list[RunScores]] = {}
+    for run in distinct.values():
         groups.setdefault(identity(run.experiment), []).append(run)
     members = list(groups.values())
     labels = labels_of([m[0].experiment for m in members], [m[0].folder for m in members])
     return [Condition(label, tuple(m)) for label, m in zip(labels, members, strict=True)]
-
-
-def labels_of(experiments: Sequence[Experiment], folders: Sequence[Path]) -> list[str]:
-    """Return a short name per experiment, from what they differ in; the folder's name where nothing else tells."""
-    varied = {path for other in experiments[1:] for path in differences(experiments[0], other)}
-    several_networks = any(path.partition(".")[0] == "network" for path in varied)
-    short = [short_name(e.loss, losses) for e in experiments]
-    if several_networks:
-        nets = [short_name(e.network, networks) for e in experiments]
-        one_loss = all(e.loss == experiments[0].loss for e in experiments)
-        short = nets if one_loss else [f"{name}, {net}" for name, net in zip(short, nets, strict=True)]
-    labels = [
-        name + _distinction(own, [e for e, other in zip(experiments, short, strict=True) if other == name])
-        for name, own in zip(short, experiments, strict=True)
-    ]
-    return [
-        label if labels.count(label) == 1 else f"{label} [{folder.name}]"
-        for label, folder in zip(labels, folders, strict=True)
-    ]
-
-
-def short_name(spec: Spec, registry: Registry[Any]) -> str:
-    """Return the kind of a spec with default values, else the name of the preset it equals, else the kind."""
-    kind = str(spec.plain()["kind"])
-    fields = type(spec).model_fields.values()
-    if not any(field.is_required() for field in fields) and spec == registry.parse(kind):
-        return kind
-    return next((p.name for p in registry.presets().values() if p.spec == spec), kind)
-
-
-def _distinction(experiment: Experiment, same: Sequence[Experiment]) -> str:
-    """Return " alpha=0.3 beta=0.7": the settings in which one of several of the same name differs from any."""
-    paths = {
-        path: own
-        for other in same
-        for path, (own, _) in differences(experiment, other).items()
-        if path.partition(".")[0] not in REPLICATES
-    }
-    shown = [f"{path.rpartition('.')[2]}={value}" for path, value in sorted(paths.items())]
-    return (" " + " ".join(shown)) if shown else ""

@@ -7,7 +7,9 @@ from typing import Literal, Protocol
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.spec import differences
-from segexplorer.study.conditions import REPLICATES, Condition
+from segexplorer.study.conditions import Condition
+from segexplorer.study.identity import label_values, settings_apart
+from segexplorer.study.labels import value_text
 from segexplorer.study.records import RunScores
 from segexplorer.training.experiment import Experiment
 
@@ -39,7 +41,7 @@ def check_fairness(conditions: Sequence[Condition], allowed: Collection[Allowanc
     Raises
     ------
     DataError
-        When the same case holds other data in another run, or the classes differ.
+        When the same case holds other data in another run, or the classes or their label values differ.
     SpecError
         When networks, splits, steps or batches differ, or a run did not finish, and that is not allowed.
     """
@@ -71,6 +73,8 @@ def planned_obstacle(
     one: Labelled, other: Labelled, allowed: Collection[Allowance] = ()
 ) -> tuple[str, Allowance | None]:
     """Return what the experiments alone say of `obstacle`, before anything is trained."""
+    if other_labels := _other_labels(one.experiment, other.experiment, one.label, other.label):
+        return other_labels, None
     planned: dict[Allowance, str] = {
         "network": _networks([one, other]),
         "steps": _planned_steps(one, other),
@@ -102,6 +106,8 @@ def _other_data(runs: Sequence[RunScores]) -> tuple[str, str] | None:
                 f"{run.name} has {', '.join(sorted(other))}.",
                 "Only runs on the same classes can be compared.",
             )
+        if other_labels := _other_labels(first.experiment, run.experiment, first.name, run.name):
+            return other_labels, "Only runs that learned and scored the same label values can be compared."
         shared = run.fingerprints.keys() & first.fingerprints.keys()
         changed = sorted(c for c in shared if run.fingerprints[c] != first.fingerprints[c])
         if changed:
@@ -110,6 +116,24 @@ def _other_data(runs: Sequence[RunScores]) -> tuple[str, str] | None:
                 "Only runs on the same files can be compared.",
             )
     return None
+
+
+def _other_labels(one: Experiment, other: Experiment, name: str, other_name: str) -> str:
+    """Say that a class stands for other label values; where a data set's own are taken, they are not known here."""
+    values, other_values = label_values(one.data), label_values(other.data)
+    for class_name in values.keys() | other_values.keys() if values and other_values else ():
+        mine, theirs = (each.get(class_name, ()) for each in (values, other_values))
+        if mine != theirs:
+            return (
+                f"The class {class_name} is label {value_text(mine)} in {name} and {value_text(theirs)} "
+                f"in {other_name}."
+            )
+    rules = one.data.unselected, other.data.unselected
+    if rules[0] != rules[1]:
+        return (
+            f"Labels of no class (data.unselected) are {rules[0]} in {name} and {rules[1]} in {other_name}."
+        )
+    return ""
 
 
 def _unfinished(runs: Sequence[RunScores]) -> str:
@@ -126,7 +150,10 @@ def _networks(conditions: Sequence[Labelled]) -> str:
             if not path:
                 one, two = (c.experiment.network.plain()["kind"] for c in (first, other))
             setting = f"network.{path}" if path else "network"
-            return f"The networks differ: {setting} is {one} in {first.label} and {two} in {other.label}."
+            return (
+                f"The networks differ: {setting} is {value_text(one)} in {first.label} and {value_text(two)} "
+                f"in {other.label}."
+            )
     return ""
 
 
@@ -190,17 +217,22 @@ def _other_differences(conditions: Sequence[Condition]) -> list[str]:
     for other in conditions[1:]:
         found = {
             path: values
-            for path, values in differences(first.experiment, other.experiment).items()
-            if path.partition(".")[0] not in (*REPLICATES, "loss", "network", "changes")
+            for path, values in settings_apart(first.experiment, other.experiment).items()
+            if path.partition(".")[0] not in ("loss", "network", "changes")
         }
         if found:
-            texts = [f"{path} ({one} and {two})" for path, (one, two) in found.items()]
+            texts = [
+                f"{path} ({value_text(one)} and {value_text(two)})" for path, (one, two) in found.items()
+            ]
             notes.append(f"{first.label} and {other.label} also differ in {', '.join(texts)}.")
     return notes
 
 
 def _run_notes(runs: Sequence[RunScores]) -> list[str]:
     badges = {run.badge for run in runs if run.badge}
-    return [
+    precisions = sorted({run.precision for run in runs})
+    named = [f"{p} in {', '.join(run.name for run in runs if run.precision == p)}" for p in precisions]
+    mixed = [f"Precision of computing differs: {'; '.join(named)}."] if len(precisions) > 1 else []
+    return mixed + [
         f"{badge}: {', '.join(run.name for run in runs if run.badge == badge)}." for badge in sorted(badges)
     ]

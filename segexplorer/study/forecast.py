@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segexplorer.study.conditions import identity, labels_of
 from segexplorer.study.fairness import ALLOWANCES, Allowance, planned_obstacle
+from segexplorer.study.identity import identity
+from segexplorer.study.labels import labels_of
 from segexplorer.study.matrix import Point
 from segexplorer.training.experiment import Experiment
 
@@ -46,8 +47,9 @@ class Forecast:
             labels = [c.label for c in group]
             base = reference if reference in labels else labels[0]
             others = [label for label in labels if label != base]
+            between = "; " if any(", " in label for label in others) else ", "
             lines.append(
-                f"Will compare {', '.join(others)} with {base}."
+                f"Will compare {between.join(others)} with {base}."
                 if others
                 else f"{base} has nothing to be compared with: its mean and spread will be told."
             )

@@ -37,9 +37,11 @@ class RunScores:
     scored_step, scored_epoch, scores
         When the chosen weights were scored on the validation cases, and the scores.
     seconds
-        Time in steps and validations.
+        Time in steps and all validations.
     gradient_norm
         Median over its steps of the norm of the loss's gradient, before any clipping; NaN where none was kept.
+    precision
+        Of convolutions, as the last attempt computed.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class RunScores:
     seconds: float
     badge: str
     gradient_norm: float = math.nan
+    precision: str = ""
 
     @property
     def name(self) -> str:
@@ -81,19 +84,18 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
     """
     record = open_run(folder)
     events = record.events()
-    validations = [e for e in events if isinstance(e, ValidationDone) and e.scores]
-    if checkpoint == "best":
-        validations = [e for e in validations if e.best]
-    if not validations:
+    validations = [e for e in events if isinstance(e, ValidationDone)]
+    scored = [e for e in validations if e.scores and (e.best or checkpoint == "last")]
+    if not scored:
         raise DataError(
             f"{record.folder.name} has no scored validation yet.", "Let it train to its first validation."
         )
-    chosen = validations[-1]
+    chosen = scored[-1]
     steps = [e for e in events if isinstance(e, StepDone)]
-    attempt = _last_attempt(record.folder)
+    experiment, attempt = record.experiment, _last_attempt(record.folder)
     return RunScores(
         folder=record.folder,
-        experiment=record.experiment,
+        experiment=experiment,
         state=record.state,
         roles=attempt.get("roles", {}),
         fingerprints={case: str(value) for case, value in attempt.get("data", {}).items()},
@@ -104,6 +106,7 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
         seconds=sum(e.seconds for e in steps) + sum(e.seconds for e in validations),
         badge=chosen.badge,
         gradient_norm=_median([e.gradient_norm for e in steps]),
+        precision=str(attempt.get("precision") or experiment.compute.precision),
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.spec import differences
-from segexplorer.study.conditions import identity
+from segexplorer.study.identity import identity
+from segexplorer.study.labels import value_text
 from segexplorer.study.matrix import Point, expand
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.files import write_atomic
@@ -107,7 +108,8 @@ def _planned(point: Point, folder: Path, there: Mapping[Path, Experiment]) -> Pl
         found = differences(_unchanged(there[folder]), _unchanged(point.experiment))
         if found:
             texts = [
-                f"{path or 'it'} is {one} there and {two} in the file" for path, (one, two) in found.items()
+                f"{path or 'it'} is {value_text(one)} there and {value_text(two)} in the file"
+                for path, (one, two) in found.items()
             ]
             more = f", and {len(texts) - SHOWN_DIFFERENCES} more" if len(texts) > SHOWN_DIFFERENCES else ""
             raise SpecError(
@@ -144,7 +146,7 @@ class FoundRuns:
 
 
 def runs_of(paths: Iterable[Path], *, unfinished: bool = False) -> FoundRuns:
-    """Return run folders as they are, and the run folders inside study folders.
+    """Return run folders as they are, and the run folders inside study folders, each once however it is spelled.
 
     Those of a study are in the order of its matrix; those that its matrix does not name come after them, and
     those of a folder without a matrix are in the order in which they were started.
@@ -180,8 +182,11 @@ def runs_of(paths: Iterable[Path], *, unfinished: bool = False) -> FoundRuns:
             raise SpecError(
                 f"{path} is no run folder and holds none.", "Name run folders, or a study's folder."
             )
-    reference = next((folder for folder in references if folder in folders), None)
-    return FoundRuns(tuple(dict.fromkeys(folders)), reference, tuple(left_out))
+    distinct: dict[Path, Path] = {}
+    for folder in folders:
+        distinct.setdefault(folder.resolve(), folder)
+    reference = next((distinct[r.resolve()] for r in references if r.resolve() in distinct), None)
+    return FoundRuns(tuple(distinct.values()), reference, tuple(dict.fromkeys(left_out)))
 
 
 def _study(folder: Path) -> dict[str, list[str]]:

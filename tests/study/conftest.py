@@ -32,11 +32,12 @@ def make_run(tmp_path: Path) -> RunMaker:
         finished: bool = True,
         gradient_norm: float = 1.0,
         started: float = 0.0,
+        data_set: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        plain = {"data": {"kind": "phantom"}, "loss": loss, **settings}
+        plain = {"data": data_set or {"kind": "phantom"}, "loss": loss, **settings}
         Experiment.of(plain).save(folder / "experiment.yaml")
         validating = sorted({s.case for s in scores})
         roles = roles or {"t1": "train", **dict.fromkeys(validating, "validation")}
