@@ -220,3 +220,16 @@ def test_a_class_that_is_nowhere_is_rather_a_slip(
     assert "No prediction and no truth holds spleen" in streams.err and "liver" not in streams.err
     assert run(["evaluate", *map(str, folders), "--classes", "{spleen: 99}"]) == 0
     assert "nan" not in capsys.readouterr().out
+
+
+def test_255_beside_other_labels_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = label(0, False)
+    truth[0] = 255
+    for name, array in (("p", label(0, False)), ("t", truth)):
+        save_volume(Volume.from_array(array, spacing=SPACING), tmp_path / f"{name}.mha", integer=True)
+    files = [str(tmp_path / "p.mha"), str(tmp_path / "t.mha")]
+    assert run(["evaluate", *files]) == 0
+    assert "255 is scored as a class" in capsys.readouterr().err
+    assert run(["evaluate", *files, "--classes", "{liver: 1, ignore: 255}", "--json"]) == 0
+    streams = capsys.readouterr()
+    assert json.loads(streams.out)["summary"]["mean"]["dice"] == 1.0 and "255" not in streams.err

@@ -15,6 +15,7 @@ from rich.status import Status
 import segexplorer
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore
+from segexplorer.data.case import IGNORED
 from segexplorer.faces.cli.output import print_json, remarks, results
 from segexplorer.faces.cli.pairing import Pair, Pairing, pair
 from segexplorer.faces.cli.score_tables import case_tables, extreme_table, spread_tables
@@ -30,6 +31,7 @@ from segexplorer.metrics import (
     spec,
     summarise,
 )
+from segexplorer.metrics.classes import NUMBERED
 from segexplorer.metrics.wording import NONE, WITHOUT_INTERVAL, interval_text, mean_text
 
 SHOWN = ("dice", "f2", "sensitivity", "precision", "hd95", "assd")
@@ -71,6 +73,7 @@ def run_evaluate(
     surfaces = files or any(name in SURFACE_METRICS for name in chosen or SHOWN)
     scores = _scored(found, wanted, surfaces=surfaces)
     _tell_found_nowhere(scores)
+    _tell_255(scores)
     rows = distributions(scores, chosen or None)
     from segexplorer.training.files import write_atomic
 
@@ -135,6 +138,14 @@ def _tell_found_nowhere(scores: Sequence[CaseScore]) -> None:
             f"No prediction and no truth holds {', '.join(nowhere)}: check the values given with --classes."
         )
         remarks().print(text, markup=False)
+
+
+def _tell_255(scores: Sequence[CaseScore]) -> None:
+    """Say that 255 is taken for a class, where beside other numbered ones it may mean "does not count"."""
+    names = {score.class_name for score in scores}
+    if f"{NUMBERED}{IGNORED}" in names and len(names) > 1:
+        text = f"{IGNORED} is scored as a class of its own. Where it marks what does not count: "
+        remarks().print(f"{text}--classes '{{ignore: {IGNORED}, ...}}' with the other classes.", markup=False)
 
 
 def _told(pairs: Sequence[Pair]) -> Iterator[Pair]:
