@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from segexplorer.metrics import spec
+from segexplorer.metrics.wording import WITHOUT_INTERVAL
 from segexplorer.study.compare import METRICS, compare_conditions, find_reference, meant, summary
 from segexplorer.study.comparison import Comparison, ConditionSummary
 from segexplorer.study.conditions import Condition, grouped
@@ -26,7 +28,8 @@ class GroupedComparison:
     alone
         Conditions that no other one can be compared with: their means, and no difference.
     notes
-        Why the groups are apart, and how to compare across them all the same.
+        Why the groups are apart, how to compare across them all the same, and why a condition that is alone has no
+        interval.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -68,6 +71,9 @@ def compare_groups(
         find_reference(conditions, reference)
     groups, reasons = partition(conditions, allow)
     chosen = tuple(dict.fromkeys(spec(name).name for name in metrics))
+    alone = tuple(summary(group[0], chosen) for group in groups if len(group) == 1)
+    if not all(math.isfinite(d.low) for condition in alone for d in condition.distributions):
+        reasons.append(WITHOUT_INTERVAL)
     return GroupedComparison(
         comparisons=tuple(
             compare_conditions(
@@ -80,7 +86,7 @@ def compare_groups(
             for group in groups
             if len(group) > 1
         ),
-        alone=tuple(summary(group[0], chosen) for group in groups if len(group) == 1),
+        alone=alone,
         metrics=chosen,
         notes=tuple(reasons),
     )

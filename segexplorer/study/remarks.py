@@ -88,8 +88,8 @@ def _steps(conditions: Sequence[Condition]) -> list[str]:
 
 
 def _without_interval(rows: Sequence[Difference]) -> list[str]:
-    """Say why there are dashes for intervals; single classes may be in fewer cases than their mean."""
-    return [] if all(math.isfinite(row.low) for row in _overall(rows)) else [WITHOUT_INTERVAL]
+    """Say why there are dashes for intervals, be it those of single classes, which fewer cases may have."""
+    return [] if all(math.isfinite(row.low) for row in rows) else [WITHOUT_INTERVAL]
 
 
 def _few(rows: Sequence[Difference]) -> list[str]:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from segexplorer.core.events import CaseScore
+from segexplorer.metrics import values_by_case
 from segexplorer.study import compare
-from segexplorer.study.pairing import over_runs, paired
+from segexplorer.study.pairing import invented, over_runs, paired
 
 RunMaker = Callable[..., Path]
 NAN = math.nan
@@ -133,6 +134,44 @@ def test_a_class_made_up_in_one_seed_of_two_counts_as_half(make_run: RunMaker) -
     (average,) = over_runs([wrong, right])
     assert average.metrics["dice"] == 0.5 and math.isnan(average.metrics["hd95"])
     assert over_runs([right, right])[0].state == "absent"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.lists(st.sampled_from([NAN, 0.0]), min_size=4, max_size=4),  # no truth: left out, or made up
+            st.lists(st.integers(0, 9).map(lambda v: v / 10), min_size=4, max_size=4),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_the_mean_difference_is_the_difference_of_means(cases: list[list[float]]) -> None:
+    def side(columns: tuple[int, int]) -> dict[int, list[CaseScore]]:
+        return {
+            seed: [
+                replace(
+                    score(f"c{i}", values[column], state=state(values, column)),
+                    metrics={"dice": values[column]},
+                )
+                for i, values in enumerate(cases)
+            ]
+            for seed, column in enumerate(columns)
+        }
+
+    def state(values: list[float], column: int) -> str:
+        if all(math.isnan(v) or v == 0 for v in values):
+            return "absent" if math.isnan(values[column]) else "spurious"
+        return "missed" if values[column] == 0 else "scored"
+
+    ours, theirs = side((0, 1)), side((2, 3))
+    made_up = invented([*ours[0], *ours[1], *theirs[0], *theirs[1]])
+    one, other = (values_by_case(over_runs([*s[0], *s[1]], made_up), "dice") for s in (ours, theirs))
+    assert one.keys() == other.keys()
+    pairs = paired(ours, theirs, "dice", made_up)
+    assert pairs.by_case == pytest.approx({case: one[case] - other[case] for case in one}, abs=1e-12)
+    assert pairs.n_unpaired == 0
 
 
 def test_means_are_over_the_same_cases_when_one_condition_makes_a_class_up(make_run: RunMaker) -> None:

@@ -141,6 +141,12 @@ def test_only_seeds_show_their_spread(make_run: RunMaker, capsys: pytest.Capture
     assert "one condition" in capsys.readouterr().err
 
 
+def test_one_condition_of_few_cases_says_why_it_has_no_interval(make_run: RunMaker) -> None:
+    lonely = compare_groups([make_run("few", scores(count=3), loss="dice")], metrics=["dice"])
+    assert [note for note in lonely.notes if "No interval below 6 cases" in note]
+    assert not compare_groups([make_run("eight", scores(), loss="dice")], metrics=["dice"]).notes
+
+
 def test_a_folder_gives_the_runs_in_the_order_they_were_started_and_leaves_unfinished_ones_out(
     make_run: RunMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
