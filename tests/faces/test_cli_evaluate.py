@@ -232,4 +232,5 @@ def test_255_beside_other_labels_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "255 is scored as a class" in capsys.readouterr().err
     assert run(["evaluate", *files, "--classes", "{liver: 1, ignore: 255}", "--json"]) == 0
     streams = capsys.readouterr()
-    assert json.loads(streams.out)["summary"]["mean"]["dice"] == 1.0 and "255" not in streams.err
+    (score,) = json.loads(streams.out)["scores"]
+    assert score["metrics"]["dice"] == 1.0 and "255" not in streams.err
