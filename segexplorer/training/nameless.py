@@ -24,7 +24,7 @@ LEFT_OUT = "left out"
 ROOT = "data"
 """Stands for the path of the data."""
 
-_SAYINGS = re.compile(
+SAYINGS = re.compile(
     r"(loading torch and MONAI|reading the cases|building the network|saving the last checkpoint"
     r"|all \d+ epochs are done|its epoch is done|stopped by the user|failed|the iteration was left"
     rf"|Extended by \d+ epochs?, to \d+\.|{EDITED}|{NOT_HELD_OUT}|extended from \d+ to \d+ epochs|step_\d+(\.\d+)?)"
@@ -78,7 +78,7 @@ class Names:
 
     def saying(self, text: str) -> str:
         """Return a sentence that is ours as it is, and nothing for any other."""
-        if _SAYINGS.fullmatch(text):
+        if SAYINGS.fullmatch(text):
             return text
         self.drop(text)
         return ""

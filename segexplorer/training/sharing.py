@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import ValidationDone
 from segexplorer.core.types import Role
 from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint, read_pointer
+from segexplorer.training.copied_texts import copied_texts
 from segexplorer.training.files import disk_errors_told
-from segexplorer.training.history import HistoryWriter, RunRecord, open_run
+from segexplorer.training.history import HISTORY, HistoryWriter, RunRecord, open_run
 from segexplorer.training.identifiers import Identifiers
 from segexplorer.training.nameless import (
     Names,
@@ -33,6 +32,7 @@ from segexplorer.training.nameless import (
     nameless_provenance,
 )
 from segexplorer.training.sinks import EXPERIMENT, PROVENANCE, EventLog, MetricsTable
+from segexplorer.training.vocabulary import machine_words, network_words, vocabulary
 
 INSIDE = "run"
 """Folder in the archive; the run's own name may say too much."""
@@ -115,8 +115,7 @@ def share_run(
 
 def _write_record(record: RunRecord, copy: Path, names: Names) -> None:
     """Write experiment, provenance, events and metrics."""
-    provenance = record.folder / PROVENANCE
-    attempts = json.loads(provenance.read_text(encoding="utf-8")) if provenance.exists() else []
+    attempts = _attempts(record)
     for attempt in attempts:
         for case in attempt.get("roles", {}):
             names.case(case)
@@ -130,6 +129,11 @@ def _write_record(record: RunRecord, copy: Path, names: Names) -> None:
     validations = [e for e in copies if isinstance(e, ValidationDone)]
     if validations:
         MetricsTable(copy, validations[:-1]).write(validations[-1])
+
+
+def _attempts(record: RunRecord) -> list[dict[str, Any]]:
+    provenance = record.folder / PROVENANCE
+    return json.loads(provenance.read_text(encoding="utf-8")) if provenance.exists() else []
 
 
 def _copy_checkpoints(source: Path, target: Path, names: Names) -> None:
@@ -176,30 +180,43 @@ def _refuse_names(copy: Path, record: RunRecord, names: Names) -> None:
     DataError
         Naming what was found and where.
     """
-    identifiers = Identifiers.of(record.experiment, record.folder, names.cases, names.dropped)
-    for name in names.classes.values():
+    classes = list(names.classes.values())
+    identifiers = Identifiers.of(
+        record.experiment,
+        record.folder,
+        cases=names.cases,
+        dropped=names.dropped,
+        classes=classes,
+        ours=vocabulary() | machine_words(_attempts(record)),
+    )
+    for name in classes:
         if why := identifiers.in_class(name):
             raise DataError(
                 f"The class {name!r} may name somebody: {why}.",
                 "Add --number-classes, which calls it class_1, class_2 ...; nothing was written.",
             )
-    for file, text in _texts(copy):
-        for found, what in identifiers.in_text(text):
+    for file, text in copied_texts(copy):
+        inside = file.relative_to(copy)
+        for found, origin in identifiers.in_text(text):
+            if file.suffix == ".safetensors" and found in _network_words(copy, record):
+                continue
             raise DataError(
-                f"{file.relative_to(copy)} of the copy would hold {found!r}, {what}.",
-                "Nothing was written. Give the run's folder another name, or leave out weights or predictions.",
+                f"{inside.as_posix()} of the copy would hold {found!r}, {origin.what}.",
+                f"Nothing was written. {origin.remedy}{_LEAVE_OUT.get(inside.parts[0], '')}",
             )
 
 
-def _texts(copy: Path) -> Iterator[tuple[Path, str]]:
-    """Yield every file with the text in it; of weights the head, where names are."""
-    for file in sorted(path for path in copy.rglob("*") if path.is_file()):
-        if file.suffix == ".safetensors":
-            with file.open("rb") as content:
-                (length,) = struct.unpack("<Q", content.read(8))
-                yield file, content.read(length).decode("utf-8", "replace")
-        elif file.suffix or file.parent.name == "checkpoints":  # chunks of arrays have no suffix
-            yield file, file.read_text(encoding="utf-8")
+_LEAVE_OUT = {
+    "checkpoints": " Or leave the weights out: --no-weights.",
+    HISTORY: " Or share it without --predictions.",
+}
+
+
+def _network_words(copy: Path, record: RunRecord) -> set[str]:
+    """Return the words in the names of the weights of the run's network."""
+    metas = [json.loads(path.read_text(encoding="utf-8")) for path in copy.glob(f"checkpoints/*/{META}")]
+    shapes = {(meta["channels"], len(meta["classes"]["names"])) for meta in metas}
+    return {word for shape in shapes for word in network_words(record.experiment, *shape)}
 
 
 def _pack(copy: Path, output: Path) -> tuple[str, ...]:

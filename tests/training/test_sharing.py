@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from segexplorer.training.checkpoint import open_checkpoint, save_checkpoint
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
+from segexplorer.training.run import Run
 from segexplorer.training.sharing import Shared, share_run
 from segexplorer.training.snapshots import WatchedSnapshot
 
@@ -95,7 +99,7 @@ def told(names: tuple[str, ...]) -> list[events.Event]:
     ]  # fmt: skip
 
 
-def make_run(place: Path, changes: dict[str, Any] | None = None) -> Path:
+def planted_run(place: Path, changes: dict[str, Any] | None = None) -> Path:
     """Write a run folder with names of patients wherever a run, a user or a later version may put some."""
     import torch
 
@@ -145,7 +149,7 @@ def make_run(place: Path, changes: dict[str, Any] | None = None) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path)
+    return planted_run(tmp_path)
 
 
 def unpacked(shared: Shared, place: Path) -> Path:
@@ -225,11 +229,12 @@ def test_the_network_comes_with_it_and_is_whole(run: Path, tmp_path: Path) -> No
         ({"Station7": 1}, "part of a path"),
         ({"tumour 19551224": 1}, "a patient's number"),
         ({"Roe^Jane": 1}, "a patient's number or name"),
+        ({"drhouse": 1}, "part of a path"),
     ],
 )
 def test_a_class_that_may_name_somebody_is_refused(tmp_path: Path, classes: dict[str, int], why: str) -> None:
     data = {"kind": "folder", "root": ROOT, "classes": classes}
-    run, output = make_run(tmp_path, {"data": data}), tmp_path / "out.zip"
+    run, output = planted_run(tmp_path, {"data": data}), tmp_path / "out.zip"
     with pytest.raises(DataError, match=rf"{why}.*--number-classes"):
         share_run(run, output)
     assert not list(tmp_path.glob("*out*"))
@@ -244,6 +249,121 @@ def test_words_that_most_cases_share_may_be_classes(tmp_path: Path) -> None:
     folder = RunFolder.create(experiment(split={"validation": ["liver_2"]}, validation={}), tmp_path / "run")
     folder.write_provenance(1, {"roles": {"liver_1": "train", "liver_2": "validation", "liver_3": "train"}})
     assert share_run(folder.path, tmp_path / "out.zip").classes == ("liver", "tumour")
+
+
+def harmless_run(place: Path, data: dict[str, Any], cases: tuple[str, ...] = ("P1", "P2")) -> Path:
+    """Write a run folder in which nothing but the name of its folder, its data and its cases is a user's."""
+    import torch
+
+    place.parent.mkdir(parents=True)
+    planned = Experiment.of({"data": {"kind": "folder", "root": "data", "classes": {"organ": 1}, **data}})
+    folder, names = RunFolder.create(planned, place), tuple(planned.data.classes)
+    folder.write_provenance(1, {"device": "NVIDIA H200 (139 GiB)", "roles": dict.fromkeys(cases, "train")})
+    done = events.ValidationDone(
+        step=1001, epoch=7, loss=0.1001, scores=tuple(score(cases[0], n, 0.1002) for n in names),
+        mean_dice=0.5, class_dice=dict.fromkeys(names, 0.5), n_used=2, n_absent=0, n_missed=0, best=True,
+        seconds=1.0,
+    )  # fmt: skip
+    folder.write(done)
+    folder.write(events.RunFinished(step=1001, state="finished", reason="all 7 epochs are done"))
+    folder.close()
+    meta = {
+        "step": 1001, "best": 0.5, "experiment": planned.plain(), "patch": None, "channels": 1, "badges": [],
+        "preprocessing": {}, "classes": {"names": list(names), "values": [[1]]},
+    }  # fmt: skip
+    network = torch.nn.Linear(1, 1)
+    save_checkpoint(folder.checkpoints, network=network, average=None, state={}, meta=meta, best=True)
+    return folder.path
+
+
+def test_no_word_that_every_run_holds_keeps_one_from_being_shared(
+    tmp_path: Path, make_run: Callable[..., Run]
+) -> None:
+    """A real run is shared from folders that are called like each word of its own archive."""
+    run = make_run("start")
+    list(run)
+    first = share_run(tmp_path / "start", tmp_path / "first.zip", predictions=True)
+    with zipfile.ZipFile(first.path) as archive:
+        heads = [archive.read(n)[: 2**16] for n in first.files if "/c/" not in n]
+    found = {w for head in heads for w in re.findall(r"[A-Za-z_]{4,30}", head.decode("ascii", "ignore"))}
+    assert {"finished", "scored", "array", "truth_ml", "numpy", "encoder", "liver"} & found
+    words = sorted(found - {"home"})
+    for number, begin in enumerate(range(0, len(words), 150)):
+        place = tmp_path / f"{number}" / Path(*words[begin : begin + 150])
+        shutil.copytree(tmp_path / "start", place)
+        assert share_run(place, tmp_path / f"{number}.zip", predictions=True).files == first.files
+
+
+@pytest.mark.parametrize("part", ["ventricles", "Ventricles", "left ventricles", "ventricles_left", "2024"])
+def test_a_folder_called_like_a_class_names_nobody(tmp_path: Path, part: str) -> None:
+    classes = {"left ventricles": 1, "right ventricles": 2}
+    run = harmless_run(tmp_path / part / "r1", {"root": f"/mnt/{part}/nii", "classes": classes})
+    assert share_run(run, tmp_path / "out.zip").classes == tuple(classes)
+
+
+@pytest.mark.parametrize(
+    "cases", [("1001", "1002", "2000"), ("case_002", "case_001"), ("step_1001", "patient_7")]
+)
+def test_cases_called_like_numbers_names_nobody(tmp_path: Path, cases: tuple[str, ...]) -> None:
+    run = harmless_run(tmp_path / "x" / "r1", {}, cases)
+    shared = share_run(run, tmp_path / "out.zip")
+    assert shared.cases == len(cases)
+    assert set(open_run(unpacked(shared, tmp_path / "y")).metrics["case"]) == {"case_001"}
+
+
+@pytest.mark.parametrize("name", ["nvidia", "finished", "H200"])
+def test_an_account_or_machine_called_like_a_word_of_ours_names_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: name)
+    monkeypatch.setattr("platform.node", lambda: name)
+    assert share_run(harmless_run(tmp_path / "x" / "r1", {}), tmp_path / "out.zip").cases == 2
+
+
+def test_an_account_called_like_a_class_is_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "organ")
+    with pytest.raises(DataError, match=r"'organ' is the name of who is logged in.*--number-classes"):
+        share_run(harmless_run(tmp_path / "x" / "r1", {}), tmp_path / "out.zip")
+
+
+@pytest.mark.parametrize(
+    ("leak", "what", "remedy"),
+    [
+        (CASES[0], "the name of a case", "report it"),
+        ("lauf_mueller", "part of a path, the run's own", "Copy the run to a folder"),
+        ("Klinik-Radiologie", "part of a path to data or weights", r"experiment\.yaml of a copy"),
+        ("drhouse", "part of a path", r"experiment\.yaml of a copy"),
+        ("Studie Mueller, geheim", "a text that was left out", "Call that setting"),
+        ("jdoe", "the name of who is logged in", "another account"),
+        ("ws-4711", "the name of this machine", "another machine"),
+    ],
+)
+def test_the_remedy_is_for_what_was_found(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leak: str, what: str, remedy: str
+) -> None:
+    from segexplorer.training import sharing
+
+    monkeypatch.setattr("getpass.getuser", lambda: "jdoe")
+    monkeypatch.setattr("platform.node", lambda: "ws-4711")
+    monkeypatch.setattr(sharing, "nameless_provenance", lambda attempts, names: [{"spilt": leak}])
+    with pytest.raises(DataError, match=rf"provenance\.json .*'{leak.lower()}', {what}.*{remedy}"):
+        share_run(run, tmp_path / "out.zip")
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_name_among_the_weights_is_found(tmp_path: Path) -> None:
+    """Who names a layer after a ward is told how to share the rest."""
+    import torch
+
+    run = harmless_run(tmp_path / "stationeleven" / "r1", {})
+    network = torch.nn.ModuleDict({"stationeleven": torch.nn.Linear(1, 1)})
+    meta = open_checkpoint(run / "checkpoints", "last")[0].meta
+    save_checkpoint(
+        run / "checkpoints", network=network, average=None, state={}, meta={**meta, "step": 9}, best=True
+    )
+    with pytest.raises(DataError, match=r"weights\.safetensors .*'stationeleven'.*--no-weights"):
+        share_run(run, tmp_path / "out.zip")
+    assert share_run(run, tmp_path / "out.zip", weights=False).cases == 2
 
 
 def test_what_is_still_there_after_all_is_refused(
@@ -274,7 +394,7 @@ def test_what_is_still_there_after_all_is_refused(
     ],
 )
 def test_every_way_to_name_data_is_nameless(tmp_path: Path, data: dict[str, Any]) -> None:
-    run = make_run(tmp_path, {"data": data, "split": {}, "validation": {}})
+    run = planted_run(tmp_path, {"data": data, "split": {}, "validation": {}})
     folder = unpacked(share_run(run, tmp_path / "out.zip"), tmp_path / "x")
     text = (folder / "experiment.yaml").read_text().lower()
     assert not [name for name in PLANTED if name in text]
