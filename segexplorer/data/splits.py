@@ -36,6 +36,12 @@ class Split(Spec):
     test: tuple[str, ...] = parameter(
         (), title="Test cases", meaning="Names of the cases that are kept for testing.", advanced=True
     )
+    train: tuple[str, ...] = parameter(
+        (),
+        title="Training cases",
+        meaning="Names of cases that train, whatever the data set says of them; others train as well.",
+        advanced=True,
+    )
     excluded: tuple[str, ...] = parameter(
         (),
         title="Left out",
@@ -53,12 +59,13 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
     """Return case id -> role, sorted by id.
 
     Cases without a label only predict and are left out, as are those that the split excludes. Roles that the data
-    set itself gives are kept.
+    set itself gives are kept, but for the cases that the split names.
 
     Raises
     ------
     SpecError
-        When a named case does not exist or is excluded as well, or two cases share an id.
+        When a named case does not exist, is excluded as well or named for training and something else, or two cases
+        share an id.
     DataError
         When nothing is left for training, or cases of one patient are named for different roles.
     """
@@ -70,6 +77,11 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
     for name in (*split.validation, *split.test):
         if name not in ids:
             raise SpecError(f"There is no case {name!r} to keep apart.", did_you_mean(name, ids))
+    for name in split.train:
+        if name not in ids:
+            raise SpecError(f"There is no case {name!r} to train on.", did_you_mean(name, ids))
+        if name in (*split.validation, *split.test, *split.excluded):
+            raise SpecError(f"Case {name} trains and does not at once.", "Name it in one list of the split.")
     for name in split.excluded:
         if name not in ids:
             remedy = f"{did_you_mean(name, ids)} Or take it out of split.excluded."
@@ -82,6 +94,7 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
     labelled = [r for r in labelled if r.id not in split.excluded]
     ids = [r.id for r in labelled]
     roles: dict[str, Role] = {r.id: r.role for r in labelled if r.role is not None}
+    roles.update(dict.fromkeys(split.train, "train"))
     roles.update(dict.fromkeys(split.test, "test"))
     roles.update(dict.fromkeys(split.validation, "validation"))
     _spread_to_patients(labelled, roles)

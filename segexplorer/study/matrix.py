@@ -31,6 +31,8 @@ from segexplorer.training.files import write_atomic
 FOLDS = "folds"
 LARGEST = 1000
 """Experiments that one file may hold."""
+LONGEST_WORD = 120
+"""Characters of a folder's name for one value; a file system takes 255 in all."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def expand(
             f"Write a file for each value of {data_axes[0]}.",
         )
     held_out = fold_cases(base, len(folds), assignment, keep=keep) if folds else []
+    validating = _validating_by_data(base) if folds else []
     frozen: dict[str, dict[str, Any]] = {}  # by the data of a mix, for listing cases takes time
     points: list[Point] = []
     for mix in itertools.product(*axes.values()):
@@ -88,7 +91,10 @@ def expand(
                 frozen[str(data)] = _frozen_split(replace_values(base, data))
             changes |= frozen[str(data)]
         if FOLDS in chosen:
-            changes["split.validation"] = held_out[chosen[FOLDS]]
+            held = held_out[chosen[FOLDS]]
+            changes["split.validation"] = held
+            # every other case trains, also one that the data set keeps for validation
+            changes["split.train"] = tuple(case for case in validating if case not in held)
         name = "_".join(_word(path, value) for path, value in chosen.items()) or file.stem
         taken = sum(re.fullmatch(rf"{re.escape(name)}(-\d+)?", p.name) is not None for p in points)
         points.append(Point(name if not taken else f"{name}-{taken + 1}", replace_values(base, changes)))
@@ -144,6 +150,14 @@ def fold_cases(
     return dealt
 
 
+def _validating_by_data(experiment: Experiment) -> list[str]:
+    """Return the cases that the data set itself wants for validation, and the split does not test or leave out."""
+    cases = experiment.data.cases()
+    roles = assign_roles(cases, experiment.split, experiment.seed)
+    given = {ref.id for ref in cases if ref.role == "validation"}
+    return [case for case, role in roles.items() if case in given and role != "test"]
+
+
 def _frozen_split(experiment: Experiment) -> dict[str, Any]:
     """Return settings that keep the file's own split, so that another seed trains on the same cases."""
     roles = assign_roles(experiment.data.cases(), experiment.split, experiment.seed)
@@ -155,23 +169,31 @@ def _frozen_split(experiment: Experiment) -> dict[str, Any]:
 
 
 def _dealt(refs: Sequence[CaseRef], folds: int, seed: int) -> list[tuple[str, ...]]:
-    patients = sorted({ref.patient for ref in refs})
+    patients = sorted({ref.patient or ref.id for ref in refs})
     if len(patients) < folds:
-        raise SpecError(f"{len(patients)} patients cannot make {folds} folds.", "Lower matrix.folds.")
+        number = "1 patient" if len(patients) == 1 else f"{len(patients)} patients"
+        raise SpecError(f"{number} cannot make {folds} folds.", "Lower matrix.folds.")
     order = np.random.default_rng([seed, folds]).permutation(len(patients))
     fold_of = {patients[place]: number % folds for number, place in enumerate(order)}
-    ids = [(fold_of[ref.patient], ref.id) for ref in refs]
+    ids = [(fold_of[ref.patient or ref.id], ref.id) for ref in refs]
     return [tuple(sorted(case for fold, case in ids if fold == number)) for number in range(folds)]
 
 
 def _word(path: str, value: Any) -> str:
-    """A piece of a folder's name: "tversky-alpha0.3", "seed1", "fold2"."""
+    """Return a piece of a folder's name: "tversky-alpha0.3", "dice+cross_entropy", "seed1", "fold2"."""
     short = path.rpartition(".")[2].removesuffix("s" if path == FOLDS else "")
-    if isinstance(value, Mapping):
-        rest = [f"{k}{v}" for k, v in value.items() if k != "kind" and isinstance(v, (int, float, str))]
-        text = "-".join([str(value.get("kind", short)), *rest])
-    elif isinstance(value, str):
-        text = value
-    else:
-        text = f"{short}{value}"
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:80]
+    text = (_kinds(value) or short) if isinstance(value, (Mapping, str)) else f"{short}{value}"
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:LONGEST_WORD]
+
+
+def _kinds(value: Any) -> str:
+    """Return the kind of a spec with its own settings; of one made of others, those, each so."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    inner = [v for v in value.values() if isinstance(v, list) and any(isinstance(e, Mapping) for e in v)]
+    head = value.get("kind", value.get("loss", ""))
+    heads = ["+".join(_kinds(entry) for entry in entries) for entries in inner] or [_kinds(head)]
+    rest = [
+        f"{k}{v}" for k, v in value.items() if k not in ("kind", "loss") and isinstance(v, (int, float, str))
+    ]
+    return "-".join(filter(None, [*heads, *rest]))

@@ -83,6 +83,17 @@ def test_excluded_cases_have_no_role_and_are_not_counted() -> None:
         assign_roles(refs, Split(excluded=("case2",), test=("case2",)), 0)
 
 
+def test_cases_named_for_training_train_whatever_the_data_set_says() -> None:
+    refs = [named("a", role="validation"), named("b", role="validation"), named("c"), named("d", role="test")]
+    roles = assign_roles(refs, Split(train=("a",)), 0)
+    assert roles == {"a": "train", "b": "validation", "c": "train", "d": "test"}
+    with pytest.raises(SpecError, match="no case 'x' to train on"):
+        assign_roles(refs, Split(train=("x",)), 0)
+    for other in ("validation", "test", "excluded"):
+        with pytest.raises(SpecError, match="Case a trains and does not at once"):
+            assign_roles(refs, Split.of({"train": ["a"], other: ["a"]}), 0)
+
+
 def test_where_too_few_cases_are_left_their_number_is_told() -> None:
     refs = [named(f"case{i}") for i in range(5)]
     with pytest.raises(DataError, match="of 5 labelled cases 4 validate and 1 test"):

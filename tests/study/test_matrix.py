@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from segexplorer.core.errors import SpecError
-from segexplorer.data.splits import assign_roles
+from segexplorer.data.splits import Split, assign_roles
 from segexplorer.faces.cli.app import run as cli
 from segexplorer.study.forecast import forecast
 from segexplorer.study.matrix import Point, expand, fold_cases
@@ -75,8 +76,11 @@ def test_equal_words_get_numbers_and_settings_hold_for_all(tmp_path: Path) -> No
         for one in ("dice", "jaccard")
     ]
     points = expand(write(tmp_path, {"loss": values}), {"seed": 9})
-    assert [p.name for p in points] == ["weighted_sum", "weighted_sum-2"]
+    assert [p.name for p in points] == ["dice+cross_entropy", "jaccard+cross_entropy"]
     assert {p.experiment.seed for p in points} == {9}
+    alike = [{**values[0], "terms": [{"loss": "dice"}, {"loss": "focal", "weight": w}]} for w in (0.5, 2)]
+    named = expand(write(tmp_path, {"loss": [*alike, alike[0]]}))
+    assert [p.name for p in named] == ["dice+focal-weight0.5", "dice+focal-weight2", "dice+focal-weight0.5-2"]
 
 
 def test_without_a_matrix_there_is_one_experiment_and_train_leaves_it_aside(tmp_path: Path) -> None:
@@ -196,3 +200,47 @@ def test_folds_are_of_one_data_set(tmp_path: Path) -> None:
     points = expand(write(tmp_path, {"seed": [0, 1], "data.count": [4, 5]}))
     held = [p.experiment.split.validation for p in points]  # seed 0 with 4 and 5 cases, then seed 1
     assert held[:2] == held[2:] and all(held)
+
+
+def test_folds_override_what_the_data_set_says_of_training_and_validation(tmp_path: Path) -> None:
+    given = {"a": "validation", "b": "validation", "c": "train", "d": None, "e": None, "f": None, "t": "test"}
+    for name in ("image.nii.gz", "label.nii.gz"):
+        (tmp_path / name).touch()
+    files = {"image": "image.nii.gz", "label": "label.nii.gz"}
+    pairs = [{"case": case, "role": role, **files} for case, role in given.items()]
+    # two cases of one patient; nobody has said what the others are of
+    pairs += [{"case": f"a{n}", "patient": "a", **files} for n in (1, 2)]
+    file = tmp_path / "study.yaml"
+    for matrix in ({"folds": 3}, {"folds": 3, "seed": [0, 1]}):
+        plain = {**BASE, "split": {}, "data": {"kind": "pairs", "pairs": pairs}, "matrix": matrix}
+        file.write_text(yaml.safe_dump(plain))
+        held: dict[int, set[str]] = {}
+        for point in expand(file):
+            split = point.experiment.split
+            roles = assign_roles(point.experiment.data.cases(), split, point.experiment.seed)
+            validating = {case for case, role in roles.items() if role == "validation"}
+            assert validating == set(split.validation)
+            assert {case for case, role in roles.items() if role == "train"} == set(roles) - validating - {
+                "t"
+            }
+            assert roles["t"] == "test" and roles["a"] == roles["a1"] == roles["a2"]
+            held[int(point.name[4])] = validating
+        assert set().union(*held.values()) == {*given, "a1", "a2"} - {"t"}
+        assert sum(map(len, held.values())) == 8  # each validates in one fold
+
+
+def test_cases_without_a_patient_are_patients_of_their_own_and_one_is_counted_as_one() -> None:
+    from segexplorer.data.case import CaseRef
+    from segexplorer.data.datasets.phantom import Phantoms
+
+    class Nameless(Phantoms):
+        def cases(self) -> list[CaseRef]:
+            return [replace(ref, patient="") for ref in super().cases()]
+
+    def of(count: int) -> Experiment:
+        base = Experiment.of(BASE)
+        return base.model_copy(update={"data": Nameless(count=count, size=32), "split": Split()})
+
+    assert sorted(map(len, fold_cases(of(4), 2))) == [2, 2]
+    with pytest.raises(SpecError, match=r"^1 patient cannot make 2 folds"):
+        fold_cases(of(1), 2)
