@@ -9,9 +9,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_YAML_NUMBER = re.compile(r"(?<=[:-] )[-+]?\d[\d.e+-]*$", re.MULTILINE)
-"""Bare; a text of digits stands in quotes in YAML."""
 _COUNTERS = ("attempt", "epoch", "step")
 """Columns of `metrics.csv` that are whole numbers by their type."""
 
@@ -25,7 +25,7 @@ def copied_texts(copy: Path) -> Iterator[tuple[Path, str]]:
             case ".json" | ".jsonl":
                 yield file, _strings(file.read_text(encoding="utf-8"))
             case ".yaml":
-                yield file, _YAML_NUMBER.sub("", file.read_text(encoding="utf-8"))
+                yield file, _strings(json.dumps(yaml.safe_load(file.read_text(encoding="utf-8"))))
             case ".csv":
                 yield file, _cells(file)
             case suffix if suffix or file.parent.name == "checkpoints":  # chunks of arrays have no suffix
@@ -39,8 +39,8 @@ def _head(file: Path) -> str:
 
 
 def _strings(text: str) -> str:
-    """Return what stands in quotes in JSON, keys included; escaped letters as they are read."""
-    return "\n".join(json.loads(found) for found in _JSON_STRING.findall(text))
+    """Return, each once, what stands in quotes in JSON, keys included; escaped letters as they are read."""
+    return "\n".join(json.loads(found) for found in dict.fromkeys(_JSON_STRING.findall(text)))
 
 
 def _cells(file: Path) -> str:

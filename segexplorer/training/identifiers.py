@@ -23,6 +23,7 @@ _TELLING = re.compile(r"\d{5,}|\^")
 _STAND_IN = re.compile(r"(case|class|term|step)_\d+(\.\d+)?")
 """What every copy calls its cases, classes, terms and checkpoints."""
 _IN_TEXT = re.compile(rf"(?<!\w){_STAND_IN.pattern}(?!\w)")
+"""The same amid a text, where the number in it is no case called 1001."""
 _YEAR = re.compile(r"\d{,4}")
 """A folder of a year or a number of the user's own; counters and sizes are in every copy."""
 _HOMES = {"home", "users"}

@@ -304,7 +304,9 @@ def test_a_folder_called_like_a_class_names_nobody(tmp_path: Path, part: str) ->
 @pytest.mark.parametrize(
     "cases", [("1001", "1002", "2000"), ("case_002", "case_001"), ("step_1001", "patient_7")]
 )
-def test_cases_called_like_numbers_names_nobody(tmp_path: Path, cases: tuple[str, ...]) -> None:
+def test_cases_called_like_a_counter_or_a_stand_in_are_no_hindrance(
+    tmp_path: Path, cases: tuple[str, ...]
+) -> None:
     run = harmless_run(tmp_path / "x" / "r1", {}, cases)
     shared = share_run(run, tmp_path / "out.zip")
     assert shared.cases == len(cases)
@@ -349,6 +351,24 @@ def test_the_remedy_is_for_what_was_found(
     with pytest.raises(DataError, match=rf"provenance\.json .*'{leak.lower()}', {what}.*{remedy}"):
         share_run(run, tmp_path / "out.zip")
     assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.parametrize("case", ["1001", "Müller_Jürgen", "Roe, Jane " + "x" * 90 + " of ward seven"])
+def test_a_name_is_found_however_a_file_spells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Escaped letters in JSON, folded lines in YAML, a number that is a text."""
+    from segexplorer.training import sharing
+
+    run = harmless_run(tmp_path / "x" / "r1", {}, (case, "P2"))
+    monkeypatch.setattr(sharing, "nameless_provenance", lambda attempts, names: [{"roles": {case: "train"}}])
+    with pytest.raises(DataError, match=r"provenance\.json .* the name of a case"):
+        share_run(run, tmp_path / "out.zip")
+    monkeypatch.undo()
+    leaky = Experiment.of({"data": {"kind": "folder", "root": "x", "classes": {"organ": 1}}, "name": case})
+    monkeypatch.setattr(sharing, "nameless_experiment", lambda experiment, names: leaky)
+    with pytest.raises(DataError, match=r"experiment\.yaml .* the name of a case"):
+        share_run(run, tmp_path / "out.zip", weights=False)
 
 
 def test_a_name_among_the_weights_is_found(tmp_path: Path) -> None:
