@@ -63,6 +63,17 @@ def _replicate(run: RunScores) -> tuple[int, frozenset[tuple[str, str]]]:
     return run.experiment.seed, run.split
 
 
+def repeats(condition: Condition) -> list[str]:
+    """Say of which seeds there are several runs on one split, which seeds and folds are not."""
+    notes = []
+    for seed in condition.seeds:
+        runs = [run for run in condition.runs if run.experiment.seed == seed]
+        if len({run.split for run in runs}) < len(runs):
+            names = ", ".join(run.name for run in runs)
+            notes.append(f"{condition.label} was run more than once with seed {seed} ({names}): averaged.")
+    return notes
+
+
 def grouped(runs: Sequence[RunScores]) -> list[Condition]:
     """Gather runs of one `identity` into conditions, named, in order of appearance; the same folder counts once."""
     distinct: dict[Path, RunScores] = {}

@@ -16,11 +16,15 @@ from segexplorer.faces.cli.output import print_json, remarks, results
 from segexplorer.metrics import ALL_METRICS
 from segexplorer.study import ALLOWANCES, Allowance, compare, compare_groups
 from segexplorer.study.compare import METRICS
+from segexplorer.study.conditions import grouped as gather
+from segexplorer.study.conditions import repeats
 from segexplorer.study.latex import latex_tables
+from segexplorer.study.records import read_run
 from segexplorer.study.statistics import INTERVAL
 from segexplorer.study.study import runs_of
 from segexplorer.study.tables import csv_table, markdown_tables
 from segexplorer.study.wording import between, number, p_text, signed, significant_figures, title
+from segexplorer.training.files import write_atomic
 
 if TYPE_CHECKING:
     from segexplorer.study import Comparison, ConditionSummary, GroupedComparison
@@ -44,14 +48,17 @@ def run_compare(
     markdown: Path | None = None,
     latex: Path | None = None,
 ) -> None:
-    """Compare run folders, or the runs of study folders, and print the tables.
+    """Compare run folders, or the runs of study folders, and print the tables; of one condition alone, its means.
 
     Raises
     ------
     SpecError, DataError
-        When no two conditions can be compared, or as `compare_groups` says.
+        When there are several conditions of which no two can be compared, a table of differences is wanted of only
+        one, a file cannot be at its place, or as `compare_groups` says.
     """
     allowed = allowances(allow)
+    for path in (csv, markdown, latex):
+        _check_place(path)
     chosen = [m.strip() for m in metrics.split(",") if m.strip()] or METRICS
     found = runs_of(runs, unfinished="unfinished" in allowed)
     if found.left_out:
@@ -77,13 +84,36 @@ def run_compare(
         if path == STANDARD_OUTPUT:
             sys.stdout.write(write())
         elif path is not None:
-            path.write_text(write(), encoding="utf-8")
-    if STANDARD_OUTPUT in (csv, markdown, latex):
-        return
-    if as_json:
-        print_json(grouped.plain())
-    else:
+            write_atomic(path, write().encode())
+    to_be_read = STANDARD_OUTPUT not in (csv, markdown, latex) and not as_json
+    if to_be_read:
         print_groups(grouped, by_class=by_class)
+    elif as_json and STANDARD_OUTPUT not in (csv, markdown, latex):
+        print_json(grouped.plain())
+    if not grouped.comparisons:
+        _say(_of_one_condition(found.folders, checkpoint), results() if to_be_read else remarks())
+
+
+def _of_one_condition(folders: Sequence[Path], checkpoint: Which) -> list[str]:
+    """Say that nothing was compared, and what its means hold."""
+    (condition,) = gather([read_run(folder, checkpoint) for folder in folders])
+    runs = "This run is" if len(condition.runs) == 1 else f"These {len(condition.runs)} runs are"
+    return [
+        f"Nothing is compared: {runs} one condition, {condition.label}; name runs of another loss, network or "
+        "setting, too.",
+        *repeats(condition),
+    ]
+
+
+def _check_place(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before the work."""
+    if path is None or path == STANDARD_OUTPUT:
+        return
+    if path.is_dir():
+        raise SpecError(f"{path} is a folder.", "Name a file to write, e.g. comparison.csv.")
+    above = next((parent for parent in path.parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise SpecError(f"{above} is a file, so {path} cannot be in it.", "Name another folder.")
 
 
 def allowances(given: Collection[str]) -> list[Allowance]:
