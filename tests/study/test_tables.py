@@ -15,7 +15,7 @@ from rich.console import Console
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import CaseScore
 from segexplorer.faces.cli.app import run as cli
-from segexplorer.faces.cli.compare import print_comparison, print_groups
+from segexplorer.faces.cli.compare_tables import print_comparison, print_groups
 from segexplorer.study import compare, compare_groups
 from segexplorer.study.latex import escaped
 from segexplorer.study.study import runs_of

@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from segexplorer.core.errors import SegExplorerError
-from segexplorer.faces.cli.compare import allowances, print_groups
+from segexplorer.faces.cli.compare import allowances
+from segexplorer.faces.cli.compare_tables import print_groups
 from segexplorer.faces.cli.output import print_json, remarks
 from segexplorer.faces.cli.settings import parse_settings
 from segexplorer.faces.cli.train import INTERRUPTED, follow

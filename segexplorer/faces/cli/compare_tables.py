@@ -1,0 +1,199 @@
+"""The tables of a comparison in the terminal: means, paired differences, what stands behind them, and its notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from segexplorer.faces.cli.output import results
+from segexplorer.metrics import ALL_METRICS
+from segexplorer.study.statistics import INTERVAL
+from segexplorer.study.wording import between, number, p_text, signed, significant_figures, title
+
+if TYPE_CHECKING:
+    from segexplorer.study import Comparison, ConditionSummary, GroupedComparison
+
+WIDE = 100
+"""Columns from which on tables have room for more."""
+
+
+def print_groups(grouped: GroupedComparison, *, by_class: bool = False, out: Console | None = None) -> None:
+    """Print every comparison, then the conditions that nothing can be compared with."""
+    out = out or results()
+    total = len(grouped.comparisons) + bool(grouped.alone)
+    for place, comparison in enumerate(grouped.comparisons, start=1):
+        if total > 1:
+            out.rule(f"Group {place}: {len(comparison.conditions)} conditions", align="left", style="none")
+        print_comparison(comparison, by_class=by_class, out=out)
+    if grouped.alone:
+        if total > 1:
+            out.rule("Not compared with any other", align="left", style="none")
+        _print_alone(grouped.alone, grouped.metrics, out)
+        out.print(_runs(grouped.alone, None, out))
+    say(grouped.notes, out)
+
+
+def print_comparison(comparison: Comparison, *, by_class: bool = False, out: Console | None = None) -> None:
+    """Print a comparison: means, differences metric by metric, what the runs took, and its notes."""
+    out = out or results()
+    names = comparison.class_names if by_class else comparison.class_names[-1:]
+    out.print("[bold]Means over cases[/bold] (bold: best mean, significant or not)")
+    for name in names:
+        out.print()
+        out.print(_means(comparison, name, out))
+    out.print()
+    out.print(f"[bold]Differences from {escape(comparison.reference)}[/bold], paired by case")
+    out.print(f"CI: {INTERVAL}. p: Wilcoxon signed rank, adjusted by Holm; * below 0.05")
+    if any(d.significant and not d.seeds_agree for d in comparison.differences):
+        out.print("~ below 0.05, but of different sign in different seeds")
+    for name in names:
+        shown: dict[str, str] = {}
+        for metric in comparison.metrics:
+            twin = next((t for t in shown if _alike(comparison, metric, t, name)), None)
+            out.print()
+            if twin is not None:
+                out.print(f"{title(metric)}: the same as {title(twin)}", markup=False)
+                continue
+            shown[metric] = name
+            out.print(_differences(comparison, metric, name, out))
+    out.print()
+    out.print(_runs(comparison.conditions, comparison, out))
+    out.print()
+    say(comparison.notes, out)
+
+
+def _alike(comparison: Comparison, metric: str, other: str, class_name: str) -> bool:
+    """Whether two metrics have the same figures, e.g. penalised distances where nothing was missed."""
+    figures = [
+        (
+            [c.distribution(m, class_name).mean for c in comparison.conditions],
+            [(d.mean, d.low, d.high, d.p_holm) for d in comparison.differences_of(m, class_name)],
+        )
+        for m in (metric, other)
+    ]
+    return figures[0] == figures[1]
+
+
+def say(notes: Sequence[str], out: Console) -> None:
+    """Print notes: wrapped between words in a terminal, one line each in a file."""
+    for note in notes:
+        out.print(note, markup=False, soft_wrap=not out.is_terminal)
+
+
+def _table(out: Console, *columns: str) -> Table:
+    gap = 2 if out.width >= WIDE else 1
+    table = Table(box=None, header_style="bold", padding=(0, gap, 0, 0), pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(
+            escape(column),
+            justify="right" if position else "left",
+            overflow="fold",
+            no_wrap=bool(position),
+        )
+    return table
+
+
+def _means(comparison: Comparison, class_name: str, out: Console) -> Table:
+    """One line per condition: the means alone, for their intervals are in the files, and differences tell more."""
+    table = _table(out, class_name, *(title(metric) for metric in comparison.metrics))
+    best = comparison.best_means(class_name)
+    for condition in comparison.conditions:
+        cells = [
+            _bold(number(condition.distribution(m, class_name).mean, m), condition.label in best.get(m, ()))
+            for m in comparison.metrics
+        ]
+        table.add_row(escape(condition.label), *cells)
+    return table
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"[bold]{escape(text)}[/bold]" if bold else escape(text)
+
+
+def _differences(comparison: Comparison, metric: str, class_name: str, out: Console) -> Table:
+    """Return one metric's table: the reference's mean first, then each condition against it.
+
+    Where there is room, also the spread of the means over seeds and the unadjusted p.
+    """
+    rows = comparison.differences_of(metric, class_name)
+    wide = out.width >= WIDE
+    seeds = any(len(c.seeds) > 1 for c in comparison.conditions)
+    counts = {row.n_pairs for row in rows}
+    unpaired = any(row.n_unpaired for row in rows)
+    heads = [title(metric), "mean", *(["SD seeds"] if seeds and wide else []), "diff.", "95 % CI"]
+    heads += [*(["SD seeds"] if seeds else []), *(["p"] if wide else []), "p Holm"]
+    heads += [*(["n"] if len(counts) > 1 else []), *(["unpaired"] if unpaired else [])]
+    table = _table(out, *heads)
+    about = [
+        class_name,
+        f"{ALL_METRICS[metric].better} is better",
+        f"Holm over {rows[0].n_tests} test{'s' if rows[0].n_tests != 1 else ''}",
+    ]
+    about += [f"n = {rows[0].n_pairs} cases"] if len(counts) == 1 else []
+    table.caption, table.caption_justify, table.caption_style = "; ".join(about), "left", "dim"
+    base = comparison.condition(comparison.reference)
+    own = _own(base, metric, class_name, seeds=seeds and wide)
+    table.add_row(*own, *[""] * (len(heads) - len(own)))
+    for row in rows:
+        cells = _own(comparison.condition(row.condition), metric, class_name, seeds=seeds and wide)
+        cells += [signed(row.mean, metric), escape(between(row.low, row.high, metric))]
+        cells += [number(row.seed_sd, metric)] if seeds else []
+        cells += [p_text(row.p)] if wide else []
+        mark = "*" if row.marked else "~" if row.significant else " "
+        cells += [f"{p_text(row.p_holm)} {mark}"]
+        cells += [str(row.n_pairs)] if len(counts) > 1 else []
+        cells += [str(row.n_unpaired)] if unpaired else []
+        table.add_row(*cells)
+    return table
+
+
+def _own(condition: ConditionSummary, metric: str, class_name: str, *, seeds: bool) -> list[str]:
+    mean = number(condition.distribution(metric, class_name).mean, metric)
+    # the spread over seeds is of the overall means
+    whole = condition.distribution(metric).class_name == class_name
+    spread = number(condition.seed_sd[metric], metric) if whole else ""
+    return [escape(condition.label), mean, *([spread] if seeds else [])]
+
+
+def _runs(conditions: Sequence[ConditionSummary], comparison: Comparison | None, out: Console) -> Table:
+    """What stands behind the figures: runs, misses, time, and the scale of the gradient."""
+    ratio = ["ratio"] if comparison else []
+    table = _table(out, "runs", "n", "cases", "missed", "spurious", "steps", "min", "gradient", *ratio)
+    for c in conditions:
+        row = c.distributions[-1]
+        there = c.n_scores - row.n_absent - row.n_spurious
+        table.add_row(
+            escape(c.label),
+            str(len(c.runs)),
+            str(c.n_cases),
+            f"{row.n_missed}/{there}",
+            str(row.n_spurious),
+            str(c.steps),
+            f"{c.minutes:.1f}",
+            significant_figures(c.gradient_norm),
+            *([significant_figures(comparison.gradient_ratio(c.label))] if comparison else []),
+        )
+    about = "missed: of the structures in the truth, all runs; gradient: norm, median over steps"
+    table.caption, table.caption_justify, table.caption_style = about, "left", "dim"
+    return table
+
+
+def _print_alone(conditions: Sequence[ConditionSummary], metrics: Sequence[str], out: Console) -> None:
+    table = _table(out, "means over cases", "metric", "mean", "95 % CI", "SD seeds", "cases")
+    for condition in conditions:
+        for metric in metrics:
+            d = condition.distribution(metric)
+            table.add_row(
+                escape(condition.label) if metric == metrics[0] else "",
+                title(metric),
+                number(d.mean, metric),
+                escape(between(d.low, d.high, metric)),
+                number(condition.seed_sd[metric], metric),
+                str(d.n),
+            )
+    out.print(table)
+    out.print()
