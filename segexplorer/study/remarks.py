@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from segexplorer.metrics import ALL_CLASSES
 from segexplorer.metrics.wording import WITHOUT_INTERVAL
 from segexplorer.study.comparison import SIGNIFICANT, Difference
-from segexplorer.study.conditions import Condition
+from segexplorer.study.conditions import Condition, repeats
 from segexplorer.study.pairing import shared_seeds
 from segexplorer.study.records import MEANING, Which
 from segexplorer.study.statistics import holm, least_p, median_of_finite
@@ -35,7 +35,7 @@ def remarks_on(
         *_chance(conditions, rows),
         *_partners(left_out),
         *_seeds(conditions, base),
-        *_repeats(conditions),
+        *(note for condition in conditions for note in repeats(condition)),
         *_scale(conditions, base),
     ]
 
@@ -144,20 +144,6 @@ def _seeds(conditions: Sequence[Condition], base: Condition) -> list[str]:
         for condition in conditions
         if not shared_seeds(condition.by_seed, base.by_seed)
     ]
-
-
-def _repeats(conditions: Sequence[Condition]) -> list[str]:
-    notes = []
-    for condition in conditions:
-        for seed in condition.seeds:
-            runs = [run for run in condition.runs if run.experiment.seed == seed]
-            splits = {run.split for run in runs}
-            if len(splits) < len(runs):
-                names = ", ".join(run.name for run in runs)
-                notes.append(
-                    f"{condition.label} was run more than once with seed {seed} ({names}): averaged."
-                )
-    return notes
 
 
 def _scale(conditions: Sequence[Condition], base: Condition) -> list[str]:

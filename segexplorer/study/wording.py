@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 
 from segexplorer.metrics import ALL_METRICS
-from segexplorer.metrics.wording import NONE, WITHOUT_INTERVAL, interval_text, value_text
+from segexplorer.metrics.wording import NONE, WITHOUT_INTERVAL, value_text
 from segexplorer.study.comparison import Comparison
 from segexplorer.study.statistics import INTERVAL
-
-number, between = value_text, interval_text
 
 
 def title(metric: str) -> str:

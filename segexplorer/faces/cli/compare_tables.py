@@ -11,8 +11,9 @@ from rich.table import Table
 
 from segexplorer.faces.cli.output import results
 from segexplorer.metrics import ALL_METRICS
+from segexplorer.metrics.wording import interval_text, value_text
 from segexplorer.study.statistics import INTERVAL
-from segexplorer.study.wording import between, number, p_text, signed, significant_figures, title
+from segexplorer.study.wording import p_text, signed, significant_figures, title
 
 if TYPE_CHECKING:
     from segexplorer.study import Comparison, ConditionSummary, GroupedComparison
@@ -103,7 +104,9 @@ def _means(comparison: Comparison, class_name: str, out: Console) -> Table:
     best = comparison.best_means(class_name)
     for condition in comparison.conditions:
         cells = [
-            _bold(number(condition.distribution(m, class_name).mean, m), condition.label in best.get(m, ()))
+            _bold(
+                value_text(condition.distribution(m, class_name).mean, m), condition.label in best.get(m, ())
+            )
             for m in comparison.metrics
         ]
         table.add_row(escape(condition.label), *cells)
@@ -140,8 +143,8 @@ def _differences(comparison: Comparison, metric: str, class_name: str, out: Cons
     table.add_row(*own, *[""] * (len(heads) - len(own)))
     for row in rows:
         cells = _own(comparison.condition(row.condition), metric, class_name, seeds=seeds and wide)
-        cells += [signed(row.mean, metric), escape(between(row.low, row.high, metric))]
-        cells += [number(row.seed_sd, metric)] if seeds else []
+        cells += [signed(row.mean, metric), escape(interval_text(row.low, row.high, metric))]
+        cells += [value_text(row.seed_sd, metric)] if seeds else []
         cells += [p_text(row.p)] if wide else []
         mark = "*" if row.marked else "~" if row.significant else " "
         cells += [f"{p_text(row.p_holm)} {mark}"]
@@ -152,10 +155,10 @@ def _differences(comparison: Comparison, metric: str, class_name: str, out: Cons
 
 
 def _own(condition: ConditionSummary, metric: str, class_name: str, *, seeds: bool) -> list[str]:
-    mean = number(condition.distribution(metric, class_name).mean, metric)
+    mean = value_text(condition.distribution(metric, class_name).mean, metric)
     # the spread over seeds is of the overall means
     whole = condition.distribution(metric).class_name == class_name
-    spread = number(condition.seed_sd[metric], metric) if whole else ""
+    spread = value_text(condition.seed_sd[metric], metric) if whole else ""
     return [escape(condition.label), mean, *([spread] if seeds else [])]
 
 
@@ -190,9 +193,9 @@ def _print_alone(conditions: Sequence[ConditionSummary], metrics: Sequence[str],
             table.add_row(
                 escape(condition.label) if metric == metrics[0] else "",
                 title(metric),
-                number(d.mean, metric),
-                escape(between(d.low, d.high, metric)),
-                number(condition.seed_sd[metric], metric),
+                value_text(d.mean, metric),
+                escape(interval_text(d.low, d.high, metric)),
+                value_text(condition.seed_sd[metric], metric),
                 str(d.n),
             )
     out.print(table)
