@@ -67,7 +67,9 @@ def test_real_frames_are_those_of_nibabel(
 def test_only_the_frame_is_held_in_memory(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 99, (40, 40, 40, 20)).astype(np.int16)
     nib.save(nib.Nifti1Image(frames, np.eye(4)), tmp_path / "a.nii")
-    np.asarray(open_volume(tmp_path / "a.nii", select=0).array)  # what is imported on first use is not counted
+    np.asarray(
+        open_volume(tmp_path / "a.nii", select=0).array
+    )  # what is imported on first use is not counted
     tracemalloc.start()
     array = open_volume(tmp_path / "a.nii", select=13).array
     peak = tracemalloc.get_traced_memory()[1]
