@@ -19,7 +19,7 @@ from segexplorer.training.compute import Compute, Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.slices import Layout
-from segexplorer.training.windows import predict_logits, window_slices
+from segexplorer.training.windows import predict_logits, window_count
 
 if TYPE_CHECKING:
     import torch
@@ -54,10 +54,7 @@ class Predictor:
     def windows(self, images: Sequence[Volume]) -> int:
         """Return how many windows a case will take, from its header alone."""
         shape = self.fitted.prepared_shape(CaseRef("case", (images[0],)))
-        patch = self._window(shape)
-        return len(
-            window_slices([max(s, p) for s, p in zip(shape, patch, strict=True)], patch, self._overlap)
-        )
+        return window_count(shape, self._window(shape), self._overlap)
 
     def steps(self, images: Sequence[Volume]) -> Generator[Progress, None, Volume]:
         """Predict a case, yielding what it is at: reading it, each window, bringing the result back.

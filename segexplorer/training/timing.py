@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segexplorer.training.out_of_memory import memory_errors_told
-from segexplorer.training.windows import window_slices
+from segexplorer.training.windows import window_count
 
 if TYPE_CHECKING:
     import torch
@@ -177,6 +177,4 @@ def _predicted(plan: Plan) -> tuple[str, ...]:
 
 def _windows(plan: Plan, case: str) -> int:
     shape = plan.fitted.prepared_shape(plan.refs[case])
-    window = plan.window_for(shape)
-    covered = [max(n, w) for n, w in zip(shape, window, strict=True)]
-    return len(window_slices(covered, window, plan.experiment.validation.overlap))
+    return window_count(shape, plan.window_for(shape), plan.experiment.validation.overlap)

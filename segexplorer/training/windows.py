@@ -27,6 +27,11 @@ def window_slices(shape: Sequence[int], patch: Sequence[int], overlap: float) ->
     return slices
 
 
+def window_count(shape: Sequence[int], patch: Sequence[int], overlap: float) -> int:
+    """Return how many windows cover a volume; one smaller than the patch is padded to it."""
+    return len(window_slices([max(n, p) for n, p in zip(shape, patch, strict=True)], patch, overlap))
+
+
 def predict_logits(
     network: torch.nn.Module,
     image: torch.Tensor,

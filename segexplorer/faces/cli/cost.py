@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segexplorer.networks.base import NetworkSpec
     from segexplorer.networks.cost import Cost
     from segexplorer.training.compute import Compute
+    from segexplorer.training.experiment import Experiment
     from segexplorer.training.speed import Speed
 
 CUBE = (64, 64, 64)
@@ -109,7 +110,6 @@ def _subject(name: str, patch: tuple[int, ...] | None, channels: int | None, cla
     from segexplorer.training.experiment import Experiment
 
     experiment = Experiment.from_yaml(Path(name))
-    thin = experiment.sampling.patch_size and 1 in experiment.sampling.patch_size
     own = tuple(n for n in experiment.sampling.patch_size or () if n > 1)
     found = _of_data(experiment)
     if found is None:
@@ -134,15 +134,15 @@ def _subject(name: str, patch: tuple[int, ...] | None, channels: int | None, cla
         patch or own or whole,
         channels or found_channels,
         classes or found_classes,
-        passes if patch is None and (own or not thin) else None,
+        passes if patch is None else None,
         experiment.compute,
     )
 
 
-def _of_data(experiment: Any) -> tuple[int, int, tuple[int, ...], int] | None:
+def _of_data(experiment: Experiment) -> tuple[int, int, tuple[int, ...], int] | None:
     """Return channels, classes, largest prepared shape and forward passes over it; None without the data."""
     from segexplorer.training.plan import resolve
-    from segexplorer.training.windows import window_slices
+    from segexplorer.training.windows import window_count
 
     try:
         plan = resolve(experiment)
@@ -156,8 +156,7 @@ def _of_data(experiment: Any) -> tuple[int, int, tuple[int, ...], int] | None:
     shapes = [plan.fitted.prepared_shape(ref) for ref in plan.refs.values()]
     largest = tuple(max(s[axis] for s in shapes) for axis in range(3))
     window = plan.window_for(largest)
-    covered = tuple(max(n, w) for n, w in zip(largest, window, strict=True))
-    count = len(window_slices(covered, window, experiment.validation.overlap))
+    count = window_count(largest, window, experiment.validation.overlap)
     if experiment.validation.mirror:
         count *= 2 ** sum(n > 1 for n in window)
     return plan.channels, len(plan.class_names) + 1, largest, count
