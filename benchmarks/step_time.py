@@ -27,14 +27,14 @@ from segexplorer.training.run import Run
 
 
 def experiment(patch: int, threads: int, device: str) -> Experiment:
-    """The phantom under paper 004's loss."""
+    """The phantom under the adaptive region loss (Chen 2023)."""
     return Experiment.of(
         {
             "data": {"kind": "phantom", "count": 4, "size": max(64, patch), "seed": 1},
             "split": {"validation_count": 1},
             "sampling": {"patch_size": [patch] * 3, "batch_size": 2, "steps_per_epoch": 100_000},
             "network": {"kind": "unet"},
-            "loss": "paper004_adaptive_region",
+            "loss": "chen2023_adaptive_region",
             "optimiser": {"kind": "adamw"},
             "compute": {"device": device, "threads": threads},
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segexplorer import losses
 from segexplorer.core.fields import Parameter, parameters
+from segexplorer.core.papers import PAPERS
 from segexplorer.losses.base import LossSpec
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "losses.md"
@@ -19,7 +20,7 @@ FAMILIES = {
     "boundary": "Boundary losses",
     "compound": "Compound losses",
 }
-"""The families of paper 003's table 1."""
+"""The families, as in table 1 of Oshah 2025."""
 
 # ruff: noqa: E501  (tables)
 INTRODUCTION = """# The losses
@@ -57,7 +58,7 @@ one of them.
 
 def page() -> str:
     """Return the page's text."""
-    return "\n".join([INTRODUCTION, *_contents(), *_entries(), *_rules(), *_presets(), NOT_HERE])
+    return "\n".join([INTRODUCTION, *_contents(), *_entries(), *_rules(), *_presets(), *_papers(), NOT_HERE])
 
 
 def _own() -> dict[str, type[LossSpec]]:
@@ -86,7 +87,7 @@ def _entries() -> Iterator[str]:
         yield f"* Punishes: {spec.punishes}"
         yield f"* Reference: {spec.reference}"
         if spec.papers:
-            yield f"* Papers of this project: {', '.join(spec.papers)}"
+            yield f"* Used in: {', '.join(spec.papers)}"
         if spec.requires:
             yield f"* Needs of the context: {', '.join(spec.requires)}"
         low, high = spec().bounds()
@@ -139,11 +140,21 @@ def _rules() -> Iterator[str]:
 
 def _presets() -> Iterator[str]:
     yield "## Presets of the papers\n"
-    yield "A preset's name stands wherever a kind may: `loss: paper004_adaptive_region`.\n"
+    yield "A preset's name stands wherever a kind may: `loss: chen2023_adaptive_region`.\n"
     yield "| preset | what it is | kind | note |"
     yield "|---|---|---|---|"
     for preset in losses.presets().values():
         yield f"| `{preset.name}` | {preset.display_name} | `{preset.spec.kind}` | {preset.note} |"
+    yield ""
+
+
+def _papers() -> Iterator[str]:
+    yield "## The papers\n"
+    yield "Entries and presets cite them by first author and year.\n"
+    yield "| paper | title | names begin with |"
+    yield "|---|---|---|"
+    for citation, paper in PAPERS.items():
+        yield f"| [{citation}](https://doi.org/{paper.doi}) | {paper.title} | `{paper.prefix}_` |"
     yield ""
 
 

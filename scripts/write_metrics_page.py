@@ -61,14 +61,14 @@ One name stands for several definitions. Here each has a name of its own:
 |---|---|---|
 | MONAI `compute_hausdorff_distance(percentile=95)` | larger of the two directed 95th percentiles | `hd95` |
 | medpy 0.5 `hd95` | 95th percentile of both lists together | `hd95_pooled` |
-| paper 004, eq. 13 ("HD95") | mean of the two directed 95th percentiles | `hd95_mean` |
+| Chen 2023, eq. 13 ("HD95") | mean of the two directed 95th percentiles | `hd95_mean` |
 | MONAI `compute_average_surface_distance(symmetric=True)`, medpy 0.5 `assd` | mean of both lists together | `assd` |
 | MONAI `compute_average_surface_distance()`, medpy `asd` | mean of the prediction's list alone | `asd` |
-| paper 004, eq. 12 ("ASD") | mean of the two directed means | `assd_mean` |
+| Chen 2023, eq. 12 ("ASD") | mean of the two directed means | `assd_mean` |
 | MONAI `compute_hausdorff_distance()`, medpy `hd` | largest distance of either list | `hd` |
 | SimpleITK `GetHausdorffDistance` | from mask to mask: what lies inside the other mask is at 0 mm | `hd`, except that walls of holes count there only |
 | SimpleITK `GetAverageHausdorffDistance` | over all voxels of the masks, most of them 0, not over borders | none: it shrinks as structures grow |
-| paper 001 (HD, ASD) | not defined in the paper | `hd`; `asd`, `assd` or `assd_mean` |
+| Perera 2025 (HD, ASD) | not defined in the paper | `hd`; `asd`, `assd` or `assd_mean` |
 
 Why the means say "found": a missed structure has no distance, so leaving it out of a mean makes HD95 *better* when hard
 structures are missed. Read `hd95` with the two counts beside it, or take `hd95_penalised`, where a missed or spurious
@@ -91,7 +91,7 @@ def page() -> str:
 
 
 def _table() -> Iterator[str]:
-    yield "| name | what it is | definition | unit | better | papers of this project |"
+    yield "| name | what it is | definition | unit | better | reported in |"
     yield "|---|---|---|---|---|---|"
     for name, m in metrics.ALL_METRICS.items():
         papers = ", ".join(m.papers) or "–"
@@ -164,7 +164,7 @@ def _entries() -> Iterator[str]:
         yield f"$${metric.formula}$$\n"
         yield f"* Reference: {metric.reference}"
         if metric.papers:
-            yield f"* Papers of this project: {', '.join(metric.papers)}"
+            yield f"* Reported in: {', '.join(metric.papers)}"
         yield ""
 
 

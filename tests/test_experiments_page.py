@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from segexplorer.core.papers import PAPERS
 from segexplorer.training.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,10 +24,17 @@ def text() -> str:
 
 def test_every_file_of_a_paper_is_named_and_every_named_file_is_there(text: str) -> None:
     files = {path.stem for path in (ROOT / "sample_configs").glob("*.yaml")}
-    of_papers = {stem for stem in files if re.match(r"(phantom_)?paper00\d", stem)}
+    of_papers = {stem for stem in files if stem.startswith(tuple(f"{p.prefix}_" for p in PAPERS.values()))}
+    assert len(of_papers) > len(PAPERS)
     named = set(re.findall(r"`(?:sample_configs/)?(\w+)\.yaml`", text))
     assert not {stem for stem in of_papers - named if not stem.endswith("_deep")}
     assert named <= files
+
+
+def test_every_paper_has_a_section_with_its_title_and_doi(text: str) -> None:
+    for citation, paper in PAPERS.items():
+        assert f"## {citation}: " in text
+        assert f"[{paper.title}](https://doi.org/{paper.doi})" in text
 
 
 def test_what_it_shows_is_an_experiment(text: str) -> None:

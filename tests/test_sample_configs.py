@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from segexplorer.core.events import RunFinished, StepDone
+from segexplorer.core.papers import PAPERS
 from segexplorer.core.spec import replace_values
 from segexplorer.networks import registry as networks
 from segexplorer.study.matrix import expand
@@ -124,21 +125,21 @@ def _pddca(root: Path) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
-    "paper000_nih_pancreas": _pancreas_ct,
-    "paper001_msseg2": _msseg2,
-    "paper002_bus2017": _bus2017,
-    "paper002_bus2017_deep": _bus2017,
-    "paper002_brats20": _brats20,
-    "paper002_brats20_deep": _brats20,
-    "paper002_kits19": _kits19,
-    "paper002_kits19_deep": _kits19,
-    "paper003_synapse": _btcv("Synapse"),
-    "paper003_acdc": _acdc,
-    "paper004_pddca": _pddca,
-    "paper004_pddca_regions": _pddca,
-    "paper004_pddca_range": _pddca,
-    "paper004_abdomen": _btcv("BTCV"),
-    "paper004_lits": _lits,
+    "zhang2025_nih_pancreas": _pancreas_ct,
+    "perera2025_msseg2": _msseg2,
+    "yeung2022_bus2017": _bus2017,
+    "yeung2022_bus2017_deep": _bus2017,
+    "yeung2022_brats20": _brats20,
+    "yeung2022_brats20_deep": _brats20,
+    "yeung2022_kits19": _kits19,
+    "yeung2022_kits19_deep": _kits19,
+    "oshah2025_synapse": _btcv("Synapse"),
+    "oshah2025_acdc": _acdc,
+    "chen2023_pddca": _pddca,
+    "chen2023_pddca_regions": _pddca,
+    "chen2023_pddca_range": _pddca,
+    "chen2023_abdomen": _btcv("BTCV"),
+    "chen2023_lits": _lits,
 }
 
 
@@ -192,8 +193,8 @@ def train(experiment: Experiment, folder: Path) -> None:
 
 
 def test_there_is_an_experiment_of_every_paper() -> None:
-    for paper in ("000", "001", "002", "003", "004"):
-        assert any(f.stem.startswith(f"paper{paper}_") for f in FILES)
+    for paper in PAPERS.values():
+        assert any(f.stem.startswith(f"{paper.prefix}_") for f in FILES), paper.citation
     assert set(LAYOUTS) <= {f.stem for f in FILES}
 
 
@@ -255,6 +256,6 @@ def test_every_experiment_of_a_matrix_is_allowed_and_differs(
 def test_networks_of_the_papers_are_named_in_the_files() -> None:
     named = "".join(f.read_text() for f in FILES)
     used = [name for name in networks.presets() if f"network: {name}" in named]
-    assert {"paper000_unet_3d", "paper001_longitudinal_vnet", "paper002_unet_2d", "paper004_vnet"} <= set(
+    assert {"zhang2025_unet_3d", "perera2025_longitudinal_vnet", "yeung2022_unet_2d", "chen2023_vnet"} <= set(
         used
     )

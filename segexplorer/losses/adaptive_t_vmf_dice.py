@@ -35,7 +35,7 @@ class AdaptiveTvMFDice(LossSpec):
     punishes: ClassVar[str] = (
         "Lack of overlap; the better a class was in the last validation, the more what is left of it."
     )
-    papers: ClassVar[tuple[str, ...]] = ("000", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 4.0)
     follows_validation: ClassVar[bool] = True

@@ -21,7 +21,7 @@ class AsymmetricSimilarity(RatioLoss):
     formula: ClassVar[str] = r"L=1-\frac{(1+b^2)TP}{(1+b^2)TP+b^2 FN+FP}"
     reference: ClassVar[str] = "Hashemi 2019, doi:10.1109/ACCESS.2018.2886371 (arXiv:1803.11078)"
     punishes: ClassVar[str] = "Lack of overlap; false negatives b^2 times as much as false positives."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["asymmetric_similarity"] = "asymmetric_similarity"

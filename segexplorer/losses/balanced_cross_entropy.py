@@ -20,7 +20,7 @@ class BalancedCrossEntropy(LossSpec):
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1-f_{y_i})\log p_{i,y_i}"
     reference: ClassVar[str] = "Xie 2015, arXiv:1504.06375"
     punishes: ClassVar[str] = "Wrong voxels, those of a rare class more."
-    papers: ClassVar[tuple[str, ...]] = ("001", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "distribution"
     voxelwise: ClassVar[bool] = True
     kind: Literal["balanced_cross_entropy"] = "balanced_cross_entropy"

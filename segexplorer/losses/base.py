@@ -65,9 +65,9 @@ class LossSpec(Spec):
     punishes: ClassVar[str] = ""
     """One plain sentence."""
     family: ClassVar[str] = ""
-    """Family of paper 003's table 1: distribution, region, boundary or compound."""
+    """Family as in table 1 of Oshah 2025: distribution, region, boundary or compound."""
     papers: ClassVar[tuple[str, ...]] = ()
-    """Papers of this project that use it: "000" to "004"."""
+    """Citations of the papers that use it, e.g. "Chen 2023"; `core.papers` describes them."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Parts of the `LossContext` it cannot do without."""
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)

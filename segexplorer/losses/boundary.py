@@ -28,7 +28,7 @@ class Boundary(LossSpec):
     punishes: ClassVar[str] = (
         "Probability outside the object, in proportion to its distance; never use it alone."
     )
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     requires: ClassVar[tuple[str, ...]] = ("signed distances",)
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)

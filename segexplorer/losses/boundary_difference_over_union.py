@@ -24,7 +24,7 @@ class BoundaryDifferenceOverUnion(LossSpec):
     formula: ClassVar[str] = r"L=\frac{Q+G-2TP+\epsilon}{Q+G-(1+a)TP+\epsilon},\ a=\min(1-2C/S,\,a_{\max})"
     reference: ClassVar[str] = "Sun 2023, arXiv:2308.00220"
     punishes: ClassVar[str] = "Differences near the boundary, for large objects more than for small ones."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["boundary_difference_over_union"] = "boundary_difference_over_union"

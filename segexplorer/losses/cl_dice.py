@@ -68,7 +68,7 @@ class ClDice(CentreLines):
     formula: ClassVar[str] = r"L=1-\frac{2\,T_{prec}T_{sens}}{T_{prec}+T_{sens}}"
     reference: ClassVar[str] = "Shit 2021, arXiv:2003.07311"
     punishes: ClassVar[str] = "Breaks and false branches of tubular structures, whatever their thickness."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["cl_dice"] = "cl_dice"

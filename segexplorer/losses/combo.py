@@ -23,10 +23,10 @@ class Combo(LossSpec):
         r"L=-\frac{\lambda}{M|K|}\sum_{i,c\in K}[\beta g\log p+(1-\beta)(1-g)\log(1-p)]"
         r"-(1-\lambda)\,\frac1{|K|}\sum_{c\in K}D_c"
     )
-    reference: ClassVar[str] = "Taghanaki 2019, arXiv:1805.02798; paper 002, eq. 13-14, misprints resolved"
+    reference: ClassVar[str] = "Taghanaki 2019, arXiv:1805.02798; Yeung 2022, eq. 13-14, misprints resolved"
     punishes: ClassVar[str] = "Missed voxels by beta and surplus ones by 1 - beta, and lack of overlap."
     family: ClassVar[str] = "compound"
-    papers: ClassVar[tuple[str, ...]] = ("001", "002", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     voxelwise: ClassVar[bool] = True
     kind: Literal["combo"] = "combo"
     lam: float = parameter(
@@ -37,7 +37,7 @@ class Combo(LossSpec):
         le=1,
         step=0.05,
         live=True,
-        called="alpha in Taghanaki 2019 and paper 002",
+        called="alpha in Taghanaki 2019 and Yeung 2022",
     )
     positive_weight: float = parameter(
         0.5,
@@ -47,7 +47,7 @@ class Combo(LossSpec):
         le=1,
         step=0.05,
         live=True,
-        called="beta in Taghanaki 2019 and paper 002",
+        called="beta in Taghanaki 2019 and Yeung 2022",
     )
     eps: float = parameter(1e-5, title="Smoothing", meaning="Of the Dice term.", gt=0, advanced=True)
 

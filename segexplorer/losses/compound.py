@@ -218,9 +218,9 @@ class WeightedSum(Compound):
 
     display_name: ClassVar[str] = "Weighted sum"
     formula: ClassVar[str] = r"L=\sum_i w_i L_i"
-    reference: ClassVar[str] = "general form of the compound losses of paper 003, table 1"
+    reference: ClassVar[str] = "general form of the compound losses of Oshah 2025, table 1"
     punishes: ClassVar[str] = "Whatever its terms punish, each by its weight."
-    papers: ClassVar[tuple[str, ...]] = ("000", "004")
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Chen 2023")
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     kind: Literal["weighted_sum"] = "weighted_sum"
     terms: tuple[Term, ...] = parameter(

@@ -26,7 +26,7 @@ class CrossEntropy(LossSpec):
     reference: ClassVar[str] = "Ronneberger 2015, arXiv:1505.04597 (weighted by voxel)"
     punishes: ClassVar[str] = "Every voxel alike, the more the less probability its true class gets."
     family: ClassVar[str] = "distribution"
-    papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "003", "004")
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     voxelwise: ClassVar[bool] = True
     kind: Literal["cross_entropy"] = "cross_entropy"
     class_weights: tuple[float, ...] | None = parameter(

@@ -22,7 +22,7 @@ class Dice(RatioLoss):
     reference: ClassVar[str] = "Milletari 2016, arXiv:1606.04797 (squared); Drozdzal 2016, arXiv:1608.04117"
     punishes: ClassVar[str] = "Lack of overlap, each class alike whatever its size."
     family: ClassVar[str] = "region"
-    papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "003", "004")
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["dice"] = "dice"
     squared: bool = parameter(

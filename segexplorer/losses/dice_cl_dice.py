@@ -21,7 +21,7 @@ class DiceClDice(CentreLines):
     formula: ClassVar[str] = r"L=(1-a)\,L_{Dice}+a\,L_{clDice}"
     reference: ClassVar[str] = "Shit 2021, arXiv:2003.07311, eq. 3"
     punishes: ClassVar[str] = "Lack of overlap, and breaks of tubular structures, together."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "compound"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["dice_cl_dice"] = "dice_cl_dice"

@@ -14,13 +14,13 @@ from segexplorer.losses.focal import Focal
 
 @registry.register
 class DiceFocal(Compound):
-    """Weighted sum of Dice and the focal loss, halves in paper 003."""
+    """Weighted sum of Dice and the focal loss, halves in Oshah 2025."""
 
     display_name: ClassVar[str] = "Dice + focal"
     formula: ClassVar[str] = r"L=w_D L_{Dice}+w_F L_{focal}"
-    reference: ClassVar[str] = "paper 003, total loss of LeViT-UNet; Zhu 2019, arXiv:1808.05238 (AnatomyNet)"
+    reference: ClassVar[str] = "Oshah 2025, total loss of LeViT-UNet; Zhu 2019, arXiv:1808.05238 (AnatomyNet)"
     punishes: ClassVar[str] = "Lack of overlap of each class, and wrong or uncertain voxels."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["dice_focal"] = "dice_focal"
     dice_weight: float = parameter(0.5, title="Weight of Dice", meaning="Factor of Dice.", ge=0, live=True)

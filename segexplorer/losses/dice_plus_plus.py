@@ -28,7 +28,7 @@ class DicePlusPlus(RatioLoss):
         "Yeung 2022, Journal of Digital Imaging 36(2):739-752 (calibrating the Dice loss)"
     )
     punishes: ClassVar[str] = "Lack of overlap, hesitant errors less than confident ones."
-    papers: ClassVar[tuple[str, ...]] = ("001", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["dice_plus_plus"] = "dice_plus_plus"

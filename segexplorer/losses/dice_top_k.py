@@ -20,7 +20,7 @@ class DiceTopK(Compound):
     formula: ClassVar[str] = r"L=L_{Dice}+L_{TopK}"
     reference: ClassVar[str] = "Isensee 2021, doi:10.1038/s41592-020-01008-z (nnU-Net)"
     punishes: ClassVar[str] = "Lack of overlap of each class, and the worst voxels."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["dice_top_k"] = "dice_top_k"
     k_percent: float = parameter(

@@ -23,7 +23,7 @@ class DistanceCrossEntropy(LossSpec):
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1+\lambda\Phi_i)\sum_c g_{ic}\log p_{ic}"
     reference: ClassVar[str] = "Calivá 2019, arXiv:1908.03679"
     punishes: ClassVar[str] = "Every wrong voxel, up to twice as much at the boundaries of classes."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "distribution"
     requires: ClassVar[tuple[str, ...]] = ("nearness",)
     voxelwise: ClassVar[bool] = True

@@ -29,7 +29,7 @@ class ExponentialLogarithmic(LossSpec):
     reference: ClassVar[str] = "Wong 2018, arXiv:1809.00076"
     punishes: ClassVar[str] = "Lack of overlap and wrong voxels, small errors nearly as much as large ones."
     family: ClassVar[str] = "compound"
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     voxelwise: ClassVar[bool] = True
     kind: Literal["exponential_logarithmic"] = "exponential_logarithmic"
     dice_weight: float = parameter(0.8, title="Weight of Dice", meaning="Factor of Dice.", ge=0, live=True)

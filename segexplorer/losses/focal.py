@@ -27,7 +27,7 @@ class Focal(LossSpec):
     punishes: ClassVar[str] = (
         "Wrong and uncertain voxels; voxels that are right with confidence hardly count."
     )
-    papers: ClassVar[tuple[str, ...]] = ("001", "002", "003", "004")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     family: ClassVar[str] = "distribution"
     voxelwise: ClassVar[bool] = True
     kind: Literal["focal"] = "focal"

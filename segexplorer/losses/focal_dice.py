@@ -21,7 +21,7 @@ class FocalDice(RatioLoss):
     formula: ClassVar[str] = r"L=1-D^{1/\beta}"
     reference: ClassVar[str] = "Wang and Chung 2018, doi:10.1007/978-3-030-00919-9_19"
     punishes: ClassVar[str] = "Lack of overlap, classes with a poor Dice more than others."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["focal_dice"] = "focal_dice"

@@ -21,9 +21,9 @@ class FocalTversky(TverskyRatio):
     formula: ClassVar[str] = (
         r"L=\frac1{|K|}\sum_c(1-TI_c)^{e},\quad TI=\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
     )
-    reference: ClassVar[str] = "Abraham 2019, arXiv:1810.07842; paper 002, eq. 12"
+    reference: ClassVar[str] = "Abraham 2019, arXiv:1810.07842; Yeung 2022, eq. 12"
     punishes: ClassVar[str] = "Lack of overlap; below an exponent of 1, small remaining errors the more."
-    papers: ClassVar[tuple[str, ...]] = ("001", "002", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     kind: Literal["focal_tversky"] = "focal_tversky"
     exponent: float = parameter(
         0.75,
@@ -33,7 +33,7 @@ class FocalTversky(TverskyRatio):
         le=4,
         step=0.05,
         live=True,
-        called="1 / gamma in Abraham 2019 and paper 002 (gamma 4/3)",
+        called="1 / gamma in Abraham 2019 and Yeung 2022 (gamma 4/3)",
     )
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:

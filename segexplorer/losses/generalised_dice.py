@@ -23,7 +23,7 @@ class GeneralisedDice(RatioLoss):
     )
     reference: ClassVar[str] = "Sudre 2017, arXiv:1707.03237"
     punishes: ClassVar[str] = "Lack of overlap of all classes together, small classes much more per voxel."
-    papers: ClassVar[tuple[str, ...]] = ("001", "003", "004")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025", "Chen 2023")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["generalised_dice"] = "generalised_dice"

@@ -30,7 +30,7 @@ class GeneralisedWassersteinDice(LossSpec):
     )
     reference: ClassVar[str] = "Fidon 2017, arXiv:1707.00478"
     punishes: ClassVar[str] = "Lack of overlap, less where classes that are close to each other are confused."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["generalised_wasserstein_dice"] = "generalised_wasserstein_dice"

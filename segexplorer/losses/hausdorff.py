@@ -25,7 +25,7 @@ class Hausdorff(LossSpec):
     formula: ClassVar[str] = r"L=\frac1{|K|M}\sum_{c\in K,i}(p-g)^2\,(d_p^{a}+d_g^{a})"
     reference: ClassVar[str] = "Karimi and Salcudean 2019, arXiv:1904.10030"
     punishes: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     requires: ClassVar[tuple[str, ...]] = ("unsigned distances",)
     kind: Literal["hausdorff"] = "hausdorff"

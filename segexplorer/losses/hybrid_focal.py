@@ -15,13 +15,13 @@ from segexplorer.losses.tversky import FALSE_NEGATIVES, FALSE_POSITIVES
 
 @registry.register
 class HybridFocal(Compound):
-    """lam focal + (1 - lam) focal Tversky (the hybrid focal loss of paper 002)."""
+    """lam focal + (1 - lam) focal Tversky (the hybrid focal loss of Yeung 2022)."""
 
     display_name: ClassVar[str] = "Hybrid focal"
     formula: ClassVar[str] = r"L=\lambda L_{focal}+(1-\lambda)L_{FT}"
-    reference: ClassVar[str] = "paper 002, section 2: hybrid focal loss"
+    reference: ClassVar[str] = "Yeung 2022, section 2: hybrid focal loss"
     punishes: ClassVar[str] = "Wrong and uncertain voxels, and lack of overlap with penalties alpha and beta."
-    papers: ClassVar[tuple[str, ...]] = ("002", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Yeung 2022", "Oshah 2025")
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["hybrid_focal"] = "hybrid_focal"
     lam: float = parameter(
@@ -32,7 +32,7 @@ class HybridFocal(Compound):
         le=1,
         step=0.05,
         live=True,
-        called="lambda in paper 002",
+        called="lambda in Yeung 2022",
     )
     foreground_weight: float | None = parameter(
         0.25,
@@ -40,7 +40,7 @@ class HybridFocal(Compound):
         meaning="In the focal loss; background gets one minus it. Empty: all alike.",
         ge=0,
         le=1,
-        called="alpha in paper 002",
+        called="alpha in Yeung 2022",
     )
     gamma: float = parameter(
         2.0, title="Focus gamma", meaning="Of the focal loss.", ge=0, le=10, step=0.1, live=True
@@ -70,7 +70,7 @@ class HybridFocal(Compound):
     include_background: bool = parameter(
         True,
         title="Include background",
-        meaning="Whether class 0 counts in the Tversky term, as in paper 002.",
+        meaning="Whether class 0 counts in the Tversky term, as in Yeung 2022.",
         advanced=True,
     )
 

@@ -25,10 +25,10 @@ class HyTver(TverskyRatio):
     formula: ClassVar[str] = (
         r"L=-\frac{\gamma}{M|K|}\sum_{i,c\in K}[b\,g\log p+(1-b)(1-g)\log(1-p)]+(1-\gamma)(1-TI)"
     )
-    reference: ClassVar[str] = "paper 001: HyTver (modified cross entropy and Tversky)"
+    reference: ClassVar[str] = "Perera 2025: HyTver (modified cross entropy and Tversky)"
     punishes: ClassVar[str] = "Wrong voxels and lack of overlap; missed voxels more than surplus ones."
     family: ClassVar[str] = "compound"
-    papers: ClassVar[tuple[str, ...]] = ("001",)
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     voxelwise: ClassVar[bool] = True
     kind: Literal["hytver"] = "hytver"
@@ -49,7 +49,7 @@ class HyTver(TverskyRatio):
         le=1,
         step=0.05,
         live=True,
-        called="beta in paper 001",
+        called="beta in Perera 2025",
     )
 
     def bounds(self) -> tuple[float, float]:

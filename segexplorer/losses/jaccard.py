@@ -21,7 +21,7 @@ class Jaccard(RatioLoss):
     formula: ClassVar[str] = r"L=1-\frac{\sum pg+\epsilon}{\sum p+\sum g-\sum pg+\epsilon}"
     reference: ClassVar[str] = "Rahman 2016, doi:10.1007/978-3-319-50835-1_22"
     punishes: ClassVar[str] = "Lack of overlap, harder than Dice while the overlap is poor."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["jaccard"] = "jaccard"

@@ -21,7 +21,7 @@ class LogCoshDice(RatioLoss):
     formula: ClassVar[str] = r"L=\ln\cosh(1-D)"
     reference: ClassVar[str] = "Jadon 2020, arXiv:2006.14822"
     punishes: ClassVar[str] = "Lack of overlap, gently where it is nearly perfect."
-    papers: ClassVar[tuple[str, ...]] = ("001", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, math.log(math.cosh(1.0)))
     kind: Literal["log_cosh_dice"] = "log_cosh_dice"

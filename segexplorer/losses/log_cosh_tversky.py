@@ -26,7 +26,7 @@ class LogCoshTversky(TverskyRatio):
     punishes: ClassVar[str] = (
         "Lack of overlap, gently where it is nearly perfect; surplus by alpha, missed by beta."
     )
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.log(math.cosh(1.0)))
     kind: Literal["log_cosh_tversky"] = "log_cosh_tversky"
 

@@ -24,7 +24,7 @@ class LovaszSoftmax(LossSpec):
     formula: ClassVar[str] = r"L=\frac1{|K|}\sum_c\sum_i e_{(i)}(J_i-J_{i-1})"
     reference: ClassVar[str] = "Berman 2018, arXiv:1705.08790"
     punishes: ClassVar[str] = "Lack of overlap as the Jaccard index counts it, the largest errors first."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["lovasz_softmax"] = "lovasz_softmax"

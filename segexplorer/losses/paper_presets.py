@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segexplorer.core.papers import PAPERS
 from segexplorer.losses.base import LossSpec, registry
 from segexplorer.losses.boundary import Boundary
 from segexplorer.losses.combo import Combo
@@ -27,25 +28,26 @@ def _sum(*losses: LossSpec) -> WeightedSum:
     return WeightedSum(terms=tuple(Term(loss=loss) for loss in losses))
 
 
-def _presets(paper: str, given: dict[str, tuple[str, LossSpec, str]]) -> None:
+def _presets(citation: str, given: dict[str, tuple[str, LossSpec, str]]) -> None:
+    prefix = PAPERS[citation].prefix
     for name, (title, spec, note) in given.items():
-        registry.register_preset(
-            f"paper{paper}_{name}", f"Paper {paper}: {title}", spec, group=f"Paper {paper}", note=note
-        )
+        registry.register_preset(f"{prefix}_{name}", f"{title} ({citation})", spec, group=citation, note=note)
 
 
-_S0 = "The paper's alpha weighs false positives, as here; its remark that .3 lowers false negatives is wrong."
+_ZHANG = (
+    "The paper's alpha weighs false positives, as here; its remark that .3 lowers false negatives is wrong."
+)
 _presets(
-    "000",
+    "Zhang 2025",
     {
-        "tversky": ("Tversky .7/.3", Tversky(alpha=0.7, beta=0.3), _S0),
+        "tversky": ("Tversky .7/.3", Tversky(alpha=0.7, beta=0.3), _ZHANG),
         "adaptive_tversky_ce_73": (
-            "adaptive Tversky + cross entropy .7/.3",
+            "Adaptive Tversky + cross entropy .7/.3",
             AdaptiveTverskyCrossEntropy(alpha=0.7, beta=0.3),
-            _S0,
+            _ZHANG,
         ),
         "adaptive_tversky_ce_55": (
-            "adaptive Tversky + cross entropy .5/.5",
+            "Adaptive Tversky + cross entropy .5/.5",
             AdaptiveTverskyCrossEntropy(),
             "The paper gives no weights for the first epoch: halves here.",
         ),
@@ -53,28 +55,28 @@ _presets(
 )
 
 # Table I names its losses without parameters; the defaults here are those of the losses' own papers.
-_S1 = "The paper gives no parameters: those of the loss's own paper here."
-_TABLE = "Three rows of the paper's table I agree in every digit, so they are no evidence. " + _S1
+_PERERA = "The paper gives no parameters: those of the loss's own paper here."
+_SAME_ROWS = "Three rows of the paper's table I agree in every digit, so they are no evidence. " + _PERERA
 _presets(
-    "001",
+    "Perera 2025",
     {
-        "dice": ("Dice", Dice(), _S1),
-        "ce": ("cross entropy", CrossEntropy(), _S1),
-        "focal": ("focal", Focal(), _S1),
-        "tversky": ("Tversky", Tversky(), _S1),
-        "unified_focal_symmetric": ("symmetric unified focal", UnifiedFocal(symmetric=True), _TABLE),
-        "unified_focal_asymmetric": ("asymmetric unified focal", UnifiedFocal(), _TABLE),
+        "dice": ("Dice", Dice(), _PERERA),
+        "ce": ("Cross entropy", CrossEntropy(), _PERERA),
+        "focal": ("Focal", Focal(), _PERERA),
+        "tversky": ("Tversky", Tversky(), _PERERA),
+        "unified_focal_symmetric": ("Symmetric unified focal", UnifiedFocal(symmetric=True), _SAME_ROWS),
+        "unified_focal_asymmetric": ("Asymmetric unified focal", UnifiedFocal(), _SAME_ROWS),
         "log_cosh": (
-            "log-cosh",
+            "Log-cosh",
             LogCoshDice(),
-            "Log-cosh of Dice here; the authors' code takes it of each voxel's error. " + _TABLE,
+            "Log-cosh of Dice here; the authors' code takes it of each voxel's error. " + _SAME_ROWS,
         ),
-        "dice_ce": ("Dice + cross entropy", DiceCrossEntropy(), _S1),
-        "focal_dice": ("Dice + focal", DiceFocal(), 'Called "FocalDice" in the table. ' + _S1),
-        "focal_tversky": ("focal Tversky", FocalTversky(), _S1),
-        "combo": ("Combo", Combo(), _S1),
+        "dice_ce": ("Dice + cross entropy", DiceCrossEntropy(), _PERERA),
+        "focal_dice": ("Dice + focal", DiceFocal(), 'Called "FocalDice" in the table. ' + _PERERA),
+        "focal_tversky": ("Focal Tversky", FocalTversky(), _PERERA),
+        "combo": ("Combo", Combo(), _PERERA),
         "weighted_dice": (
-            "weighted Dice",
+            "Weighted Dice",
             GeneralisedDice(weighting="simple"),
             "The paper gives no weights, and the authors' code holds no weighted Dice: one over the volume here.",
         ),
@@ -82,33 +84,33 @@ _presets(
     },
 )
 
-_S2 = "Parameters as the paper states them."
+_YEUNG = "Parameters as the paper states them."
 _presets(
-    "002",
+    "Yeung 2022",
     {
-        "ce": ("cross entropy", CrossEntropy(), _S2),
-        "focal": ("focal", Focal(foreground_weight=0.25), _S2),
-        "dice": ("Dice", Dice(), _S2),
-        "tversky": ("Tversky", Tversky(), _S2),
-        "focal_tversky": ("focal Tversky", FocalTversky(), _S2),
-        "combo": ("Combo", Combo(), _S2),
-        "hybrid_focal": ("hybrid focal", HybridFocal(), _S2),
-        "unified_focal_symmetric": ("symmetric unified focal", UnifiedFocal(symmetric=True), _S2),
-        "unified_focal_asymmetric": ("asymmetric unified focal", UnifiedFocal(), _S2),
+        "ce": ("Cross entropy", CrossEntropy(), _YEUNG),
+        "focal": ("Focal", Focal(foreground_weight=0.25), _YEUNG),
+        "dice": ("Dice", Dice(), _YEUNG),
+        "tversky": ("Tversky", Tversky(), _YEUNG),
+        "focal_tversky": ("Focal Tversky", FocalTversky(), _YEUNG),
+        "combo": ("Combo", Combo(), _YEUNG),
+        "hybrid_focal": ("Hybrid focal", HybridFocal(), _YEUNG),
+        "unified_focal_symmetric": ("Symmetric unified focal", UnifiedFocal(symmetric=True), _YEUNG),
+        "unified_focal_asymmetric": ("Asymmetric unified focal", UnifiedFocal(), _YEUNG),
     },
 )
 
 _presets(
-    "003",
+    "Oshah 2025",
     {
         "dice_ce": (
-            "Dice + cross entropy (without focal)",
+            "Dice + cross entropy, without focal",
             DiceCrossEntropy(dice_weight=0.5, cross_entropy_weight=0.5),
             "The paper does not say what its run without focal loss used: LeViT-UNet's Dice + cross entropy here.",
         ),
         "dice_focal": ("Dice + focal", DiceFocal(), "Halves, as the paper's total loss."),
         "boundary_kervadec": (
-            "generalised Dice, more and more boundary",
+            "Generalised Dice, more and more boundary",
             WeightedSum(
                 terms=(Term(loss=GeneralisedDice()), Term(loss=Boundary())),
                 weighting=Scheduled(schedule="kervadec"),
@@ -117,7 +119,7 @@ _presets(
             "1 down to .1. Distances are in mm here, in voxels there.",
         ),
         "focal_then_ws_dice": (
-            "focal, then WSDice",
+            "Focal, then WSDice",
             WeightedSum(
                 terms=(Term(loss=Focal()), Term(loss=WSDice())), weighting=Scheduled(schedule="cascade")
             ),
@@ -127,13 +129,13 @@ _presets(
     },
 )
 
-_S4 = "Lambda and the reduction of the cross entropy are not given in the paper: 1 and the voxel mean here."
+_CHEN = "Lambda and the reduction of the cross entropy are not given in the paper: 1 and the voxel mean here."
 _BASE = (Dice(squared=True, eps=1e-7), CrossEntropy())
 _presets(
-    "004",
+    "Chen 2023",
     {
-        "baseline": ("squared Dice + cross entropy", _sum(*_BASE), _S4),
-        "region": ("with region Dice", _sum(*_BASE, RegionDice()), _S4),
-        "adaptive_region": ("with adaptive region Tversky", _sum(*_BASE, AdaptiveRegionTversky()), _S4),
+        "baseline": ("Squared Dice + cross entropy", _sum(*_BASE), _CHEN),
+        "region": ("Region loss", _sum(*_BASE, RegionDice()), _CHEN),
+        "adaptive_region": ("Adaptive region loss", _sum(*_BASE, AdaptiveRegionTversky()), _CHEN),
     },
 )

@@ -1,4 +1,4 @@
-"""`region_dice` and `adaptive_region_tversky`: overlap box by box (paper 004).
+"""`region_dice` and `adaptive_region_tversky`: overlap box by box (Chen 2023).
 
 Only (class, box) pairs count whose class is present in the box: elsewhere the ratio is 1 with a gradient that is
 either nothing or, near eps, a spike.
@@ -27,7 +27,7 @@ class RegionLoss(LossSpec):
     """Base of losses taken box by box, all classes."""
 
     family: ClassVar[str] = "region"
-    papers: ClassVar[tuple[str, ...]] = ("004",)
+    papers: ClassVar[tuple[str, ...]] = ("Chen 2023",)
     regional: ClassVar[bool] = True
     grid: int | tuple[int, ...] | None = parameter(
         None,
@@ -100,7 +100,7 @@ class RegionDice(RegionLoss):
         r"L=\frac1{|\mathcal P|}\sum_{(c,k)\in\mathcal P}1-"
         r"\frac{2\sum_{V_k}pg+\epsilon}{\sum_{V_k}p^2+\sum_{V_k}g^2+\epsilon}"
     )
-    reference: ClassVar[str] = "paper 004, eq. 4: region-specific loss"
+    reference: ClassVar[str] = "Chen 2023, eq. 4: region-specific loss"
     punishes: ClassVar[str] = "Lack of overlap box by box, so that small parts weigh as much as large ones."
     kind: Literal["region_dice"] = "region_dice"
     squared: bool = parameter(
@@ -131,7 +131,7 @@ class AdaptiveRegionTversky(RegionLoss):
         r"\alpha_{ck}=A+B\frac{FP}{FP+FN},\ \beta_{ck}=A+B\frac{FN}{FP+FN},\quad "
         r"L_{ck}=1-\frac{TP+\epsilon}{TP+\alpha_{ck}FP+\beta_{ck}FN+\epsilon}"
     )
-    reference: ClassVar[str] = "paper 004, eq. 6-8: adaptive region-specific loss"
+    reference: ClassVar[str] = "Chen 2023, eq. 6-8: adaptive region-specific loss"
     punishes: ClassVar[str] = "In each box, whichever error dominates there: surplus or missing voxels."
     kind: Literal["adaptive_region_tversky"] = "adaptive_region_tversky"
     a: float = parameter(
@@ -142,7 +142,7 @@ class AdaptiveRegionTversky(RegionLoss):
         le=10,
         step=0.05,
         live=True,
-        called="A in paper 004",
+        called="A in Chen 2023",
     )
     b: float = parameter(
         0.4,
@@ -152,7 +152,7 @@ class AdaptiveRegionTversky(RegionLoss):
         le=10,
         step=0.05,
         live=True,
-        called="B in paper 004",
+        called="B in Chen 2023",
     )
     detach: bool = parameter(
         True,

@@ -37,7 +37,7 @@ class RegionMutualInformation(LossSpec):
     punishes: ClassVar[str] = (
         "Neighbourhoods whose pattern the prediction does not tell, and every wrong voxel."
     )
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     best_value: ClassVar[float] = -math.inf

@@ -29,7 +29,7 @@ class SensitivitySpecificity(RatioLoss):
     punishes: ClassVar[str] = (
         "Missed voxels by r, surplus ones by 1 - r, each relative to how many there could be."
     )
-    papers: ClassVar[tuple[str, ...]] = ("003", "004")
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025", "Chen 2023")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["sensitivity_specificity"] = "sensitivity_specificity"

@@ -24,7 +24,7 @@ class DiceCrossEntropy(Compound):
     formula: ClassVar[str] = r"L=w_D L_{Dice}+w_{CE} L_{CE}"
     reference: ClassVar[str] = "Isensee 2021, doi:10.1038/s41592-020-01008-z (nnU-Net)"
     punishes: ClassVar[str] = "Lack of overlap of each class and every wrong voxel, together."
-    papers: ClassVar[tuple[str, ...]] = ("000", "001", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Oshah 2025")
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["dice_cross_entropy"] = "dice_cross_entropy"
     dice_weight: float = parameter(1.0, title="Weight of Dice", meaning="Factor of Dice.", ge=0, live=True)
@@ -68,9 +68,9 @@ class AdaptiveTverskyCrossEntropy(Compound):
         r"L^{(t)}=w_T L_T+w_{CE} L_{CE},\quad "
         r"w_T=\frac{\bar L_T^{(t-1)}}{\bar L_T^{(t-1)}+\bar L_{CE}^{(t-1)}},\ w_{CE}=1-w_T"
     )
-    reference: ClassVar[str] = "paper 000, eq. 8-10: UNet-3D with adaptive TverskyCE loss"
+    reference: ClassVar[str] = "Zhang 2025, eq. 8-10: UNet-3D with adaptive TverskyCE loss"
     punishes: ClassVar[str] = "Lack of overlap and wrong voxels, leaning to whichever was larger last epoch."
-    papers: ClassVar[tuple[str, ...]] = ("000",)
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["adaptive_tversky_cross_entropy"] = "adaptive_tversky_cross_entropy"
     alpha: float = parameter(

@@ -33,7 +33,7 @@ class TLoss(LossSpec):
     )
     reference: ClassVar[str] = "Gonzalez-Jimenez 2023, arXiv:2306.00753"
     punishes: ClassVar[str] = "Wrong voxels, but less and less where a whole sample disagrees with its label."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     best_value: ClassVar[float] = -math.inf

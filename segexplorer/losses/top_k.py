@@ -25,7 +25,7 @@ class TopK(LossSpec):
     )
     reference: ClassVar[str] = "Wu 2016, arXiv:1605.06885; as in nnU-Net"
     punishes: ClassVar[str] = "The worst voxels; all others do not count."
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "distribution"
     kind: Literal["top_k"] = "top_k"
     k_percent: float = parameter(

@@ -40,7 +40,7 @@ class TverskyRatio(RatioLoss):
         le=10,
         step=0.05,
         live=True,
-        called="beta in Abraham 2019; 1 - delta in paper 002",
+        called="beta in Abraham 2019; 1 - delta in Yeung 2022",
     )
     beta: float = parameter(
         0.7,
@@ -50,7 +50,7 @@ class TverskyRatio(RatioLoss):
         le=10,
         step=0.05,
         live=True,
-        called="alpha in Abraham 2019; delta in paper 002",
+        called="alpha in Abraham 2019; delta in Yeung 2022",
     )
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class Tversky(TverskyRatio):
     formula: ClassVar[str] = r"L=1-\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
     reference: ClassVar[str] = "Salehi 2017, arXiv:1706.05721"
     punishes: ClassVar[str] = "Lack of overlap; false positives by alpha and false negatives by beta."
-    papers: ClassVar[tuple[str, ...]] = ("000", "001", "002", "004")
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Chen 2023")
     kind: Literal["tversky"] = "tversky"
 
     def compute(self, scene: Scene, state: Loss) -> LossOutput:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class UnifiedFocal(LossSpec):
-    """lam F + (1 - lam) T, symmetric or asymmetric (paper 002, its misprints resolved).
+    """lam F + (1 - lam) T, symmetric or asymmetric (Yeung 2022, its misprints resolved).
 
     F is the focal cross entropy with weight delta for foreground and 1 - delta for background; T the focal
     Tversky with delta on false negatives and 1 - delta on false positives, mean over all classes. Asymmetric: the
@@ -28,10 +28,10 @@ class UnifiedFocal(LossSpec):
         r"L=\lambda F+(1-\lambda)T,\quad F=-\frac1M\sum_{i,c}\delta_c\,g\,(1-p)^{\gamma_c}\log p,\quad "
         r"T=\frac1C\sum_c(1-mTI_c)^{e_c}"
     )
-    reference: ClassVar[str] = "paper 002, eq. 15-20: unified focal loss"
+    reference: ClassVar[str] = "Yeung 2022, eq. 15-20: unified focal loss"
     punishes: ClassVar[str] = "Uncertain and wrong voxels and lack of overlap, missed foreground by delta."
     family: ClassVar[str] = "compound"
-    papers: ClassVar[tuple[str, ...]] = ("001", "002", "003")
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     voxelwise: ClassVar[bool] = True
     kind: Literal["unified_focal"] = "unified_focal"
     symmetric: bool = parameter(
@@ -47,7 +47,7 @@ class UnifiedFocal(LossSpec):
         le=1,
         step=0.05,
         live=True,
-        called="lambda in paper 002; the authors' code gives its `weight` to the other term",
+        called="lambda in Yeung 2022; the authors' code gives its `weight` to the other term",
     )
     delta: float = parameter(
         0.6,

@@ -26,7 +26,7 @@ class Scheduled(WeightingSpec):
     - `kervadec`: the last term's weight rises by 1 / length with each epoch, without end, that of the others falls
       as fast, down to 0.1: region losses first, then more and more of a boundary loss.
     - `rebalance`: 1 - t for all but the last, at least 0.01, and one minus it for the last.
-    - `cascade`: one term at a time, each for `length` epochs, the last for good (focal, then WSDice: paper 003).
+    - `cascade`: one term at a time, each for `length` epochs, the last for good (focal, then WSDice: Oshah 2025).
     - `table`: rows of an epoch and the terms' weights there, linear in between.
     """
 

@@ -14,13 +14,13 @@ from segexplorer.losses.dice import Dice
 
 @registry.register
 class WeightedFusion(Compound):
-    """w Dice + (1 - w) cross entropy, w chosen by hand (paper 000 compares with it)."""
+    """w Dice + (1 - w) cross entropy, w chosen by hand (Zhang 2025 compares with it)."""
 
     display_name: ClassVar[str] = "Weighted fusion"
     formula: ClassVar[str] = r"L=w L_{Dice}+(1-w)L_{CE}"
-    reference: ClassVar[str] = "Giddwani 2020, doi:10.1109/SPIN48934.2020.9071339 (as paper 000 cites it)"
+    reference: ClassVar[str] = "Giddwani 2020, doi:10.1109/SPIN48934.2020.9071339 (as Zhang 2025 cites it)"
     punishes: ClassVar[str] = "Lack of overlap and every wrong voxel, in a chosen proportion."
-    papers: ClassVar[tuple[str, ...]] = ("000",)
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["weighted_fusion"] = "weighted_fusion"
     w: float = parameter(

@@ -34,7 +34,7 @@ class LossProportion(WeightingSpec):
 
     display_name: ClassVar[str] = "Share of the last loss"
     formula: ClassVar[str] = r"w_i^{(t)}=\bar L_i^{(t-1)}\big/\textstyle\sum_j\bar L_j^{(t-1)}"
-    reference: ClassVar[str] = "paper 000, eq. 9-10 (adaptive TverskyCE)"
+    reference: ClassVar[str] = "Zhang 2025, eq. 9-10 (adaptive TverskyCE)"
     kind: Literal["loss_proportion"] = "loss_proportion"
     granularity: Literal["epoch", "step"] = parameter(
         "epoch", title="Adapts after", meaning="Whether weights follow the mean of an epoch or each step."

@@ -32,7 +32,7 @@ class WSDice(RatioLoss):
     punishes: ClassVar[str] = (
         "Lack of overlap, confident errors doubly; surplus voxels less than missed ones."
     )
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 2.0)
     kind: Literal["ws_dice"] = "ws_dice"

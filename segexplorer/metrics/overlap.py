@@ -1,6 +1,6 @@
 """Overlap metrics per case and class, from voxel counts.
 
-Definitions as in paper 000, and Taha and Hanbury 2015 (doi:10.1186/s12880-015-0068-x). A voxel of
+Definitions as in Zhang 2025, and Taha and Hanbury 2015 (doi:10.1186/s12880-015-0068-x). A voxel of
 class a predicted as class b is a false negative of a and a false positive of b. Metrics whose denominator is
 zero are NaN: they have no meaning there and never enter a mean. Where a class is only in the truth or only
 in the prediction, Dice, Jaccard and F2 are 0 by definition.
@@ -96,7 +96,7 @@ METRICS: Mapping[str, OverlapMetric] = {
             formula=r"\frac{2\,TP}{2\,TP + FP + FN}",
             function=dice,
             reference="Dice 1945, doi:10.2307/1932409",
-            papers=("000", "001 (DC)", "002 (eq. 8)", "003", "004"),
+            papers=("Zhang 2025", "Perera 2025 (DC)", "Yeung 2022 (eq. 8)", "Oshah 2025", "Chen 2023"),
         ),
         OverlapMetric(
             name="f2",
@@ -106,7 +106,7 @@ METRICS: Mapping[str, OverlapMetric] = {
             function=f2,
             note="F-beta with beta = 2: an FN weighs four times an FP.",
             reference="van Rijsbergen 1979, Information Retrieval, ch. 7",
-            papers=("000",),
+            papers=("Zhang 2025",),
         ),
         OverlapMetric(
             name="sensitivity",
@@ -117,7 +117,7 @@ METRICS: Mapping[str, OverlapMetric] = {
             function=sensitivity,
             note="Blind to what is extra: read it with precision.",
             reference=_TAHA,
-            papers=("000 (eq. 12)", "002 (eq. 23, recall)", "004 (eq. 10, recall)"),
+            papers=("Zhang 2025 (eq. 12)", "Yeung 2022 (eq. 23, recall)", "Chen 2023 (eq. 10, recall)"),
         ),
         OverlapMetric(
             name="specificity",
@@ -128,7 +128,7 @@ METRICS: Mapping[str, OverlapMetric] = {
             function=specificity,
             note=_BY_VOLUME,
             reference=_TAHA,
-            papers=("000 (eq. 14)",),
+            papers=("Zhang 2025 (eq. 14)",),
             by_volume=True,
         ),
         OverlapMetric(
@@ -140,7 +140,7 @@ METRICS: Mapping[str, OverlapMetric] = {
             function=precision,
             note="Blind to what is missing: read it with sensitivity.",
             reference=_TAHA,
-            papers=("000 (eq. 13)", "001 (PR)", "002 (eq. 24)", "004 (eq. 11)"),
+            papers=("Zhang 2025 (eq. 13)", "Perera 2025 (PR)", "Yeung 2022 (eq. 24)", "Chen 2023 (eq. 11)"),
         ),
         OverlapMetric(
             name="jaccard",
@@ -151,7 +151,7 @@ METRICS: Mapping[str, OverlapMetric] = {
             function=jaccard,
             note="Dice by another scale within a case, J = D / (2 - D); means over cases may rank otherwise.",
             reference="Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x",
-            papers=("001 (JC)", "003"),
+            papers=("Perera 2025 (JC)", "Oshah 2025"),
         ),
     )
 }
@@ -166,10 +166,10 @@ FURTHER_METRICS: Mapping[str, OverlapMetric] = {
             definition="2 TP / (2 TP + FP + FN)",
             formula=r"\frac{2\,TP}{2\,TP + FP + FN}",
             function=dice,
-            note="Of voxels, F1 is Dice by another name. Paper 001's F1 column differs from its DC and is not "
+            note="Of voxels, F1 is Dice by another name. The F1 column of Perera 2025 differs from its DC and is not "
             "defined there; it cannot be this one.",
             reference=_TAHA,
-            papers=("001 (not as defined here)",),
+            papers=("Perera 2025 (not as defined here)",),
         ),
         OverlapMetric(
             name="accuracy",

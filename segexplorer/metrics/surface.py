@@ -61,7 +61,7 @@ def hd95_pooled(s: Surfaces) -> float:
 
 
 def hd95_mean(s: Surfaces) -> float:
-    """Mean of the two directed 95th percentiles (paper 004)."""
+    """Mean of the two directed 95th percentiles (Chen 2023)."""
     return (_p95(s.to_truth) + _p95(s.to_prediction)) / 2
 
 
@@ -76,7 +76,7 @@ def assd(s: Surfaces) -> float:
 
 
 def assd_mean(s: Surfaces) -> float:
-    """Mean of the two directed means; what paper 004 calls ASD."""
+    """Mean of the two directed means; what Chen 2023 calls ASD."""
     return float(s.to_truth.mean() + s.to_prediction.mean()) / 2
 
 
@@ -149,7 +149,7 @@ SURFACE_METRICS: Mapping[str, SurfaceMetric] = {
             function=hd,
             note=f"One stray voxel decides it. {_FOUND}",
             reference=_HUTTENLOCHER,
-            papers=("001 (HD, unit not stated)",),
+            papers=("Perera 2025 (HD, unit not stated)",),
         ),
         _distance(
             name="hd95_pooled",
@@ -168,9 +168,9 @@ SURFACE_METRICS: Mapping[str, SurfaceMetric] = {
             definition="(P95 d(P, T) + P95 d(T, P)) / 2",
             formula=r"\tfrac12\left(P_{95}\,d(P, T) + P_{95}\,d(T, P)\right)",
             function=hd95_mean,
-            note=f"What paper 004 calls HD95; never above HD95. {_FOUND}",
-            reference="paper 004, eq. 13",
-            papers=("004 (eq. 13, HD95)",),
+            note=f"What Chen 2023 calls HD95; never above HD95. {_FOUND}",
+            reference="Chen 2023, eq. 13",
+            papers=("Chen 2023 (eq. 13, HD95)",),
         ),
         _distance(
             name="asd",
@@ -181,7 +181,7 @@ SURFACE_METRICS: Mapping[str, SurfaceMetric] = {
             function=asd,
             note=f"One-sided: blind to what the prediction leaves out. {_FOUND}",
             reference=_HEIMANN,
-            papers=("001 (ASD, form not stated)",),
+            papers=("Perera 2025 (ASD, form not stated)",),
         ),
         _distance(
             name="assd_mean",
@@ -190,9 +190,9 @@ SURFACE_METRICS: Mapping[str, SurfaceMetric] = {
             definition="(mean d(P, T) + mean d(T, P)) / 2",
             formula=r"\tfrac12\left(\operatorname{mean} d(P, T) + \operatorname{mean} d(T, P)\right)",
             function=assd_mean,
-            note=f"What paper 004 calls ASD: both surfaces weigh the same, whatever their sizes. {_FOUND}",
-            reference="paper 004, eq. 12",
-            papers=("004 (eq. 12, ASD)",),
+            note=f"What Chen 2023 calls ASD: both surfaces weigh the same, whatever their sizes. {_FOUND}",
+            reference="Chen 2023, eq. 12",
+            papers=("Chen 2023 (eq. 12, ASD)",),
         ),
     )
 }

@@ -39,7 +39,7 @@ def create(
 ) -> nn.Module:
     """Build a network: `create("unet", in_channels=1, out_channels=3, base_features=16)`.
 
-    A preset's name does too: `create("paper002_unet_3d", out_channels=4)`.
+    A preset's name does too: `create("yeung2022_unet_3d", out_channels=4)`.
 
     Raises
     ------

@@ -28,7 +28,7 @@ class NetworkSpec(Spec):
     family: ClassVar[str] = ""
     """What it is a relative of: "U-Net", "V-Net", "residual" or "transformer"."""
     papers: ClassVar[tuple[str, ...]] = ()
-    """Papers of this project that use it: "000" to "004"."""
+    """Citations of the papers that use it, e.g. "Chen 2023"; `core.papers` describes them."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages that it cannot be built without and that are not dependencies of this one."""
 

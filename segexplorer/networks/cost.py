@@ -55,7 +55,7 @@ class Cost:
 
 
 def cost(spec: NetworkSpec, patch: Sequence[int], *, in_channels: int = 1, out_channels: int = 2) -> Cost:
-    """Count what a network costs on one patch (paper 003, table of FLOPs and memory).
+    """Count what a network costs on one patch (Oshah 2025, table of FLOPs and memory).
 
     Parameters
     ----------

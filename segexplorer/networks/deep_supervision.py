@@ -28,7 +28,7 @@ class SupervisedNetwork(NetworkSpec):
         title="Deep supervision",
         meaning=(
             "Trains the coarser levels on the truth too. The weights of the levels: stride, 2^-(stride × stride) "
-            "as in paper 002; exp, halved at each level; two, 1 and then 1/2; same, 1 for all."
+            "as in Yeung 2022; exp, halved at each level; two, 1 and then 1/2; same, 1 for all."
         ),
         advanced=True,
     )
@@ -53,7 +53,7 @@ def level_weights(mode: Mode, strides: Sequence[Sequence[int]]) -> tuple[float, 
     Parameters
     ----------
     mode
-        "stride": paper 002, eq. 22, `w = 2^-(stride length × stride width)`: 1/2 at full resolution, 1/16 at
+        "stride": Yeung 2022, eq. 22, `w = 2^-(stride length × stride width)`: 1/2 at full resolution, 1/16 at
         half, 2^-16 at a quarter. The equation has no third stride, and none is added in 3D.
         "exp", "two", "same": `monai.losses.DeepSupervisionLoss`.
     strides

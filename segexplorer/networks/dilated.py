@@ -1,4 +1,4 @@
-"""What the networks with a dilated bottleneck share: the dilations and how they are put together (paper 000)."""
+"""What the networks with a dilated bottleneck share: the dilations and how they are put together (Zhang 2025)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dilated_vnet`: the Dilated V-Net that paper 000 compares with."""
+"""`dilated_vnet`: the Dilated V-Net that Zhang 2025 compares with."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 class DilatedVNet(DilatedNetwork, VNetFamily):
     """V-Net whose coarsest level sees further through convolutions of several dilations.
 
-    Paper 000 compares with "a multi-rate deep dilated network in V-Net" (its reference 12) and says no more of
+    Zhang 2025 compares with "a multi-rate deep dilated network in V-Net" (its reference 12) and says no more of
     it; the dilations lie side by side behind the coarsest stage here, as in `dilated_unet`.
     """
 
     display_name: ClassVar[str] = "Dilated V-Net"
-    reference: ClassVar[str] = "Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339; paper 000, table 1"
-    papers: ClassVar[tuple[str, ...]] = ("000",)
+    reference: ClassVar[str] = "Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339; Zhang 2025, table 1"
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     kind: Literal["dilated_vnet"] = "dilated_vnet"
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""`longitudinal_vnet`: the V-Net of paper 001 for two time points and their difference."""
+"""`longitudinal_vnet`: the V-Net of Perera 2025 for two time points and their difference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segexplorer.networks.vnet import Activation, VNetFamily, activation, kernel
 class LongitudinalVNet(VNetFamily):
     """V-Net without residual sums: convolution, batch normalisation and leaky ReLU, five levels.
 
-    Paper 001, section II.B and figure 2: baseline, follow-up and their difference come in as three channels; the
+    Perera 2025, section II.B and figure 2: baseline, follow-up and their difference come in as three channels; the
     convolutional, down-sampling and up-sampling blocks are all convolution, batch normalisation and leaky ReLU.
     Five blocks make a path in the text, where the figure is not told: five levels here. The text names neither
     channels, kernels, convolutions per level, slope nor dropout, nor whether skips are added or concatenated:
@@ -22,8 +22,8 @@ class LongitudinalVNet(VNetFamily):
     """
 
     display_name: ClassVar[str] = "V-Net, longitudinal"
-    reference: ClassVar[str] = "Paper 001, section II.B and figure 2; Milletari et al. 2016"
-    papers: ClassVar[tuple[str, ...]] = ("001",)
+    reference: ClassVar[str] = "Perera 2025, section II.B and figure 2; Milletari et al. 2016"
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025",)
     residual: ClassVar[bool] = False
     kind: Literal["longitudinal_vnet"] = "longitudinal_vnet"
     kernel: Literal[3, 5] = kernel(3)

@@ -1,4 +1,4 @@
-"""`unet`: the U-Net of papers 000 and 002, the default network."""
+"""`unet`: the U-Net of Zhang 2025 and Yeung 2022, the default network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UNetFamily(LevelledNetwork):
     normalisation: Literal["none", "batch", "instance"] = parameter(
         "instance",
         title="Normalisation",
-        meaning="After each convolution. Batch needs several patches a batch; paper 000 names none.",
+        meaning="After each convolution. Batch needs several patches a batch; Zhang 2025 names none.",
     )
     dropout: float = dropout()
     downsampling: Literal["max_pool", "convolution"] = parameter(
@@ -72,16 +72,16 @@ class UNetFamily(LevelledNetwork):
 class UNet(UNetFamily):
     """U-Net: padded 3x3x3 convolutions with ReLU, factor-2 down-sampling, transposed convolution up, skips.
 
-    Papers 000 (section 3.1 and figure 1: max pooling, features doubled at each level) and 002 (the 2D and 3D
-    originals, presets `paper002_unet_2d` and `paper002_unet_3d`). Paper 000 names no normalisation; instance
+    Zhang 2025 (section 3.1 and figure 1: max pooling, features doubled at each level), Yeung 2022 (the 2D and 3D
+    originals, presets `yeung2022_unet_2d` and `yeung2022_unet_3d`). Zhang 2025 names no normalisation; instance
     normalisation is the default here because it trains with small batches. Deep supervision adds logits to every
-    level of the decoder, as section 3.3 of paper 002 supervises "all layers".
+    level of the decoder, as section 3.3 of Yeung 2022 supervises "all layers".
     """
 
     display_name: ClassVar[str] = "U-Net"
     reference: ClassVar[str] = (
         "Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28; "
-        "Çiçek et al. 2016, doi:10.1007/978-3-319-46723-8_49; papers 000 and 002"
+        "Çiçek et al. 2016, doi:10.1007/978-3-319-46723-8_49; Zhang 2025 and Yeung 2022"
     )
-    papers: ClassVar[tuple[str, ...]] = ("000", "002")
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Yeung 2022")
     kind: Literal["unet"] = "unet"

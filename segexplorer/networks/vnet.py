@@ -1,4 +1,4 @@
-"""`vnet`: the V-Net of paper 004, with batch normalisation and dropout."""
+"""`vnet`: the V-Net of Chen 2023, with batch normalisation and dropout."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class VNet(VNetFamily):
     """V-Net: residual stages of 5x5x5 convolutions, strided convolutions down, transposed ones up.
 
     Milletari et al.'s network (one, two, three, three and three convolutions from the finest level to the
-    coarsest, PReLU), with batch normalisation and dropout as section 3.4 of paper 004 says. The paper gives
+    coarsest, PReLU), with batch normalisation and dropout as section 3.4 of Chen 2023 says. The paper gives
     neither the rate nor the place of the dropout: 0.5, on the skips and the two coarsest levels, as MONAI's.
     """
 
     display_name: ClassVar[str] = "V-Net"
-    reference: ClassVar[str] = "Milletari et al. 2016, doi:10.1109/3DV.2016.79; paper 004, section 3.4"
-    papers: ClassVar[tuple[str, ...]] = ("004",)
+    reference: ClassVar[str] = "Milletari et al. 2016, doi:10.1109/3DV.2016.79; Chen 2023, section 3.4"
+    papers: ClassVar[tuple[str, ...]] = ("Chen 2023",)
     kind: Literal["vnet"] = "vnet"

@@ -95,7 +95,7 @@ class AdamW(_AdamFamily):
 
 @registry.register
 class SGD(OptimiserSpec):
-    """Stochastic gradient descent with (Nesterov) momentum, as nnU-Net and paper 002 use it."""
+    """Stochastic gradient descent with (Nesterov) momentum, as nnU-Net and Yeung 2022 use it."""
 
     display_name: ClassVar[str] = "SGD with momentum"
     kind: Literal["sgd"] = "sgd"

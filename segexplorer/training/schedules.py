@@ -74,7 +74,7 @@ class Constant(ScheduleSpec):
 
 @registry.register
 class Polynomial(ScheduleSpec):
-    """(1 - t)^power, as nnU-Net and paper 002 use it (power 0.9)."""
+    """(1 - t)^power, as nnU-Net and Yeung 2022 use it (power 0.9)."""
 
     display_name: ClassVar[str] = "Polynomial decay"
     kind: Literal["polynomial"] = "polynomial"
@@ -99,7 +99,7 @@ class Cosine(ScheduleSpec):
 
 @registry.register
 class Plateau(ScheduleSpec):
-    """Falls by a factor when the validation Dice has not risen for some validations (paper 000).
+    """Falls by a factor when the validation Dice has not risen for some validations (Zhang 2025).
 
     It reads the validation set, so figures on that set are slightly flattered; the run says so.
     """

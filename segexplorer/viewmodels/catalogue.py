@@ -7,18 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from segexplorer.core.papers import PAPERS, Paper
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 from segexplorer.viewmodels.formula import spoken
-
-PAPERS: Mapping[str, str] = {
-    "000": "Adaptive Tversky + cross entropy",
-    "001": "HyTver",
-    "002": "Unified focal",
-    "003": "Dice + focal, review",
-    "004": "Adaptive region Tversky",
-}
-"""Papers of this project by number: short titles."""
 
 FAMILIES: Mapping[str, str] = {
     "distribution": "Distribution: every voxel's probability",
@@ -26,7 +18,7 @@ FAMILIES: Mapping[str, str] = {
     "boundary": "Boundary: distance and shape",
     "compound": "Compound: several together",
 }
-"""Families of paper 003's table 1, in its order."""
+"""Families of losses as in table 1 of Oshah 2025, in its order."""
 
 START_HERE: Mapping[str, tuple[str, ...]] = {
     "losses": (
@@ -34,7 +26,7 @@ START_HERE: Mapping[str, tuple[str, ...]] = {
         "tversky",
         "adaptive_tversky_cross_entropy",
         "unified_focal",
-        "paper004_adaptive_region",
+        "chen2023_adaptive_region",
     ),
     "networks": ("unet", "vnet", "dynunet", "segresnet", "unetr"),
 }
@@ -56,7 +48,7 @@ class Choice:
     preset_note
         What a preset's note says; "" for a kind.
     papers
-        Numbers of the papers that use it.
+        Citations of the papers that use it, e.g. "Chen 2023".
     family
         Family it belongs to, "" where kinds have none.
     """
@@ -78,9 +70,8 @@ class Choice:
     @property
     def searched(self) -> str:
         """Everything a search looks at, in lower case."""
-        papers = [f"paper {number}" for number in self.papers]
         told = [sentence for model in (self.model, *self.terms) for sentence in about(model)]
-        words = (self.key, self.title, self.preset_note, self.family, *papers, *told)
+        words = (self.key, self.title, self.preset_note, self.family, *self.papers, *told)
         return " ".join(words).replace("_", " ").lower()
 
 
@@ -97,8 +88,7 @@ def choices(registry: Registry[Any]) -> dict[str, Choice]:
     found: dict[str, Choice] = {}
     for name, preset in registry.presets().items():
         model = type(preset.spec)
-        number = preset.group.removeprefix("Paper ")
-        papers = (number,) if number in PAPERS else ()
+        papers = (preset.group,) if preset.group in PAPERS else ()
         key = f"preset:{name}"
         family = getattr(model, "family", "")
         terms = tuple(type(term.loss) for term in getattr(preset.spec, "terms", ()))
@@ -123,9 +113,8 @@ def groups(registry: Registry[Any]) -> tuple[Group, ...]:
     """
     known = choices(registry)
     found = [Group("Start here", tuple(_first(known, START_HERE.get(registry.family, ()))))]
-    for number, title in PAPERS.items():
-        of_paper = _of_paper(known, number)
-        found.append(Group(f"Paper {number}: {title}", tuple(_shorter(c, number) for c in of_paper)))
+    for paper in PAPERS.values():
+        found.append(Group(paper.heading, tuple(_shorter(c, paper) for c in _of_paper(known, paper))))
     kinds = [c for c in known.values() if not c.is_preset]
     families = dict.fromkeys([*FAMILIES, *(c.family for c in kinds if c.family)])
     for family in families:
@@ -141,16 +130,15 @@ def _first(known: Mapping[str, Choice], names: Sequence[str]) -> list[Choice]:
     return [known[key] for key in keys if key in known]
 
 
-def _of_paper(known: Mapping[str, Choice], number: str) -> list[Choice]:
-    found = [c for c in known.values() if number in c.papers]
+def _of_paper(known: Mapping[str, Choice], paper: Paper) -> list[Choice]:
+    found = [c for c in known.values() if paper.citation in c.papers]
     preset = {c.model for c in found if c.is_preset}
     return [c for c in found if c.is_preset or c.model not in preset]
 
 
-def _shorter(choice: Choice, number: str) -> Choice:
+def _shorter(choice: Choice, paper: Paper) -> Choice:
     """Return a preset without its paper in the title, for its paper's own group; kinds as they are."""
-    title = choice.title.removeprefix(f"Paper {number}: ")
-    return replace(choice, title=title[:1].upper() + title[1:])
+    return replace(choice, title=choice.title.removesuffix(f" ({paper.citation})"))
 
 
 def matches(choice: Choice, query: str) -> bool:
@@ -180,9 +168,11 @@ def punished(choice: Choice) -> str:
 
 
 def reference(choice: Choice) -> str:
-    """Return where a choice comes from, "" where that is not told."""
+    """Return where a choice comes from, with title and DOI of each paper that is cited; "" where none is known."""
     models = choice.terms or (choice.model,)
-    return "\n".join(dict.fromkeys(sentence for model in models for sentence in about(model)[1:]))
+    lines = dict.fromkeys(sentence for model in models for sentence in about(model)[1:])
+    cited = " ".join((*lines, *(choice.papers if choice.is_preset else ())))
+    return "\n".join((*lines, *(paper.reference for name, paper in PAPERS.items() if name in cited)))
 
 
 def formula(choice: Choice) -> str:
@@ -225,7 +215,6 @@ def _number(value: float) -> str:
 
 
 def where_used(choice: Choice) -> str:
-    """Return "Papers 000, 004; region loss" and the like; "" where neither is known."""
-    papers = ", ".join(choice.papers)
-    head = f"Paper{'s' if len(choice.papers) > 1 else ''} {papers}" if papers else ""
+    """Return "Used in Zhang 2025, Chen 2023; family: region" and the like; "" where neither is known."""
+    head = f"Used in {', '.join(choice.papers)}" if choice.papers else ""
     return "; ".join(text for text in (head, f"family: {choice.family}" if choice.family else "") if text)

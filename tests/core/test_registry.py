@@ -218,9 +218,9 @@ def test_create_builds_with_parameters_and_refuses_wrong_ones() -> None:
 
 
 def test_a_preset_stands_for_its_spec() -> None:
-    toys.register_preset("marble", "A marble", Ball(radius=0.5), group="paper 9", note="small")
+    toys.register_preset("marble", "A marble", Ball(radius=0.5), group="toys", note="small")
     try:
-        assert toys.presets()["marble"].group == "paper 9"
+        assert toys.presets()["marble"].group == "toys"
         assert Child(toy="marble").toy == Ball(radius=0.5)
         assert toys.parse("marble") == Ball(radius=0.5)
         assert toys.create("marble") == "{'kind': 'ball', 'radius': 0.5}"

@@ -26,7 +26,7 @@ def test_networks_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_experiment_file_brings_patch_channels_classes_and_windows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(["cost", str(CONFIGS / "phantom_paper004.yaml"), "--json"]) == 0
+    assert run(["cost", str(CONFIGS / "chen2023_phantom.yaml"), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["patch"], row["channels"], row["classes"]) == ([48, 48, 48], 1, 8)
     assert row["passes_per_volume"] == 3**3  # 96 voxels a side, windows of 48 that overlap by a quarter
@@ -43,7 +43,7 @@ def test_without_its_data_a_file_is_counted_for_what_the_user_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SEGEXPLORER_DATA", raising=False)
-    file = str(CONFIGS / "paper004_pddca.yaml")
+    file = str(CONFIGS / "chen2023_pddca.yaml")
     assert run(["cost", file]) == 2
     assert "--patch" in capsys.readouterr().err
     assert run(["cost", file, "--patch", "64,64,32", "--classes", "10"]) == 0

@@ -112,7 +112,7 @@ def test_binary_cross_entropy_of_mutual_information_is_that_of_each_class() -> N
 
 
 def test_presets_of_schedules() -> None:
-    kervadec = losses.create("paper003_boundary_kervadec").spec.weighting
+    kervadec = losses.create("oshah2025_boundary_kervadec").spec.weighting
     assert [kervadec.at(e, 2) for e in (1, 51, 101)] == [(1.0, 0.01), (0.5, 0.51), (0.1, 1.01)]
-    cascade = losses.create("paper003_focal_then_ws_dice").spec.weighting
+    cascade = losses.create("oshah2025_focal_then_ws_dice").spec.weighting
     assert [cascade.at(e, 2) for e in (1, 100, 101, 500)] == [(1, 0), (1, 0), (0, 1), (0, 1)]

@@ -1,4 +1,4 @@
-"""Special cases that tie the losses together, paper 002's family tree among them."""
+"""Special cases that tie the losses together, the family tree of Yeung 2022 among them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_sensitivity_specificity_with_both_channels_does_not_depend_on_r() -> No
 
 
 @pytest.mark.parametrize("given", [TWO, FOUR], ids=["two classes", "four classes"])
-def test_unified_focal_contains_the_family_of_paper_002(given: tuple[Tensor, Tensor]) -> None:
+def test_unified_focal_contains_the_family_of_yeung_2022(given: tuple[Tensor, Tensor]) -> None:
     plain = {"gamma": 0.0, "delta": 0.5}
     for symmetric in (True, False):
         dice = value("unified_focal", given, lam=0.0, symmetric=symmetric, **plain)

@@ -169,7 +169,7 @@ def test_hausdorff_distance_from_scipys_early_breaking_search() -> None:
     assert scored(prediction, truth).metrics["hd"] == pytest.approx(expected)
 
 
-def test_paper_004s_forms_by_hand() -> None:
+def test_chen_2023s_forms_by_hand() -> None:
     """Equations 12 and 13 on plates of 1 x 4 and 1 x 2 voxels: d(P, T) = 0, 0, 3, 6 mm; d(T, P) = 0, 0."""
     prediction, truth = np.zeros((2, 3, 6, 3), bool)
     prediction[1, 1:5, 1] = truth[1, 1:3, 1] = True

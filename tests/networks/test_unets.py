@@ -12,13 +12,13 @@ from segexplorer.networks.architectures.convolution import Convolution3d
 from segexplorer.networks.architectures.dilation import DilatedBottleneck
 
 
-def test_the_3d_unet_of_paper_002_has_the_published_number_of_weights() -> None:
+def test_the_3d_unet_of_yeung_2022_has_the_published_number_of_weights() -> None:
     """Çiçek et al. 2016, section 2: 19,069,955 in all, with three channels in and three classes out.
 
     Theirs has biases in the convolutions of 3 x 3 x 3, ours drops them for batch normalisation subtracts them;
     theirs counts neither batch normalisation nor biases of the up-convolutions.
     """
-    network = networks.create("paper002_unet_3d", in_channels=3, out_channels=3)
+    network = networks.create("yeung2022_unet_3d", in_channels=3, out_channels=3)
     batch = [m for m in network.modules() if isinstance(m, nn.BatchNorm3d)]
     normalisation = sum(p.numel() for m in batch for p in m.parameters())
     up = sum(m.bias.numel() for m in network.modules() if isinstance(m, nn.ConvTranspose3d))
@@ -26,8 +26,8 @@ def test_the_3d_unet_of_paper_002_has_the_published_number_of_weights() -> None:
     assert sum(p.numel() for p in network.parameters()) - normalisation - up + biases == 19_069_955
 
 
-def test_the_2d_unet_of_paper_002_has_the_original_widths() -> None:
-    network = networks.create("paper002_unet_2d", dimensions=2, in_channels=1, out_channels=2)
+def test_the_2d_unet_of_yeung_2022_has_the_original_widths() -> None:
+    network = networks.create("yeung2022_unet_2d", dimensions=2, in_channels=1, out_channels=2)
     widths = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
     encoder = [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
     assert widths == [*encoder, 512, 512, 256, 256, 128, 128, 64, 64, 2]
@@ -37,7 +37,7 @@ def test_the_2d_unet_of_paper_002_has_the_original_widths() -> None:
 
 
 def test_a_preset_takes_parameters() -> None:
-    network = networks.create("paper002_unet_3d", base_features=2, in_channels=1, out_channels=2)
+    network = networks.create("yeung2022_unet_3d", base_features=2, in_channels=1, out_channels=2)
     assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
 
 

@@ -1,4 +1,4 @@
-"""The V-Nets: MONAI's numbers under MONAI's settings, and what papers 001 and 004 ask for."""
+"""The V-Nets: MONAI's numbers under MONAI's settings, and what Perera 2025 and Chen 2023 ask for."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_first_stage_adds_the_images_channels_repeated() -> None:
         torch.testing.assert_close(added[:, channel], image[:, channel % 3])
 
 
-def test_the_longitudinal_vnet_is_paper_001s() -> None:
+def test_the_longitudinal_vnet_is_perera_2025s() -> None:
     network = networks.create("longitudinal_vnet", in_channels=3, out_channels=2)
     kinds = {type(m) for m in network.modules()}
     assert nn.LeakyReLU in kinds and nn.ReLU not in kinds and nn.PReLU not in kinds
@@ -66,8 +66,8 @@ def test_the_longitudinal_vnet_is_paper_001s() -> None:
     assert [type(m) for m in follows[:3]] == [nn.ConvTranspose3d, nn.BatchNorm3d, nn.LeakyReLU]
 
 
-def test_the_vnet_of_paper_004_has_batch_normalisation_and_dropout() -> None:
-    network = networks.create("paper004_vnet", base_features=2)
+def test_the_vnet_of_chen_2023_has_batch_normalisation_and_dropout() -> None:
+    network = networks.create("chen2023_vnet", base_features=2)
     modules = list(network.modules())
     # a dropout on each of four skips, and before the stages of the two coarsest levels on either path
     assert [m.p for m in modules if isinstance(m, nn.Dropout3d)] == [0.5] * (4 + 2 + 2)

@@ -141,7 +141,7 @@ def test_of_many_settings_a_label_holds_those_that_tell() -> None:
     assert same_names == ["dice_cross_entropy [run] 1", "dice_cross_entropy [run] 2"]
 
 
-@pytest.mark.parametrize("name", ["paper004_pddca", "paper004_lits", "paper004_pddca_range"])
+@pytest.mark.parametrize("name", ["chen2023_pddca", "chen2023_lits", "chen2023_pddca_range"])
 def test_labels_of_shipped_files_are_short_and_unique(name: str) -> None:
     file = Path(__file__).parents[2] / "sample_configs" / f"{name}.yaml"
     points = expand(file)

@@ -25,7 +25,7 @@ def test_defaults_come_back_equal(tmp_path: Path) -> None:
 
 
 def test_bare_names_choose_kinds_and_presets(tmp_path: Path) -> None:
-    text = MINIMAL + "loss: paper004_adaptive_region\nnetwork: segresnet\noptimiser: sgd\n"
+    text = MINIMAL + "loss: chen2023_adaptive_region\nnetwork: segresnet\noptimiser: sgd\n"
     experiment = Experiment.from_yaml(written(tmp_path, text))
     plain = experiment.plain()
     assert plain["loss"]["kind"] == "weighted_sum"

@@ -37,14 +37,14 @@ def rates(experiment: Experiment, dice: list[float]) -> list[float]:
 @pytest.mark.parametrize(
     ("name", "kind", "rate", "batch", "epochs"),
     [
-        ("paper000_nih_pancreas", torch.optim.Adam, 5e-3, 10, 150),
-        ("paper001_msseg2", torch.optim.Adam, 1e-3, 4, 250),
-        ("paper002_bus2017", torch.optim.SGD, 1e-2, 32, 100),
-        ("paper002_bus2017_deep", torch.optim.SGD, 1e-2, 32, 1000),
-        ("paper002_brats20", torch.optim.Adam, 3e-4, 2, 400),
-        ("paper002_brats20_deep", torch.optim.SGD, 1e-2, 2, 1000),
-        ("paper002_kits19", torch.optim.Adam, 3e-4, 2, 500),
-        ("paper002_kits19_deep", torch.optim.SGD, 1e-2, 2, 1000),
+        ("zhang2025_nih_pancreas", torch.optim.Adam, 5e-3, 10, 150),
+        ("perera2025_msseg2", torch.optim.Adam, 1e-3, 4, 250),
+        ("yeung2022_bus2017", torch.optim.SGD, 1e-2, 32, 100),
+        ("yeung2022_bus2017_deep", torch.optim.SGD, 1e-2, 32, 1000),
+        ("yeung2022_brats20", torch.optim.Adam, 3e-4, 2, 400),
+        ("yeung2022_brats20_deep", torch.optim.SGD, 1e-2, 2, 1000),
+        ("yeung2022_kits19", torch.optim.Adam, 3e-4, 2, 500),
+        ("yeung2022_kits19_deep", torch.optim.SGD, 1e-2, 2, 1000),
     ],
 )
 def test_optimiser_rate_batch_and_length(
@@ -60,27 +60,27 @@ def test_optimiser_rate_batch_and_length(
 
 
 def test_sgd_falls_by_the_polynomial_of_equation_21() -> None:
-    experiment, _ = recipe("paper002_bus2017")
+    experiment, _ = recipe("yeung2022_bus2017")
     assert rates(experiment, [0.5] * 100) == pytest.approx(
         [0.01 * (1 - epoch / 100) ** 0.9 for epoch in range(100)]
     )
 
 
 def test_adam_falls_on_plateaus_down_to_the_smallest_rate_of_the_paper() -> None:
-    pancreas, _ = recipe("paper000_nih_pancreas")
+    pancreas, _ = recipe("zhang2025_nih_pancreas")
     rising, flat = [n / 20 for n in range(10)], [0.1] * 12
     assert rates(pancreas, rising) == [5e-3] * 10
     assert rates(pancreas, flat) == pytest.approx([5e-3] * 6 + [2.5e-3] * 5 + [1.25e-3])
-    brats, _ = recipe("paper002_brats20")
+    brats, _ = recipe("yeung2022_brats20")
     assert rates(brats, [0.1] * 100)[-1] == pytest.approx(1e-6, rel=0.01)
 
 
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("paper000_nih_pancreas", {"augmentation.enabled": False, "split.validation_count": 8}),
+        ("zhang2025_nih_pancreas", {"augmentation.enabled": False, "split.validation_count": 8}),
         (
-            "paper001_msseg2",
+            "perera2025_msseg2",
             {
                 "preprocessing.spacing": (0.5, 0.75, 0.75),
                 "preprocessing.difference": True,
@@ -90,7 +90,7 @@ def test_adam_falls_on_plateaus_down_to_the_smallest_rate_of_the_paper() -> None
             },
         ),
         (
-            "paper002_brats20",
+            "yeung2022_brats20",
             {
                 "data.sequences": ("t1ce",),
                 "data.classes": {"enhancing tumour": 4},
@@ -100,7 +100,7 @@ def test_adam_falls_on_plateaus_down_to_the_smallest_rate_of_the_paper() -> None
             },
         ),
         (
-            "paper002_kits19",
+            "yeung2022_kits19",
             {
                 "preprocessing.intensity.ends": (-79, 304),
                 "preprocessing.spacing": (1.62, 1.62, 3.22),
@@ -109,7 +109,7 @@ def test_adam_falls_on_plateaus_down_to_the_smallest_rate_of_the_paper() -> None
             },
         ),
         (
-            "paper004_pddca",
+            "chen2023_pddca",
             {
                 "preprocessing.crop.to": "body",
                 "preprocessing.spacing": (1.5, 1.5, 1.5),
@@ -118,8 +118,8 @@ def test_adam_falls_on_plateaus_down_to_the_smallest_rate_of_the_paper() -> None
                 "sampling.patch_size": None,
             },
         ),
-        ("paper004_abdomen", {"preprocessing.resize": (144, 96, 112), "preprocessing.crop.to": "body"}),
-        ("paper004_lits", {"preprocessing.resize": (192, 144, 80), "preprocessing.crop.to": "body"}),
+        ("chen2023_abdomen", {"preprocessing.resize": (144, 96, 112), "preprocessing.crop.to": "body"}),
+        ("chen2023_lits", {"preprocessing.resize": (192, 144, 80), "preprocessing.crop.to": "body"}),
     ],
 )
 def test_preprocessing_and_sampling(name: str, settings: dict[str, Any]) -> None:
@@ -131,9 +131,9 @@ def test_preprocessing_and_sampling(name: str, settings: dict[str, Any]) -> None
         assert value == expected, path
 
 
-def test_the_ablations_of_paper_004_vary_one_thing() -> None:
-    regions = expand(FOLDER / "paper004_pddca_regions.yaml")
-    ranges = expand(FOLDER / "paper004_pddca_range.yaml")
+def test_the_ablations_of_chen_2023_vary_one_thing() -> None:
+    regions = expand(FOLDER / "chen2023_pddca_regions.yaml")
+    ranges = expand(FOLDER / "chen2023_pddca_range.yaml")
     third = [point.experiment.loss.plain()["terms"][2]["loss"] for point in regions]
     assert [loss["grid"] for loss in third] == [1, 2, 4, 8, 16]
     assert {loss["kind"] for loss in third} == {"region_dice"}

@@ -70,7 +70,7 @@ def test_the_context_of_a_slice_has_two_axes() -> None:
     assert flat.spacing.tolist() == [[1.0, 3.0], [1.0, 3.0]]
 
 
-@pytest.mark.parametrize("loss", ["paper004_adaptive_region", "boundary_difference_over_union"])
+@pytest.mark.parametrize("loss", ["chen2023_adaptive_region", "boundary_difference_over_union"])
 def test_slices_train_and_whole_volumes_are_scored(loss: str, tmp_path: Path) -> None:
     experiment = Experiment.of({**SLICES, "loss": loss})
     run = Run(RunFolder.create(experiment, tmp_path / "run"))
@@ -81,7 +81,7 @@ def test_slices_train_and_whole_volumes_are_scored(loss: str, tmp_path: Path) ->
     assert run.plan is not None and run.plan.patch == (32, 32, 1)
     validation = next(e for e in events if isinstance(e, ValidationDone))
     assert validation.scores
-    if loss.startswith("paper004"):
+    if loss.startswith("chen2023"):
         patch = run.patch.last("patch")
         assert patch is not None and len(patch.regions.edges) == 3 and patch.regions.edges[2] == (0, 1)
     image = run.plan.refs[run.plan.ids("validation")[0]].open().images[0]

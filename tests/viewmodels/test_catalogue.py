@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from segexplorer.core.papers import PAPERS
 from segexplorer.losses import registry as losses
 from segexplorer.networks import registry as networks
 from segexplorer.viewmodels import catalogue
@@ -22,7 +23,7 @@ def test_five_losses_to_start_with() -> None:
         "kind:tversky",
         "kind:adaptive_tversky_cross_entropy",
         "kind:unified_focal",
-        "preset:paper004_adaptive_region",
+        "preset:chen2023_adaptive_region",
     ]
 
 
@@ -34,8 +35,8 @@ def test_everything_registered_is_offered(registry: object) -> None:
 
 def test_papers_hold_their_presets_and_families_their_kinds() -> None:
     shown = titles()
-    assert "With adaptive region Tversky" in shown["Paper 004: Adaptive region Tversky"]
-    assert shown["Paper 002: Unified focal"].count("Dice") == 1
+    assert {"Adaptive region loss", "Region Dice"} <= set(shown["Adaptive region loss (Chen 2023)"])
+    assert shown["Unified focal loss (Yeung 2022)"].count("Dice") == 1
     boundary = next(names for title, names in shown.items() if title.startswith("Boundary"))
     assert "Hausdorff distance" in boundary
 
@@ -45,7 +46,7 @@ def test_papers_hold_their_presets_and_families_their_kinds() -> None:
     [
         ("unified", "Unified focal", "Dice"),
         ("false negatives", "Tversky", "Lovasz softmax"),
-        ("paper 004 region", "Region Dice", "Combo"),
+        ("Chen 2023 region", "Region Dice", "Combo"),
         ("T-VMF", "t-vMF Dice", "Dice"),
     ],
 )
@@ -62,8 +63,10 @@ def test_sentences_of_a_choice() -> None:
     known = catalogue.choices(losses)
     assert "from 0 to 1; best is 0" in catalogue.range_sentence(known["kind:dice"].model)
     assert "the lower the better" in catalogue.range_sentence(known["kind:boundary"].model)
-    preset = known["preset:paper004_adaptive_region"]
+    preset = known["preset:chen2023_adaptive_region"]
     assert catalogue.punished(preset).splitlines()[0].startswith("Dice: ")
     assert len(catalogue.punished(preset).splitlines()) == 3
+    assert preset.title == "Adaptive region loss (Chen 2023)"
+    assert PAPERS["Chen 2023"].reference in catalogue.reference(preset)
     assert r"\alpha_{ck}" in catalogue.formula(preset)
-    assert "Papers 000" in catalogue.where_used(known["kind:tversky"])
+    assert "Used in Zhang 2025" in catalogue.where_used(known["kind:tversky"])

@@ -1,4 +1,4 @@
-"""`levit_unet`: the network of paper 003, declared for forms, command line and YAML."""
+"""`levit_unet`: the network of Oshah 2025, declared for forms, command line and YAML."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LeViTUNet(NetworkSpec):
     together again inside the network, so that any patch will do. One image channel is repeated to the three that
     ImageNet weights expect.
 
-    Papers 003 and Xu et al. leave open how the decoder is built: here the features of the last convolution and of
+    Oshah 2025 and Xu et al. leave open how the decoder is built: here the features of the last convolution and of
     the three stages are brought to 1/16 of the slice and concatenated; four blocks of doubling, skip and two
     convolutions follow, with 512, 256, 128 and 64 channels. That gives 52.9 million parameters at size 384, paper
     003 tells 52.2.
@@ -35,16 +35,16 @@ class LeViTUNet(NetworkSpec):
 
     display_name: ClassVar[str] = "LeViT-UNet"
     reference: ClassVar[str] = (
-        "Xu et al. 2021, arXiv:2107.08623; Graham et al. 2021, doi:10.1109/ICCV48922.2021.01204; paper 003"
+        "Xu et al. 2021, arXiv:2107.08623; Graham et al. 2021, doi:10.1109/ICCV48922.2021.01204; Oshah 2025"
     )
     family: ClassVar[str] = "transformer"
-    papers: ClassVar[tuple[str, ...]] = ("003",)
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     packages: ClassVar[tuple[str, ...]] = ("transformers",)
     kind: Literal["levit_unet"] = "levit_unet"
     size: Literal["128s", "192", "384"] = parameter(
         "384",
         title="Size",
-        meaning="Features of the first attention stage. Larger learns more and costs more time; paper 003 has 384.",
+        meaning="Features of the first attention stage. Larger learns more and costs more time; 384 in Oshah 2025.",
     )
     image_size: int = parameter(
         224,

@@ -39,7 +39,7 @@ def test_segexplorer_finds_it() -> None:
     assert [r.error for r in plugins.load() if r.name == "levit_unet"] == [""]
 
 
-def test_its_size_is_near_that_of_paper_003() -> None:
+def test_its_size_is_near_that_of_oshah_2025() -> None:
     """Table 3: 52,156,519 parameters, with Synapse's nine classes."""
     count = plugin.LeViTUNet().parameter_count(dimensions=2, in_channels=1, out_channels=9)
     assert count == pytest.approx(52_156_519, rel=0.02)

@@ -12,6 +12,7 @@ from rich.table import Table
 from segexplorer.core import plugins
 from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.fields import Parameter, Shape, parameters
+from segexplorer.core.papers import full_reference
 from segexplorer.core.registry import Preset, Registry, families
 from segexplorer.core.spec import Spec, json_schema
 from segexplorer.faces.cli import metrics
@@ -144,6 +145,8 @@ def _print_kind(spec: type[Spec], preset: Preset[Any] | None) -> None:
         value = _plain(getattr(spec, name, ""))
         if value:
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            if name == "papers":
+                text = "\n".join(map(full_reference, value))
             facts.add_row(f"[bold]{name}[/bold]", escape(text))
     if facts.row_count:
         out.print(facts)

@@ -1,4 +1,4 @@
-"""The demo: the window on the built-in CT phantom, training under paper 004's loss.
+"""The demo: the window on the built-in CT phantom, training under the adaptive region loss (Chen 2023).
 
 On a desktop it opens and stays. Headless it plays itself: it walks through the tabs, takes pictures of the whole
 window at several moments, exports the curves, closes, and leaves everything in one folder.
@@ -24,7 +24,7 @@ from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder, fresh_folder
 from segexplorer.training.run import Run
 
-CONFIGURATION = "phantom_paper004.yaml"
+CONFIGURATION = "chen2023_phantom.yaml"
 SIZE = (1280, 800)
 TICK_MS = 200
 SETTLING_TICKS = 5

@@ -1,6 +1,6 @@
 """The U-Net in 2D and 3D, as plain torch modules.
 
-Ronneberger et al. 2015 and Çiçek et al. 2016, with padded convolutions as in paper 000 section 3.1, so that
+Ronneberger et al. 2015 and Çiçek et al. 2016, with padded convolutions as in Zhang 2025 section 3.1, so that
 the logits have the image's shape.
 """
 

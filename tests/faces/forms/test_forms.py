@@ -45,7 +45,7 @@ class Mixed(Shade):
     parts: tuple[AnyShade, ...] = parameter((), title="Parts", meaning="Shades to mix.")
 
 
-shades.register_preset("dusk", "Dusk (paper 9)", Plain(depth=0.7), note="As in the evening.")
+shades.register_preset("dusk", "Dusk", Plain(depth=0.7), note="As in the evening.")
 
 
 class Inner(Spec):

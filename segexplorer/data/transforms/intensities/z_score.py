@@ -31,7 +31,7 @@ class ZScore(IntensitySpec):
     scale: Literal["standard", "unit"] = parameter(
         "standard",
         title="Scale",
-        meaning="Standard: mean 0 and deviation 1. Unit: then brought to 0..1, lowest to highest (paper 002).",
+        meaning="Standard: mean 0 and deviation 1. Unit: then brought to 0..1, lowest to highest (Yeung 2022).",
     )
 
     def apply(self, array: NDArray[Any], numbers: Numbers) -> NDArray[np.float32]:
