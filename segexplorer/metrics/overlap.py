@@ -166,8 +166,8 @@ FURTHER_METRICS: Mapping[str, OverlapMetric] = {
             definition="2 TP / (2 TP + FP + FN)",
             formula=r"\frac{2\,TP}{2\,TP + FP + FN}",
             function=dice,
-            note="Of voxels, F1 is Dice by another name. The F1 column of Perera 2025 differs from its DC and is not "
-            "defined there; it cannot be this one.",
+            note="Of voxels, F1 is Dice by another name. The F1 column of Perera 2025 differs from its DC and is "
+            "not defined there; it cannot be this one.",
             reference=_TAHA,
             papers=("Perera 2025 (not as defined here)",),
         ),
