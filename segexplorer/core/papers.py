@@ -63,7 +63,7 @@ PAPERS: Mapping[str, Paper] = {
             2025,
             "UNet-3D with Adaptive TverskyCE Loss for Pancreas Medical Image Segmentation",
             "10.48550/arXiv.2505.01951",
-            "Adaptive Tversky + cross entropy",
+            "Adaptive TverskyCE",
         ),
         Paper(
             "Perera",

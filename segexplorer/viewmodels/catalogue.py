@@ -70,7 +70,8 @@ class Choice:
     @property
     def searched(self) -> str:
         """Everything a search looks at, in lower case."""
-        told = [sentence for model in (self.model, *self.terms) for sentence in about(model)]
+        told = [_title(model) for model in self.terms]
+        told += [sentence for model in (self.model, *self.terms) for sentence in about(model)]
         words = (self.key, self.title, self.preset_note, self.family, *self.papers, *told)
         return " ".join(words).replace("_", " ").lower()
 

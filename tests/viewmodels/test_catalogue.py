@@ -47,6 +47,7 @@ def test_papers_hold_their_presets_and_families_their_kinds() -> None:
         ("unified", "Unified focal", "Dice"),
         ("false negatives", "Tversky", "Lovasz softmax"),
         ("Chen 2023 region", "Region Dice", "Combo"),
+        ("region tversky", "Adaptive region loss", "Squared Dice + cross entropy"),
         ("T-VMF", "t-vMF Dice", "Dice"),
     ],
 )
