@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from segexplorer.core.papers import PAPERS
-from segexplorer.training.experiment import Experiment
+from segexplorer.training.experiment import Experiment, sample_configs
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT / "docs" / "experiments.md"
@@ -23,7 +23,7 @@ def text() -> str:
 
 
 def test_every_file_of_a_paper_is_named_and_every_named_file_is_there(text: str) -> None:
-    files = {path.stem for path in (ROOT / "sample_configs").glob("*.yaml")}
+    files = {path.stem for path in sample_configs().glob("*.yaml")}
     of_papers = {stem for stem in files if stem.startswith(tuple(f"{p.prefix}_" for p in PAPERS.values()))}
     assert len(of_papers) > len(PAPERS)
     named = set(re.findall(r"`(?:sample_configs/)?(\w+)\.yaml`", text))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from segexplorer.training.experiment import sample_configs
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -27,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_what_is_not_python(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"segexplorer/napari.yaml", "segexplorer/py.typed"} <= names
-    configs = {f"segexplorer/sample_configs/{path.name}" for path in (ROOT / "sample_configs").glob("*.yaml")}
+    configs = {f"segexplorer/sample_configs/{path.name}" for path in sample_configs().glob("*.yaml")}
     assert configs
     assert configs <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)

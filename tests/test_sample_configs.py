@@ -21,12 +21,11 @@ from segexplorer.core.papers import PAPERS
 from segexplorer.core.spec import replace_values
 from segexplorer.networks import registry as networks
 from segexplorer.study.matrix import expand
-from segexplorer.training.experiment import Experiment
+from segexplorer.training.experiment import Experiment, sample_configs
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run
 
-FOLDER = Path(__file__).resolve().parents[1] / "sample_configs"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(sample_configs().glob("*.yaml"))
 SHAPE = (24, 20, 12)
 RNG = np.random.default_rng(0)
 

@@ -8,8 +8,9 @@ Anything else that reaches a user is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -61,6 +62,29 @@ class MissingExtraError(SegExplorerError, ImportError):
             f"{purpose} needs the package {package}, which is not installed.",
             f'Run: pip install "segexplorer[{extra}]"',
         )
+
+
+def require(module: str, extra: str, purpose: str = "This") -> Any:
+    """Return a module of an optional dependency.
+
+    Parameters
+    ----------
+    module
+        Its full name, e.g. "plotly.graph_objects"; the package named in the error is the first part.
+    extra
+        The extra of `pyproject.toml` that installs it.
+    purpose
+        What it is needed for, as the subject of "needs the package": "Live figures in a notebook".
+
+    Raises
+    ------
+    MissingExtraError
+        When it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError.of(module.partition(".")[0], extra, purpose) from error
 
 
 class TrainingError(SegExplorerError, RuntimeError):

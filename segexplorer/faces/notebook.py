@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segexplorer.core.errors import MissingExtraError, SpecError, did_you_mean
+from segexplorer.core.errors import SpecError, did_you_mean, require
 from segexplorer.core.events import Event, RunFinished
 from segexplorer.training.history import drop_superseded, open_run, read_events
 from segexplorer.training.replay import Replay
@@ -78,9 +77,9 @@ class CurvesFigure:
     """
 
     def __init__(self, plots: Sequence[str]) -> None:
-        _require("anywidget", "Live figures in a notebook")
-        graph = _require("plotly.graph_objects", "Live figures in a notebook")
-        subplots = _require("plotly.subplots", "Live figures in a notebook")
+        require("anywidget", "notebook", "Live figures in a notebook")
+        graph = require("plotly.graph_objects", "notebook", "Live figures in a notebook")
+        subplots = require("plotly.subplots", "notebook", "Live figures in a notebook")
         self._scatter = graph.Scatter
         self._model, self._status = Curves(), Status()
         self._lock = threading.Lock()
@@ -159,7 +158,7 @@ def volumes(image: Volume, *labels: Volume) -> Any:
     MissingExtraError
         When ipyniivue is not installed.
     """
-    niivue = _require("ipyniivue", "Volumes in a notebook")
+    niivue = require("ipyniivue", "notebook", "Volumes in a notebook")
     viewer = niivue.NiiVue()
     layers = [niivue.Volume(name="image.nii", data=_nifti(image), colormap="gray")]
     for index, label in enumerate(labels):
@@ -178,10 +177,3 @@ def _nifti(volume: Volume, *, integer: bool = False) -> bytes:
     array = np.asarray(volume.array, dtype=np.int16 if integer else np.float32)
     content: bytes = nibabel.Nifti1Image(array, volume.affine).to_bytes()
     return content
-
-
-def _require(module: str, purpose: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError.of(module.partition(".")[0], "notebook", purpose) from error

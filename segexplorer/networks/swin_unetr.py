@@ -29,7 +29,6 @@ class SwinUNETR(SupervisedNetwork):
     display_name: ClassVar[str] = "Swin UNETR"
     reference: ClassVar[str] = "Hatamizadeh et al. 2022, arXiv:2201.01266; MONAI SwinUNETR"
     family: ClassVar[str] = "transformer"
-    packages: ClassVar[tuple[str, ...]] = ("einops",)
     kind: Literal["swin_unetr"] = "swin_unetr"
     base_features: int = base_features(
         24, least=12, most=96, meaning="Channels, doubled at each level; a multiple of 12. The paper's is 48."

@@ -29,7 +29,6 @@ class UNETR(SupervisedNetwork):
     display_name: ClassVar[str] = "UNETR"
     reference: ClassVar[str] = "Hatamizadeh et al. 2022, arXiv:2103.10504; MONAI UNETR"
     family: ClassVar[str] = "transformer"
-    packages: ClassVar[tuple[str, ...]] = ("einops",)
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     kind: Literal["unetr"] = "unetr"
     base_features: int = base_features(

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
-from segexplorer.data.readers.dicom_parsing import import_pydicom, quiet
+from segexplorer.data.readers.dicom_parsing import quiet
 
 PATIENT = {
     "PatientName": "Planted^Name",
@@ -67,7 +68,6 @@ def write_series(
     change
         Called with each data set and its number, right before it is written.
     """
-    pydicom = import_pydicom()
     folder.mkdir(parents=True, exist_ok=True)
     uid = series or pydicom.uid.generate_uid()
     study, frame = pydicom.uid.generate_uid(), pydicom.uid.generate_uid()
@@ -175,7 +175,6 @@ def save(data: Any, path: Path) -> None:
 
 
 def _data_set(sop_class: str, modality: str) -> Any:
-    pydicom = import_pydicom()
     data = pydicom.dataset.Dataset()
     meta = pydicom.dataset.FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = _EXPLICIT, sop_class
@@ -210,11 +209,11 @@ def _decimal(value: float) -> str:
 
 
 def _item(**values: Any) -> Any:
-    item = import_pydicom().dataset.Dataset()
+    item = pydicom.dataset.Dataset()
     for word, value in values.items():
         setattr(item, word, value)
     return item
 
 
 def _uids(count: int) -> list[Any]:
-    return [import_pydicom().uid.generate_uid() for _ in range(count)]
+    return [pydicom.uid.generate_uid() for _ in range(count)]

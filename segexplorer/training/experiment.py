@@ -9,6 +9,7 @@ from typing import Any, Self
 import yaml
 from pydantic import model_validator
 
+import segexplorer
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean
 from segexplorer.core.fields import parameter, parameters
 from segexplorer.core.spec import Spec, replace_values, walk
@@ -199,6 +200,24 @@ def _is_relative(text: str) -> bool:
     return bool(text) and "$" not in text and not text.startswith("~") and not Path(text).is_absolute()
 
 
+def sample_configs() -> Path:
+    """Return the folder of the experiment files that come with segexplorer.
+
+    A wheel carries it inside the package; in a clone, an editable install and an unpacked source distribution it is
+    beside the package.
+
+    Raises
+    ------
+    SpecError
+        When neither is there, e.g. because a part of an installation was deleted.
+    """
+    package = Path(segexplorer.__file__).resolve().parent
+    for folder in (package / "sample_configs", package.parent / "sample_configs"):
+        if folder.is_dir():
+            return folder
+    raise SpecError(f"The sample experiments of {package} are missing.", "Install segexplorer again.")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that an experiment file holds, as it is.
 
@@ -208,7 +227,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         When there is no such file, or it is no YAML mapping.
     """
     if not path.exists():
-        raise SpecError(f"There is no experiment file {path}.", "Check the path, or see sample_configs/.")
+        raise SpecError(f"There is no experiment file {path}.", f"Check the path, or see {sample_configs()}.")
     if path.is_dir():
         raise SpecError(f"{path} is a folder, not an experiment file.", "Name the YAML file inside it.")
     if path.stat().st_size > MAX_YAML_BYTES:

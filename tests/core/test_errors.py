@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import pickle
 from typing import Literal
 
@@ -20,6 +21,7 @@ from segexplorer.core.errors import (
     did_you_mean,
     explain_validation,
     nearest,
+    require,
     validation_problems,
 )
 from segexplorer.core.fields import parameter
@@ -46,9 +48,18 @@ def test_errors_are_also_the_builtin_ones_that_callers_expect() -> None:
 
 
 def test_a_missing_extra_names_the_command() -> None:
-    error = MissingExtraError.of("pydicom", "dicom", "Reading DICOM")
-    assert error.message == "Reading DICOM needs the package pydicom, which is not installed."
-    assert error.remedy == 'Run: pip install "segexplorer[dicom]"'
+    with pytest.raises(MissingExtraError) as caught:
+        require("no_such_package.figures", "notebook", "A figure in a notebook")
+    error = caught.value
+    assert (
+        error.message == "A figure in a notebook needs the package no_such_package, which is not installed."
+    )
+    assert error.remedy == 'Run: pip install "segexplorer[notebook]"'
+    assert isinstance(error.__cause__, ImportError)
+
+
+def test_an_optional_module_that_is_installed_is_returned() -> None:
+    assert require("json.decoder", "notebook").JSONDecoder is json.JSONDecoder
 
 
 def test_the_nearest_names_come_first() -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from segexplorer.faces.cli.app import run
 from segexplorer.networks import parse
 from segexplorer.networks.cost import cost
-
-CONFIGS = Path(__file__).resolve().parents[2] / "sample_configs"
+from segexplorer.training.experiment import sample_configs
 
 
 def test_networks_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +24,7 @@ def test_networks_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_experiment_file_brings_patch_channels_classes_and_windows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(["cost", str(CONFIGS / "chen2023_phantom.yaml"), "--json"]) == 0
+    assert run(["cost", str(sample_configs() / "chen2023_phantom.yaml"), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["patch"], row["channels"], row["classes"]) == ([48, 48, 48], 1, 8)
     assert row["passes_per_volume"] == 3**3  # 96 voxels a side, windows of 48 that overlap by a quarter
@@ -43,7 +41,7 @@ def test_without_its_data_a_file_is_counted_for_what_the_user_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SEGEXPLORER_DATA", raising=False)
-    file = str(CONFIGS / "chen2023_pddca.yaml")
+    file = str(sample_configs() / "chen2023_pddca.yaml")
     assert run(["cost", file]) == 2
     assert "--patch" in capsys.readouterr().err
     assert run(["cost", file, "--patch", "64,64,32", "--classes", "10"]) == 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from importlib.machinery import ModuleSpec
-
 import pytest
 import torch
 
@@ -13,7 +10,6 @@ from segexplorer.core.errors import MissingExtraError, SpecError
 
 
 def test_unetr_gives_monais_numbers_at_its_image_size() -> None:
-    pytest.importorskip("einops")
     from monai.networks.nets import UNETR as MonaiUNETR
 
     settings = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 32, "num_heads": 2}
@@ -29,13 +25,10 @@ def test_unetr_gives_monais_numbers_at_its_image_size() -> None:
 
 
 def test_a_missing_package_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-
-    def without_einops(name: str, package: str | None = None) -> ModuleSpec | None:
-        return None if name == "einops" else found(name, package)
-
-    monkeypatch.setattr(importlib.util, "find_spec", without_einops)
-    with pytest.raises(MissingExtraError, match=r"Swin UNETR needs the package einops.*pip install einops"):
+    monkeypatch.setattr(networks.spec("swin_unetr"), "packages", ("no_such_package",))
+    with pytest.raises(
+        MissingExtraError, match=r"Swin UNETR needs the package no_such_package.*pip install no"
+    ):
         networks.create("swin_unetr")
 
 

@@ -20,7 +20,7 @@ from segexplorer.study.labels import labels_of
 from segexplorer.study.matrix import expand
 from segexplorer.study.records import read_run
 from segexplorer.study.study import runs_of
-from segexplorer.training.experiment import Experiment
+from segexplorer.training.experiment import Experiment, sample_configs
 from tests.study.test_compare import score
 
 RunMaker = Callable[..., Path]
@@ -143,8 +143,7 @@ def test_of_many_settings_a_label_holds_those_that_tell() -> None:
 
 @pytest.mark.parametrize("name", ["chen2023_pddca", "chen2023_lits", "chen2023_pddca_range"])
 def test_labels_of_shipped_files_are_short_and_unique(name: str) -> None:
-    file = Path(__file__).parents[2] / "sample_configs" / f"{name}.yaml"
-    points = expand(file)
+    points = expand(sample_configs() / f"{name}.yaml")
     varied = labels_of([p.experiment for p in points], [Path(p.name) for p in points])
     assert len(set(varied)) == len(varied)
     assert all(len(label) <= 60 and "[" not in label and "'" not in label for label in varied)

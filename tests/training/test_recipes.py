@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from segexplorer.study.matrix import expand
-from segexplorer.training.experiment import Experiment
+from segexplorer.training.experiment import Experiment, sample_configs
 from segexplorer.training.schedules import ScheduleState
-
-FOLDER = Path(__file__).resolve().parents[2] / "sample_configs"
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +19,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recipe(name: str) -> tuple[Experiment, torch.optim.Optimizer]:
-    experiment = Experiment.from_yaml(FOLDER / f"{name}.yaml")
+    experiment = Experiment.from_yaml(sample_configs() / f"{name}.yaml")
     return experiment, experiment.optimiser.build([{"params": [torch.nn.Parameter(torch.zeros(3))]}])
 
 
@@ -132,8 +130,8 @@ def test_preprocessing_and_sampling(name: str, settings: dict[str, Any]) -> None
 
 
 def test_the_ablations_of_chen_2023_vary_one_thing() -> None:
-    regions = expand(FOLDER / "chen2023_pddca_regions.yaml")
-    ranges = expand(FOLDER / "chen2023_pddca_range.yaml")
+    regions = expand(sample_configs() / "chen2023_pddca_regions.yaml")
+    ranges = expand(sample_configs() / "chen2023_pddca_range.yaml")
     third = [point.experiment.loss.plain()["terms"][2]["loss"] for point in regions]
     assert [loss["grid"] for loss in third] == [1, 2, 4, 8, 16]
     assert {loss["kind"] for loss in third} == {"region_dice"}

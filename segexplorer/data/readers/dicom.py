@@ -13,7 +13,6 @@ from segexplorer.data.geometry import HasGrid
 from segexplorer.data.modality import Modality
 from segexplorer.data.readers import dicom_files
 from segexplorer.data.readers.dicom_header import Header
-from segexplorer.data.readers.dicom_parsing import import_pydicom
 from segexplorer.data.readers.dicom_pixels import StackVoxels, narrowest_type
 from segexplorer.data.readers.dicom_seg import contents_of, read_seg
 from segexplorer.data.readers.dicom_segments import Segments
@@ -48,10 +47,7 @@ def read_dicom(
     ------
     DataError
         For anything but one volume: what is wrong and what to do.
-    MissingExtraError
-        When pydicom is not installed.
     """
-    import_pydicom()
     number, names = split_select(select)
     series = choose(path, label=label, select=number)
     if series.kind in ("segmentation", "structures"):
@@ -78,7 +74,6 @@ def read_segments(path: Path, *, like: HasGrid | None = None, select: int | None
     DataError
         When there are none, or they are damaged.
     """
-    import_pydicom()
     return _segments(choose(path, label=True, select=select), path, like)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
-from segexplorer.core.errors import DataError, MissingExtraError
+from segexplorer.core.errors import DataError
 from segexplorer.data.readers.dicom_files import BROKEN, Opener, Place, looks_like_dicom
 
 UNREADABLE = (
@@ -31,25 +31,11 @@ _LONG_FORM = {"OB", "OW", "OF", "OD", "UN", "OL", "OV"}
 _lock = threading.RLock()
 
 
-def import_pydicom() -> Any:
-    """Return pydicom.
-
-    Raises
-    ------
-    MissingExtraError
-        When it is not installed.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise MissingExtraError.of("pydicom", "dicom", "Reading DICOM") from error
-    return pydicom
-
-
 @contextmanager
 def quiet() -> Iterator[Any]:
     """Give pydicom with its warnings off: they repeat values, which may be a patient's."""
-    pydicom = import_pydicom()
+    import pydicom
+
     with _lock, warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
         yield pydicom

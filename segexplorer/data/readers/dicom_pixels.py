@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError, MissingExtraError
+from segexplorer.core.errors import DataError
 from segexplorer.data.readers.dicom_files import BROKEN, Opener, Place
 from segexplorer.data.readers.dicom_fragments import check_fragments
 from segexplorer.data.readers.dicom_frames import BIG_ENDIAN, Encoding, Frame
@@ -172,7 +172,9 @@ def _own_bits(raw: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
 def _decoded(frame: Frame, opener: Opener) -> NDArray[Any]:
     """Return all frames (frames, rows, columns) of a compressed file."""
     encoding = frame.encoding
-    itk = import_simpleitk()
+    import SimpleITK
+
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryDirectory(prefix="segexplorer-") as scratch:
         bare = Path(scratch, "pixels.dcm")
         try:
@@ -183,7 +185,7 @@ def _decoded(frame: Frame, opener: Opener) -> NDArray[Any]:
         except BROKEN as error:
             raise _damaged(frame.place) from error
         try:
-            array = itk.GetArrayFromImage(itk.ReadImage(str(bare), imageIO="GDCMImageIO"))
+            array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(bare), imageIO="GDCMImageIO"))
         except RuntimeError as error:
             raise _damaged(frame.place) from error
     shape = encoding.frames, encoding.rows, encoding.columns
@@ -230,22 +232,6 @@ def _short(element: int, value: int) -> bytes:
 def _element(group: int, element: int, kind: bytes, value: bytes) -> bytes:
     length = struct.pack("<HI", 0, len(value)) if kind == b"OB" else struct.pack("<H", len(value))
     return struct.pack("<HH", group, element) + kind + length + value
-
-
-def import_simpleitk() -> Any:
-    """Return SimpleITK, its warnings off.
-
-    Raises
-    ------
-    MissingExtraError
-        When it is not installed.
-    """
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise MissingExtraError.of("SimpleITK", "dicom", "Reading compressed DICOM") from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return SimpleITK
 
 
 def _damaged(place: Place) -> DataError:

@@ -15,10 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError, MissingExtraError
+from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import Grid, compare
 from segexplorer.data.readers.dicom_files import Opener
-from segexplorer.data.readers.dicom_parsing import import_pydicom, parse, quiet, reading
+from segexplorer.data.readers.dicom_parsing import parse, quiet, reading
 from segexplorer.data.readers.dicom_seg import VALUE_TEXT
 from segexplorer.data.readers.dicom_series import Series, choose
 from segexplorer.data.readers.whole_file import write_whole
@@ -60,8 +60,6 @@ def write_seg(
     ------
     DataError
         When the volume is no label, did not come from a DICOM series, or lies on another grid.
-    MissingExtraError
-        When highdicom is not installed.
     """
     if not integer or volume.array.dtype.kind not in "iub":
         raise DataError(
@@ -103,7 +101,8 @@ def _source(volume: Volume, path: Path, source: Path | None, series: int | None)
 
 def _segmentation(chosen: Series, stack: Stack, label: NDArray[Any], names: Mapping[int, str]) -> Any:
     """Return the SEG data set; slices that were filled in have no image to refer to and are left out."""
-    highdicom = import_highdicom()
+    import highdicom.seg
+
     at = {mix.first: k for k, mix in enumerate(stack.mixes) if mix.weight == 0}
     used = [i for i in range(len(stack.frames)) if i in at]
     sources = _source_images(stack, used)
@@ -142,8 +141,10 @@ def _segmentation(chosen: Series, stack: Stack, label: NDArray[Any], names: Mapp
 
 
 def _described(number: int, value: int, name: str) -> Any:
-    highdicom = import_highdicom()
-    code = import_pydicom().sr.coding.Code
+    import highdicom.seg
+    import pydicom
+
+    code = pydicom.sr.coding.Code
     tissue = code("85756007", "SCT", "Tissue")
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
@@ -163,7 +164,8 @@ def _described(number: int, value: int, name: str) -> Any:
 
 def _source_images(stack: Stack, used: list[int]) -> list[Any]:
     """Return the headers of the source files in the order of the slices, each once."""
-    pydicom = import_pydicom()
+    import pydicom
+
     places = dict.fromkeys(stack.frames[i].place for i in used)
     sources = []
     with Opener() as opener:
@@ -205,22 +207,6 @@ def _source_images(stack: Stack, used: list[int]) -> list[Any]:
 def _save(data: Any, file: IO[bytes]) -> None:
     with quiet():
         data.save_as(file, enforce_file_format=True)
-
-
-def import_highdicom() -> Any:
-    """Return highdicom.
-
-    Raises
-    ------
-    MissingExtraError
-        When it is not installed.
-    """
-    try:
-        import highdicom
-        import highdicom.seg
-    except ImportError as error:
-        raise MissingExtraError.of("highdicom", "dicom", "Writing DICOM SEG") from error
-    return highdicom
 
 
 def _version() -> str:

@@ -62,13 +62,13 @@ def run_train(
 
 
 def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -> Run:
+    from segexplorer.session import Session
+    from segexplorer.training.experiment import Experiment, sample_configs
+
     if config is None:
         raise SpecError(
-            "train needs an experiment file, or --resume RUN.", "See sample_configs/ for examples."
+            "train needs an experiment file, or --resume RUN.", f"See {sample_configs()} for examples."
         )
-    from segexplorer.session import Session
-    from segexplorer.training.experiment import Experiment
-
     return Session().prepare(Experiment.from_yaml(config, values), output)
 
 

@@ -15,12 +15,11 @@ from typing import Any
 import napari
 from qtpy.QtCore import QTimer
 
-import segexplorer
 from segexplorer.core.errors import TrainingError
 from segexplorer.core.events import Event, RunFinished, StepDone, ValidationDone
 from segexplorer.core.types import Role
 from segexplorer.faces.napari.dock import TABS
-from segexplorer.training.experiment import Experiment
+from segexplorer.training.experiment import Experiment, sample_configs
 from segexplorer.training.folder import RunFolder, fresh_folder
 from segexplorer.training.run import Run
 
@@ -53,13 +52,6 @@ class Scene:
     arrange: Callable[[], None]
 
 
-def configuration() -> Path:
-    """Return the demo's experiment file: in the installed package, or beside the sources."""
-    package = Path(segexplorer.__file__).parent
-    candidates = (package / "sample_configs", package.parent / "sample_configs")
-    return next(folder / CONFIGURATION for folder in candidates if (folder / CONFIGURATION).is_file())
-
-
 def run_demo(output: Path, headless: bool) -> DemoReport:
     """Open the window and start training; headless, play to the end and return what was left.
 
@@ -71,7 +63,7 @@ def run_demo(output: Path, headless: bool) -> DemoReport:
     viewer = napari.Viewer(title="Segmentation Explorer")
     viewer.window.resize(*SIZE)
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
-    experiment = Experiment.from_yaml(configuration())
+    experiment = Experiment.from_yaml(sample_configs() / CONFIGURATION)
     # made before the tabs are there, so that the pictures and the run of a demo lie together
     folder = fresh_folder(experiment, output)
     report = DemoReport(run_folder=folder)

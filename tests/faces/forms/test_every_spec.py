@@ -14,7 +14,7 @@ from segexplorer.core.registry import families
 from segexplorer.core.spec import Spec
 from segexplorer.faces.forms import LiveForm, SpecForm
 
-SAMPLES = sorted((Path(__file__).parents[3] / "sample_configs").glob("*.yaml"))
+SAMPLES = sorted(training.sample_configs().glob("*.yaml"))
 pytestmark = pytest.mark.usefixtures("qapp")
 
 _SPECS: list[Any] = [
