@@ -83,6 +83,6 @@ install_libraries
 make_environment
 say "Installing packages into .venv (minutes the first time)"
 install_torch
-pip_install --editable '.[notebook]' --group dev
+pip_install --editable '.[notebook]' --group dev --group docs
 pip_install --editable plugins/segexplorer-levit-unet
 say "Ready."

@@ -74,7 +74,7 @@ def test_constraints_pin_every_direct_dependency() -> None:
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line and not line.startswith("#")
     }
-    groups = [project["project"]["dependencies"], project["dependency-groups"]["dev"]]
+    groups = [project["project"]["dependencies"], *project["dependency-groups"].values()]
     groups.append(project["project"]["optional-dependencies"]["notebook"])
     for requirement in (requirement for group in groups for requirement in group):
         name = requirement.split(">")[0].split("!")[0].split("[")[0].lower().replace("_", "-")

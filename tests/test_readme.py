@@ -82,14 +82,7 @@ def test_readme_commands_are_ours(capsys: pytest.CaptureFixture[str]) -> None:
 def test_readme_make_targets_exist() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = set(re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text()))
-    assert {"demo", "test", "check", "bench"} <= named <= targets
-
-
-def test_every_loss_that_the_readme_names_is_there() -> None:
-    table = (ROOT / "README.md").read_text().split("## The losses")[1].split("\n## ")[0]
-    cells = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")]
-    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert named == set(segexplorer.losses.names())
+    assert {"demo", "test", "docs"} <= named <= targets
 
 
 def test_loss_of_contributing_is_a_loss_everywhere(

@@ -3,7 +3,7 @@
 torch's `meta` device computes shapes alone. A forward pass there, and for training the backward pass too, with a
 ledger of every storage that comes and goes, gives the most that lives at once, for *any* network, plug-ins
 included; nothing is derived from a formula per architecture that could drift from the code. What the system's
-allocator holds beyond the living tensors was measured (`benchmarks/networks.py`, docs/performance.md).
+allocator holds beyond the living tensors was measured (`benchmarks/networks.py`, docs/explanation/performance.md).
 """
 
 from __future__ import annotations

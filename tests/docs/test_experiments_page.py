@@ -1,4 +1,4 @@
-"""docs/experiments.md names every file of a paper, and what it shows is allowed."""
+"""docs/explanation/experiments.md names every file of a paper, and what it shows is allowed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import yaml
 from segexplorer.core.papers import PAPERS
 from segexplorer.training.experiment import Experiment, sample_configs
 
-ROOT = Path(__file__).resolve().parents[1]
-TEXT = ROOT / "docs" / "experiments.md"
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = ROOT / "docs" / "explanation" / "experiments.md"
 
 
 @pytest.fixture(scope="module")
