@@ -12,11 +12,13 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
+from latex2mathml.converter import convert as latex_to_mathml
 from torch import Tensor
 
 from segexplorer.core.types import EpochSummary
@@ -247,9 +249,11 @@ def check_compiled(spec: LossSpec) -> None:
 
 
 def check_words(spec: LossSpec) -> None:
-    """It has a display name, formula, reference, family and a sentence on what it punishes."""
+    """It has a display name, reference, family, a sentence on what it punishes, and a formula that can be drawn."""
     for name in ("display_name", "formula", "reference", "punishes", "family"):
         assert getattr(spec, name), f"{name} is empty"
+    unknown = re.findall(r"\\[A-Za-z]+", latex_to_mathml(spec.formula))
+    assert not unknown, f"the formula has commands that are not drawn: {', '.join(unknown)}"
 
 
 CHECKS: tuple[Callable[[LossSpec], None], ...] = (

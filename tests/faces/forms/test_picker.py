@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
-from segexplorer.faces.forms.formula import FormulaView, lines_of
+from segexplorer.faces.forms.formula import FormulaView
 from segexplorer.faces.forms.picker import LongPicker, PickerDialog, ShortPicker, picker_for
 from segexplorer.faces.forms.tones import colour, style_sheet
 from segexplorer.losses import registry
@@ -74,12 +74,6 @@ def test_few_choices_stay_a_combo_box() -> None:
     assert isinstance(picker_for(registry), LongPicker)
 
 
-@pytest.mark.parametrize("kind", registry.names())
-def test_formulas_fit_a_narrow_dock(kind: str, qapp: Any) -> None:
-    lines = lines_of(registry.spec(kind).formula, 330)  # type: ignore[attr-defined]
-    assert lines and all(indent + box.width <= 330 for indent, box in lines)
-
-
 def test_a_formula_draws_ink_and_grows_when_narrow(qtbot: Any) -> None:
     view = FormulaView()
     qtbot.addWidget(view)
@@ -92,6 +86,36 @@ def test_a_formula_draws_ink_and_grows_when_narrow(qtbot: Any) -> None:
     assert view.heightForWidth(200) > view.heightForWidth(800)
     view.show_formula("")
     assert not view.isVisible()
+
+
+@pytest.mark.parametrize("latex", [registry.spec("tversky").formula, r"\frac{a_b_c} of a plug-in"])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("colour_name", ["#ff0000", "#00ff00"])
+def test_a_formula_has_the_colour_of_the_text_and_its_size(latex: str, colour_name: str, qtbot: Any) -> None:
+    view = FormulaView()
+    qtbot.addWidget(view)
+    view.setStyleSheet(f"background: black; color: {colour_name}; font-size: 12px")
+    view.resize(300, 40)
+    view.show_formula(latex)
+    view.show()
+    image = view.grab().toImage()
+    pixels = [image.pixelColor(x, y) for x in range(image.width()) for y in range(image.height())]
+    red, green = (max(values) for values in zip(*((p.red(), p.green()) for p in pixels), strict=True))
+    assert (red > 200, green > 200) == (colour_name == "#ff0000", colour_name == "#00ff00")
+    height = view.height()
+    view.setStyleSheet("font-size: 24px")
+    qtbot.waitUntil(lambda: view.height() > 1.4 * height)
+
+
+def test_a_formula_that_cannot_be_read_is_shown_as_it_is_written(qtbot: Any) -> None:
+    view = FormulaView()
+    qtbot.addWidget(view)
+    view.resize(300, 40)
+    view.show_formula(r"L=\frac{a_b_c} \left( x")
+    assert view.accessibleName() == r"L=\frac{a_b_c} \left( x"
+    assert view.heightForWidth(60) > view.heightForWidth(600) > 0
+    view.show()
+    image = view.grab().toImage()
+    assert len({image.pixel(x, y) for x in range(image.width()) for y in range(image.height())}) > 1
 
 
 @pytest.mark.parametrize(("dark", "background"), [(True, "#262930"), (False, "#efebe9")])
