@@ -57,10 +57,10 @@ class MissingExtraError(SegExplorerError, ImportError):
 
     @classmethod
     def of(cls, package: str, extra: str, purpose: str) -> MissingExtraError:
-        """Name the package, what it is needed for, and the command that installs it."""
+        """Name the package, what it is needed for, and the command that installs it: the extra, or itself."""
+        wanted = f'"segexplorer[{extra}]"' if extra else package
         return cls(
-            f"{purpose} needs the package {package}, which is not installed.",
-            f'Run: pip install "segexplorer[{extra}]"',
+            f"{purpose} needs the package {package}, which is not installed.", f"Run: pip install {wanted}"
         )
 
 
@@ -72,7 +72,7 @@ def require(module: str, extra: str, purpose: str = "This") -> Any:
     module
         Its full name, e.g. "plotly.graph_objects"; the package named in the error is the first part.
     extra
-        The extra of `pyproject.toml` that installs it.
+        The extra of `pyproject.toml` that installs it; empty for a package that is installed by its own name.
     purpose
         What it is needed for, as the subject of "needs the package": "Live figures in a notebook".
 

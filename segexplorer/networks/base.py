@@ -56,10 +56,7 @@ class NetworkSpec(Spec):
             if count < 1:
                 raise SpecError(f"A network needs at least one {noun}, not {count}.")
         for package in self.missing_packages():
-            raise MissingExtraError(
-                f"The network {self.display_name} needs the package {package}, which is not installed.",
-                f"Run: pip install {package}",
-            )
+            raise MissingExtraError.of(package, "", f"The network {self.display_name}")
         from segexplorer.networks.architectures.layers import with_own_layers
 
         return with_own_layers(self._build(dimensions, in_channels, out_channels))

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, require
 from segexplorer.data.geometry import Grid, compare
 from segexplorer.data.readers.dicom_files import Opener
 from segexplorer.data.readers.dicom_parsing import parse, quiet, reading
@@ -60,6 +60,8 @@ def write_seg(
     ------
     DataError
         When the volume is no label, did not come from a DICOM series, or lies on another grid.
+    MissingExtraError
+        When highdicom is not installed: its decoder of JPEG-LS has no wheels for Python 3.14 yet.
     """
     if not integer or volume.array.dtype.kind not in "iub":
         raise DataError(
@@ -101,8 +103,7 @@ def _source(volume: Volume, path: Path, source: Path | None, series: int | None)
 
 def _segmentation(chosen: Series, stack: Stack, label: NDArray[Any], names: Mapping[int, str]) -> Any:
     """Return the SEG data set; slices that were filled in have no image to refer to and are left out."""
-    import highdicom.seg
-
+    highdicom = require("highdicom", "", "Writing DICOM SEG")
     at = {mix.first: k for k, mix in enumerate(stack.mixes) if mix.weight == 0}
     used = [i for i in range(len(stack.frames)) if i in at]
     sources = _source_images(stack, used)
@@ -141,9 +142,9 @@ def _segmentation(chosen: Series, stack: Stack, label: NDArray[Any], names: Mapp
 
 
 def _described(number: int, value: int, name: str) -> Any:
-    import highdicom.seg
     import pydicom
 
+    highdicom = require("highdicom", "", "Writing DICOM SEG")
     code = pydicom.sr.coding.Code
     tissue = code("85756007", "SCT", "Tissue")
     described = highdicom.seg.SegmentDescription(

@@ -6,7 +6,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -20,6 +19,7 @@ from segexplorer.data.readers.dicom_seg_writing import write_seg
 from segexplorer.data.volume import Volume, open_volume, save_volume
 from segexplorer.testing.dicom import write_enhanced, write_series, write_structures
 
+highdicom = pytest.importorskip("highdicom")  # no wheels for Python 3.14 yet
 OVAL = np.array([[np.cos(t), np.sin(t)] for t in np.linspace(0, 2 * np.pi, 60, endpoint=False)])
 
 

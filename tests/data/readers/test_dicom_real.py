@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -16,6 +15,8 @@ from segexplorer.data.geometry import compare
 from segexplorer.data.readers.dicom import read_segments
 from segexplorer.data.readers.dicom_series import list_series
 from segexplorer.data.volume import Volume, open_volume
+
+highdicom = pytest.importorskip("highdicom")  # no wheels for Python 3.14 yet
 
 
 def by_simpleitk(folder: Path) -> SimpleITK.Image:

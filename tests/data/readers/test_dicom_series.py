@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, MissingExtraError
 from segexplorer.data.case import CaseRef
 from segexplorer.data.geometry import is_sheared
 from segexplorer.data.readers.dicom_series import SeveralSeriesError, list_series
-from segexplorer.data.volume import Volume, open_volume
+from segexplorer.data.volume import Volume, open_volume, save_volume
 from segexplorer.testing.dicom import write_enhanced, write_series
 
 
@@ -436,3 +437,18 @@ def test_the_choice_of_a_series_travels_with_the_error(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(caught.value))
     assert [one.facts["voxels"] for one in again.series] == ["5 × 7 × 3"] * 2
     assert [one.number for one in again.series] == [1, 2]
+
+
+def test_writing_segments_names_the_package_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """highdicom has no wheels for Python 3.14 yet."""
+    write_series(tmp_path / "ct", stored(3))
+    image = open_volume(tmp_path / "ct")
+    label = image.with_array((image.array > 0).astype(np.uint8))
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(
+        MissingExtraError, match=r"^Writing DICOM SEG needs .*highdicom.*: pip install highdicom$"
+    ):
+        save_volume(label, tmp_path / "out.dcm", integer=True)
+    assert not (tmp_path / "out.dcm").exists()
