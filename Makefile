@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 JOBS ?= 2
-SCREEN := $(PYTHON) -m segexplorer.faces.cli.screen
+SCREEN := $(PYTHON) -m segexplorer.frontends.cli.screen
 
 .PHONY: help install test check bench demo pages pictures docs clean
 

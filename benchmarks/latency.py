@@ -1,6 +1,7 @@
 """Latency of the event loop: a precise 10 ms timer in the idle viewer and while training, both scrubbed.
 
-    python -m segexplorer.faces.cli.screen python benchmarks/latency.py [--seconds 60] [--image CT --label LABEL]
+    python -m segexplorer.frontends.cli.screen python benchmarks/latency.py \\
+        [--seconds 60] [--image CT --label LABEL]
 
 The same window, the same layers made beforehand and the same scrubbing (ten slices a second) in both parts, first
 idle, then training in the background with every display on. Prints median, 99th percentile and maximum of the
@@ -22,7 +23,7 @@ import numpy as np
 from qtpy.QtCore import Qt, QTimer
 
 from segexplorer.core.events import Event, RunFinished, ValidationDone
-from segexplorer.faces.napari.demo import SIZE, configuration
+from segexplorer.frontends.napari.demo import SIZE, configuration
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run

@@ -26,7 +26,7 @@ import json, resource, sys, time
 from pathlib import Path
 path, reader = sys.argv[1:]
 if reader == "segexplorer":
-    from segexplorer.data.readers import meta_image, nifti, nrrd
+    from segexplorer.data.formats.registry import meta_image, nifti, nrrd
     from segexplorer.data.volume import open_volume
     read = lambda: open_volume(path).array
 elif reader == "nibabel":
@@ -68,7 +68,8 @@ def ct(shape: tuple[int, ...]) -> NDArray[np.int16]:
 
 def write_all(folder: Path, shape: tuple[int, ...]) -> None:
     """Write the volume in every format."""
-    from segexplorer.data.volume import Volume, save_volume
+    from segexplorer.data.io import save_volume
+    from segexplorer.data.volume import Volume
 
     volume = Volume.from_array(ct(shape), spacing=(0.8, 0.8, 1.0), modality="CT")
     for name in SUBJECTS:

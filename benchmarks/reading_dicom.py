@@ -35,7 +35,7 @@ def tell(array, begun, before):
 """
 OURS = """
 import pydicom, SimpleITK
-from segexplorer.data.readers import dicom
+from segexplorer.data.formats.registry import dicom
 from segexplorer.data.volume import open_volume
 before, begun = held(), time.perf_counter()
 tell(open_volume(sys.argv[1]).array, begun, before)

@@ -2,7 +2,7 @@
 
 The demo plays itself and photographs every moment of a run on the built-in phantom (`segexplorer demo --headless`).
 This keeps those that the pages show, cut to the dock where the canvas is still empty, and adds the dialog that
-chooses a loss. It needs a screen; `python -m segexplorer.faces.cli.screen` gives it a virtual one.
+chooses a loss. It needs a screen; `python -m segexplorer.frontends.cli.screen` gives it a virtual one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from segexplorer import losses
-from segexplorer.faces.forms.picker import PickerDialog
-from segexplorer.faces.napari.demo import run_demo
+from segexplorer.frontends.forms.picker import PickerDialog
+from segexplorer.frontends.napari.demo import run_demo
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 DOCK = (880, 22, 1280, 552)

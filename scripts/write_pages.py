@@ -34,12 +34,14 @@ from segexplorer.core.fields import Parameter, parameters
 from segexplorer.core.papers import PAPERS
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
-from segexplorer.data import datasets, readers
-from segexplorer.faces.cli.app import app
-from segexplorer.faces.cli.catalogue import known_families
-from segexplorer.metrics.metric import Metric
+from segexplorer.data import datasets
+from segexplorer.data.formats import registry as readers
+from segexplorer.frontends.cli.app import app
+from segexplorer.frontends.cli.catalogue import known_families
+from segexplorer.losses import weightings
+from segexplorer.metrics.base import Metric
+from segexplorer.networks.base import SupervisedNetwork
 from segexplorer.networks.cost import cost
-from segexplorer.networks.deep_supervision import SupervisedNetwork
 from segexplorer.training.experiment import Experiment
 from segexplorer.viewmodels.catalogue import FAMILIES
 
@@ -138,7 +140,7 @@ def papers() -> Lines:
 @block
 def weightings_entries() -> Lines:
     """How the weights of a weighted sum move."""
-    for kind, spec in _own(losses.weightings).items():
+    for kind, spec in _own(weightings.weightings).items():
         yield f"## `{kind}`\n"
         yield f"**{spec.display_name}.** {_doc(spec)}\n"
         if spec.reference:

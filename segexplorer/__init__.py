@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from segexplorer import metrics as metrics
     from segexplorer import networks as networks
     from segexplorer.data import datasets as datasets
-    from segexplorer.data.volume import open_volume as open_volume
-    from segexplorer.data.volume import save_volume as save_volume
-    from segexplorer.faces.viewing import view as view
+    from segexplorer.data.io import open_volume as open_volume
+    from segexplorer.data.io import save_volume as save_volume
+    from segexplorer.frontends.viewing import view as view
     from segexplorer.scripting import error_map as error_map
     from segexplorer.scripting import evaluate as evaluate
     from segexplorer.scripting import open_case as open_case
@@ -45,7 +45,7 @@ _HOMES = {
     "predict": "segexplorer.scripting",
     "save_volume": "segexplorer.data.volume",
     "train": "segexplorer.scripting",
-    "view": "segexplorer.faces.viewing",
+    "view": "segexplorer.frontends.viewing",
 }
 _REGISTRIES = {
     "datasets": "segexplorer.data.datasets",

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.core.events import CaseScore, Event, RunFinished
 from segexplorer.data.case import Case, CaseRef, ClassMap, Source, whole_numbers
-from segexplorer.data.counting import value_counts
 from segexplorer.data.geometry import compare
-from segexplorer.data.volume import Volume, open_volume
+from segexplorer.data.io import open_volume
+from segexplorer.data.volume import Volume, value_counts
 
 if TYPE_CHECKING:
     from segexplorer.data.datasets.base import DatasetSpec
@@ -208,7 +208,7 @@ def error_map(
     DataError
         When the two lie on different grids.
     """
-    from segexplorer.viewmodels.overlay import Code, error_codes
+    from segexplorer.viewmodels.errors import Code, error_codes
 
     pair = _encode(prediction, truth, classes)
     names = {int(code): code.name.lower().replace("_", " ") for code in Code if code}

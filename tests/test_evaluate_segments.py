@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import segexplorer
-from segexplorer.data.volume import open_volume, save_volume
+from segexplorer.data.io import open_volume, save_volume
 
 
 def test_segments_of_a_part_of_the_image_are_scored_on_all_of_it(shared_data: Path, tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def loaded_after(statement: str) -> set[str]:
     "statement",
     [
         "import segexplorer",
-        "from segexplorer.faces.cli.app import run; run(['--version'])",
-        "from segexplorer.faces.cli.app import run; run(['list', 'losses'])",
-        "from segexplorer.faces.cli.app import run; run(['describe', 'losses', 'tversky'])",
+        "from segexplorer.frontends.cli.app import run; run(['--version'])",
+        "from segexplorer.frontends.cli.app import run; run(['list', 'losses'])",
+        "from segexplorer.frontends.cli.app import run; run(['describe', 'losses', 'tversky'])",
     ],
 )
 def test_answers_without_torch_and_without_a_toolkit(statement: str) -> None:

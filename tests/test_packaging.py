@@ -45,7 +45,7 @@ def test_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(target)  # a wheel of pure Python is installed by unpacking it
     program = (
         "import segexplorer; from importlib.metadata import entry_points, version;"
-        "from segexplorer.faces.cli.app import run;"
+        "from segexplorer.frontends.cli.app import run;"
         "print(segexplorer.__file__); print(version('segexplorer'), segexplorer.__version__);"
         "print([p.value for p in entry_points(group='console_scripts', name='segexplorer')][0]);"
         "raise SystemExit(run(['list', 'losses']))"
@@ -63,7 +63,7 @@ def test_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
     where, versions, script, *listed = done.stdout.splitlines()
     assert Path(where).is_relative_to(target)
     assert len(set(versions.split())) == 1
-    assert script == "segexplorer.faces.cli:main"
+    assert script == "segexplorer.frontends.cli:main"
     assert any(line.startswith("tversky") for line in listed)
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import segexplorer
-from segexplorer.faces.cli.app import run as run_cli
+from segexplorer.frontends.cli.app import run as run_cli
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -223,7 +223,7 @@ def test_it_trains_for_two_steps(
 def test_a_missing_data_set_is_told_at_once(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from segexplorer.faces.cli.app import run
+    from segexplorer.frontends.cli.app import run
 
     read(file)
     monkeypatch.setenv("SEGEXPLORER_DATA", str(tmp_path))

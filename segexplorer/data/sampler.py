@@ -1,10 +1,18 @@
-"""Training batches as a pure function of (seed, epoch, index), so that a resumed run is exact."""
+"""A batch of patches, in numpy.
+
+Training batches as a pure function of (seed, epoch, index), so that a resumed run is exact.
+
+Batches prepared ahead in background threads, in order; what is drawn depends on (seed, epoch, index) only.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +20,40 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
-from segexplorer.data.batch import Batch
 from segexplorer.data.case import IGNORED
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms.augmentation import Augmentation, draw
 from segexplorer.data.transforms.preprocessing import Prepared
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches of a training step.
+
+    Attributes
+    ----------
+    images
+        (B, C, *S) float32.
+    labels
+        (B, 1, *S) int64 class indices, 255 = ignored (padding among it).
+    cases
+        Case id of each patch.
+    origins, volume_shapes
+        (B, D) voxel index of each patch in its prepared volume (negative in padding), and that volume's shape.
+    spacings
+        (B, D) mm.
+    maps
+        Name -> (B, C, *S) float32: distance maps of the whole volumes, cut with the patches.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    cases: tuple[str, ...]
+    origins: NDArray[np.int64]
+    volume_shapes: NDArray[np.int64]
+    spacings: NDArray[np.float64]
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
 
 _PATCHES, _ORDER = 1, 2  # last word of a seed: one stream for patches, one for the order of cases
 _VOXELS_PER_CLASS = 50_000
@@ -195,3 +232,54 @@ class Sampler:
 
 def _thinned(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     return indices[:: -(-len(indices) // _VOXELS_PER_CLASS)] if len(indices) else indices
+
+
+class Loader:
+    """Hands out the batches of a sampler in order, a few prepared ahead.
+
+    Parameters
+    ----------
+    sampler
+        Its `batch(epoch, index)` must be pure and safe to call from several threads.
+    workers, ahead
+        Threads, and how many batches may wait.
+    """
+
+    def __init__(self, sampler: Sampler, workers: int = 1, ahead: int = 3) -> None:
+        self.sampler, self._ahead = sampler, ahead
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="segexplorer-loader")
+        self._waiting: deque[tuple[tuple[int, int], Future[Batch]]] = deque()
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Return a batch; `index` counts from 0 within the epoch.
+
+        Raises
+        ------
+        DataError
+            From reading a case, naming it.
+        """
+        if not self._waiting or self._waiting[0][0] != (epoch, index):
+            self._forget()
+            self._ask(epoch, index)
+        key, future = self._waiting.popleft()
+        last = self._waiting[-1][0] if self._waiting else key
+        while len(self._waiting) < self._ahead:
+            last = self._after(*last)
+            self._ask(*last)
+        return future.result()
+
+    def _after(self, epoch: int, index: int) -> tuple[int, int]:
+        return (epoch, index + 1) if index + 1 < self.sampler.steps_per_epoch else (epoch + 1, 0)
+
+    def _ask(self, epoch: int, index: int) -> None:
+        self._waiting.append(((epoch, index), self._pool.submit(self.sampler.batch, epoch, index)))
+
+    def _forget(self) -> None:
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Cancel what waits and end the threads."""
+        self._forget()
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.alignment import aligned, same_places
-from segexplorer.data.counting import value_counts
 from segexplorer.data.geometry import compare
-from segexplorer.data.volume import Provenance, Select, Volume, open_volume
+from segexplorer.data.grid import aligned, same_places
+from segexplorer.data.io import open_volume
+from segexplorer.data.volume import Provenance, Select, Volume, value_counts
 
 PLACES = ("stored", "rows", "slices", "rows and slices")
 """Which index axes of a label without a place are turned over: none, the second, the third, both."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from segexplorer.core.errors import DataError, SpecError, did_you_mean
+from segexplorer.core.events import Role
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
-from segexplorer.core.types import Role
 from segexplorer.data.case import CaseRef
 
 _KEPT: Mapping[Role, str] = {"validation": "validate", "test": "test"}

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import CaseRef, ClassMap
-from segexplorer.data.distance_maps import stored_map
 from segexplorer.data.geometry import Grid
+from segexplorer.data.transforms.distance_maps import stored_map
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing, Prepared
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile)

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from segexplorer.functional.class_sums import choose, class_sums
+from segexplorer.functional.class_sums import choose, class_sums, narrow
 from segexplorer.functional.regions import Boxes
-from segexplorer.functional.slabs import narrow
 
 
 @dataclass(frozen=True)

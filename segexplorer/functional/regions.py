@@ -14,7 +14,7 @@ from itertools import accumulate, groupby, pairwise
 import torch
 from torch import Tensor
 
-from segexplorer.core.errors import LossInputError, SpecError
+from segexplorer.core.errors import SpecError
 
 Sizes = int | Sequence[int]
 
@@ -113,29 +113,3 @@ def _split(length: int, count: int) -> tuple[int, ...]:
 
 def _chop(length: int, size: int) -> tuple[int, ...]:
     return (*range(0, length, size), length)
-
-
-def regional_errors(
-    logits: Tensor, labels: Tensor, boxes: Boxes, ignore_index: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return soft FP and FN volumes per class and box, for a balance map of any loss.
-
-    Parameters
-    ----------
-    logits
-        (B, C, *spatial) logits or log-probabilities.
-    labels
-        (B, 1, *spatial) class indices.
-
-    Returns
-    -------
-    tuple of Tensor
-        (B, C, R) false positives and false negatives in voxels, detached.
-    """
-    from segexplorer.functional.context import Scene
-
-    if tuple(logits.shape[2:]) != boxes.shape:
-        raise LossInputError(f"The boxes cover {boxes.shape}, the logits {tuple(logits.shape[2:])}.")
-    with torch.no_grad():
-        counts = Scene(logits, labels, ignore_index=ignore_index).overlap(boxes)
-    return counts.fp, counts.fn

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 
+from segexplorer.core.errors import LossInputError
+from segexplorer.core.events import EpochSummary, RegionReport
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec, walk
-from segexplorer.core.types import EpochSummary, RegionReport
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.context import Scene
+    from segexplorer.functional.inputs import Scene
     from segexplorer.functional.regions import Boxes
     from segexplorer.losses.module import Loss
+
 
 Numbers = Mapping[str, tuple[float, ...]]
 """Named numbers of a loss's state: what is learned, or what adapts."""
@@ -258,3 +260,28 @@ def region_reports(output: LossOutput) -> list[RegionReport]:
     }
     samples = len(next(iter(arrays.values())))
     return [RegionReport({name: a[b] for name, a in arrays.items()}, edges) for b in range(samples)]
+
+
+def checked_weights(given: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """Return class weights as they are; a negative one would reward errors, zeros alone would train nothing."""
+    if given is not None and (not given or min(given) < 0 or max(given) == 0):
+        raise ValueError("must all be at least 0, and one of them above 0")
+    return given
+
+
+def weights_of(given: tuple[float, ...] | None, scene: Scene) -> Tensor:
+    """Return (C,) class weights, ones where none are given.
+
+    Raises
+    ------
+    LossInputError
+        When their number is not that of the classes.
+    """
+    if given is None:
+        return scene.logits.new_ones(scene.classes)
+    if len(given) != scene.classes:
+        raise LossInputError(
+            f"There are {len(given)} class weights for {scene.classes} classes.",
+            "Give one per class, background first.",
+        )
+    return scene.logits.new_tensor(given)

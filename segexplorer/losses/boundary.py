@@ -1,4 +1,11 @@
-"""`boundary`: probabilities, weighted by signed distance from the boundary."""
+"""`boundary`: probabilities, weighted by signed distance from the boundary.
+
+`boundary_difference_over_union`: overlap with a weight that follows the object's size.
+
+`hausdorff`: squared errors, weighted by distance from the boundary.
+
+`distance_cross_entropy`: cross entropy that weighs voxels near a boundary more.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, registry, single
 
 if TYPE_CHECKING:
-    from segexplorer.functional.context import Scene
+    from segexplorer.functional.inputs import Scene
     from segexplorer.losses.module import Loss
 
 
@@ -41,7 +48,7 @@ class Boundary(LossSpec):
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Linear in p: the gradient is the distance itself."""
         from segexplorer.functional.boundary import maps, signed_distance
-        from segexplorer.functional.masked import pair, spacing_of
+        from segexplorer.functional.inputs import pair, spacing_of
 
         first = 0 if self.include_background else 1
         p, g = pair(scene)
@@ -53,3 +60,138 @@ class Boundary(LossSpec):
             signed = maps(known, signed_distance, spacing_of(scene))
         p, signed = p[:, first:], signed[:, first:].to(p.dtype)
         return single(self.kind, (p * signed).sum() / (scene.kept * p.shape[1]))
+
+
+@registry.register
+class BoundaryDifferenceOverUnion(LossSpec):
+    """(Q + G - 2 TP) / (Q + G - (1 + a) TP), a from the share of border voxels; batch scope.
+
+    Of the S voxels of an object C lie at its border. A large, compact object has a near the cap: what both agree on
+    hardly counts, and the loss looks at the rim. For thin or small objects a is negative: nearly Dice.
+    """
+
+    display_name: ClassVar[str] = "Boundary difference over union"
+    formula: ClassVar[str] = r"L=\frac{Q+G-2TP+\epsilon}{Q+G-(1+a)TP+\epsilon},\ a=\min(1-2C/S,\,a_{\max})"
+    reference: ClassVar[str] = "Sun 2023, arXiv:2308.00220"
+    punishes: ClassVar[str] = "Differences near the boundary, for large objects more than for small ones."
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
+    family: ClassVar[str] = "boundary"
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    kind: Literal["boundary_difference_over_union"] = "boundary_difference_over_union"
+    max_alpha: float = parameter(0.8, title="Largest alpha", meaning="Cap of the weight.", ge=-1, lt=1)
+    min_alpha: float = parameter(
+        -1.0, title="Smallest alpha", meaning="Floor of the weight; 0 keeps the paper's range.", ge=-1, lt=1
+    )
+    eps: float = parameter(
+        1e-5, title="Smoothing", meaning="Added to numerator and denominator.", gt=0, advanced=True
+    )
+    absent: Literal["skip", "penalise"] = parameter(
+        "skip",
+        title="Absent classes",
+        meaning="skip: left out of the mean; penalise: a constant 1 without gradient, as the authors' code has.",
+        advanced=True,
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Count border voxels of the target; the sums are taken as differences, exact at a perfect overlap."""
+        import torch
+
+        from segexplorer.functional.boundary import border_count
+        from segexplorer.functional.inputs import mean_over, pair
+
+        p, g = pair(scene)
+        hard = g.detach() > 0.5
+        border = border_count(hard).to(p.dtype)
+        size = hard.flatten(2).sum((0, 2)).to(p.dtype)
+        # eps here too: without it the value is 6e-10 off the reference vector
+        alpha = (1 - 2 * (border + self.eps) / (size + self.eps)).clamp(self.min_alpha, self.max_alpha)
+        wrong = ((p - g) ** 2).flatten(2).sum((0, 2))
+        product = (p * g).flatten(2).sum((0, 2))
+        losses = (wrong + self.eps) / (wrong + (1 - alpha) * product + self.eps)
+        counted = size > 0
+        if self.absent == "penalise":
+            counted = counted.any() & torch.ones_like(counted)
+        return single(self.kind, mean_over(losses, counted))
+
+
+@registry.register
+class Hausdorff(LossSpec):
+    """Mean of (p - g)^2 (d_p^a + d_g^a) over foreground classes, distances in mm, detached.
+
+    d_p and d_g are each voxel's distance from the boundary of the prediction (p above 1/2) and of the truth, a the
+    exponent.
+    In training the target's distances are those of the whole volume; without a context, of the target given.
+    """
+
+    display_name: ClassVar[str] = "Hausdorff distance"
+    formula: ClassVar[str] = r"L=\frac1{|K|M}\sum_{c\in K,i}(p-g)^2\,(d_p^{a}+d_g^{a})"
+    reference: ClassVar[str] = "Karimi and Salcudean 2019, arXiv:1904.10030"
+    punishes: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
+    family: ClassVar[str] = "boundary"
+    requires: ClassVar[tuple[str, ...]] = ("unsigned distances",)
+    kind: Literal["hausdorff"] = "hausdorff"
+    exponent: float = parameter(
+        2.0, title="Exponent", meaning="Power of the distances.", gt=0, le=8, live=True
+    )
+    one_sided: bool = parameter(
+        False, title="Target's distances only", meaning="Leaves out the distances of the prediction; faster."
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Weigh the squared errors; one phase only gives no distances."""
+        from segexplorer.functional.boundary import maps, unsigned_distance
+        from segexplorer.functional.inputs import pair, spacing_of
+
+        p, g = (x[:, 1:] for x in pair(scene))
+        spacing = spacing_of(scene)
+        given = (scene.context.distance_maps or {}).get("unsigned distances")
+        truth = maps(g.detach() > 0.5, unsigned_distance, spacing) if given is None else given[:, 1:]
+        weight = truth.to(p.dtype) ** self.exponent
+        if not self.one_sided:
+            predicted = maps(p.detach() > 0.5, unsigned_distance, spacing)
+            weight = weight + predicted.to(p.dtype) ** self.exponent
+        value = ((p - g) ** 2 * weight).sum() / (scene.kept * p.shape[1])
+        return single(self.kind, value)
+
+
+@registry.register
+class DistanceCrossEntropy(LossSpec):
+    """Mean of (1 + strength Phi) CE, Phi 1 at the boundary of each class and 0 deepest inside.
+
+    In training Phi is that of the whole volume; without a context, of the target given.
+    """
+
+    display_name: ClassVar[str] = "Distance-penalised cross entropy"
+    formula: ClassVar[str] = r"L=-\frac1M\sum_i(1+\lambda\Phi_i)\sum_c g_{ic}\log p_{ic}"
+    reference: ClassVar[str] = "Calivá 2019, arXiv:1908.03679"
+    punishes: ClassVar[str] = "Every wrong voxel, up to twice as much at the boundaries of classes."
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
+    family: ClassVar[str] = "distribution"
+    requires: ClassVar[tuple[str, ...]] = ("nearness",)
+    voxelwise: ClassVar[bool] = True
+    kind: Literal["distance_cross_entropy"] = "distance_cross_entropy"
+    strength: float = parameter(
+        1.0,
+        title="Strength",
+        meaning="Extra weight at the boundary; 0 is plain cross entropy.",
+        ge=0,
+        live=True,
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Weigh by the distances of the labels; those of a soft target are its largest classes."""
+        from segexplorer.functional.boundary import nearness
+        from segexplorer.functional.inputs import spacing_of
+
+        given = (scene.context.distance_maps or {}).get("nearness")
+        if given is not None:
+            near = given[:, 0]
+        else:
+            labels = scene.labels
+            if labels is None:
+                assert scene.soft is not None
+                labels = scene.soft.argmax(1)
+            near = nearness(labels, spacing_of(scene))
+        voxel = scene.cross_entropies * (1 + self.strength * near.to(scene.logits.dtype))
+        return single(self.kind, scene.kept_only(voxel).sum() / scene.kept)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from segexplorer.core.events import EpochSummary
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
-from segexplorer.core.types import EpochSummary
 from segexplorer.losses.base import (
     AnyLoss,
     AnyWeighting,
@@ -29,7 +29,7 @@ from segexplorer.losses.weightings import Fixed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.context import Scene
+    from segexplorer.functional.inputs import Scene
     from segexplorer.losses.module import Loss
 
 

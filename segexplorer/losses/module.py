@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from segexplorer.core.errors import SpecError
-from segexplorer.core.types import EpochSummary
-from segexplorer.functional.context import LossContext, Scene
+from segexplorer.core.events import EpochSummary
+from segexplorer.functional.inputs import LossContext, Scene
 from segexplorer.losses.base import LossOutput, LossSpec, Numbers
 from segexplorer.losses.compound import Compound, inside
 

@@ -1,21 +1,30 @@
-"""`tversky`: Dice with separate penalties for false positives and false negatives."""
+"""`tversky`: Dice with separate penalties for false positives and false negatives.
+
+`focal_tversky`: Tversky with an exponent per class.
+
+`log_cosh_tversky`: the logarithm of the hyperbolic cosine of Tversky.
+
+`asymmetric_similarity`: the F_b score as a loss.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, registry, single
-from segexplorer.losses.ratio import RatioLoss, tversky_losses
+from segexplorer.losses.overlap import RatioLoss, log_cosh, tversky_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.context import Scene
+    from segexplorer.functional.inputs import Scene
     from segexplorer.functional.overlap import Overlap
     from segexplorer.losses.module import Loss
+
 
 FALSE_POSITIVES = "Penalty for false positives (over-segmentation)"
 FALSE_NEGATIVES = "Penalty for false negatives (under-segmentation)"
@@ -79,4 +88,92 @@ class Tversky(TverskyRatio):
     def compute(self, scene: Scene, state: Loss) -> LossOutput:
         """Weigh the errors; a ratio of errors, exact near a perfect overlap."""
         losses, counts = self.ratios(scene)
+        return single(self.kind, self.averaged(losses, counts, scene))
+
+
+@registry.register
+class FocalTversky(TverskyRatio):
+    """Mean over samples and foreground classes of (1 - TI)^exponent, power before mean."""
+
+    display_name: ClassVar[str] = "Focal Tversky"
+    formula: ClassVar[str] = (
+        r"L=\frac1{|K|}\sum_c(1-TI_c)^{e},\quad TI=\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
+    )
+    reference: ClassVar[str] = "Abraham 2019, arXiv:1810.07842; Yeung 2022, eq. 12"
+    punishes: ClassVar[str] = "Lack of overlap; below an exponent of 1, small remaining errors the more."
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
+    kind: Literal["focal_tversky"] = "focal_tversky"
+    exponent: float = parameter(
+        0.75,
+        title="Exponent",
+        meaning="Below 1 nearly perfect classes keep a strong gradient; above 1 poor ones count more. 1: Tversky.",
+        gt=0,
+        le=4,
+        step=0.05,
+        live=True,
+        called="1 / gamma in Abraham 2019 and Yeung 2022 (gamma 4/3)",
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Return the mean over samples and classes."""
+        from segexplorer.functional.softmax import root_free_power
+
+        losses, counts = self.ratios(scene)
+        powers = root_free_power(losses, self.exponent)
+        return single(self.kind, self.averaged(powers, counts, scene))
+
+
+@registry.register
+class LogCoshTversky(TverskyRatio):
+    """Mean over samples and foreground classes of ln cosh(1 - TI)."""
+
+    display_name: ClassVar[str] = "Log-cosh Tversky"
+    formula: ClassVar[str] = r"L=\ln\cosh(1-TI)"
+    reference: ClassVar[str] = (
+        "Nasalwai 2021 (accelerated Tversky loss), in the most direct reading of its abstract"
+    )
+    punishes: ClassVar[str] = (
+        "Lack of overlap, gently where it is nearly perfect; surplus by alpha, missed by beta."
+    )
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
+    value_range: ClassVar[tuple[float, float]] = (0.0, math.log(math.cosh(1.0)))
+    kind: Literal["log_cosh_tversky"] = "log_cosh_tversky"
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Return the mean over samples and classes."""
+        losses, counts = self.ratios(scene)
+        return single(self.kind, self.averaged(log_cosh(losses), counts, scene))
+
+
+@registry.register
+class AsymmetricSimilarity(RatioLoss):
+    """Tversky with alpha = 1 / (1 + b^2), beta = b^2 / (1 + b^2) over foreground classes."""
+
+    display_name: ClassVar[str] = "Asymmetric similarity"
+    formula: ClassVar[str] = r"L=1-\frac{(1+b^2)TP}{(1+b^2)TP+b^2 FN+FP}"
+    reference: ClassVar[str] = "Hashemi 2019, doi:10.1109/ACCESS.2018.2886371 (arXiv:1803.11078)"
+    punishes: ClassVar[str] = "Lack of overlap; false negatives b^2 times as much as false positives."
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
+    family: ClassVar[str] = "region"
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    kind: Literal["asymmetric_similarity"] = "asymmetric_similarity"
+    include_background: bool = parameter(
+        False, title="Include background", meaning="Counting it would cancel b with two classes."
+    )
+    b: float = parameter(
+        1.5,
+        title="Recall over precision b",
+        meaning="Above 1 missed voxels cost more (recall), below 1 surplus ones (precision); 1 is Dice.",
+        ge=0,
+        le=10,
+        step=0.1,
+        live=True,
+        called="beta in Hashemi 2019",
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Return the mean over samples and classes."""
+        counts = self.counts(scene)
+        alpha = 1 / (1 + self.b**2)
+        losses = tversky_losses(counts, alpha, 1 - alpha, self.eps)
         return single(self.kind, self.averaged(losses, counts, scene))

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from segexplorer.metrics.classes import MatchedClass, complete, match_classes
-from segexplorer.metrics.confusion import Confusion, confusion_matrix
-from segexplorer.metrics.distribution import ALL_CLASSES, Distribution, distributions, values_by_case
-from segexplorer.metrics.intervals import Interval, bootstrap_interval
-from segexplorer.metrics.metric import Metric
-from segexplorer.metrics.overlap import METRICS, Counts
-from segexplorer.metrics.scoring import ALL_METRICS, names, score_case, spec
-from segexplorer.metrics.summary import ClassSummary, Summary, case_means, summarise
+from segexplorer.metrics.base import Metric
+from segexplorer.metrics.formatting import distributions_to_csv, score_rows, scores_to_csv
+from segexplorer.metrics.overlap import METRICS, Confusion, Counts, confusion_matrix
+from segexplorer.metrics.scoring import (
+    ALL_METRICS,
+    MatchedClass,
+    complete,
+    match_classes,
+    names,
+    score_case,
+    spec,
+)
+from segexplorer.metrics.summary import (
+    ALL_CLASSES,
+    ClassSummary,
+    Distribution,
+    Interval,
+    Summary,
+    bootstrap_interval,
+    case_means,
+    distributions,
+    summarise,
+    values_by_case,
+)
 from segexplorer.metrics.surface import SURFACE_METRICS, Surfaces, surface_distances
-from segexplorer.metrics.table import distributions_to_csv, score_rows, scores_to_csv
 
 __all__ = [
     "ALL_CLASSES",

@@ -1,19 +1,22 @@
-"""Scores of one case, class by class: overlap always, surface distances where asked for."""
+"""Which label value of a prediction and which of its truth are one class, where nobody says so.
+
+Scores of one case, class by class: overlap always, surface distances where asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import UnknownKindError, did_you_mean
-from segexplorer.core.events import CaseScore
-from segexplorer.core.types import Role
-from segexplorer.metrics.confusion import confusion_matrix
-from segexplorer.metrics.metric import Metric
-from segexplorer.metrics.overlap import FURTHER_METRICS, METRICS, class_counts
+from segexplorer.core.errors import DataError, UnknownKindError, did_you_mean
+from segexplorer.core.events import CaseScore, Role
+from segexplorer.metrics.base import Metric
+from segexplorer.metrics.overlap import FURTHER_METRICS, METRICS, class_counts, confusion_matrix
 from segexplorer.metrics.surface import (
     SURFACE_METRICS,
     Surfaces,
@@ -21,6 +24,135 @@ from segexplorer.metrics.surface import (
     surface_metrics,
     surfaces_of_classes,
 )
+
+NUMBERED = "label "
+"""Begins the name of a class that nothing names but its value."""
+MOST = 254
+"""Label values of a volume: class indices are bytes, and 255 is what does not count."""
+
+
+@dataclass(frozen=True)
+class MatchedClass:
+    """A class and its label value in the prediction and in the truth; None where that file has no such value."""
+
+    name: str
+    prediction: int | None
+    truth: int | None
+
+
+def match_classes(
+    prediction: Collection[int],
+    truth: Collection[int],
+    prediction_names: Mapping[int, str],
+    truth_names: Mapping[int, str],
+) -> tuple[MatchedClass, ...]:
+    """Match the label values that occur in a prediction and in its truth.
+
+    Equal values are one class, unless the files name their labels and one name has different values: then names
+    decide, for programs number the segments of a DICOM SEG or .seg.nrrd as they please. A mask of 0 and 255 means
+    the 1 of the other.
+
+    Parameters
+    ----------
+    prediction, truth
+        Values that occur; 0 and below are background.
+    prediction_names, truth_names
+        Label value -> name, as far as the files name them, of values that do not occur too.
+
+    Returns
+    -------
+    tuple of MatchedClass
+        In the order of the truth's values, then of the prediction's; called "label 3" where nothing names them.
+
+    Raises
+    ------
+    DataError
+        When the names of the two contradict each other, or a volume holds more values than a label has.
+    """
+    found, true = (sorted({v for v in values if v > 0}) for values in (prediction, truth))
+    for noun, values in (("prediction", found), ("truth", true)):
+        if len(values) > MOST:
+            raise DataError(
+                f"The {noun} holds {len(values)} label values from {values[0]} to {values[-1]}.",
+                "Is it an image? Else choose labels, e.g. --classes '{liver: 5}'.",
+            )
+    if sorted({*found, *true}) == [1, 255] and len(found) == len(true) == 1:
+        return (MatchedClass(truth_names.get(true[0], f"{NUMBERED}1"), found[0], true[0]),)
+    named = {v: n for v, n in prediction_names.items() if v}, {v: n for v, n in truth_names.items() if v}
+    where = {_plain(name): value for value, name in named[1].items()}
+    if any(where.get(_plain(name), value) != value for value, name in named[0].items()):
+        return _by_name(found, true, *named)
+    for value in sorted({*found, *true}):
+        mine, theirs = named[0].get(value), named[1].get(value)
+        if mine and theirs and _plain(mine) != _plain(theirs):
+            raise DataError(
+                f"The prediction calls the label value {value} {mine!r}, the truth {theirs!r}.",
+                f"Say which values are one class, e.g. --classes '{{{theirs}: {value}}}'.",
+            )
+    names = {**named[0], **named[1]}
+    return tuple(
+        MatchedClass(names.get(v, f"{NUMBERED}{v}"), v if v in found else None, v if v in true else None)
+        for v in sorted({*found, *true})
+    )
+
+
+def _by_name(
+    found: Sequence[int], true: Sequence[int], found_names: Mapping[int, str], true_names: Mapping[int, str]
+) -> tuple[MatchedClass, ...]:
+    sides: list[dict[str, int]] = []
+    titles: dict[str, str] = {}
+    for noun, values, names in (("truth", true, true_names), ("prediction", found, found_names)):
+        side: dict[str, int] = {}
+        for value in values:
+            name = names.get(value, "")
+            if not name or _plain(name) in side:
+                text = f"has no name for the label value {value}" if not name else f"has two labels {name!r}"
+                raise DataError(
+                    f"Prediction and truth give their labels different values, and the {noun} {text}.",
+                    "Save both with the same values, and name them with --classes.",
+                )
+            side[_plain(name)] = value
+            titles.setdefault(_plain(name), name)
+        sides.append(side)
+    return tuple(MatchedClass(titles[key], sides[1].get(key), sides[0].get(key)) for key in titles)
+
+
+def _number(name: str) -> int:
+    number = name.removeprefix(NUMBERED)
+    return int(number) if name.startswith(NUMBERED) and number.isdecimal() else 0
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def complete(scores: Iterable[CaseScore], cases: Iterable[str]) -> list[CaseScore]:
+    """Return scores with a row for every case and class: a class that a case was not asked for is absent there.
+
+    Classes stand in the order of their first score, those that are called by number last and in order of it. Where
+    classes are the values that occur, a case without one has no score of it, and counts of absent structures would
+    depend on which files happen to hold it.
+    """
+    pairs = list(scores)
+    classes = sorted(dict.fromkeys(score.class_name for score in pairs), key=_number)
+    there = {(score.case, score.class_name): score for score in pairs}
+    nothing = dict.fromkeys([m for m in ALL_METRICS if any(m in s.metrics for s in pairs)], math.nan)
+    return [
+        there.get((case, name))
+        or CaseScore(
+            case=case,
+            class_name=name,
+            role="test",
+            state="absent",
+            metrics=nothing,
+            false_positive_ml=0.0,
+            false_negative_ml=0.0,
+            truth_ml=0.0,
+        )
+        for case in dict.fromkeys(cases)
+        for name in classes
+    ]
+
 
 ALL_METRICS: Mapping[str, Metric] = {**METRICS, **FURTHER_METRICS, **SURFACE_METRICS}
 """Every metric by name, in the order of tables: ratios of voxel counts, then distances."""

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.metrics.confusion import IGNORED
-from segexplorer.metrics.metric import Metric
+from segexplorer.metrics.base import IGNORED, Metric
 
 Distances = NDArray[np.float64]
 

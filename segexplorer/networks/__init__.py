@@ -5,21 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.spec import replace_values
-from segexplorer.networks import paper_presets as _presets  # noqa: F401  registers them
-from segexplorer.networks.attention_unet import AttentionUNet
-from segexplorer.networks.base import AnyNetwork, NetworkSpec, registry
-from segexplorer.networks.deep_supervision import SupervisedNetwork
-from segexplorer.networks.dilated_unet import DilatedUNet
-from segexplorer.networks.dilated_vnet import DilatedVNet
-from segexplorer.networks.dynunet import DynUNet
-from segexplorer.networks.longitudinal_vnet import LongitudinalVNet
-from segexplorer.networks.mednext import MedNeXt
-from segexplorer.networks.segresnet import SegResNet
-from segexplorer.networks.swin_unetr import SwinUNETR
-from segexplorer.networks.unet import UNet
-from segexplorer.networks.unet_plus_plus import UNetPlusPlus
-from segexplorer.networks.unetr import UNETR
-from segexplorer.networks.vnet import VNet
+from segexplorer.networks import presets as _presets  # noqa: F401  registers them
+from segexplorer.networks.base import AnyNetwork, NetworkSpec, SupervisedNetwork, registry
+from segexplorer.networks.monai_networks import AttentionUNet, DynUNet, MedNeXt, SegResNet, UNetPlusPlus
+from segexplorer.networks.transformers import UNETR, SwinUNETR
+from segexplorer.networks.unet import DilatedUNet, UNet
+from segexplorer.networks.vnet import DilatedVNet, LongitudinalVNet, VNet
 
 if TYPE_CHECKING:
     from torch import nn

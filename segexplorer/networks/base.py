@@ -4,15 +4,31 @@ A network maps images `(B, C_in, *spatial)` to logits `(B, C_out, *spatial)` of 
 shape whose axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to bfloat16
 and in the channels-last memory formats. With deep supervision (`networks.deep_supervision`) it returns, in
 training mode alone, a tuple of logits, the full resolution first.
+
+Deep supervision: logits at several resolutions in training, and how much each of them counts.
+
+A network that can be supervised deeply has the setting `deep_supervision`. Switched on, it returns in training
+mode a tuple of logits, the full resolution first; in evaluation mode one tensor, as always.
+
+Networks of several resolutions, and the parameters that most networks have: each is declared here, once.
+
+A kind that differs from its relatives in a default or a range says so where it declares the parameter; title,
+meaning and unit stay the same everywhere.
+
+What the networks with a dilated bottleneck share: the dilations and how they are put together (Zhang 2025).
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from annotated_types import Ge
+from pydantic import model_validator
 
 from segexplorer.core.errors import MissingExtraError, SpecError
+from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 
@@ -87,7 +103,7 @@ class NetworkSpec(Spec):
 
     def parameter_count(self, *, dimensions: int, in_channels: int, out_channels: int) -> int:
         """Return the number of trainable numbers, without allocating them."""
-        from segexplorer.networks.memory import on_meta
+        from segexplorer.networks.cost import on_meta
 
         network = on_meta(self, dimensions, in_channels, out_channels)
         return sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -113,7 +129,7 @@ class NetworkSpec(Spec):
         training
             Whether gradients and the optimiser's memory are counted, or a forward pass alone.
         """
-        from segexplorer.networks.memory import estimate
+        from segexplorer.networks.cost import estimate
 
         return estimate(
             self,
@@ -139,3 +155,176 @@ def padded(shape: Sequence[int], divisor: Sequence[int]) -> tuple[int, ...]:
 
 registry: Registry[NetworkSpec] = Registry("networks", NetworkSpec, "network")
 AnyNetwork = Annotated[NetworkSpec, registry.late_bound]
+
+Mode = Literal["none", "stride", "exp", "two", "same"]
+FEWEST_LEVELS = 3
+SMALLEST_EXP = 0.0625
+"""MONAI's floor for the halved weights."""
+
+
+class SupervisedNetwork(NetworkSpec):
+    """Base of the networks that can be supervised at several resolutions."""
+
+    deep_supervision: Mode = parameter(
+        "none",
+        title="Deep supervision",
+        meaning=(
+            "Trains the coarser levels on the truth too. The weights of the levels: stride, 2^-(stride × stride) "
+            "as in Yeung 2022; exp, halved at each level; two, 1 and then 1/2; same, 1 for all."
+        ),
+        advanced=True,
+    )
+
+    @model_validator(mode="after")
+    def _enough_levels(self) -> Self:
+        if self.supervised and getattr(self, "levels", FEWEST_LEVELS) < FEWEST_LEVELS:
+            raise ValueError(
+                f"deep_supervision needs at least {FEWEST_LEVELS} levels, for a coarser one to ask"
+            )
+        return self
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the network returns several logits in training."""
+        return self.deep_supervision != "none"
+
+
+def level_weights(mode: Mode, strides: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    """Return what the loss of each level counts; the weights do not add up to 1, as in both sources.
+
+    Parameters
+    ----------
+    mode
+        "stride": Yeung 2022, eq. 22, `w = 2^-(stride length × stride width)`: 1/2 at full resolution, 1/16 at
+        half, 2^-16 at a quarter. The equation has no third stride, and none is added in 3D.
+        "exp", "two", "same": `monai.losses.DeepSupervisionLoss`.
+    strides
+        Per level, how many voxels of the image one voxel of the level covers along each axis; the full
+        resolution, all ones, first.
+
+    Raises
+    ------
+    ValueError
+        For "none", which has no levels.
+    """
+    count = len(strides)
+    if mode == "stride":
+        return tuple(2.0 ** -(stride[0] * stride[1]) for stride in strides)
+    if mode == "exp":
+        return tuple(max(0.5**level, SMALLEST_EXP) for level in range(count))
+    if mode == "two":
+        return (1.0,) + (0.5,) * (count - 1)
+    if mode == "same":
+        return (1.0,) * count
+    raise ValueError("without deep supervision there are no levels to weigh")
+
+
+def doubled(base: int, levels: int, most: int | None = None) -> tuple[int, ...]:
+    """Return the channels of each level: doubled from level to level, never above `most`."""
+    widths = tuple(base * 2**level for level in range(levels))
+    return widths if most is None else tuple(min(n, max(most, base)) for n in widths)
+
+
+def base_features(
+    default: int,
+    *,
+    least: int = 2,
+    most: int = 128,
+    meaning: str = "Channels at full resolution, doubled at each level. More learns more and costs more time.",
+    advanced: bool = False,
+) -> Any:
+    """Declare the channels of the first level, in steps of the fewest that are allowed."""
+    return parameter(
+        default,
+        title="Features of the first level",
+        meaning=meaning,
+        ge=least,
+        le=most,
+        step=least,
+        advanced=advanced,
+    )
+
+
+def levels(default: int, *, fewest: int = 2, most: int = 7) -> Any:
+    """Declare the number of resolutions."""
+    return parameter(
+        default,
+        title="Levels",
+        meaning="Resolutions, full resolution included. Each further level doubles how far the network sees.",
+        ge=fewest,
+        le=most,
+    )
+
+
+def maximum_features() -> Any:
+    """Declare where the doubling of channels stops."""
+    return parameter(
+        320,
+        title="Most features",
+        meaning="Doubling stops at this many channels.",
+        ge=8,
+        le=2048,
+        advanced=True,
+    )
+
+
+def dropout(default: float = 0.0, *, of: str = "channel", trade: bool = True) -> Any:
+    """Declare the dropout: of a "channel", a "number" ...; `trade` tells what more of it brings."""
+    more = "; more overfits less and learns slower" if trade else ""
+    return parameter(
+        default,
+        title="Dropout",
+        meaning=f"Probability that a {of} is dropped in training{more}.",
+        ge=0,
+        lt=1,
+        step=0.05,
+    )
+
+
+class LevelledNetwork(SupervisedNetwork):
+    """Base of the networks whose channels double from level to level and whose resolution halves."""
+
+    base_features: int = base_features(16)
+    levels: int = levels(4)
+
+    def features(self) -> tuple[int, ...]:
+        """Return the channels with which each level ends, the finest first."""
+        return doubled(self.base_features, self.levels)
+
+    def divisor(self, dimensions: int) -> tuple[int, ...]:
+        return (2 ** (self.levels - 1),) * dimensions
+
+
+Dilation = Annotated[int, Ge(1)]
+
+
+class DilatedNetwork(NetworkSpec):
+    """Base of the networks whose coarsest level has convolutions of several dilations."""
+
+    dilations: tuple[Dilation, ...] = parameter(
+        (1, 2, 4, 8),
+        title="Dilations",
+        meaning="Spacing of the kernel's voxels at the coarsest level, one convolution each; more sees further.",
+        min_length=1,
+        max_length=8,
+    )
+    arrangement: Literal["parallel", "stacked"] = parameter(
+        "parallel",
+        title="Arrangement",
+        meaning="Side by side on the same features, or one behind the other, which sees further still.",
+    )
+
+    def dilated(
+        self, dimensions: int, channels: int, *, normalisation: str, activation: str = "relu"
+    ) -> nn.Module:
+        """Return the dilated convolutions, for features of so many channels."""
+        from segexplorer.networks.architectures.blocks import DilatedBottleneck
+
+        return DilatedBottleneck(
+            dimensions,
+            channels,
+            self.dilations,
+            stacked=self.arrangement == "stacked",
+            normalisation=normalisation,
+            activation=activation,
+        )

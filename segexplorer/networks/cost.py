@@ -1,4 +1,11 @@
-"""What a network costs to use: parameters, multiplications, memory; counted without data or weights.
+"""How much memory a step takes, found by running the network on tensors without data.
+
+torch's `meta` device computes shapes alone. A forward pass there, and for training the backward pass too, with a
+ledger of every storage that comes and goes, gives the most that lives at once, for *any* network, plug-ins
+included; nothing is derived from a formula per architecture that could drift from the code. What the system's
+allocator holds beyond the living tensors was measured (`benchmarks/networks.py`, docs/explanation/performance.md).
+
+What a network costs to use: parameters, multiplications, memory; counted without data or weights.
 
 The operations of a forward pass are counted by torch while it runs on the `meta` device, where tensors have
 shapes alone, so the count holds for any network, plug-ins included. Counted are convolutions and products of
@@ -13,10 +20,94 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segexplorer.networks.base import NetworkSpec, padded
-from segexplorer.networks.memory import on_meta
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from segexplorer.networks.architectures.memory_ledger import Ledger
+
+
+LOGIT_COPIES = 4
+"""Float32 volumes of the logits' size that a loss holds at its peak: logits, log-probabilities, and the
+gradients of both."""
+PARAMETER_COPIES = 4
+"""Float32 numbers per trainable number: weight, gradient and the two moments of Adam."""
+HEAP_BLOCK = 32 * 2**20
+"""Bytes from which on glibc maps a block by itself and gives it back at once; smaller ones leave holes."""
+HOLES = {True: 0.75, False: 0.5}
+"""What the heap holds beyond its living blocks, as a share of the most that lived there: training, inference."""
+
+
+def on_meta(spec: NetworkSpec, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+    """Build a network whose parameters have shapes but no data."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return spec.build(dimensions=dimensions, in_channels=in_channels, out_channels=out_channels)
+    except (RuntimeError, NotImplementedError):
+        # some constructors read numbers of tensors that they make, and meta tensors have none
+        with torch.random.fork_rng(devices=[]):
+            built = spec.build(dimensions=dimensions, in_channels=in_channels, out_channels=out_channels)
+        return built.to("meta")
+
+
+def estimate(
+    spec: NetworkSpec,
+    patch: Sequence[int],
+    batch_size: int,
+    *,
+    in_channels: int,
+    out_channels: int,
+    activation_bytes: int,
+    training: bool,
+) -> int:
+    """Return the estimated bytes of one step.
+
+    The most that lives at once of images, activations and their gradients, at `activation_bytes` a number; in
+    training the loss's copies of the logits, and weights with gradients and two optimiser moments; in inference
+    the weights alone. Below float32, autocast's copy of the weights. All this is exact up to what single kernels
+    need inside; the holes of the heap come on top.
+    """
+    import torch
+
+    from segexplorer.networks.architectures.memory_ledger import Ledger
+
+    network = on_meta(spec, len(patch), in_channels, out_channels).train(training)
+    known = [*network.parameters(), *network.buffers()]
+    ledger = Ledger(known, float_bytes=activation_bytes, small=HEAP_BLOCK)
+    image = torch.empty((batch_size, in_channels, *patch), device="meta")
+    ledger.enter(image)
+    if training:
+        _train(network, image, ledger)
+    else:
+        with torch.no_grad(), ledger:
+            network(image)
+    weights = sum(p.numel() for p in network.parameters())
+    copies = 4 * (PARAMETER_COPIES if training else 1) + (activation_bytes if activation_bytes < 4 else 0)
+    return int(copies * weights + ledger.peak + HOLES[training] * ledger.small_peak)
+
+
+def _train(network: nn.Module, image: torch.Tensor, ledger: Ledger) -> None:
+    """Run a forward and a backward pass; gradients of weights are dropped, for they are counted elsewhere."""
+    import torch
+
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]
+    with ledger:
+        output = network(image)
+        levels = [output] if isinstance(output, torch.Tensor) else list(output)
+        copies = 4 * LOGIT_COPIES // ledger.float_bytes - 1  # beside the logits; a loss computes in float32
+        in_loss = [torch.empty_like(level) for level in levels for _ in range(copies)]
+        gradients = [torch.empty_like(level) for level in levels]
+        del in_loss
+        torch.autograd.backward(levels, gradients)
+
+
+def _drop_gradient(parameter: torch.Tensor) -> None:
+    parameter.grad = None
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,27 @@
-"""`vnet`: the V-Net of Chen 2023, with batch normalisation and dropout."""
+"""`vnet`: the V-Net of Chen 2023, with batch normalisation and dropout.
+
+`dilated_vnet`: the Dilated V-Net that Zhang 2025 compares with.
+
+`longitudinal_vnet`: the V-Net of Perera 2025 for two time points and their difference.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
-from segexplorer.networks.base import registry
-from segexplorer.networks.levels import LevelledNetwork, base_features, dropout, levels
+from segexplorer.networks.base import (
+    DilatedNetwork,
+    LevelledNetwork,
+    base_features,
+    dropout,
+    levels,
+    registry,
+)
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 _ENCODER = (2, 3, 3, 3, 3, 3)
 """Convolutions of the levels below the first, as Milletari et al. draw them; the first level has one."""
@@ -86,3 +98,45 @@ class VNet(VNetFamily):
     reference: ClassVar[str] = "Milletari et al. 2016, doi:10.1109/3DV.2016.79; Chen 2023, section 3.4"
     papers: ClassVar[tuple[str, ...]] = ("Chen 2023",)
     kind: Literal["vnet"] = "vnet"
+
+
+@registry.register
+class DilatedVNet(DilatedNetwork, VNetFamily):
+    """V-Net whose coarsest level sees further through convolutions of several dilations.
+
+    Zhang 2025 compares with "a multi-rate deep dilated network in V-Net" (its reference 12) and says no more of
+    it; the dilations lie side by side behind the coarsest stage here, as in `dilated_unet`.
+    """
+
+    display_name: ClassVar[str] = "Dilated V-Net"
+    reference: ClassVar[str] = "Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339; Zhang 2025, table 1"
+    papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
+    kind: Literal["dilated_vnet"] = "dilated_vnet"
+
+    def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
+        bottleneck = self.dilated(
+            dimensions, self.features()[-1], normalisation="batch", activation=self.activation
+        )
+        return self.with_bottleneck(dimensions, in_channels, out_channels, bottleneck)
+
+
+@registry.register
+class LongitudinalVNet(VNetFamily):
+    """V-Net without residual sums: convolution, batch normalisation and leaky ReLU, five levels.
+
+    Perera 2025, section II.B and figure 2: baseline, follow-up and their difference come in as three channels; the
+    convolutional, down-sampling and up-sampling blocks are all convolution, batch normalisation and leaky ReLU.
+    Five blocks make a path in the text, where the figure is not told: five levels here. The text names neither
+    channels, kernels, convolutions per level, slope nor dropout, nor whether skips are added or concatenated:
+    those of the V-Net, kernels of 3, a slope of 0.01, no dropout and concatenation here. The paper starts from the
+    weights of CoactSeg (its reference 21), which are not part of this package.
+    """
+
+    display_name: ClassVar[str] = "V-Net, longitudinal"
+    reference: ClassVar[str] = "Perera 2025, section II.B and figure 2; Milletari et al. 2016"
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025",)
+    residual: ClassVar[bool] = False
+    kind: Literal["longitudinal_vnet"] = "longitudinal_vnet"
+    kernel: Literal[3, 5] = kernel(3)
+    activation: Activation = activation("leaky_relu")
+    dropout: float = dropout()

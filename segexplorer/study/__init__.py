@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from segexplorer.study.compare import compare
+from segexplorer.study.compare import GroupedComparison, compare, compare_groups
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.fairness import ALLOWANCES, Allowance
-from segexplorer.study.groups import GroupedComparison, compare_groups
 
 __all__ = [
     "ALLOWANCES",

@@ -1,12 +1,15 @@
-"""Compare runs honestly: paired cases, intervals, corrected tests, and counts beside every mean."""
+"""Compare runs honestly: paired cases, intervals, corrected tests, and counts beside every mean.
+
+Runs of any sort, compared where they can be: conditions in groups inside which a comparison is honest.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,17 +24,21 @@ from segexplorer.metrics import (
     spec,
     values_by_case,
 )
+from segexplorer.metrics.formatting import WITHOUT_INTERVAL
+from segexplorer.study.caveats import remarks_on
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
-from segexplorer.study.conditions import Condition, balanced, grouped
-from segexplorer.study.fairness import Allowance, check_fairness
-from segexplorer.study.pairing import Invented, credited, invented, over_runs, paired
-from segexplorer.study.records import Which, read_run
-from segexplorer.study.remarks import remarks_on
+from segexplorer.study.fairness import Allowance, check_fairness, obstacle
+from segexplorer.study.runs import Condition, Which, balanced, grouped, read_run
 from segexplorer.study.statistics import (
     FEWEST_PAIRS,
+    Invented,
+    credited,
     holm,
+    invented,
     median_of_finite,
     n_nonzero,
+    over_runs,
+    paired,
     paired_interval,
     wilcoxon_signed_rank,
 )
@@ -271,3 +278,99 @@ def _adjusted(rows: Sequence[Difference]) -> list[Difference]:
         for index, value in zip(indices, values, strict=True):
             adjusted[index] = replace(rows[index], p_holm=value, n_tests=tests)
     return adjusted
+
+
+@dataclass(frozen=True)
+class GroupedComparison:
+    """Comparisons, one per group of conditions that are alike in all but what is compared.
+
+    Attributes
+    ----------
+    comparisons
+        Groups of at least two conditions.
+    alone
+        Conditions that no other one can be compared with: their means, and no difference.
+    notes
+        Why the groups are apart, how to compare across them all the same, and why a condition that is alone has no
+        interval.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    alone: tuple[ConditionSummary, ...]
+    metrics: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "comparisons": [c.plain() for c in self.comparisons],
+            "alone": [asdict(c) for c in self.alone],
+            "notes": list(self.notes),
+        }
+
+
+def compare_groups(
+    runs: Sequence[str | Path],
+    *,
+    checkpoint: Which = "last",
+    metrics: Sequence[str] = METRICS,
+    reference: str | Path = "",
+    allow: Collection[Allowance] = (),
+) -> GroupedComparison:
+    """Compare run folders group by group; arguments as of `compare`.
+
+    Runs of different networks, steps, batches, splits or data fall into different groups. In each group the others
+    are compared with the reference, or with the group's first condition where the reference is in another group.
+
+    Raises
+    ------
+    SpecError
+        When the reference is unknown.
+    DataError
+        When a folder is no run folder, or has no scored validation.
+    """
+    conditions = grouped([read_run(folder, checkpoint) for folder in runs])
+    if isinstance(reference, str):
+        find_reference(conditions, reference)
+    groups, reasons = partition(conditions, allow)
+    chosen = tuple(dict.fromkeys(spec(name).name for name in metrics))
+    alone = tuple(summary(group[0], chosen) for group in groups if len(group) == 1)
+    if not all(math.isfinite(d.low) for condition in alone for d in condition.distributions):
+        reasons.append(WITHOUT_INTERVAL)
+    return GroupedComparison(
+        comparisons=tuple(
+            compare_conditions(
+                group,
+                checkpoint=checkpoint,
+                metrics=chosen,
+                reference=reference if meant(group, reference) else "",
+                allow=allow,
+            )
+            for group in groups
+            if len(group) > 1
+        ),
+        alone=alone,
+        metrics=chosen,
+        notes=tuple(reasons),
+    )
+
+
+def partition(
+    conditions: Sequence[Condition], allow: Collection[Allowance] = ()
+) -> tuple[list[list[Condition]], list[str]]:
+    """Return groups of conditions that can be compared, in order of appearance, and why the groups are apart."""
+    groups: list[list[Condition]] = []
+    reasons: list[str] = []
+    for condition in conditions:
+        hindrances = [obstacle([*group, condition], allow) for group in groups]
+        home = next((g for g, (why, _) in zip(groups, hindrances, strict=True) if not why), None)
+        if home is not None:
+            home.append(condition)
+            continue
+        if hindrances:
+            why, what = hindrances[0]
+            reasons.append(
+                f"Not compared: {why}{f' To compare all the same: --allow {what}.' if what else ''}"
+            )
+        groups.append([condition])
+    return groups, reasons

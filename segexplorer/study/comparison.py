@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from segexplorer.metrics import ALL_METRICS, Distribution
-from segexplorer.study.records import MEANING, Which
+from segexplorer.study.runs import MEANING, Which
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,19 +169,19 @@ class Comparison:
 
     def to_csv(self) -> str:
         """Return every distribution and difference as rows of one table; `row` says which a line is."""
-        from segexplorer.study.tables import csv_table
+        from segexplorer.study.render import csv_table
 
         return csv_table([self])
 
     def to_markdown(self) -> str:
         """Return the means and the differences as two Markdown tables with their caption."""
-        from segexplorer.study.tables import markdown_tables
+        from segexplorer.study.render import markdown_tables
 
         return markdown_tables(self)
 
     def to_latex(self) -> str:
         """Return the means and the differences as two LaTeX tables (booktabs) with their captions."""
-        from segexplorer.study.latex import latex_tables
+        from segexplorer.study.render import latex_tables
 
         return latex_tables(self)
 

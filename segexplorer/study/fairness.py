@@ -7,10 +7,7 @@ from typing import Literal, Protocol
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.spec import differences
-from segexplorer.study.conditions import Condition
-from segexplorer.study.identity import label_values, settings_apart
-from segexplorer.study.labels import value_text
-from segexplorer.study.records import RunScores
+from segexplorer.study.runs import Condition, RunScores, label_values, settings_apart, value_text
 from segexplorer.training.experiment import Experiment
 
 Allowance = Literal["network", "split", "steps", "batch", "unfinished"]

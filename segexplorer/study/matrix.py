@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from segexplorer.core.atomic_files import write_atomic
 from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.spec import replace_values
 from segexplorer.data.case import CaseRef
 from segexplorer.data.splits import assign_roles
 from segexplorer.training.experiment import MATRIX, Experiment, read_yaml
-from segexplorer.training.files import write_atomic
 
 FOLDS = "folds"
 LARGEST = 1000

@@ -1,15 +1,23 @@
-"""Statistics of paired cases: mean difference with its bootstrap interval, Wilcoxon signed rank, Holm."""
+"""Statistics of paired cases: mean difference with its bootstrap interval, Wilcoxon signed rank, Holm.
+
+Pairs: the same case, class and seed under two conditions.
+
+A case is the unit of every statistic. Its runs with several seeds are no further patients, and its classes are no
+further patients either: both are averaged before anything is tested.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.metrics import Interval, bootstrap_interval
+from segexplorer.core.events import CaseScore
+from segexplorer.metrics import ALL_METRICS, Interval, bootstrap_interval
 
 FEWEST_PAIRS = 6
 """With fewer pairs the two-sided exact test cannot reach p < 0.05, whatever the data: 2 / 2**5 = 0.0625. Nor is a
@@ -76,3 +84,162 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+Key = tuple[str, str]
+"""Case and class."""
+Seeded = Mapping[int, Sequence[CaseScore]]
+"""Seed -> scores of its runs."""
+Invented = Mapping[Key, frozenset[str]]
+"""Case and class, where some run found a class that the truth lacks -> the metrics that this has a value in."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Paired differences of one metric.
+
+    Attributes
+    ----------
+    by_case
+        Case -> condition minus reference: paired within each seed, then averaged over seeds, then over classes.
+    by_seed
+        Seed -> mean over its cases of the same difference; empty where the sides share no seed.
+    n_unpaired
+        (case, class, seed) triples that one side has a value for and the other has not, e.g. HD95 of a missed
+        structure.
+    """
+
+    by_case: dict[str, float]
+    by_seed: dict[int, float]
+    n_unpaired: int
+
+
+def shared_seeds(scores: Seeded, reference: Seeded) -> tuple[int, ...]:
+    """Return the seeds that both sides have."""
+    return tuple(sorted(scores.keys() & reference.keys()))
+
+
+def invented(scores: Iterable[CaseScore]) -> Invented:
+    """Return what any of the runs made up, and the metrics that see it: overlaps and penalised distances."""
+    found: dict[Key, frozenset[str]] = {}
+    for score in scores:
+        if score.state == "spurious":
+            key = (score.case, score.class_name)
+            seen = {name for name, value in score.metrics.items() if math.isfinite(value)}
+            found[key] = found.get(key, frozenset()) | seen
+    return found
+
+
+def credited(scores: Iterable[CaseScore], made_up: Invented) -> list[CaseScore]:
+    """Return scores in which a run that rightly left out what another one made up counts as perfect.
+
+    By itself it has no value there ("absent"), so its case would be missing in its mean and not in the other's.
+    """
+    credit = []
+    for score in scores:
+        metrics = made_up.get((score.case, score.class_name), frozenset())
+        if score.state == "absent" and metrics:
+            best = {name: ALL_METRICS[name].best if name in metrics else math.nan for name in score.metrics}
+            score = replace(score, state="scored", metrics=best)
+        credit.append(score)
+    return credit
+
+
+def paired(scores: Seeded, reference: Seeded, metric: str, made_up: Invented | None = None) -> Pairs:
+    """Pair the scores of two conditions by case, class and seed.
+
+    Only seeds that both sides have are used: the same seed means the same initial weights and patches. Where no
+    seed is shared, each side's seeds are averaged first.
+
+    A class that the truth does not have and a run rightly leaves out has no metric there; where any run made it up
+    nevertheless, the right ones count as perfect in every seed, or the mistake would be dropped with the pair, or
+    one seed's mistake would count as all seeds'. `made_up` are such classes, by default those of both sides.
+    """
+    seeds = shared_seeds(scores, reference)
+    known = invented([*_flat(scores), *_flat(reference)]) if made_up is None else made_up
+    blocks = [_block(scores[s], reference[s], metric, known) for s in seeds] or [
+        _block(_flat(scores), _flat(reference), metric, known)
+    ]
+    over_seeds: dict[Key, list[float]] = {}
+    for differences, _ in blocks:
+        for key, value in differences.items():
+            over_seeds.setdefault(key, []).append(value)
+    return Pairs(
+        by_case=_by_case({key: _mean(values) for key, values in over_seeds.items()}),
+        by_seed={
+            seed: _mean(list(_by_case(differences).values()))
+            for seed, (differences, _) in zip(seeds, blocks, strict=False)
+            if differences
+        },
+        n_unpaired=sum(unpaired for _, unpaired in blocks),
+    )
+
+
+def over_runs(scores: Iterable[CaseScore], made_up: Invented | None = None) -> list[CaseScore]:
+    """Return one score per case and class: metrics averaged over the runs that have a value.
+
+    A class that is in neither truth nor prediction has no value; it is "absent" only if it is so in every run. Once
+    a run makes it up, the others count as perfect; `made_up` are such classes, by default those of these runs.
+    """
+    these = list(scores)
+    averaged = []
+    for members in _by_pair(credited(these, invented(these) if made_up is None else made_up)).values():
+        present = [s for s in members if s.state != "absent"]
+        if len(members) == 1 or not present:
+            averaged.append(members[0])
+            continue
+        names = dict.fromkeys(name for s in present for name in s.metrics)
+        means = {name: _mean_of_finite([s.metrics.get(name, math.nan) for s in present]) for name in names}
+        averaged.append(replace(present[0], metrics=means))
+    return averaged
+
+
+def _block(
+    ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str, made_up: Invented
+) -> tuple[dict[Key, float], int]:
+    """Return the differences of all pairs of one seed, and how many pairs have a value on one side alone."""
+    one_side, other_side = _by_pair(ours), _by_pair(theirs)
+    differences: dict[Key, float] = {}
+    unpaired = 0
+    for key in sorted(one_side.keys() & other_side.keys()):
+        right = [all(s.state == "absent" for s in side[key]) for side in (one_side, other_side)]
+        if any(right) and metric not in made_up.get(key, ()):
+            unpaired += right[0] != right[1]
+            continue
+        one, other = (_value(credited(side[key], made_up), metric) for side in (one_side, other_side))
+        if math.isnan(one) or math.isnan(other):
+            unpaired += math.isnan(one) != math.isnan(other)
+            continue
+        differences[key] = one - other
+    return differences, unpaired
+
+
+def _by_case(differences: Mapping[Key, float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for (case, _), value in sorted(differences.items()):
+        found.setdefault(case, []).append(value)
+    return {case: _mean(values) for case, values in found.items()}
+
+
+def _flat(seeded: Seeded) -> list[CaseScore]:
+    return [score for scores in seeded.values() for score in scores]
+
+
+def _by_pair(scores: Iterable[CaseScore]) -> dict[Key, list[CaseScore]]:
+    found: dict[Key, list[CaseScore]] = {}
+    for score in scores:
+        found.setdefault((score.case, score.class_name), []).append(score)
+    return found
+
+
+def _value(scores: Sequence[CaseScore], metric: str) -> float:
+    return _mean_of_finite([score.metrics.get(metric, math.nan) for score in scores])
+
+
+def _mean_of_finite(values: Sequence[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return _mean(finite) if finite else math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from segexplorer.data.readers.dicom_parsing import quiet
+from segexplorer.data.formats.dicom.files import quiet
 
 PATIENT = {
     "PatientName": "Planted^Name",

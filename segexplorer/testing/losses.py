@@ -21,7 +21,7 @@ import torch
 from latex2mathml.converter import convert as latex_to_mathml
 from torch import Tensor
 
-from segexplorer.core.types import EpochSummary
+from segexplorer.core.events import EpochSummary
 from segexplorer.losses.base import LossSpec, registry
 
 SHAPES = ((9, 10), (9, 6, 7))

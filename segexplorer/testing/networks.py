@@ -17,8 +17,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.nn import functional
 
-from segexplorer.networks.base import NetworkSpec, padded
-from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.base import NetworkSpec, SupervisedNetwork, padded
 
 IN_CHANNELS, OUT_CHANNELS = 2, 3
 OVERFIT_STEPS, OVERFIT_RATE, OVERFIT_FALL = 12, 1e-2, 0.9

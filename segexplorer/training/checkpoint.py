@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from segexplorer.core.atomic_files import disk_errors_told, sync_folder, write_atomic
 from segexplorer.core.errors import DataError
-from segexplorer.training.files import disk_errors_told, sync_folder, write_atomic
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,7 @@
-"""Where and how precisely to compute: device, precision, threads; and the `Runtime` they resolve to."""
+"""Where and how precisely to compute: device, precision, threads; and the `Runtime` they resolve to.
+
+Out of memory, on the GPU or the CPU, told as a sentence with remedies.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from segexplorer.core.errors import SpecError
+from segexplorer.core.errors import SpecError, TrainingError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch
+
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -236,3 +240,33 @@ def gpu_remedy() -> str:
             "--index-url https://download.pytorch.org/whl/cu128"
         )
     return f"torch was built for CUDA {torch.version.cuda}; update the NVIDIA driver, then restart."
+
+
+_TEXTS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+"""What torch says where it raises a plain RuntimeError."""
+
+
+@contextmanager
+def memory_errors_told() -> Iterator[None]:
+    """Turn "out of memory" within the block into a sentence.
+
+    Raises
+    ------
+    TrainingError
+        With three remedies.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            "There is not enough memory for this step.",
+            "Use smaller patches (sampling.patch_size), fewer per batch (sampling.batch_size), "
+            "or a smaller network (fewer features); the last checkpoint is kept.",
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(text in str(error) for text in _TEXTS)

@@ -16,28 +16,26 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
     CheckpointSaved,
     EpochDone,
+    EpochSummary,
     Event,
     Notice,
     Planned,
+    Role,
     RunFinished,
     StateChanged,
     StepDone,
     ValidationDone,
 )
-from segexplorer.core.types import EpochSummary, Role
-from segexplorer.training.changes import LiveChanges
-from segexplorer.training.examiner import Examiner
+from segexplorer.training.compute import memory_errors_told
+from segexplorer.training.evaluator import Examiner, Validator
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.out_of_memory import memory_errors_told
-from segexplorer.training.position import EpochSums, Position
+from segexplorer.training.progress import EpochSums, LiveChanges, Position
 from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
-from segexplorer.training.validation import Validator
 
 if TYPE_CHECKING:
-    from segexplorer.data.batch import Batch
+    from segexplorer.data.sampler import Batch, Loader
     from segexplorer.training.folder import RunFolder
     from segexplorer.training.learner import Learner, StepResult
-    from segexplorer.training.loading import Loader
     from segexplorer.training.plan import Plan
 
 CHECKPOINT_SECONDS = 30.0
@@ -122,9 +120,8 @@ class Engine:
         yield RunFinished(state="finished", reason=done)
 
     def _prepare(self) -> Generator[Event, None, None]:
-        from segexplorer.data.sampler import Sampler
+        from segexplorer.data.sampler import Loader, Sampler
         from segexplorer.training.learner import Learner
-        from segexplorer.training.loading import Loader
         from segexplorer.training.plan import resolve
         from segexplorer.training.weights import require_weights
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import model_validator
 
 import segexplorer
+from segexplorer.core.atomic_files import write_atomic
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean
 from segexplorer.core.fields import parameter, parameters
 from segexplorer.core.spec import Spec, replace_values, walk
@@ -21,10 +22,9 @@ from segexplorer.data.transforms import Augmentation, Preprocessing
 from segexplorer.losses.base import AnyLoss
 from segexplorer.networks.base import AnyNetwork
 from segexplorer.training.compute import Compute
-from segexplorer.training.files import write_atomic
+from segexplorer.training.deep_supervision import hindrance
 from segexplorer.training.optimisers import AnyOptimiser
 from segexplorer.training.schedules import AnySchedule
-from segexplorer.training.supervision import hindrance
 from segexplorer.training.weights import NetworkWeights
 
 MAX_YAML_BYTES = 4 * 2**20

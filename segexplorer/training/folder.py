@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from segexplorer.core.atomic_files import disk_errors_told, write_atomic
 from segexplorer.core.errors import DataError
-from segexplorer.core.events import Event, ValidationDone
-from segexplorer.core.types import Role
+from segexplorer.core.events import Event, Role, ValidationDone
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint, read_pointer
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.files import disk_errors_told, write_atomic
 from segexplorer.training.history import HistoryWriter, drop_superseded, read_events
 from segexplorer.training.sinks import EXPERIMENT, EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot

@@ -21,13 +21,15 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
     EpochDone,
     Event,
+    RegionReport,
+    Role,
     RunFinished,
+    RunState,
     StateChanged,
     StepDone,
     ValidationDone,
     from_json,
 )
-from segexplorer.core.types import RegionReport, Role, RunState
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.sinks import EVENTS, EXPERIMENT, METRICS
 from segexplorer.training.snapshots import WatchedSnapshot

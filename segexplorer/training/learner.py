@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.errors import LossInputError, TrainingError
+from segexplorer.training.deep_supervision import mode_of, supervise
 from segexplorer.training.schedules import ScheduleState
 from segexplorer.training.slices import Layout
-from segexplorer.training.supervision import mode_of, supervise
 from segexplorer.training.weights import WeightsReport, freeze, load_weights
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     import torch
 
-    from segexplorer.data.batch import Batch
-    from segexplorer.functional.context import LossContext
+    from segexplorer.data.sampler import Batch
+    from segexplorer.functional.inputs import LossContext
     from segexplorer.losses.module import Loss, LossOutput
-    from segexplorer.networks.deep_supervision import Mode
+    from segexplorer.networks.base import Mode
     from segexplorer.training.compute import Runtime
     from segexplorer.training.experiment import Experiment
 
@@ -227,7 +227,7 @@ def context_of(batch: Batch, epoch: int, device: torch.device | str = "cpu") -> 
     """Return the `LossContext` of a batch: its distance maps, where its patches lie, and the spacing."""
     import torch
 
-    from segexplorer.functional.context import LossContext
+    from segexplorer.functional.inputs import LossContext
 
     maps = {name: torch.from_numpy(pieces).to(device) for name, pieces in batch.maps.items()}
     return LossContext(

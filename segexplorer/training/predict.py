@@ -11,15 +11,16 @@ import numpy as np
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Progress
 from segexplorer.data.case import Case, CaseRef, ClassMap
+from segexplorer.data.io import open_volume
 from segexplorer.data.transforms import FittedPreprocessing, Prepared
-from segexplorer.data.volume import Volume, open_volume
+from segexplorer.data.volume import Volume
 from segexplorer.networks.base import padded
 from segexplorer.training.checkpoint import Checkpoint, Pointer, open_checkpoint
 from segexplorer.training.compute import Compute, Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.slices import Layout
-from segexplorer.training.windows import predict_logits, window_count
+from segexplorer.training.sliding_window import predict_logits, window_count
 
 if TYPE_CHECKING:
     import torch

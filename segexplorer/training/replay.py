@@ -16,8 +16,7 @@ from typing import Any, NoReturn
 from psygnal import Signal
 
 from segexplorer.core.errors import DataError, RunStateError, SpecError
-from segexplorer.core.events import Event, RunFinished, StateChanged, StepDone, WatchedDone
-from segexplorer.core.types import RunState
+from segexplorer.core.events import Event, RunFinished, RunState, StateChanged, StepDone, WatchedDone
 from segexplorer.training.history import Frame, open_run
 from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
 

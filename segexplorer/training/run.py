@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from psygnal import Signal
 
 from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError, did_you_mean
-from segexplorer.core.events import Event, Notice, RunFinished, StateChanged, StepDone
+from segexplorer.core.events import Event, Notice, Role, RunFinished, RunState, StateChanged, StepDone
 from segexplorer.core.spec import get_value, live_parameters, replace_value
-from segexplorer.core.types import Role, RunState
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot

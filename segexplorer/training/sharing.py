@@ -16,21 +16,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from segexplorer.core.atomic_files import disk_errors_told
 from segexplorer.core.errors import DataError, SpecError
-from segexplorer.core.events import ValidationDone
-from segexplorer.core.types import Role
+from segexplorer.core.events import Role, ValidationDone
 from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint, read_pointer
 from segexplorer.training.copied_texts import copied_texts
-from segexplorer.training.files import disk_errors_told
-from segexplorer.training.history import HISTORY, HistoryWriter, RunRecord, open_run
-from segexplorer.training.identifiers import Identifiers
-from segexplorer.training.nameless import (
+from segexplorer.training.deidentification import (
     Names,
     nameless_events,
     nameless_experiment,
     nameless_meta,
     nameless_provenance,
 )
+from segexplorer.training.history import HISTORY, HistoryWriter, RunRecord, open_run
+from segexplorer.training.identifiers import Identifiers
 from segexplorer.training.sinks import EXPERIMENT, PROVENANCE, EventLog, MetricsTable
 from segexplorer.training.vocabulary import machine_words, network_words, vocabulary
 

@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from segexplorer.core.atomic_files import disk_errors_told, write_atomic
 from segexplorer.core.events import Event, Progress, ValidationDone, to_json
-from segexplorer.training.files import disk_errors_told, write_atomic
 
 EVENTS, METRICS, PROVENANCE, EXPERIMENT = "events.jsonl", "metrics.csv", "provenance.json", "experiment.yaml"
 

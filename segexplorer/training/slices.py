@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.errors import SpecError
-from segexplorer.core.types import RegionReport
+from segexplorer.core.events import RegionReport
 from segexplorer.networks.base import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from segexplorer.functional.context import LossContext
+    from segexplorer.functional.inputs import LossContext
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.types import RegionReport, Role
+from segexplorer.core.events import RegionReport, Role
 
 T = TypeVar("T")
 

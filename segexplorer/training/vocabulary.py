@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import numpy as np
 
-from segexplorer.core.events import CaseScore, Planned, ValidationDone, event_kinds, to_json
-from segexplorer.core.spec import json_schema
-from segexplorer.core.types import RegionReport, Role
+from segexplorer.core.events import (
+    CaseScore,
+    Planned,
+    RegionReport,
+    Role,
+    ValidationDone,
+    event_kinds,
+    to_json,
+)
+from segexplorer.core.schema import json_schema
 from segexplorer.training.checkpoint import AVERAGE, WEIGHTS
-from segexplorer.training.experiment import Experiment
-from segexplorer.training.nameless import (
+from segexplorer.training.deidentification import (
     ROOT,
     SAYINGS,
     Names,
@@ -28,6 +34,7 @@ from segexplorer.training.nameless import (
     nameless_meta,
     nameless_provenance,
 )
+from segexplorer.training.experiment import Experiment
 
 if TYPE_CHECKING:
     from segexplorer.training.plan import Plan
@@ -58,7 +65,7 @@ def machine_words(attempts: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def network_words(experiment: Experiment, channels: int, classes: int) -> set[str]:
     """Return the words in the names of a network's weights; none where its package is not installed here."""
-    from segexplorer.networks.memory import on_meta
+    from segexplorer.networks.cost import on_meta
     from segexplorer.training.slices import Layout
 
     if experiment.network.missing_packages():
@@ -146,8 +153,8 @@ def _plan(*, several: bool) -> Plan:
     """Return a plan that no data were read for; of one of everything or of several."""
     from segexplorer.data.case import ClassMap
     from segexplorer.data.sampler import Sampling
-    from segexplorer.data.transforms.fitted import FittedPreprocessing
-    from segexplorer.data.transforms.intensities.ct_window import CTWindow
+    from segexplorer.data.transforms.intensities import CTWindow
+    from segexplorer.data.transforms.preprocessing import FittedPreprocessing
     from segexplorer.training.compute import Runtime
     from segexplorer.training.plan import Plan
 

@@ -1,4 +1,7 @@
-"""The state of a run as sentences: how far, how long still, how fast, what was changed, why it ended."""
+"""How long a run will take, as a sentence.
+
+The state of a run as sentences: how far, how long still, how fast, what was changed, why it ended.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,23 @@ from segexplorer.core.events import (
     Planned,
     Progress,
     RunFinished,
+    RunState,
     StateChanged,
     StepDone,
     ValidationDone,
 )
-from segexplorer.core.types import RunState
+from segexplorer.training.timing import Timing
+
+
+def sentence(timing: Timing) -> str:
+    """Return e.g. "about 2 min per epoch, 40 min in all (measured: 3 steps)"."""
+    counted = f"{timing.steps} step{'' if timing.steps == 1 else 's'}"
+    return f"{_about(timing.epoch)} per epoch, {duration(max(timing.total, 1))} in all (measured: {counted})"
+
+
+def _about(seconds: float) -> str:
+    return f"about {duration(seconds)}" if seconds >= 0.5 else "under a second"
+
 
 RECENT_STEPS = 50
 LOG_LINES = 500

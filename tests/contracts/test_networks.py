@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from segexplorer import networks
-from segexplorer.networks.base import NetworkSpec
-from segexplorer.networks.deep_supervision import SupervisedNetwork
+from segexplorer.networks.base import NetworkSpec, SupervisedNetwork
 from segexplorer.testing.networks import (
     CHECKS,
     check_low_precision,

@@ -16,7 +16,8 @@ from segexplorer.core import registry as registry_module
 from segexplorer.core.errors import SpecError, UnknownKindError
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry, families
-from segexplorer.core.spec import Spec, json_schema
+from segexplorer.core.schema import json_schema
+from segexplorer.core.spec import Spec
 
 
 class ToySpec(Spec):

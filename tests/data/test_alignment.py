@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import segexplorer
 from segexplorer.core.errors import DataError
-from segexplorer.data.alignment import aligned, same_places
 from segexplorer.data.case import CaseRef
 from segexplorer.data.checks import check_case
-from segexplorer.data.volume import Volume, save_volume
+from segexplorer.data.grid import aligned, same_places
+from segexplorer.data.io import save_volume
+from segexplorer.data.volume import Volume
 from segexplorer.training.plan import resolve
 
 RNG = np.random.default_rng(3)

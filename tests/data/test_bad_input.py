@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from segexplorer.core.errors import SegExplorerError
-from segexplorer.faces.cli.app import run
+from segexplorer.frontends.cli.app import run
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import resolve
 

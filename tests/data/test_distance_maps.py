@@ -13,12 +13,12 @@ from segexplorer import losses
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import RunFinished, ValidationDone
 from segexplorer.data.case import CaseRef, ClassMap
-from segexplorer.data.distance_maps import MAPS, NEARNESS, SIGNED, UNSIGNED, as_numbers, stored_map
 from segexplorer.data.sampler import Sampler, Sampling
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms import Augmentation, Preprocessing, fit
+from segexplorer.data.transforms.distance_maps import MAPS, NEARNESS, SIGNED, UNSIGNED, as_numbers, stored_map
 from segexplorer.data.volume import Volume
-from segexplorer.functional.context import LossContext
+from segexplorer.functional.inputs import LossContext
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.learner import context_of

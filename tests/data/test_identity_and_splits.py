@@ -13,7 +13,7 @@ from segexplorer.core.errors import DataError, SpecError
 from segexplorer.data.case import CaseRef
 from segexplorer.data.datasets.phantom import Phantoms
 from segexplorer.data.splits import Split, assign_roles
-from segexplorer.data.transforms.smoothing import before_downsampling
+from segexplorer.data.transforms.preprocessing import before_downsampling
 
 
 def named(name: str, patient: str = "", role: str | None = None) -> CaseRef:

@@ -17,8 +17,9 @@ import pytest
 from scipy import ndimage
 
 from segexplorer.core.errors import DataError
-from segexplorer.data import readers
-from segexplorer.data.volume import Volume, open_volume
+from segexplorer.data.formats import registry
+from segexplorer.data.io import open_volume
+from segexplorer.data.volume import Volume
 
 LPS = np.array([[-1.0, 0, 0, 40], [0, -2, 0, 50], [0, 0, 3, -10], [0, 0, 0, 1]])
 REFUSED = {
@@ -83,7 +84,7 @@ def test_every_derived_header_ends_right_or_in_a_sentence(
     windowed = {f"{n}_dtype" for n in range(24, 29)}
     for name, facts in expected["files"].items():
         path = folder / name
-        if name in REFUSED or not readers.readable(path):
+        if name in REFUSED or not registry.readable(path):
             assert REFUSED.get(name, "no reader knows") in refusal(path).message, name
             refused += 1
             continue
@@ -140,7 +141,7 @@ def test_every_real_header_reads_as_nibabel_reads_it_or_ends_in_a_sentence(share
     for path in sorted((shared_data / "headers_real").iterdir()):
         if path.suffix == ".mha":
             continue
-        if path.name in REFUSED or not readers.readable(path):
+        if path.name in REFUSED or not registry.readable(path):
             assert REFUSED.get(path.name, "no reader knows") in refusal(path).message, path.name
             continue
         volume, reference = open_volume(path), nib.load(path)
@@ -192,7 +193,7 @@ def test_a_plain_file_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
 def test_a_volume_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "large.nii"
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), LPS), path)
-    monkeypatch.setattr("segexplorer.data.readers.stored.MAX_BYTES", 1000)
+    monkeypatch.setattr("segexplorer.data.formats.voxels.MAX_BYTES", 1000)
     error = refusal(path)
     assert "limit" in error.message and "Crop" in error.remedy
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core.errors import DataError, SpecError
-from segexplorer.data.batch import Batch
 from segexplorer.data.case import IGNORED, CaseRef, ClassMap
-from segexplorer.data.sampler import Sampler, Sampling
+from segexplorer.data.sampler import Batch, Sampler, Sampling
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms import Augmentation, Preprocessing, fit
 from segexplorer.data.transforms.intensities import Percentile

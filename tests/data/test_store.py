@@ -12,9 +12,10 @@ import pytest
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import Case, CaseRef, ClassMap
+from segexplorer.data.io import save_volume
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms import FittedPreprocessing, Prepared, Preprocessing, fit
-from segexplorer.data.volume import Volume, save_volume
+from segexplorer.data.volume import Volume
 
 CLASSES = ClassMap.from_classes({"box": 1})
 SHAPE = (10, 10, 10)

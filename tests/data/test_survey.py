@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import segexplorer
-from segexplorer.data import label_values
+from segexplorer.data import case as label_values
 from segexplorer.data.case import IGNORED, CaseRef, ClassMap
-from segexplorer.data.checks import check_case, check_dataset
-from segexplorer.data.counting import value_counts
-from segexplorer.data.survey import CaseFacts, duplicates, outliers, survey
-from segexplorer.data.volume import Volume, save_volume
+from segexplorer.data.checks import CaseFacts, check_case, check_dataset, duplicates, outliers, survey
+from segexplorer.data.io import save_volume
+from segexplorer.data.volume import Volume, value_counts
 
 LIVER = ClassMap.from_classes({"liver": 1})
 

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from segexplorer.data.geometry import Grid
-from segexplorer.data.verdict import apart, describe, overlap_fraction
-from segexplorer.data.volume import Volume, open_volume
+from segexplorer.data.grid import apart, describe, overlap_fraction
+from segexplorer.data.io import open_volume
+from segexplorer.data.volume import Volume
 
 SHAPE = (10, 12, 14)
 

@@ -11,7 +11,8 @@ import pytest
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import Grid
-from segexplorer.data.volume import Volume, open_volume
+from segexplorer.data.io import open_volume
+from segexplorer.data.volume import Volume
 
 LPS = np.array([[-1.0, 0, 0, 40], [0, -2, 0, 50], [0, 0, 3, -10], [0, 0, 0, 1]])
 
@@ -41,7 +42,7 @@ def test_geometry_of_a_volume() -> None:
 
 def test_opening_reads_no_voxels(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    from segexplorer.data.readers.stored import Stored
+    from segexplorer.data.formats.voxels import Stored
 
     whole = Stored.read
     monkeypatch.setattr(Stored, "read", lambda self, *given: read.append("voxels") or whole(self, *given))

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core.errors import DataError
-from segexplorer.data import readers
-from segexplorer.data.volume import Volume, open_volume, save_volume
+from segexplorer.data.formats import registry
+from segexplorer.data.io import open_volume, save_volume
+from segexplorer.data.volume import Volume
 
 GEOMETRY = (
     *("sform_code", "qform_code", "srow_x", "srow_y", "srow_z"),
@@ -65,7 +66,7 @@ def test_every_shared_header_is_written_back_to_the_last_bit(shared_data: Path, 
     written = 0
     for name in ("headers_real", "headers_derived"):
         for path in sorted((shared_data / name).iterdir()):
-            known = readers.format_of(path)
+            known = registry.format_of(path)
             if known is None or known.name != "NIfTI":
                 continue
             try:

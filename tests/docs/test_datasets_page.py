@@ -44,5 +44,5 @@ def test_every_problem_is_explained(text: str) -> None:
     }
     assert not written - explained
     everything = "".join(path.read_text("utf-8") for path in sources)
-    everything += (package.parent / "faces/cli/check.py").read_text("utf-8")
+    everything += (package.parent / "frontends/cli/check.py").read_text("utf-8")
     assert not [code for code in explained if f'"{code}"' not in everything]

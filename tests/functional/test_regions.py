@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from segexplorer.core.errors import LossInputError, SpecError
-from segexplorer.functional.context import LossContext, Scene
-from segexplorer.functional.regions import partition, regional_errors
+from segexplorer.functional.inputs import LossContext, Scene, regional_errors
+from segexplorer.functional.regions import partition
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from segexplorer import losses
 from segexplorer.functional.class_sums import SquaredErrors, class_sums
-from segexplorer.functional.context import LossContext, Scene
-from segexplorer.functional.focal import focal_sum
-from segexplorer.functional.modified_entropy import modified_cross_entropy
-from segexplorer.functional.voxel_sums import sum_of_others
+from segexplorer.functional.entropies import focal_sum, modified_cross_entropy, sum_of_others
+from segexplorer.functional.inputs import LossContext, Scene
 
 
 def case(classes: int = 4, scale: float = 1.0) -> tuple[Tensor, Tensor]:

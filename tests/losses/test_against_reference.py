@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from segexplorer import losses
-from segexplorer.functional.context import LossContext
+from segexplorer.functional.inputs import LossContext
 from tests.losses import reference as ref
 
 Row = tuple[str, dict[str, Any], Any, dict[str, Any]]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segexplorer import losses
-from segexplorer.functional.context import LossContext
+from segexplorer.functional.inputs import LossContext
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "loss_vectors.json"
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {

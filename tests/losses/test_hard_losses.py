@@ -16,9 +16,9 @@ from torch import Tensor
 
 from segexplorer import losses
 from segexplorer.core.errors import LossInputError, SpecError
+from segexplorer.core.events import EpochSummary
 from segexplorer.core.spec import replace_value
-from segexplorer.core.types import EpochSummary
-from segexplorer.functional.context import LossContext
+from segexplorer.functional.inputs import LossContext
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "loss_vectors.json"
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {

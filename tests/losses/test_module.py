@@ -10,10 +10,10 @@ import torch
 
 from segexplorer import losses
 from segexplorer.core.errors import LossInputError, SpecError, UnknownKindError
+from segexplorer.core.events import EpochSummary
 from segexplorer.core.spec import get_value, live_parameters, replace_value
-from segexplorer.core.types import EpochSummary
-from segexplorer.functional.context import LossContext
-from segexplorer.losses import LossSpec
+from segexplorer.functional.inputs import LossContext
+from segexplorer.losses import LossSpec, weightings
 
 LOGITS = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 LABELS = torch.randint(0, 3, (2, 1, 6, 6), generator=torch.Generator().manual_seed(2))
@@ -118,7 +118,7 @@ def test_a_sum_without_any_weight_is_refused() -> None:
 
 
 def test_proportional_weights_refuse_a_term_that_can_be_negative() -> None:
-    rule = losses.weightings.parse("loss_proportion")
+    rule = weightings.weightings.parse("loss_proportion")
     assert "negative" in rule.refuse("boundary", -1.0) and rule.refuse("dice", 0.0) == ""
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from segexplorer import losses
 from segexplorer.core.errors import SpecError
+from segexplorer.core.events import EpochSummary
 from segexplorer.core.spec import live_parameters, replace_value
-from segexplorer.core.types import EpochSummary
 from segexplorer.losses.module import Loss
 from segexplorer.testing.losses import CHECKS, check_compiled, check_copies, check_learned
 

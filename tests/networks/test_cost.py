@@ -12,7 +12,7 @@ from segexplorer.core.errors import SpecError
 from segexplorer.networks import create, parse
 from segexplorer.networks.cost import cost
 from segexplorer.training.compute import Compute
-from segexplorer.training.speed import measure
+from segexplorer.training.timing import measure_network
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -68,7 +68,7 @@ def test_a_patch_is_rounded_up_and_operations_grow_with_its_voxels() -> None:
 
 
 def test_a_forward_pass_is_measured_in_a_process_of_its_own() -> None:
-    found = measure(parse("unet"), (30, 30), passes=3, compute=Compute(device="cpu", threads=1))
+    found = measure_network(parse("unet"), (30, 30), passes=3, compute=Compute(device="cpu", threads=1))
     assert 0 < found.fastest <= found.seconds <= found.slowest < 60
     assert (found.passes, found.threads) == (3, 1)
     assert found.memory_bytes is None or found.memory_bytes > 32 * 32 * 4
@@ -76,6 +76,6 @@ def test_a_forward_pass_is_measured_in_a_process_of_its_own() -> None:
 
 def test_what_cannot_be_built_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(SpecError, match="at least one image channel"):
-        measure(parse("unet"), (32, 32), in_channels=0)
+        measure_network(parse("unet"), (32, 32), in_channels=0)
     with pytest.raises(SpecError, match="There is no device"):
-        measure(parse("unet"), (32, 32), compute=Compute(device="abacus"))
+        measure_network(parse("unet"), (32, 32), compute=Compute(device="abacus"))

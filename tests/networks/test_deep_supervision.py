@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from segexplorer import networks
 from segexplorer.core.errors import SpecError
-from segexplorer.networks.deep_supervision import level_weights
+from segexplorer.networks.base import level_weights
 
 STRIDES = [(s, s, s) for s in (1, 2, 4, 8, 16, 32)]
 

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from segexplorer.networks.architectures.convolution import Convolution3d
-from segexplorer.networks.architectures.layers import with_own_layers
-from segexplorer.networks.architectures.normalisation import GroupNorm, InstanceNorm
+from segexplorer.networks.architectures.layers import Convolution3d, GroupNorm, InstanceNorm, with_own_layers
 
 
 def poison_the_allocator() -> None:

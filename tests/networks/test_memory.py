@@ -9,9 +9,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from segexplorer import networks
-from segexplorer.networks import memory
+from segexplorer.networks import cost
+from segexplorer.networks.architectures.memory_ledger import Ledger
 from segexplorer.networks.base import NetworkSpec, padded
-from segexplorer.networks.ledger import Ledger
 
 PATCH, BATCH = (32, 32, 16), 2
 
@@ -52,9 +52,9 @@ def test_what_lives_at_once_is_what_the_allocator_gave(
 ) -> None:
     batch = {"normalisation": "batch"} if kind == "dilated_unet" else {}
     spec = networks.parse({"kind": kind, "base_features": 8, "levels": 3, **batch})
-    monkeypatch.setattr(memory, "PARAMETER_COPIES", 0)
-    monkeypatch.setattr(memory, "LOGIT_COPIES", 1)
-    monkeypatch.setattr(memory, "HOLES", {True: 0.0, False: 0.0})
+    monkeypatch.setattr(cost, "PARAMETER_COPIES", 0)
+    monkeypatch.setattr(cost, "LOGIT_COPIES", 1)
+    monkeypatch.setattr(cost, "HOLES", {True: 0.0, False: 0.0})
     told = spec.memory_estimate(PATCH, BATCH, in_channels=1, out_channels=2, training=training)
     if not training:
         told -= 4 * spec.parameter_count(dimensions=3, in_channels=1, out_channels=2)

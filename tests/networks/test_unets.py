@@ -8,8 +8,8 @@ from torch import nn
 
 from segexplorer import networks
 from segexplorer.core.errors import SpecError
-from segexplorer.networks.architectures.convolution import Convolution3d
-from segexplorer.networks.architectures.dilation import DilatedBottleneck
+from segexplorer.networks.architectures.blocks import DilatedBottleneck
+from segexplorer.networks.architectures.layers import Convolution3d
 
 
 def test_the_3d_unet_of_yeung_2022_has_the_published_number_of_weights() -> None:

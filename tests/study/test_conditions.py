@@ -15,11 +15,9 @@ import yaml
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import ValidationDone, from_json, to_json
 from segexplorer.study import compare, compare_groups
-from segexplorer.study.forecast import forecast
-from segexplorer.study.labels import labels_of
 from segexplorer.study.matrix import expand
-from segexplorer.study.records import read_run
-from segexplorer.study.study import runs_of
+from segexplorer.study.plan import forecast, runs_of
+from segexplorer.study.runs import labels_of, read_run
 from segexplorer.training.experiment import Experiment, sample_configs
 from tests.study.test_compare import score
 

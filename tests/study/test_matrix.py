@@ -12,10 +12,9 @@ import yaml
 
 from segexplorer.core.errors import SpecError
 from segexplorer.data.splits import Split, assign_roles
-from segexplorer.faces.cli.app import run as cli
-from segexplorer.study.forecast import forecast
+from segexplorer.frontends.cli.app import run as cli
 from segexplorer.study.matrix import Point, expand, fold_cases
-from segexplorer.study.study import plan_study, runs_of
+from segexplorer.study.plan import forecast, plan_study, runs_of
 from segexplorer.training.experiment import Experiment
 
 BASE = {
@@ -181,7 +180,7 @@ def test_what_cannot_be_compared_is_told_before_training(
 def test_an_interrupted_study_says_how_to_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segexplorer.faces.cli import study
+    from segexplorer.frontends.cli import study
 
     monkeypatch.setattr(study, "follow", lambda run: study.INTERRUPTED)
     file, out = write(tmp_path, {"loss": ["dice"]}), tmp_path / "my runs"

@@ -16,7 +16,7 @@ from scipy import stats
 from segexplorer.core.events import CaseScore
 from segexplorer.metrics import values_by_case
 from segexplorer.study import compare
-from segexplorer.study.pairing import invented, over_runs, paired
+from segexplorer.study.statistics import invented, over_runs, paired
 
 RunMaker = Callable[..., Path]
 NAN = math.nan

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import CaseScore
-from segexplorer.faces.cli.app import run as cli
-from segexplorer.faces.cli.compare_tables import print_comparison, print_groups
+from segexplorer.frontends.cli.app import run as cli
+from segexplorer.frontends.cli.compare import print_comparison, print_groups
 from segexplorer.study import compare, compare_groups
-from segexplorer.study.latex import escaped
-from segexplorer.study.study import runs_of
+from segexplorer.study.plan import runs_of
+from segexplorer.study.render import escaped
 
 RunMaker = Callable[..., Path]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from segexplorer.core.atomic_files import disk_errors_told, write_atomic
 from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.training.checkpoint import open_checkpoint, read_pointer, save_checkpoint
-from segexplorer.training.files import disk_errors_told, write_atomic
 
 
 def _save(root: Path, step: int, *, best: bool = False, value: float = 0.0) -> Path:

@@ -11,7 +11,8 @@ import pytest
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Progress, ValidationDone
-from segexplorer.data.volume import Volume, open_volume, save_volume
+from segexplorer.data.io import open_volume, save_volume
+from segexplorer.data.volume import Volume
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.plan import NOT_HELD_OUT

@@ -15,7 +15,7 @@ import pytest
 
 from segexplorer.core import events
 from segexplorer.core.errors import DataError, SpecError
-from segexplorer.core.types import Role
+from segexplorer.core.events import Role
 from segexplorer.training.checkpoint import open_checkpoint, save_checkpoint
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder

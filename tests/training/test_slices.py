@@ -10,8 +10,9 @@ import torch
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import RunFinished, StepDone, ValidationDone
-from segexplorer.data.volume import Volume, save_volume
-from segexplorer.functional.context import LossContext
+from segexplorer.data.io import save_volume
+from segexplorer.data.volume import Volume
+from segexplorer.functional.inputs import LossContext
 from segexplorer.networks import UNet
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder

@@ -15,13 +15,13 @@ from segexplorer import losses
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import RunFinished, StepDone, ValidationDone
 from segexplorer.core.spec import replace_values
-from segexplorer.functional.context import LossContext
-from segexplorer.networks.deep_supervision import level_weights
+from segexplorer.functional.inputs import LossContext
+from segexplorer.networks.base import level_weights
 from segexplorer.training.checkpoint import WEIGHTS, open_checkpoint
+from segexplorer.training.deep_supervision import supervise
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run
-from segexplorer.training.supervision import supervise
 
 
 def batch(shape: tuple[int, ...] = (8, 12, 16)) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -11,7 +11,7 @@ from segexplorer.core.spec import replace_values
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import resolve
 from segexplorer.training.timing import Timing, measure
-from segexplorer.viewmodels.timing import sentence
+from segexplorer.viewmodels.status import sentence
 
 
 def test_steps_windows_and_reading_add_up(

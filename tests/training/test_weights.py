@@ -16,7 +16,7 @@ from segexplorer import networks
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Notice, RunFinished
 from segexplorer.core.spec import replace_values
-from segexplorer.faces.cli.app import run as cli
+from segexplorer.frontends.cli.app import run as cli
 from segexplorer.training.checkpoint import open_checkpoint
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder

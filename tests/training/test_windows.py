@@ -10,7 +10,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from segexplorer.training.compute import Runtime
-from segexplorer.training.windows import predict_logits, window_slices
+from segexplorer.training.sliding_window import predict_logits, window_slices
 
 CPU = Runtime("cpu", "CPU", "float32", 1, channels_last=False)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segexplorer.core.types import RegionReport
-from segexplorer.viewmodels.balance import BINS, balance_histogram
+from segexplorer.core.events import RegionReport
+from segexplorer.viewmodels.regions import BINS, balance_histogram
 
 
 def report(fp: list[float], fn: list[float]) -> RegionReport:

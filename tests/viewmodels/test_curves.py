@@ -20,8 +20,7 @@ from segexplorer.core.events import (
     StepDone,
     ValidationDone,
 )
-from segexplorer.viewmodels.curves import PLOTS, Curves
-from segexplorer.viewmodels.decimation import decimate, smooth
+from segexplorer.viewmodels.curves import PLOTS, Curves, decimate, smooth
 
 
 def step(number: int, loss: float = 1.0, attempt: int = 1) -> StepDone:

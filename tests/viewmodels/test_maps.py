@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from segexplorer.core.errors import DataError
-from segexplorer.core.types import RegionReport
+from segexplorer.core.events import RegionReport
 from segexplorer.viewmodels import colours
-from segexplorer.viewmodels.maps import box_at, millilitres, read_out, region_picture
+from segexplorer.viewmodels.regions import box_at, millilitres, read_out, region_picture
 
 NAN = float("nan")
 EDGES = ((0, 2, 5), (0, 3), (0, 1, 4))  # 2 x 1 x 2 boxes of unequal size

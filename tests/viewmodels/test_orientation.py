@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from segexplorer.viewmodels.orientation import EdgeLetters, edge_letters, plane_name
+from segexplorer.viewmodels.layer_images import EdgeLetters, edge_letters, plane_name
 
 RADIOLOGICAL, NEUROLOGICAL = ("away", "up", "left"), ("towards", "up", "right")
 

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as npst
 
 from segexplorer import metrics
 from segexplorer.core.errors import DataError
-from segexplorer.viewmodels import colours, overlay
-from segexplorer.viewmodels.overlay import Code, error_codes
+from segexplorer.viewmodels import colours, errors
+from segexplorer.viewmodels.errors import Code, error_codes
 
 labels = npst.arrays(np.uint8, (3, 4, 5), elements=st.sampled_from([0, 1, 2]))
 truths = npst.arrays(np.uint8, (3, 4, 5), elements=st.sampled_from([0, 1, 2, 255]))
@@ -36,7 +36,7 @@ def test_one_class_against_the_rest() -> None:
 def test_volumes_agree_with_the_metrics(prediction: np.ndarray, truth: np.ndarray) -> None:
     scores = metrics.score_case(prediction, truth, ("a", "b"), (1, 2, 3))
     for index, score in enumerate(scores, start=1):
-        volumes = overlay.volumes_ml(error_codes(prediction, truth, index), (1, 2, 3))
+        volumes = errors.volumes_ml(error_codes(prediction, truth, index), (1, 2, 3))
         assert volumes[FP] == pytest.approx(score.false_positive_ml)
         assert volumes[FN] == pytest.approx(score.false_negative_ml)
         assert volumes[TP] + volumes[FN] == pytest.approx(score.truth_ml)
@@ -59,7 +59,7 @@ def test_outline_keeps_errors_and_the_rim_of_each_organ() -> None:
     prediction[0, 1:6, 4:7] = 2
     truth = prediction.copy()
     truth[0, 0, 0] = 1
-    outlined = overlay.with_outline(error_codes(prediction, truth), prediction, axes=(1, 2))
+    outlined = errors.with_outline(error_codes(prediction, truth), prediction, axes=(1, 2))
     assert outlined[0, 0, 0] == FN
     assert (outlined[0, 2:5, 2] == N).all()  # inside the first organ
     assert (outlined[0, 2:5, 3] == TP).all()  # where it touches the second
@@ -67,14 +67,14 @@ def test_outline_keeps_errors_and_the_rim_of_each_organ() -> None:
 
 
 def test_legend_and_colours_are_okabe_and_itos() -> None:
-    assert {e.code: (e.name, e.colour) for e in overlay.legend()} == {
+    assert {e.code: (e.name, e.colour) for e in errors.legend()} == {
         FP: ("extra (false positive)", "#D55E00"),
         FN: ("missed (false negative)", "#0072B2"),
         W: ("wrong organ", "#CC79A7"),
         TP: ("correct (outline)", "#009E73"),
     }
-    assert W not in {e.code for e in overlay.legend(1)}
-    table = overlay.colour_table()
+    assert W not in {e.code for e in errors.legend(1)}
+    table = errors.colour_table()
     assert set(table) == {int(c) for c in Code}
     assert table[0][3] == 0
     assert table[FP] == pytest.approx((213 / 255, 94 / 255, 0, 1))

@@ -1,28 +1,18 @@
-"""Data sets: kinds and presets; importing this registers the built-in ones, in the order they are recognised."""
+"""Data sets: kinds and presets; importing this registers the built-in ones."""
 
 from __future__ import annotations
 
 from segexplorer.data.datasets import (  # noqa: F401  (registers them)
-    acdc,
+    benchmarks,
     bids,
-    brats,
-    btcv,
-    decathlon,
     folder,
-    kits,
-    lits,
-    msseg2,
+    lists,
     nnunet,
-    pairs,
-    pancreas_ct,
     phantom,
-    side_by_side,
     structure_files,
 )
-
-from segexplorer.data.datasets import auto, case_list  # isort: skip # noqa: F401
 from segexplorer.data.datasets.base import AnyDataset, DatasetSpec, Listing, Recognition, registry
-from segexplorer.data.datasets.detection import described, recognise
+from segexplorer.data.datasets.layout import described, recognise
 
 names = registry.names
 presets = registry.presets

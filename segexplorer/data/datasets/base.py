@@ -15,9 +15,8 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
-from segexplorer.data.case import IGNORE, CaseRef
+from segexplorer.data.case import IGNORE, CaseRef, present_values
 from segexplorer.data.checks import Problem
-from segexplorer.data.label_values import present_values
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import ClassVar, Literal
 
 from segexplorer.core.errors import DataError, did_you_mean
 from segexplorer.core.fields import parameter
-from segexplorer.data.case import Source
+from segexplorer.data.case import Source, present_values
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
-from segexplorer.data.datasets.finding import (
+from segexplorer.data.datasets.discovery import (
     files_below,
     put_together,
     stem,
@@ -21,7 +21,6 @@ from segexplorer.data.datasets.finding import (
     with_all_channels,
     without,
 )
-from segexplorer.data.label_values import present_values
 
 _LABEL_SUFFIXES = ("dseg", "mask", "roi")
 _IDENTITY = ("sub", "ses", "run")

@@ -1,4 +1,7 @@
-"""nnU-Net's raw format, versions 1 and 2 (Isensee 2021): one file per channel and a `dataset.json`."""
+"""nnU-Net's raw format, versions 1 and 2 (Isensee 2021): one file per channel and a `dataset.json`.
+
+Data sets in the layout of the Medical Segmentation Decathlon (Antonelli 2022), with a `dataset.json`.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from segexplorer.core.fields import parameter
 from segexplorer.data.case import IGNORE, Source
 from segexplorer.data.checks import Problem
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
-from segexplorer.data.datasets.described import (
+from segexplorer.data.datasets.discovery import put_together, volume_files, with_all_channels, without
+from segexplorer.data.datasets.manifest import (
     NAME,
     channel_names,
     description,
     label_values,
     required_folders,
 )
-from segexplorer.data.datasets.finding import put_together, volume_files, with_all_channels, without
+from segexplorer.data.sources import Part
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -158,3 +162,62 @@ def _listed(
         if label is not None:
             labels[case] = label
     return images, labels, problems
+
+
+@registry.register
+class Decathlon(DatasetSpec):
+    """`imagesTr` and `labelsTr` with a `dataset.json` that names labels and channels; test images are left out.
+
+    Several channels (Task01, Task05) are the frames of one 4D file. nnU-Net's form, one file per channel, is read
+    too.
+    """
+
+    display_name = "Decathlon folder"
+    layout: ClassVar[str] = "dataset.json\nimagesTr/la_003.nii.gz\nlabelsTr/la_003.nii.gz"
+    kind: Literal["decathlon"] = "decathlon"
+    root: str = parameter(title="Folder", meaning="The folder that holds dataset.json.", path="folder")
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """Recognise dataset.json beside imagesTr and labelsTr, one image file per case."""
+        if not (folder / NAME).is_file() or not (folder / "imagesTr").is_dir():
+            return None
+        if not (folder / "labelsTr").is_dir() or any(
+            map(CHANNEL.fullmatch, volume_files(folder / "imagesTr"))
+        ):
+            return None
+        return Recognition("decathlon", folder, "dataset.json beside imagesTr and labelsTr")
+
+    def listing(self) -> Listing:
+        """Return the training cases; files that `dataset.json` lists but the disk lacks are left out."""
+        folder = existing_folder(self.root)
+        described = description(folder)
+        required_folders(folder, "imagesTr", "labelsTr")
+        labels = volume_files(folder / "labelsTr")
+        files = volume_files(folder / "imagesTr")
+        if any(CHANNEL.fullmatch(name) and name not in labels for name in files):
+            images, problems = grouped_by_channel(files, labels)
+        else:
+            frames = len(channel_names(described))
+            images, problems = {name: _channels(path, frames) for name, path in files.items()}, []
+        found = put_together(images, without(labels, problems), folder)
+        return Listing(found.cases, [*found.problems, *problems])
+
+    def named_values(self) -> dict[str, tuple[int, ...]]:
+        """Return the labels that `dataset.json` names, without background."""
+        folder = existing_folder(self.root)
+        named = label_values(description(folder), folder)
+        return {n: v for n, v in named.items() if v != (0,) and n != "ignore"}
+
+    def ignored_values(self) -> tuple[int, ...]:
+        """Return the values that `dataset.json` calls "ignore"."""
+        folder = existing_folder(self.root)
+        return label_values(description(folder), folder).get("ignore", ())
+
+    def channels(self) -> tuple[str, ...]:
+        """Return the names of the channels, e.g. ("MRI",)."""
+        return channel_names(description(existing_folder(self.root)))
+
+
+def _channels(path: Path, frames: int) -> tuple[Source, ...]:
+    return tuple(Part(path, frame) for frame in range(frames)) if frames > 1 else (path,)

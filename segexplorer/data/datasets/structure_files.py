@@ -11,7 +11,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.data.case import Source
 from segexplorer.data.checks import Problem
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
-from segexplorer.data.datasets.finding import put_together, stem, subfolders, volume_files
+from segexplorer.data.datasets.discovery import put_together, stem, subfolders, volume_files
 from segexplorer.data.sources import Structures
 
 PDDCA = (

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORED
-from segexplorer.data.distance_maps import as_numbers
+from segexplorer.data.transforms.affine import Matrix, Placement, cut, cut_label
+from segexplorer.data.transforms.distance_maps import as_numbers
 from segexplorer.data.transforms.elastic import DrawnElastic, Elastic
 from segexplorer.data.transforms.flips import Flips
-from segexplorer.data.transforms.placement import Matrix, Placement, cut, cut_label
 from segexplorer.data.transforms.shading import DrawnShading, Shading
 
 

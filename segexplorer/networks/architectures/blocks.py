@@ -1,4 +1,7 @@
-"""Layers by name and number of spatial axes, and how weights start: what our own networks are built of."""
+"""Layers by name and number of spatial axes, and how weights start: what our own networks are built of.
+
+Dilated convolutions at the bottom of an encoder: a wider view without more down-sampling.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from segexplorer.networks.architectures.normalisation import InstanceNorm
+from segexplorer.networks.architectures.layers import InstanceNorm
 
 CONVOLUTION: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -90,3 +93,68 @@ def initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+class DilatedBottleneck(nn.Module):
+    """Convolutions of 3^D with several dilations, channels and shape kept.
+
+    Parameters
+    ----------
+    dilations
+        Spacing of the kernel's voxels, one convolution each.
+    stacked
+        False: side by side on the same input, concatenated, and mixed by a 1^D convolution (the arrangement of
+        Chen et al. 2018, arXiv:1802.02611). True: one behind the other, the input and the output of each added
+        up (the arrangement of Zhou et al. 2018, "D-LinkNet", doi:10.1109/CVPRW.2018.00034).
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        channels: int,
+        dilations: Sequence[int],
+        *,
+        stacked: bool,
+        normalisation: str,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.stacked = stacked
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                *convolution_block(
+                    dimensions,
+                    channels,
+                    channels,
+                    dilation=dilation,
+                    normalisation=normalisation,
+                    activation=activation,
+                )
+            )
+            for dilation in dilations
+        )
+        self.mix = (
+            nn.Identity()
+            if stacked
+            else nn.Sequential(
+                *convolution_block(
+                    dimensions,
+                    channels * len(dilations),
+                    channels,
+                    kernel=1,
+                    normalisation=normalisation,
+                    activation=activation,
+                )
+            )
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, *spatial) to the same shape."""
+        if not self.stacked:
+            mixed: torch.Tensor = self.mix(torch.cat([branch(x) for branch in self.branches], dim=1))
+            return mixed
+        total = x
+        for branch in self.branches:
+            x = branch(x)
+            total = total + x
+        return total

@@ -13,8 +13,9 @@ import segexplorer
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import CaseRef
 from segexplorer.data.checks import check_case
+from segexplorer.data.io import save_volume
 from segexplorer.data.sources import Structures, best_place, turned
-from segexplorer.data.volume import Volume, save_volume
+from segexplorer.data.volume import Volume
 
 sitk = pytest.importorskip("SimpleITK")
 pydicom = pytest.importorskip("pydicom")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segexplorer.data.transforms import Augmentation, augment, draw
-from segexplorer.data.transforms.placement import rotation
+from segexplorer.data.transforms.affine import rotation
 
 OFF = {"placement": {"probability": 0}, "shading": {"probability": 0}}
 STILL: dict[str, Any] = {"rotation": 0, "scaling": 0, "translation": 0}

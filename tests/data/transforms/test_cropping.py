@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.data import geometry
 from segexplorer.data.case import Case, CaseRef, ClassMap
+from segexplorer.data.io import open_volume
 from segexplorer.data.store import PreparedStore
 from segexplorer.data.transforms import CaseGrid, FittedPreprocessing, Preprocessing, fit
 from segexplorer.data.transforms.cropping import Cropping, cut_off
-from segexplorer.data.volume import Volume, open_volume
+from segexplorer.data.volume import Volume
 
 CLASSES = ClassMap.from_classes({"organ": 1, "other": 2})
 SHAPE, SPACING = (40, 44, 24), (4.0, 3.0, 5.0)

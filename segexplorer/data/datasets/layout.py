@@ -1,0 +1,108 @@
+"""What a folder holds, found out by looking at it: names only, no file is opened but a `dataset.json`.
+
+A folder whose layout is found out by looking at it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from segexplorer.core.errors import DataError
+from segexplorer.core.fields import parameter
+from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, expanded, registry
+from segexplorer.data.datasets.discovery import subfolders
+
+_MANY = 40
+"""A folder with more subfolders than this holds cases, not data sets."""
+_LAST = ("structure_files", "side_by_side", "folder", "pairs")
+"""Kinds that fit many folders, asked when no other fits."""
+
+
+def recognise(place: Path, depth: int = 2) -> Recognition:
+    """Return what a folder (or a file that lists cases) is laid out as; an only subfolder that is one counts too.
+
+    Raises
+    ------
+    DataError
+        When there is no such folder, it fits no layout, or several of its subfolders do.
+    """
+    if not place.exists():
+        raise DataError(f"There is no folder {place}.", "Check the path of the data set.")
+    found = _look(place, depth)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(f"{one.folder.name} ({one.kind})" for one in found[:5])
+        raise DataError(f"{place} holds several data sets: {listed}.", "Name one of these folders.")
+    raise DataError(
+        f"{place} has no layout of a data set that is known.",
+        "Give images and labels equal names in folders images and labels, or say where they are: "
+        "kind folder, images: '{case}/ct.nii.gz', labels: '{case}/seg.nii.gz'.",
+    )
+
+
+def described(recognition: Recognition) -> DatasetSpec:
+    """Return the data set that was recognised."""
+    declared = registry.spec(recognition.kind)
+    place = {name: str(recognition.folder) for name in ("root", "file") if name in declared.model_fields}
+    return declared.of({**place, **recognition.settings}, f"data set {recognition.kind}")
+
+
+def _look(place: Path, depth: int) -> list[Recognition]:
+    kinds = registry.specs()
+    if place.is_file():
+        found = kinds["case_list"].recognise(place)
+        return [found] if found else []
+    named = [kinds[kind] for kind in kinds if kind not in _LAST]
+    general = [kinds[kind] for kind in _LAST if kind in kinds]
+    return _below(place, depth, named, first=False) or _below(place, depth, general, first=True)
+
+
+def _below(place: Path, depth: int, kinds: list[type[DatasetSpec]], *, first: bool) -> list[Recognition]:
+    """Return what a folder is by some kinds, or else what its subfolders are; `first`: the first kind that fits."""
+    own = [found for kind in kinds if (found := kind.recognise(place))]
+    if len(own) == 1 or (own and first):
+        return own[:1]
+    # kinds look into subfolders themselves, so that several of them may see theirs inside a folder of data sets
+    inner = subfolders(place) if depth > 0 else []
+    if len(inner) > _MANY:
+        return []
+    return [found for folder in inner for found in _below(folder, depth - 1, kinds, first=first)]
+
+
+@registry.register
+class Auto(DatasetSpec):
+    """Whatever layout the folder has; `segexplorer check FOLDER` says which was recognised, and by what."""
+
+    display_name = "Found by looking"
+    layout: ClassVar[str] = "any of the others"
+    kind: Literal["auto"] = "auto"
+    root: str = parameter(
+        title="Folder", meaning="The folder of the data set, or a CSV or JSON file.", path="folder"
+    )
+
+    def recognised(self) -> DatasetSpec:
+        """Return the data set in its own kind, with the same choice of classes.
+
+        Raises
+        ------
+        DataError
+            When the layout is not known.
+        """
+        found = described(recognise(expanded(self.root)))
+        return found.model_copy(
+            update={"classes": self.classes, "unselected": self.unselected, "resample": self.resample}
+        )
+
+    def listing(self) -> Listing:
+        """Return the cases of the recognised layout."""
+        return self.recognised().listing()
+
+    def named_values(self) -> dict[str, tuple[int, ...]]:
+        """Return the classes that the data set names."""
+        return self.recognised().named_values()
+
+    def ignored_values(self) -> tuple[int, ...]:
+        """Return the label values that the data set marks as not to be counted."""
+        return self.recognised().ignored_values()

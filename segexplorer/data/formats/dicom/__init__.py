@@ -1,0 +1,1 @@
+"""DICOM: series, archives, multi-frame images, segmentations and contours."""

@@ -1,0 +1,417 @@
+"""The facts of one DICOM file that its voxels and their place need; nothing of the patient module is read.
+
+The frames of a DICOM file, one by one: how their voxels are stored, and where they lie in the patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.formats.dicom import files
+from segexplorer.data.formats.dicom.files import Opener, Place, parse, reading
+
+SEGMENTATION = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_WITH_VOXELS = SEGMENTATION | {
+    f"1.2.840.10008.5.1.4.1.1.{kind}"
+    for kind in ("1", "2", "2.1", "4", "4.1", "6.1", "7", "12.1", "20", "128")
+}
+"""Radiography, CT, MR, ultrasound, secondary capture, angiography, nuclear medicine, PET."""
+STRUCTURES = {"1.2.840.10008.5.1.4.1.1.481.3"}
+_WANTED = (
+    "SOPClassUID",
+    "Modality",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "InstanceNumber",
+    "ImageType",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "GridFrameOffsetVector",
+    "FrameOfReferenceUID",
+    "ReferencedFrameOfReferenceSequence",
+    "DoseGridScaling",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PhotometricInterpretation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "LossyImageCompression",
+    "TemporalPositionIdentifier",
+    "EchoTime",
+    "DiffusionBValue",
+    "AcquisitionNumber",
+    "TriggerTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one file is, and its frames; none, and the `problem`, where its voxels cannot be what it promises.
+
+    `space` is a hash of its frame of reference: files of equal ones share coordinates; "" where none is named.
+    """
+
+    place: Place
+    modality: str
+    sop_class: str
+    series: str
+    series_number: int
+    lossy: bool
+    space: str
+    frames: tuple[Frame, ...]
+    problem: DataError | None = None
+
+
+def read_header(place: Place, opener: Opener) -> Header | None:
+    """Read what a file is and where its frames lie; None when it is not DICOM.
+
+    Raises
+    ------
+    DataError
+        When its header is damaged.
+    """
+    parsed = parse(place, opener, _WANTED)
+    if parsed is None:
+        return None
+    data, pixels = parsed
+    with reading(f"The header of {place.name} is damaged: a value in it cannot be read."):
+        return _header(place, data, pixels)
+
+
+def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Header:
+    meta = data.file_meta
+    sop_class = _text(data, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
+    frames: tuple[Frame, ...] = ()
+    problem: DataError | None = None
+    if pixels[1] != pixels[0] and sop_class not in STRUCTURES:
+        try:
+            encoding = _encoding(place, data, pixels)
+            if sop_class not in SEGMENTATION:
+                _refuse_colours(place, encoding)
+            check_size(place, encoding)
+            _refuse_mosaic(place, data)
+            frames = frames_of(place, data, encoding)
+        except DataError as error:
+            problem = error
+    elif data.get("Rows") or sop_class in _WITH_VOXELS or not sop_class:
+        problem = DataError(f"{place.name} is cut off before its voxels.", "Copy or export it again.")
+        if not _text(data, "SeriesInstanceUID"):
+            raise problem
+    return Header(
+        place,
+        _text(data, "Modality"),
+        sop_class,
+        _text(data, "SeriesInstanceUID"),
+        int(data.get("SeriesNumber") or 0),
+        _text(data, "LossyImageCompression") == "01",
+        _space(data),
+        frames,
+        problem,
+    )
+
+
+def _encoding(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Encoding:
+    allocated = int(data.get("BitsAllocated") or 16)
+    stored = int(data.get("BitsStored") or allocated)
+    high = int(data.get("HighBit") or stored - 1)
+    if allocated not in (1, 8, 16, 32, 64) or not 1 <= stored <= high + 1 <= allocated:
+        raise DataError(
+            f"{place.name} says that its voxels are {stored} bits up to bit {high} of {allocated}, "
+            "which no DICOM file does.",
+            "Export it again.",
+        )
+    begin, value, length, kind = pixels
+    return Encoding(
+        # without one, implicit little endian is the default of DICOM
+        _text(data.file_meta, "TransferSyntaxUID")
+        or ("1.2.840.10008.1.2" if data.original_encoding[0] else "1.2.840.10008.1.2.1"),
+        int(data.get("Rows") or 0),
+        int(data.get("Columns") or 0),
+        max(1, int(data.get("NumberOfFrames") or 1)),
+        int(data.get("SamplesPerPixel") or 1),
+        allocated,
+        stored,
+        high,
+        bool(data.get("PixelRepresentation") or 0),
+        _text(data, "PhotometricInterpretation") or "MONOCHROME2",
+        begin,
+        value,
+        length,
+        kind,
+    )
+
+
+def _refuse_colours(place: Place, encoding: Encoding) -> None:
+    if encoding.samples != 1 or encoding.photometric not in _GREY:
+        raise DataError(
+            f"{place.name} holds colours, not one number per voxel.",
+            "Convert it to grey values first, or export its frames as pictures.",
+        )
+
+
+def _refuse_mosaic(place: Place, data: Any) -> None:
+    """Siemens scanners put all slices of a time point into one picture, and their places into private tags."""
+    if "MOSAIC" in str(data.get("ImageType") or ""):
+        raise DataError(
+            f"{place.name} is a mosaic of many slices in one picture.",
+            "Convert the series, e.g. with dcm2niix.",
+        )
+
+
+def check_size(place: Place, encoding: Encoding) -> None:
+    """Compare what a header promises with the limit and with the file, before anything is allocated.
+
+    Raises
+    ------
+    DataError
+        When it promises too much or nothing.
+    """
+    promised = math.ceil(encoding.frame_bits * encoding.frames / 8)
+    if promised == 0:
+        raise DataError(f"{place.name} has no voxels.", "Export it again.")
+    if promised > files.MAX_BYTES:
+        raise DataError(
+            f"{place.name} promises {promised / 2**30:.0f} GiB of voxels; "
+            f"the limit is {files.MAX_BYTES / 2**30:.0f} GiB.",
+            "Crop or resample it first.",
+        )
+    held = place.size - encoding.offset
+    if encoding.native:
+        held = min(held, encoding.length) if encoding.length >= 0 else 0
+    if held < (promised if encoding.native else 1):
+        raise DataError(
+            f"{place.name} is cut off: its header promises {promised:,} bytes of voxels, "
+            f"it holds {max(0, held):,}.",
+            "Copy or export it again.",
+        )
+
+
+def _space(data: Any) -> str:
+    referred = data.get("ReferencedFrameOfReferenceSequence") or [data]
+    uid = _text(data, "FrameOfReferenceUID") or _text(referred[0], "FrameOfReferenceUID")
+    return hashlib.sha256(uid.encode()).hexdigest()[:16] if uid else ""
+
+
+def _text(data: Any, keyword: str) -> str:
+    return str(data.get(keyword) or "").strip("\0 ")
+
+
+NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
+"""Transfer syntaxes whose pixels are not compressed: implicit, explicit, big endian, GE's private one."""
+BIG_ENDIAN = {"1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file stores its voxels.
+
+    Attributes
+    ----------
+    offset, length
+        Of the pixel element's value in bytes; length -1 where it is cut into compressed fragments.
+    element
+        Where the pixel element begins, its tag included.
+    kind
+        "f4" or "f8" for float pixels, else "".
+    """
+
+    syntax: str
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    photometric: str
+    element: int
+    offset: int
+    length: int
+    kind: str
+
+    @property
+    def native(self) -> bool:
+        """Whether the voxels are stored one after the other, uncompressed."""
+        return self.syntax in NATIVE
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of one frame, as stored when uncompressed."""
+        return self.rows * self.columns * self.samples * self.allocated
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice: where its voxels are stored and where they are in the patient.
+
+    Attributes
+    ----------
+    index
+        Of the frame in its file.
+    position, across
+        LPS mm of the first voxel's centre; directions (row, column) as six cosines; None where not told.
+    spacing
+        mm between (rows, columns), or None.
+    thickness
+        mm to the next slice as far as the header says, or None.
+    phase
+        What tells volumes apart that lie at one place: time, echo, b-value, ...
+    segment
+        Of a segmentation: the segment's number; 0 elsewhere.
+    """
+
+    place: Place
+    encoding: Encoding
+    index: int
+    number: int
+    position: tuple[float, ...] | None
+    across: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    thickness: float | None
+    slope: float
+    intercept: float
+    phase: tuple[str, ...]
+    segment: int = 0
+
+    @property
+    def placed(self) -> bool:
+        """Whether it says where it lies."""
+        return self.position is not None and self.across is not None
+
+
+def frames_of(place: Place, data: Any, encoding: Encoding) -> tuple[Frame, ...]:
+    """Return the frames of a data set: of a classic slice, an enhanced file, or a classic file of many frames.
+
+    Raises
+    ------
+    DataError
+        When the file tells the place of some frames only.
+    """
+    number = int(data.get("InstanceNumber") or 0)
+    groups = list(data.get("PerFrameFunctionalGroupsSequence") or [])
+    shared = data.get("SharedFunctionalGroupsSequence") or []
+    common = shared[0] if len(shared) else None
+    if groups and len(groups) < encoding.frames:
+        raise DataError(
+            f"{place.name} holds {encoding.frames} frames but tells the place of {len(groups)}.",
+            "Export it again.",
+        )
+    if groups or common is not None or encoding.frames == 1:
+        per_frame = groups[: encoding.frames] or [None] * encoding.frames
+        return tuple(
+            _frame(place, encoding, i, number, (own, common, data)) for i, own in enumerate(per_frame)
+        )
+    return _evenly(_frame(place, encoding, 0, number, (None, None, data)), data)
+
+
+def _evenly(first: Frame, data: Any) -> tuple[Frame, ...]:
+    """Return the frames of a classic file, which tells where the first lies and how the others follow (dose)."""
+    count = first.encoding.frames
+    offsets = [float(v) for v in data.get("GridFrameOffsetVector") or ()]
+    if len(offsets) != count:
+        offsets = [k * (first.thickness or 0) for k in range(count)]
+    if first.position is None or first.across is None or len(set(offsets)) < count:
+        return tuple(replace(first, index=k, number=k + 1, position=None) for k in range(count))
+    normal = np.cross(first.across[:3], first.across[3:])
+    start = np.asarray(first.position)
+    return tuple(
+        replace(
+            first, index=k, number=k + 1, position=tuple((start + (offset - offsets[0]) * normal).tolist())
+        )
+        for k, offset in enumerate(offsets)
+    )
+
+
+def _frame(place: Place, encoding: Encoding, index: int, number: int, where: tuple[Any, ...]) -> Frame:
+    own, data = where[0], where[2]
+    content = _item(own, "FrameContentSequence")
+    segment = _value(where, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
+    slope = _number(where, "PixelValueTransformationSequence", "RescaleSlope")
+    slope = _number((data,), "", "DoseGridScaling") if slope is None else slope
+    intercept = _number(where, "PixelValueTransformationSequence", "RescaleIntercept")
+    gap = _number(where, "PixelMeasuresSequence", "SpacingBetweenSlices")
+    thick = _number(where, "PixelMeasuresSequence", "SliceThickness")
+    return Frame(
+        place,
+        encoding,
+        index,
+        number if encoding.frames == 1 else index + 1,
+        _numbers(where, "PlanePositionSequence", "ImagePositionPatient", 3),
+        _numbers(where, "PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        _numbers(where, "PixelMeasuresSequence", "PixelSpacing", 2)
+        or _numbers((data,), "", "ImagerPixelSpacing", 2),
+        abs(gap) if gap else thick or None,
+        1.0 if slope is None else slope,
+        0.0 if intercept is None else intercept,
+        _phase(where, content),
+        int(segment or 0),
+    )
+
+
+def _phase(where: tuple[Any, ...], content: Any) -> tuple[str, ...]:
+    data = where[2]
+    temporal = (None if content is None else content.get("TemporalPositionIndex")) or data.get(
+        "TemporalPositionIdentifier"
+    )
+    echo = _number(where, "MREchoSequence", "EffectiveEchoTime") or data.get("EchoTime")
+    weighting = _number(where, "MRDiffusionSequence", "DiffusionBValue")
+    rest = ("ImageType", "AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime")
+    values = (temporal, echo, weighting, *(data.get(word) for word in rest))
+    return tuple("" if value is None else str(value) for value in values)
+
+
+def _item(holder: Any, sequence: str) -> Any:
+    items = None if holder is None else holder.get(sequence)
+    return items[0] if items else None
+
+
+def _value(where: Sequence[Any], sequence: str, keyword: str) -> Any:
+    """Return a value of the frame's own group, else of the shared one, else of the file."""
+    for holder in where:
+        item = _item(holder, sequence) if sequence else None
+        for candidate in (item, holder):
+            if candidate is not None and (value := candidate.get(keyword)) not in (None, ""):
+                return value
+    return None
+
+
+def _number(where: Sequence[Any], sequence: str, keyword: str) -> float | None:
+    value = _value(where, sequence, keyword)
+    return None if value is None else _finite(value)
+
+
+def _numbers(where: Sequence[Any], sequence: str, keyword: str, count: int) -> tuple[float, ...] | None:
+    value = _value(where, sequence, keyword)
+    if value is None or isinstance(value, (str, bytes)) or len(value) != count:
+        return None
+    return tuple(_finite(v) for v in value)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number

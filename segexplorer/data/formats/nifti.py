@@ -1,0 +1,398 @@
+"""Where a NIfTI header puts its voxels, told with what was assumed, and the same written back to the last bit.
+
+The extensions between a NIfTI header and its voxels: nobody reads them here, but nibabel does, unasked.
+
+nibabel reserves whatever length an extension claims, so that length is compared with the file first.
+Definition: nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields/nifti1fields_pages/extension.html.
+
+Reading NIfTI: plain, gzipped, NIfTI-2, two-file; the header is checked before any voxel is allocated.
+
+Writing NIfTI: the geometry as it came, no text of the input, and a file that is whole or not there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from segexplorer.core.atomic_files import write_whole
+from segexplorer.core.errors import DataError
+from segexplorer.data import geometry
+from segexplorer.data.formats.voxels import MAX_RATIO, Frame, Stored, as_labels, choose_frame, to_store
+from segexplorer.data.geometry import Affine, Grid
+from segexplorer.data.grid import grid_notes
+from segexplorer.data.volume import Provenance, Select, Volume
+
+TO_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_NAMES = {"meter": "metres", "micron": "micrometres"}
+_FIELDS = (
+    "sform_code",
+    "qform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+)
+
+
+def world_affine(image: Any, shape: tuple[int, int, int], name: str) -> tuple[Affine, tuple[str, ...]]:
+    """Return voxel index -> RAS mm of a nibabel image, and the notes of how it was found.
+
+    The sform comes first, then the qform, as in nibabel; with neither, nibabel's centred LAS grid is assumed.
+
+    Raises
+    ------
+    DataError
+        When the form that counts is singular or not finite.
+    """
+    header = image.header
+    sform, qform = int(header["sform_code"]), int(header["qform_code"])
+    if sform > 0 and geometry.is_singular(header.get_sform()):
+        raise DataError(
+            f"The sform of {name} is singular: it puts different voxels at one place.",
+            "Correct its header, e.g. copy the geometry from the original image.",
+        )
+    affine = np.array(image.affine, dtype=np.float64)
+    notes = _form_notes(header, shape, sform, qform)
+    unit = _unit(header)
+    if unit in _NAMES:
+        affine[:3] *= TO_MM[unit]
+        notes.append(f"Positions are stored in {_NAMES[unit]} and were converted to mm.")
+    if geometry.is_singular(affine):
+        remedy = "Export it again."
+        raise DataError(f"{name} has no usable geometry (a zero or non-finite voxel size).", remedy)
+    return affine, (*notes, *grid_notes(affine))
+
+
+def _form_notes(header: Any, shape: tuple[int, int, int], sform: int, qform: int) -> list[str]:
+    if sform <= 0 and qform <= 0:
+        return [
+            "The file does not say where it lies; left-anterior-superior axes (LAS) were assumed, centred."
+        ]
+    if sform <= 0 or qform <= 0:
+        return []
+    apart = _forms_apart(header, shape)
+    if apart <= geometry.TOLERANCE_MM:
+        return []
+    how_far = f"by up to {apart:.3g} mm" if math.isfinite(apart) else "(the qform is broken)"
+    return [f"sform and qform disagree {how_far}; the sform was used."]
+
+
+def _forms_apart(header: Any, shape: tuple[int, int, int]) -> float:
+    try:
+        qform = header.get_qform()
+    except (HeaderDataError, ValueError):
+        return math.inf
+    if geometry.is_singular(qform):
+        return math.inf
+    return geometry.compare(Grid(shape, header.get_sform()), Grid(shape, qform)).distance_mm
+
+
+def _unit(header: Any) -> str:
+    """Return the unit of length by nibabel's name; "unknown" also for a code that the standard has not."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
+def geometry_facts(header: Any) -> dict[str, Any]:
+    """Return the geometry of a header as plain values: forms, codes, voxel size, unit. No text fields."""
+    facts: dict[str, Any] = {name: header[name].tolist() for name in _FIELDS}
+    facts["pixdim"] = header["pixdim"][:4].tolist()
+    facts["units"] = _unit(header)
+    return facts
+
+
+def write_geometry(
+    header: Any, shape: tuple[int, ...], affine: NDArray[np.float64], facts: Mapping[str, Any]
+) -> None:
+    """Put shape and geometry into a new header: the facts of the file where they give this affine, else both forms.
+
+    So a prediction lies on its image in every program, also where those disagree about which form counts.
+    """
+    header.set_data_shape(shape)
+    if "pixdim" in facts:
+        for name in _FIELDS:
+            header[name] = facts[name]
+        header["pixdim"][:4] = facts["pixdim"]
+        header.set_xyzt_units(facts["units"])
+        as_written = np.array(header.get_best_affine())
+        as_written[:3] *= TO_MM.get(facts["units"], 1.0)
+        if geometry.compare(Grid(tuple(shape), as_written), Grid(tuple(shape), affine)).same:
+            return
+    header.set_xyzt_units("mm")
+    # a qform cannot hold a shear, so none is written then
+    header.set_qform(affine, 0 if geometry.is_sheared(affine) else 1)
+    header.set_sform(affine, 1)
+
+
+_HEADER_SIZES = (348, 540)
+_LEAST = 8
+"""Bytes of an extension's own length and code."""
+
+
+def check_extensions(path: Path) -> None:
+    """Follow the extensions of a file from one to the next.
+
+    Raises
+    ------
+    DataError
+        When one claims to be longer than the file.
+    OSError, EOFError, zlib.error
+        When the file cannot be read.
+    """
+    packed = path.name.lower().endswith(".gz")
+    held = path.stat().st_size * (MAX_RATIO if packed else 1)
+    with gzip.open(path) if packed else path.open("rb") as opened:
+        file: Any = opened
+        start = file.read(4)
+        order: Literal["little", "big"] = "little"
+        size = int.from_bytes(start, order)
+        if size not in _HEADER_SIZES:
+            order = "big"
+            size = int.from_bytes(start, order)
+        if size not in _HEADER_SIZES:
+            return  # no NIfTI; told by who reads the header
+        header = start + file.read(size - 4)
+        flags = file.read(4)
+        if len(header) == size and flags[:1] not in (b"", b"\0"):
+            _follow(file, order, size + 4, _voxels_begin(header, order), held, path.name)
+
+
+def _voxels_begin(header: bytes, order: Literal["little", "big"]) -> float:
+    """Return where the extensions end: where voxels begin, or with the file where those lie in another."""
+    sign = "<" if order == "little" else ">"
+    if len(header) == _HEADER_SIZES[0]:
+        magic, begin = header[344:348], struct.unpack_from(f"{sign}f", header, 108)[0]
+    else:
+        magic, begin = header[4:8], struct.unpack_from(f"{sign}q", header, 168)[0]
+    return float(begin) if magic.startswith(b"n+") else math.inf
+
+
+def _follow(
+    file: IO[bytes],
+    order: Literal["little", "big"],
+    position: int,
+    end: float,
+    held: int,
+    name: str,
+) -> None:
+    while position < end and len(begin := file.read(_LEAST)) == _LEAST:
+        length = int.from_bytes(begin[:4], order, signed=True)
+        if length < _LEAST:
+            return
+        if position + length > held:
+            raise DataError(
+                f"{name} is damaged: an extension of its header claims {length:,} bytes.",
+                "Copy or download it again.",
+            )
+        if not file.seek(length - _LEAST, 1):
+            return
+        position += length
+
+
+_BROKEN = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError)
+
+
+def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Volume:
+    """Read a NIfTI header and return a lazy volume.
+
+    Parameters
+    ----------
+    label
+        Whether the voxels must be whole numbers and become integers.
+    select
+        Which frame of a file with more than three axes; see `frames.choose_frame`.
+
+    Raises
+    ------
+    DataError
+        For anything but one 3D volume with a usable geometry: what is wrong and what to do.
+    """
+    image = _open(path)
+    shape, frame = _one_volume(image.shape, select, path.name)
+    if image.header.get_data_dtype().kind not in "iuf":
+        raise DataError(
+            f"{path.name} holds colours or complex numbers, not one number per voxel.",
+            "Convert it to a plain intensity image first.",
+        )
+    stored = _stored(image, path, (*shape, *image.shape[3:]))
+    stored.check()
+    slope, inter = (float(number) for number in (image.dataobj.slope, image.dataobj.inter))
+    plain = (slope, inter) == (1.0, 0.0)
+    voxels: Any = Frame(stored, (None, None, None, *frame), label and plain)
+    if not plain:
+        voxels = _Scaled(voxels, slope, inter, label)
+    affine, notes = world_affine(image, shape, path.name)
+    if len(image.shape) == 2:
+        notes = ("It is a single slice; its thickness may be made up.", *notes)
+    nifti2 = isinstance(image, (nib.Nifti2Image, nib.Nifti2Pair))
+    provenance = Provenance(
+        path,
+        "NIfTI-2" if nifti2 else "NIfTI-1",
+        notes,
+        {**geometry_facts(image.header), "nifti2": nifti2},
+    )
+    return Volume(shape, affine, load=voxels, modality="unknown" if label else None, provenance=provenance)
+
+
+def _open(path: Path) -> Any:
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path.name} is empty.", "Copy or download it again.")
+        image = _load(path)
+    except DataError:
+        raise
+    except _BROKEN as error:
+        raise DataError(
+            f"{path.name} is not a readable NIfTI file ({_reason(error)}).",
+            "Check that it is an image and was copied whole.",
+        ) from error
+    if not isinstance(image, nib.Nifti1Pair):
+        raise DataError(
+            f"{path.name} is an Analyze image, which does not say left from right.",
+            "Convert it to NIfTI with a known orientation.",
+        )
+    return image
+
+
+def _load(path: Path) -> Any:
+    check_extensions(path)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # nibabel warns of odd extensions, which are not read; a form that is not finite is refused later
+        warnings.simplefilter("ignore", UserWarning)
+        return nib.load(path)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a file could not be read, without its path, which may hold a name."""
+    if isinstance(error, FileNotFoundError):
+        return "a part of it is missing; .hdr and .img belong together"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    if str(error).startswith("w2 should be positive"):  # nibabel's words for a quaternion longer than one
+        return "the rotation in its qform is broken"
+    lines = str(error).splitlines()
+    if not lines or "/" in lines[0] or "\\" in lines[0]:
+        return "its header is not that of an image"
+    return lines[0].strip(" .")
+
+
+def _one_volume(
+    shape: Sequence[int], select: Select, name: str
+) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """Return the three axes of space and the index of the chosen frame; refuse what is not a volume."""
+    axes = [int(n) for n in shape]
+    size = " × ".join(str(n) for n in axes)
+    if axes and min(axes) < 1:
+        raise DataError(f"{name} has no voxels ({size}).", "Export it again.")
+    space, extra = axes[:3], axes[3:]
+    if len(space) == 2:
+        space.append(1)
+    if len(space) < 3 or (space.count(1) >= 2 and not any(n > 1 for n in extra)):
+        raise DataError(
+            f"{name} is {sum(n > 1 for n in space)}D ({size}); a volume or a slice is needed.",
+            "Stack the slices of the series into one volume first.",
+        )
+    chosen = choose_frame(extra, select, f"{name} ({size})" if extra else name)
+    return (space[0], space[1], space[2]), chosen
+
+
+def _stored(image: Any, path: Path, shape: Sequence[int]) -> Stored:
+    """Return where the voxels lie; checked against a limit and against the file."""
+    data = Path(image.file_map["image"].filename)
+    offset, packed = int(image.dataobj.offset), data.name.lower().endswith(".gz")
+    return Stored(
+        data,
+        path.name,
+        0 if packed else offset,
+        "deflate" if packed else "raw",
+        image.header.get_data_dtype().str,
+        tuple(int(n) for n in shape),
+        inner=offset if packed else 0,
+        followed=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Reads voxels scaled as the header says; picklable, so that a lazy volume is too."""
+
+    frame: Frame
+    slope: float
+    inter: float
+    label: bool
+
+    def __call__(self) -> NDArray[Any]:
+        raw = self.frame()
+        # float32 holds 16-bit integers exactly
+        wide = raw.dtype.itemsize >= (4 if raw.dtype.kind in "iu" else 8)
+        array = np.empty(raw.shape, np.float64 if wide else np.float32, order="F")
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are told of later
+            for k in range(raw.shape[2]):
+                array[..., k] = raw[..., k].astype(np.float64) * self.slope + self.inter
+        return as_labels(array, self.frame.stored.name) if self.label else array
+
+
+_NIFTI1_LONGEST = 32767
+_COMPRESSION = 4
+"""Of gzip. Measured on a CT: a tenth larger than 9 makes it, in a thirtieth of the time."""
+
+
+def write_nifti(volume: Volume, path: Path, *, integer: bool = False) -> Path:
+    """Write a volume as NIfTI with its affine, form codes and units.
+
+    Parameters
+    ----------
+    integer
+        Whether the voxels are labels: stored in the smallest integer type that holds them.
+
+    Raises
+    ------
+    DataError
+        When a label is no whole number, or the folder is full or may not be written; what was there before stays.
+    """
+    array = to_store(volume.array, integer=integer)
+    facts = volume.provenance.header
+    long = facts.get("nifti2", False) or max(volume.shape) > _NIFTI1_LONGEST
+    kind = nib.Nifti2Image if long else nib.Nifti1Image
+    header = kind.header_class()
+    header.set_data_dtype(array.dtype)
+    write_geometry(header, volume.shape, volume.affine, facts)
+    # get_best_affine is in the header's own unit, so nibabel finds nothing to correct
+    image = kind(array, header.get_best_affine(), header, dtype=array.dtype)
+    _write(image, path)
+    return path
+
+
+def _write(image: Any, path: Path) -> None:
+    def write(file: IO[bytes]) -> None:
+        if not path.name.lower().endswith(".gz"):
+            image.to_stream(file)
+            return
+        # neither name nor time in the gzip header: equal volumes make equal files
+        with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as packed:
+            image.to_stream(packed)
+
+    write_whole(path, write)

@@ -1,0 +1,450 @@
+"""The commands, a few lines each; what is heavy is imported inside, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import segexplorer
+from segexplorer.core.errors import SegExplorerError, SpecError
+
+app = typer.Typer(
+    name="segexplorer",
+    help="Train medical segmentation networks and see what the [bold]loss[/bold] does inside the volume.",
+    epilog="For research and teaching; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+START, TRAIN, LOOK, KNOW = "Start here", "Train and use", "Look", "What there is"
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        "--series",
+        help="Which part of a file or folder with several: a DICOM series (see `segexplorer series`), a frame.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 2 with one sentence for what a user can mend."""
+    try:
+        app(list(arguments) if arguments is not None else None, prog_name="segexplorer")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SegExplorerError as error:
+        sys.stderr.write(f"segexplorer: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in _TOLD or error.filename is None:
+            raise
+        sys.stderr.write(f"segexplorer: {error.filename}: {error.strerror}.\n")
+        return 2
+    return 0
+
+
+_TOLD = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENOSPC, errno.EROFS}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"segexplorer {segexplorer.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
+@app.command(rich_help_panel=START)
+def demo(
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Stop by itself; leave pictures and a run folder.")
+    ] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where pictures and run go.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Open napari on a built-in CT phantom, with a training run going."""
+    from segexplorer.frontends.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(output, headless=headless))
+
+
+@app.command(rich_help_panel=TRAIN)
+def train(
+    config: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", metavar="NAME=VALUE", help="Set a value, e.g. loss.alpha=0.7; repeatable."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Run folder to make.", show_default="segexplorer-runs/..."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Run folder to go on with, exactly.")
+    ] = None,
+    extend: Annotated[int, typer.Option("--extend", min=0, help="With --resume: this many epochs more.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train an experiment. Ctrl-C stops at the next step and saves; --resume goes on from there."""
+    from segexplorer.frontends.cli.train import run_train
+
+    raise typer.Exit(run_train(config, settings or [], output, resume, extend, as_json=as_json))
+
+
+@app.command(rich_help_panel=TRAIN)
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, each a case of its own.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for several images.")],
+    checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Which weights.")] = "best",
+    together: Annotated[
+        bool, typer.Option("--together", help="The images are the channels of one case, in training order.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    select: Select = None,
+) -> None:
+    """Segment images with a trained run; each output lies in its image's own grid."""
+    from segexplorer.frontends.cli.predict import run_predict
+
+    code = run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite, select=select)
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=TRAIN)
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(help="Label file of any format, or a folder of them.")],
+    truth: Annotated[Path, typer.Argument(help="Label file, or a folder with the same case names.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="every label value"
+        ),
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics",
+            help="Names, with commas; `segexplorer list metrics` knows them.",
+            show_default="dice,f2,...",
+        ),
+    ] = "",
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write a row per case and class here, every metric.", show_default=False),
+    ] = None,
+    spread_csv: Annotated[
+        Path | None,
+        typer.Option("--spread-csv", help="Write a row per class and metric here.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions against the truth: per case and class, and over cases, on whole volumes."""
+    from segexplorer.frontends.cli.evaluate import run_evaluate
+
+    run_evaluate(prediction, truth, classes, as_json=as_json, metrics=metrics, csv=csv, spread_csv=spread_csv)
+
+
+@app.command(rich_help_panel=TRAIN)
+def study(
+    config: Annotated[Path, typer.Argument(help="Experiment file with a matrix (YAML).")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a value in every run; repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the runs.", show_default="segexplorer-runs/<file>"),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", "--list", help="Only say which runs there would be, and what is comparable."
+        ),
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="What compared runs may differ in: network, split, steps, batch; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train every experiment of a file's matrix that is not done yet, then compare them."""
+    from segexplorer.frontends.cli.study import run_study
+
+    code = run_study(config, output, settings or [], dry_run=dry_run, as_json=as_json, allow=allow or [])
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=LOOK)
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or a study's folder.")],
+    checkpoint: Annotated[Literal["last", "best"], typer.Option(help="Which weights.")] = "last",
+    reference: Annotated[
+        str,
+        typer.Option(
+            help="Condition or run that the others are compared with.",
+            show_default="a study's own setting, else the first",
+        ),
+    ] = "",
+    metrics: Annotated[str, typer.Option(help="Names, with commas.", show_default="dice,f2,...")] = "",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="What may differ: network, split, steps, batch, unfinished; repeatable."),
+    ] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="Also class by class.")] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write all figures here, too; - for standard output.", show_default=False),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the tables here in Markdown.", show_default=False)
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option("--latex", help="Write the tables here in LaTeX.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs case by case: differences with intervals, corrected tests, what was missed."""
+    from segexplorer.frontends.cli.compare import run_compare
+
+    run_compare(
+        runs,
+        checkpoint=checkpoint,
+        reference=reference,
+        metrics=metrics,
+        allow=allow or [],
+        by_class=by_class,
+        as_json=as_json,
+        csv=csv,
+        markdown=markdown,
+        latex=latex,
+    )
+
+
+@app.command(rich_help_panel=LOOK)
+def show(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and labels.")],
+    select: Select = None,
+) -> None:
+    """Open images and labels in napari, with the dock; --select is for the first."""
+    from segexplorer.frontends.cli.series import selected
+
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", str(path))
+    segexplorer.view(selected(paths[0], select), *paths[1:])
+
+
+@app.command(rich_help_panel=LOOK)
+def replay(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    speed: Annotated[float, typer.Option(min=0, help="Times as fast as it was; 0: without waiting.")] = 10.0,
+    window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the events, one line of JSON each.")] = False,
+) -> None:
+    """Tell a run again as it was, on the terminal or in the window; nothing is computed or changed."""
+    from segexplorer.frontends.cli.replay import run_replay
+
+    raise typer.Exit(run_replay(run, speed, window=window, as_json=as_json))
+
+
+@app.command(rich_help_panel=TRAIN)
+def share(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path(
+        "shared-run.zip"
+    ),
+    weights: Annotated[
+        bool, typer.Option("--weights/--no-weights", help="The network, so that others can predict with it.")
+    ] = True,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Predictions of the watched cases, too: they are voxels.")
+    ] = False,
+    number_classes: Annotated[
+        bool, typer.Option("--number-classes", help="Call the classes class_1, class_2 ...")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an archive that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pack a run as one file for others: cases numbered, no paths, no images, provenance kept."""
+    from segexplorer.frontends.cli.share import run_share
+
+    run_share(
+        run,
+        output,
+        weights=weights,
+        predictions=predictions,
+        number_classes=number_classes,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+@app.command(rich_help_panel=LOOK)
+def series(
+    path: Annotated[Path, typer.Argument(help="DICOM folder, zip archive or file.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the DICOM series of a folder or archive: number, size, spacing, orientation; no patient data."""
+    from segexplorer.frontends.cli.series import print_series
+
+    print_series(path, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def check(
+    path: Annotated[Path, typer.Argument(help="Experiment file, data set (folder, CSV, JSON), or image.")],
+    label: Annotated[
+        Path | None, typer.Argument(help="With an image: its label.", show_default=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Read headers only, no voxels.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the table of cases here, too.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="Layout of the data set.", show_default="found by looking")
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="Of an experiment, e.g. data.root=FOLDER; of a data set, e.g. labels='{case}/seg.nii.gz'.",
+        ),
+    ] = None,
+    select: Select = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Of an experiment: take some steps, tell how long it trains.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with an experiment, a data set or an image before training does (exit code 2)."""
+    from segexplorer.frontends.cli.check import run_check
+    from segexplorer.frontends.cli.settings import parse_settings
+
+    given = parse_settings(settings or [])
+    code = run_check(
+        path,
+        label,
+        quick=quick,
+        as_json=as_json,
+        csv=csv,
+        kind=kind,
+        settings=given,
+        select=select,
+        timed=time,
+    )
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=KNOW)
+def samples(
+    name: Annotated[str | None, typer.Argument(help="Of a sample, e.g. Task04_Hippocampus.")] = None,
+    download: Annotated[
+        Path | None, typer.Option("--download", help="Fetch it into this folder.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List public data sets with their licences; fetch one when asked, never otherwise."""
+    from segexplorer.frontends.cli.samples import fetch_sample, print_samples
+
+    if name is None:
+        if download is not None:
+            raise SpecError(
+                "--download needs the name of a sample.", "Write it like: samples NAME --download FOLDER"
+            )
+        print_samples(as_json=as_json)
+    else:
+        fetch_sample(name, download, as_json=as_json)
+
+
+@app.command("list", rich_help_panel=KNOW)
+def list_kinds(
+    family: Annotated[
+        str | None, typer.Argument(help="losses, networks, datasets ...", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what can be chosen: losses, networks, data sets, optimisers, schedules ..."""
+    from segexplorer.frontends.cli.catalogue import print_families, print_family
+
+    if family is None:
+        print_families(as_json=as_json)
+    else:
+        print_family(family, as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def describe(
+    family: Annotated[str, typer.Argument(help="losses, networks, datasets ...")],
+    kind: Annotated[str, typer.Argument(help="Its name, e.g. tversky.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain one kind: formula, reference, what it punishes, every parameter with range and unit."""
+    from segexplorer.frontends.cli.catalogue import print_kind
+
+    print_kind(family, kind, as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def cost(
+    networks: Annotated[
+        list[str],
+        typer.Argument(metavar="NETWORK...", help="Networks by name, or experiment files (YAML)."),
+    ],
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            help="Voxels; two numbers: 2D.", show_default="64,64,64, or the file's", metavar="X,Y[,Z]"
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, help="Image channels.", show_default="1, or the data's")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Classes, background included.", show_default="2, or the data's"),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Time it, and its memory, here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what networks cost: parameters, FLOPs, memory, and how long a prediction takes."""
+    from segexplorer.frontends.cli.cost import run_cost
+
+    run_cost(networks, patch=patch, channels=channels, classes=classes, measured=measure, as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def plugins(as_json: AsJson = False) -> None:
+    """List installed plug-ins and what became of each."""
+    from segexplorer.frontends.cli.catalogue import print_plugins
+
+    print_plugins(as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def schema() -> None:
+    """Print the JSON schema of an experiment file, for editors."""
+    from segexplorer.frontends.cli.catalogue import print_schema
+
+    print_schema()

@@ -1,0 +1,309 @@
+"""`list metrics` and `describe metrics NAME`: what the metrics declare, printed.
+
+`list`, `describe`, `plugins` and `schema`: what the registries and the UI vocabulary say, printed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import yaml
+from rich.markup import escape
+from rich.table import Table
+
+from segexplorer import metrics
+from segexplorer.core import plugins
+from segexplorer.core.errors import SpecError, did_you_mean
+from segexplorer.core.fields import Parameter, Shape, parameters
+from segexplorer.core.papers import full_reference
+from segexplorer.core.registry import Preset, Registry, families
+from segexplorer.core.schema import json_schema
+from segexplorer.core.spec import Spec
+from segexplorer.frontends.cli.terminal import print_json, results
+from segexplorer.metrics import ALL_METRICS
+from segexplorer.metrics.base import Metric
+
+FAMILY = "metrics"
+"""Stands beside the registries' families; metrics are functions without parameters, so they have no registry."""
+
+
+def print_metrics(*, as_json: bool) -> None:
+    """Print every metric with its definition."""
+    if as_json:
+        print_json([facts(metric) for metric in ALL_METRICS.values()])
+        return
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("metric", "name", "definition"):
+        table.add_column(column, overflow="fold")
+    for metric in ALL_METRICS.values():
+        table.add_row(metric.name, escape(metric.title), escape(metric.definition))
+    out = results()
+    out.print(table)
+    out.print(
+        "TP, FP, FN, TN: voxels; P, T: surfaces of prediction and truth, d in mm, P95 the 95th percentile."
+    )
+    out.print("More about one: segexplorer describe metrics NAME")
+
+
+def print_metric(name: str, *, as_json: bool) -> None:
+    """Print everything declared about a metric.
+
+    Raises
+    ------
+    UnknownKindError
+        With the nearest names.
+    """
+    metric = metrics.spec(name)
+    if as_json:
+        print_json(facts(metric))
+        return
+    out = results()
+    out.print(f"[bold]{escape(metric.title)}[/bold]")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for title, value in facts(metric).items():
+        if title not in ("name", "title") and value != "" and value != []:
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            table.add_row(f"[bold]{title}[/bold]", escape(text))
+    out.print(table)
+
+
+def facts(metric: Metric) -> dict[str, Any]:
+    """Return what a metric declares as plain data."""
+    return {
+        "name": metric.name,
+        "title": metric.title,
+        "definition": metric.definition,
+        "formula": metric.formula,
+        "unit": metric.unit,
+        "better": metric.better,
+        "best": metric.best,
+        "note": metric.note,
+        "reference": metric.reference,
+        "papers": list(metric.papers),
+    }
+
+
+FACTS = ("formula", "reference", "punishes", "papers", "requires")
+"""Class variables that a spec may have for people to read."""
+
+
+def known_families() -> dict[str, Registry[Any]]:
+    """Return every family that an experiment can hold, registered."""
+    import segexplorer.training.experiment  # noqa: F401  importing it registers every kind
+
+    return dict(families())
+
+
+def find_family(name: str) -> Registry[Any]:
+    """Return the registry of a family.
+
+    Raises
+    ------
+    SpecError
+        With the nearest names.
+    """
+    known = known_families()
+    if name in known:
+        return known[name]
+    raise SpecError(f"There is no family {name!r}.", did_you_mean(name, [*known, FAMILY]))
+
+
+def print_families(*, as_json: bool) -> None:
+    """Print the families, how many kinds each has, and how to see more."""
+    known = known_families()
+    if as_json:
+        kinds = {name: registry.names() for name, registry in known.items()}
+        print_json({**kinds, FAMILY: metrics.names()})
+        return
+    table = _table("family", "kinds")
+    for name, registry in known.items():
+        table.add_row(name, ", ".join(_names(registry)))
+    results().print(table)
+
+
+def print_family(name: str, *, as_json: bool) -> None:
+    """Print the kinds and presets of one family."""
+    if name == FAMILY:
+        print_metrics(as_json=as_json)
+        return
+    registry = find_family(name)
+    specs, presets = registry.specs(), registry.presets()
+    if as_json:
+        rows = [{"kind": kind, "display_name": spec.display_name} for kind, spec in specs.items()]
+        rows += [
+            {"preset": p.name, "display_name": p.display_name, "group": p.group} for p in presets.values()
+        ]
+        print_json(rows)
+        return
+    table = _table(registry.noun, "name", "what it is")
+    for kind, spec in specs.items():
+        table.add_row(kind, escape(spec.display_name), escape(_first_line(spec)))
+    if presets:
+        table.add_section()
+    for preset in presets.values():
+        table.add_row(preset.name, escape(preset.display_name), escape(preset.note or preset.group))
+    out = results()
+    out.print(table)
+    out.print(f"More about one: segexplorer describe {name} NAME")
+
+
+def print_kind(family: str, kind: str, *, as_json: bool) -> None:
+    """Print everything declared about a kind or preset.
+
+    Raises
+    ------
+    SpecError
+        With the nearest names; for a kind before its family, with the order.
+    """
+    if family == FAMILY:
+        print_metric(kind, as_json=as_json)
+        return
+    if family not in (known := known_families()) and kind in known and family in _names(known[kind]):
+        raise SpecError("The family comes first.", f"Write: segexplorer describe {kind} {family}")
+    registry = find_family(family)
+    preset = registry.presets().get(kind)
+    spec = type(preset.spec) if preset is not None else registry.spec(kind)
+    if as_json:
+        print_json(_kind_facts(spec, preset))
+    else:
+        _print_kind(spec, preset)
+
+
+def _names(registry: Registry[Any]) -> list[str]:
+    return [*registry.names(), *registry.presets()]
+
+
+def _kind_facts(spec: type[Spec], preset: Preset[Any] | None) -> dict[str, Any]:
+    declared = [
+        {
+            "name": p.name,
+            "title": p.title,
+            "meaning": p.meaning,
+            "unit": p.unit,
+            "range": p.range_text,
+            "default": _plain(p.default),
+            "required": p.required,
+            "live": p.live,
+            "called": p.called,
+        }
+        for p in parameters(spec)
+    ]
+    facts: dict[str, Any] = {"kind": spec.model_fields["kind"].default, "display_name": spec.display_name}
+    facts |= {name: value for name in FACTS if (value := _plain(getattr(spec, name, "")))}
+    facts["parameters"] = declared
+    if preset is not None:
+        facts["preset"] = {
+            "name": preset.name,
+            "display_name": preset.display_name,
+            "spec": preset.spec.plain(),
+        }
+    return facts
+
+
+def _print_kind(spec: type[Spec], preset: Preset[Any] | None) -> None:
+    out = results()
+    title = preset.display_name if preset is not None else spec.display_name
+    out.print(f"[bold]{escape(title or spec.__name__)}[/bold]")
+    out.print(escape(inspect.getdoc(spec) or ""), soft_wrap=True)
+    facts = _table("", "", header=False)
+    for name in FACTS:
+        value = _plain(getattr(spec, name, ""))
+        if value:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            if name == "papers":
+                text = "\n".join(map(full_reference, value))
+            facts.add_row(f"[bold]{name}[/bold]", escape(text))
+    if facts.row_count:
+        out.print(facts)
+    _print_parameters(spec)
+    if preset is not None:
+        out.print(f"\n[bold]{preset.name}[/bold] is this, and YAML takes the name alone:")
+        out.print(escape(yaml.safe_dump(preset.spec.plain(), sort_keys=False)), soft_wrap=True)
+
+
+def _print_parameters(spec: type[Spec]) -> None:
+    declared = parameters(spec)
+    if not declared:
+        results().print("It has no parameters.")
+        return
+    table = _table("parameter", "default", "range", "meaning")
+    for p in declared:
+        meaning = p.meaning + (f" Called {p.called}." if p.called else "") + (" Live." if p.live else "")
+        title = f"[bold]{p.name}[/bold]\n{escape(p.title)}"
+        table.add_row(title, escape(_default_text(p)), escape(_range_text(p)), escape(meaning))
+    results().print(table)
+    if any(p.live for p in declared):
+        results().print("Live: may be changed while a run goes on.")
+
+
+def _default_text(p: Parameter) -> str:
+    if p.required:
+        return "(required)"
+    value = _plain(p.default)
+    if value is None or value == "" or value == []:
+        return "none"
+    if isinstance(value, dict):
+        return str(value.get("kind", "..."))
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{text} {p.unit}" if p.unit and len(text) < 12 else text
+
+
+def _range_text(p: Parameter) -> str:
+    return p.range_text or _shape_text(p.shape)
+
+
+def _shape_text(shape: Shape) -> str:
+    if shape.form == "choice":
+        return " | ".join(str(c) for c in shape.choices)
+    if shape.form == "kind":
+        return f"one of {shape.registry.family}"
+    if shape.form == "flag":
+        return "true | false"
+    return ""
+
+
+def print_plugins(*, as_json: bool) -> None:
+    """Print what became of each plug-in, and why one did not load."""
+    reports = plugins.load()
+    if as_json:
+        print_json([vars(report) for report in reports])
+        return
+    if not reports:
+        results().print(
+            f"No plug-ins are installed. A plug-in names a module under the entry point {plugins.GROUP}."
+        )
+        return
+    table = _table("plug-in", "package", "module", "state")
+    for report in reports:
+        state = f"[red]failed:[/red] {escape(report.error)}" if report.error else "loaded"
+        table.add_row(report.name, f"{report.package} {report.version}", report.module, state)
+    results().print(table)
+
+
+def print_schema() -> None:
+    """Print the JSON schema of an experiment as the registries stand now."""
+    from segexplorer.training.experiment import Experiment
+
+    print_json(json_schema(Experiment))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.plain()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _first_line(spec: type[Spec]) -> str:
+    return (inspect.getdoc(spec) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _table(*columns: str, header: bool = True) -> Table:
+    table = Table(box=None, show_header=header, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

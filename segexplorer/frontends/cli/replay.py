@@ -1,0 +1,59 @@
+"""`segexplorer replay`: a run folder told again, on the terminal or in the window."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segexplorer.core.events import Event, RunFinished, to_json
+from segexplorer.frontends.cli.terminal import RunDisplay, remarks
+from segexplorer.frontends.cli.train import INTERRUPTED, best_of, tell_best
+from segexplorer.frontends.viewing import require_window
+
+if TYPE_CHECKING:
+    from segexplorer.training.replay import Replay
+
+
+def run_replay(folder: Path, speed: float, *, window: bool, as_json: bool) -> int:
+    """Replay a run; `speed` 0 is without waiting, `as_json` prints the events as lines of JSON on stdout.
+
+    Returns
+    -------
+    0, or 130 when Ctrl-C ended it.
+    """
+    from segexplorer.training.replay import Replay
+
+    pace = speed or math.inf
+    if window:
+        require_window()
+        importlib.import_module("segexplorer.frontends.napari.dock").show_replay(folder, pace)
+        return 0
+    replay = Replay(folder, pace)
+    try:
+        if as_json:
+            for event in replay:
+                print(to_json(event), flush=True)
+        else:
+            _show(replay)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _show(replay: Replay) -> None:
+    out = remarks()
+    told: list[Event] = []
+    with RunDisplay(out, replay.speed) as display:
+        for event in replay:
+            told.append(event)
+            display.show(event)
+    end = told[-1]
+    assert isinstance(end, RunFinished), "a replay ends with RunFinished"
+    tell_best(out, best_of(told))
+    why = (end.error or end.reason).rstrip(".")
+    out.print(f"The run {_ENDED[end.state]} at step {end.step}: {why}.", markup=False, soft_wrap=True)
+
+
+_ENDED = {"finished": "finished", "stopped": "was stopped", "failed": "failed"}

@@ -1,0 +1,122 @@
+"""`segexplorer study`: train what a file's matrix holds, one run after the other, then compare."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from segexplorer.core.errors import SegExplorerError
+from segexplorer.frontends.cli.compare import allowances, print_groups
+from segexplorer.frontends.cli.settings import parse_settings
+from segexplorer.frontends.cli.terminal import print_json, remarks
+from segexplorer.frontends.cli.train import INTERRUPTED, follow
+from segexplorer.session import Session
+from segexplorer.study import Allowance, compare_groups
+from segexplorer.study.plan import PlannedRun, StudyPlan, forecast, plan_study
+
+WORDS = {"new": "to train", "resume": "to go on with", "done": "done"}
+
+
+def run_study(
+    config: Path,
+    output: Path | None,
+    settings: Sequence[str],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    allow: Sequence[str] = (),
+) -> int:
+    """Train every experiment of a file that is not done yet; a failed one is told and the others go on.
+
+    Returns
+    -------
+    Exit code: 0, 2 when a run failed, or that of an interruption.
+    """
+    folder = output if output is not None else Path.cwd() / "segexplorer-runs" / config.stem
+    allowed = allowances(allow)
+    out = remarks()
+    plan = plan_study(config, folder, parse_settings(list(settings)), keep=not dry_run)
+    if dry_run:
+        for run in plan.runs:
+            out.print(f"{run.folder.name}: {WORDS[run.todo]}", markup=False, soft_wrap=True)
+    _announce(plan, allowed, out)
+    if dry_run:
+        return 0
+    plan.save()
+    failed: list[str] = []
+    for number, run in enumerate(plan.runs, start=1):
+        if run.todo == "done":
+            continue
+        out.rule(f"{number} of {len(plan.runs)}: {run.folder.name}")
+        code = _train(run, out)
+        if code == INTERRUPTED:
+            command = _command(config, output, settings, allow)
+            out.print(f"The study goes on where it is with: {command}", markup=False, soft_wrap=True)
+            return code
+        if code:
+            failed.append(run.folder.name)
+    for name in failed:
+        out.print(f"Failed: {name}; the same command tries it again.", markup=False, soft_wrap=True)
+    _compare(plan, failed, allowed, as_json=as_json)
+    return 2 if failed else 0
+
+
+def _announce(plan: StudyPlan, allowed: Collection[Allowance], out: Console) -> None:
+    """Say how much is to do, and what can be compared at its end, before hours are spent on it."""
+    counts = [f"{plan.count(todo)} {word}" for todo, word in WORDS.items() if plan.count(todo)]
+    number = f"{len(plan.runs)} run{'s' if len(plan.runs) != 1 else ''}"
+    out.print(f"{number} in {plan.folder}: {', '.join(counts)}.", markup=False, soft_wrap=True)
+    expected = forecast(plan.points, allowed)
+    named = {name: c.label for group in expected.groups for c in group for name in c.runs}
+    own = next(r.point.name for r in plan.runs if r.folder.name in plan.reference)
+    for sentence in expected.sentences(named[own]):
+        out.print(sentence, markup=False, soft_wrap=True)
+    if plan.others:
+        out.print(
+            f"Not of this matrix, left as they are: {', '.join(plan.others)}.", markup=False, soft_wrap=True
+        )
+
+
+def _train(planned: PlannedRun, out: Console) -> int:
+    """Train one run; return its exit code. A folder in which nothing was even planned is given back."""
+    session = Session()
+    try:
+        run = (
+            session.resume(planned.folder)
+            if planned.todo == "resume"
+            else session.prepare(planned.point.experiment, planned.folder)
+        )
+    except SegExplorerError as error:
+        out.print(f"{planned.folder.name}: {error}", markup=False, soft_wrap=True)
+        return 2
+    code = follow(run)
+    if code == 2 and planned.todo == "new" and run.plan is None:
+        shutil.rmtree(run.folder, ignore_errors=True)
+    return code
+
+
+def _compare(
+    plan: StudyPlan, failed: Collection[str], allowed: Collection[Allowance], *, as_json: bool
+) -> None:
+    finished = [run.folder for run in plan.runs if run.folder.name not in failed]
+    if not finished:
+        return
+    reference = next((folder for folder in finished if folder.name in plan.reference), "")
+    grouped = compare_groups(finished, reference=reference, allow=allowed)
+    if as_json:
+        print_json(grouped.plain())
+    else:
+        print_groups(grouped)
+
+
+def _command(config: Path, output: Path | None, settings: Sequence[str], allow: Sequence[str]) -> str:
+    """Return the command that goes on, to be copied."""
+    words = ["segexplorer", "study", str(config)]
+    words += ["--output", str(output)] if output is not None else []
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += [word for word_allowed in allow for word in ("--allow", word_allowed)]
+    return shlex.join(words)

@@ -1,0 +1,322 @@
+"""Which editor shows which shape: the one table of forms.
+
+`SpecForm`: a form for any spec.
+
+`LiveForm`: what may be changed while a run goes on, applied together by one button.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from magicgui.widgets import PushButton
+from psygnal import Signal
+from pydantic import ValidationError
+
+from segexplorer.core.errors import SpecError, validation_problems
+from segexplorer.core.fields import Shape
+from segexplorer.core.spec import Spec, get_value, live_parameters, replace_value, replace_values
+from segexplorer.frontends.forms import appearance
+from segexplorer.frontends.forms.editors import (
+    ChoiceEditor,
+    Editor,
+    FlagEditor,
+    Hints,
+    IntegerEditor,
+    ListEditor,
+    MappingEditor,
+    NumberEditor,
+    OneOfEditor,
+    OptionalEditor,
+    PathEditor,
+    SeriesEditor,
+    TextEditor,
+    TupleEditor,
+)
+from segexplorer.frontends.forms.spec_editors import Field, GroupEditor, KindEditor
+
+
+def editor_for(shape: Shape, hints: Hints) -> Editor:
+    """Return an editor for a shape; whatever a spec may declare has one."""
+    if shape.optional:
+        return OptionalEditor(shape, hints, editor_for)
+    if shape.form == "kind":
+        return KindEditor(shape.registry, hints, editor_for)
+    if shape.form == "group":
+        assert shape.spec is not None
+        return GroupEditor(shape.spec, editor_for)
+    if shape.form == "tuple":
+        return TupleEditor(shape.items, hints, editor_for)
+    if shape.form == "mapping":
+        key, value = shape.items
+        return MappingEditor(key, value, hints, editor_for)
+    if shape.form == "one_of":
+        return OneOfEditor(shape.items, hints, editor_for)
+    if shape.form == "list":
+        return _list_editor(shape.items[0], hints)
+    return _value_editor(shape, hints)
+
+
+def _list_editor(member: Shape, hints: Hints) -> Editor:
+    if member.form in {"integer", "number"} and not member.optional:
+        return SeriesEditor(whole=member.form == "integer")
+    return ListEditor(member, hints, editor_for)
+
+
+def _value_editor(shape: Shape, hints: Hints) -> Editor:
+    if shape.form == "flag":
+        return FlagEditor()
+    if shape.form == "integer":
+        return IntegerEditor(hints)
+    if shape.form == "number":
+        return NumberEditor()
+    if shape.form == "choice":
+        return ChoiceEditor(shape.choices)
+    return PathEditor(hints.path) if hints.path else TextEditor()
+
+
+S = TypeVar("S", bound=Spec)
+
+
+class SpecForm(Generic[S]):
+    """Edit a spec; never changes the one it was given.
+
+    Parameters
+    ----------
+    spec
+        What to show, or a spec class to show with its defaults.
+    exclude
+        Settings of the top level that somebody else edits. Those of `spec` are kept; `value` has them too.
+
+    Attributes
+    ----------
+    changed
+        psygnal signal with the dotted path of what changed, "" for the whole; emitted on the main thread,
+        after problems were told under their fields.
+    problems
+        (dotted path, sentence fragment) of everything that keeps `value` from being read; excluded settings
+        are none of this form's problems.
+    """
+
+    changed = Signal(str)
+
+    def __init__(self, spec: S | type[S], *, exclude: Iterable[str] = ()) -> None:
+        self._model: type[S] = spec if isinstance(spec, type) else type(spec)
+        self._excluded = frozenset(exclude)
+        self._kept: dict[str, Any] = {}
+        self._group = GroupEditor(self._model, editor_for, self._excluded)
+        self._rest = appearance.problem_label()
+        self.widget = appearance.column(self._group.widget, self._rest)
+        self.problems: tuple[tuple[str, str], ...] = ()
+        self._setting = False
+        self._group.changed.connect(self._on_change)
+        if isinstance(spec, Spec):
+            self.set(spec)
+        else:
+            self._check()
+
+    @property
+    def native(self) -> Any:
+        """The toolkit's own widget, for a panel to place."""
+        return self.widget.native
+
+    @property
+    def value(self) -> S:
+        """The spec as the form stands.
+
+        Raises
+        ------
+        SpecError
+            One sentence naming every field at fault.
+        """
+        return self._model.of({**self._kept, **self.plain()})
+
+    def plain(self) -> dict[str, Any]:
+        """Return what the form shows as plain data, valid or not, without excluded settings."""
+        return self._group.get()
+
+    def set(self, spec: S) -> None:
+        """Show another spec; what cannot be seen of the old one is gone."""
+        self._setting = True
+        try:
+            self._kept = {name: getattr(spec, name) for name in self._excluded}
+            self._group.set(spec)
+        finally:
+            self._setting = False
+        self._on_change("")
+
+    def _on_change(self, path: str) -> None:
+        if self._setting:
+            return
+        self._check()
+        self.changed.emit(path)
+
+    def _check(self) -> None:
+        """Validate what is typed and tell each problem under its field."""
+        found: list[tuple[str, str]] = []
+        try:
+            self._model.model_validate({**self._kept, **self.plain()})
+        except ValidationError as error:
+            found = [p for p in validation_problems(error) if p[0].partition(".")[0] not in self._excluded]
+        self.problems = tuple(found)
+        problems = dict(found)
+        told = self._group.show_problems(problems)
+        appearance.tell(self._rest, "; ".join(f"{p}: {t}" if p else t for p, t in found if p not in told))
+
+
+class LiveForm:
+    """Show the live parameters of an experiment; `Apply` sends those that were changed.
+
+    Attributes
+    ----------
+    applied
+        psygnal signal (dotted path, new value), once for every changed setting, after all of them were found
+        valid together. The form goes on comparing with the spec of the last `set`: call `set` with the
+        effective experiment when the run says `ParameterApplied`.
+    """
+
+    applied = Signal(str, object)
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._fields: dict[str, Field] = {}
+        self._body = appearance.column()
+        self._apply = PushButton(
+            text="Apply", tooltip="Takes effect before the next training step", enabled=False
+        )
+        self._revert = PushButton(text="Revert", enabled=False)
+        self._problem = appearance.problem_label()
+        self._empty = appearance.note_label()
+        self.widget = appearance.column(
+            self._empty, self._body, self._problem, appearance.row(self._apply, self._revert)
+        )
+        self._setting = False
+        self._apply.changed.connect(lambda _: self.apply())
+        self._revert.changed.connect(lambda _: self.set(self._spec))
+        self.set(spec)
+
+    @property
+    def native(self) -> Any:
+        """The toolkit's own widget, for a panel to place."""
+        return self.widget.native
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Dotted paths of what is shown."""
+        return tuple(self._fields)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Dotted path -> value of what differs from the spec, valid or not."""
+        typed = {path: field.editor.get() for path, field in self._fields.items()}
+        return {path: value for path, value in typed.items() if not self._is_same(path, value)}
+
+    def set(self, spec: Spec) -> None:
+        """Show the effective spec; what was typed and not applied is gone."""
+        declared = live_parameters(spec)
+        self._setting = True
+        try:
+            if tuple(declared) != self.paths:
+                self._rebuild(spec)
+            self._spec = spec
+            for path, field in self._fields.items():
+                field.editor.set(get_value(spec, path))
+        finally:
+            self._setting = False
+        appearance.tell(
+            self._empty, "" if declared else "Nothing of this experiment can be changed during a run."
+        )
+        self._judge()
+
+    def apply(self) -> None:
+        """Emit `applied` for every change, if all are valid together; else tell the problems."""
+        changes = self.changes
+        if not self._judge():
+            return
+        for path, value in changes.items():
+            self.applied.emit(path, value)
+
+    def edit(self, path: str, value: Any) -> None:
+        """Type a value into a field."""
+        self._fields[path].editor.set(value)
+
+    def _rebuild(self, spec: Spec) -> None:
+        self._body.clear()
+        self._fields = {}
+        for path, declared in live_parameters(spec).items():
+            field = Field(declared, editor_for, title=_title(spec, path, declared.title))
+            field.editor.changed.connect(lambda _: self._on_edit())
+            self._fields[path] = field
+            self._body.append(field.widget)
+
+    def _on_edit(self) -> None:
+        if not self._setting:
+            self._judge()
+
+    def _judge(self) -> bool:
+        """Tell the problems of the changes under their fields; return whether they can be applied."""
+        changes = self.changes
+        single = {path: _problem(self._spec, path, value) for path, value in changes.items()}
+        for path, field in self._fields.items():
+            field.show_problems({"": single[path]} if single.get(path) else {})
+        together = ""
+        if changes and not any(single.values()):
+            together = _problem_of(self._spec, changes)
+        appearance.tell(self._problem, together)
+        sound = bool(changes) and not any(single.values()) and not together
+        self._apply.enabled = sound
+        self._revert.enabled = bool(changes)
+        return sound
+
+    def _is_same(self, path: str, typed: Any) -> bool:
+        present = get_value(self._spec, path)
+        if isinstance(present, tuple) and isinstance(typed, list):
+            return list(present) == typed
+        return bool(present == typed) and (typed is None) == (present is None)
+
+
+def _title(spec: Spec, path: str, title: str) -> str:
+    """Return the title with where it belongs: "Learning rate" of the optimiser, "Weight" of term 2."""
+    parents = path.split(".")[:-1]
+    if not parents:
+        return title
+    model: Any = spec
+    names = []
+    for part in parents:
+        fields = getattr(type(model), "model_fields", {})
+        if part in fields:
+            names.append(fields[part].title or part)
+        elif not part.isdigit():
+            names.append(part)
+        model = get_value(model, part)
+        if part.isdigit():
+            names[-1] = _called(model) or f"{names[-1]} {int(part) + 1}"
+        elif _called(model) and len(names) > 1:
+            names[-1] = _called(model)  # "Tversky", where the field says only "Loss"
+    return f"{names[-1]}: {title[:1].lower()}{title[1:]}"
+
+
+def _called(spec: Any) -> str:
+    """Return what people call a term or a kind: its own name, or its loss's display name."""
+    own = getattr(spec, "name", "") or getattr(type(spec), "display_name", "")
+    return str(own or getattr(type(getattr(spec, "loss", None)), "display_name", ""))
+
+
+def _problem(spec: Spec, path: str, value: Any) -> str:
+    """Return what is wrong with one value alone, without the path that its sentence starts with."""
+    try:
+        replace_value(spec, path, value)
+    except SpecError as error:
+        text = str(error)
+        # a rule that joins two settings may hold again when both have changed: judged together, not here
+        return text.removeprefix(f"{path} ") if text.startswith(f"{path} ") else ""
+    return ""
+
+
+def _problem_of(spec: Spec, changes: dict[str, Any]) -> str:
+    try:
+        replace_values(spec, changes)
+    except SpecError as error:
+        return str(error)
+    return ""

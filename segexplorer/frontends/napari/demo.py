@@ -1,0 +1,207 @@
+"""The demo: the window on the built-in CT phantom, training under the adaptive region loss (Chen 2023).
+
+On a desktop it opens and stays. Headless it plays itself: it walks through the tabs, takes pictures of the whole
+window at several moments, exports the curves, closes, and leaves everything in one folder.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtCore import QTimer
+
+from segexplorer.core.errors import TrainingError
+from segexplorer.core.events import Event, Role, RunFinished, StepDone, ValidationDone
+from segexplorer.frontends.napari.dock import TABS
+from segexplorer.training.experiment import Experiment, sample_configs
+from segexplorer.training.folder import RunFolder, fresh_folder
+from segexplorer.training.run import Run
+
+CONFIGURATION = "chen2023_phantom.yaml"
+SIZE = (1280, 800)
+TICK_MS = 200
+SETTLING_TICKS = 5
+"""Ticks between arranging a scene and taking its picture: workers bring layers a moment later."""
+GIVEN_UP_S = 900
+LIVER_Z, KIDNEYS_Z = 64, 47
+"""Slices of the 96 of a phantom that show the liver, and kidneys with the vessel."""
+
+
+@dataclass
+class DemoReport:
+    """What a headless demo left."""
+
+    run_folder: Path
+    pictures: list[Path] = field(default_factory=list)
+    last: ValidationDone | None = None
+    end: RunFinished | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture: its name, when it may be taken, and how the window is arranged for it."""
+
+    name: str
+    when: Callable[[], bool]
+    arrange: Callable[[], None]
+
+
+def run_demo(output: Path, headless: bool) -> DemoReport:
+    """Open the window and start training; headless, play to the end and return what was left.
+
+    Raises
+    ------
+    TrainingError
+        When the demo's run failed.
+    """
+    viewer = napari.Viewer(title="Segmentation Explorer")
+    viewer.window.resize(*SIZE)
+    _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
+    experiment = Experiment.from_yaml(sample_configs() / CONFIGURATION)
+    # made before the tabs are there, so that the pictures and the run of a demo lie together
+    folder = fresh_folder(experiment, output)
+    report = DemoReport(run_folder=folder)
+    player = _Player(viewer, dock, experiment, output, report, headless=headless)
+    dock.ready.connect(player.begin)
+    napari.run()
+    if report.end is not None and report.end.state == "failed":
+        raise TrainingError(f"The demo failed: {report.end.error}", report.end.remedy)
+    return report
+
+
+class _Player:
+    """Plays the demo on the main thread, by a timer."""
+
+    def __init__(
+        self,
+        viewer: Any,
+        dock: Any,
+        experiment: Experiment,
+        output: Path,
+        report: DemoReport,
+        *,
+        headless: bool,
+    ) -> None:
+        self.viewer, self.dock, self.experiment = viewer, dock, experiment
+        self.output, self.report, self.headless = output, report, headless
+        self.step, self.validations, self.ticks, self._settling = 0, 0, 0, 0
+        self._scenes: deque[Scene] = deque(self._play() if headless else ())
+        self._timer = QTimer(dock)
+        self._timer.setInterval(TICK_MS)
+        self._timer.timeout.connect(self._tick)
+
+    def begin(self) -> None:
+        """Show the experiment in the tabs and start the clock; on a desktop, start training at once."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.dock.experiment.set_experiment(self.experiment)
+        self.dock.run.set_folder(self.output)
+        self.dock.bridge.events_arrived.connect(self._on_events)
+        if self.headless:
+            self._timer.start()
+        else:
+            self.start()
+            self.tab("Run")
+
+    def start(self) -> None:
+        """Begin the run; the same as Start, with a folder that is known beforehand."""
+        run = Run(RunFolder.create(self.experiment, self.report.run_folder), window=True)
+        self.dock.run.begin(run)
+
+    def tab(self, title: str) -> None:
+        """Bring a tab to the front."""
+        self.dock.tabs.setCurrentIndex(TABS.index(title))
+
+    def look_at(self, role: Role, class_name: str | None, *switches: str, slice_z: int = LIVER_Z) -> None:
+        """Show a watched case in the Inspect tab with these layers and no others, at a slice."""
+        inspect = self.dock.inspect
+        self.tab("Inspect")
+        inspect.choices.role_picker.setCurrentIndex(inspect.choices.role_picker.findData(role))
+        inspect.choices.class_picker.setCurrentText(class_name or "All classes")
+        for name, box in inspect.choices.switches.items():
+            box.setChecked(name in switches)
+        self.viewer.dims.set_current_step(0, slice_z)
+
+    def _play(self) -> list[Scene]:
+        """The scenes in order."""
+
+        def always() -> bool:
+            return True
+
+        def ended() -> bool:
+            return self.report.end is not None
+
+        def after(validations: int) -> Callable[[], bool]:
+            return lambda: ended() or self.validations >= validations
+
+        def begin() -> None:
+            self.start()
+            self.tab("Run")
+
+        return [
+            Scene("1-cases", always, lambda: self.tab("Cases")),
+            Scene("2-experiment", always, lambda: self.tab("Experiment")),
+            Scene("3-preparing", always, begin),
+            Scene("4-first-steps", lambda: ended() or self.step >= 20, lambda: self.tab("Run")),
+            Scene("5-errors-early", after(1), lambda: self.look_at("validation", None, "errors")),
+            Scene(
+                "6-balance-kidneys",
+                after(2),
+                lambda: self.look_at("validation", "kidneys", "balance", "errors", slice_z=KIDNEYS_Z),
+            ),
+            Scene(
+                "7-alpha-vessel",
+                after(3),
+                lambda: self.look_at("train", "vessel", "alpha", "prediction", slice_z=KIDNEYS_Z),
+            ),
+            Scene("8-errors-late", after(4), lambda: self.look_at("validation", None, "errors")),
+            Scene("9-finished", ended, lambda: self.tab("Run")),
+            Scene(
+                "10-inspect-finished", ended, lambda: self.look_at("validation", None, "errors", "prediction")
+            ),
+        ]
+
+    def _on_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, StepDone):
+                self.step = event.step
+            elif isinstance(event, ValidationDone):
+                self.validations += 1
+                self.report.last = event
+            elif isinstance(event, RunFinished):
+                self.report.end = event
+
+    def _tick(self) -> None:
+        self.ticks += 1
+        if self.ticks * TICK_MS > GIVEN_UP_S * 1000 and self.dock.bridge.busy:
+            self.dock.run.stop()
+        if not self._scenes:
+            if not self.dock.bridge.busy:  # the worker has said good-bye too
+                self._leave()
+            return
+        scene = self._scenes[0]
+        if self._settling == 0:
+            if scene.when():
+                scene.arrange()
+                self._settling = 1
+        elif self._settling < SETTLING_TICKS:
+            self._settling += 1
+        else:
+            self._settling = 0
+            self._scenes.popleft()
+            self._photograph(scene.name)
+
+    def _photograph(self, name: str) -> None:
+        path = self.output / f"{name}.png"
+        self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        self.report.pictures.append(path)
+
+    def _leave(self) -> None:
+        self._timer.stop()
+        self.dock.plots.export(self.output / "curves.csv")
+        self.dock.plots.export(self.output / "curves.png")
+        self.viewer.close()

@@ -1,0 +1,235 @@
+"""The dock: Cases, Experiment, Run and Inspect in the order of work, and the plots below the canvas.
+
+The window with a run that was: curves grow and predictions change as they did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+from psygnal import Signal
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QLabel, QStackedLayout, QTabWidget, QVBoxLayout, QWidget
+
+from segexplorer.core.errors import SegExplorerError
+from segexplorer.frontends.forms import appearance
+from segexplorer.frontends.napari import theme, workers
+from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.workers import LatestWork, Machine
+from segexplorer.training.history import Frame, open_run
+from segexplorer.training.replay import Replay
+from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.viewmodels.displayed import Past, Seen
+
+DISCLAIMER = "For research and teaching; not a medical device."
+LOADING = "Loading torch and MONAI…"
+TABS = ("Cases", "Experiment", "Run", "Inspect")
+MOST_WIDTH = 400
+
+
+class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
+    """The whole plug-in in one viewer. napari makes it and passes its viewer.
+
+    Parameters
+    ----------
+    napari_viewer
+        napari recognises the parameter by this name.
+
+    Attributes
+    ----------
+    ready
+        psygnal signal: torch and MONAI are there, and so are the tabs.
+    """
+
+    ready = Signal()
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.bridge = RunBridge(self)
+        self.layers = CaseLayers(napari_viewer)
+        self.tabs: QTabWidget | None = None
+        self.plots: Any = None
+        self.cases: Any = None
+        self.experiment: Any = None
+        self.run: Any = None
+        self.inspect: Any = None
+        self.view_menu: Any = None
+        self._closed = False
+        self._window: Any = None
+        self._window_asked_to_close = False
+        self._loading = LatestWork(self._on_loaded, self._on_refused)
+        self._message = QLabel(LOADING)
+        self._message.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._message.setWordWrap(True)
+        self._plugins = widgets.guidance("", widgets.AMBER)
+        place = QWidget()
+        self._place = QStackedLayout(place)
+        self._place.addWidget(self._message)
+        note = QLabel(DISCLAIMER)
+        note.setStyleSheet("font-size: 11px;")
+        appearance.set_tone(note, widgets.GREY)
+        note.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addWidget(place, 1)
+        layout.addWidget(self._plugins)
+        layout.addWidget(note)
+        self.setMinimumWidth(372)
+        napari_viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        napari_viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
+        self._loading.send(workers.load)
+
+    def sizeHint(self) -> Any:
+        """Prefer a column that leaves the canvas its room."""
+        hint = super().sizeHint()
+        hint.setWidth(MOST_WIDTH)
+        return hint
+
+    # -- loading ------------------------------------------------------------------------------------------
+
+    def _on_loaded(self, machine: Machine) -> None:
+        from segexplorer.frontends.napari.panels.cases import CasesPanel
+        from segexplorer.frontends.napari.panels.experiment import ExperimentPanel
+        from segexplorer.frontends.napari.panels.inspect import InspectPanel
+        from segexplorer.frontends.napari.panels.run import RunPanel
+        from segexplorer.frontends.napari.plots import PlotDock
+        from segexplorer.frontends.napari.view_menu import ViewMenu
+        from segexplorer.session import Session
+
+        session = Session()
+        self.cases = CasesPanel(session, self.viewer)
+        self.experiment = ExperimentPanel(session, self.viewer, self.cases)
+        self.inspect = InspectPanel(session, self.viewer, self.bridge, self.layers)
+        self.run = RunPanel(
+            session,
+            self.viewer,
+            self.bridge,
+            self.experiment.experiment_maker,
+            self.inspect.slice_view,
+        )
+        self.run.show_machine(machine)
+        self.experiment.changed.connect(self.run.check)
+        self.run.started.connect(lambda _: self.experiment.box.stop_measuring())
+        tabs = self.tabs = QTabWidget()
+        for title, panel in zip(TABS, (self.cases, self.experiment, self.run, self.inspect), strict=True):
+            tabs.addTab(panel, title)
+        self._place.addWidget(tabs)
+        self._place.setCurrentWidget(tabs)
+        widgets.say(self._plugins, "\n".join(machine.plugin_failures), widgets.AMBER)
+        self.plots = PlotDock(self.viewer, self.bridge)
+        self.plots.step_dragged.connect(self.inspect.history.go_to)
+        self.inspect.shown.connect(self._on_shown)
+        self.view_menu = ViewMenu(self.viewer, self.layers, self.plots)
+        tabs.setCornerWidget(self.view_menu)
+        self.view_menu.show()
+        self.view_menu.show_plots(True)
+        self.view_menu.attach(self.window())
+        self.ready.emit()
+
+    def _on_shown(self, seen: Seen) -> None:
+        self.plots.show_step(seen.snapshot.step)
+        self.plots.show_balance(seen.balance)
+
+    def _on_refused(self, error: SegExplorerError) -> None:
+        self._message.setText(str(error))
+
+    def _on_ndisplay(self, _: Any = None) -> None:
+        self.bridge.be_slow(self.viewer.dims.ndisplay == 3)
+
+    def _on_theme(self, _: Any = None) -> None:
+        self.setStyleSheet(appearance.style_sheet(dark=theme.is_dark(self.viewer)))
+
+    # -- closing ------------------------------------------------------------------------------------------
+
+    def closing(self) -> None:
+        """Stop the run at its next boundary and let go of the viewer; what was shown stays."""
+        if self._closed:
+            return
+        self._closed = True
+        self.bridge.close()
+        self._loading.close()
+        self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+        self.viewer.events.theme.disconnect(self._on_theme)
+        for panel in (self.view_menu, self.plots, self.inspect, self.run, self.experiment, self.cases):
+            if panel is not None:
+                panel.closing()
+        self.layers.close()
+
+    def closeEvent(self, event: Any) -> None:
+        """Let go when the widget is closed by itself."""
+        self.closing()
+        super().closeEvent(event)
+
+    def event(self, event: Any) -> bool:
+        """Let go when napari takes the widget out of its dock (the cross in the dock's title)."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._window is not None:
+            self._take_plots_away()
+            self.closing()
+        return bool(super().event(event))
+
+    def showEvent(self, event: Any) -> None:
+        """Watch the window: a widget in a dock is not told when it closes."""
+        super().showEvent(event)
+        if self._window is not self.window():
+            self._window = self.window()
+            self._window.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Let go once the window has closed: asked to, and hidden, so that nobody said no in between."""
+        if event.type() == QEvent.Type.Close:
+            self._window_asked_to_close = True
+        elif event.type() == QEvent.Type.Hide and self._window_asked_to_close and not event.spontaneous():
+            self.closing()
+        elif event.type() == QEvent.Type.Show:
+            self._window_asked_to_close = False
+        return False
+
+    def _take_plots_away(self) -> None:
+        if self.plots is not None and self.plots.parent() is not None:
+            self.viewer.window.remove_dock_widget(self.plots)
+
+
+def show_replay(folder: Path, speed: float) -> Any:
+    """Open the window, replay a run folder in it, and wait until it is closed.
+
+    Raises
+    ------
+    DataError
+        When the folder is no run folder, or nothing happened in it yet; no window is opened then.
+    """
+    replay = replay_for_viewer(folder, speed)
+    viewer = napari.Viewer(title=f"Segmentation Explorer: replay of {folder.name}")
+    _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
+
+    def begin() -> None:
+        dock.tabs.setCurrentIndex(TABS.index("Run"))
+        dock.run.begin(replay)
+
+    dock.ready.connect(begin)
+    napari.run()
+    return viewer
+
+
+def replay_for_viewer(folder: Path, speed: float) -> Replay:
+    """Return the replay of a run folder with the watched cases, and their labels where the data is here."""
+    return Replay(folder, speed, load=_loader(folder))
+
+
+def _loader(folder: Path) -> Callable[[Frame], WatchedSnapshot]:
+    """Return what reads a frame with the label of its case, or alone where the data is not on this machine."""
+    past = Past(open_run(folder).experiment)
+
+    def load(frame: Frame) -> WatchedSnapshot:
+        try:
+            return past.snapshot(frame)
+        except SegExplorerError:  # a shared run, another machine: the prediction is shown without its errors
+            return frame.load()
+
+    return load

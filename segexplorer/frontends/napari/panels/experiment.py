@@ -1,0 +1,303 @@
+"""What an experiment comes to before it starts: its plan, what to know of it, and how long it will take.
+
+The tab "Experiment": network, loss and everything else that is decided before Start.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError
+from segexplorer.frontends.forms import SpecForm
+from segexplorer.frontends.napari.bridge import stand_back
+from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.panels.cases import CasesPanel
+from segexplorer.frontends.napari.workers import LatestWork
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.timing import Timing
+from segexplorer.viewmodels import status as timings
+
+GUIDANCE = "Choose cases first; the plan then tells memory and number of steps."
+PLANNING, MEASURING = "Planning…", "Measuring: a few steps and windows of this plan…"
+_UNDER_WAY = ("preparing", "running", "paused", "stopping")
+
+
+class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
+    """The plan in words, and a button that measures the time it will take.
+
+    Parameters
+    ----------
+    session
+        Plans, and knows whether a run is going on, beside which nothing can be timed.
+
+    Attributes
+    ----------
+    planned
+        psygnal signal with the `Plan` that was resolved in the background.
+    """
+
+    planned = Signal(object)
+
+    def __init__(self, session: Any) -> None:
+        super().__init__()
+        self._session = session
+        self._plan: Any = None
+        self._to_stop = threading.Event()
+        self.work = LatestWork(self._on_plan, self.refuse, newest_only=True)
+        self.timing = LatestWork(self._on_timing, self._on_not_timed, newest_only=True)
+        self.summary, self.warnings, self.time = (
+            widgets.guidance(GUIDANCE),
+            widgets.guidance(),
+            widgets.guidance(),
+        )
+        self.measure_button = QPushButton("Measure the time")
+        self.measure_button.setToolTip(
+            "Does a few training steps and predictions of this plan in the background, and keeps nothing of them."
+        )
+        self.measure_button.clicked.connect(lambda _=False: self.measure_or_stop())
+        self.measure_button.hide()
+        row = QHBoxLayout()
+        row.addWidget(self.measure_button)
+        row.addStretch(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.summary)
+        layout.addWidget(self.time)
+        layout.addLayout(row)
+        layout.addWidget(self.warnings)
+
+    # -- the plan -----------------------------------------------------------------------------------------
+
+    def plan(self, make: Callable[[], Experiment]) -> None:
+        """Resolve the experiment that `make` gives in the background, and tell what it comes to."""
+        self._forget()
+        widgets.say(self.summary, PLANNING)
+        session = self._session
+        self.work.send(lambda: session.plan(make(), window=True))
+
+    def refuse(self, error: SegExplorerError) -> None:
+        """Say why there is no plan."""
+        self._forget()
+        widgets.say(self.summary, "")
+        self.tell(error)
+
+    def tell(self, told: SegExplorerError | str) -> None:
+        """Say something that leaves the plan as it is; errors in red."""
+        widgets.say(
+            self.warnings, str(told), widgets.RED if isinstance(told, SegExplorerError) else widgets.GREY
+        )
+
+    def _forget(self) -> None:
+        """There is no plan now, and nothing to be timed."""
+        self.stop_measuring()
+        self._plan = None
+        widgets.say(self.time, "")
+        self.measure_button.hide()
+
+    def _on_plan(self, plan: Any) -> None:
+        self._plan = plan
+        lines = [f"<b>{label}</b>&nbsp; {text}" for label, text in plan.summary().items()]
+        widgets.say(self.summary, "<br>".join(lines))
+        told = [
+            *plan.badges,
+            *(f"{p.case}: {p.message} {p.remedy}".removeprefix(": ") for p in plan.warnings),
+        ]
+        widgets.say(self.warnings, "\n".join(told), widgets.AMBER)
+        self._show_button()
+        self.planned.emit(plan)
+
+    # -- the time -----------------------------------------------------------------------------------------
+
+    def measure_or_stop(self) -> None:
+        """Measure how long the plan will take, or stop measuring."""
+        if self.timing.busy:
+            self.stop_measuring()
+            return
+        if self._plan is None:
+            return
+        if getattr(self._session.run, "state", None) in _UNDER_WAY:
+            self._on_not_timed(
+                RunStateError("A run is going on, which tells its own time.", "Stop it first.")
+            )
+            return
+        plan, stop = self._plan, threading.Event()
+        self._to_stop = stop
+        self.timing.send(lambda: (plan, _measured(plan, stop)))
+        widgets.say(self.time, MEASURING)
+        self._show_button()
+
+    def stop_measuring(self) -> None:
+        """Break off at the next step or window."""
+        self._to_stop.set()
+
+    def _on_timing(self, answer: tuple[Any, Timing | None]) -> None:
+        plan, found = answer
+        if plan is self._plan:
+            text = "" if found is None else f"<b>Time</b>&nbsp; {timings.sentence(found)}"
+            widgets.say(self.time, text)
+        self._show_button(done=True)
+
+    def _on_not_timed(self, error: SegExplorerError) -> None:
+        widgets.say(self.time, str(error), widgets.RED)
+        self._show_button(done=True)
+
+    def _show_button(self, *, done: bool = False) -> None:
+        measuring = self.timing.busy and not done
+        self.measure_button.setText("Stop measuring" if measuring else "Measure the time")
+        self.measure_button.setVisible(self._plan is not None)
+
+    def closing(self) -> None:
+        """Let nothing come back any more."""
+        self.stop_measuring()
+        self.timing.close()
+        self.work.close()
+
+
+def _measured(plan: Any, stop: threading.Event) -> Timing | None:
+    """Measure in a thread that stands back behind the window's, as training does."""
+    from segexplorer.training.timing import measure
+
+    with ThreadPoolExecutor(1, initializer=stand_back) as pool:
+        return pool.submit(measure, plan, stopped=stop.is_set).result()
+
+
+_WAIT_MS = 700
+"""How long the form rests before it is planned anew: nobody wants a plan of every letter typed."""
+
+
+class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
+    """The form of an experiment without its data, and what it would cost.
+
+    Parameters
+    ----------
+    session, viewer
+        As in every panel.
+    cases
+        The panel that knows data and split.
+
+    Attributes
+    ----------
+    changed
+        psygnal signal: the experiment is another one now, valid or not.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Any, viewer: Any, cases: CasesPanel) -> None:
+        super().__init__()
+        self.session, self.viewer, self._cases = session, viewer, cases
+        self._form: SpecForm[Experiment] = SpecForm(Experiment, exclude=("data", "split", "changes"))
+        self.box = PlanBox(session)
+        self._saving = LatestWork(self.box.tell, self.box.tell)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_WAIT_MS)
+        self._timer.timeout.connect(self.plan)
+        load, save = QPushButton("Load YAML…"), QPushButton("Save YAML…")
+        load.clicked.connect(self._choose_load)
+        save.clicked.connect(self._choose_save)
+        row = QWidget()
+        buttons = QHBoxLayout(row)
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.addWidget(load)
+        buttons.addWidget(save)
+        buttons.addStretch(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(
+            widgets.scrolled(row, self._form.native, widgets.heading("Before you start"), self.box)
+        )
+        self._form.changed.connect(self._on_change)
+        cases.changed.connect(self._on_change)
+
+    # -- what comes out -----------------------------------------------------------------------------------
+
+    def experiment_maker(self) -> Callable[[], Experiment]:
+        """Return a function for a worker that gives the experiment; layers without a file are saved by it.
+
+        Raises
+        ------
+        SegExplorerError
+            When cases or settings are not fit for training, in one sentence.
+        """
+        settings = self._form.plain()
+        if self._form.problems:
+            raise SpecError("; ".join(f"{path} {text}" for path, text in self._form.problems) + ".")
+        dataset = self._cases.dataset_maker()
+
+        def make() -> Experiment:
+            data, split = dataset()
+            return Experiment.of({**settings, "data": data, "split": split})
+
+        return make
+
+    def experiment(self) -> Experiment:
+        """Return the experiment (see `experiment_maker`); saves layers without a file, so it may take a while."""
+        return self.experiment_maker()()
+
+    def set_experiment(self, experiment: Experiment) -> None:
+        """Show an experiment, its data in the Cases tab."""
+        self._form.set(experiment)
+        self._cases.set_dataset(experiment.data, experiment.split)
+
+    def load(self, path: Path) -> None:
+        """Show the experiment of a YAML file; a file that is wrong changes nothing and is explained."""
+        try:
+            self.set_experiment(Experiment.from_yaml(path))
+        except SegExplorerError as error:
+            self.box.tell(error)
+
+    def save(self, path: Path) -> None:
+        """Write the experiment as YAML, in the background."""
+
+        def work() -> str:
+            make().save(path)
+            return f"Saved {path}"
+
+        try:
+            make = self.experiment_maker()
+        except SegExplorerError as error:
+            self.box.tell(error)
+            return
+        self._saving.send(work)
+
+    # -- the plan -----------------------------------------------------------------------------------------
+
+    def plan(self) -> None:
+        """Resolve the experiment in the background and show what it would cost."""
+        try:
+            make = self.experiment_maker()
+        except SegExplorerError as error:
+            self.box.refuse(error)
+        else:
+            self.box.plan(make)
+
+    def _on_change(self, *_: Any) -> None:
+        self._timer.start()
+        self.changed.emit()
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def _choose_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load an experiment", "", "Experiments (*.yaml *.yml)")
+        if path:
+            self.load(Path(path))
+
+    def _choose_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the experiment", "experiment.yaml", "YAML (*.yaml)")
+        if path:
+            self.save(Path(path))
+
+    def closing(self) -> None:
+        """Let nothing come back any more."""
+        self._timer.stop()
+        self._saving.close()
+        self.box.closing()

@@ -1,0 +1,449 @@
+"""One pair of axes of the plot dock: curves over steps, or the histogram of the regions' balance.
+
+The plot dock: the run's curves, two at a time, beside one another below the canvas.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from napari.utils.theme import get_theme
+from psygnal import Signal
+from pyqtgraph.exporters import ImageExporter, SVGExporter
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QPushButton,
+    QScrollArea,
+    QWidget,
+)
+
+from segexplorer.core.events import Event, Planned
+from segexplorer.frontends.napari import theme
+from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.viewmodels import colours
+from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point
+from segexplorer.viewmodels.regions import BalanceHistogram
+
+KEY_WIDTH = 118
+BALANCE = "balance_histogram"
+BALANCE_TITLE = "Balance of the regions (histogram)"
+NO_BALANCE = "Losses with regions show their balance here"
+_ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
+_ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
+
+
+class Pane(QWidget):  # type: ignore[misc, unused-ignore]
+    """One pair of axes, with a picker of what is drawn in it.
+
+    Parameters
+    ----------
+    plots
+        Curves to choose from.
+    first
+        Key of the one shown at first.
+    balance
+        Whether the histogram of the balance can be chosen too.
+
+    Attributes
+    ----------
+    step_dragged
+        psygnal signal (step): the user drags the line that marks the prediction shown.
+    """
+
+    step_dragged = Signal(float)
+
+    def __init__(self, plots: tuple[Plot, ...], first: str, *, balance: bool = False) -> None:
+        super().__init__()
+        self._plots = {plot.key: plot for plot in plots}
+        self.picker = QComboBox()
+        for plot in plots:
+            self.picker.addItem(plot.title, plot.key)
+        if balance:
+            self.picker.addItem(BALANCE_TITLE, BALANCE)
+        self._balance: BalanceHistogram | None = None
+        self._bars: Any = None
+        self.picker.setCurrentIndex(list(self._plots).index(first))
+        self.canvas = pg.PlotWidget(antialias=False)
+        self.canvas.setMenuEnabled(False)
+        self.canvas.setMinimumSize(180, 110)
+        for side in ("left", "bottom"):
+            self.canvas.getAxis(side).enableAutoSIPrefix(False)
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setStyleSheet("font-size: 11px;")
+        key = QScrollArea()
+        key.setWidget(self.legend)
+        key.setWidgetResizable(True)
+        key.setFrameShape(QScrollArea.Shape.NoFrame)
+        key.setFixedWidth(KEY_WIDTH)
+        key.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.legend.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.legend.setWordWrap(True)
+        self._curves: dict[str, Any] = {}
+        self._marks: list[Any] = []
+        self._keys: list[str] = []
+        self.partial = pg.ScatterPlotItem()
+        self.canvas.addItem(self.partial)
+        # the uppermost and the last label of the axes reach beyond them
+        self.canvas.getPlotItem().setContentsMargins(0, 8, 8, 0)
+        self.cursor = pg.InfiniteLine(0, angle=90, movable=True)
+        self.cursor.setVisible(False)
+        self.cursor.sigDragged.connect(lambda line: self.step_dragged.emit(float(line.value())))
+        self.canvas.getPlotItem().vb.addItem(self.cursor, ignoreBounds=True)
+        self._empty = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
+        self.canvas.getPlotItem().vb.addItem(self._empty, ignoreBounds=True)
+        self._pens: tuple[str, ...] = _ON_DARK
+        self._ink = "#ffffff"
+        self._class_order: tuple[str, ...] = ()
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.picker, 0, 0, 1, 2)
+        layout.addWidget(self.canvas, 1, 0)
+        layout.addWidget(key, 1, 1)
+        layout.setColumnStretch(0, 1)
+        self._title()
+        self._range()
+
+    @property
+    def key(self) -> str:
+        """Key of what is drawn now."""
+        return str(self.picker.currentData())
+
+    @property
+    def plot(self) -> Plot | None:
+        """The curves drawn now; None for the histogram."""
+        return self._plots.get(self.key)
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Curve name -> pyqtgraph item."""
+        return dict(self._curves)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the sentence about emptiness stands in place of curves."""
+        return bool(self._empty.isVisible())
+
+    def set_colours(self, background: str, ink: str, dark: bool) -> None:
+        """Follow napari's theme."""
+        self._pens, self._ink = (_ON_DARK if dark else _ON_LIGHT), ink
+        self.canvas.setBackground(background)
+        for side in ("left", "bottom"):
+            axis = self.canvas.getAxis(side)
+            axis.setPen(ink)
+            axis.setTextPen(ink)
+        self._empty.setColor(ink)
+        self.cursor.setPen(pg.mkPen(ink, width=1, style=Qt.PenStyle.DashLine))
+        self.cursor.setHoverPen(pg.mkPen(ink, width=3))
+        self.forget()
+        self._title()
+
+    def set_classes(self, names: tuple[str, ...]) -> None:
+        """Take the colours of the classes from their order."""
+        self._class_order = names
+
+    def forget(self) -> None:
+        """Take every curve and mark away."""
+        for item in self._curves.values():
+            self.canvas.removeItem(item)
+        for mark in self._marks:
+            self.canvas.removeItem(mark)
+        if self._bars is not None:
+            self.canvas.removeItem(self._bars)
+        self._curves, self._marks, self._keys, self._bars = {}, [], [], None
+        self.partial.clear()
+        self.legend.setText("")
+
+    def redraw(self, curves: Curves) -> None:
+        """Draw the curves as they are now."""
+        if self.plot is None:
+            self._draw_balance()
+            return
+        series = curves.series(self.plot.key)
+        if set(self._curves) - set(series):
+            self.forget()
+        for number, (name, (steps, values)) in enumerate(series.items()):
+            item = self._curves.get(name)
+            if item is None:
+                item = self._curves[name] = self.canvas.plot(
+                    pen=self._pen(name, number), name=name, symbolPen=None, symbolSize=6
+                )
+                self._add_key(name, item.opts["pen"])
+            item.setData(steps, values, connect="finite", symbol="o" if has_lone_point(values) else None)
+            item.setSymbolBrush(item.opts["pen"].color())
+        self._draw_partial(curves.partial(self.plot.key))
+        self._tell(curves.remark(self.plot.key))
+        empty = curves.why_empty(self.plot)
+        self._empty.setText(empty)
+        self._empty.setVisible(bool(empty))
+        self._draw_marks(curves)
+        self._place_empty()
+
+    def _draw_partial(self, marked: dict[str, tuple[Any, Any]]) -> None:
+        """Cross the points whose mean leaves structures out."""
+        spots = [
+            {"pos": pos, "pen": pg.mkPen(self._curves[name].opts["pen"].color(), width=2)}
+            for name, points in marked.items()
+            for pos in zip(*points, strict=True)
+        ]
+        self.partial.setData(spots=spots, symbol="x", size=9, brush=None)
+
+    def _tell(self, remark: str) -> None:
+        """Write a remark below the key."""
+        self.legend.setText("<br>".join([*self._keys, *([f"<i>{escape(remark)}</i>"] if remark else [])]))
+
+    def show_balance(self, balance: BalanceHistogram | None) -> None:
+        """Take another histogram; drawn where it is chosen."""
+        self._balance = balance
+        if self.plot is None:
+            self._draw_balance()
+
+    def _draw_balance(self) -> None:
+        self.forget()
+        found = self._balance
+        self._empty.setText(NO_BALANCE)
+        self._empty.setVisible(found is None)
+        self._place_empty()
+        if found is None:
+            return
+        centres = (found.edges[1:] + found.edges[:-1]) / 2
+        brushes = [pg.mkBrush(*(int(255 * c) for c in colour)) for colour in np.asarray(found.colours)]
+        self._bars = pg.BarGraphItem(
+            x=centres, height=found.error_ml, width=0.94 * np.diff(found.edges), brushes=brushes, pen=None
+        )
+        self.canvas.addItem(self._bars)
+        self.legend.setText(f"{escape(found.class_name)}<br>{found.regions} regions with error")
+
+    def show_step(self, step: float | None) -> None:
+        """Mark the step whose prediction the viewer shows; None marks nothing."""
+        self.cursor.setVisible(step is not None and self.plot is not None)
+        if step is not None:
+            self.cursor.setValue(step)
+
+    def _pen(self, name: str, number: int) -> Any:
+        if name in ("total", "mean"):
+            return pg.mkPen(self._ink, width=2)
+        class_name, _, error = name.partition(", ")
+        style = Qt.PenStyle.DashLine if error == "missed" else Qt.PenStyle.SolidLine
+        if class_name in self._class_order and self._pens is _ON_DARK:
+            colour = theme.class_colour(self._class_order.index(class_name) + 1)
+        elif class_name in self._class_order:
+            colour = self._pens[self._class_order.index(class_name) % len(self._pens)]
+        else:
+            colour = self._pens[number % len(self._pens)]
+        return pg.mkPen(colour, width=1, style=style)
+
+    def _add_key(self, name: str, pen: Any) -> None:
+        stroke = "╌╌" if pen.style() == Qt.PenStyle.DashLine else "━━"
+        line = f'<span style="color:{pen.color().name()}">{stroke}</span> {escape(name.replace("_", " "))}'
+        self._keys.append(line)
+
+    def export(self, path: Path) -> None:
+        """Write what is drawn, with a legend inside, as PNG or SVG by the ending."""
+        item = self.canvas.getPlotItem()
+        legend = item.addLegend()
+        for name, curve in self._curves.items():
+            legend.addItem(curve, name)
+        try:
+            kind = SVGExporter if path.suffix == ".svg" else ImageExporter
+            kind(item).export(str(path))
+        finally:
+            legend.scene().removeItem(legend)
+            item.legend = None
+
+    def _draw_marks(self, curves: Curves) -> None:
+        for mark in self._marks:
+            self.canvas.removeItem(mark)
+        self._marks = []
+        for mark in curves.marks():
+            change = mark.kind == "change"
+            line = pg.InfiniteLine(
+                mark.step,
+                angle=90,
+                pen=pg.mkPen(
+                    colours.REDDISH_PURPLE if change else colours.BLUISH_GREEN, style=Qt.PenStyle.DotLine
+                ),
+            )
+            line.setToolTip(f"step {mark.step}: {mark.text}")
+            self.canvas.addItem(line, ignoreBounds=True)
+            self._marks.append(line)
+
+    def _title(self) -> None:
+        plot = self.plot
+        if plot is None:
+            self._label("error volume in ml", "balance: -1 all missed, 1 all extra; watched case")
+            self.canvas.setLogMode(y=False)
+            return
+        self._label(plot.y_title.removesuffix(f" ({plot.domain})"), f"{plot.x_title}; {plot.domain}")
+        self.canvas.setLogMode(y=plot.logarithmic)
+        self._empty.setText(EMPTY[plot.domain])
+
+    def _label(self, left: str, bottom: str) -> None:
+        for side, text in (("left", left), ("bottom", bottom)):
+            self.canvas.setLabel(side, text, color=self._ink, **{"font-size": "8pt"})
+
+    def _range(self) -> None:
+        """Let the axes follow what is drawn; ratios stand between 0 and 1 whatever their values."""
+        self.canvas.enableAutoRange()
+        if self.plot is None:
+            self.canvas.setXRange(-1, 1, padding=0.02)
+        elif self.plot.limits is not None:
+            self.canvas.setYRange(*self.plot.limits, padding=0.02)
+
+    def change(self, curves: Curves) -> None:
+        """Draw what the picker names now."""
+        self.forget()
+        self._title()
+        self._range()
+        self.cursor.setVisible(self.cursor.isVisible() and self.plot is not None)
+        self.redraw(curves)
+
+    def _place_empty(self) -> None:
+        (left, right), (low, high) = self.canvas.viewRange()
+        self._empty.setPos((left + right) / 2, (low + high) / 2)
+
+
+INTERVAL_MS = 100
+_TRAINING = tuple(plot for plot in PLOTS if plot.domain == "training, patches")
+_WHOLE = tuple(plot for plot in PLOTS if plot.domain == "whole volumes")
+FORMATS = {"PNG picture": "png", "SVG drawing": "svg", "CSV of all curves": "csv"}
+
+
+class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
+    """Curves of the current run, drawn at most ten times a second and only while they can be seen.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer, whose theme is followed.
+    bridge
+        Where the run's events come from.
+
+    Attributes
+    ----------
+    step_dragged
+        psygnal signal (step): the user drags the line that marks the prediction shown.
+    """
+
+    step_dragged = Signal(float)
+
+    def __init__(self, viewer: Any, bridge: RunBridge) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.curves = Curves()
+        self._drawn = -1
+        self._run: Any = None
+        self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice", balance=True))
+        self._export = QPushButton("Export…")
+        menu = QMenu(self._export)
+        for title, ending in FORMATS.items():
+            menu.addAction(title).triggered.connect(lambda _=False, e=ending: self._choose_export(e))
+        self._export.setMenu(menu)
+        self.setMinimumHeight(160)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(4, 0, 4, 4)
+        for pane in self.panes:
+            layout.addWidget(pane, 1)
+            pane.picker.currentIndexChanged.connect(lambda _, p=pane: p.change(self.curves))
+            pane.step_dragged.connect(self.step_dragged.emit)
+        layout.addWidget(self._export, 0, Qt.AlignmentFlag.AlignTop)
+        self._timer = QTimer(self)
+        self._timer.setInterval(INTERVAL_MS)
+        self._timer.timeout.connect(self.refresh)
+        self.follow_theme()
+        viewer.events.theme.connect(self.follow_theme)
+        bridge.begun.connect(self._on_begun)
+        bridge.events_arrived.connect(self._on_events)
+        bridge.ended.connect(self._on_ended)
+
+    def sizeHint(self) -> Any:
+        """Prefer little height: the canvas above matters more."""
+        hint = super().sizeHint()
+        hint.setHeight(210)
+        return hint
+
+    def follow_theme(self, _: Any = None) -> None:
+        """Take background and ink from napari's theme."""
+        chosen = get_theme(self.viewer.theme)
+        background, ink = chosen.background.as_hex(), chosen.text.as_hex()
+        dark = theme.is_dark(self.viewer)
+        for pane in self.panes:
+            pane.set_colours(background, ink, dark)
+            pane.redraw(self.curves)
+
+    def show_step(self, step: float | None) -> None:
+        """Mark the step whose prediction the viewer shows."""
+        for pane in self.panes:
+            pane.show_step(step)
+
+    def show_balance(self, balance: BalanceHistogram | None) -> None:
+        """Take the balance of the regions of the prediction shown."""
+        for pane in self.panes:
+            pane.show_balance(balance)
+
+    def refresh(self) -> None:
+        """Draw what has changed, in the panes that can be seen."""
+        if self._drawn == self.curves.revision or not self.isVisible():
+            return
+        self._drawn = self.curves.revision
+        for pane in self.panes:
+            if not pane.visibleRegion().isEmpty():
+                pane.redraw(self.curves)
+
+    def export(self, path: Path) -> tuple[Path, ...]:
+        """Write the curves: .csv holds all points of all plots; .png and .svg make one file per visible plot."""
+        if path.suffix == ".csv":
+            path.write_text(self.curves.to_csv(), encoding="utf-8")
+            return (path,)
+        written = []
+        for pane in self.panes:
+            target = path.with_name(f"{path.stem}-{pane.key}{path.suffix}")
+            pane.export(target)
+            written.append(target)
+        return tuple(written)
+
+    def _choose_export(self, ending: str) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Export the curves", f"curves.{ending}", f"*.{ending}")
+        if path:
+            self.export(Path(path).with_suffix(f".{ending}"))
+
+    def _on_begun(self, run: Any) -> None:
+        if run is not self._run:
+            self._run = run
+            self.curves = Curves()
+            for pane in self.panes:
+                pane.change(self.curves)
+        self._drawn = -1
+        self._timer.start()
+
+    def _on_events(self, events: list[Event]) -> None:
+        self.curves.extend(events)
+        for event in events:
+            if isinstance(event, Planned):
+                for pane in self.panes:
+                    pane.set_classes(event.classes)
+
+    def _on_ended(self, _: Any) -> None:
+        self._timer.stop()
+        self.refresh()
+
+    def showEvent(self, event: Any) -> None:
+        """Draw what came while hidden."""
+        super().showEvent(event)
+        self.refresh()
+
+    def closing(self) -> None:
+        """Let go of the viewer."""
+        self._timer.stop()
+        self.viewer.events.theme.disconnect(self.follow_theme)

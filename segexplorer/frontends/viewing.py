@@ -1,0 +1,90 @@
+"""`segexplorer.view`: the one door through which other faces and scripts open napari, lazily and by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segexplorer.core.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from segexplorer.data.volume import Volume
+
+QT_BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
+
+
+def require_window() -> None:
+    """Make sure that a window could open.
+
+    Raises
+    ------
+    MissingExtraError
+        When no Qt binding is installed.
+    """
+    if not any(importlib.util.find_spec(name) for name in QT_BINDINGS):
+        raise MissingExtraError.of("PySide6", "all", "The window")
+
+
+def view(*things: str | Path | Volume, block: bool = True) -> Any:
+    """Open images and labels in napari, one over the other, with the dock.
+
+    Parameters
+    ----------
+    things
+        Paths of images and labels, or volumes in memory. Few different whole numbers are taken for a label.
+    block
+        Whether to wait until the window is closed; in a notebook or IPython with `%gui qt` use False.
+
+    Returns
+    -------
+    napari.Viewer
+
+    Raises
+    ------
+    MissingExtraError
+        When no Qt binding is installed.
+    DataError
+        When a file cannot be read; no window is opened then.
+    """
+    require_window()
+    pictures = [_picture(volume, number) for number, volume in enumerate(_opened(things), start=1)]
+    napari = importlib.import_module("napari")
+    layers = importlib.import_module("segexplorer.frontends.napari.layers")
+    viewer = napari.Viewer(title="Segmentation Explorer")
+    shown = layers.CaseLayers(viewer)
+    for picture in pictures:
+        shown.show(picture)
+    viewer.window.add_plugin_dock_widget("segexplorer")
+    if block:
+        napari.run()
+    return viewer
+
+
+def _opened(things: Sequence[str | Path | Volume]) -> list[Volume]:
+    """Open what is not open; contours and segments of DICOM take the grid of the first volume."""
+    from segexplorer.data.io import open_volume
+    from segexplorer.data.volume import Volume
+
+    volumes: list[Volume] = []
+    for thing in things:
+        like = volumes[0] if volumes else None
+        volumes.append(thing if isinstance(thing, Volume) else open_volume(thing, like=like))
+    return volumes
+
+
+def _picture(volume: Volume, number: int) -> Any:
+    """Return the layer to be of a volume."""
+    reader = importlib.import_module("segexplorer.frontends.napari.io")
+    pictures = importlib.import_module("segexplorer.viewmodels.layer_images")
+    path = volume.provenance.path
+    name = reader.stem(path) if path is not None else f"volume {number}"
+    key, named = f"view/{number}", volume.label_names
+    if named:
+        values = {v: named.get(v, f"label {v}") for v in pictures.label_values(volume.array)}
+        return pictures.label_picture(volume, name, values, key=key)
+    if reader.looks_like_label(path or Path(), volume.array):
+        return pictures.label_picture(volume, name, key=key)
+    return pictures.image_picture(volume, name, key=key)

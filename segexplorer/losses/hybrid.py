@@ -1,0 +1,276 @@
+"""`combo`: modified cross entropy minus Dice.
+
+`hytver`: modified cross entropy and Tversky.
+
+`unified_focal`: focal cross entropy and focal Tversky with shared parameters.
+
+`exponential_logarithmic`: powers of the logarithms of Dice and of the voxels' probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from segexplorer.core.fields import parameter
+from segexplorer.losses.base import LossOutput, LossSpec, registry
+from segexplorer.losses.overlap import dice_losses, tversky_losses
+from segexplorer.losses.tversky import TverskyRatio
+
+if TYPE_CHECKING:
+    from segexplorer.functional.inputs import Scene
+    from segexplorer.losses.module import Loss
+
+
+@registry.register
+class Combo(LossSpec):
+    """lam mCE - (1 - lam) Dice over foreground classes; its best value is lam - 1."""
+
+    display_name: ClassVar[str] = "Combo"
+    formula: ClassVar[str] = (
+        r"L=-\frac{\lambda}{M|K|}\sum_{i,c\in K}[\beta g\log p+(1-\beta)(1-g)\log(1-p)]"
+        r"-(1-\lambda)\,\frac1{|K|}\sum_{c\in K}D_c"
+    )
+    reference: ClassVar[str] = "Taghanaki 2019, arXiv:1805.02798; Yeung 2022, eq. 13-14, misprints resolved"
+    punishes: ClassVar[str] = "Missed voxels by beta and surplus ones by 1 - beta, and lack of overlap."
+    family: ClassVar[str] = "compound"
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
+    voxelwise: ClassVar[bool] = True
+    kind: Literal["combo"] = "combo"
+    lam: float = parameter(
+        0.5,
+        title="Weight of cross entropy",
+        meaning="Factor of the modified cross entropy; Dice gets one minus it.",
+        ge=0,
+        le=1,
+        step=0.05,
+        live=True,
+        called="alpha in Taghanaki 2019 and Yeung 2022",
+    )
+    positive_weight: float = parameter(
+        0.5,
+        title="Weight of a class's own voxels",
+        meaning="Above 1/2 missed voxels cost more than surplus ones.",
+        ge=0,
+        le=1,
+        step=0.05,
+        live=True,
+        called="beta in Taghanaki 2019 and Yeung 2022",
+    )
+    eps: float = parameter(1e-5, title="Smoothing", meaning="Of the Dice term.", gt=0, advanced=True)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return lam - 1 to infinity."""
+        return self.lam - 1, math.inf
+
+    def best(self) -> float:
+        """Return lam - 1: no cross entropy, and a Dice of 1."""
+        return self.lam - 1
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Add up both terms; the Dice coefficient counts negatively."""
+        from segexplorer.functional.entropies import modified_cross_entropy
+
+        entropy = modified_cross_entropy(scene, self.positive_weight)
+        some = (scene.kept > 0) & (scene.volumes.sum() > 0)
+        dice = (1 - dice_losses(scene.overlap(), self.eps)[:, 1:].mean()) * some
+        terms = {
+            "modified_cross_entropy": (entropy.detach(), self.lam),
+            "dice_coefficient": (dice.detach(), self.lam - 1),
+        }
+        return LossOutput(self.lam * entropy + (self.lam - 1) * dice, terms)
+
+
+@registry.register
+class HyTver(TverskyRatio):
+    """gamma mCE + (1 - gamma) Tversky over foreground classes, in the form that the paper describes.
+
+    The authors' code swaps the sign of a term and the order of the arguments.
+    """
+
+    display_name: ClassVar[str] = "HyTver"
+    formula: ClassVar[str] = (
+        r"L=-\frac{\gamma}{M|K|}\sum_{i,c\in K}[b\,g\log p+(1-b)(1-g)\log(1-p)]+(1-\gamma)(1-TI)"
+    )
+    reference: ClassVar[str] = "Perera 2025: HyTver (modified cross entropy and Tversky)"
+    punishes: ClassVar[str] = "Wrong voxels and lack of overlap; missed voxels more than surplus ones."
+    family: ClassVar[str] = "compound"
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025",)
+    value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    voxelwise: ClassVar[bool] = True
+    kind: Literal["hytver"] = "hytver"
+    gamma: float = parameter(
+        0.5,
+        title="Weight of cross entropy",
+        meaning="Factor of the modified cross entropy; Tversky gets one minus it.",
+        ge=0,
+        le=1,
+        step=0.05,
+        live=True,
+    )
+    positive_weight: float = parameter(
+        0.7,
+        title="Weight of a class's own voxels",
+        meaning="In the cross entropy; above 1/2 missed voxels cost more than surplus ones.",
+        ge=0,
+        le=1,
+        step=0.05,
+        live=True,
+        called="beta in Perera 2025",
+    )
+
+    def bounds(self) -> tuple[float, float]:
+        """Return 0 to infinity; without cross entropy, 0 to 1."""
+        return 0.0, math.inf if self.gamma > 0 else 1.0
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Add up both terms."""
+        from segexplorer.functional.entropies import modified_cross_entropy
+
+        entropy = modified_cross_entropy(scene, self.positive_weight)
+        losses, counts = self.ratios(scene)
+        tversky = self.averaged(losses, counts, scene)
+        terms = {
+            "modified_cross_entropy": (entropy.detach(), self.gamma),
+            "tversky": (tversky.detach(), 1 - self.gamma),
+        }
+        return LossOutput(self.gamma * entropy + (1 - self.gamma) * tversky, terms)
+
+
+@registry.register
+class UnifiedFocal(LossSpec):
+    """lam F + (1 - lam) T, symmetric or asymmetric (Yeung 2022, its misprints resolved).
+
+    F is the focal cross entropy with weight delta for foreground and 1 - delta for background; T the focal
+    Tversky with delta on false negatives and 1 - delta on false positives, mean over all classes. Asymmetric: the
+    factor (1-p)^gamma acts on background alone, the exponent 1 - gamma on foreground alone.
+    """
+
+    display_name: ClassVar[str] = "Unified focal"
+    formula: ClassVar[str] = (
+        r"L=\lambda F+(1-\lambda)T,\quad F=-\frac1M\sum_{i,c}\delta_c\,g\,(1-p)^{\gamma_c}\log p,\quad "
+        r"T=\frac1C\sum_c(1-mTI_c)^{e_c}"
+    )
+    reference: ClassVar[str] = "Yeung 2022, eq. 15-20: unified focal loss"
+    punishes: ClassVar[str] = "Uncertain and wrong voxels and lack of overlap, missed foreground by delta."
+    family: ClassVar[str] = "compound"
+    papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
+    voxelwise: ClassVar[bool] = True
+    kind: Literal["unified_focal"] = "unified_focal"
+    symmetric: bool = parameter(
+        False,
+        title="Symmetric",
+        meaning="Off: easy background is set aside, foreground keeps its full cross entropy. On: all alike.",
+    )
+    lam: float = parameter(
+        0.5,
+        title="Weight of the focal term",
+        meaning="Factor of the focal cross entropy; the Tversky term gets one minus it.",
+        ge=0,
+        le=1,
+        step=0.05,
+        live=True,
+        called="lambda in Yeung 2022; the authors' code gives its `weight` to the other term",
+    )
+    delta: float = parameter(
+        0.6,
+        title="Penalty for false negatives",
+        meaning="Weight of missed foreground; false positives get one minus it.",
+        gt=0,
+        lt=1,
+        step=0.05,
+        live=True,
+    )
+    gamma: float = parameter(
+        0.2,
+        title="Focus gamma",
+        meaning="How much easy background is set aside, and rare classes gain. 0: cross entropy and Tversky.",
+        ge=0,
+        lt=1,
+        step=0.05,
+        live=True,
+    )
+    eps: float = parameter(1e-7, title="Smoothing", meaning="Of the Tversky term.", gt=0, advanced=True)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return 0 to infinity; without the focal term, 0 to 1."""
+        return 0.0, math.inf if self.lam > 0 else 1.0
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Add up both terms."""
+        import torch
+
+        from segexplorer.functional.entropies import focal_sum
+        from segexplorer.functional.softmax import root_free_power
+
+        weights = scene.logits.new_tensor([1 - self.delta, *(self.delta,) * (scene.classes - 1)])
+        total = focal_sum(scene, self.gamma, weights, background_only=not self.symmetric)
+        focal = total / scene.kept
+        losses = tversky_losses(scene.overlap(), 1 - self.delta, self.delta, self.eps)
+        powers = root_free_power(losses, 1 - self.gamma)
+        if not self.symmetric:
+            powers = torch.cat([losses[:, :1], powers[:, 1:]], 1)
+        tversky = powers.mean()
+        terms = {
+            "focal": (focal.detach(), self.lam),
+            "focal_tversky": (tversky.detach(), 1 - self.lam),
+        }
+        return LossOutput(self.lam * focal + (1 - self.lam) * tversky, terms)
+
+
+@registry.register
+class ExponentialLogarithmic(LossSpec):
+    """w_D mean_c (-ln D_c)^gamma + w_X mean_i w_y (-ln p_y)^gamma, classes weighed by their rarity.
+
+    Dice is taken over the whole batch; w_c is the root of all voxels over those of the class, 0 where it is
+    absent, without gradient.
+    """
+
+    display_name: ClassVar[str] = "Exponential logarithmic"
+    formula: ClassVar[str] = (
+        r"L=w_D\frac1C\sum_c(-\ln D_c)^\gamma+w_X\frac1M\sum_i w_{y_i}(-\ln p_{i,y_i})^\gamma,\quad "
+        r"w_c=\sqrt{\textstyle\sum_k f_k/f_c}"
+    )
+    reference: ClassVar[str] = "Wong 2018, arXiv:1809.00076"
+    punishes: ClassVar[str] = "Lack of overlap and wrong voxels, small errors nearly as much as large ones."
+    family: ClassVar[str] = "compound"
+    papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
+    voxelwise: ClassVar[bool] = True
+    kind: Literal["exponential_logarithmic"] = "exponential_logarithmic"
+    dice_weight: float = parameter(0.8, title="Weight of Dice", meaning="Factor of Dice.", ge=0, live=True)
+    cross_entropy_weight: float = parameter(
+        0.2, title="Weight of cross entropy", meaning="Factor of the cross entropy.", ge=0, live=True
+    )
+    gamma: float = parameter(
+        0.3,
+        title="Exponent",
+        meaning="Of both logarithms. Below 1 what is nearly right keeps a strong gradient.",
+        gt=0,
+        le=4,
+        step=0.1,
+        live=True,
+    )
+    eps: float = parameter(1.0, title="Smoothing", meaning="Of Dice.", gt=0, unit="voxels", advanced=True)
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Take the powers; they have no gradient where they are 0."""
+        import torch
+
+        from segexplorer.functional.softmax import root_free_power
+
+        volumes = scene.volumes.sum(0)
+        rarity = torch.where(volumes > 0, (volumes.sum() / volumes.clamp(min=1e-12)).sqrt(), 0 * volumes)
+        if scene.labels is not None:
+            powers = root_free_power(scene.cross_entropies, self.gamma) * rarity[scene.labels]
+        else:
+            assert scene.soft is not None
+            column = rarity.view(-1, *(1,) * len(scene.spatial))
+            powers = (scene.soft * column * root_free_power(-scene.log_probs, self.gamma)).sum(1)
+        entropy = scene.kept_only(powers).sum() / scene.kept
+        missing = dice_losses(scene.overlap().over_batch(), self.eps)
+        dice = root_free_power(-torch.log1p(-missing), self.gamma).mean()
+        terms = {
+            "dice": (dice.detach(), self.dice_weight),
+            "cross_entropy": (entropy.detach(), self.cross_entropy_weight),
+        }
+        return LossOutput(self.dice_weight * dice + self.cross_entropy_weight * entropy, terms)

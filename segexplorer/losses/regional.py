@@ -1,0 +1,199 @@
+"""`region_dice` and `adaptive_region_tversky`: overlap box by box (Chen 2023).
+
+Only (class, box) pairs count whose class is present in the box: elsewhere the ratio is 1 with a gradient that is
+either nothing or, near eps, a spike.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import field_validator
+
+from segexplorer.core.fields import parameter
+from segexplorer.losses.base import LossOutput, LossSpec, RegionMap, registry, single
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.overlap import Overlap
+    from segexplorer.functional.regions import Boxes
+    from segexplorer.losses.module import Loss
+
+
+class RegionLoss(LossSpec):
+    """Base of losses taken box by box, all classes."""
+
+    family: ClassVar[str] = "region"
+    papers: ClassVar[tuple[str, ...]] = ("Chen 2023",)
+    regional: ClassVar[bool] = True
+    grid: int | tuple[int, ...] | None = parameter(
+        None,
+        title="Grid",
+        meaning="Boxes along each axis, for training on whole volumes (the paper: 16); "
+        "in place of the box size where given.",
+    )
+    box_size: int | tuple[int, ...] = parameter(
+        8, title="Box size", meaning="Edge of a box, for training on patches.", unit="voxels"
+    )
+    reduction: Literal["present_mean", "sum"] = parameter(
+        "present_mean",
+        title="Reduction",
+        meaning="Mean over the (class, box) pairs that are present, or their sum per sample (the paper).",
+    )
+    eps: float = parameter(
+        1e-7,
+        title="Smoothing",
+        meaning="Added to numerator and denominator.",
+        gt=0,
+        unit="voxels",
+        advanced=True,
+    )
+
+    @field_validator("grid", "box_size")
+    @classmethod
+    def _positive(cls, value: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+        numbers = (value,) if isinstance(value, int) else (1,) if value is None else value
+        if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
+            raise ValueError("must be a whole number of at least 1, or one per axis")
+        return value
+
+    def boxes(self, scene: Scene) -> Boxes:
+        """Return the partition of the scene's voxels."""
+        from segexplorer.functional.regions import partition
+
+        if self.grid is not None:
+            return partition(scene.spatial, grid=self.grid)
+        return partition(scene.spatial, box_size=self.box_size)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return 0 to 1, without an upper end for the sum."""
+        return (0.0, math.inf) if self.reduction == "sum" else (0.0, 1.0)
+
+    def reduced(self, losses: Tensor, present: Tensor) -> Tensor:
+        """Return the mean or sum of (B, C, R) losses over present pairs; 0 where there are none."""
+        total = losses.where(present, losses.new_zeros(())).sum()
+        if self.reduction == "sum":
+            return total / losses.shape[0]
+        return total / present.sum().clamp(min=1)
+
+    def maps(self, losses: Tensor, counts: Overlap, boxes: Boxes, **more: Tensor) -> dict[str, RegionMap]:
+        """Return the region maps, NaN where the class is absent from the box."""
+        present = counts.truth > 0
+        whole = losses.detach().where(present, losses.new_zeros(()))
+        share = whole / whole.sum((1, 2), keepdim=True).clamp(min=1e-12)
+        values = {**more, "fp": counts.fp, "fn": counts.fn, "loss": losses, "share": share}
+        return {
+            name: RegionMap(v.detach().where(present, v.new_full((), math.nan)), boxes)
+            for name, v in values.items()
+        }
+
+
+@registry.register
+class RegionDice(RegionLoss):
+    """1 - Dice in each box, over the boxes where the class is present."""
+
+    display_name: ClassVar[str] = "Region Dice"
+    formula: ClassVar[str] = (
+        r"L=\frac1{|\mathcal P|}\sum_{(c,k)\in\mathcal P}1-"
+        r"\frac{2\sum_{V_k}pg+\epsilon}{\sum_{V_k}p^2+\sum_{V_k}g^2+\epsilon}"
+    )
+    reference: ClassVar[str] = "Chen 2023, eq. 4: region-specific loss"
+    punishes: ClassVar[str] = "Lack of overlap box by box, so that small parts weigh as much as large ones."
+    kind: Literal["region_dice"] = "region_dice"
+    squared: bool = parameter(
+        True, title="Squared denominator", meaning="Sums p^2 and g^2 in the denominator, as the paper does."
+    )
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Divide overlap by volumes in each box."""
+        boxes = self.boxes(scene)
+        counts = scene.overlap(boxes, squared=self.squared)
+        if self.squared:
+            assert counts.predicted_square is not None
+            size = counts.predicted_square + counts.truth_square
+            losses = 1 - (2 * counts.product + self.eps) / (size + self.eps)
+        else:
+            wrong = counts.fp + counts.fn
+            losses = wrong / (2 * counts.tp + wrong + self.eps)
+        value = self.reduced(losses, counts.truth > 0)
+        return single(self.kind, value, self.maps(losses, counts, boxes))
+
+
+@registry.register
+class AdaptiveRegionTversky(RegionLoss):
+    """Tversky in each box, alpha and beta following the box's own FP and FN, without gradient."""
+
+    display_name: ClassVar[str] = "Adaptive region Tversky"
+    formula: ClassVar[str] = (
+        r"\alpha_{ck}=A+B\frac{FP}{FP+FN},\ \beta_{ck}=A+B\frac{FN}{FP+FN},\quad "
+        r"L_{ck}=1-\frac{TP+\epsilon}{TP+\alpha_{ck}FP+\beta_{ck}FN+\epsilon}"
+    )
+    reference: ClassVar[str] = "Chen 2023, eq. 6-8: adaptive region-specific loss"
+    punishes: ClassVar[str] = "In each box, whichever error dominates there: surplus or missing voxels."
+    kind: Literal["adaptive_region_tversky"] = "adaptive_region_tversky"
+    a: float = parameter(
+        0.3,
+        title="Base penalty A",
+        meaning="Smallest weight of false positives and of false negatives in a box.",
+        gt=0,
+        le=10,
+        step=0.05,
+        live=True,
+        called="A in Chen 2023",
+    )
+    b: float = parameter(
+        0.4,
+        title="Adaptive penalty B",
+        meaning="How much the dominating error of a box gains: weights go from A to A + B.",
+        ge=0,
+        le=10,
+        step=0.05,
+        live=True,
+        called="B in Chen 2023",
+    )
+    detach: bool = parameter(
+        True,
+        title="Hold penalties fixed",
+        meaning="No gradient through alpha and beta. Off: needs A of at least B, or the loss may reward errors.",
+        advanced=True,
+    )
+    smoothing: Literal["symmetric", "paper"] = parameter(
+        "symmetric",
+        title="Smoothing of the penalties",
+        meaning="symmetric: alpha + beta = 2A + B in every box; paper: as printed, differs in perfect boxes.",
+        advanced=True,
+    )
+
+    def caution(self) -> str:
+        """Warn where errors may be rewarded.
+
+        Undetached, surplus voxels weigh A + B (x^2 + 2x - 1) / (1 + x)^2 with x = FP / FN: A - B where x is near 0.
+        """
+        if self.detach or self.a >= self.b:
+            return ""
+        return (
+            f"{self.display_name} without detach rewards surplus voxels in boxes where nearly all errors are "
+            f"missed ones, and the reverse, for A = {self.a:g} is below B = {self.b:g}; "
+            "set detach: true, or A of at least B."
+        )
+
+    def penalties(self, fp: Tensor, fn: Tensor) -> tuple[Tensor, Tensor]:
+        """Return alpha and beta of each box, from its FP and FN."""
+        if self.detach:
+            fp, fn = fp.detach(), fn.detach()
+        add = self.eps / 2 if self.smoothing == "symmetric" else self.eps
+        both = fp + fn + self.eps
+        return self.a + self.b * (fp + add) / both, self.a + self.b * (fn + add) / both
+
+    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+        """Weigh each box's errors by its own penalties."""
+        boxes = self.boxes(scene)
+        counts = scene.overlap(boxes)
+        alpha, beta = self.penalties(counts.fp, counts.fn)
+        wrong = alpha * counts.fp + beta * counts.fn
+        losses = wrong / (counts.tp + wrong + self.eps)
+        value = self.reduced(losses, counts.truth > 0)
+        return single(self.kind, value, self.maps(losses, counts, boxes, alpha=alpha, beta=beta))

@@ -1,0 +1,375 @@
+"""Names of conditions: the loss, the network where there are several, and the settings that tell them apart.
+
+What a comparison needs of a run folder: its experiment, split, steps, and one checkpoint's scores. No torch.
+
+Conditions: runs that are the same but for seed and split, under a name that says how they differ from others.
+
+What makes two runs the same experiment, and in which settings two experiments differ.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from segexplorer.core.errors import DataError
+from segexplorer.core.events import CaseScore, RunState, StepDone, ValidationDone
+from segexplorer.core.fields import Parameter, parameters
+from segexplorer.core.registry import families
+from segexplorer.core.spec import Spec, differences
+from segexplorer.data.datasets.base import DatasetSpec
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.history import open_run
+from segexplorer.training.sinks import PROVENANCE
+
+SHOWN = 3
+"""Settings that a label holds; of more, only as many as tell the conditions apart."""
+
+
+def labels_of(experiments: Sequence[Experiment], folders: Sequence[Path]) -> list[str]:
+    """Return a short name per experiment, from what they differ in; with the folder's where nothing else tells."""
+    short = _short_names(experiments)
+    labels = list(short)
+    for name in dict.fromkeys(short):
+        places = [place for place, other in enumerate(short) if other == name]
+        for place, words in zip(places, _distinctions([experiments[p] for p in places]), strict=True):
+            labels[place] = " ".join([name, *words])
+    told = [
+        label if labels.count(label) == 1 else f"{label} [{folder.name}]"
+        for label, folder in zip(labels, folders, strict=True)
+    ]
+    return [
+        label if told.count(label) == 1 else f"{label} {told[: place + 1].count(label)}"
+        for place, label in enumerate(told)
+    ]
+
+
+def _short_names(experiments: Sequence[Experiment]) -> list[str]:
+    first = experiments[0]
+    varied = {path for other in experiments[1:] for path in settings_apart(first, other)}
+    losses = [short_name(e.loss) for e in experiments]
+    if not any(path.partition(".")[0] == "network" for path in varied):
+        return losses
+    networks = [short_name(e.network) for e in experiments]
+    if all(e.loss == first.loss for e in experiments):
+        return networks
+    return [f"{loss}, {network}" for loss, network in zip(losses, networks, strict=True)]
+
+
+def short_name(spec: Spec) -> str:
+    """Return the kind of a spec with default values, else the name of the preset it equals, else the kind.
+
+    A part without a kind of its own, as a term of a sum, has the name of the part with a kind that it holds.
+    """
+    kind = getattr(spec, "kind", None)
+    values = [getattr(spec, name) for name in type(spec).model_fields]
+    if kind is None:
+        inner = next((v for v in values if isinstance(v, Spec)), None)
+        return short_name(inner) if inner is not None else "/".join(value_text(v) for v in values)
+    registry = next((r for r in families().values() if r.specs().get(kind) is type(spec)), None)
+    required = any(field.is_required() for field in type(spec).model_fields.values())
+    if registry is None or (not required and spec == registry.parse(kind)):
+        return str(kind)
+    return next((p.name for p in registry.presets().values() if p.spec == spec), str(kind))
+
+
+def value_text(value: Any) -> str:
+    """Return the value of a setting as a few characters: "0.3", "none", "64,64,64", "dice+cross_entropy"."""
+    if isinstance(value, Spec):
+        return short_name(value)
+    if value is None or value in ((), "", {}):
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, Mapping):
+        return ";".join(f"{name}:{value_text(inner)}" for name, inner in value.items())
+    if isinstance(value, (tuple, list)):
+        return ("+" if any(isinstance(v, Spec) for v in value) else ",").join(map(value_text, value))
+    return str(value)
+
+
+def _distinctions(same: Sequence[Experiment]) -> list[list[str]]:
+    """Return ["alpha=0.3", "beta=0.7"] for each of several experiments of one name: what is its own."""
+    rows = [
+        {path: own for other in same for path, (own, _) in settings_apart(experiment, other).items()}
+        for experiment in same
+    ]
+    paths = sorted({path for row in rows for path in row})
+    told = [{path: _told(path, paths, value) for path, value in row.items()} for row in rows]
+    if max(map(len, told)) > SHOWN:
+        paths = _telling(told, paths)
+    return [[row[path] for path in paths if path in row] for row in told]
+
+
+def _telling(rows: Sequence[Mapping[str, str]], paths: Sequence[str]) -> list[str]:
+    """Return few of the paths that tell rows apart as well as all of them do."""
+
+    def kinds(chosen: Sequence[str]) -> int:
+        return len({tuple(row.get(path) for path in chosen) for row in rows})
+
+    few: list[str] = []
+    while kinds(few) < kinds(paths):
+        few.append(max(paths, key=lambda path: kinds([*few, path])))
+    return [path for path in paths if path in few]
+
+
+def _told(path: str, paths: Sequence[str], value: Any) -> str:
+    """Return "alpha=0.3", or the name alone of what is a loss, a network, an optimiser, or a sum of losses."""
+    parts = value if isinstance(value, tuple) else (value,)
+    if parts and all(isinstance(part, Spec) and _has_kind(part) for part in parts):
+        return value_text(value)
+    return f"{_shortened(path, paths)}={value_text(value)}"
+
+
+def _has_kind(spec: Spec) -> bool:
+    values = (getattr(spec, name) for name in type(spec).model_fields)
+    return hasattr(spec, "kind") or any(hasattr(v, "kind") for v in values)
+
+
+def _shortened(path: str, paths: Sequence[str]) -> str:
+    """Return the end of a dotted path by which it is known among the others: "alpha", "terms.0.weight"."""
+    parts = path.split(".")
+    for length in range(1, len(parts)):
+        end = parts[-length:]
+        if not end[0].isdigit() and not any(p.split(".")[-length:] == end for p in paths if p != path):
+            return ".".join(end)
+    return path
+
+
+Which = Literal["last", "best"]
+MEANING: Mapping[Which, str] = {
+    "last": "the weights at the end of training",
+    "best": "the weights with the best mean Dice on these same validation cases, which flatters every run",
+}
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """One run, as far as it can be compared.
+
+    Attributes
+    ----------
+    roles, fingerprints
+        Case -> "train", "validation" or "test"; case -> hash of its files.
+    steps
+        Optimiser steps done.
+    scored_step, scored_epoch, scores
+        When the chosen weights were scored on the validation cases, and the scores.
+    seconds
+        Time in steps and all validations.
+    gradient_norm
+        Median over its steps of the norm of the loss's gradient, before any clipping; NaN where none was kept.
+    precision
+        Of convolutions, as the last attempt computed.
+    """
+
+    folder: Path
+    experiment: Experiment
+    state: RunState
+    roles: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    steps: int
+    scored_step: int
+    scored_epoch: int
+    scores: tuple[CaseScore, ...]
+    seconds: float
+    badge: str
+    gradient_norm: float = math.nan
+    precision: str = ""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def split(self) -> frozenset[tuple[str, str]]:
+        """What tells one split from another."""
+        return frozenset(self.roles.items())
+
+
+def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
+    """Read a run folder.
+
+    Parameters
+    ----------
+    checkpoint
+        "last": the validation at the run's end; "best": the one with the highest mean Dice.
+
+    Raises
+    ------
+    DataError
+        When it is no run folder, or has no validation of that kind.
+    """
+    record = open_run(folder)
+    events = record.events()
+    validations = [e for e in events if isinstance(e, ValidationDone)]
+    scored = [e for e in validations if e.scores and (e.best or checkpoint == "last")]
+    if not scored:
+        raise DataError(
+            f"{record.folder.name} has no scored validation yet.", "Let it train to its first validation."
+        )
+    chosen = scored[-1]
+    steps = [e for e in events if isinstance(e, StepDone)]
+    experiment, attempt = record.experiment, _last_attempt(record.folder)
+    return RunScores(
+        folder=record.folder,
+        experiment=experiment,
+        state=record.state,
+        roles=attempt.get("roles", {}),
+        fingerprints={case: str(value) for case, value in attempt.get("data", {}).items()},
+        steps=max((e.step for e in steps), default=chosen.step),
+        scored_step=chosen.step,
+        scored_epoch=chosen.epoch,
+        scores=chosen.scores,
+        seconds=sum(e.seconds for e in steps) + sum(e.seconds for e in validations),
+        badge=chosen.badge,
+        gradient_norm=_median([e.gradient_norm for e in steps]),
+        precision=str(attempt.get("precision") or experiment.compute.precision),
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return statistics.median(finite) if finite else math.nan
+
+
+def _last_attempt(folder: Path) -> dict[str, Any]:
+    path = folder / PROVENANCE
+    attempts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    if not attempts or "roles" not in attempts[-1]:
+        raise DataError(
+            f"{folder.name} does not say which cases it trained on ({PROVENANCE} lacks them).",
+            "Compare whole run folders, as training left them.",
+        )
+    last: dict[str, Any] = attempts[-1]
+    return last
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The runs of one condition: seeds and folds of the same experiment."""
+
+    label: str
+    runs: tuple[RunScores, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """Of its first run."""
+        return self.runs[0].experiment
+
+    @property
+    def scores(self) -> tuple[CaseScore, ...]:
+        """Of all its runs; a case that several runs validated on is there as often."""
+        return tuple(score for run in self.runs for score in run.scores)
+
+    @property
+    def by_seed(self) -> dict[int, list[CaseScore]]:
+        """Seed -> scores of all its runs: the folds of a seed together hold every case once."""
+        found: dict[int, list[CaseScore]] = {}
+        for run in self.runs:
+            found.setdefault(run.experiment.seed, []).extend(run.scores)
+        return dict(sorted(found.items()))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds, each once, in order."""
+        return tuple(self.by_seed)
+
+
+def balanced(conditions: Sequence[Condition]) -> tuple[list[Condition], list[str]]:
+    """Restrict conditions to the seeds and splits that all of them have, so that means stand on the same cases.
+
+    Returns
+    -------
+    The conditions, as they are where nothing is shared; and the names of the runs left out.
+    """
+    shared = set.intersection(*({_replicate(run) for run in c.runs} for c in conditions))
+    if not shared:
+        return list(conditions), []
+    kept = [Condition(c.label, tuple(r for r in c.runs if _replicate(r) in shared)) for c in conditions]
+    left_out = [run.name for c in conditions for run in c.runs if _replicate(run) not in shared]
+    return kept, left_out
+
+
+def _replicate(run: RunScores) -> tuple[int, frozenset[tuple[str, str]]]:
+    return run.experiment.seed, run.split
+
+
+def repeats(condition: Condition) -> list[str]:
+    """Say of which seeds there are several runs on one split, which seeds and folds are not."""
+    notes = []
+    for seed in condition.seeds:
+        runs = [run for run in condition.runs if run.experiment.seed == seed]
+        if len({run.split for run in runs}) < len(runs):
+            names = ", ".join(run.name for run in runs)
+            notes.append(f"{condition.label} was run more than once with seed {seed} ({names}): averaged.")
+    return notes
+
+
+def grouped(runs: Sequence[RunScores]) -> list[Condition]:
+    """Gather runs of one `identity` into conditions, named, in order of appearance; the same folder counts once."""
+    distinct: dict[Path, RunScores] = {}
+    for run in runs:
+        distinct.setdefault(run.folder.resolve(), run)
+    groups: dict[str, list[RunScores]] = {}
+    for run in distinct.values():
+        groups.setdefault(identity(run.experiment), []).append(run)
+    members = list(groups.values())
+    labels = labels_of([m[0].experiment for m in members], [m[0].folder for m in members])
+    return [Condition(label, tuple(m)) for label, m in zip(labels, members, strict=True)]
+
+
+REPLICATES = ("name", "seed", "split", "compute")
+"""Settings in which the runs of one condition may differ; splits are compared by case."""
+
+
+def identity(experiment: Experiment) -> str:
+    """Return what two runs of one condition have in common, as text.
+
+    Where files lie is no part of it, for the same data lie elsewhere on another computer, and cases are compared by
+    name and content; what their labels mean is.
+    """
+    plain = {k: v for k, v in _merged(experiment).plain().items() if k not in REPLICATES}
+    places = _places(experiment.data)
+    plain["data"] = {k: v for k, v in plain["data"].items() if k not in places}
+    return json.dumps(plain, sort_keys=True)
+
+
+def settings_apart(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted paths of the settings of `identity` that differ, with both values."""
+    places = {f"data.{name}" for name in _places(one.data)}
+    return {
+        path: values
+        for path, values in differences(_merged(one), _merged(other)).items()
+        if path.partition(".")[0] not in REPLICATES and ".".join(path.split(".")[:2]) not in places
+    }
+
+
+def label_values(data: DatasetSpec) -> dict[str, tuple[int, ...]]:
+    """Return class -> label values as chosen, a single value as one of several; empty: those of the data set."""
+    return {name: (v,) if isinstance(v, int) else tuple(sorted(v)) for name, v in data.classes.items()}
+
+
+def _merged(experiment: Experiment) -> Experiment:
+    """Return the experiment with its classes in one spelling."""
+    data = experiment.data.model_copy(update={"classes": label_values(experiment.data)})
+    return experiment.model_copy(update={"data": data})
+
+
+def _places(data: DatasetSpec) -> frozenset[str]:
+    """Return the settings that say where files lie: paths, and lists of cases with theirs."""
+    return frozenset(p.name for p in parameters(type(data)) if p.path or _holds_paths(p))
+
+
+def _holds_paths(declared: Parameter) -> bool:
+    inner = declared.shape.items[0] if declared.shape.form == "list" else None
+    nested = inner.spec if inner is not None and inner.form == "group" else None
+    return nested is not None and any(p.path for p in parameters(nested))

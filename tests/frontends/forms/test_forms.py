@@ -1,0 +1,278 @@
+"""Forms: what goes in comes out, and what is wrong is told where it is wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from magicgui.widgets import Label, LineEdit
+from pydantic import model_validator
+
+from segexplorer.core.errors import SpecError
+from segexplorer.core.fields import parameter
+from segexplorer.core.registry import Registry
+from segexplorer.core.spec import Spec
+from segexplorer.frontends.forms import LiveForm, SpecForm
+
+
+class Shade(Spec):
+    """Base of a small family that only this test knows."""
+
+
+shades: Registry[Shade] = Registry("test-form-shades", Shade, "shade")
+AnyShade = Annotated[Shade, shades.late_bound]
+
+
+@shades.register
+class Plain(Shade):
+    """One shade."""
+
+    display_name: ClassVar[str] = "Plain shade"
+    formula: ClassVar[str] = "s = depth"
+    punishes: ClassVar[str] = "Punishes light."
+    kind: Literal["plain"] = "plain"
+    depth: float = parameter(1e-3, title="Depth", meaning="How dark.", gt=0, le=1, live=True)
+
+
+@shades.register
+class Mixed(Shade):
+    """Several shades."""
+
+    display_name: ClassVar[str] = "Mixed shades"
+    kind: Literal["mixed"] = "mixed"
+    parts: tuple[AnyShade, ...] = parameter((), title="Parts", meaning="Shades to mix.")
+
+
+shades.register_preset("dusk", "Dusk", Plain(depth=0.7), note="As in the evening.")
+
+
+class Inner(Spec):
+    low: float = parameter(0.3, title="Low", meaning="Lower end.", live=True)
+    high: float = parameter(0.7, title="High", meaning="Upper end.", live=True)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Inner:
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
+        return self
+
+
+class Everything(Spec):
+    rate: float = parameter(1e-3, title="Rate", meaning="Size.", gt=0, live=True)
+    small: float = parameter(1e-7, title="Small", meaning="Tiny.", called="eps there", unit="mm")
+    count: int = parameter(4, title="Count", meaning="How many.", ge=1, le=10)
+    on: bool = parameter(True, title="On", meaning="Whether.")
+    name: str = parameter("a", title="Name", meaning="Called so.", min_length=1)
+    folder: str = parameter("${HOME}/x/", title="Folder", meaning="Where.", path="folder")
+    mode: Literal["fast_mode", "slow"] = parameter("slow", title="Mode", meaning="How.")
+    size: tuple[int, int, int] = parameter((1, 2, 3), title="Size", meaning="Edge lengths.")
+    patch: int | tuple[int, int, int] | None = parameter(None, title="Patch", meaning="One or three.")
+    clip: float | None = parameter(12.0, title="Clip", meaning="Limit.", advanced=True)
+    values: tuple[float, ...] = parameter((1e-3, 2.0), title="Values", meaning="Some.")
+    words: tuple[str, ...] = parameter(("x", "y"), title="Words", meaning="Some words.")
+    classes: dict[str, tuple[int, ...]] = parameter(
+        default_factory=lambda: {"kidneys": (2, 3)}, title="Classes", meaning="Labels."
+    )
+    inner: Inner = parameter(default_factory=Inner, title="Inner", meaning="Nested.")
+    shade: AnyShade = parameter("plain", title="Shade", meaning="Which.")
+
+
+def texts_shown(widget: object) -> list[str]:
+    """Every text of a label that is not hidden, anywhere below a magicgui widget."""
+    found = []
+    for child in getattr(widget, "_list", []):
+        if isinstance(child, Label) and not child.native.isHidden():
+            found.append(str(child.value))
+        found.extend(texts_shown(child))
+    return found
+
+
+def line_edits(widget: object) -> list[LineEdit]:
+    found = []
+    for child in getattr(widget, "_list", []):
+        found += [child] if isinstance(child, LineEdit) else line_edits(child)
+    return found
+
+
+def field(form: SpecForm, name: str):  # type: ignore[no-untyped-def, type-arg]
+    return form._group._fields[name]
+
+
+pytestmark = pytest.mark.usefixtures("qapp")
+
+
+def test_defaults_of_a_class_and_small_floats() -> None:
+    form = SpecForm(Everything)
+    assert form.value == Everything()
+    assert form.problems == ()
+    assert field(form, "small").editor.widget.value == "1e-7"
+    assert field(form, "rate").editor.widget.value == "0.001"
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rate=st.floats(1e-12, 1e12),
+    small=st.floats(allow_nan=False, allow_infinity=False),
+    count=st.integers(1, 10),
+    patch=st.none() | st.integers(-5, 500) | st.tuples(*[st.integers(0, 99)] * 3),
+    clip=st.none() | st.floats(-1e30, 1e30),
+    values=st.lists(st.floats(-1e9, 1e9), max_size=3).map(tuple),
+    words=st.lists(st.text("abc _-:,é", max_size=5), max_size=3).map(tuple),
+    classes=st.dictionaries(
+        st.text("abcd", min_size=1, max_size=4), st.tuples(st.integers(0, 255)), max_size=3
+    ),
+    shade=st.recursive(
+        st.floats(1e-9, 1).map(lambda d: Plain(depth=d)),
+        lambda inner: st.lists(inner, max_size=2).map(lambda parts: Mixed(parts=tuple(parts))),
+        max_leaves=3,
+    ),
+)
+def test_what_goes_in_comes_out(**values: object) -> None:
+    spec = Everything.of(values)
+    form = SpecForm(Everything())
+    form.set(spec)
+    assert form.value == spec
+    assert Everything.of(form.value.plain()) == spec
+
+
+def test_typing_a_small_number() -> None:
+    form = SpecForm(Everything())
+    heard: list[str] = []
+    form.changed.connect(heard.append)
+    field(form, "rate").editor.widget.value = "3e-4"
+    assert form.value.rate == 3e-4
+    assert heard == ["rate"]
+
+
+def test_a_problem_stands_under_its_field_and_goes_again() -> None:
+    form = SpecForm(Everything())
+    field(form, "rate").editor.widget.value = "fast"
+    assert [path for path, _ in form.problems] == ["rate"]
+    assert "Must be a number (got 'fast')" in texts_shown(field(form, "rate").widget)
+    with pytest.raises(SpecError, match="rate must be a number"):
+        _ = form.value
+    field(form, "rate").editor.widget.value = "-1"
+    assert any("more than 0" in text for text in texts_shown(field(form, "rate").widget))
+    field(form, "rate").editor.widget.value = "0.5"
+    assert form.problems == ()
+    assert not any("Must be" in text for text in texts_shown(form.widget))
+
+
+def test_problems_inside_groups_kinds_and_lists_are_told_where_they_are() -> None:
+    form = SpecForm(Everything(shade=Mixed(parts=(Plain(),))))
+    inner = field(form, "inner").editor
+    inner._fields["low"].editor.widget.value = "0.9"
+    assert "Low must be below high" in texts_shown(field(form, "inner").widget)
+    inner._fields["low"].editor.widget.value = "0.1"
+    depth = line_edits(field(form, "shade").widget)[-1]
+    depth.value = "2"
+    assert [path for path, _ in form.problems] == ["shade.parts.0.depth"]
+    assert any("at most 1" in text for text in texts_shown(field(form, "shade").widget))
+
+
+def test_a_problem_nobody_shows_is_told_at_the_nearest_field() -> None:
+    form = SpecForm(Everything())
+    field(form, "classes").editor._rows[0][1].widget.value = "2, two"
+    assert any("whole number" in text for text in texts_shown(field(form, "classes").widget))
+
+
+def test_switching_kinds_keeps_what_was_typed() -> None:
+    form = SpecForm(Everything())
+    editor = field(form, "shade").editor
+    editor._groups["plain"]._fields["depth"].editor.widget.value = "0.25"
+    editor._picker.value = "kind:mixed"
+    assert form.value.shade == Mixed()
+    editor._picker.value = "kind:plain"
+    assert form.value.shade == Plain(depth=0.25)
+
+
+def test_presets_fill_in_and_say_when_they_were_changed() -> None:
+    form = SpecForm(Everything())
+    editor = field(form, "shade").editor
+    editor._picker.value = "preset:dusk"
+    assert form.value.shade == Plain(depth=0.7)
+    shown = "\n".join(texts_shown(field(form, "shade").widget))
+    assert "As in the evening." in shown and "Punishes light." in shown
+    assert editor._formula.latex == "s = depth"
+    editor._groups["plain"]._fields["depth"].editor.widget.value = "0.6"
+    assert "Changed from the preset." in "\n".join(texts_shown(field(form, "shade").widget))
+    form.set(Everything(shade=Plain(depth=0.7)))
+    assert editor._picker.value == "preset:dusk"
+
+
+def test_lists_and_mappings_grow_and_shrink() -> None:
+    form = SpecForm(Everything(words=()))
+    words = field(form, "words").editor
+    words._add.native.click()
+    words._rows[0][0].widget.value = "hello"
+    words._add.native.click()
+    assert form.value.words == ("hello", "")
+    words._remove(words._rows[1])
+    assert form.value.words == ("hello",)
+    classes = field(form, "classes").editor
+    classes._add.native.click()
+    classes._rows[1][1].widget.value = "5"
+    assert form.value.classes == {"kidneys": (2, 3), "class 2": (5,)}
+
+
+def test_optional_keeps_what_was_typed() -> None:
+    form = SpecForm(Everything())
+    clip = field(form, "clip").editor
+    clip._tick.value = False
+    assert form.value.clip is None
+    clip._tick.value = True
+    assert form.value.clip == 12.0
+
+
+def test_excluded_settings_are_kept_and_no_problem_of_the_form() -> None:
+    class Needy(Spec):
+        root: str = parameter(title="Root", meaning="Needed.")
+        count: int = parameter(1, title="Count", meaning="How many.")
+
+    form = SpecForm(Needy, exclude=["root"])
+    assert form.problems == ()
+    assert form.plain() == {"count": 1}
+    form.set(Needy(root="here", count=2))
+    assert form.value == Needy(root="here", count=2)
+
+
+def test_labels_carry_unit_meaning_and_the_papers_name() -> None:
+    form = SpecForm(Everything())
+    small = field(form, "small")
+    assert "mm" in texts_shown(small.widget)
+    tip = small.editor.widget.tooltip
+    assert "Tiny." in tip and "eps there" in tip
+
+
+def test_fits_into_a_narrow_dock() -> None:
+    form = SpecForm(Everything(shade=Mixed(parts=(Plain(),)), patch=(1, 2, 3)))
+    assert form.native.minimumSizeHint().width() <= 300
+
+
+def test_live_form_shows_live_parameters_and_applies_changes() -> None:
+    spec = Everything(shade=Plain(depth=0.5))
+    form = LiveForm(spec)
+    assert form.paths == ("rate", "inner.low", "inner.high", "shade.depth")
+    heard: list[tuple[str, object]] = []
+    form.applied.connect(lambda path, value: heard.append((path, value)))
+    assert not form._apply.enabled
+    form.edit("rate", 3e-4)
+    form._apply.native.click()
+    assert heard == [("rate", 3e-4)]
+    form.set(spec)
+    assert form.changes == {}
+
+
+def test_live_form_judges_settings_that_depend_on_each_other_together() -> None:
+    form = LiveForm(Everything())
+    form.edit("inner.low", 0.8)
+    assert not form._apply.enabled
+    assert any("low must be below high" in text for text in texts_shown(form.widget))
+    form.edit("inner.high", 0.9)
+    assert form._apply.enabled
+    form.edit("rate", -1)
+    assert not form._apply.enabled
+    form._revert.native.click()
+    assert form.changes == {}

@@ -1,0 +1,129 @@
+"""The plot dock: empty states, curves of the run, themes, export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from segexplorer.core.events import ParameterApplied, ValidationDone
+from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.plots import PlotDock
+from segexplorer.metrics import score_case
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted import ScriptedRun
+
+
+class Themed(ViewerModel):
+    """A viewer model is enough: it has a theme and its event."""
+
+
+@pytest.fixture
+def dock(qtbot: Any) -> Iterator[PlotDock]:
+    bridge = RunBridge()
+    made = PlotDock(Themed(), bridge)
+    qtbot.addWidget(made)
+    made.resize(900, 220)
+    made.show()
+    made.bridge = bridge
+    yield made
+    bridge.close()
+    made.closing()
+    assert bridge.wait(5)
+
+
+def test_panes_are_empty_with_a_sentence_and_then_filled(dock: PlotDock, qtbot: Any) -> None:
+    assert all(pane.is_empty for pane in dock.panes)
+    dock.bridge.start(ScriptedRun(steps=60))
+    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    training, whole = dock.panes
+    assert set(training.drawn) == {"total", "dice"}
+    assert {"mean", "liver", "lesion"} <= set(whole.drawn)
+    assert len(training.drawn["total"].getData()[0]) == 60
+    assert not any(pane.is_empty for pane in dock.panes)
+    assert "whole volumes" in whole.canvas.getAxis("bottom").labelText
+    assert "training, patches" in training.canvas.getAxis("bottom").labelText
+
+
+def test_another_plot_can_be_picked_and_theme_changes_colours(dock: PlotDock, qtbot: Any) -> None:
+    dock.bridge.start(ScriptedRun(steps=30))
+    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    pane = dock.panes[0]
+    before = pane.drawn["total"].opts["pen"].color().name()
+    dock.viewer.theme = "light"
+    assert pane.drawn["total"].opts["pen"].color().name() != before
+    pane.picker.setCurrentIndex(pane.picker.findData("learning_rate"))
+    assert set(pane.drawn) == {"learning rate"}
+
+
+def test_a_live_change_is_marked(dock: PlotDock) -> None:
+    dock.curves.add(ParameterApplied(step=5, field="optimiser.learning_rate", value=0.1, previous=0.2))
+    dock.refresh()
+    assert [mark.value() for mark in dock.panes[0]._marks] == [5]
+
+
+def test_a_hidden_dock_draws_nothing(dock: PlotDock, qtbot: Any) -> None:
+    dock.hide()
+    dock.bridge.start(ScriptedRun(steps=30))
+    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    assert not dock.panes[0].drawn
+    dock.show()
+    qtbot.waitUntil(lambda: bool(dock.panes[0].drawn), timeout=2000)
+
+
+def test_export(dock: PlotDock, qtbot: Any, tmp_path: Path) -> None:
+    dock.bridge.start(ScriptedRun(steps=30))
+    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    (table,) = dock.export(tmp_path / "curves.csv")
+    assert table.read_text(encoding="utf-8").startswith("plot,measured_on,curve,step,value\nloss,")
+    pictures = [*dock.export(tmp_path / "curves.png"), *dock.export(tmp_path / "curves.svg")]
+    assert [p.name for p in pictures[:2]] == ["curves-loss.png", "curves-dice.png"]
+    assert all(p.stat().st_size > 1000 for p in pictures)
+    assert "liver" in (tmp_path / "curves-dice.svg").read_text(encoding="utf-8")
+
+
+def test_distances_cross_out_means_that_leave_structures_out(dock: PlotDock) -> None:
+    truth = np.zeros((6, 6, 6), np.uint8)
+    truth[1:3, 1:3, 1:3], truth[4, 4, 4] = 1, 2
+    pane = dock.panes[1]
+    pane.picker.setCurrentIndex(pane.picker.findData("hd95"))
+    for step, found in ((10, truth), (20, np.where(truth == 2, 0, truth))):
+        scores = score_case(found, truth, ("liver", "lesion"), (1, 1, 1), case="a", surfaces=True)
+        dock.curves.add(
+            ValidationDone(
+                step=step,
+                epoch=1,
+                loss=0.5,
+                scores=scores,
+                mean_dice=0.5,
+                class_dice={},
+                n_used=2,
+                n_absent=0,
+                n_missed=0,
+                best=False,
+                seconds=0.1,
+            )
+        )
+    dock.refresh()
+    assert set(pane.drawn) == {"mean", "liver", "lesion"}
+    assert "mm" in pane.canvas.getAxis("left").labelText
+    assert [spot.pos().x() for spot in pane.partial.points()] == [20]
+    assert pane.drawn["lesion"].opts["symbol"] == "o"  # its one point would not show as a line
+    assert pane.drawn["liver"].opts["symbol"] is None
+    assert "lesion: missed in 1" in pane.legend.text()
+    pane.picker.setCurrentIndex(pane.picker.findData("dice"))
+    assert len(pane.partial.points()) == 0 and "missed" not in pane.legend.text()
+
+
+def test_a_plot_without_distances_says_so(dock: PlotDock, qtbot: Any) -> None:
+    dock.bridge.start(ScriptedRun(steps=30))  # its validations carry no distances
+    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    pane = dock.panes[1]
+    pane.picker.setCurrentIndex(pane.picker.findData("assd"))
+    assert pane.is_empty and "segexplorer evaluate" in pane._empty.toPlainText()

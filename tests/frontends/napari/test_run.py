@@ -1,0 +1,207 @@
+"""The Run tab: buttons in any order, failures with their cause, changes on the way."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qtpy.QtCore import Qt
+
+from segexplorer.core.errors import DataError
+from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.panels.run import RunPanel
+from segexplorer.frontends.napari.workers import Machine
+from segexplorer.training.experiment import Experiment
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted import ScriptedRun
+
+
+class Door:
+    """A session that prepares scripted runs."""
+
+    def __init__(self) -> None:
+        self.make: Callable[[], ScriptedRun] = ScriptedRun
+        self.runs: list[ScriptedRun] = []
+        self.folders: list[Path] = []
+
+    def prepare(self, experiment: Experiment, output: Path, *, window: bool = False) -> ScriptedRun:
+        assert window
+        self.runs.append(self.make())
+        self.folders.append(output)
+        return self.runs[-1]
+
+
+@pytest.fixture
+def panel(qtbot: Any, tmp_path: Path) -> Iterator[RunPanel]:
+    bridge = RunBridge()
+    experiment = Experiment.of({"data": {"kind": "phantom"}})
+    made = RunPanel(Door(), None, bridge, lambda: lambda: experiment, lambda: None, folder=tmp_path)
+    qtbot.addWidget(made)
+    made.show()
+    yield made
+    bridge.close()
+    made.closing()
+    assert bridge.wait(5)
+
+
+def click(qtbot: Any, button: Any) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def start(qtbot: Any, panel: RunPanel) -> ScriptedRun:
+    known = len(panel.session.runs)
+    click(qtbot, panel.buttons.start)
+    qtbot.waitUntil(lambda: len(panel.session.runs) > known and panel.session.runs[-1].done > 3, timeout=5000)
+    run: ScriptedRun = panel.session.runs[-1]
+    return run
+
+
+def test_start_pause_step_resume_stop_and_start_again(panel: RunPanel, qtbot: Any, tmp_path: Path) -> None:
+    run = start(qtbot, panel)
+    qtbot.waitUntil(panel.buttons.pause.isEnabled, timeout=2000)
+    assert not panel.buttons.start.isEnabled()
+    click(qtbot, panel.buttons.pause)
+    qtbot.waitUntil(lambda: panel.buttons.pause.text() == "Resume", timeout=2000)
+    held = run.done
+    click(qtbot, panel.buttons.step)
+    qtbot.waitUntil(lambda: run.done == held + 1 and run.state == "paused", timeout=2000)
+    qtbot.waitUntil(panel.buttons.pause.isEnabled, timeout=2000)
+    click(qtbot, panel.buttons.pause)
+    qtbot.waitUntil(lambda: run.done > held + 5, timeout=2000)
+    click(qtbot, panel.buttons.stop)
+    qtbot.waitUntil(panel.buttons.start.isEnabled, timeout=2000)
+    assert run.state == "stopped" and not panel.buttons.stop.isEnabled()
+    assert panel.buttons.pause.text() == "Go on"
+    again = start(qtbot, panel)
+    assert again is not run and again.state == "running"
+    assert {folder.parent for folder in panel.session.folders} == {tmp_path}
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_is_extended(panel: RunPanel, qtbot: Any) -> None:
+    panel.session.make = lambda: ScriptedRun(steps=300)
+    run = start(qtbot, panel)
+    qtbot.waitUntil(panel.buttons.stop.isEnabled, timeout=2000)
+    click(qtbot, panel.buttons.stop)
+    qtbot.waitUntil(lambda: panel.buttons.pause.text() == "Go on", timeout=2000)
+    click(qtbot, panel.buttons.pause)
+    qtbot.waitUntil(lambda: run.state == "finished" and panel.buttons.start.isEnabled(), timeout=5000)
+    assert run.done == 300
+    click(qtbot, panel.buttons.extend)
+    qtbot.waitUntil(lambda: run.done == 350 and panel.buttons.start.isEnabled(), timeout=5000)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: Any, raises: bool) -> None:
+    panel.session.make = lambda: ScriptedRun(fail_at=2, raises=raises)
+    click(qtbot, panel.buttons.start)
+    qtbot.waitUntil(lambda: bool(panel.progress.failure.text), timeout=2000)
+    expected = "the data rotted" if raises else "The loss is not finite. Lower the learning rate."
+    assert expected in panel.progress.failure.text
+    assert not panel.progress.failure._cause.isVisible()
+    click(qtbot, panel.progress.failure._more)
+    assert (
+        panel.progress.failure._cause.isVisible()
+        and "Traceback" in panel.progress.failure._cause.toPlainText()
+    )
+    qtbot.waitUntil(panel.buttons.start.isEnabled, timeout=2000)
+    panel.session.make = ScriptedRun
+    start(qtbot, panel)
+    assert panel.progress.failure.text == ""
+
+
+def test_commands_in_the_wrong_order_become_sentences(panel: RunPanel, qtbot: Any) -> None:
+    for command in (panel.stop, panel.step, panel.pause_or_resume, panel.extend, panel.predict_now):
+        panel.obeyed(command)
+        assert "no run yet" in panel._why_not.text()
+    run = start(qtbot, panel)
+    panel.obeyed(panel.start)
+    assert "going on already" in panel._why_not.text() and len(panel.session.runs) == 1
+    assert run.state == "running"
+
+
+def test_start_says_why_it_is_not_possible(panel: RunPanel) -> None:
+    def refuse() -> Any:
+        raise DataError("No case is chosen yet.", "Add one.")
+
+    maker, panel._experiment_maker = panel._experiment_maker, refuse
+    panel.check()
+    assert not panel.buttons.start.isEnabled()
+    assert panel._why_not.text() == "Start is not possible yet. No case is chosen yet. Add one."
+    panel._experiment_maker = maker
+    panel.check()
+    assert panel.buttons.start.isEnabled() and panel._why_not.text() == ""
+
+
+def test_a_live_change_reaches_the_run_and_the_log(panel: RunPanel, qtbot: Any) -> None:
+    run = start(qtbot, panel)
+    assert panel.live.form is not None
+    path = next(p for p in panel.live.form.paths if p.endswith("learning_rate"))
+    panel.live.form.edit(path, 0.005)
+    panel.live.form.apply()
+    qtbot.waitUntil(lambda: f"{path} changed from 0 to 0.005" in panel._log.toPlainText(), timeout=2000)
+    assert "set" in run.commands
+
+
+def test_the_machine_is_named_with_the_cure_for_an_idle_gpu(panel: RunPanel) -> None:
+    panel.show_machine(Machine("CPU, 2 cores", "Run: pip install torch"))
+    assert "CPU, 2 cores" in panel._device.text()
+    assert "pip install torch" in panel._remedy.text() and panel._remedy.isVisible()
+
+
+def test_badges_and_progress_are_shown(panel: RunPanel, qtbot: Any) -> None:
+    start(qtbot, panel)
+    qtbot.waitUntil(lambda: "a badge" in panel.progress.badge.text(), timeout=2000)
+    assert "samples/s" in panel.progress.figures.text() and "epoch 1 of 10" in panel.progress.bar.format()
+
+
+def test_an_earlier_run_is_opened_shown_and_can_be_gone_on_with(
+    panel: RunPanel, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segexplorer.core.events import RunFinished, StepDone
+    from segexplorer.session import Session
+    from segexplorer.training.folder import RunFolder
+
+    folder = RunFolder.create(Experiment.of({"data": {"kind": "phantom"}}), tmp_path / "earlier")
+    terms = {"dice": (0.5, 1.0)}
+    folder.write(
+        StepDone(
+            attempt=1,
+            step=1,
+            epoch=1,
+            loss=0.5,
+            terms=terms,
+            learning_rate=1e-3,
+            gradient_norm=1.0,
+            seconds=0.1,
+            samples=2,
+        )
+    )
+    folder.write(RunFinished(attempt=1, step=1, state="stopped", reason="stopped by the user"))
+    folder.close()
+    panel.session = Session()
+    heard: list[Any] = []
+    panel.bridge.events_arrived.connect(heard.extend)
+    chosen = str(tmp_path / "earlier")
+    monkeypatch.setattr(
+        "segexplorer.frontends.napari.panels.run.QFileDialog.getExistingDirectory", lambda *_: chosen
+    )
+    click(qtbot, panel.buttons.open)
+    qtbot.waitUntil(lambda: panel.bridge.run is not None, timeout=10_000)
+    assert panel.bridge.run.folder == tmp_path / "earlier"
+    assert [event.step for event in heard if isinstance(event, StepDone)] == [1]
+    assert "stopped" in panel.status.headline
+    assert panel.buttons.pause.text() == "Go on" and panel.buttons.pause.isEnabled()
+    assert panel.buttons.extend.isEnabled() and not panel.buttons.stop.isEnabled()
+
+
+def test_a_folder_that_is_no_run_is_refused_in_a_sentence(
+    panel: RunPanel, qtbot: Any, tmp_path: Path
+) -> None:
+    panel.open_run(tmp_path)
+    qtbot.waitUntil(lambda: "is no run folder" in panel._why_not.text(), timeout=5000)
+    assert panel.buttons.start.isEnabled()
