@@ -38,7 +38,6 @@ from segexplorer.data import datasets
 from segexplorer.data.formats import registry as readers
 from segexplorer.frontends.cli.app import app
 from segexplorer.frontends.cli.catalogue import known_families
-from segexplorer.losses import weightings
 from segexplorer.metrics.base import Metric
 from segexplorer.networks.base import SupervisedNetwork
 from segexplorer.networks.cost import cost
@@ -92,7 +91,7 @@ def losses_overview() -> Lines:
     for family, title in FAMILIES.items():
         yield f"### {title}\n"
         rows = [
-            (f"[`{kind}`](#{kind})", spec.display_name, spec.punishes)
+            (f"[`{kind}`](#{kind})", spec.display_name, spec.penalises)
             for kind, spec in _own(losses.registry).items()
             if spec.family == family
         ]
@@ -107,7 +106,7 @@ def losses_entries() -> Lines:
         yield f"### `{kind}`\n"
         yield f"**{spec.display_name}.** {_doc(spec)}\n"
         yield f"$$\n{spec.formula}\n$$\n"
-        yield f"- **Penalises:** {spec.punishes}"
+        yield f"- **Penalises:** {spec.penalises}"
         yield f"- **Reference:** {spec.reference}"
         if spec.papers:
             yield f"- **Used in:** {', '.join(spec.papers)}"
@@ -140,7 +139,7 @@ def papers() -> Lines:
 @block
 def weightings_entries() -> Lines:
     """How the weights of a weighted sum move."""
-    for kind, spec in _own(weightings.weightings).items():
+    for kind, spec in _own(losses.weightings).items():
         yield f"## `{kind}`\n"
         yield f"**{spec.display_name}.** {_doc(spec)}\n"
         if spec.reference:
@@ -360,13 +359,13 @@ def experiment_settings() -> Lines:
         if p.shape.form == "group":
             assert p.shape.spec is not None
             yield f"## `{p.name}`\n"
-            yield f"{p.meaning}\n"
+            yield f"{p.description}\n"
             yield from _settings_table(parameters(p.shape.spec), f"{p.name}.")
         elif p.shape.form == "kind":
             family = p.shape.registry.family
             yield f"## `{p.name}`\n"
             chosen = f"Default: `{_default(p)}`." if not p.required else "It has to be given."
-            yield f"{p.meaning} A kind of [{family}]({_page_of(family)}). {chosen}\n"
+            yield f"{p.description} A kind of [{family}]({_page_of(family)}). {chosen}\n"
 
 
 @block
@@ -500,13 +499,13 @@ def _rows(declared: Iterable[Parameter], prefix: str) -> Iterator[tuple[str, ...
     """One row per setting; those of a nested group follow it under their dotted names."""
     for p in declared:
         if p.shape.form == "group" and p.shape.spec is not None and not p.shape.optional:
-            yield f"`{prefix}{p.name}`", "", "", f"**{p.title}.** {p.meaning}"
+            yield f"`{prefix}{p.name}`", "", "", f"**{p.title}.** {p.description}"
             yield from _rows(parameters(p.shape.spec), f"{prefix}{p.name}.")
             continue
         called = f" Called {p.called}." if p.called else ""
         live = " *Live.*" if p.live else ""
-        meaning = f"**{p.title}{f', {p.unit}' if p.unit else ''}.** {p.meaning}{called}{live}"
-        yield f"`{prefix}{p.name}`", _default_text(p), _range(p), meaning
+        description = f"**{p.title}{f', {p.unit}' if p.unit else ''}.** {p.description}{called}{live}"
+        yield f"`{prefix}{p.name}`", _default_text(p), _range(p), description
 
 
 def _default_text(p: Parameter) -> str:

@@ -41,9 +41,9 @@ _HOMES = {
     "open_case": "segexplorer.scripting",
     "open_dataset": "segexplorer.scripting",
     "open_run": "segexplorer.training.history",
-    "open_volume": "segexplorer.data.volume",
+    "open_volume": "segexplorer.data.io",
     "predict": "segexplorer.scripting",
-    "save_volume": "segexplorer.data.volume",
+    "save_volume": "segexplorer.data.io",
     "train": "segexplorer.scripting",
     "view": "segexplorer.frontends.viewing",
 }

@@ -19,7 +19,7 @@ from segexplorer.core.errors import DataError, TrainingError
 
 
 @contextmanager
-def disk_errors_told(path: Path) -> Iterator[None]:
+def translate_disk_errors(path: Path) -> Iterator[None]:
     """Turn "no space left", "read only" and "not permitted" into a sentence.
 
     Raises
@@ -54,7 +54,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a power cut, sees the old one or the new one, never half of it."""
-    with disk_errors_told(path):
+    with translate_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:

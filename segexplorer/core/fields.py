@@ -28,7 +28,7 @@ def parameter(
     default: Any = ...,
     *,
     title: str,
-    meaning: str,
+    description: str,
     unit: str = "",
     live: bool = False,
     step: float | None = None,
@@ -49,7 +49,7 @@ def parameter(
     ----------
     title
         Label in forms, in sentence case, without unit.
-    meaning
+    description
         One or two sentences: what it does and which way it pushes; the tooltip.
     unit
         Unit shown behind the value, e.g. "mm", "voxels", "epochs".
@@ -80,11 +80,11 @@ def parameter(
         return Field(
             default_factory=default_factory,
             title=title,
-            description=meaning,
+            description=description,
             json_schema_extra=extra,
             **given,
         )
-    return Field(default, title=title, description=meaning, json_schema_extra=extra, **given)
+    return Field(default, title=title, description=description, json_schema_extra=extra, **given)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Parameter:
 
     name: str
     title: str
-    meaning: str
+    description: str
     unit: str
     live: bool
     step: float | None
@@ -164,7 +164,7 @@ def _read(name: str, info: FieldInfo) -> Parameter:
     return Parameter(
         name=name,
         title=info.title or name.replace("_", " ").capitalize(),
-        meaning=info.description or "",
+        description=info.description or "",
         unit=extra.get("unit", ""),
         live=extra.get("live", False),
         step=extra.get("step"),

@@ -109,7 +109,7 @@ _END = 2**20
 IGNORE = "ignore"
 """The class name whose label values are ignored, as in nnU-Net."""
 Source = Path | Volume | Recipe
-Unselected = Literal["background", "ignored"]
+OtherLabels = Literal["background", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -229,20 +229,20 @@ class ClassMap:
     ----------
     names, values
         Foreground classes in order and the label values merged into each.
-    unselected
+    other_labels
         What becomes of label values that no class names: background, or ignored by loss and metrics.
     ignored
-        Label values that are ignored whatever `unselected` says (not annotated, "ignore" in nnU-Net).
+        Label values that are ignored whatever `other_labels` says (not annotated, "ignore" in nnU-Net).
     """
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
-    unselected: Unselected = "background"
+    other_labels: OtherLabels = "background"
     ignored: tuple[int, ...] = ()
 
     @classmethod
     def from_classes(
-        cls, classes: Mapping[str, int | Sequence[int]], unselected: Unselected = "background"
+        cls, classes: Mapping[str, int | Sequence[int]], other_labels: OtherLabels = "background"
     ) -> Self:
         """Build from `{"kidneys": [2, 3], "liver": 5}`; values under the name "ignore" make no class.
 
@@ -269,20 +269,20 @@ class ClassMap:
                 seen[value] = name
         groups = dict(zip(classes, values, strict=True))
         ignored = groups.pop(IGNORE, ())
-        return cls(tuple(groups), tuple(groups.values()), unselected, ignored)
+        return cls(tuple(groups), tuple(groups.values()), other_labels, ignored)
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
         """Read what `plain` wrote."""
         values = tuple(tuple(v) for v in data["values"])
-        return cls(tuple(data["names"]), values, data["unselected"], tuple(data.get("ignored", ())))
+        return cls(tuple(data["names"]), values, data["other_labels"], tuple(data.get("ignored", ())))
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for a checkpoint."""
         return {
             "names": list(self.names),
             "values": [list(v) for v in self.values],
-            "unselected": self.unselected,
+            "other_labels": self.other_labels,
             "ignored": list(self.ignored),
         }
 
@@ -296,7 +296,7 @@ class ClassMap:
 
         That is so when the one class has the value 1 and 255 stands for nothing else.
         """
-        alone = self.values == ((1,),) and self.unselected == "background" and 255 not in self.ignored
+        alone = self.values == ((1,),) and self.other_labels == "background" and 255 not in self.ignored
         return alone and set(present) - {0} == {255}
 
     def encode(self, label: NDArray[Any]) -> NDArray[np.uint8]:
@@ -313,7 +313,7 @@ class ClassMap:
         table.update(dict.fromkeys(self.ignored, IGNORED))
         if self.reads_255_as_1(present):
             table[255] = 1
-        other = 0 if self.unselected == "background" else IGNORED
+        other = 0 if self.other_labels == "background" else IGNORED
         low, high = (present[0], present[-1]) if present else (0, 0)
         if low >= 0 and high < 2**16:
             lookup = np.zeros(high + 1, np.uint8)

@@ -348,7 +348,7 @@ def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     unnamed = sorted(present - named - set(classes.ignored) - {0})
     if unnamed:
         some = ", ".join(map(str, unnamed[:8])) + (" ..." if len(unnamed) > 8 else "")
-        fate = "become background" if classes.unselected == "background" else "are ignored"
+        fate = "become background" if classes.other_labels == "background" else "are ignored"
         text = f"Label values that no class names {fate}: {some}."
         problems.append(
             Problem("note", "unnamed_values", text, "Name them in data.classes to learn them.", case)

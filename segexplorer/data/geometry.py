@@ -79,7 +79,7 @@ def corners(shape: Sequence[int], affine: Affine) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class GridVerdict:
+class GridComparison:
     """Whether two grids are one.
 
     Attributes
@@ -100,19 +100,19 @@ class GridVerdict:
     distance_mm: float
 
 
-def compare(a: HasGrid, b: HasGrid, tolerance: float = TOLERANCE_MM) -> GridVerdict:
+def compare(a: HasGrid, b: HasGrid, tolerance: float = TOLERANCE_MM) -> GridComparison:
     """Compare two grids at their corners, in mm, so that a rounded header does not count as another grid."""
     moved = corners(b.shape, b.affine) - corners(a.shape, a.affine)
     distance = float(np.linalg.norm(moved, axis=1).max())
     if tuple(a.shape[:3]) != tuple(b.shape[:3]):
         text = f"{_times(a.shape)} and {_times(b.shape)} voxels, corners up to {distance:.3g} mm apart"
-        return GridVerdict(False, "shape", _reordered(a, b, tolerance) or text, distance)
+        return GridComparison(False, "shape", _reordered(a, b, tolerance) or text, distance)
     if distance <= tolerance:
-        return GridVerdict(True, "same", "the same grid", distance)
+        return GridComparison(True, "same", "the same grid", distance)
     if float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()) <= tolerance:
-        return GridVerdict(False, "shifted", f"shifted by {distance:.3g} mm", distance)
+        return GridComparison(False, "shifted", f"shifted by {distance:.3g} mm", distance)
     text = f"{orientation(a.affine)} and {orientation(b.affine)}, corners up to {distance:.3g} mm apart"
-    return GridVerdict(False, "different", _reordered(a, b, tolerance) or text, distance)
+    return GridComparison(False, "different", _reordered(a, b, tolerance) or text, distance)
 
 
 def _reordered(a: HasGrid, b: HasGrid, tolerance: float) -> str:

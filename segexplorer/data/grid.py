@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.data import geometry
-from segexplorer.data.geometry import Affine, Grid, GridVerdict, HasGrid
+from segexplorer.data.geometry import Affine, Grid, GridComparison, HasGrid
 from segexplorer.data.volume import Volume
 
 _PLAUSIBLE_MM = 1e-4, 200.0
@@ -20,7 +20,7 @@ _OBLIQUE_DEGREES = 0.5
 
 
 @dataclass(frozen=True)
-class GeometryVerdict:
+class GeometryReport:
     """Where a volume lies, and how sure that is.
 
     Attributes
@@ -82,14 +82,14 @@ class GeometryVerdict:
         return ""
 
 
-def describe(volume: Volume) -> GeometryVerdict:
+def describe(volume: Volume) -> GeometryReport:
     """Return the geometry verdict of a volume; reads no voxels."""
     affine, shape = volume.affine, volume.shape
     size = geometry.spacing(affine)
     middle = (np.asarray(shape[:3]) - 1) / 2
     centre = affine[:3, :3] @ middle + affine[:3, 3]
     tilt, told = _tilt_notes(affine), (*volume.provenance.notes, *_size_notes(affine))
-    return GeometryVerdict(
+    return GeometryReport(
         shape=shape,
         spacing=size,
         orientation=geometry.orientation(affine),
@@ -102,7 +102,7 @@ def describe(volume: Volume) -> GeometryVerdict:
     )
 
 
-def apart(image: HasGrid, label: HasGrid) -> tuple[GridVerdict, str]:
+def compare_grids(image: HasGrid, label: HasGrid) -> tuple[GridComparison, str]:
     """Return whether a label lies on its image's grid, and, where it does not, what can be done about it.
 
     `label.resampled(image, order=0)` brings it there by world position.

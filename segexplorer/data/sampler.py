@@ -21,7 +21,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORED
-from segexplorer.data.store import PreparedStore
+from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms.augmentation import Augmentation, draw
 from segexplorer.data.transforms.preprocessing import Prepared
 
@@ -67,37 +67,41 @@ class Sampling(Spec):
     patch_size: tuple[int, int, int] | None = parameter(
         (64, 64, 64),
         title="Patch size",
-        meaning="Voxels along x, y and z; none: whole volumes, padded (padding is ignored by the loss).",
+        description="Voxels along x, y and z; none: whole volumes, padded (padding is ignored by the loss).",
         unit="voxels",
     )
-    batch_size: int = parameter(2, title="Batch size", meaning="Patches per optimiser step.", ge=1, le=256)
+    batch_size: int = parameter(
+        2, title="Batch size", description="Patches per optimiser step.", ge=1, le=256
+    )
     foreground_ratio: float = parameter(
         0.67,
         title="Foreground share",
-        meaning="Share of the patches that are placed on a voxel of some class; the rest lie anywhere.",
+        description="Share of the patches that are placed on a voxel of some class; the rest lie anywhere.",
         ge=0,
         le=1,
     )
     class_balanced: bool = parameter(
         True,
         title="Balance classes",
-        meaning="Foreground patches choose among the classes present with equal chances, so small ones are seen.",
+        description="Foreground patches choose among the classes present with equal chances, so "
+        "small ones are seen.",
     )
     shift: int | None = parameter(
         None,
         title="Shift of foreground patches",
-        meaning="How far along each axis a foreground patch may lie from its voxel; none: a quarter of the patch.",
+        description="How far along each axis a foreground patch may lie from its voxel. None: "
+        "a quarter of the patch.",
         unit="voxels",
         advanced=True,
         ge=0,
     )
     steps_per_epoch: int | None = parameter(
-        None, title="Steps per epoch", meaning="None: as many as bring every case once.", ge=1
+        None, title="Steps per epoch", description="None: as many as bring every case once.", ge=1
     )
     divisor: tuple[int, int, int] = parameter(
         (1, 1, 1),
         title="Padded to multiples of",
-        meaning="Sizes that the network can halve; set from it when a run is planned.",
+        description="Sizes that the network can halve; set from it when a run is planned.",
         unit="voxels",
         advanced=True,
     )
@@ -122,7 +126,7 @@ class Sampler:
 
     def __init__(
         self,
-        prepared: PreparedStore,
+        prepared: PreprocessedCache,
         ids: Sequence[str],
         sampling: Sampling,
         augmentation: Augmentation,

@@ -19,39 +19,43 @@ class Split(Spec):
     """How cases are divided. Explicit names win over counts, counts over fractions."""
 
     validation_fraction: float = parameter(
-        0.2, title="Validation fraction", meaning="Part of the patients kept for validation.", ge=0, lt=1
+        0.2, title="Validation fraction", description="Part of the patients kept for validation.", ge=0, lt=1
     )
     validation_count: int | None = parameter(
-        None, title="Validation patients", meaning="How many patients validate; none: by the fraction.", ge=0
+        None,
+        title="Validation patients",
+        description="How many patients validate; none: by the fraction.",
+        ge=0,
     )
     test_fraction: float = parameter(
-        0.0, title="Test fraction", meaning="Part of the patients kept away until the end.", ge=0, lt=1
+        0.0, title="Test fraction", description="Part of the patients kept away until the end.", ge=0, lt=1
     )
     validation: tuple[str, ...] = parameter(
         (),
         title="Validation cases",
-        meaning="Names of the cases that validate, instead of a draw.",
+        description="Names of the cases that validate, instead of a draw.",
         advanced=True,
     )
     test: tuple[str, ...] = parameter(
-        (), title="Test cases", meaning="Names of the cases that are kept for testing.", advanced=True
+        (), title="Test cases", description="Names of the cases that are kept for testing.", advanced=True
     )
     train: tuple[str, ...] = parameter(
         (),
         title="Training cases",
-        meaning="Names of cases that train, whatever the data set says of them; others train as well.",
+        description="Names of cases that train, whatever the data set says of them; others train as well.",
         advanced=True,
     )
     excluded: tuple[str, ...] = parameter(
         (),
         title="Left out",
-        meaning="Names of cases that neither train, validate nor test, as where a paper distrusts their labels.",
+        description="Names of cases that neither train, validate nor test, as where a paper "
+        "distrusts their labels.",
         advanced=True,
     )
     self_validation: bool = parameter(
         False,
         title="Validate on the training case",
-        meaning="For one case alone: it trains and validates on itself, and every figure says so.",
+        description="For one case alone: it trains and validates on itself, and every figure says so.",
     )
 
 

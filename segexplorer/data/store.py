@@ -29,7 +29,7 @@ _VERSION = 1
 """Raised when what is prepared changes, so that old cache files are left alone."""
 
 
-class PreparedStore:
+class PreprocessedCache:
     """Gives prepared cases to sampler and examiner; safe to use from several threads.
 
     Parameters

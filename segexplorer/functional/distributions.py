@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from segexplorer.functional.inputs import Scene, pair
+from segexplorer.functional.inputs import LossInputs, pair
 
 
 def student_t_nll(squared_errors: Tensor, voxels: Tensor, nu: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def student_t_nll(squared_errors: Tensor, voxels: Tensor, nu: Tensor) -> Tensor:
     return constants + half * torch.log1p(s / nu)
 
 
-def t_vmf_losses(scene: Scene, kappa: float | Tensor) -> tuple[Tensor, Tensor]:
+def t_vmf_losses(inputs: LossInputs, kappa: float | Tensor) -> tuple[Tensor, Tensor]:
     """Return (C,) values of (1 - phi(cos))^2 over the batch, and which classes the target holds.
 
     phi(cos) = (1 + cos) / (1 + kappa (1 - cos)) - 1 with cos = <p, g> / (|p| |g|)
@@ -50,7 +50,7 @@ def t_vmf_losses(scene: Scene, kappa: float | Tensor) -> tuple[Tensor, Tensor]:
     kappa
         At least 0, one number or one per class (C,).
     """
-    p, g = (x.transpose(0, 1).flatten(1) for x in pair(scene))
+    p, g = (x.transpose(0, 1).flatten(1) for x in pair(inputs))
     norms = ((p * p).sum(1) * (g * g).sum(1)).clamp(min=1e-12).sqrt()
     cos = ((p * g).sum(1) / norms).clamp(max=1)
     phi = (1 + cos) / (1 + kappa * (1 - cos)) - 1

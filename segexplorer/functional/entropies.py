@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from segexplorer.functional.class_sums import membership, narrow, slabs
-from segexplorer.functional.inputs import Scene
+from segexplorer.functional.inputs import LossInputs
 from segexplorer.functional.softmax import SMALLEST, log_complements
 
 
@@ -82,7 +82,7 @@ def sum_of_others(x: Tensor) -> Tensor:
     return found
 
 
-def voxel_sum(scene: Scene, term: VoxelTerm, factor: Tensor | None = None) -> Tensor:
+def voxel_sum(inputs: LossInputs, term: VoxelTerm, factor: Tensor | None = None) -> Tensor:
     """Return the sum of a term over the kept voxels of a scene with labels; not for compilers.
 
     Parameters
@@ -90,15 +90,15 @@ def voxel_sum(scene: Scene, term: VoxelTerm, factor: Tensor | None = None) -> Te
     factor
         (B, *spatial) weights of the voxels, without gradient, or None.
     """
-    assert scene.labels is not None
-    if scene.keep is not None:
-        factor = scene.keep if factor is None else factor * scene.keep
-    known = scene.made_probs
+    assert inputs.labels is not None
+    if inputs.keep is not None:
+        factor = inputs.keep if factor is None else factor * inputs.keep
+    known = inputs.made_probs
     probs, total = _SoftmaxAndSum.apply(  # type: ignore[no-untyped-call]
-        scene.logits, known, scene.labels, factor, term, scene.wide_range
+        inputs.logits, known, inputs.labels, factor, term, inputs.wide_range
     )
     if known is None:
-        scene.made_probs = probs
+        inputs.made_probs = probs
     found: Tensor = total
     return found
 
@@ -154,7 +154,7 @@ class _SoftmaxAndSum(torch.autograd.Function):
 
 
 def focal_sum(
-    scene: Scene,
+    inputs: LossInputs,
     gamma: float,
     weights: Tensor | None,
     *,
@@ -174,9 +174,9 @@ def focal_sum(
     factor
         (B, *spatial) weights of the voxels, or None.
     """
-    if scene.labels is None or torch.compiler.is_compiling():
-        return _plain_sum(scene, gamma, weights, background_only, factor)
-    return voxel_sum(scene, FocalTerm(gamma, weights, background_only), factor)
+    if inputs.labels is None or torch.compiler.is_compiling():
+        return _plain_sum(inputs, gamma, weights, background_only, factor)
+    return voxel_sum(inputs, FocalTerm(gamma, weights, background_only), factor)
 
 
 @dataclass(frozen=True)
@@ -262,12 +262,12 @@ class _SumWithSlope(torch.autograd.Function):
 
 
 def _plain_sum(
-    scene: Scene, gamma: float, weights: Tensor | None, background_only: bool, factor: Tensor | None
+    inputs: LossInputs, gamma: float, weights: Tensor | None, background_only: bool, factor: Tensor | None
 ) -> Tensor:
     """For soft targets, and for compilers, which fuse by themselves."""
-    logs, shares = scene.log_probs, scene.truth
-    shares = shares if weights is None else shares * weights.view(-1, *(1,) * len(scene.spatial))
-    for voxels in (factor, scene.keep):
+    logs, shares = inputs.log_probs, inputs.truth
+    shares = shares if weights is None else shares * weights.view(-1, *(1,) * len(inputs.spatial))
+    for voxels in (factor, inputs.keep):
         shares = shares if voxels is None else shares * voxels.unsqueeze(1)
     with torch.no_grad():
         value, slope = focal(logs, -torch.expm1(logs), gamma)
@@ -277,7 +277,7 @@ def _plain_sum(
     return _with_slope(-logs, value, slope)
 
 
-def modified_cross_entropy(scene: Scene, positive_weight: float) -> Tensor:
+def modified_cross_entropy(inputs: LossInputs, positive_weight: float) -> Tensor:
     """Return the mean over kept voxels and foreground classes of -[b g log p + (1-b)(1-g) log(1-p)].
 
     Parameters
@@ -286,24 +286,24 @@ def modified_cross_entropy(scene: Scene, positive_weight: float) -> Tensor:
         b: weight of a class's own voxels; all others get one minus it. With two classes this is cross
         entropy with weights (1-b, b).
     """
-    if scene.labels is not None and scene.classes == 2:
-        weights = scene.logits.new_tensor([1 - positive_weight, positive_weight])
-        return focal_sum(scene, 0, weights) / scene.kept
-    direct = scene.labels is not None and not torch.compiler.is_compiling()
-    if direct and (not scene.wide_range or scene.probs.amin() > SMALLEST):
-        return voxel_sum(scene, TwoSided(positive_weight)) / (scene.kept * (scene.classes - 1))
-    return two_sided(scene, positive_weight, first=1).mean(1).sum() / scene.kept
+    if inputs.labels is not None and inputs.classes == 2:
+        weights = inputs.logits.new_tensor([1 - positive_weight, positive_weight])
+        return focal_sum(inputs, 0, weights) / inputs.kept
+    direct = inputs.labels is not None and not torch.compiler.is_compiling()
+    if direct and (not inputs.wide_range or inputs.probs.amin() > SMALLEST):
+        return voxel_sum(inputs, TwoSided(positive_weight)) / (inputs.kept * (inputs.classes - 1))
+    return two_sided(inputs, positive_weight, first=1).mean(1).sum() / inputs.kept
 
 
-def two_sided(scene: Scene, inside: float, *, first: int) -> Tensor:
+def two_sided(inputs: LossInputs, inside: float, *, first: int) -> Tensor:
     """Return -[b g log p + (1-b)(1-g) log(1-p)] of the classes from `first` on, (B, C - first, *spatial).
 
     0 on ignored voxels. From logarithms of the logits: for any logits, for soft targets, for compilers.
     """
-    logs, truth = scene.log_probs[:, first:], scene.truth[:, first:]
-    complements = log_complements(scene.logits, scene.log_probs)[:, first:]
+    logs, truth = inputs.log_probs[:, first:], inputs.truth[:, first:]
+    complements = log_complements(inputs.logits, inputs.log_probs)[:, first:]
     found = -(inside * truth * logs + (1 - inside) * (1 - truth) * complements)
-    return scene.kept_only(found.movedim(1, 0)).movedim(0, 1)
+    return inputs.kept_only(found.movedim(1, 0)).movedim(0, 1)
 
 
 @dataclass(frozen=True)

@@ -21,21 +21,21 @@ from segexplorer.functional.regions import Boxes
 from segexplorer.functional.softmax import softmax_and_log_true
 
 
-def pair(scene: Scene) -> tuple[Tensor, Tensor]:
+def pair(inputs: LossInputs) -> tuple[Tensor, Tensor]:
     """Return p and g, each (B, C, *spatial) in the scene's precision, zero on ignored voxels."""
-    if scene.keep is None:
-        return scene.probs, scene.truth
-    kept = scene.keep.unsqueeze(1)
-    return scene.probs * kept, scene.truth * kept
+    if inputs.keep is None:
+        return inputs.probs, inputs.truth
+    kept = inputs.keep.unsqueeze(1)
+    return inputs.probs * kept, inputs.truth * kept
 
 
-def spacing_of(scene: Scene) -> np.ndarray | None:
+def spacing_of(inputs: LossInputs) -> np.ndarray | None:
     """Return the context's (B, D) spacing in mm as an array, or None."""
-    given = scene.context.spacing
+    given = inputs.context.spacing
     if given is None:
         return None
     found = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
-    return np.broadcast_to(found, (scene.logits.shape[0], len(scene.spatial)))
+    return np.broadcast_to(found, (inputs.logits.shape[0], len(inputs.spatial)))
 
 
 def mean_over(losses: Tensor, counted: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class LossContext:
     ignore_index: int | None = 255
 
 
-class Scene:
+class LossInputs:
     """Shared quantities of one evaluation, each computed at most once.
 
     Parameters
@@ -317,5 +317,5 @@ def regional_errors(
     if tuple(logits.shape[2:]) != boxes.shape:
         raise LossInputError(f"The boxes cover {boxes.shape}, the logits {tuple(logits.shape[2:])}.")
     with torch.no_grad():
-        counts = Scene(logits, labels, ignore_index=ignore_index).overlap(boxes)
+        counts = LossInputs(logits, labels, ignore_index=ignore_index).overlap(boxes)
     return counts.fp, counts.fn

@@ -1,6 +1,6 @@
 """What every loss promises, and the families "losses" and "weightings".
 
-A loss is a frozen spec with a pure `compute(scene, state)`; `build()` wraps it in the one module of
+A loss is a frozen spec with a pure `compute(inputs, state)`; `build()` wraps it in the one module of
 `losses.module`, which holds what adapts or is learned: the spec declares it and says how it moves.
 """
 
@@ -22,7 +22,7 @@ from segexplorer.core.spec import Spec, walk
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.regions import Boxes
     from segexplorer.losses.module import Loss
 
@@ -64,7 +64,7 @@ class LossSpec(Spec):
     formula: ClassVar[str] = ""
     """LaTeX."""
     reference: ClassVar[str] = ""
-    punishes: ClassVar[str] = ""
+    penalises: ClassVar[str] = ""
     """One plain sentence."""
     family: ClassVar[str] = ""
     """Family as in table 1 of Oshah 2025: distribution, region, boundary or compound."""
@@ -84,7 +84,7 @@ class LossSpec(Spec):
     ignore_index: int | None = parameter(
         None,
         title="Ignored label",
-        meaning="Voxels with this label do not count. In training, voxels without truth (255) never count.",
+        description="Voxels with this label do not count. In training, voxels without truth (255) never count.",
         advanced=True,
     )
 
@@ -94,12 +94,12 @@ class LossSpec(Spec):
 
         return Loss(self)
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return value, terms and maps; changes nothing.
 
         Parameters
         ----------
-        scene
+        inputs
             Logits, target and what terms share.
         state
             The module: its buffers and its parts, for kinds that adapt or are compounds.
@@ -122,7 +122,7 @@ class LossSpec(Spec):
         """Whether a logarithm per voxel is part of the loss, or of one of its terms."""
         return self.voxelwise
 
-    def caution(self) -> str:
+    def warning_message(self) -> str:
         """Return a sentence on what these parameters may do that nobody wants, or ""; plans show it."""
         return ""
 
@@ -132,7 +132,7 @@ class LossSpec(Spec):
         """Return the start values of what the optimiser learns along with the network, by name."""
         return {}
 
-    def remembered(self) -> Numbers:
+    def state_buffers(self) -> Numbers:
         """Return the start values of what adapts without gradient, by name; their lengths may change later."""
         return {}
 
@@ -154,7 +154,7 @@ class LossSpec(Spec):
 
 
 @dataclass(frozen=True)
-class Weighing:
+class WeightingState:
     """What a rule may go by when it weighs terms anew; one number per term throughout.
 
     Attributes
@@ -197,11 +197,11 @@ class WeightingSpec(Spec):
         """Return the first weights, from those given with the terms."""
         return given
 
-    def adapted(self, now: Weighing) -> tuple[float, ...]:
+    def adapted(self, now: WeightingState) -> tuple[float, ...]:
         """Return the next weights, at the end of an epoch or step."""
         return now.weights
 
-    def edited(self, now: Weighing) -> tuple[float, ...]:
+    def edited(self, now: WeightingState) -> tuple[float, ...]:
         """Return the weights after this rule's parameters were changed in a run."""
         return now.weights
 
@@ -269,7 +269,7 @@ def checked_weights(given: tuple[float, ...] | None) -> tuple[float, ...] | None
     return given
 
 
-def weights_of(given: tuple[float, ...] | None, scene: Scene) -> Tensor:
+def weights_of(given: tuple[float, ...] | None, inputs: LossInputs) -> Tensor:
     """Return (C,) class weights, ones where none are given.
 
     Raises
@@ -278,10 +278,10 @@ def weights_of(given: tuple[float, ...] | None, scene: Scene) -> Tensor:
         When their number is not that of the classes.
     """
     if given is None:
-        return scene.logits.new_ones(scene.classes)
-    if len(given) != scene.classes:
+        return inputs.logits.new_ones(inputs.classes)
+    if len(given) != inputs.classes:
         raise LossInputError(
-            f"There are {len(given)} class weights for {scene.classes} classes.",
+            f"There are {len(given)} class weights for {inputs.classes} classes.",
             "Give one per class, background first.",
         )
-    return scene.logits.new_tensor(given)
+    return inputs.logits.new_tensor(given)

@@ -16,7 +16,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, registry, single
 
 if TYPE_CHECKING:
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.losses.module import Loss
 
 
@@ -32,7 +32,7 @@ class Boundary(LossSpec):
     display_name: ClassVar[str] = "Boundary"
     formula: ClassVar[str] = r"L=\frac1{|K|M}\sum_{c\in K,i}p_{ic}\,\phi_{ic}"
     reference: ClassVar[str] = "Kervadec 2019, arXiv:1812.07032"
-    punishes: ClassVar[str] = (
+    penalises: ClassVar[str] = (
         "Probability outside the object, in proportion to its distance; never use it alone."
     )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
@@ -42,24 +42,24 @@ class Boundary(LossSpec):
     best_value: ClassVar[float] = -math.inf
     kind: Literal["boundary"] = "boundary"
     include_background: bool = parameter(
-        False, title="Include background", meaning="Whether class 0 counts in the mean."
+        False, title="Include background", description="Whether class 0 counts in the mean."
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Linear in p: the gradient is the distance itself."""
         from segexplorer.functional.boundary import maps, signed_distance
         from segexplorer.functional.inputs import pair, spacing_of
 
         first = 0 if self.include_background else 1
-        p, g = pair(scene)
-        signed = (scene.context.distance_maps or {}).get("signed distances")
+        p, g = pair(inputs)
+        signed = (inputs.context.distance_maps or {}).get("signed distances")
         if signed is None:
             known = g.detach() > 0.5
-            if scene.keep is not None:
-                known[:, 0] |= ~scene.keep  # ignored voxels are background, as in the maps of whole volumes
-            signed = maps(known, signed_distance, spacing_of(scene))
+            if inputs.keep is not None:
+                known[:, 0] |= ~inputs.keep  # ignored voxels are background, as in the maps of whole volumes
+            signed = maps(known, signed_distance, spacing_of(inputs))
         p, signed = p[:, first:], signed[:, first:].to(p.dtype)
-        return single(self.kind, (p * signed).sum() / (scene.kept * p.shape[1]))
+        return single(self.kind, (p * signed).sum() / (inputs.kept * p.shape[1]))
 
 
 @registry.register
@@ -73,33 +73,38 @@ class BoundaryDifferenceOverUnion(LossSpec):
     display_name: ClassVar[str] = "Boundary difference over union"
     formula: ClassVar[str] = r"L=\frac{Q+G-2TP+\epsilon}{Q+G-(1+a)TP+\epsilon},\ a=\min(1-2C/S,\,a_{\max})"
     reference: ClassVar[str] = "Sun 2023, arXiv:2308.00220"
-    punishes: ClassVar[str] = "Differences near the boundary, for large objects more than for small ones."
+    penalises: ClassVar[str] = "Differences near the boundary, for large objects more than for small ones."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["boundary_difference_over_union"] = "boundary_difference_over_union"
-    max_alpha: float = parameter(0.8, title="Largest alpha", meaning="Cap of the weight.", ge=-1, lt=1)
+    max_alpha: float = parameter(0.8, title="Largest alpha", description="Cap of the weight.", ge=-1, lt=1)
     min_alpha: float = parameter(
-        -1.0, title="Smallest alpha", meaning="Floor of the weight; 0 keeps the paper's range.", ge=-1, lt=1
+        -1.0,
+        title="Smallest alpha",
+        description="Floor of the weight; 0 keeps the paper's range.",
+        ge=-1,
+        lt=1,
     )
     eps: float = parameter(
-        1e-5, title="Smoothing", meaning="Added to numerator and denominator.", gt=0, advanced=True
+        1e-5, title="Smoothing", description="Added to numerator and denominator.", gt=0, advanced=True
     )
     absent: Literal["skip", "penalise"] = parameter(
         "skip",
         title="Absent classes",
-        meaning="skip: left out of the mean; penalise: a constant 1 without gradient, as the authors' code has.",
+        description="skip: left out of the mean; penalise: a constant 1 without gradient, as the "
+        "authors' code has.",
         advanced=True,
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Count border voxels of the target; the sums are taken as differences, exact at a perfect overlap."""
         import torch
 
         from segexplorer.functional.boundary import border_count
         from segexplorer.functional.inputs import mean_over, pair
 
-        p, g = pair(scene)
+        p, g = pair(inputs)
         hard = g.detach() > 0.5
         border = border_count(hard).to(p.dtype)
         size = hard.flatten(2).sum((0, 2)).to(p.dtype)
@@ -126,32 +131,34 @@ class Hausdorff(LossSpec):
     display_name: ClassVar[str] = "Hausdorff distance"
     formula: ClassVar[str] = r"L=\frac1{|K|M}\sum_{c\in K,i}(p-g)^2\,(d_p^{a}+d_g^{a})"
     reference: ClassVar[str] = "Karimi and Salcudean 2019, arXiv:1904.10030"
-    punishes: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
+    penalises: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     requires: ClassVar[tuple[str, ...]] = ("unsigned distances",)
     kind: Literal["hausdorff"] = "hausdorff"
     exponent: float = parameter(
-        2.0, title="Exponent", meaning="Power of the distances.", gt=0, le=8, live=True
+        2.0, title="Exponent", description="Power of the distances.", gt=0, le=8, live=True
     )
     one_sided: bool = parameter(
-        False, title="Target's distances only", meaning="Leaves out the distances of the prediction; faster."
+        False,
+        title="Target's distances only",
+        description="Leaves out the distances of the prediction; faster.",
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh the squared errors; one phase only gives no distances."""
         from segexplorer.functional.boundary import maps, unsigned_distance
         from segexplorer.functional.inputs import pair, spacing_of
 
-        p, g = (x[:, 1:] for x in pair(scene))
-        spacing = spacing_of(scene)
-        given = (scene.context.distance_maps or {}).get("unsigned distances")
+        p, g = (x[:, 1:] for x in pair(inputs))
+        spacing = spacing_of(inputs)
+        given = (inputs.context.distance_maps or {}).get("unsigned distances")
         truth = maps(g.detach() > 0.5, unsigned_distance, spacing) if given is None else given[:, 1:]
         weight = truth.to(p.dtype) ** self.exponent
         if not self.one_sided:
             predicted = maps(p.detach() > 0.5, unsigned_distance, spacing)
             weight = weight + predicted.to(p.dtype) ** self.exponent
-        value = ((p - g) ** 2 * weight).sum() / (scene.kept * p.shape[1])
+        value = ((p - g) ** 2 * weight).sum() / (inputs.kept * p.shape[1])
         return single(self.kind, value)
 
 
@@ -165,7 +172,7 @@ class DistanceCrossEntropy(LossSpec):
     display_name: ClassVar[str] = "Distance-penalised cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1+\lambda\Phi_i)\sum_c g_{ic}\log p_{ic}"
     reference: ClassVar[str] = "Calivá 2019, arXiv:1908.03679"
-    punishes: ClassVar[str] = "Every wrong voxel, up to twice as much at the boundaries of classes."
+    penalises: ClassVar[str] = "Every wrong voxel, up to twice as much at the boundaries of classes."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "distribution"
     requires: ClassVar[tuple[str, ...]] = ("nearness",)
@@ -174,24 +181,24 @@ class DistanceCrossEntropy(LossSpec):
     strength: float = parameter(
         1.0,
         title="Strength",
-        meaning="Extra weight at the boundary; 0 is plain cross entropy.",
+        description="Extra weight at the boundary; 0 is plain cross entropy.",
         ge=0,
         live=True,
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh by the distances of the labels; those of a soft target are its largest classes."""
         from segexplorer.functional.boundary import nearness
         from segexplorer.functional.inputs import spacing_of
 
-        given = (scene.context.distance_maps or {}).get("nearness")
+        given = (inputs.context.distance_maps or {}).get("nearness")
         if given is not None:
             near = given[:, 0]
         else:
-            labels = scene.labels
+            labels = inputs.labels
             if labels is None:
-                assert scene.soft is not None
-                labels = scene.soft.argmax(1)
-            near = nearness(labels, spacing_of(scene))
-        voxel = scene.cross_entropies * (1 + self.strength * near.to(scene.logits.dtype))
-        return single(self.kind, scene.kept_only(voxel).sum() / scene.kept)
+                assert inputs.soft is not None
+                labels = inputs.soft.argmax(1)
+            near = nearness(labels, spacing_of(inputs))
+        voxel = inputs.cross_entropies * (1 + self.strength * near.to(inputs.logits.dtype))
+        return single(self.kind, inputs.kept_only(voxel).sum() / inputs.kept)

@@ -32,24 +32,26 @@ class DiceCrossEntropy(Compound):
     display_name: ClassVar[str] = "Dice + cross entropy"
     formula: ClassVar[str] = r"L=w_D L_{Dice}+w_{CE} L_{CE}"
     reference: ClassVar[str] = "Isensee 2021, doi:10.1038/s41592-020-01008-z (nnU-Net)"
-    punishes: ClassVar[str] = "Lack of overlap of each class and every wrong voxel, together."
+    penalises: ClassVar[str] = "Lack of overlap of each class and every wrong voxel, together."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Oshah 2025")
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["dice_cross_entropy"] = "dice_cross_entropy"
-    dice_weight: float = parameter(1.0, title="Weight of Dice", meaning="Factor of Dice.", ge=0, live=True)
+    dice_weight: float = parameter(
+        1.0, title="Weight of Dice", description="Factor of Dice.", ge=0, live=True
+    )
     cross_entropy_weight: float = parameter(
-        1.0, title="Weight of cross entropy", meaning="Factor of the cross entropy.", ge=0, live=True
+        1.0, title="Weight of cross entropy", description="Factor of the cross entropy.", ge=0, live=True
     )
     include_background: bool = parameter(
-        True, title="Include background", meaning="Whether class 0 counts in the Dice term."
+        True, title="Include background", description="Whether class 0 counts in the Dice term."
     )
     squared: bool = parameter(
-        False, title="Squared denominator", meaning="Dice with p^2 and g^2 in the denominator."
+        False, title="Squared denominator", description="Dice with p^2 and g^2 in the denominator."
     )
     batch: bool = parameter(
-        False, title="Sum over batch first", meaning="One Dice per class over the batch.", advanced=True
+        False, title="Sum over batch first", description="One Dice per class over the batch.", advanced=True
     )
-    eps: float = parameter(1e-5, title="Smoothing", meaning="Of the Dice term.", gt=0, advanced=True)
+    eps: float = parameter(1e-5, title="Smoothing", description="Of the Dice term.", gt=0, advanced=True)
 
     @model_validator(mode="after")
     def _some_weight(self) -> DiceCrossEntropy:
@@ -78,14 +80,14 @@ class AdaptiveTverskyCrossEntropy(Compound):
         r"w_T=\frac{\bar L_T^{(t-1)}}{\bar L_T^{(t-1)}+\bar L_{CE}^{(t-1)}},\ w_{CE}=1-w_T"
     )
     reference: ClassVar[str] = "Zhang 2025, eq. 8-10: UNet-3D with adaptive TverskyCE loss"
-    punishes: ClassVar[str] = "Lack of overlap and wrong voxels, leaning to whichever was larger last epoch."
+    penalises: ClassVar[str] = "Lack of overlap and wrong voxels, leaning to whichever was larger last epoch."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["adaptive_tversky_cross_entropy"] = "adaptive_tversky_cross_entropy"
     alpha: float = parameter(
         0.5,
         title=FALSE_POSITIVES,
-        meaning="Weight of false positives in the Tversky term. Higher: the network marks less.",
+        description="Weight of false positives in the Tversky term. Higher: the network marks less.",
         ge=0,
         le=10,
         step=0.05,
@@ -94,19 +96,19 @@ class AdaptiveTverskyCrossEntropy(Compound):
     beta: float = parameter(
         0.5,
         title=FALSE_NEGATIVES,
-        meaning="Weight of false negatives in the Tversky term. Higher: the network marks more.",
+        description="Weight of false negatives in the Tversky term. Higher: the network marks more.",
         ge=0,
         le=10,
         step=0.05,
         live=True,
     )
     granularity: Literal["epoch", "step"] = parameter(
-        "epoch", title="Adapts after", meaning="Whether weights follow the mean of an epoch or each step."
+        "epoch", title="Adapts after", description="Whether weights follow the mean of an epoch or each step."
     )
     include_background: bool = parameter(
-        False, title="Include background", meaning="Whether class 0 counts in the Tversky term."
+        False, title="Include background", description="Whether class 0 counts in the Tversky term."
     )
-    eps: float = parameter(1e-5, title="Smoothing", meaning="Of the Tversky term.", gt=0, advanced=True)
+    eps: float = parameter(1e-5, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
 
     @model_validator(mode="after")
     def _punish_something(self) -> AdaptiveTverskyCrossEntropy:
@@ -133,18 +135,20 @@ class DiceFocal(Compound):
     display_name: ClassVar[str] = "Dice + focal"
     formula: ClassVar[str] = r"L=w_D L_{Dice}+w_F L_{focal}"
     reference: ClassVar[str] = "Oshah 2025, total loss of LeViT-UNet; Zhu 2019, arXiv:1808.05238 (AnatomyNet)"
-    punishes: ClassVar[str] = "Lack of overlap of each class, and wrong or uncertain voxels."
+    penalises: ClassVar[str] = "Lack of overlap of each class, and wrong or uncertain voxels."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["dice_focal"] = "dice_focal"
-    dice_weight: float = parameter(0.5, title="Weight of Dice", meaning="Factor of Dice.", ge=0, live=True)
+    dice_weight: float = parameter(
+        0.5, title="Weight of Dice", description="Factor of Dice.", ge=0, live=True
+    )
     focal_weight: float = parameter(
-        0.5, title="Weight of focal", meaning="Factor of the focal loss.", ge=0, live=True
+        0.5, title="Weight of focal", description="Factor of the focal loss.", ge=0, live=True
     )
     gamma: float = parameter(
         2.0,
         title="Focus gamma",
-        meaning="The higher, the less voxels that are nearly right count. 0: cross entropy.",
+        description="The higher, the less voxels that are nearly right count. 0: cross entropy.",
         ge=0,
         le=10,
         step=0.1,
@@ -166,14 +170,14 @@ class DiceTopK(Compound):
     display_name: ClassVar[str] = "Dice + top-k"
     formula: ClassVar[str] = r"L=L_{Dice}+L_{TopK}"
     reference: ClassVar[str] = "Isensee 2021, doi:10.1038/s41592-020-01008-z (nnU-Net)"
-    punishes: ClassVar[str] = "Lack of overlap of each class, and the worst voxels."
+    penalises: ClassVar[str] = "Lack of overlap of each class, and the worst voxels."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["dice_top_k"] = "dice_top_k"
     k_percent: float = parameter(
         10.0,
         title="Worst voxels",
-        meaning="Part of the kept voxels that counts in the cross entropy.",
+        description="Part of the kept voxels that counts in the cross entropy.",
         unit="%",
         gt=0,
         le=100,
@@ -192,14 +196,14 @@ class WeightedFusion(Compound):
     display_name: ClassVar[str] = "Weighted fusion"
     formula: ClassVar[str] = r"L=w L_{Dice}+(1-w)L_{CE}"
     reference: ClassVar[str] = "Giddwani 2020, doi:10.1109/SPIN48934.2020.9071339 (as Zhang 2025 cites it)"
-    punishes: ClassVar[str] = "Lack of overlap and every wrong voxel, in a chosen proportion."
+    penalises: ClassVar[str] = "Lack of overlap and every wrong voxel, in a chosen proportion."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["weighted_fusion"] = "weighted_fusion"
     w: float = parameter(
         0.5,
         title="Weight of Dice",
-        meaning="Factor of Dice; the cross entropy gets one minus it.",
+        description="Factor of Dice; the cross entropy gets one minus it.",
         ge=0,
         le=1,
         step=0.05,
@@ -221,14 +225,16 @@ class HybridFocal(Compound):
     display_name: ClassVar[str] = "Hybrid focal"
     formula: ClassVar[str] = r"L=\lambda L_{focal}+(1-\lambda)L_{FT}"
     reference: ClassVar[str] = "Yeung 2022, section 2: hybrid focal loss"
-    punishes: ClassVar[str] = "Wrong and uncertain voxels, and lack of overlap with penalties alpha and beta."
+    penalises: ClassVar[str] = (
+        "Wrong and uncertain voxels, and lack of overlap with penalties alpha and beta."
+    )
     papers: ClassVar[tuple[str, ...]] = ("Yeung 2022", "Oshah 2025")
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["hybrid_focal"] = "hybrid_focal"
     lam: float = parameter(
         0.5,
         title="Weight of focal",
-        meaning="Factor of the focal loss; focal Tversky gets one minus it.",
+        description="Factor of the focal loss; focal Tversky gets one minus it.",
         ge=0,
         le=1,
         step=0.05,
@@ -238,18 +244,18 @@ class HybridFocal(Compound):
     foreground_weight: float | None = parameter(
         0.25,
         title="Weight of foreground",
-        meaning="In the focal loss; background gets one minus it. Empty: all alike.",
+        description="In the focal loss; background gets one minus it. Empty: all alike.",
         ge=0,
         le=1,
         called="alpha in Yeung 2022",
     )
     gamma: float = parameter(
-        2.0, title="Focus gamma", meaning="Of the focal loss.", ge=0, le=10, step=0.1, live=True
+        2.0, title="Focus gamma", description="Of the focal loss.", ge=0, le=10, step=0.1, live=True
     )
     alpha: float = parameter(
         0.3,
         title=FALSE_POSITIVES,
-        meaning="Weight of false positives in the Tversky term.",
+        description="Weight of false positives in the Tversky term.",
         ge=0,
         le=10,
         step=0.05,
@@ -258,20 +264,20 @@ class HybridFocal(Compound):
     beta: float = parameter(
         0.7,
         title=FALSE_NEGATIVES,
-        meaning="Weight of false negatives in the Tversky term.",
+        description="Weight of false negatives in the Tversky term.",
         ge=0,
         le=10,
         step=0.05,
         live=True,
     )
     exponent: float = parameter(
-        0.75, title="Exponent", meaning="Of the Tversky term.", gt=0, le=4, step=0.05, live=True
+        0.75, title="Exponent", description="Of the Tversky term.", gt=0, le=4, step=0.05, live=True
     )
 
     include_background: bool = parameter(
         True,
         title="Include background",
-        meaning="Whether class 0 counts in the Tversky term, as in Yeung 2022.",
+        description="Whether class 0 counts in the Tversky term, as in Yeung 2022.",
         advanced=True,
     )
 

@@ -20,8 +20,8 @@ from segexplorer.losses.base import (
     LossSpec,
     Numbers,
     RegionMap,
-    Weighing,
     WeightingSpec,
+    WeightingState,
     registry,
 )
 from segexplorer.losses.weightings import Fixed
@@ -29,7 +29,7 @@ from segexplorer.losses.weightings import Fixed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.losses.module import Loss
 
 
@@ -95,12 +95,12 @@ class Compound(LossSpec):
         """Whether one of the terms has it."""
         return any(term.spec.has_cross_entropy() for term in self.compound_terms())
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up the terms; an inner compound's terms are named "outer.inner"."""
         value: Tensor | None = None
         terms: dict[str, tuple[Tensor, Tensor | float]] = {}
         maps: dict[str, RegionMap] = {}
-        weights, outputs = self.weights_in(state), state.part_outputs(scene)
+        weights, outputs = self.weights_in(state), state.part_outputs(inputs)
         for term, weight, output in zip(self.compound_terms(), weights, outputs, strict=True):
             if not isinstance(weight, float):
                 weight = weight.to(output.value.dtype)
@@ -135,7 +135,7 @@ class Compound(LossSpec):
         """Return what the rule learns."""
         return self.rule().learned(len(self.compound_terms()))
 
-    def remembered(self) -> Numbers:
+    def state_buffers(self) -> Numbers:
         """Return the rule's first weights, no means yet, and no epoch ended, where weights move."""
         if self.rule().moves() == "never":
             return {}
@@ -163,9 +163,9 @@ class Compound(LossSpec):
             return {}
         return {"weights": self.rule().edited(self._weighing(state, int(state.numbers("epoch")[0]), ()))}
 
-    def _weighing(self, state: Loss, epoch: int, means: tuple[float, ...]) -> Weighing:
+    def _weighing(self, state: Loss, epoch: int, means: tuple[float, ...]) -> WeightingState:
         before = state.numbers("means")
-        return Weighing(self.given(), state.numbers("weights"), means, before, epoch)
+        return WeightingState(self.given(), state.numbers("weights"), means, before, epoch)
 
     def term_means(self, state: Loss, terms: Mapping[str, float]) -> tuple[float, ...]:
         """Return the terms' mean values, an inner compound's from its own terms; empty where one is unknown."""
@@ -186,7 +186,7 @@ class Compound(LossSpec):
 
     def reported(self, state: Loss) -> dict[str, float]:
         """Return the weights that adapt or are learned: "weight of dice" -> 0.5."""
-        if not (self.learned() or self.remembered()):
+        if not (self.learned() or self.state_buffers()):
             return {}
         weights = zip(self.compound_terms(), state.term_weights(), strict=True)
         return {f"weight of {term.name}": weight for term, weight in weights}
@@ -201,15 +201,15 @@ def inside(name: str, terms: Mapping[str, float]) -> dict[str, float]:
 class Term(Spec):
     """One term of a weighted sum."""
 
-    loss: AnyLoss = parameter("dice", title="Loss", meaning="The loss that is this term.")
+    loss: AnyLoss = parameter("dice", title="Loss", description="The loss that is this term.")
     weight: float = parameter(
         1.0,
         title="Weight",
-        meaning="Factor of this term; a share of the last loss takes its place, other rules multiply it.",
+        description="Factor of this term; a share of the last loss takes its place, other rules multiply it.",
         ge=0,
         live=True,
     )
-    name: str = parameter("", title="Name", meaning="Name in curves; empty: the kind.", advanced=True)
+    name: str = parameter("", title="Name", description="Name in curves; empty: the kind.", advanced=True)
 
 
 @registry.register
@@ -219,18 +219,18 @@ class WeightedSum(Compound):
     display_name: ClassVar[str] = "Weighted sum"
     formula: ClassVar[str] = r"L=\sum_i w_i L_i"
     reference: ClassVar[str] = "general form of the compound losses of Oshah 2025, table 1"
-    punishes: ClassVar[str] = "Whatever its terms punish, each by its weight."
+    penalises: ClassVar[str] = "Whatever its terms punish, each by its weight."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Chen 2023")
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     kind: Literal["weighted_sum"] = "weighted_sum"
     terms: tuple[Term, ...] = parameter(
         title="Terms",
-        meaning="The losses that are added; they share softmax and overlaps.",
+        description="The losses that are added; they share softmax and overlaps.",
         default_factory=lambda: (Term.of({"loss": "dice"}), Term.of({"loss": "cross_entropy"})),
         min_length=1,
     )
     weighting: AnyWeighting = parameter(
-        "fixed", title="Weighting", meaning="How the weights move, if they do."
+        "fixed", title="Weighting", description="How the weights move, if they do."
     )
 
     @model_validator(mode="after")

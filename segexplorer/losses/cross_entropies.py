@@ -20,7 +20,7 @@ from segexplorer.losses.base import LossOutput, LossSpec, checked_weights, regis
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.losses.module import Loss
 
 
@@ -31,24 +31,24 @@ class CrossEntropy(LossSpec):
     display_name: ClassVar[str] = "Cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i\sum_c w_c\,g_{ic}\log p_{ic}"
     reference: ClassVar[str] = "Ronneberger 2015, arXiv:1505.04597 (weighted by voxel)"
-    punishes: ClassVar[str] = "Every voxel alike, the more the less probability its true class gets."
+    penalises: ClassVar[str] = "Every voxel alike, the more the less probability its true class gets."
     family: ClassVar[str] = "distribution"
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     voxelwise: ClassVar[bool] = True
     kind: Literal["cross_entropy"] = "cross_entropy"
     class_weights: tuple[float, ...] | None = parameter(
-        None, title="Class weights", meaning="One factor per class, background first.", advanced=True
+        None, title="Class weights", description="One factor per class, background first.", advanced=True
     )
     weight_norm: Literal["weights", "voxels"] = parameter(
         "weights",
         title="Divide by",
-        meaning="With class weights: the sum of the voxels' weights (as torch does), or their number.",
+        description="With class weights: the sum of the voxels' weights (as torch does), or their number.",
         advanced=True,
     )
     label_smoothing: float = parameter(
         0.0,
         title="Label smoothing",
-        meaning="Part of each target that is spread evenly over all classes.",
+        description="Part of each target that is spread evenly over all classes.",
         ge=0,
         lt=1,
         step=0.05,
@@ -60,29 +60,29 @@ class CrossEntropy(LossSpec):
     def _weights(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return checked_weights(value)
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Sum over voxels; label smoothing adds the even share of each class."""
         from segexplorer.functional.entropies import focal_sum
 
-        weights = None if self.class_weights is None else weights_of(self.class_weights, scene)
-        given = scene.context.voxel_weights
-        voxels = None if given is None else given[:, 0].to(scene.logits.dtype)
-        value = focal_sum(scene, 0, weights, factor=voxels)
+        weights = None if self.class_weights is None else weights_of(self.class_weights, inputs)
+        given = inputs.context.voxel_weights
+        voxels = None if given is None else given[:, 0].to(inputs.logits.dtype)
+        value = focal_sum(inputs, 0, weights, factor=voxels)
         if self.label_smoothing:
-            value = (1 - self.label_smoothing) * value + self.label_smoothing * _even(scene, weights, voxels)
-        total = scene.kept
+            value = (1 - self.label_smoothing) * value + self.label_smoothing * _even(inputs, weights, voxels)
+        total = inputs.kept
         if weights is not None and self.weight_norm == "weights":
-            total = (scene.volumes * weights).sum()
+            total = (inputs.volumes * weights).sum()
             total = total.where(total > 0, total.new_ones(()))
         return single(self.kind, value / total)
 
 
-def _even(scene: Scene, weights: Tensor | None, voxels: Tensor | None) -> Tensor:
+def _even(inputs: LossInputs, weights: Tensor | None, voxels: Tensor | None) -> Tensor:
     """Return the sum over kept voxels of the mean of -w_c log p_c over all classes."""
-    logs = scene.log_probs
+    logs = inputs.log_probs
     if weights is not None:
-        logs = logs * weights.view(-1, *(1,) * len(scene.spatial))
-    even = scene.kept_only(-logs.mean(1))
+        logs = logs * weights.view(-1, *(1,) * len(inputs.spatial))
+    even = inputs.kept_only(-logs.mean(1))
     return (even if voxels is None else even * voxels).sum()
 
 
@@ -93,7 +93,7 @@ class BalancedCrossEntropy(LossSpec):
     display_name: ClassVar[str] = "Balanced cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1-f_{y_i})\log p_{i,y_i}"
     reference: ClassVar[str] = "Xie 2015, arXiv:1504.06375"
-    punishes: ClassVar[str] = "Wrong voxels, those of a rare class more."
+    penalises: ClassVar[str] = "Wrong voxels, those of a rare class more."
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "distribution"
     voxelwise: ClassVar[bool] = True
@@ -101,23 +101,23 @@ class BalancedCrossEntropy(LossSpec):
     scope: Literal["batch", "sample"] = parameter(
         "batch",
         title="Frequencies of",
-        meaning="Whether classes are counted over the batch or in each sample.",
+        description="Whether classes are counted over the batch or in each sample.",
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh each voxel by its class."""
         from segexplorer.functional.entropies import focal_sum
 
-        volumes = scene.volumes if self.scope == "sample" else scene.volumes.sum(0, keepdim=True)
-        weights = (1 - volumes / volumes.sum(1, keepdim=True).clamp(min=1)).expand(len(scene.logits), -1)
-        if scene.labels is not None:
-            own = weights.gather(1, scene.labels.flatten(1)).view_as(scene.labels)
-            total = focal_sum(scene, 0, None, factor=own)
+        volumes = inputs.volumes if self.scope == "sample" else inputs.volumes.sum(0, keepdim=True)
+        weights = (1 - volumes / volumes.sum(1, keepdim=True).clamp(min=1)).expand(len(inputs.logits), -1)
+        if inputs.labels is not None:
+            own = weights.gather(1, inputs.labels.flatten(1)).view_as(inputs.labels)
+            total = focal_sum(inputs, 0, None, factor=own)
         else:
-            assert scene.soft is not None
-            column = weights.reshape(*weights.shape, *(1,) * len(scene.spatial))
-            total = scene.kept_only(-(column * scene.soft * scene.log_probs).sum(1)).sum()
-        return single(self.kind, total / scene.kept)
+            assert inputs.soft is not None
+            column = weights.reshape(*weights.shape, *(1,) * len(inputs.spatial))
+            total = inputs.kept_only(-(column * inputs.soft * inputs.log_probs).sum(1)).sum()
+        return single(self.kind, total / inputs.kept)
 
 
 @registry.register
@@ -127,7 +127,7 @@ class Focal(LossSpec):
     display_name: ClassVar[str] = "Focal"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i w_{y_i}(1-p_{i,y_i})^\gamma\log p_{i,y_i}"
     reference: ClassVar[str] = "Lin 2017, arXiv:1708.02002"
-    punishes: ClassVar[str] = (
+    penalises: ClassVar[str] = (
         "Wrong and uncertain voxels; voxels that are right with confidence hardly count."
     )
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
@@ -137,7 +137,7 @@ class Focal(LossSpec):
     gamma: float = parameter(
         2.0,
         title="Focus gamma",
-        meaning="The higher, the less voxels that are nearly right count. 0: cross entropy.",
+        description="The higher, the less voxels that are nearly right count. 0: cross entropy.",
         ge=0,
         le=10,
         step=0.1,
@@ -146,7 +146,7 @@ class Focal(LossSpec):
     foreground_weight: float | tuple[float, ...] | None = parameter(
         None,
         title="Weight of foreground",
-        meaning="One number from 0 to 1: that for foreground, one minus it for background; "
+        description="One number from 0 to 1: that for foreground, one minus it for background; "
         "or one per class, background first. Empty: all alike.",
         called="alpha in Lin 2017",
     )
@@ -158,19 +158,19 @@ class Focal(LossSpec):
             raise ValueError("a single number must lie from 0 to 1; or give one weight per class")
         return checked_weights(value) if isinstance(value, tuple) else value
 
-    def class_column(self, scene: Scene) -> Tensor | None:
+    def class_column(self, inputs: LossInputs) -> Tensor | None:
         """Return (C,) weights of the classes, None where all count alike."""
         if isinstance(self.foreground_weight, float):
             inside = self.foreground_weight
-            return scene.logits.new_tensor([1 - inside, *(inside,) * (scene.classes - 1)])
-        return None if self.foreground_weight is None else weights_of(self.foreground_weight, scene)
+            return inputs.logits.new_tensor([1 - inside, *(inside,) * (inputs.classes - 1)])
+        return None if self.foreground_weight is None else weights_of(self.foreground_weight, inputs)
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh each voxel by its class and by how wrong it is."""
         from segexplorer.functional.entropies import focal_sum
 
-        total = focal_sum(scene, self.gamma, self.class_column(scene))
-        return single(self.kind, total / scene.kept)
+        total = focal_sum(inputs, self.gamma, self.class_column(inputs))
+        return single(self.kind, total / inputs.kept)
 
 
 @registry.register
@@ -182,28 +182,28 @@ class TopK(LossSpec):
         r"L=\frac1n\sum_{i\in\mathrm{top}\,n}-\log p_{i,y_i},\quad n=\max(1,\lfloor kM/100\rfloor)"
     )
     reference: ClassVar[str] = "Wu 2016, arXiv:1605.06885; as in nnU-Net"
-    punishes: ClassVar[str] = "The worst voxels; all others do not count."
+    penalises: ClassVar[str] = "The worst voxels; all others do not count."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "distribution"
     kind: Literal["top_k"] = "top_k"
     k_percent: float = parameter(
         10.0,
         title="Worst voxels",
-        meaning="Part of the kept voxels that counts. 100: cross entropy.",
+        description="Part of the kept voxels that counts. 100: cross entropy.",
         unit="%",
         gt=0,
         le=100,
         live=True,
     )
     scope: Literal["batch", "sample"] = parameter(
-        "batch", title="Worst of", meaning="Whether they are looked for in the batch or in each sample."
+        "batch", title="Worst of", description="Whether they are looked for in the batch or in each sample."
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Look for the worst voxels and average them."""
         import torch
 
-        voxel, keep = scene.cross_entropies, scene.keep
+        voxel, keep = inputs.cross_entropies, inputs.keep
         if self.scope == "batch":
             return single(self.kind, self._worst(voxel if keep is None else voxel[keep]))
         samples = [v if keep is None else v[keep[b]] for b, v in enumerate(voxel)]

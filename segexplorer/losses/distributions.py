@@ -17,7 +17,7 @@ from segexplorer.losses.base import LossOutput, LossSpec, Numbers, registry, sin
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.losses.module import Loss
 
 
@@ -39,7 +39,9 @@ class TLoss(LossSpec):
         r"+\tfrac{\nu+D}2\log\Big(1+\tfrac1\nu\sum_i(p_i-g_i)^2\Big)"
     )
     reference: ClassVar[str] = "Gonzalez-Jimenez 2023, arXiv:2306.00753"
-    punishes: ClassVar[str] = "Wrong voxels, but less and less where a whole sample disagrees with its label."
+    penalises: ClassVar[str] = (
+        "Wrong voxels, but less and less where a whole sample disagrees with its label."
+    )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
@@ -48,19 +50,22 @@ class TLoss(LossSpec):
     nu: float = parameter(
         math.e,
         title="Degrees of freedom nu",
-        meaning="Where learning starts. The smaller, the sooner a sample counts as an outlier; very large: squared "
+        description="Where learning starts. The smaller, the sooner a sample counts as an outlier; "
+        "very large: squared "
         "errors without any tolerance.",
         gt=0,
         le=1e9,
     )
     learn_nu: bool = parameter(
-        True, title="Learn nu", meaning="Lets the optimiser move nu with the network, without weight decay."
+        True,
+        title="Learn nu",
+        description="Lets the optimiser move nu with the network, without weight decay.",
     )
     normalise: bool = parameter(
         True,
         title="Per voxel",
-        meaning="Divides by the number of kept voxels, so that the loss has the size of others. Off: the paper's "
-        "sum, some 1e5 for a patch, which needs a small learning rate.",
+        description="Divides by the number of kept voxels, so that the loss has the size of others. Off: the "
+        "paper's sum, some 1e5 for a patch, which needs a small learning rate.",
     )
 
     def learned(self) -> Numbers:
@@ -79,23 +84,23 @@ class TLoss(LossSpec):
         """Return nu where it is learned."""
         return {"nu": self.degrees(state).detach().item()} if self.learn_nu else {}
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Sum the squared errors of each sample and class; samples without a kept voxel do not count."""
         import torch
 
         from segexplorer.functional.distributions import student_t_nll
         from segexplorer.functional.inputs import mean_over
 
-        inside, outside = scene.squared_errors
+        inside, outside = inputs.squared_errors
         squared = inside + outside
-        voxels = torch.full_like(squared[:, :1], float(math.prod(scene.spatial)))
-        if scene.keep is not None:
-            voxels = scene.keep.flatten(1).sum(1, keepdim=True)
+        voxels = torch.full_like(squared[:, :1], float(math.prod(inputs.spatial)))
+        if inputs.keep is not None:
+            voxels = inputs.keep.flatten(1).sum(1, keepdim=True)
         losses = student_t_nll(squared, voxels, self.degrees(state).to(squared.device))
         if self.normalise:
             losses = losses / voxels.clamp(min=1)
         value = mean_over(losses, (voxels > 0).expand_as(losses))
-        return single(self.kind, value.to(scene.logits.dtype))
+        return single(self.kind, value.to(inputs.logits.dtype))
 
 
 @registry.register
@@ -109,26 +114,30 @@ class TvMFDice(LossSpec):
     display_name: ClassVar[str] = "t-vMF Dice"
     formula: ClassVar[str] = r"L=\frac1C\sum_c\Big(2-\frac{1+\cos_c}{1+\kappa(1-\cos_c)}\Big)^2"
     reference: ClassVar[str] = "Kato and Hotta 2022, arXiv:2207.07842"
-    punishes: ClassVar[str] = "Lack of overlap; with a large kappa all but a nearly exact one."
+    penalises: ClassVar[str] = "Lack of overlap; with a large kappa all but a nearly exact one."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 4.0)
     kind: Literal["t_vmf_dice"] = "t_vmf_dice"
     kappa: float = parameter(
-        32.0, title="Kappa", meaning="0 gives (1 - cos)^2; the larger, the sharper the peak.", ge=0, live=True
+        32.0,
+        title="Kappa",
+        description="0 gives (1 - cos)^2; the larger, the sharper the peak.",
+        ge=0,
+        live=True,
     )
     absent: Literal["skip", "penalise"] = parameter(
         "skip",
         title="Absent classes",
-        meaning="skip: left out of the mean; penalise: a constant without gradient, as the authors' code has.",
+        description="skip: left out of the mean; penalise: a constant without gradient, as the authors' code has.",
         advanced=True,
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Divide by the norms, kept off zero."""
         from segexplorer.functional.distributions import t_vmf_losses
 
-        losses, present = t_vmf_losses(scene, self.kappa)
+        losses, present = t_vmf_losses(inputs, self.kappa)
         return single(self.kind, mean_of_classes(losses, present, self.absent))
 
 
@@ -156,7 +165,7 @@ class AdaptiveTvMFDice(LossSpec):
         r"\kappa_c=\lambda\,\mathrm{Dice}_c^{\mathrm{val}}"
     )
     reference: ClassVar[str] = "Kato and Hotta 2022, arXiv:2207.07842"
-    punishes: ClassVar[str] = (
+    penalises: ClassVar[str] = (
         "Lack of overlap; the better a class was in the last validation, the more what is left of it."
     )
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Oshah 2025")
@@ -167,7 +176,7 @@ class AdaptiveTvMFDice(LossSpec):
     scale: float = parameter(
         32.0,
         title="Scale",
-        meaning="Kappa of a class whose validation Dice is 1; the larger, the sharper the peak. "
+        description="Kappa of a class whose validation Dice is 1; the larger, the sharper the peak. "
         "0: (1 - cos)^2 throughout.",
         ge=0,
         live=True,
@@ -176,11 +185,11 @@ class AdaptiveTvMFDice(LossSpec):
     absent: Literal["skip", "penalise"] = parameter(
         "skip",
         title="Absent classes",
-        meaning="skip: left out of the mean; penalise: a constant without gradient, as the authors' code has.",
+        description="skip: left out of the mean; penalise: a constant without gradient, as the authors' code has.",
         advanced=True,
     )
 
-    def remembered(self) -> Numbers:
+    def state_buffers(self) -> Numbers:
         """Return that no class was validated."""
         return {DICE: ()}
 
@@ -200,10 +209,10 @@ class AdaptiveTvMFDice(LossSpec):
         """Return kappa class by class, once there was a validation."""
         return {f"kappa of class {c}": self.scale * dice for c, dice in enumerate(state.numbers(DICE))}
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """As t-vMF Dice, each class with its own kappa."""
         from segexplorer.functional.distributions import t_vmf_losses
 
-        kappa = self.kappas(state, scene.classes).to(scene.logits)
-        losses, present = t_vmf_losses(scene, kappa)
+        kappa = self.kappas(state, inputs.classes).to(inputs.logits)
+        losses, present = t_vmf_losses(inputs, kappa)
         return single(self.kind, mean_of_classes(losses, present, self.absent))

@@ -18,7 +18,7 @@ from segexplorer.losses.overlap import dice_losses, tversky_losses
 from segexplorer.losses.tversky import TverskyRatio
 
 if TYPE_CHECKING:
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.losses.module import Loss
 
 
@@ -32,7 +32,7 @@ class Combo(LossSpec):
         r"-(1-\lambda)\,\frac1{|K|}\sum_{c\in K}D_c"
     )
     reference: ClassVar[str] = "Taghanaki 2019, arXiv:1805.02798; Yeung 2022, eq. 13-14, misprints resolved"
-    punishes: ClassVar[str] = "Missed voxels by beta and surplus ones by 1 - beta, and lack of overlap."
+    penalises: ClassVar[str] = "Missed voxels by beta and surplus ones by 1 - beta, and lack of overlap."
     family: ClassVar[str] = "compound"
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     voxelwise: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class Combo(LossSpec):
     lam: float = parameter(
         0.5,
         title="Weight of cross entropy",
-        meaning="Factor of the modified cross entropy; Dice gets one minus it.",
+        description="Factor of the modified cross entropy; Dice gets one minus it.",
         ge=0,
         le=1,
         step=0.05,
@@ -50,14 +50,14 @@ class Combo(LossSpec):
     positive_weight: float = parameter(
         0.5,
         title="Weight of a class's own voxels",
-        meaning="Above 1/2 missed voxels cost more than surplus ones.",
+        description="Above 1/2 missed voxels cost more than surplus ones.",
         ge=0,
         le=1,
         step=0.05,
         live=True,
         called="beta in Taghanaki 2019 and Yeung 2022",
     )
-    eps: float = parameter(1e-5, title="Smoothing", meaning="Of the Dice term.", gt=0, advanced=True)
+    eps: float = parameter(1e-5, title="Smoothing", description="Of the Dice term.", gt=0, advanced=True)
 
     def bounds(self) -> tuple[float, float]:
         """Return lam - 1 to infinity."""
@@ -67,13 +67,13 @@ class Combo(LossSpec):
         """Return lam - 1: no cross entropy, and a Dice of 1."""
         return self.lam - 1
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms; the Dice coefficient counts negatively."""
         from segexplorer.functional.entropies import modified_cross_entropy
 
-        entropy = modified_cross_entropy(scene, self.positive_weight)
-        some = (scene.kept > 0) & (scene.volumes.sum() > 0)
-        dice = (1 - dice_losses(scene.overlap(), self.eps)[:, 1:].mean()) * some
+        entropy = modified_cross_entropy(inputs, self.positive_weight)
+        some = (inputs.kept > 0) & (inputs.volumes.sum() > 0)
+        dice = (1 - dice_losses(inputs.overlap(), self.eps)[:, 1:].mean()) * some
         terms = {
             "modified_cross_entropy": (entropy.detach(), self.lam),
             "dice_coefficient": (dice.detach(), self.lam - 1),
@@ -93,7 +93,7 @@ class HyTver(TverskyRatio):
         r"L=-\frac{\gamma}{M|K|}\sum_{i,c\in K}[b\,g\log p+(1-b)(1-g)\log(1-p)]+(1-\gamma)(1-TI)"
     )
     reference: ClassVar[str] = "Perera 2025: HyTver (modified cross entropy and Tversky)"
-    punishes: ClassVar[str] = "Wrong voxels and lack of overlap; missed voxels more than surplus ones."
+    penalises: ClassVar[str] = "Wrong voxels and lack of overlap; missed voxels more than surplus ones."
     family: ClassVar[str] = "compound"
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
@@ -102,7 +102,7 @@ class HyTver(TverskyRatio):
     gamma: float = parameter(
         0.5,
         title="Weight of cross entropy",
-        meaning="Factor of the modified cross entropy; Tversky gets one minus it.",
+        description="Factor of the modified cross entropy; Tversky gets one minus it.",
         ge=0,
         le=1,
         step=0.05,
@@ -111,7 +111,7 @@ class HyTver(TverskyRatio):
     positive_weight: float = parameter(
         0.7,
         title="Weight of a class's own voxels",
-        meaning="In the cross entropy; above 1/2 missed voxels cost more than surplus ones.",
+        description="In the cross entropy; above 1/2 missed voxels cost more than surplus ones.",
         ge=0,
         le=1,
         step=0.05,
@@ -123,13 +123,13 @@ class HyTver(TverskyRatio):
         """Return 0 to infinity; without cross entropy, 0 to 1."""
         return 0.0, math.inf if self.gamma > 0 else 1.0
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms."""
         from segexplorer.functional.entropies import modified_cross_entropy
 
-        entropy = modified_cross_entropy(scene, self.positive_weight)
-        losses, counts = self.ratios(scene)
-        tversky = self.averaged(losses, counts, scene)
+        entropy = modified_cross_entropy(inputs, self.positive_weight)
+        losses, counts = self.ratios(inputs)
+        tversky = self.averaged(losses, counts, inputs)
         terms = {
             "modified_cross_entropy": (entropy.detach(), self.gamma),
             "tversky": (tversky.detach(), 1 - self.gamma),
@@ -152,7 +152,7 @@ class UnifiedFocal(LossSpec):
         r"T=\frac1C\sum_c(1-mTI_c)^{e_c}"
     )
     reference: ClassVar[str] = "Yeung 2022, eq. 15-20: unified focal loss"
-    punishes: ClassVar[str] = "Uncertain and wrong voxels and lack of overlap, missed foreground by delta."
+    penalises: ClassVar[str] = "Uncertain and wrong voxels and lack of overlap, missed foreground by delta."
     family: ClassVar[str] = "compound"
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     voxelwise: ClassVar[bool] = True
@@ -160,12 +160,12 @@ class UnifiedFocal(LossSpec):
     symmetric: bool = parameter(
         False,
         title="Symmetric",
-        meaning="Off: easy background is set aside, foreground keeps its full cross entropy. On: all alike.",
+        description="Off: easy background is set aside, foreground keeps its full cross entropy. On: all alike.",
     )
     lam: float = parameter(
         0.5,
         title="Weight of the focal term",
-        meaning="Factor of the focal cross entropy; the Tversky term gets one minus it.",
+        description="Factor of the focal cross entropy; the Tversky term gets one minus it.",
         ge=0,
         le=1,
         step=0.05,
@@ -175,7 +175,7 @@ class UnifiedFocal(LossSpec):
     delta: float = parameter(
         0.6,
         title="Penalty for false negatives",
-        meaning="Weight of missed foreground; false positives get one minus it.",
+        description="Weight of missed foreground; false positives get one minus it.",
         gt=0,
         lt=1,
         step=0.05,
@@ -184,29 +184,29 @@ class UnifiedFocal(LossSpec):
     gamma: float = parameter(
         0.2,
         title="Focus gamma",
-        meaning="How much easy background is set aside, and rare classes gain. 0: cross entropy and Tversky.",
+        description="How much easy background is set aside, and rare classes gain. 0: cross entropy and Tversky.",
         ge=0,
         lt=1,
         step=0.05,
         live=True,
     )
-    eps: float = parameter(1e-7, title="Smoothing", meaning="Of the Tversky term.", gt=0, advanced=True)
+    eps: float = parameter(1e-7, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
 
     def bounds(self) -> tuple[float, float]:
         """Return 0 to infinity; without the focal term, 0 to 1."""
         return 0.0, math.inf if self.lam > 0 else 1.0
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms."""
         import torch
 
         from segexplorer.functional.entropies import focal_sum
         from segexplorer.functional.softmax import root_free_power
 
-        weights = scene.logits.new_tensor([1 - self.delta, *(self.delta,) * (scene.classes - 1)])
-        total = focal_sum(scene, self.gamma, weights, background_only=not self.symmetric)
-        focal = total / scene.kept
-        losses = tversky_losses(scene.overlap(), 1 - self.delta, self.delta, self.eps)
+        weights = inputs.logits.new_tensor([1 - self.delta, *(self.delta,) * (inputs.classes - 1)])
+        total = focal_sum(inputs, self.gamma, weights, background_only=not self.symmetric)
+        focal = total / inputs.kept
+        losses = tversky_losses(inputs.overlap(), 1 - self.delta, self.delta, self.eps)
         powers = root_free_power(losses, 1 - self.gamma)
         if not self.symmetric:
             powers = torch.cat([losses[:, :1], powers[:, 1:]], 1)
@@ -232,42 +232,44 @@ class ExponentialLogarithmic(LossSpec):
         r"w_c=\sqrt{\textstyle\sum_k f_k/f_c}"
     )
     reference: ClassVar[str] = "Wong 2018, arXiv:1809.00076"
-    punishes: ClassVar[str] = "Lack of overlap and wrong voxels, small errors nearly as much as large ones."
+    penalises: ClassVar[str] = "Lack of overlap and wrong voxels, small errors nearly as much as large ones."
     family: ClassVar[str] = "compound"
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     voxelwise: ClassVar[bool] = True
     kind: Literal["exponential_logarithmic"] = "exponential_logarithmic"
-    dice_weight: float = parameter(0.8, title="Weight of Dice", meaning="Factor of Dice.", ge=0, live=True)
+    dice_weight: float = parameter(
+        0.8, title="Weight of Dice", description="Factor of Dice.", ge=0, live=True
+    )
     cross_entropy_weight: float = parameter(
-        0.2, title="Weight of cross entropy", meaning="Factor of the cross entropy.", ge=0, live=True
+        0.2, title="Weight of cross entropy", description="Factor of the cross entropy.", ge=0, live=True
     )
     gamma: float = parameter(
         0.3,
         title="Exponent",
-        meaning="Of both logarithms. Below 1 what is nearly right keeps a strong gradient.",
+        description="Of both logarithms. Below 1 what is nearly right keeps a strong gradient.",
         gt=0,
         le=4,
         step=0.1,
         live=True,
     )
-    eps: float = parameter(1.0, title="Smoothing", meaning="Of Dice.", gt=0, unit="voxels", advanced=True)
+    eps: float = parameter(1.0, title="Smoothing", description="Of Dice.", gt=0, unit="voxels", advanced=True)
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Take the powers; they have no gradient where they are 0."""
         import torch
 
         from segexplorer.functional.softmax import root_free_power
 
-        volumes = scene.volumes.sum(0)
+        volumes = inputs.volumes.sum(0)
         rarity = torch.where(volumes > 0, (volumes.sum() / volumes.clamp(min=1e-12)).sqrt(), 0 * volumes)
-        if scene.labels is not None:
-            powers = root_free_power(scene.cross_entropies, self.gamma) * rarity[scene.labels]
+        if inputs.labels is not None:
+            powers = root_free_power(inputs.cross_entropies, self.gamma) * rarity[inputs.labels]
         else:
-            assert scene.soft is not None
-            column = rarity.view(-1, *(1,) * len(scene.spatial))
-            powers = (scene.soft * column * root_free_power(-scene.log_probs, self.gamma)).sum(1)
-        entropy = scene.kept_only(powers).sum() / scene.kept
-        missing = dice_losses(scene.overlap().over_batch(), self.eps)
+            assert inputs.soft is not None
+            column = rarity.view(-1, *(1,) * len(inputs.spatial))
+            powers = (inputs.soft * column * root_free_power(-inputs.log_probs, self.gamma)).sum(1)
+        entropy = inputs.kept_only(powers).sum() / inputs.kept
+        missing = dice_losses(inputs.overlap().over_batch(), self.eps)
         dice = root_free_power(-torch.log1p(-missing), self.gamma).mean()
         terms = {
             "dice": (dice.detach(), self.dice_weight),

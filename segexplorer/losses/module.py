@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import EpochSummary
-from segexplorer.functional.inputs import LossContext, Scene
+from segexplorer.functional.inputs import LossContext, LossInputs
 from segexplorer.losses.base import LossOutput, LossSpec, Numbers
 from segexplorer.losses.compound import Compound, inside
 
@@ -73,7 +73,7 @@ class Loss(nn.Module):
         self.learned = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(values, dtype=torch.float64)) for name, values in start}
         )
-        self.memory = Memory(spec.remembered())
+        self.memory = Memory(spec.state_buffers())
 
     def forward(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> Tensor:
         """Return the scalar loss of logits (B, C, *spatial) and labels (B, 1, *spatial) or a soft target.
@@ -88,11 +88,11 @@ class Loss(nn.Module):
     def evaluate(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> LossOutput:
         """Return value, terms with their weights, and region maps; float32 or wider inside, whatever autocast."""
         with torch.autocast(logits.device.type, enabled=False):
-            scene = Scene(logits, target, context, self.spec.ignore_index)
-            return self.spec.compute(scene, self)
+            inputs = LossInputs(logits, target, context, self.spec.ignore_index)
+            return self.spec.compute(inputs, self)
 
-    def part_outputs(self, scene: Scene) -> list[LossOutput]:
-        """Return the outputs of a compound's terms on a shared scene.
+    def part_outputs(self, inputs: LossInputs) -> list[LossOutput]:
+        """Return the outputs of a compound's terms on a shared inputs.
 
         Terms with cross entropies come first, for they make the softmax with their sum; then those that count
         box by box, for the others add their overlap up from the boxes.
@@ -102,7 +102,7 @@ class Loss(nn.Module):
             range(len(parts)),
             key=lambda i: (not parts[i].spec.has_cross_entropy(), not parts[i].spec.regional),
         )
-        outputs = {i: parts[i].spec.compute(scene, parts[i]) for i in first}
+        outputs = {i: parts[i].spec.compute(inputs, parts[i]) for i in first}
         return [outputs[i] for i in range(len(parts))]
 
     def losses(self) -> list[Loss]:
@@ -169,7 +169,7 @@ class Loss(nn.Module):
     def _check_update(self, spec: LossSpec) -> None:
         same = type(spec) is type(self.spec)
         same = same and spec.learned().keys() == self.spec.learned().keys()
-        same = same and spec.remembered().keys() == self.spec.remembered().keys()
+        same = same and spec.state_buffers().keys() == self.spec.state_buffers().keys()
         if same and isinstance(spec, Compound) and isinstance(self.spec, Compound):
             new, old = spec.compound_terms(), self.spec.compound_terms()
             same = [t.name for t in new] == [t.name for t in old]

@@ -26,7 +26,7 @@ from segexplorer.losses.base import LossOutput, LossSpec, checked_weights, regis
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
     from segexplorer.losses.module import Loss
 
@@ -35,18 +35,18 @@ class RatioLoss(LossSpec):
     """Base of global ratio losses; the ratio is taken per sample and class, then averaged."""
 
     include_background: bool = parameter(
-        True, title="Include background", meaning="Whether class 0 counts like the others."
+        True, title="Include background", description="Whether class 0 counts like the others."
     )
     batch: bool = parameter(
         False,
         title="Sum over batch first",
-        meaning="One ratio per class over the whole batch, in place of one per sample.",
+        description="One ratio per class over the whole batch, in place of one per sample.",
         advanced=True,
     )
     eps: float = parameter(
         1e-5,
         title="Smoothing",
-        meaning="Added to numerator and denominator.",
+        description="Added to numerator and denominator.",
         gt=0,
         unit="voxels",
         advanced=True,
@@ -54,13 +54,13 @@ class RatioLoss(LossSpec):
     class_weights: tuple[float, ...] | None = parameter(
         None,
         title="Class weights",
-        meaning="One per class, background first; divided by their sum.",
+        description="One per class, background first; divided by their sum.",
         advanced=True,
     )
     absent: Literal["penalise", "skip", "fp"] = parameter(
         "penalise",
         title="Absent classes",
-        meaning="penalise: plain formula, nearly without gradient; skip: left out of the mean; "
+        description="penalise: plain formula, nearly without gradient; skip: left out of the mean; "
         "fp: punished by their predicted volume, with a gradient.",
         advanced=True,
     )
@@ -70,24 +70,24 @@ class RatioLoss(LossSpec):
     def _weights(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return checked_weights(value)
 
-    def counts(self, scene: Scene, *, squared: bool = False) -> Overlap:
+    def counts(self, inputs: LossInputs, *, squared: bool = False) -> Overlap:
         """Return the overlap over the chosen scope, all classes."""
-        counts = scene.overlap(squared=squared)
+        counts = inputs.overlap(squared=squared)
         return counts.over_batch() if self.batch else counts
 
     def scoped(self, sums: Tensor) -> Tensor:
         """Return (B, C) sums as they are, or summed over the batch where it counts as one sample."""
         return sums.sum(0, keepdim=True) if self.batch else sums
 
-    def averaged(self, losses: Tensor, counts: Overlap, scene: Scene) -> Tensor:
+    def averaged(self, losses: Tensor, counts: Overlap, inputs: LossInputs) -> Tensor:
         """Return the weighted mean of (B, C) losses over the pairs that count; 0 where none does."""
         import torch
 
         if self.absent == "fp":
             # smoothing of a thousandth of the sample keeps a gradient at any predicted volume
-            smooth = (1e-3 * scene.kept / scene.logits.shape[0]).clamp(min=1)
+            smooth = (1e-3 * inputs.kept / inputs.logits.shape[0]).clamp(min=1)
             losses = torch.where(counts.truth > 0, losses, counts.predicted / (counts.predicted + smooth))
-        weights = weights_of(self.class_weights, scene).expand_as(losses)
+        weights = weights_of(self.class_weights, inputs).expand_as(losses)
         if self.absent == "skip":
             weights = weights * (counts.truth > 0)
         if not self.include_background:
@@ -126,7 +126,7 @@ class Dice(RatioLoss):
     display_name: ClassVar[str] = "Dice"
     formula: ClassVar[str] = r"L=1-\frac{2\sum pg+\epsilon}{\sum p+\sum g+\epsilon}"
     reference: ClassVar[str] = "Milletari 2016, arXiv:1606.04797 (squared); Drozdzal 2016, arXiv:1608.04117"
-    punishes: ClassVar[str] = "Lack of overlap, each class alike whatever its size."
+    penalises: ClassVar[str] = "Lack of overlap, each class alike whatever its size."
     family: ClassVar[str] = "region"
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -134,14 +134,14 @@ class Dice(RatioLoss):
     squared: bool = parameter(
         False,
         title="Squared denominator",
-        meaning="Sums p^2 and g^2 in the denominator, as V-Net does; favours decided probabilities.",
+        description="Sums p^2 and g^2 in the denominator, as V-Net does; favours decided probabilities.",
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Divide overlap by volumes."""
-        counts = self.counts(scene, squared=self.squared)
+        counts = self.counts(inputs, squared=self.squared)
         losses = dice_losses(counts, self.eps, squared=self.squared)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))
 
 
 @registry.register
@@ -151,25 +151,25 @@ class Jaccard(RatioLoss):
     display_name: ClassVar[str] = "Jaccard (IoU)"
     formula: ClassVar[str] = r"L=1-\frac{\sum pg+\epsilon}{\sum p+\sum g-\sum pg+\epsilon}"
     reference: ClassVar[str] = "Rahman 2016, doi:10.1007/978-3-319-50835-1_22"
-    punishes: ClassVar[str] = "Lack of overlap, harder than Dice while the overlap is poor."
+    penalises: ClassVar[str] = "Lack of overlap, harder than Dice while the overlap is poor."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["jaccard"] = "jaccard"
     squared: bool = parameter(
-        False, title="Squared denominator", meaning="Sums p^2 and g^2 in the denominator."
+        False, title="Squared denominator", description="Sums p^2 and g^2 in the denominator."
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        counts = self.counts(scene, squared=self.squared)
+        counts = self.counts(inputs, squared=self.squared)
         if self.squared:
             assert counts.predicted_square is not None
             union = counts.predicted_square + counts.truth_square - counts.product
             losses = 1 - (counts.product + self.eps) / (union + self.eps)
         else:
             losses = tversky_losses(counts, 1.0, 1.0, self.eps)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))
 
 
 @registry.register
@@ -183,28 +183,28 @@ class LovaszSoftmax(LossSpec):
     display_name: ClassVar[str] = "Lovasz softmax"
     formula: ClassVar[str] = r"L=\frac1{|K|}\sum_c\sum_i e_{(i)}(J_i-J_{i-1})"
     reference: ClassVar[str] = "Berman 2018, arXiv:1705.08790"
-    punishes: ClassVar[str] = "Lack of overlap as the Jaccard index counts it, the largest errors first."
+    penalises: ClassVar[str] = "Lack of overlap as the Jaccard index counts it, the largest errors first."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["lovasz_softmax"] = "lovasz_softmax"
     classes: Literal["present", "all"] = parameter(
-        "present", title="Classes", meaning="Mean over the classes present in the target, or over all."
+        "present", title="Classes", description="Mean over the classes present in the target, or over all."
     )
     per_image: bool = parameter(
         False,
         title="Per sample",
-        meaning="One index per sample, in place of one over the batch.",
+        description="One index per sample, in place of one over the batch.",
         advanced=True,
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Sort the errors of each class; ignored voxels have none and belong to no class."""
         import torch
 
         from segexplorer.functional.inputs import mean_over, pair
 
-        p, g = pair(scene)
+        p, g = pair(inputs)
         p, g = p.flatten(2), g.flatten(2)
         if not self.per_image:
             p, g = (x.transpose(0, 1).flatten(1).unsqueeze(0) for x in (p, g))
@@ -231,7 +231,7 @@ class FocalDice(RatioLoss):
     display_name: ClassVar[str] = "Focal Dice"
     formula: ClassVar[str] = r"L=1-D^{1/\beta}"
     reference: ClassVar[str] = "Wang and Chung 2018, doi:10.1007/978-3-030-00919-9_19"
-    punishes: ClassVar[str] = "Lack of overlap, classes with a poor Dice more than others."
+    penalises: ClassVar[str] = "Lack of overlap, classes with a poor Dice more than others."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -239,7 +239,7 @@ class FocalDice(RatioLoss):
     exponent: float = parameter(
         2.0,
         title="Exponent",
-        meaning="The root that is taken of Dice; the higher, the more poor classes count. 1: Dice.",
+        description="The root that is taken of Dice; the higher, the more poor classes count. 1: Dice.",
         ge=1,
         le=10,
         step=0.5,
@@ -247,13 +247,13 @@ class FocalDice(RatioLoss):
         called="beta in Wang and Chung 2018",
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        counts = self.counts(scene)
+        counts = self.counts(inputs)
         dice = 1 - dice_losses(counts, self.eps)
         # never exactly 0 by its formula, but 1 - x rounds; a root has no slope at 0
         losses = 1 - dice.clamp(min=1e-12) ** (1 / self.exponent)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))
 
 
 @registry.register
@@ -263,17 +263,17 @@ class LogCoshDice(RatioLoss):
     display_name: ClassVar[str] = "Log-cosh Dice"
     formula: ClassVar[str] = r"L=\ln\cosh(1-D)"
     reference: ClassVar[str] = "Jadon 2020, arXiv:2006.14822"
-    punishes: ClassVar[str] = "Lack of overlap, gently where it is nearly perfect."
+    penalises: ClassVar[str] = "Lack of overlap, gently where it is nearly perfect."
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, math.log(math.cosh(1.0)))
     kind: Literal["log_cosh_dice"] = "log_cosh_dice"
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        counts = self.counts(scene)
+        counts = self.counts(inputs)
         losses = log_cosh(dice_losses(counts, self.eps))
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))
 
 
 @registry.register
@@ -290,7 +290,7 @@ class DicePlusPlus(RatioLoss):
     reference: ClassVar[str] = (
         "Yeung 2022, Journal of Digital Imaging 36(2):739-752 (calibrating the Dice loss)"
     )
-    punishes: ClassVar[str] = "Lack of overlap, hesitant errors less than confident ones."
+    penalises: ClassVar[str] = "Lack of overlap, hesitant errors less than confident ones."
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -298,29 +298,29 @@ class DicePlusPlus(RatioLoss):
     gamma: float = parameter(
         2.0,
         title="Exponent of errors",
-        meaning="Above 1, small errors weigh little: probabilities become better calibrated. 1: Dice.",
+        description="Above 1, small errors weigh little: probabilities become better calibrated. 1: Dice.",
         ge=1,
         le=6,
         step=0.5,
         live=True,
     )
     eps: float = parameter(
-        1e-7, title="Smoothing", meaning="Added to numerator and denominator.", gt=0, advanced=True
+        1e-7, title="Smoothing", description="Added to numerator and denominator.", gt=0, advanced=True
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        if scene.soft is None and self.gamma in (1.0, 2.0):
-            counts = self.counts(scene, squared=self.gamma == 2)
+        if inputs.soft is None and self.gamma in (1.0, 2.0):
+            counts = self.counts(inputs, squared=self.gamma == 2)
             losses = dice_losses(counts, self.eps, squared=self.gamma == 2)
-            return single(self.kind, self.averaged(losses, counts, scene))
+            return single(self.kind, self.averaged(losses, counts, inputs))
         from segexplorer.functional.inputs import pair
 
-        counts = self.counts(scene)
-        probs, truth = pair(scene)
+        counts = self.counts(inputs)
+        probs, truth = pair(inputs)
         # a power's slope at 0 is taken from the clamp, not from 0^(gamma - 1)
         missed = (truth * (1 - probs)).clamp(min=1e-12) ** self.gamma
         surplus = ((1 - truth) * probs).clamp(min=1e-12) ** self.gamma
         errors = self.scoped((missed + surplus).flatten(2).sum(-1))
         losses = errors / (2 * counts.product + errors + self.eps)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))

@@ -17,7 +17,7 @@ from segexplorer.losses.base import LossOutput, LossSpec, RegionMap, registry, s
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
     from segexplorer.functional.regions import Boxes
     from segexplorer.losses.module import Loss
@@ -32,21 +32,21 @@ class RegionLoss(LossSpec):
     grid: int | tuple[int, ...] | None = parameter(
         None,
         title="Grid",
-        meaning="Boxes along each axis, for training on whole volumes (the paper: 16); "
+        description="Boxes along each axis, for training on whole volumes (the paper: 16); "
         "in place of the box size where given.",
     )
     box_size: int | tuple[int, ...] = parameter(
-        8, title="Box size", meaning="Edge of a box, for training on patches.", unit="voxels"
+        8, title="Box size", description="Edge of a box, for training on patches.", unit="voxels"
     )
     reduction: Literal["present_mean", "sum"] = parameter(
         "present_mean",
         title="Reduction",
-        meaning="Mean over the (class, box) pairs that are present, or their sum per sample (the paper).",
+        description="Mean over the (class, box) pairs that are present, or their sum per sample (the paper).",
     )
     eps: float = parameter(
         1e-7,
         title="Smoothing",
-        meaning="Added to numerator and denominator.",
+        description="Added to numerator and denominator.",
         gt=0,
         unit="voxels",
         advanced=True,
@@ -60,13 +60,13 @@ class RegionLoss(LossSpec):
             raise ValueError("must be a whole number of at least 1, or one per axis")
         return value
 
-    def boxes(self, scene: Scene) -> Boxes:
+    def boxes(self, inputs: LossInputs) -> Boxes:
         """Return the partition of the scene's voxels."""
         from segexplorer.functional.regions import partition
 
         if self.grid is not None:
-            return partition(scene.spatial, grid=self.grid)
-        return partition(scene.spatial, box_size=self.box_size)
+            return partition(inputs.spatial, grid=self.grid)
+        return partition(inputs.spatial, box_size=self.box_size)
 
     def bounds(self) -> tuple[float, float]:
         """Return 0 to 1, without an upper end for the sum."""
@@ -101,16 +101,18 @@ class RegionDice(RegionLoss):
         r"\frac{2\sum_{V_k}pg+\epsilon}{\sum_{V_k}p^2+\sum_{V_k}g^2+\epsilon}"
     )
     reference: ClassVar[str] = "Chen 2023, eq. 4: region-specific loss"
-    punishes: ClassVar[str] = "Lack of overlap box by box, so that small parts weigh as much as large ones."
+    penalises: ClassVar[str] = "Lack of overlap box by box, so that small parts weigh as much as large ones."
     kind: Literal["region_dice"] = "region_dice"
     squared: bool = parameter(
-        True, title="Squared denominator", meaning="Sums p^2 and g^2 in the denominator, as the paper does."
+        True,
+        title="Squared denominator",
+        description="Sums p^2 and g^2 in the denominator, as the paper does.",
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Divide overlap by volumes in each box."""
-        boxes = self.boxes(scene)
-        counts = scene.overlap(boxes, squared=self.squared)
+        boxes = self.boxes(inputs)
+        counts = inputs.overlap(boxes, squared=self.squared)
         if self.squared:
             assert counts.predicted_square is not None
             size = counts.predicted_square + counts.truth_square
@@ -132,12 +134,12 @@ class AdaptiveRegionTversky(RegionLoss):
         r"L_{ck}=1-\frac{TP+\epsilon}{TP+\alpha_{ck}FP+\beta_{ck}FN+\epsilon}"
     )
     reference: ClassVar[str] = "Chen 2023, eq. 6-8: adaptive region-specific loss"
-    punishes: ClassVar[str] = "In each box, whichever error dominates there: surplus or missing voxels."
+    penalises: ClassVar[str] = "In each box, whichever error dominates there: surplus or missing voxels."
     kind: Literal["adaptive_region_tversky"] = "adaptive_region_tversky"
     a: float = parameter(
         0.3,
         title="Base penalty A",
-        meaning="Smallest weight of false positives and of false negatives in a box.",
+        description="Smallest weight of false positives and of false negatives in a box.",
         gt=0,
         le=10,
         step=0.05,
@@ -147,7 +149,7 @@ class AdaptiveRegionTversky(RegionLoss):
     b: float = parameter(
         0.4,
         title="Adaptive penalty B",
-        meaning="How much the dominating error of a box gains: weights go from A to A + B.",
+        description="How much the dominating error of a box gains: weights go from A to A + B.",
         ge=0,
         le=10,
         step=0.05,
@@ -157,17 +159,18 @@ class AdaptiveRegionTversky(RegionLoss):
     detach: bool = parameter(
         True,
         title="Hold penalties fixed",
-        meaning="No gradient through alpha and beta. Off: needs A of at least B, or the loss may reward errors.",
+        description="No gradient through alpha and beta. Off: needs A of at least B, or the loss may "
+        "reward errors.",
         advanced=True,
     )
     smoothing: Literal["symmetric", "paper"] = parameter(
         "symmetric",
         title="Smoothing of the penalties",
-        meaning="symmetric: alpha + beta = 2A + B in every box; paper: as printed, differs in perfect boxes.",
+        description="symmetric: alpha + beta = 2A + B in every box; paper: as printed, differs in perfect boxes.",
         advanced=True,
     )
 
-    def caution(self) -> str:
+    def warning_message(self) -> str:
         """Warn where errors may be rewarded.
 
         Undetached, surplus voxels weigh A + B (x^2 + 2x - 1) / (1 + x)^2 with x = FP / FN: A - B where x is near 0.
@@ -188,10 +191,10 @@ class AdaptiveRegionTversky(RegionLoss):
         both = fp + fn + self.eps
         return self.a + self.b * (fp + add) / both, self.a + self.b * (fn + add) / both
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh each box's errors by its own penalties."""
-        boxes = self.boxes(scene)
-        counts = scene.overlap(boxes)
+        boxes = self.boxes(inputs)
+        counts = inputs.overlap(boxes)
         alpha, beta = self.penalties(counts.fp, counts.fn)
         wrong = alpha * counts.fp + beta * counts.fn
         losses = wrong / (counts.tp + wrong + self.eps)

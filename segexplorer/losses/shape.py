@@ -17,7 +17,7 @@ from segexplorer.losses.base import LossOutput, LossSpec, registry, single
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.losses.module import Loss
 
 
@@ -25,12 +25,12 @@ class CentreLines(LossSpec):
     """Base of the losses that compare centre lines."""
 
     iterations: int = parameter(
-        3, title="Iterations", meaning="At least the largest radius.", ge=1, le=50, unit="voxels"
+        3, title="Iterations", description="At least the largest radius.", ge=1, le=50, unit="voxels"
     )
     smooth: float = parameter(
         1.0,
         title="Smoothing",
-        meaning="Added to numerator and denominator.",
+        description="Added to numerator and denominator.",
         gt=0,
         unit="voxels",
         advanced=True,
@@ -38,7 +38,7 @@ class CentreLines(LossSpec):
     joint: bool = parameter(
         False,
         title="Joint sums",
-        meaning="Sums over batch and classes together, as its authors do.",
+        description="Sums over batch and classes together, as its authors do.",
         advanced=True,
     )
 
@@ -74,17 +74,17 @@ class ClDice(CentreLines):
     display_name: ClassVar[str] = "clDice"
     formula: ClassVar[str] = r"L=1-\frac{2\,T_{prec}T_{sens}}{T_{prec}+T_{sens}}"
     reference: ClassVar[str] = "Shit 2021, arXiv:2003.07311"
-    punishes: ClassVar[str] = "Breaks and false branches of tubular structures, whatever their thickness."
+    penalises: ClassVar[str] = "Breaks and false branches of tubular structures, whatever their thickness."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["cl_dice"] = "cl_dice"
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Skeletonise what is kept of the foreground; a sample without kept voxels gives 0."""
         from segexplorer.functional.inputs import pair
 
-        p, g = (x[:, 1:] for x in pair(scene))
+        p, g = (x[:, 1:] for x in pair(inputs))
         return single(self.kind, self.centre_loss(p, g))
 
 
@@ -95,20 +95,20 @@ class DiceClDice(CentreLines):
     display_name: ClassVar[str] = "Dice + clDice"
     formula: ClassVar[str] = r"L=(1-a)\,L_{Dice}+a\,L_{clDice}"
     reference: ClassVar[str] = "Shit 2021, arXiv:2003.07311, eq. 3"
-    punishes: ClassVar[str] = "Lack of overlap, and breaks of tubular structures, together."
+    penalises: ClassVar[str] = "Lack of overlap, and breaks of tubular structures, together."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "compound"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["dice_cl_dice"] = "dice_cl_dice"
     cl_dice_weight: float = parameter(
-        0.5, title="Weight of clDice", meaning="The rest is that of Dice.", ge=0, le=1, live=True
+        0.5, title="Weight of clDice", description="The rest is that of Dice.", ge=0, le=1, live=True
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Both terms sum over the same scope with the same smoothing."""
         from segexplorer.functional.inputs import pair
 
-        p, g = (x[:, 1:] for x in pair(scene))
+        p, g = (x[:, 1:] for x in pair(inputs))
         cl_dice, axes = self.centre_loss(p, g), self.axes(p.ndim)
         sizes = p.sum(axes) + g.sum(axes)
         dice = ((sizes - 2 * (p * g).sum(axes)) / (sizes + self.smooth)).mean()
@@ -135,7 +135,7 @@ class RegionMutualInformation(LossSpec):
         r"M=\Sigma_{yy}-\Sigma_{yp}(\Sigma_{pp}+a)^{-1}\Sigma_{yp}^{\top}"
     )
     reference: ClassVar[str] = "Zhao 2019, arXiv:1910.12037"
-    punishes: ClassVar[str] = (
+    penalises: ClassVar[str] = (
         "Neighbourhoods whose pattern the prediction does not tell, and every wrong voxel."
     )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
@@ -144,12 +144,17 @@ class RegionMutualInformation(LossSpec):
     best_value: ClassVar[float] = -math.inf
     kind: Literal["region_mutual_information"] = "region_mutual_information"
     radius: int = parameter(
-        3, title="Window", meaning="Edge of a neighbourhood; 1 is the voxel alone.", unit="voxels", ge=1, le=5
+        3,
+        title="Window",
+        description="Edge of a neighbourhood; 1 is the voxel alone.",
+        unit="voxels",
+        ge=1,
+        le=5,
     )
     pool: int = parameter(
         1,
         title="Pooling",
-        meaning="Largest value of each block of so many voxels per axis, before windows are taken; "
+        description="Largest value of each block of so many voxels per axis, before windows are taken; "
         "1: none, 3: much cheaper.",
         unit="voxels",
         ge=1,
@@ -158,7 +163,7 @@ class RegionMutualInformation(LossSpec):
     cross_entropy_weight: float = parameter(
         0.5,
         title="Weight of cross entropy",
-        meaning="The bound on mutual information gets one minus it; 0: the bound alone.",
+        description="The bound on mutual information gets one minus it; 0: the bound alone.",
         ge=0,
         le=1,
         step=0.05,
@@ -169,7 +174,8 @@ class RegionMutualInformation(LossSpec):
     cross_entropy: Literal["softmax", "binary"] = parameter(
         "softmax",
         title="Cross entropy",
-        meaning="softmax: of the true class. binary: of each class against the rest, summed over classes, as the "
+        description="softmax: of the true class. binary: of each class against the rest, summed over "
+        "classes, as the "
         "paper's; with two classes twice the softmax one.",
         advanced=True,
     )
@@ -178,7 +184,7 @@ class RegionMutualInformation(LossSpec):
         """Whether cross entropy has a weight."""
         return self.cross_entropy_weight > 0
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms; the samples without a kept voxel do not count."""
         from segexplorer.functional.entropies import focal_sum, two_sided
 
@@ -186,15 +192,15 @@ class RegionMutualInformation(LossSpec):
         terms: dict[str, tuple[Tensor, Tensor | float]] = {}
         if weight > 0:  # before the bound, for it makes the softmax with its sum
             binary = self.cross_entropy == "binary"
-            total = 2 * two_sided(scene, 0.5, first=0).sum() if binary else focal_sum(scene, 0, None)
-            entropy = total / scene.kept
+            total = 2 * two_sided(inputs, 0.5, first=0).sum() if binary else focal_sum(inputs, 0, None)
+            entropy = total / inputs.kept
             terms["cross_entropy"] = (entropy.detach(), weight)
-        bound = self.bound(scene)
+        bound = self.bound(inputs)
         terms["mutual_information"] = (bound.detach(), 1 - weight)
         value = (1 - weight) * bound
         return LossOutput(weight * entropy + value if weight > 0 else value, terms)
 
-    def bound(self, scene: Scene) -> Tensor:
+    def bound(self, inputs: LossInputs) -> Tensor:
         """Return the sum over classes of the negated bound, mean over samples.
 
         Raises
@@ -205,7 +211,7 @@ class RegionMutualInformation(LossSpec):
         from segexplorer.functional.inputs import mean_over, pair
         from segexplorer.functional.mutual_information import residual_entropy
 
-        p, g = (self.pooled(x) for x in pair(scene))
+        p, g = (self.pooled(x) for x in pair(inputs))
         if min(p.shape[2:]) < self.radius:
             raise LossInputError(
                 f"Windows of {self.radius} voxels do not fit into {tuple(p.shape[2:])} (after pooling).",
@@ -213,7 +219,7 @@ class RegionMutualInformation(LossSpec):
             )
         found = residual_entropy(p.flatten(0, 1), g.detach().flatten(0, 1), self.radius)
         samples = found.view(p.shape[:2]).sum(1).to(p.dtype)
-        kept = samples.new_ones(samples.shape) if scene.keep is None else scene.keep.flatten(1).any(1)
+        kept = samples.new_ones(samples.shape) if inputs.keep is None else inputs.keep.flatten(1).any(1)
         return mean_over(samples, kept)
 
     def pooled(self, maps: Tensor) -> Tensor:

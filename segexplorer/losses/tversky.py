@@ -21,7 +21,7 @@ from segexplorer.losses.overlap import RatioLoss, log_cosh, tversky_losses
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
     from segexplorer.losses.module import Loss
 
@@ -38,13 +38,13 @@ class TverskyRatio(RatioLoss):
     include_background: bool = parameter(
         False,
         title="Include background",
-        meaning="With two classes a false positive of one is a false negative of the other: "
+        description="With two classes a false positive of one is a false negative of the other: "
         "counting both would cancel alpha against beta.",
     )
     alpha: float = parameter(
         0.3,
         title=FALSE_POSITIVES,
-        meaning="Weight of false positives. Higher: the network marks less.",
+        description="Weight of false positives. Higher: the network marks less.",
         ge=0,
         le=10,
         step=0.05,
@@ -54,7 +54,7 @@ class TverskyRatio(RatioLoss):
     beta: float = parameter(
         0.7,
         title=FALSE_NEGATIVES,
-        meaning="Weight of false negatives. Higher: the network marks more.",
+        description="Weight of false negatives. Higher: the network marks more.",
         ge=0,
         le=10,
         step=0.05,
@@ -68,9 +68,9 @@ class TverskyRatio(RatioLoss):
             raise ValueError("alpha and beta must not both be 0")
         return self
 
-    def ratios(self, scene: Scene) -> tuple[Tensor, Overlap]:
+    def ratios(self, inputs: LossInputs) -> tuple[Tensor, Overlap]:
         """Return 1 - index per sample and class, and the counts it comes from."""
-        counts = self.counts(scene)
+        counts = self.counts(inputs)
         return tversky_losses(counts, self.alpha, self.beta, self.eps), counts
 
 
@@ -81,14 +81,14 @@ class Tversky(TverskyRatio):
     display_name: ClassVar[str] = "Tversky"
     formula: ClassVar[str] = r"L=1-\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
     reference: ClassVar[str] = "Salehi 2017, arXiv:1706.05721"
-    punishes: ClassVar[str] = "Lack of overlap; false positives by alpha and false negatives by beta."
+    penalises: ClassVar[str] = "Lack of overlap; false positives by alpha and false negatives by beta."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Chen 2023")
     kind: Literal["tversky"] = "tversky"
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh the errors; a ratio of errors, exact near a perfect overlap."""
-        losses, counts = self.ratios(scene)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        losses, counts = self.ratios(inputs)
+        return single(self.kind, self.averaged(losses, counts, inputs))
 
 
 @registry.register
@@ -100,13 +100,14 @@ class FocalTversky(TverskyRatio):
         r"L=\frac1{|K|}\sum_c(1-TI_c)^{e},\quad TI=\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
     )
     reference: ClassVar[str] = "Abraham 2019, arXiv:1810.07842; Yeung 2022, eq. 12"
-    punishes: ClassVar[str] = "Lack of overlap; below an exponent of 1, small remaining errors the more."
+    penalises: ClassVar[str] = "Lack of overlap; below an exponent of 1, small remaining errors the more."
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     kind: Literal["focal_tversky"] = "focal_tversky"
     exponent: float = parameter(
         0.75,
         title="Exponent",
-        meaning="Below 1 nearly perfect classes keep a strong gradient; above 1 poor ones count more. 1: Tversky.",
+        description="Below 1 nearly perfect classes keep a strong gradient; above 1 poor ones count "
+        "more. 1: Tversky.",
         gt=0,
         le=4,
         step=0.05,
@@ -114,13 +115,13 @@ class FocalTversky(TverskyRatio):
         called="1 / gamma in Abraham 2019 and Yeung 2022 (gamma 4/3)",
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
         from segexplorer.functional.softmax import root_free_power
 
-        losses, counts = self.ratios(scene)
+        losses, counts = self.ratios(inputs)
         powers = root_free_power(losses, self.exponent)
-        return single(self.kind, self.averaged(powers, counts, scene))
+        return single(self.kind, self.averaged(powers, counts, inputs))
 
 
 @registry.register
@@ -132,17 +133,17 @@ class LogCoshTversky(TverskyRatio):
     reference: ClassVar[str] = (
         "Nasalwai 2021 (accelerated Tversky loss), in the most direct reading of its abstract"
     )
-    punishes: ClassVar[str] = (
+    penalises: ClassVar[str] = (
         "Lack of overlap, gently where it is nearly perfect; surplus by alpha, missed by beta."
     )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.log(math.cosh(1.0)))
     kind: Literal["log_cosh_tversky"] = "log_cosh_tversky"
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        losses, counts = self.ratios(scene)
-        return single(self.kind, self.averaged(log_cosh(losses), counts, scene))
+        losses, counts = self.ratios(inputs)
+        return single(self.kind, self.averaged(log_cosh(losses), counts, inputs))
 
 
 @registry.register
@@ -152,18 +153,18 @@ class AsymmetricSimilarity(RatioLoss):
     display_name: ClassVar[str] = "Asymmetric similarity"
     formula: ClassVar[str] = r"L=1-\frac{(1+b^2)TP}{(1+b^2)TP+b^2 FN+FP}"
     reference: ClassVar[str] = "Hashemi 2019, doi:10.1109/ACCESS.2018.2886371 (arXiv:1803.11078)"
-    punishes: ClassVar[str] = "Lack of overlap; false negatives b^2 times as much as false positives."
+    penalises: ClassVar[str] = "Lack of overlap; false negatives b^2 times as much as false positives."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["asymmetric_similarity"] = "asymmetric_similarity"
     include_background: bool = parameter(
-        False, title="Include background", meaning="Counting it would cancel b with two classes."
+        False, title="Include background", description="Counting it would cancel b with two classes."
     )
     b: float = parameter(
         1.5,
         title="Recall over precision b",
-        meaning="Above 1 missed voxels cost more (recall), below 1 surplus ones (precision); 1 is Dice.",
+        description="Above 1 missed voxels cost more (recall), below 1 surplus ones (precision); 1 is Dice.",
         ge=0,
         le=10,
         step=0.1,
@@ -171,9 +172,9 @@ class AsymmetricSimilarity(RatioLoss):
         called="beta in Hashemi 2019",
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        counts = self.counts(scene)
+        counts = self.counts(inputs)
         alpha = 1 / (1 + self.b**2)
         losses = tversky_losses(counts, alpha, 1 - alpha, self.eps)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))

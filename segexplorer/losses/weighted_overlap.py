@@ -21,7 +21,7 @@ from segexplorer.losses.overlap import RatioLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segexplorer.functional.inputs import Scene
+    from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
     from segexplorer.losses.module import Loss
 
@@ -35,7 +35,7 @@ class GeneralisedDice(RatioLoss):
         r"L=1-\frac{2\sum_c w_c\sum pg+\epsilon}{\sum_c w_c\sum(p+g)+\epsilon},\quad w_c=\frac1{(\sum g)^2}"
     )
     reference: ClassVar[str] = "Sudre 2017, arXiv:1707.03237"
-    punishes: ClassVar[str] = "Lack of overlap of all classes together, small classes much more per voxel."
+    penalises: ClassVar[str] = "Lack of overlap of all classes together, small classes much more per voxel."
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025", "Chen 2023")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -43,20 +43,20 @@ class GeneralisedDice(RatioLoss):
     weighting: Literal["square", "simple", "uniform"] = parameter(
         "square",
         title="Weight of a class",
-        meaning="One over its squared volume, one over its volume, or all alike.",
+        description="One over its squared volume, one over its volume, or all alike.",
     )
     absent: Literal["penalise", "skip"] = parameter(
         "penalise",
         title="Absent classes",
-        meaning="penalise: they get the largest weight that a present class has; skip: none.",
+        description="penalise: they get the largest weight that a present class has; skip: none.",
         advanced=True,
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
         import torch
 
-        counts = self.counts(scene)
+        counts = self.counts(inputs)
         volumes = counts.truth.detach()
         power = {"square": 2, "simple": 1, "uniform": 0}[self.weighting]
         present = volumes > 0
@@ -67,7 +67,7 @@ class GeneralisedDice(RatioLoss):
             largest = torch.where(present, weights, torch.zeros_like(weights)).amax(1, keepdim=True)
             largest = torch.where(largest > 0, largest, torch.ones_like(largest))
             weights = torch.where(volumes > 0, weights, largest)
-        weights = weights * weights_of(self.class_weights, scene)
+        weights = weights * weights_of(self.class_weights, inputs)
         if not self.include_background:
             weights = torch.cat([torch.zeros_like(weights[:, :1]), weights[:, 1:]], 1)
         wrong = (weights * (counts.fp + counts.fn)).sum(1)
@@ -89,7 +89,9 @@ class GeneralisedWassersteinDice(LossSpec):
         r"TP_g=\sum_iA_{y_i0}(A_{y_i0}-W_i)"
     )
     reference: ClassVar[str] = "Fidon 2017, arXiv:1707.00478"
-    punishes: ClassVar[str] = "Lack of overlap, less where classes that are close to each other are confused."
+    penalises: ClassVar[str] = (
+        "Lack of overlap, less where classes that are close to each other are confused."
+    )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -97,11 +99,11 @@ class GeneralisedWassersteinDice(LossSpec):
     distances: tuple[tuple[float, ...], ...] | None = parameter(
         None,
         title="Distances of classes",
-        meaning="Symmetric, zero diagonal, background first; divided by the largest. Without it all are 1.",
+        description="Symmetric, zero diagonal, background first; divided by the largest. Without it all are 1.",
         advanced=True,
     )
     eps: float = parameter(
-        1e-5, title="Smoothing", meaning="Added to numerator and denominator.", gt=0, advanced=True
+        1e-5, title="Smoothing", description="Added to numerator and denominator.", gt=0, advanced=True
     )
 
     @field_validator("distances")
@@ -118,23 +120,23 @@ class GeneralisedWassersteinDice(LossSpec):
             raise ValueError("must have a distance above 0")
         return value
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Look the costs up class by class; no (C, C, N) array is made."""
         import torch
 
         from segexplorer.functional.inputs import pair
 
         if self.distances is None:
-            table = 1 - torch.eye(scene.classes, dtype=scene.logits.dtype, device=scene.logits.device)
+            table = 1 - torch.eye(inputs.classes, dtype=inputs.logits.dtype, device=inputs.logits.device)
         else:
-            table = scene.logits.new_tensor(self.distances)
+            table = inputs.logits.new_tensor(self.distances)
             table = table / table.max()
-        if len(table) != scene.classes:
+        if len(table) != inputs.classes:
             raise LossInputError(
-                f"The distances are for {len(table)} classes, the logits have {scene.classes}.",
+                f"The distances are for {len(table)} classes, the logits have {inputs.classes}.",
                 "Give one row per class, background first.",
             )
-        p, g = (x.flatten(2) for x in pair(scene))
+        p, g = (x.flatten(2) for x in pair(inputs))
         costs = torch.einsum("cd,bcn->bdn", table, g)
         cost = (costs * p).sum(1)
         row = costs[:, 0]
@@ -157,7 +159,7 @@ class WSDice(RatioLoss):
         r"\quad \hat x=2x-1"
     )
     reference: ClassVar[str] = "Wang 2020, doi:10.1109/ACCESS.2020.3020475"
-    punishes: ClassVar[str] = (
+    penalises: ClassVar[str] = (
         "Lack of overlap, confident errors doubly; surplus voxels less than missed ones."
     )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
@@ -167,43 +169,43 @@ class WSDice(RatioLoss):
     background: float = parameter(
         0.15,
         title="Weight of background",
-        meaning="Weight of voxels outside the class; those inside get one minus it.",
+        description="Weight of voxels outside the class; those inside get one minus it.",
         gt=0,
         lt=1,
         step=0.05,
         live=True,
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        counts = self.counts(scene)
-        product, size = self.sums(scene, counts) if scene.soft is None else self.soft_sums(scene)
+        counts = self.counts(inputs)
+        product, size = self.sums(inputs, counts) if inputs.soft is None else self.soft_sums(inputs)
         losses = 1 - (2 * product + self.eps) / (size + self.eps)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))
 
-    def sums(self, scene: Scene, counts: Overlap) -> tuple[Tensor, Tensor]:
+    def sums(self, inputs: LossInputs, counts: Overlap) -> tuple[Tensor, Tensor]:
         """Return the sums of w^2 p g and of w^2 (p^2 + g^2), with p and g moved to -1 .. 1, from counts alone.
 
         On a class's own voxels 2p - 1 = 1 - 2 (1 - p), and w is 1 - background; elsewhere it is minus 1 - 2p.
         """
         inner, outer = (1 - self.background) ** 2, self.background**2
         own = counts.truth
-        others = self.scoped(scene.volumes.sum(1, keepdim=True)) - own
-        square_in, square_out = (self.scoped(sums) for sums in scene.squared_errors)
+        others = self.scoped(inputs.volumes.sum(1, keepdim=True)) - own
+        square_in, square_out = (self.scoped(sums) for sums in inputs.squared_errors)
         product = inner * (own - 2 * counts.fn) + outer * (others - 2 * counts.fp)
         found = inner * (own - 4 * counts.fn + 4 * square_in) + outer * (
             others - 4 * counts.fp + 4 * square_out
         )
         return product, found + inner * own + outer * others
 
-    def soft_sums(self, scene: Scene) -> tuple[Tensor, Tensor]:
+    def soft_sums(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
         """Return the same sums for a soft target."""
         from segexplorer.functional.inputs import pair
 
-        probs, truth = pair(scene)
+        probs, truth = pair(inputs)
         weights = self.background + (1 - 2 * self.background) * truth
-        if scene.keep is not None:
-            weights = weights * scene.keep.unsqueeze(1)
+        if inputs.keep is not None:
+            weights = weights * inputs.keep.unsqueeze(1)
         p, g = weights * (2 * probs - 1), weights * (2 * truth - 1)
         product, size = (self.scoped(x.flatten(2).sum(-1)) for x in (p * g, p * p + g * g))
         return product, size
@@ -222,7 +224,7 @@ class SensitivitySpecificity(RatioLoss):
         r"L=r\frac{\sum(g-p)^2g}{\sum g+\epsilon}+(1-r)\frac{\sum(g-p)^2(1-g)}{\sum(1-g)+\epsilon}"
     )
     reference: ClassVar[str] = "Brosch 2015, doi:10.1007/978-3-319-24574-4_1"
-    punishes: ClassVar[str] = (
+    penalises: ClassVar[str] = (
         "Missed voxels by r, surplus ones by 1 - r, each relative to how many there could be."
     )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025", "Chen 2023")
@@ -230,22 +232,22 @@ class SensitivitySpecificity(RatioLoss):
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["sensitivity_specificity"] = "sensitivity_specificity"
     include_background: bool = parameter(
-        False, title="Include background", meaning="With two classes, counting it cancels r."
+        False, title="Include background", description="With two classes, counting it cancels r."
     )
     r: float = parameter(
         0.05,
         title="Weight of sensitivity",
-        meaning="Weight of missed voxels; surplus ones get one minus it.",
+        description="Weight of missed voxels; surplus ones get one minus it.",
         ge=0,
         le=1,
         step=0.01,
         live=True,
     )
 
-    def compute(self, scene: Scene, state: Loss) -> LossOutput:
+    def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        inside, outside = (self.scoped(sums) for sums in scene.squared_errors)
-        counts = self.counts(scene)
-        others = self.scoped(scene.volumes.sum(1, keepdim=True)) - counts.truth
+        inside, outside = (self.scoped(sums) for sums in inputs.squared_errors)
+        counts = self.counts(inputs)
+        others = self.scoped(inputs.volumes.sum(1, keepdim=True)) - counts.truth
         losses = self.r * inside / (counts.truth + self.eps) + (1 - self.r) * outside / (others + self.eps)
-        return single(self.kind, self.averaged(losses, counts, scene))
+        return single(self.kind, self.averaged(losses, counts, inputs))

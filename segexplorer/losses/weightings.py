@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from segexplorer.core.fields import parameter
-from segexplorer.losses.base import Numbers, Weighing, WeightingSpec, weightings
+from segexplorer.losses.base import Numbers, WeightingSpec, WeightingState, weightings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class LossProportion(WeightingSpec):
     reference: ClassVar[str] = "Zhang 2025, eq. 9-10 (adaptive TverskyCE)"
     kind: Literal["loss_proportion"] = "loss_proportion"
     granularity: Literal["epoch", "step"] = parameter(
-        "epoch", title="Adapts after", meaning="Whether weights follow the mean of an epoch or each step."
+        "epoch", title="Adapts after", description="Whether weights follow the mean of an epoch or each step."
     )
 
     def moves(self) -> Literal["never", "epoch", "step"]:
@@ -53,7 +53,7 @@ class LossProportion(WeightingSpec):
         """Return equal weights."""
         return (1 / len(given),) * len(given)
 
-    def adapted(self, now: Weighing) -> tuple[float, ...]:
+    def adapted(self, now: WeightingState) -> tuple[float, ...]:
         """Return the terms' shares of the sum of their means."""
         total = sum(now.means)
         if not math.isfinite(total) or total <= 0 or min(now.means) < 0:
@@ -87,7 +87,8 @@ class DynamicWeightAverage(WeightingSpec):
     temperature: float = parameter(
         2.0,
         title="Temperature",
-        meaning="The higher, the more equal the weights; the paper's 2. Low ones let the slowest term take all.",
+        description="The higher, the more equal the weights; the paper's 2. Low ones let the slowest "
+        "term take all.",
         gt=0,
         le=100,
         live=True,
@@ -101,7 +102,7 @@ class DynamicWeightAverage(WeightingSpec):
         """Return ones."""
         return (1.0,) * len(given)
 
-    def adapted(self, now: Weighing) -> tuple[float, ...]:
+    def adapted(self, now: WeightingState) -> tuple[float, ...]:
         """Return the softmax of the rates at which the terms fell."""
         if not (now.means and now.before and min(now.before) > 0 and min(now.means) >= 0):
             return now.weights
@@ -201,16 +202,20 @@ class Scheduled(WeightingSpec):
     schedule: Literal["hand_over", "kervadec", "rebalance", "cascade", "table"] = parameter(
         "hand_over",
         title="Schedule",
-        meaning="hand_over: linear from the first term to the last. kervadec: the last one rises, the others fall "
-        "to 0.1. rebalance: the same with a sum of 1. cascade: one after the other. table: your own rows.",
+        description="hand_over: linear from the first term to the last. kervadec: the last one rises, the others "
+        "fall to 0.1. rebalance: the same with a sum of 1. cascade: one after the other. table: your own rows.",
     )
     begin: int = parameter(
-        1, title="First epoch of the change", meaning="Until then the first weights hold.", ge=1, live=True
+        1,
+        title="First epoch of the change",
+        description="Until then the first weights hold.",
+        ge=1,
+        live=True,
     )
     length: int = parameter(
         100,
         title="Length",
-        meaning="Epochs that the change takes; of each stage in a cascade.",
+        description="Epochs that the change takes; of each stage in a cascade.",
         unit="epochs",
         ge=1,
         live=True,
@@ -218,7 +223,7 @@ class Scheduled(WeightingSpec):
     table: tuple[tuple[float, ...], ...] = parameter(
         (),
         title="Rows of the table",
-        meaning="Each: an epoch, then one weight per term; linear in between, constant outside.",
+        description="Each: an epoch, then one weight per term; linear in between, constant outside.",
         advanced=True,
     )
 
@@ -274,11 +279,11 @@ class Scheduled(WeightingSpec):
         """Return the weights of epoch 1."""
         return self.at(1, len(given))
 
-    def adapted(self, now: Weighing) -> tuple[float, ...]:
+    def adapted(self, now: WeightingState) -> tuple[float, ...]:
         """Return the weights of the epoch to come."""
         return self.at(now.epoch + 1, len(now.given))
 
-    def edited(self, now: Weighing) -> tuple[float, ...]:
+    def edited(self, now: WeightingState) -> tuple[float, ...]:
         """Return what the changed schedule says of the present epoch."""
         return self.at(now.epoch + 1, len(now.given))
 

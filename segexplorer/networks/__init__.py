@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 names = registry.names
 spec = registry.spec
 parse = registry.parse
+presets = registry.presets
 
 
 def create(
@@ -65,6 +66,7 @@ __all__ = [
     "create",
     "names",
     "parse",
+    "presets",
     "registry",
     "spec",
 ]

@@ -97,7 +97,7 @@ class NetworkSpec(Spec):
         """
         return tuple(2 * d for d in self.divisor(dimensions))
 
-    def caution(self, patch: Sequence[int]) -> str:
+    def warning_message(self, patch: Sequence[int]) -> str:
         """Return what a plan should say of training on patches of a spatial shape, as sentences; mostly nothing."""
         return ""
 
@@ -168,7 +168,7 @@ class SupervisedNetwork(NetworkSpec):
     deep_supervision: Mode = parameter(
         "none",
         title="Deep supervision",
-        meaning=(
+        description=(
             "Trains the coarser levels on the truth too. The weights of the levels: stride, 2^-(stride × stride) "
             "as in Yeung 2022; exp, halved at each level; two, 1 and then 1/2; same, 1 for all."
         ),
@@ -230,14 +230,14 @@ def base_features(
     *,
     least: int = 2,
     most: int = 128,
-    meaning: str = "Channels at full resolution, doubled at each level. More learns more and costs more time.",
+    description: str = "Channels at full resolution, doubled at each level. More learns more and costs more time.",
     advanced: bool = False,
 ) -> Any:
     """Declare the channels of the first level, in steps of the fewest that are allowed."""
     return parameter(
         default,
         title="Features of the first level",
-        meaning=meaning,
+        description=description,
         ge=least,
         le=most,
         step=least,
@@ -250,7 +250,7 @@ def levels(default: int, *, fewest: int = 2, most: int = 7) -> Any:
     return parameter(
         default,
         title="Levels",
-        meaning="Resolutions, full resolution included. Each further level doubles how far the network sees.",
+        description="Resolutions, full resolution included. Each further level doubles how far the network sees.",
         ge=fewest,
         le=most,
     )
@@ -261,7 +261,7 @@ def maximum_features() -> Any:
     return parameter(
         320,
         title="Most features",
-        meaning="Doubling stops at this many channels.",
+        description="Doubling stops at this many channels.",
         ge=8,
         le=2048,
         advanced=True,
@@ -274,7 +274,7 @@ def dropout(default: float = 0.0, *, of: str = "channel", trade: bool = True) ->
     return parameter(
         default,
         title="Dropout",
-        meaning=f"Probability that a {of} is dropped in training{more}.",
+        description=f"Probability that a {of} is dropped in training{more}.",
         ge=0,
         lt=1,
         step=0.05,
@@ -304,14 +304,15 @@ class DilatedNetwork(NetworkSpec):
     dilations: tuple[Dilation, ...] = parameter(
         (1, 2, 4, 8),
         title="Dilations",
-        meaning="Spacing of the kernel's voxels at the coarsest level, one convolution each; more sees further.",
+        description="Spacing of the kernel's voxels at the coarsest level, one convolution each; "
+        "more sees further.",
         min_length=1,
         max_length=8,
     )
     arrangement: Literal["parallel", "stacked"] = parameter(
         "parallel",
         title="Arrangement",
-        meaning="Side by side on the same features, or one behind the other, which sees further still.",
+        description="Side by side on the same features, or one behind the other, which sees further still.",
     )
 
     def dilated(

@@ -77,11 +77,13 @@ class DynUNet(LevelledNetwork):
     normalisation: Literal["batch", "instance"] = parameter(
         "instance",
         title="Normalisation",
-        meaning="After each convolution. Batch needs several patches a batch.",
+        description="After each convolution. Batch needs several patches a batch.",
         advanced=True,
     )
     residual: bool = parameter(
-        False, title="Residual blocks", meaning="Adds each block's input to its output; eases deep networks."
+        False,
+        title="Residual blocks",
+        description="Adds each block's input to its output; eases deep networks.",
     )
     dropout: float = dropout(of="number")
 
@@ -128,14 +130,14 @@ class SegResNet(LevelledNetwork):
     base_features: int = base_features(
         16,
         least=8,
-        meaning="Channels at full resolution, doubled at each level; a multiple of 8, for the group norm.",
+        description="Channels at full resolution, doubled at each level; a multiple of 8, for the group norm.",
     )
     levels: int = levels(4, most=6)
     dropout: float = dropout(of="channel of the first level", trade=False)
     upsampling: Literal["linear", "transposed"] = parameter(
         "linear",
         title="Up-sampling",
-        meaning="Linear interpolation, or learned transposed convolution.",
+        description="Linear interpolation, or learned transposed convolution.",
         advanced=True,
     )
 
@@ -180,13 +182,13 @@ class UNetPlusPlus(SupervisedNetwork):
     base_features: int = base_features(
         32,
         least=4,
-        meaning="Channels of the first two levels, then doubled at each. More learns more and costs more time.",
+        description="Channels of the first two levels, then doubled at each. More learns more and costs more time.",
     )
     dropout: float = dropout()
     upsampling: Literal["transposed", "linear"] = parameter(
         "transposed",
         title="Up-sampling",
-        meaning="Learned transposed convolution, or linear interpolation.",
+        description="Learned transposed convolution, or linear interpolation.",
         advanced=True,
     )
 
@@ -233,15 +235,16 @@ class MedNeXt(SupervisedNetwork):
     size: Literal["S", "B", "M", "L"] = parameter(
         "S",
         title="Size",
-        meaning="Small, base, medium or large, as in the paper: more blocks, wider inside; more time and memory.",
+        description="Small, base, medium or large, as in the paper: more blocks, wider inside; more "
+        "time and memory.",
     )
     kernel: Literal[3, 5, 7] = parameter(
-        3, title="Kernel", meaning="Length of the depthwise convolutions along each axis.", unit="voxels"
+        3, title="Kernel", description="Length of the depthwise convolutions along each axis.", unit="voxels"
     )
     base_features: int = base_features(
         32,
         least=4,
-        meaning="Channels at full resolution, doubled at each level. The paper's is 32.",
+        description="Channels at full resolution, doubled at each level. The paper's is 32.",
         advanced=True,
     )
 

@@ -37,30 +37,36 @@ class UNETR(SupervisedNetwork):
         16,
         least=4,
         most=64,
-        meaning="Channels of the decoder at full resolution, doubled at each level.",
+        description="Channels of the decoder at full resolution, doubled at each level.",
     )
     image_size: int = parameter(
         96,
         title="Image size",
-        meaning="Length of the patch for which positions are learned; others are interpolated. Take the patch's.",
+        description="Length of the patch for which positions are learned; others are interpolated. "
+        "Take the patch's.",
         unit="voxels",
         ge=_TOKEN,
         le=512,
         step=_TOKEN,
     )
     hidden: int = parameter(
-        768, title="Token features", meaning="Numbers that describe a token.", ge=12, le=1536, advanced=True
+        768,
+        title="Token features",
+        description="Numbers that describe a token.",
+        ge=12,
+        le=1536,
+        advanced=True,
     )
     feed_forward: int = parameter(
         3072,
         title="Feed-forward features",
-        meaning="Width of the layers between the attentions.",
+        description="Width of the layers between the attentions.",
         ge=12,
         le=6144,
         advanced=True,
     )
     heads: int = parameter(
-        12, title="Attention heads", meaning="They divide the token features.", ge=1, le=32, advanced=True
+        12, title="Attention heads", description="They divide the token features.", ge=1, le=32, advanced=True
     )
     dropout: float = dropout(of="number")
 
@@ -109,24 +115,27 @@ class SwinUNETR(SupervisedNetwork):
     family: ClassVar[str] = "transformer"
     kind: Literal["swin_unetr"] = "swin_unetr"
     base_features: int = base_features(
-        24, least=12, most=96, meaning="Channels, doubled at each level; a multiple of 12. The paper's is 48."
+        24,
+        least=12,
+        most=96,
+        description="Channels, doubled at each level; a multiple of 12. The paper's is 48.",
     )
     depths: tuple[int, int, int, int] = parameter(
         (2, 2, 2, 2),
         title="Blocks per level",
-        meaning="Transformer blocks, fine to coarse; even numbers, for windows shift in every other one.",
+        description="Transformer blocks, fine to coarse; even numbers, for windows shift in every other one.",
         advanced=True,
     )
     residual: bool = parameter(
         False,
         title="Version 2",
-        meaning="A residual convolution before each level's blocks (Swin UNETR-V2).",
+        description="A residual convolution before each level's blocks (Swin UNETR-V2).",
         advanced=True,
     )
     recompute: bool = parameter(
         False,
         title="Recompute activations",
-        meaning="Saves memory in training by computing the transformer's activations twice.",
+        description="Saves memory in training by computing the transformer's activations twice.",
         advanced=True,
     )
     dropout: float = dropout(of="number")

@@ -29,19 +29,19 @@ class UNetFamily(LevelledNetwork):
     normalisation: Literal["none", "batch", "instance"] = parameter(
         "instance",
         title="Normalisation",
-        meaning="After each convolution. Batch needs several patches a batch; Zhang 2025 names none.",
+        description="After each convolution. Batch needs several patches a batch; Zhang 2025 names none.",
     )
     dropout: float = dropout()
     downsampling: Literal["max_pool", "convolution"] = parameter(
         "max_pool",
         title="Down-sampling",
-        meaning="Largest of 2 voxels along each axis, or a learned convolution of stride 2.",
+        description="Largest of 2 voxels along each axis, or a learned convolution of stride 2.",
         advanced=True,
     )
     doubling: Literal["by_level", "before_pooling"] = parameter(
         "by_level",
         title="Doubling",
-        meaning=(
+        description=(
             "Where channels double: in the first convolution of a level (Ronneberger 2015), or already in the "
             "last one before down-sampling (Çiçek 2016), which makes every level twice as wide."
         ),

@@ -34,7 +34,7 @@ def kernel(default: int) -> Any:
     return parameter(
         default,
         title="Kernel",
-        meaning="Length of the convolutions along each axis. 5 is the original's; 3 costs a fifth in 3D.",
+        description="Length of the convolutions along each axis. 5 is the original's; 3 costs a fifth in 3D.",
         unit="voxels",
     )
 
@@ -44,7 +44,7 @@ def activation(default: Activation) -> Any:
     return parameter(
         default,
         title="Activation",
-        meaning="After each convolution; all but ReLU let negative values through in part.",
+        description="After each convolution; all but ReLU let negative values through in part.",
         advanced=True,
     )
 

@@ -27,19 +27,19 @@ from segexplorer.metrics import (
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
 from segexplorer.study.caveats import remarks_on
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
-from segexplorer.study.fairness import Allowance, check_fairness, obstacle
+from segexplorer.study.fairness import Allowance, check_fairness, incompatibility
 from segexplorer.study.runs import Condition, Which, balanced, grouped, read_run
 from segexplorer.study.statistics import (
     FEWEST_PAIRS,
-    Invented,
-    credited,
+    SpuriousClasses,
+    fill_absent_with_best,
     holm,
-    invented,
     median_of_finite,
     n_nonzero,
     over_runs,
     paired,
     paired_interval,
+    spurious_classes,
     wilcoxon_signed_rank,
 )
 
@@ -103,7 +103,7 @@ def compare_conditions(
     base_label = find_reference(conditions, reference).label
     conditions, left_out = balanced(conditions)
     base = next(c for c in conditions if c.label == base_label)
-    made_up = invented(score for condition in conditions for score in condition.scores)
+    made_up = spurious_classes(score for condition in conditions for score in condition.scores)
     differences = [
         row for other in conditions if other is not base for row in _differences(other, base, chosen, made_up)
     ]
@@ -131,14 +131,14 @@ def find_reference(conditions: Sequence[Condition], reference: str | Path = "") 
     """
     if not reference:
         return conditions[0]
-    if found := meant(conditions, reference):
+    if found := match_condition(conditions, reference):
         return found
     labels = [c.label for c in conditions]
     words = [did_you_mean(str(reference), labels), f"Known: {', '.join(labels)}."]
     raise SpecError(f"There is no condition {str(reference)!r} to refer to.", " ".join(dict.fromkeys(words)))
 
 
-def meant(conditions: Sequence[Condition], reference: str | Path) -> Condition | None:
+def match_condition(conditions: Sequence[Condition], reference: str | Path) -> Condition | None:
     """Return the condition of `find_reference`; None where no condition or several could be meant."""
     if isinstance(reference, Path):
         return next((c for c in conditions if any(run.folder == reference for run in c.runs)), None)
@@ -161,14 +161,14 @@ def _conditions(
 
 
 def summary(
-    condition: Condition, metrics: Sequence[str], made_up: Invented | None = None
+    condition: Condition, metrics: Sequence[str], made_up: SpuriousClasses | None = None
 ) -> ConditionSummary:
     """Return a condition's means over cases, and their spread over seeds.
 
     `made_up` are classes that any of the conditions beside it made up (`pairing.invented`), so that their means are
     over the same cases; by default those that its own runs did.
     """
-    known = invented(condition.scores) if made_up is None else made_up
+    known = spurious_classes(condition.scores) if made_up is None else made_up
     seed_means = {metric: _seed_means(condition, metric, known) for metric in metrics}
     return ConditionSummary(
         label=condition.label,
@@ -200,9 +200,10 @@ def _counted(row: Distribution, scores: Sequence[CaseScore]) -> Distribution:
     )
 
 
-def _seed_means(condition: Condition, metric: str, made_up: Invented) -> dict[int, float]:
+def _seed_means(condition: Condition, metric: str, made_up: SpuriousClasses) -> dict[int, float]:
     values = {
-        seed: values_by_case(credited(scores, made_up), metric) for seed, scores in condition.by_seed.items()
+        seed: values_by_case(fill_absent_with_best(scores, made_up), metric)
+        for seed, scores in condition.by_seed.items()
     }
     return {seed: float(np.mean(list(v.values()))) for seed, v in values.items() if v}
 
@@ -212,7 +213,7 @@ def _sd(values: Collection[float]) -> float:
 
 
 def _differences(
-    condition: Condition, base: Condition, metrics: Sequence[str], made_up: Invented
+    condition: Condition, base: Condition, metrics: Sequence[str], made_up: SpuriousClasses
 ) -> list[Difference]:
     classes = list(dict.fromkeys(score.class_name for score in base.scores))
     rows = [*([ALL_CLASSES] if len(classes) > 1 else []), *classes]
@@ -220,7 +221,7 @@ def _differences(
 
 
 def _difference(
-    condition: Condition, base: Condition, class_name: str, metric: str, made_up: Invented
+    condition: Condition, base: Condition, class_name: str, metric: str, made_up: SpuriousClasses
 ) -> Difference:
     ours, theirs = (
         {
@@ -343,7 +344,7 @@ def compare_groups(
                 group,
                 checkpoint=checkpoint,
                 metrics=chosen,
-                reference=reference if meant(group, reference) else "",
+                reference=reference if match_condition(group, reference) else "",
                 allow=allow,
             )
             for group in groups
@@ -362,7 +363,7 @@ def partition(
     groups: list[list[Condition]] = []
     reasons: list[str] = []
     for condition in conditions:
-        hindrances = [obstacle([*group, condition], allow) for group in groups]
+        hindrances = [incompatibility([*group, condition], allow) for group in groups]
         home = next((g for g, (why, _) in zip(groups, hindrances, strict=True) if not why), None)
         if home is not None:
             home.append(condition)

@@ -54,7 +54,7 @@ def check_fairness(conditions: Sequence[Condition], allowed: Collection[Allowanc
     return notes + _other_differences(conditions) + _run_notes(runs)
 
 
-def obstacle(
+def incompatibility(
     conditions: Sequence[Condition], allowed: Collection[Allowance] = ()
 ) -> tuple[str, Allowance | None]:
     """Return why conditions cannot be compared, "" where they can, and what could be allowed, if anything."""
@@ -69,7 +69,7 @@ def obstacle(
 def planned_obstacle(
     one: Labelled, other: Labelled, allowed: Collection[Allowance] = ()
 ) -> tuple[str, Allowance | None]:
-    """Return what the experiments alone say of `obstacle`, before anything is trained."""
+    """Return what the experiments alone say of `incompatibility`, before anything is trained."""
     if other_labels := _other_labels(one.experiment, other.experiment, one.label, other.label):
         return other_labels, None
     planned: dict[Allowance, str] = {
@@ -125,10 +125,10 @@ def _other_labels(one: Experiment, other: Experiment, name: str, other_name: str
                 f"The class {class_name} is label {value_text(mine)} in {name} and {value_text(theirs)} "
                 f"in {other_name}."
             )
-    rules = one.data.unselected, other.data.unselected
+    rules = one.data.other_labels, other.data.other_labels
     if rules[0] != rules[1]:
         return (
-            f"Labels of no class (data.unselected) are {rules[0]} in {name} and {rules[1]} in {other_name}."
+            f"Labels of no class (data.other_labels) are {rules[0]} in {name} and {rules[1]} in {other_name}."
         )
     return ""
 

@@ -90,7 +90,7 @@ Key = tuple[str, str]
 """Case and class."""
 Seeded = Mapping[int, Sequence[CaseScore]]
 """Seed -> scores of its runs."""
-Invented = Mapping[Key, frozenset[str]]
+SpuriousClasses = Mapping[Key, frozenset[str]]
 """Case and class, where some run found a class that the truth lacks -> the metrics that this has a value in."""
 
 
@@ -119,7 +119,7 @@ def shared_seeds(scores: Seeded, reference: Seeded) -> tuple[int, ...]:
     return tuple(sorted(scores.keys() & reference.keys()))
 
 
-def invented(scores: Iterable[CaseScore]) -> Invented:
+def spurious_classes(scores: Iterable[CaseScore]) -> SpuriousClasses:
     """Return what any of the runs made up, and the metrics that see it: overlaps and penalised distances."""
     found: dict[Key, frozenset[str]] = {}
     for score in scores:
@@ -130,7 +130,7 @@ def invented(scores: Iterable[CaseScore]) -> Invented:
     return found
 
 
-def credited(scores: Iterable[CaseScore], made_up: Invented) -> list[CaseScore]:
+def fill_absent_with_best(scores: Iterable[CaseScore], made_up: SpuriousClasses) -> list[CaseScore]:
     """Return scores in which a run that rightly left out what another one made up counts as perfect.
 
     By itself it has no value there ("absent"), so its case would be missing in its mean and not in the other's.
@@ -145,7 +145,7 @@ def credited(scores: Iterable[CaseScore], made_up: Invented) -> list[CaseScore]:
     return credit
 
 
-def paired(scores: Seeded, reference: Seeded, metric: str, made_up: Invented | None = None) -> Pairs:
+def paired(scores: Seeded, reference: Seeded, metric: str, made_up: SpuriousClasses | None = None) -> Pairs:
     """Pair the scores of two conditions by case, class and seed.
 
     Only seeds that both sides have are used: the same seed means the same initial weights and patches. Where no
@@ -156,7 +156,7 @@ def paired(scores: Seeded, reference: Seeded, metric: str, made_up: Invented | N
     one seed's mistake would count as all seeds'. `made_up` are such classes, by default those of both sides.
     """
     seeds = shared_seeds(scores, reference)
-    known = invented([*_flat(scores), *_flat(reference)]) if made_up is None else made_up
+    known = spurious_classes([*_flat(scores), *_flat(reference)]) if made_up is None else made_up
     blocks = [_block(scores[s], reference[s], metric, known) for s in seeds] or [
         _block(_flat(scores), _flat(reference), metric, known)
     ]
@@ -175,7 +175,7 @@ def paired(scores: Seeded, reference: Seeded, metric: str, made_up: Invented | N
     )
 
 
-def over_runs(scores: Iterable[CaseScore], made_up: Invented | None = None) -> list[CaseScore]:
+def over_runs(scores: Iterable[CaseScore], made_up: SpuriousClasses | None = None) -> list[CaseScore]:
     """Return one score per case and class: metrics averaged over the runs that have a value.
 
     A class that is in neither truth nor prediction has no value; it is "absent" only if it is so in every run. Once
@@ -183,7 +183,9 @@ def over_runs(scores: Iterable[CaseScore], made_up: Invented | None = None) -> l
     """
     these = list(scores)
     averaged = []
-    for members in _by_pair(credited(these, invented(these) if made_up is None else made_up)).values():
+    for members in _by_pair(
+        fill_absent_with_best(these, spurious_classes(these) if made_up is None else made_up)
+    ).values():
         present = [s for s in members if s.state != "absent"]
         if len(members) == 1 or not present:
             averaged.append(members[0])
@@ -195,7 +197,7 @@ def over_runs(scores: Iterable[CaseScore], made_up: Invented | None = None) -> l
 
 
 def _block(
-    ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str, made_up: Invented
+    ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str, made_up: SpuriousClasses
 ) -> tuple[dict[Key, float], int]:
     """Return the differences of all pairs of one seed, and how many pairs have a value on one side alone."""
     one_side, other_side = _by_pair(ours), _by_pair(theirs)
@@ -206,7 +208,9 @@ def _block(
         if any(right) and metric not in made_up.get(key, ()):
             unpaired += right[0] != right[1]
             continue
-        one, other = (_value(credited(side[key], made_up), metric) for side in (one_side, other_side))
+        one, other = (
+            _value(fill_absent_with_best(side[key], made_up), metric) for side in (one_side, other_side)
+        )
         if math.isnan(one) or math.isnan(other):
             unpaired += math.isnan(one) != math.isnan(other)
             continue

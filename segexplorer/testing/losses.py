@@ -250,7 +250,7 @@ def check_compiled(spec: LossSpec) -> None:
 
 def check_words(spec: LossSpec) -> None:
     """It has a display name, reference, family, a sentence on what it punishes, and a formula that can be drawn."""
-    for name in ("display_name", "formula", "reference", "punishes", "family"):
+    for name in ("display_name", "formula", "reference", "penalises", "family"):
         assert getattr(spec, name), f"{name} is empty"
     unknown = re.findall(r"\\[A-Za-z]+", latex_to_mathml(spec.formula))
     assert not unknown, f"the formula has commands that are not drawn: {', '.join(unknown)}"

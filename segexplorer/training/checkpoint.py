@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segexplorer.core.atomic_files import disk_errors_told, sync_folder, write_atomic
+from segexplorer.core.atomic_files import sync_folder, translate_disk_errors, write_atomic
 from segexplorer.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def save_checkpoint(
 
     root.mkdir(parents=True, exist_ok=True)
     aside = root / f".step_{meta['step']}.{os.getpid()}.tmp"
-    with disk_errors_told(root / f"step_{meta['step']}"):
+    with translate_disk_errors(root / f"step_{meta['step']}"):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         try:

@@ -28,17 +28,17 @@ class Compute(Spec):
     device: str = parameter(
         "auto",
         title="Device",
-        meaning="auto takes an NVIDIA GPU where torch can use one, else the CPU. Or cpu, cuda, cuda:1.",
+        description="auto takes an NVIDIA GPU where torch can use one, else the CPU. Or cpu, cuda, cuda:1.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = parameter(
         "auto",
         title="Precision",
-        meaning="Precision of convolutions; losses always compute in float32. auto: bfloat16 where it pays.",
+        description="Precision of convolutions; losses always compute in float32. auto: bfloat16 where it pays.",
     )
     threads: int | None = parameter(
         None,
         title="CPU threads",
-        meaning="None: all cores, one fewer while a window is open. Equal threads give equal numbers.",
+        description="None: all cores, one fewer while a window is open. Equal threads give equal numbers.",
         ge=1,
         le=1024,
         advanced=True,
@@ -46,7 +46,7 @@ class Compute(Spec):
     cache_gb: float = parameter(
         4.0,
         title="Memory for prepared cases",
-        meaning="Cases beyond it are kept on the disk and read again.",
+        description="Cases beyond it are kept on the disk and read again.",
         unit="GB",
         gt=0,
         advanced=True,

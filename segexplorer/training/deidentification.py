@@ -118,7 +118,7 @@ def nameless_experiment(experiment: Experiment, names: Names) -> Experiment:
     try:
         return Experiment.of(plain)
     except SpecError:
-        kept = {k: plain["data"][k] for k in ("classes", "unselected", "resample")}
+        kept = {k: plain["data"][k] for k in ("classes", "other_labels", "resample")}
         return Experiment.of({**plain, "data": {"kind": "folder", "root": ROOT, **kept}})
 
 

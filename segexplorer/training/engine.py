@@ -27,10 +27,10 @@ from segexplorer.core.events import (
     ValidationDone,
 )
 from segexplorer.training.compute import memory_errors_told
-from segexplorer.training.evaluator import Examiner, Validator
+from segexplorer.training.evaluator import Evaluator, Validator
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.progress import EpochSums, LiveChanges, Position
-from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 if TYPE_CHECKING:
     from segexplorer.data.sampler import Batch, Loader
@@ -64,8 +64,8 @@ class Engine:
         planned: Experiment,
         folder: RunFolder,
         *,
-        watched: LatestSlots[WatchedSnapshot],
-        patch: LatestSlots[PatchSnapshot],
+        watched: LatestValues[WatchedSnapshot],
+        patch: LatestValues[PatchSnapshot],
         window: bool,
         attempt: int,
     ) -> None:
@@ -159,8 +159,8 @@ class Engine:
         )
         on_gpu = plan.runtime.device.startswith("cuda")
         self.loader: Loader = Loader(sampler, workers=4 if on_gpu else 1, ahead=8 if on_gpu else 2)
-        self.examiner = Examiner(plan, store, self.learner)
-        self.validator = Validator(self.examiner, self.folder, self.watched_slots, self.attempt)
+        self.evaluator = Evaluator(plan, store, self.learner)
+        self.validator = Validator(self.evaluator, self.folder, self.watched_slots, self.attempt)
         self.folder.write_provenance(self.attempt, plan.provenance())
         self._saved_at = time.monotonic()
         self.ready = True
@@ -211,7 +211,7 @@ class Engine:
             return
         self._patch_shown_at = now
         assert self.plan is not None
-        prepared = self.examiner.store.get(batch.cases[0])
+        prepared = self.evaluator.store.get(batch.cases[0])
         snapshot = PatchSnapshot(
             case=batch.cases[0],
             step=self.position.step,
@@ -237,7 +237,7 @@ class Engine:
 
     def _notes(self) -> Generator[Event, None, None]:
         """Tell what a user should know of the cases prepared since the last time."""
-        for note in self.examiner.store.take_notes():
+        for note in self.evaluator.store.take_notes():
             yield Notice(message=note)
 
     # ---- the end of an epoch

@@ -29,12 +29,12 @@ from segexplorer.metrics import Confusion, score_case, summarise
 from segexplorer.training.compute import memory_errors_told
 from segexplorer.training.progress import Position
 from segexplorer.training.sliding_window import predict_logits
-from segexplorer.training.snapshots import LatestSlots, WatchedSnapshot
+from segexplorer.training.snapshots import LatestValues, WatchedSnapshot
 
 if TYPE_CHECKING:
     import torch
 
-    from segexplorer.data.store import PreparedStore
+    from segexplorer.data.store import PreprocessedCache
     from segexplorer.data.transforms import Prepared
     from segexplorer.training.folder import RunFolder
     from segexplorer.training.learner import Learner
@@ -60,7 +60,7 @@ class Examined:
     snapshot: WatchedSnapshot | None
 
 
-class Examiner:
+class Evaluator:
     """Predicts whole cases with a learner's network.
 
     Parameters
@@ -73,7 +73,7 @@ class Examiner:
         Whose network predicts and whose loss is evaluated.
     """
 
-    def __init__(self, plan: Plan, store: PreparedStore, learner: Learner) -> None:
+    def __init__(self, plan: Plan, store: PreprocessedCache, learner: Learner) -> None:
         self.plan, self.store, self.learner = plan, store, learner
         self._prepared_labels: dict[Role, NDArray[np.uint8]] = {}
         self._last: dict[Role, WatchedSnapshot] = {}
@@ -265,9 +265,9 @@ class Validator:
     """
 
     def __init__(
-        self, examiner: Examiner, folder: RunFolder, slots: LatestSlots[WatchedSnapshot], attempt: int
+        self, evaluator: Evaluator, folder: RunFolder, slots: LatestValues[WatchedSnapshot], attempt: int
     ) -> None:
-        self.examiner, self.plan = examiner, examiner.plan
+        self.evaluator, self.plan = evaluator, evaluator.plan
         self.folder, self.slots, self.attempt = folder, slots, attempt
         self.watched_at = time.monotonic()
 
@@ -320,7 +320,7 @@ class Validator:
 
     def watch_slab(self, role: Role, axis: int, world: float, at: Position) -> Generator[Event, None, None]:
         """Predict the slab of a watched case around the plane that a viewer shows."""
-        snapshot = yield from self.examiner.examine_slab(role, axis, world, step=at.step)
+        snapshot = yield from self.evaluator.examine_slab(role, axis, world, step=at.step)
         if snapshot is None:
             yield from self.watch(at)
         else:
@@ -339,7 +339,7 @@ class Validator:
     ) -> Generator[Event, None, Examined]:
         index = self.folder.next_frame(role) if watched else None
         with memory_errors_told():
-            result = yield from self.examiner.examine(
+            result = yield from self.evaluator.examine(
                 case, role, step=at.step, epoch=at.epoch, index=index, activity=activity, confusion=confusion
             )
         if result.snapshot is not None and index is not None:

@@ -38,7 +38,7 @@ class Validation(Spec):
     every_epochs: int = parameter(
         1,
         title="Validate every",
-        meaning="Whole validation volumes are predicted and scored after this many epochs.",
+        description="Whole validation volumes are predicted and scored after this many epochs.",
         unit="epochs",
         ge=1,
         live=True,
@@ -46,37 +46,41 @@ class Validation(Spec):
     overlap: float = parameter(
         0.5,
         title="Window overlap",
-        meaning="Overlap of neighbouring sliding windows; more is smoother and slower.",
+        description="Overlap of neighbouring sliding windows; more is smoother and slower.",
         ge=0,
         le=0.9,
     )
     mirror: bool = parameter(
         False,
         title="Mirrored predictions",
-        meaning="Average the predictions of all mirrored volumes: up to 8 times slower, a little better.",
+        description="Average the predictions of all mirrored volumes: up to 8 times slower, a little better.",
         live=True,
     )
     average_weights: float = parameter(
         0.0,
         title="Weight averaging",
-        meaning="Predict with an exponential moving average of the weights with this memory; 0 switches it off.",
+        description="Predict with an exponential moving average of the weights with this memory; 0 "
+        "switches it off.",
         ge=0,
         lt=1,
         advanced=True,
     )
     watch_train: str | None = parameter(
-        None, title="Watched training case", meaning="Its name; none: the first training case.", advanced=True
+        None,
+        title="Watched training case",
+        description="Its name; none: the first training case.",
+        advanced=True,
     )
     watch_validation: str | None = parameter(
         None,
         title="Watched validation case",
-        meaning="Its name; none: the first validation case.",
+        description="Its name; none: the first validation case.",
         advanced=True,
     )
     watch_every_seconds: float | None = parameter(
         None,
         title="Watch every",
-        meaning="Also predict the watched cases between validations, this often.",
+        description="Also predict the watched cases between validations, this often.",
         unit="s",
         gt=0,
         live=True,
@@ -84,7 +88,7 @@ class Validation(Spec):
     keep_probabilities: bool = parameter(
         True,
         title="Keep probabilities",
-        meaning="Store the class probabilities of the watched cases in the history (8 bits each).",
+        description="Store the class probabilities of the watched cases in the history (8 bits each).",
         advanced=True,
     )
 
@@ -92,9 +96,9 @@ class Validation(Spec):
 class Change(Spec):
     """A live change: `field` took `value` before optimiser step `step` (counted from 0)."""
 
-    step: int = parameter(title="Step", meaning="Optimiser steps done when it was applied.", ge=0)
-    field: str = parameter(title="Setting", meaning="Dotted path of the setting.")
-    value: bool | int | float | str | None = parameter(title="Value", meaning="The new value.")
+    step: int = parameter(title="Step", description="Optimiser steps done when it was applied.", ge=0)
+    field: str = parameter(title="Setting", description="Dotted path of the setting.")
+    value: bool | int | float | str | None = parameter(title="Value", description="The new value.")
 
 
 class Experiment(Spec):
@@ -103,41 +107,51 @@ class Experiment(Spec):
     `changes` are live changes of an earlier run; they are replayed at their steps.
     """
 
-    name: str = parameter("", title="Name", meaning="A name of your own for it.", advanced=True)
-    data: AnyDataset = parameter(title="Data", meaning="Where the cases are and which labels are learned.")
-    split: Split = parameter(
-        default_factory=Split, title="Split", meaning="Which cases train, validate and test."
+    name: str = parameter("", title="Name", description="A name of your own for it.", advanced=True)
+    data: AnyDataset = parameter(
+        title="Data", description="Where the cases are and which labels are learned."
     )
-    network: AnyNetwork = parameter("unet", title="Network", meaning="What predicts the classes.")
+    split: Split = parameter(
+        default_factory=Split, title="Split", description="Which cases train, validate and test."
+    )
+    network: AnyNetwork = parameter("unet", title="Network", description="What predicts the classes.")
     network_weights: NetworkWeights = parameter(
         default_factory=NetworkWeights,
         title="Pre-trained weights",
-        meaning="Weights to start from, and layers that stay as they are.",
+        description="Weights to start from, and layers that stay as they are.",
         advanced=True,
     )
-    loss: AnyLoss = parameter("dice_cross_entropy", title="Loss", meaning="What training makes small.")
-    optimiser: AnyOptimiser = parameter("adamw", title="Optimiser", meaning="How steps are taken.")
+    loss: AnyLoss = parameter("dice_cross_entropy", title="Loss", description="What training makes small.")
+    optimiser: AnyOptimiser = parameter("adamw", title="Optimiser", description="How steps are taken.")
     schedule: AnySchedule = parameter(
-        "polynomial", title="Schedule", meaning="How long, and how the learning rate falls."
+        "polynomial", title="Schedule", description="How long, and how the learning rate falls."
     )
     sampling: Sampling = parameter(
-        default_factory=Sampling, title="Sampling", meaning="Patches and batches of a training step."
+        default_factory=Sampling, title="Sampling", description="Patches and batches of a training step."
     )
     preprocessing: Preprocessing = parameter(
-        default_factory=Preprocessing, title="Preprocessing", meaning="Spacing and intensities."
+        default_factory=Preprocessing, title="Preprocessing", description="Spacing and intensities."
     )
     augmentation: Augmentation = parameter(
-        default_factory=Augmentation, title="Augmentation", meaning="Random variation of training patches."
+        default_factory=Augmentation,
+        title="Augmentation",
+        description="Random variation of training patches.",
     )
     validation: Validation = parameter(
-        default_factory=Validation, title="Validation", meaning="How predictions are checked."
+        default_factory=Validation, title="Validation", description="How predictions are checked."
     )
     seed: int = parameter(
-        0, title="Seed", meaning="Decides split, initial weights and every random draw.", ge=0, le=2**31 - 1
+        0,
+        title="Seed",
+        description="Decides split, initial weights and every random draw.",
+        ge=0,
+        le=2**31 - 1,
     )
-    compute: Compute = parameter(default_factory=Compute, title="Computing", meaning="Device and precision.")
+    compute: Compute = parameter(
+        default_factory=Compute, title="Computing", description="Device and precision."
+    )
     changes: tuple[Change, ...] = parameter(
-        (), title="Changes", meaning="Live changes to replay at their steps.", advanced=True
+        (), title="Changes", description="Live changes to replay at their steps.", advanced=True
     )
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from segexplorer.core.atomic_files import disk_errors_told, write_atomic
+from segexplorer.core.atomic_files import translate_disk_errors, write_atomic
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Event, Role, ValidationDone
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint, read_pointer
@@ -65,7 +65,7 @@ class RunFolder:
                 f"{folder} exists already and runs are never overwritten.",
                 "Choose another output folder, or go on with that run by --resume.",
             )
-        with disk_errors_told(folder):
+        with translate_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         made = cls(folder)
         made.save_experiment(experiment)
@@ -135,7 +135,7 @@ class RunFolder:
 
     def write_frame(self, snapshot: WatchedSnapshot, attempt: int) -> None:
         """Add a frame to the history."""
-        with disk_errors_told(self.path / "history.zarr"):
+        with translate_disk_errors(self.path / "history.zarr"):
             self._open_history().write(snapshot, attempt)
 
     def _open_history(self) -> HistoryWriter:

@@ -21,18 +21,18 @@ class OptimiserSpec(Spec):
     learning_rate: float = parameter(
         1e-3,
         title="Learning rate",
-        meaning="Size of a step, before the schedule scales it.",
+        description="Size of a step, before the schedule scales it.",
         gt=0,
         le=10,
         live=True,
     )
     weight_decay: float = parameter(
-        0.0, title="Weight decay", meaning=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
+        0.0, title="Weight decay", description=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
     )
     gradient_clip: float | None = parameter(
         12.0,
         title="Gradient clipping",
-        meaning="Longest allowed norm of the whole gradient; longer ones are shortened to it. None: no limit.",
+        description="Longest allowed norm of the whole gradient; longer ones are shortened to it. None: no limit.",
         gt=0,
         live=True,
         advanced=True,
@@ -53,10 +53,10 @@ AnyOptimiser = Annotated[OptimiserSpec, registry.late_bound]
 
 class _AdamFamily(OptimiserSpec):
     beta1: float = parameter(
-        0.9, title="Beta 1", meaning="Memory of the mean gradient.", ge=0, lt=1, advanced=True
+        0.9, title="Beta 1", description="Memory of the mean gradient.", ge=0, lt=1, advanced=True
     )
     beta2: float = parameter(
-        0.999, title="Beta 2", meaning="Memory of the squared gradient.", ge=0, lt=1, advanced=True
+        0.999, title="Beta 2", description="Memory of the squared gradient.", ge=0, lt=1, advanced=True
     )
 
 
@@ -82,7 +82,7 @@ class AdamW(_AdamFamily):
     display_name: ClassVar[str] = "AdamW"
     kind: Literal["adamw"] = "adamw"
     weight_decay: float = parameter(
-        0.01, title="Weight decay", meaning=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
+        0.01, title="Weight decay", description=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
     )
 
     def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -102,19 +102,19 @@ class SGD(OptimiserSpec):
     learning_rate: float = parameter(
         1e-2,
         title="Learning rate",
-        meaning="Size of a step, before the schedule scales it.",
+        description="Size of a step, before the schedule scales it.",
         gt=0,
         le=10,
         live=True,
     )
     momentum: float = parameter(
-        0.99, title="Momentum", meaning="How much of the last step is carried on.", ge=0, lt=1, live=True
+        0.99, title="Momentum", description="How much of the last step is carried on.", ge=0, lt=1, live=True
     )
     nesterov: bool = parameter(
-        True, title="Nesterov", meaning="Look ahead along the momentum; needs a momentum.", advanced=True
+        True, title="Nesterov", description="Look ahead along the momentum; needs a momentum.", advanced=True
     )
     weight_decay: float = parameter(
-        3e-5, title="Weight decay", meaning=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
+        3e-5, title="Weight decay", description=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
     )
 
     def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:

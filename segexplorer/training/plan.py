@@ -19,7 +19,7 @@ from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
 from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
-from segexplorer.data.store import PreparedStore
+from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import FittedPreprocessing, fit
 from segexplorer.data.transforms.distance_maps import MAPS
 from segexplorer.losses.base import LossSpec, losses_in
@@ -66,7 +66,9 @@ def problems_of(experiment: Experiment, roles: Mapping[str, Role]) -> list[Probl
 
 def _cautions(loss: LossSpec, validates: bool) -> list[Problem]:
     """Return what the losses' parameters may do that nobody wants."""
-    problems = [Problem("warning", "loss", s.caution(), "") for s in losses_in(loss) if s.caution()]
+    problems = [
+        Problem("warning", "loss", s.warning_message(), "") for s in losses_in(loss) if s.warning_message()
+    ]
     for spec in losses_in(loss):
         if spec.follows_validation and not validates:
             text = (
@@ -89,9 +91,11 @@ def patch_problems(
         Voxels of the largest training image along each axis.
     """
     problems = []
-    caution = experiment.network.caution(Layout.of(experiment.sampling.patch_size).flat(patch or largest))
-    if caution:
-        problems.append(Problem("warning", "network", caution, ""))
+    warning_message = experiment.network.warning_message(
+        Layout.of(experiment.sampling.patch_size).flat(patch or largest)
+    )
+    if warning_message:
+        problems.append(Problem("warning", "network", warning_message, ""))
     asked = experiment.sampling.patch_size
     if patch is not None and asked is not None and patch != tuple(asked):
         text = f"The patch {_times(asked)} was enlarged to {_times(patch)}."
@@ -248,14 +252,14 @@ class Plan:
         """Return the sliding window for a prepared volume: the patch, or the whole volume padded."""
         return self.patch if self.patch is not None else padded(shape, self.divisor)
 
-    def open_store(self, folder: Path) -> PreparedStore:
+    def open_store(self, folder: Path) -> PreprocessedCache:
         """Return the store of prepared cases; `folder` is used only where they do not fit into memory."""
         budget = int(self.experiment.compute.cache_gb * 2**30)
         voxels = sum(math.prod(self.fitted.prepared_shape(ref)) for ref in self.refs.values())
         needed = self.experiment.loss.needs()
         map_bytes = 2 * (len(self.class_names) + 1) * len(needed)
         fits = voxels * (4 * self.channels + 2 + map_bytes) < budget
-        return PreparedStore(
+        return PreprocessedCache(
             self.refs,
             self.fitted,
             self.classes,
@@ -326,7 +330,7 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
     refs = {ref.id: ref for ref in experiment.data.cases()}
     if not refs:
         raise DataError("The data set has no case.", "Check its folder.")
-    classes = ClassMap.from_classes(experiment.data.class_values(), experiment.data.unselected)
+    classes = ClassMap.from_classes(experiment.data.class_values(), experiment.data.other_labels)
     roles = assign_roles(list(refs.values()), experiment.split, experiment.seed)
     refs = {i: ref for i, ref in refs.items() if i not in experiment.split.excluded}
     training = [refs[i] for i, role in roles.items() if role == "train"]

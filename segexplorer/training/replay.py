@@ -18,7 +18,7 @@ from psygnal import Signal
 from segexplorer.core.errors import DataError, RunStateError, SpecError
 from segexplorer.core.events import Event, RunFinished, RunState, StateChanged, StepDone, WatchedDone
 from segexplorer.training.history import Frame, open_run
-from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 LONGEST_WAIT = 2.0
 """Seconds; a long validation, or a night between two attempts, is not waited for."""
@@ -77,8 +77,8 @@ class Replay:
         self._frames = {(frame.role, frame.index): frame for frame in frames}
         self._load = load
         self.state: RunState = "idle"
-        self.watched: LatestSlots[WatchedSnapshot] = LatestSlots()
-        self.patch: LatestSlots[PatchSnapshot] = LatestSlots()
+        self.watched: LatestValues[WatchedSnapshot] = LatestValues()
+        self.patch: LatestValues[PatchSnapshot] = LatestValues()
         self._changed = threading.Condition()
         self._paused = self._stopped = False
         self._steps_left: int | None = None

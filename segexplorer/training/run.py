@@ -28,7 +28,7 @@ from segexplorer.core.events import Event, Notice, Role, RunFinished, RunState, 
 from segexplorer.core.spec import get_value, live_parameters, replace_value
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
-from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 if TYPE_CHECKING:
     from segexplorer.training.engine import Engine
@@ -93,8 +93,8 @@ class Run:
         self.record = folder
         self.window = window
         self.state: RunState = "idle"
-        self.watched: LatestSlots[WatchedSnapshot] = LatestSlots()
-        self.patch: LatestSlots[PatchSnapshot] = LatestSlots()
+        self.watched: LatestValues[WatchedSnapshot] = LatestValues()
+        self.patch: LatestValues[PatchSnapshot] = LatestValues()
         self._mail: deque[_Mail] = deque()
         self._arrived = threading.Condition()
         self._steps_left: int | None = None

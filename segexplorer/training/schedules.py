@@ -31,7 +31,7 @@ class ScheduleSpec(Spec):
     epochs: int = parameter(
         50,
         title="Epochs",
-        meaning="How long to train. An epoch is the number of optimiser steps that the plan shows.",
+        description="How long to train. An epoch is the number of optimiser steps that the plan shows.",
         unit="epochs",
         ge=1,
         le=100_000,
@@ -39,7 +39,7 @@ class ScheduleSpec(Spec):
     warmup_steps: int = parameter(
         0,
         title="Warm-up",
-        meaning="The learning rate rises linearly from 0 over these first steps.",
+        description="The learning rate rises linearly from 0 over these first steps.",
         unit="steps",
         ge=0,
         advanced=True,
@@ -78,8 +78,10 @@ class Polynomial(ScheduleSpec):
 
     display_name: ClassVar[str] = "Polynomial decay"
     kind: Literal["polynomial"] = "polynomial"
-    power: float = parameter(0.9, title="Power", meaning="1 falls linearly; more falls earlier.", gt=0, le=10)
-    floor: float = parameter(0.01, title="Floor", meaning=_FLOOR_MEANING, ge=0, le=1, advanced=True)
+    power: float = parameter(
+        0.9, title="Power", description="1 falls linearly; more falls earlier.", gt=0, le=10
+    )
+    floor: float = parameter(0.01, title="Floor", description=_FLOOR_MEANING, ge=0, le=1, advanced=True)
 
     def factor(self, progress: float, state: ScheduleState) -> float:
         return max(self.floor, float((1.0 - progress) ** self.power))
@@ -91,7 +93,7 @@ class Cosine(ScheduleSpec):
 
     display_name: ClassVar[str] = "Cosine"
     kind: Literal["cosine"] = "cosine"
-    floor: float = parameter(0.01, title="Floor", meaning=_FLOOR_MEANING, ge=0, le=1, advanced=True)
+    floor: float = parameter(0.01, title="Floor", description=_FLOOR_MEANING, ge=0, le=1, advanced=True)
 
     def factor(self, progress: float, state: ScheduleState) -> float:
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
@@ -108,16 +110,16 @@ class Plateau(ScheduleSpec):
     reads_validation: ClassVar[bool] = True
     kind: Literal["plateau"] = "plateau"
     decay: float = parameter(
-        0.5, title="Decay", meaning="Factor on the learning rate at a plateau.", gt=0, lt=1
+        0.5, title="Decay", description="Factor on the learning rate at a plateau.", gt=0, lt=1
     )
     patience: int = parameter(
         5,
         title="Patience",
-        meaning="Validations without a new best before it falls.",
+        description="Validations without a new best before it falls.",
         unit="validations",
         ge=1,
     )
-    floor: float = parameter(0.01, title="Floor", meaning=_FLOOR_MEANING, ge=0, le=1, advanced=True)
+    floor: float = parameter(0.01, title="Floor", description=_FLOOR_MEANING, ge=0, le=1, advanced=True)
 
     def factor(self, progress: float, state: ScheduleState) -> float:
         return state.factor

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from segexplorer.core.atomic_files import disk_errors_told
+from segexplorer.core.atomic_files import translate_disk_errors
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Role, ValidationDone
 from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint, read_pointer
@@ -222,7 +222,7 @@ def _pack(copy: Path, output: Path) -> tuple[str, ...]:
     """Write the archive, without times and owners; return the names of its files."""
     part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.part")
     files = sorted(path for path in copy.rglob("*") if path.is_file())
-    with disk_errors_told(output.absolute()):
+    with translate_disk_errors(output.absolute()):
         try:
             with zipfile.ZipFile(part, "x", zipfile.ZIP_DEFLATED) as archive:
                 for file in files:

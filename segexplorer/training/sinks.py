@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from segexplorer.core.atomic_files import disk_errors_told, write_atomic
+from segexplorer.core.atomic_files import translate_disk_errors, write_atomic
 from segexplorer.core.events import Event, Progress, ValidationDone, to_json
 
 EVENTS, METRICS, PROVENANCE, EXPERIMENT = "events.jsonl", "metrics.csv", "provenance.json", "experiment.yaml"
@@ -23,20 +23,20 @@ class EventLog:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / EVENTS
-        with disk_errors_told(self.path):
+        with translate_disk_errors(self.path):
             self._file: IO[str] = _open_for_append(self.path)
 
     def write(self, event: Event) -> None:
         """Append an event; `Progress` is for eyes only and not kept."""
         if isinstance(event, Progress):
             return
-        with disk_errors_told(self.path):
+        with translate_disk_errors(self.path):
             self._file.write(to_json(event) + "\n")
             self._file.flush()
 
     def close(self) -> None:
         """Sync and close."""
-        with disk_errors_told(self.path):
+        with translate_disk_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()

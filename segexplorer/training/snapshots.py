@@ -75,7 +75,7 @@ class PatchSnapshot:
     class_names: tuple[str, ...] = field(default_factory=tuple)
 
 
-class LatestSlots(Generic[T]):
+class LatestValues(Generic[T]):
     """Newest value per name; a slow reader misses the ones between, never the last."""
 
     def __init__(self) -> None:

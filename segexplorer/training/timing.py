@@ -26,7 +26,7 @@ from segexplorer.training.sliding_window import window_count
 if TYPE_CHECKING:
     import torch
 
-    from segexplorer.data.store import PreparedStore
+    from segexplorer.data.store import PreprocessedCache
     from segexplorer.training.learner import Learner
     from segexplorer.training.plan import Plan
 
@@ -261,7 +261,7 @@ def _sampled(plan: Plan) -> tuple[str, ...]:
 
 
 def _steps(
-    plan: Plan, store: PreparedStore, learner: Learner, steps: int, stopped: Callable[[], bool]
+    plan: Plan, store: PreprocessedCache, learner: Learner, steps: int, stopped: Callable[[], bool]
 ) -> list[float] | None:
     """Return the seconds of each step after the first."""
     from segexplorer.data.sampler import Loader, Sampler
@@ -284,7 +284,9 @@ def _steps(
     return seconds[1:]
 
 
-def _window(plan: Plan, store: PreparedStore, learner: Learner, stopped: Callable[[], bool]) -> float | None:
+def _window(
+    plan: Plan, store: PreprocessedCache, learner: Learner, stopped: Callable[[], bool]
+) -> float | None:
     """Return the mean seconds of a window, over as many as `WINDOW_SECONDS` allow, after one that warms up."""
     import torch
 

@@ -36,7 +36,7 @@ class NetworkWeights(Spec):
     path: str = parameter(
         "",
         title="Weights file",
-        meaning=(
+        description=(
             "Start from these weights: a safetensors file, a torch state dict, or a run folder of this program. "
             "Empty: from random ones."
         ),
@@ -45,7 +45,7 @@ class NetworkWeights(Spec):
     freeze: tuple[str, ...] = parameter(
         (),
         title="Frozen layers",
-        meaning="Names or patterns of layers that are not trained, e.g. encoder or down.*.stage.",
+        description="Names or patterns of layers that are not trained, e.g. encoder or down.*.stage.",
     )
 
 

@@ -156,7 +156,7 @@ def filtered(offered: Sequence[Group], query: str) -> tuple[Group, ...]:
 
 def about(model: type[Spec]) -> tuple[str, ...]:
     """Return the sentences about a kind: what it punishes (or is), and its reference."""
-    first = getattr(model, "punishes", "") or (model.__doc__ or "").strip().partition("\n")[0]
+    first = getattr(model, "penalises", "") or (model.__doc__ or "").strip().partition("\n")[0]
     return tuple(" ".join(str(line).split()) for line in (first, getattr(model, "reference", "")) if line)
 
 

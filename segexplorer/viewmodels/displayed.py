@@ -46,7 +46,7 @@ def frames_of(folder: Path) -> dict[Role, tuple[Frame, ...]]:
     return {role: tuple(record.watched(role)) for role in get_args(Role)}
 
 
-class Past:
+class RunHistoryLoader:
     """Loads frames of one run; the labels, which the history does not hold, are read once per case.
 
     Parameters
@@ -94,7 +94,7 @@ class Past:
         if label is None:
             return None
         data = self._experiment.data
-        return ClassMap.from_classes(data.class_values(), data.unselected).encode(np.asarray(label.array))
+        return ClassMap.from_classes(data.class_values(), data.other_labels).encode(np.asarray(label.array))
 
 
 def trained(snapshot: WatchedSnapshot) -> str:

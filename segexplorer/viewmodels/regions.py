@@ -248,7 +248,7 @@ def balance_histogram(
 ) -> BalanceHistogram:
     """Sum the error volume of one class's regions by their balance (FP - FN) / (FP + FN).
 
-    Weighing by volume keeps the many regions with next to no error from hiding the few that matter.
+    WeightingState by volume keeps the many regions with next to no error from hiding the few that matter.
 
     Parameters
     ----------

@@ -85,13 +85,13 @@ def test_nearest_names_are_known_names(name: str, known: list[str]) -> None:
 class Form(Spec):
     """One of each."""
 
-    count: int = parameter(1, title="Count", meaning="Number.", ge=1, le=5)
-    rate: float = parameter(0.1, title="Rate", meaning="Number.", gt=0, lt=1)
-    mode: Literal["a", "b"] = parameter("a", title="Mode", meaning="Choice.")
-    flag: bool = parameter(False, title="Flag", meaning="Yes or no.")
-    size: int | tuple[int, int] = parameter(3, title="Size", meaning="One or two.")
-    names: tuple[str, ...] = parameter(("x",), title="Names", meaning="Texts.", min_length=1)
-    needed: str = parameter("here", title="Needed", meaning="Text.", min_length=1)
+    count: int = parameter(1, title="Count", description="Number.", ge=1, le=5)
+    rate: float = parameter(0.1, title="Rate", description="Number.", gt=0, lt=1)
+    mode: Literal["a", "b"] = parameter("a", title="Mode", description="Choice.")
+    flag: bool = parameter(False, title="Flag", description="Yes or no.")
+    size: int | tuple[int, int] = parameter(3, title="Size", description="One or two.")
+    names: tuple[str, ...] = parameter(("x",), title="Names", description="Texts.", min_length=1)
+    needed: str = parameter("here", title="Needed", description="Text.", min_length=1)
 
 
 @pytest.mark.parametrize(

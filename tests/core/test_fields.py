@@ -26,10 +26,10 @@ class Settings(Spec):
 
     kind: Literal["settings"] = "settings"
     alpha: float = parameter(
-        0.3, title="Alpha", meaning="Weighs.", unit="mm", live=True, step=0.1, called="beta", ge=0, le=1
+        0.3, title="Alpha", description="Weighs.", unit="mm", live=True, step=0.1, called="beta", ge=0, le=1
     )
-    folder: str = parameter(title="Folder", meaning="Where.", path="folder", advanced=True)
-    sizes: tuple[int, ...] = parameter(title="Sizes", meaning="Some.", default_factory=lambda: (1, 2))
+    folder: str = parameter(title="Folder", description="Where.", path="folder", advanced=True)
+    sizes: tuple[int, ...] = parameter(title="Sizes", description="Some.", default_factory=lambda: (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_no_form_can_show_is_a_programming_error(annotation: Any) -> None:
 
 def test_a_declaration_is_read_back_whole() -> None:
     alpha, folder, sizes = parameters(Settings)  # the kind is left out
-    assert (alpha.name, alpha.title, alpha.meaning, alpha.unit) == ("alpha", "Alpha", "Weighs.", "mm")
+    assert (alpha.name, alpha.title, alpha.description, alpha.unit) == ("alpha", "Alpha", "Weighs.", "mm")
     assert (alpha.live, alpha.step, alpha.called, alpha.default) == (True, 0.1, "beta", 0.3)
     assert (alpha.minimum, alpha.maximum, alpha.required) == (0, 1, False)
     assert (folder.required, folder.path, folder.advanced, folder.live) == (True, "folder", True, False)
@@ -98,7 +98,7 @@ def test_ranges_read_as_people_write_them(bounds: dict[str, float], text: str) -
     class Ranged(Spec):
         """One number."""
 
-        x: float = parameter(0.5, title="X", meaning="A number.", **bounds)  # type: ignore[arg-type]
+        x: float = parameter(0.5, title="X", description="A number.", **bounds)  # type: ignore[arg-type]
 
     assert parameters(Ranged)[0].range_text == text
 
@@ -107,7 +107,7 @@ def test_bounds_of_an_optional_number_are_kept() -> None:
     class Optional(Spec):
         """One optional number."""
 
-        x: float | None = parameter(None, title="X", meaning="A number or none.", gt=0)
+        x: float | None = parameter(None, title="X", description="A number or none.", gt=0)
 
     (x,) = parameters(Optional)
     assert (x.shape.optional, x.minimum, x.exclusive_minimum) == (True, 0, True)

@@ -38,7 +38,7 @@ class Ball(ToySpec):
 
     display_name: ClassVar[str] = "Ball"
     kind: Literal["ball"] = "ball"
-    radius: float = parameter(1.0, title="Radius", meaning="Half its width.", gt=0, live=True)
+    radius: float = parameter(1.0, title="Radius", description="Half its width.", gt=0, live=True)
 
 
 @toys.register
@@ -46,15 +46,15 @@ class Brick(ToySpec):
     """A brick."""
 
     kind: Literal["brick"] = "brick"
-    studs: int = parameter(8, title="Studs", meaning="On its top.", ge=1, le=64)
-    colour: Literal["red", "blue"] = parameter("red", title="Colour", meaning="Of the brick.")
+    studs: int = parameter(8, title="Studs", description="On its top.", ge=1, le=64)
+    colour: Literal["red", "blue"] = parameter("red", title="Colour", description="Of the brick.")
 
 
 class Weighted(Spec):
     """A toy with a weight."""
 
-    toy: AnyToy = parameter("ball", title="Toy", meaning="Which.")
-    weight: float = parameter(1.0, title="Weight", meaning="How much it counts.", ge=0, live=True)
+    toy: AnyToy = parameter("ball", title="Toy", description="Which.")
+    weight: float = parameter(1.0, title="Weight", description="How much it counts.", ge=0, live=True)
 
 
 @toys.register
@@ -62,16 +62,16 @@ class Box(ToySpec):
     """Toys inside a toy."""
 
     kind: Literal["box"] = "box"
-    content: tuple[Weighted, ...] = parameter((), title="Content", meaning="What is in it.")
-    lid: AnyToy | None = parameter(None, title="Lid", meaning="On top, or none.")
+    content: tuple[Weighted, ...] = parameter((), title="Content", description="What is in it.")
+    lid: AnyToy | None = parameter(None, title="Lid", description="On top, or none.")
 
 
 class Child(Spec):
     """Holds one toy; made before some kinds are registered."""
 
-    name: str = parameter("Ann", title="Name", meaning="Of the child.")
-    toy: AnyToy = parameter("ball", title="Toy", meaning="Its own.")
-    others: dict[str, AnyToy] = parameter(title="Others", meaning="By name.", default_factory=dict)
+    name: str = parameter("Ann", title="Name", description="Of the child.")
+    toy: AnyToy = parameter("ball", title="Toy", description="Its own.")
+    others: dict[str, AnyToy] = parameter(title="Others", description="By name.", default_factory=dict)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_kind_registered_after_the_model_is_accepted_everywhere(family: None) 
         """A late one."""
 
         kind: Literal["kite"] = "kite"
-        tail: float = parameter(2.0, title="Tail", meaning="Its length.")
+        tail: float = parameter(2.0, title="Tail", description="Its length.")
 
     try:
         child = Child.of({"toy": {"kind": "kite", "tail": 3}})

@@ -25,8 +25,8 @@ from segexplorer.core.spec import (
 class Leaf(Spec):
     """Two numbers that depend on each other."""
 
-    low: float = parameter(0.0, title="Low", meaning="Lower end.", live=True)
-    high: float = parameter(1.0, title="High", meaning="Upper end.", live=True)
+    low: float = parameter(0.0, title="Low", description="Lower end.", live=True)
+    high: float = parameter(1.0, title="High", description="Upper end.", live=True)
 
     @model_validator(mode="after")
     def _ordered(self) -> Leaf:
@@ -38,11 +38,11 @@ class Leaf(Spec):
 class Tree(Spec):
     """A bit of everything."""
 
-    leaf: Leaf = parameter(title="Leaf", meaning="One.", default_factory=Leaf)
-    leaves: tuple[Leaf, ...] = parameter((Leaf(), Leaf(high=2)), title="Leaves", meaning="Several.")
-    sizes: tuple[int, int] = parameter((3, 4), title="Sizes", meaning="Two.")
-    classes: dict[str, int] = parameter(title="Classes", meaning="By name.", default_factory=dict)
-    count: int = parameter(1, title="Count", meaning="How many.", ge=0)
+    leaf: Leaf = parameter(title="Leaf", description="One.", default_factory=Leaf)
+    leaves: tuple[Leaf, ...] = parameter((Leaf(), Leaf(high=2)), title="Leaves", description="Several.")
+    sizes: tuple[int, int] = parameter((3, 4), title="Sizes", description="Two.")
+    classes: dict[str, int] = parameter(title="Classes", description="By name.", default_factory=dict)
+    count: int = parameter(1, title="Count", description="How many.", ge=0)
 
 
 TREE = Tree(classes={"liver": 5})

@@ -16,9 +16,9 @@ from segexplorer.data.case import IGNORED, ClassMap
 MERGED = {"kidneys": [2, 3], "liver": 5}
 
 
-@pytest.mark.parametrize(("unselected", "other"), [("background", 0), ("ignored", IGNORED)])
-def test_values_are_merged_and_others_are_background_or_ignored(unselected: str, other: int) -> None:
-    classes = ClassMap.from_classes(MERGED, unselected)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("other_labels", "other"), [("background", 0), ("ignored", IGNORED)])
+def test_values_are_merged_and_others_are_background_or_ignored(other_labels: str, other: int) -> None:
+    classes = ClassMap.from_classes(MERGED, other_labels)  # type: ignore[arg-type]
     label = np.array([[0, 2, 3], [5, 4, 200]], np.uint8)
     assert classes.names == ("kidneys", "liver")
     assert classes.encode(label).tolist() == [[0, 1, 1], [2, other, other]]

@@ -14,7 +14,7 @@ from segexplorer.core.errors import SpecError
 from segexplorer.core.events import RunFinished, ValidationDone
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.sampler import Sampler, Sampling
-from segexplorer.data.store import PreparedStore
+from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import Augmentation, Preprocessing, fit
 from segexplorer.data.transforms.distance_maps import MAPS, NEARNESS, SIGNED, UNSIGNED, as_numbers, stored_map
 from segexplorer.data.volume import Volume
@@ -37,11 +37,11 @@ def labels() -> np.ndarray:
     return found
 
 
-def store(folder: Path | None = None) -> PreparedStore:
+def store(folder: Path | None = None) -> PreprocessedCache:
     rng = np.random.default_rng(0)
     image = Volume.from_array(rng.normal(size=(24, 20, 16)).astype(np.float32), spacing=SPACING)
     ref = CaseRef("one", (image,), Volume.from_array(labels(), spacing=SPACING), "one")
-    return PreparedStore([ref], fit(Preprocessing(), [ref]), CLASSES, disk_folder=folder, map_names=MAPS)
+    return PreprocessedCache([ref], fit(Preprocessing(), [ref]), CLASSES, disk_folder=folder, map_names=MAPS)
 
 
 def test_maps_are_distances_in_mm_to_a_64th() -> None:

@@ -17,7 +17,7 @@ from segexplorer.data.checks import check_case, check_dataset
 from segexplorer.data.phantom import CLASSES, render
 from segexplorer.data.sampler import Sampler, Sampling
 from segexplorer.data.splits import Split, assign_roles
-from segexplorer.data.store import PreparedStore
+from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import Augmentation, FittedPreprocessing, Preprocessing, fit
 from segexplorer.data.volume import Volume
 
@@ -39,7 +39,7 @@ def boxed(name: str, shape: tuple[int, int, int], affine: np.ndarray | None = No
 def sampler(
     refs: list[CaseRef], sampling: Sampling, augmentation: Augmentation = STILL, seed: int = 3
 ) -> Sampler:
-    store = PreparedStore({r.id: r for r in refs}, fit(Preprocessing(), refs), CLASSMAP)
+    store = PreprocessedCache({r.id: r for r in refs}, fit(Preprocessing(), refs), CLASSMAP)
     return Sampler(store, [r.id for r in refs], sampling, augmentation, seed)
 
 
@@ -125,13 +125,13 @@ def test_split_keeps_patients_together_whatever_the_order() -> None:
 def test_store_drops_the_least_recent_and_reads_its_disk_cache(tmp_path: Path) -> None:
     refs = [boxed(f"c{i}", (10, 10, 10)) for i in range(3)]
     fitted = fit(Preprocessing(), refs)
-    store = PreparedStore(refs, fitted, CLASSMAP, memory_budget=11_000, disk_folder=tmp_path)
+    store = PreprocessedCache(refs, fitted, CLASSMAP, memory_budget=11_000, disk_folder=tmp_path)
     first = store.get("c0")
     for i in range(3):
         store.get(f"c{i}")
     assert store.memory <= 11_000
     assert len(list(tmp_path.glob("*.npz"))) == 3
-    again = PreparedStore(refs, fitted, CLASSMAP, disk_folder=tmp_path).get("c0")
+    again = PreprocessedCache(refs, fitted, CLASSMAP, disk_folder=tmp_path).get("c0")
     assert np.array_equal(again.image, first.image) and again.grid.shape == first.grid.shape
 
 

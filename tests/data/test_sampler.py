@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.data.case import IGNORED, CaseRef, ClassMap
 from segexplorer.data.sampler import Batch, Sampler, Sampling
-from segexplorer.data.store import PreparedStore
+from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import Augmentation, Preprocessing, fit
 from segexplorer.data.transforms.intensities import Percentile
 from segexplorer.data.volume import Volume
@@ -34,7 +34,7 @@ def sampler(
     refs: list[CaseRef], sampling: Sampling, augmentation: Augmentation = STILL, seed: int = 0
 ) -> Sampler:
     fitted = fit(Preprocessing(intensity=Percentile(low=0, high=100)), refs)
-    store = PreparedStore(refs, fitted, CLASSES)
+    store = PreprocessedCache(refs, fitted, CLASSES)
     return Sampler(store, [r.id for r in refs], sampling, augmentation, seed)
 
 
@@ -160,7 +160,7 @@ def test_whole_volumes_of_a_batch_get_one_shape_the_network_can_halve() -> None:
 
 def test_what_cannot_be_sampled_is_told() -> None:
     ref = numbered("c", (4, 4, 4), {})
-    store = PreparedStore([ref], fit(Preprocessing(), [ref]), CLASSES)
+    store = PreprocessedCache([ref], fit(Preprocessing(), [ref]), CLASSES)
     with pytest.raises(DataError, match="no case to sample"):
         Sampler(store, [], Sampling(), STILL, 0)
     with pytest.raises(DataError, match="'gone'"):

@@ -13,7 +13,7 @@ import pytest
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.io import save_volume
-from segexplorer.data.store import PreparedStore
+from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import FittedPreprocessing, Prepared, Preprocessing, fit
 from segexplorer.data.volume import Volume
 
@@ -55,8 +55,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return Counted(monkeypatch)
 
 
-def store(refs: list[CaseRef], folder: Path | None = None, budget: int = 2**20) -> PreparedStore:
-    return PreparedStore(refs, fit(Preprocessing(), refs), CLASSES, budget, folder)
+def store(refs: list[CaseRef], folder: Path | None = None, budget: int = 2**20) -> PreprocessedCache:
+    return PreprocessedCache(refs, fit(Preprocessing(), refs), CLASSES, budget, folder)
 
 
 def same(a: Prepared, b: Prepared) -> bool:
@@ -133,11 +133,11 @@ def test_other_preprocessing_classes_or_voxels_get_files_of_their_own(tmp_path: 
     plain, coarse = fit(Preprocessing(), stored), fit(Preprocessing(spacing=(2, 2, 2)), stored)
     other = ClassMap.from_classes({"box": 1}, "ignored")
     for fitted, classes in ((plain, CLASSES), (coarse, CLASSES), (plain, other), (plain, CLASSES)):
-        PreparedStore(stored, fitted, classes, disk_folder=folder).get("c0")
+        PreprocessedCache(stored, fitted, classes, disk_folder=folder).get("c0")
     assert len(list(folder.glob("*.npz"))) == 3
     save_volume(Volume.from_array(array + 1, modality="MR"), image)
     os.utime(image, (1, 1))
-    PreparedStore(stored, plain, CLASSES, disk_folder=folder).get("c0")
+    PreprocessedCache(stored, plain, CLASSES, disk_folder=folder).get("c0")
     assert len(list(folder.glob("*.npz"))) == 4
 
 

@@ -160,7 +160,7 @@ def test_0_and_255_are_read_as_0_and_1_and_said() -> None:
 )
 def test_255_keeps_its_meaning_where_it_has_one(classes: ClassMap) -> None:
     coded = classes.encode(np.array([0, 255]))
-    expected = {"ignored": IGNORED}.get(classes.unselected, 0)
+    expected = {"ignored": IGNORED}.get(classes.other_labels, 0)
     if 255 in classes.ignored:
         expected = IGNORED
     if classes.values == ((255,),):

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segexplorer.data.geometry import Grid
-from segexplorer.data.grid import apart, describe, overlap_fraction
+from segexplorer.data.grid import compare_grids, describe, overlap_fraction
 from segexplorer.data.io import open_volume
 from segexplorer.data.volume import Volume
 
@@ -68,14 +68,14 @@ def test_real_files_say_what_was_assumed(shared_data: Path, name: str, said: str
 
 def test_a_label_beside_its_image() -> None:
     image = Grid(SHAPE, np.eye(4))
-    assert apart(image, Grid(SHAPE, np.eye(4)))[1] == ""
+    assert compare_grids(image, Grid(SHAPE, np.eye(4)))[1] == ""
     half = np.eye(4)
     half[0, 3] = 5
-    verdict, remedy = apart(image, Grid(SHAPE, half))
+    verdict, remedy = compare_grids(image, Grid(SHAPE, half))
     assert verdict.distance_mm == 5 and "covers 50 % of the image" in remedy and "nearest" in remedy
     far = np.eye(4)
     far[2, 3] = 1000
-    assert "do not touch" in apart(image, Grid(SHAPE, far))[1]
+    assert "do not touch" in compare_grids(image, Grid(SHAPE, far))[1]
 
 
 def test_resampling_brings_a_label_to_the_same_places() -> None:
@@ -85,7 +85,7 @@ def test_resampling_brings_a_label_to_the_same_places() -> None:
     fine[:3, 3] = -0.25
     label = Volume.from_array(marks, affine=fine)
     image = volume(np.eye(4))
-    assert not apart(image, label)[0].same and overlap_fraction(image, label) == 1
+    assert not compare_grids(image, label)[0].same and overlap_fraction(image, label) == 1
     moved = label.resampled(image, order=0)
-    assert apart(image, moved)[0].same
+    assert compare_grids(image, moved)[0].same
     assert moved.array[2:6, 3:9, 4:10].all() and moved.array.sum() == 3 * 4 * 6 * 6

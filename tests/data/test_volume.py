@@ -42,10 +42,10 @@ def test_geometry_of_a_volume() -> None:
 
 def test_opening_reads_no_voxels(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    from segexplorer.data.formats.voxels import Stored
+    from segexplorer.data.formats.voxels import RawArray
 
-    whole = Stored.read
-    monkeypatch.setattr(Stored, "read", lambda self, *given: read.append("voxels") or whole(self, *given))
+    whole = RawArray.read
+    monkeypatch.setattr(RawArray, "read", lambda self, *given: read.append("voxels") or whole(self, *given))
     volume = open_volume(file)
     assert volume.orientation == "LPS" and "LPS" in repr(volume)
     assert not volume.loaded and read == []

@@ -51,10 +51,10 @@ def test_loss_is_described_with_formula_and_ranges(capsys: pytest.CaptureFixture
     facts = answer(capsys, "describe", "losses", "tversky")
     assert facts["formula"]
     assert facts["reference"]
-    assert facts["punishes"]
+    assert facts["penalises"]
     alpha = next(p for p in facts["parameters"] if p["name"] == "alpha")
     assert alpha["range"]
-    assert "false positive" in (alpha["title"] + alpha["meaning"]).lower()
+    assert "false positive" in (alpha["title"] + alpha["description"]).lower()
     assert run(["describe", "losses", "tversky"]) == 0
     assert "formula" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from segexplorer.frontends.cli.predict import WindowDisplay
-from segexplorer.frontends.cli.terminal import Pace
+from segexplorer.frontends.cli.terminal import EtaEstimator
 
 READ, WINDOW, WRITE = 5.0, 2.0, 3.0
 
@@ -18,7 +18,7 @@ READ, WINDOW, WRITE = 5.0, 2.0, 3.0
 def play(windows: list[int]) -> list[tuple[int, int, float | None, float]]:
     """Return (case, windows done in it, time left as told, true time left) after every report of a steady work."""
     total = sum(READ + n * WINDOW + WRITE for n in windows)
-    pace, now, told = Pace(windows, 100.0), 100.0, []
+    pace, now, told = EtaEstimator(windows, 100.0), 100.0, []
 
     def note(done: int) -> None:
         told.append((pace.case, done, pace.left(), 100.0 + total - now))

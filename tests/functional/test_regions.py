@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segexplorer.core.errors import LossInputError, SpecError
-from segexplorer.functional.inputs import LossContext, Scene, regional_errors
+from segexplorer.functional.inputs import LossContext, LossInputs, regional_errors
 from segexplorer.functional.regions import partition
 
 
@@ -51,7 +51,7 @@ def test_overlap_passes_gradcheck() -> None:
     boxes = partition((4, 5), grid=2)
 
     def counts(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        o = Scene(logits, labels, ignore_index=9).overlap(boxes, squared=True)
+        o = LossInputs(logits, labels, ignore_index=9).overlap(boxes, squared=True)
         assert o.predicted_square is not None
         return o.tp, o.fp, o.fn, o.predicted_square
 
@@ -61,15 +61,15 @@ def test_overlap_passes_gradcheck() -> None:
 def test_bad_input_is_named() -> None:
     logits = torch.zeros(1, 2, 4)
     with pytest.raises(LossInputError, match="label 5"):
-        Scene(logits, torch.full((1, 1, 4), 5))
+        LossInputs(logits, torch.full((1, 1, 4), 5))
     with pytest.raises(LossInputError, match="NaN"):
-        Scene(logits * float("nan"), torch.zeros(1, 1, 4, dtype=torch.long))
+        LossInputs(logits * float("nan"), torch.zeros(1, 1, 4, dtype=torch.long))
     with pytest.raises(LossInputError, match="must be"):
-        Scene(logits, torch.zeros(1, 4, dtype=torch.long))
+        LossInputs(logits, torch.zeros(1, 4, dtype=torch.long))
     with pytest.raises(SpecError, match="axes"):
         partition((4, 4), grid=(2, 2, 2))
 
 
 def test_labels_without_truth_are_left_out_in_training() -> None:
-    scene = Scene(torch.zeros(1, 2, 4), torch.tensor([[[0, 1, 255, 255]]]), LossContext())
-    assert scene.kept.item() == 2
+    inputs = LossInputs(torch.zeros(1, 2, 4), torch.tensor([[[0, 1, 255, 255]]]), LossContext())
+    assert inputs.kept.item() == 2

@@ -9,7 +9,7 @@ from torch import Tensor
 from segexplorer import losses
 from segexplorer.functional.class_sums import SquaredErrors, class_sums
 from segexplorer.functional.entropies import focal_sum, modified_cross_entropy, sum_of_others
-from segexplorer.functional.inputs import LossContext, Scene
+from segexplorer.functional.inputs import LossContext, LossInputs
 
 
 def case(classes: int = 4, scale: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -20,19 +20,19 @@ def case(classes: int = 4, scale: float = 1.0) -> tuple[Tensor, Tensor]:
     return logits.requires_grad_(), labels
 
 
-def plain_focal(scene: Scene, gamma: float, weights: Tensor) -> Tensor:
-    logs = torch.log_softmax(scene.logits, 1)
-    voxels = scene.truth * (1 - logs.exp()) ** gamma * -logs * weights.view(-1, 1, 1)
-    return (voxels.sum(1) * scene.keep).sum()
+def plain_focal(inputs: LossInputs, gamma: float, weights: Tensor) -> Tensor:
+    logs = torch.log_softmax(inputs.logits, 1)
+    voxels = inputs.truth * (1 - logs.exp()) ** gamma * -logs * weights.view(-1, 1, 1)
+    return (voxels.sum(1) * inputs.keep).sum()
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.2, 1.0, 2.0])
 def test_focal_and_overlap_in_one_way_back(gamma: float) -> None:
     logits, labels = case()
     weights = torch.tensor([0.1, 0.4, 0.2, 0.9], dtype=torch.float64)
-    found = Scene(logits, labels, ignore_index=9)
+    found = LossInputs(logits, labels, ignore_index=9)
     value = focal_sum(found, gamma, weights) + 3 * (found.overlap().fp ** 2).sum()
-    plain = Scene(logits, labels, ignore_index=9)
+    plain = LossInputs(logits, labels, ignore_index=9)
     probs = torch.softmax(logits, 1)
     fp = (probs * (1 - plain.truth) * plain.keep.unsqueeze(1)).flatten(2).sum(-1)
     expected = plain_focal(plain, gamma, weights) + 3 * (fp**2).sum()
@@ -49,16 +49,16 @@ def test_focal_and_overlap_in_one_way_back(gamma: float) -> None:
 @pytest.mark.parametrize("order", ["sum first", "probabilities first"])
 def test_the_order_in_which_terms_ask_does_not_matter(order: str) -> None:
     logits, labels = case()
-    scene = Scene(logits, labels, ignore_index=9)
+    inputs = LossInputs(logits, labels, ignore_index=9)
     if order == "probabilities first":
-        fn = scene.overlap().fn.sum()
-        value = modified_cross_entropy(scene, 0.7) + focal_sum(scene, 2, None) + fn
+        fn = inputs.overlap().fn.sum()
+        value = modified_cross_entropy(inputs, 0.7) + focal_sum(inputs, 2, None) + fn
     else:
-        value = focal_sum(scene, 2, None) + modified_cross_entropy(scene, 0.7) + scene.overlap().fn.sum()
+        value = focal_sum(inputs, 2, None) + modified_cross_entropy(inputs, 0.7) + inputs.overlap().fn.sum()
     logs = torch.log_softmax(logits, 1)
-    g, p, kept = scene.truth, logs.exp(), scene.keep.unsqueeze(1)
+    g, p, kept = inputs.truth, logs.exp(), inputs.keep.unsqueeze(1)
     two_sided = -(0.7 * g * logs + 0.3 * (1 - g) * (1 - p).log())[:, 1:].mean(1, keepdim=True)
-    expected = (two_sided * kept).sum() / scene.kept + (g * (1 - p) ** 2 * -logs * kept).sum()
+    expected = (two_sided * kept).sum() / inputs.kept + (g * (1 - p) ** 2 * -logs * kept).sum()
     expected = expected + (g * (1 - p) * kept).sum()
     assert value.item() == pytest.approx(expected.item(), rel=1e-12)
     slopes = [torch.autograd.grad(v, logits)[0] for v in (value, expected)]
@@ -88,11 +88,11 @@ def test_sums_of_others_lose_nothing_beside_a_large_one(classes: int) -> None:
 
 def test_squared_errors_inside_and_outside() -> None:
     logits, labels = case(3)
-    scene = Scene(logits, labels, ignore_index=9)
+    inputs = LossInputs(logits, labels, ignore_index=9)
     probs = torch.softmax(logits, 1)
-    inside, outside = class_sums(probs, scene.labels, scene.keep, SquaredErrors())
-    square = (scene.truth - probs) ** 2 * scene.keep.unsqueeze(1)
-    expected = [(square * g).flatten(2).sum(-1) for g in (scene.truth, 1 - scene.truth)]
+    inside, outside = class_sums(probs, inputs.labels, inputs.keep, SquaredErrors())
+    square = (inputs.truth - probs) ** 2 * inputs.keep.unsqueeze(1)
+    expected = [(square * g).flatten(2).sum(-1) for g in (inputs.truth, 1 - inputs.truth)]
     torch.testing.assert_close([inside, outside], expected, rtol=1e-12, atol=0)
     pairs = ((inside, outside), expected)
     slopes = [torch.autograd.grad((a * 2 - b).sum(), logits, retain_graph=True)[0] for a, b in pairs]
@@ -103,10 +103,10 @@ def test_binary_cross_entropy_of_mutual_information_is_that_of_each_class() -> N
     logits, labels = case(3)
     only = {"cross_entropy_weight": 1.0, "radius": 1, "ignore_index": 9}
     p = torch.softmax(logits, 1)
-    scene = Scene(logits, labels, ignore_index=9)
-    each = torch.nn.functional.binary_cross_entropy(p, scene.truth, reduction="none").sum(1) * scene.keep
+    inputs = LossInputs(logits, labels, ignore_index=9)
+    each = torch.nn.functional.binary_cross_entropy(p, inputs.truth, reduction="none").sum(1) * inputs.keep
     found = losses.create("region_mutual_information", cross_entropy="binary", **only)(logits, labels)
-    assert found.item() == pytest.approx((each.sum() / scene.kept).item(), rel=1e-10)
+    assert found.item() == pytest.approx((each.sum() / inputs.kept).item(), rel=1e-10)
 
 
 def test_presets_of_schedules() -> None:

@@ -220,20 +220,20 @@ def named(row: Row) -> str:
 
 @pytest.mark.parametrize("scene", ["three classes, 3D", "three classes, absent, 3D", "ignored voxels"])
 @pytest.mark.parametrize("row", RATIOS + THREE, ids=named)
-def test_three_classes(row: Row, scene: str) -> None:
-    compare(*row, CASES[scene])
+def test_three_classes(row: Row, inputs: str) -> None:
+    compare(*row, CASES[inputs])
 
 
 @pytest.mark.parametrize("scene", CASES)
 @pytest.mark.parametrize("row", PLAIN, ids=named)
-def test_any_number_of_classes(row: Row, scene: str) -> None:
-    compare(*row, CASES[scene])
+def test_any_number_of_classes(row: Row, inputs: str) -> None:
+    compare(*row, CASES[inputs])
 
 
 @pytest.mark.parametrize("scene", ["three classes, 3D", "three classes, absent, 3D", "one channel"])
 @pytest.mark.parametrize("row", CUBES, ids=named)
-def test_boxes(row: Row, scene: str) -> None:
-    compare(*row, CASES[scene])
+def test_boxes(row: Row, inputs: str) -> None:
+    compare(*row, CASES[inputs])
 
 
 @pytest.mark.parametrize("row", WITH_SPACING, ids=named)
@@ -248,8 +248,8 @@ def test_soft_targets(row: Row) -> None:
 
 @pytest.mark.parametrize("scene", CASES)
 @pytest.mark.parametrize("row", COMPOUNDS, ids=named)
-def test_compounds(row: Row, scene: str) -> None:
-    compare(*row, CASES[scene])
+def test_compounds(row: Row, inputs: str) -> None:
+    compare(*row, CASES[inputs])
 
 
 @pytest.mark.parametrize("at", [case(3, (6, 5, 7)), case(2, (9, 8)), case(3, (9, 8), "ignored")])

@@ -118,7 +118,7 @@ def test_a_sum_without_any_weight_is_refused() -> None:
 
 
 def test_proportional_weights_refuse_a_term_that_can_be_negative() -> None:
-    rule = weightings.weightings.parse("loss_proportion")
+    rule = weightings.parse("loss_proportion")
     assert "negative" in rule.refuse("boundary", -1.0) and rule.refuse("dice", 0.0) == ""
 
 

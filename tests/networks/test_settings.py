@@ -135,4 +135,4 @@ def test_kinds_stay() -> None:
 def test_ranges_are_each_kinds_own(kind: str, name: str, ends: tuple[int, int]) -> None:
     (found,) = (p for p in parameters(networks.spec(kind)) if p.name == name)
     assert (found.minimum, found.maximum) == ends
-    assert found.meaning and found.title
+    assert found.description and found.title

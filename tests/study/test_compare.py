@@ -203,8 +203,8 @@ def test_what_is_no_comparison_is_refused(make_run: RunMaker, tmp_path: Path) ->
         compare([a, c], reference="tverski")
     with pytest.raises(SpecError, match="Known: dice, tversky"):
         compare([a, c], reference="focal")
-    for meant in ("tversky", "c", c, "tver"):  # label, run, its folder, an unambiguous beginning
-        assert compare([a, c], reference=meant, metrics=["dice"]).reference == "tversky"
+    for match_condition in ("tversky", "c", c, "tver"):  # label, run, its folder, an unambiguous beginning
+        assert compare([a, c], reference=match_condition, metrics=["dice"]).reference == "tversky"
     assert compare([a, c], reference="tversky").reference == "tversky"
 
 

@@ -47,7 +47,7 @@ def test_other_label_values_are_neither_pooled_nor_compared(make_run: RunMaker) 
     merged = make_run("merged", SCORES, data_set=on({"lesion": [4, 5]}), loss="tversky")
     with pytest.raises(DataError, match="label 5 in five and 4,5 in merged"):
         compare({"by": [five], "hand": [merged]})
-    ignored = make_run("ignored", SCORES, data_set=on({"lesion": 5}, unselected="ignored"), loss="tversky")
+    ignored = make_run("ignored", SCORES, data_set=on({"lesion": 5}, other_labels="ignored"), loss="tversky")
     with pytest.raises(DataError, match="are background in five and ignored in ignored"):
         compare([five, ignored])
 

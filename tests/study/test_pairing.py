@@ -16,7 +16,7 @@ from scipy import stats
 from segexplorer.core.events import CaseScore
 from segexplorer.metrics import values_by_case
 from segexplorer.study import compare
-from segexplorer.study.statistics import invented, over_runs, paired
+from segexplorer.study.statistics import over_runs, paired, spurious_classes
 
 RunMaker = Callable[..., Path]
 NAN = math.nan
@@ -166,7 +166,7 @@ def test_the_mean_difference_is_the_difference_of_means(cases: list[list[float]]
         return "missed" if values[column] == 0 else "scored"
 
     ours, theirs = side((0, 1)), side((2, 3))
-    made_up = invented([*ours[0], *ours[1], *theirs[0], *theirs[1]])
+    made_up = spurious_classes([*ours[0], *ours[1], *theirs[0], *theirs[1]])
     one, other = (values_by_case(over_runs([*s[0], *s[1]], made_up), "dice") for s in (ours, theirs))
     assert one.keys() == other.keys()
     pairs = paired(ours, theirs, "dice", made_up)

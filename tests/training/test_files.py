@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segexplorer.core.atomic_files import disk_errors_told, write_atomic
+from segexplorer.core.atomic_files import translate_disk_errors, write_atomic
 from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.training.checkpoint import open_checkpoint, read_pointer, save_checkpoint
 
@@ -36,13 +36,13 @@ def test_write_atomic_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_disk_errors_become_a_sentence_with_a_remedy(tmp_path: Path, number: int) -> None:
-    with pytest.raises(TrainingError) as caught, disk_errors_told(tmp_path / "x"):
+    with pytest.raises(TrainingError) as caught, translate_disk_errors(tmp_path / "x"):
         raise OSError(number, os.strerror(number))
     assert caught.value.remedy and "folder" in caught.value.remedy
 
 
 def test_other_os_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError), disk_errors_told(tmp_path / "x"):
+    with pytest.raises(IsADirectoryError), translate_disk_errors(tmp_path / "x"):
         raise IsADirectoryError(errno.EISDIR, "is a directory")
 
 

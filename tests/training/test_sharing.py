@@ -133,7 +133,7 @@ def planted_run(place: Path, changes: dict[str, Any] | None = None) -> Path:
     meta = {
         "step": 2, "position": {"epoch": 1}, "sums": {"values": {"Grossmutter": 1}}, "best": 0.5,
         "experiment": planned.plain(), "preprocessing": {"spacing": [1, 1, 1]}, "patch": None, "channels": 1,
-        "classes": {"names": list(names), "values": [[1], [2, 3]], "unselected": "background", "ignored": []},
+        "classes": {"names": list(names), "values": [[1], [2, 3]], "other_labels": "background", "ignored": []},
         "badges": ["Mueller"], "note": ROOT,
     }  # fmt: skip
     save_checkpoint(

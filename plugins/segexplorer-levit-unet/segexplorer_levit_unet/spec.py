@@ -44,24 +44,25 @@ class LeViTUNet(NetworkSpec):
     size: Literal["128s", "192", "384"] = parameter(
         "384",
         title="Size",
-        meaning="Features of the first attention stage. Larger learns more and costs more time; 384 in Oshah 2025.",
+        description="Features of the first attention stage. Larger learns more and costs more time; "
+        "384 in Oshah 2025.",
     )
     image_size: int = parameter(
         224,
         title="Slice size",
-        meaning="Slices are resized to this square, and the logits back. ImageNet weights are for 224.",
+        description="Slices are resized to this square, and the logits back. ImageNet weights are for 224.",
         unit="pixels",
         ge=5 * _TOKEN,  # the last stage has 2 x 2 tokens then, enough for the normalisation of one slice
         le=512,
         step=_TOKEN,
     )
     plane: Literal["axial", "coronal", "sagittal"] = parameter(
-        "axial", title="Plane", meaning="How volumes are sliced; without effect on 2D images."
+        "axial", title="Plane", description="How volumes are sliced; without effect on 2D images."
     )
     decoder_features: int = parameter(
         512,
         title="Features of the decoder",
-        meaning="Channels of its first block, halved at each further one.",
+        description="Channels of its first block, halved at each further one.",
         ge=16,
         le=1024,
         step=16,
@@ -82,7 +83,7 @@ class LeViTUNet(NetworkSpec):
         network = Network(in_channels, out_channels, self.size, self.image_size, self.decoder_features)
         return network if dimensions == 2 else SliceWise(network, _AXES[self.plane])
 
-    def caution(self, patch: Sequence[int]) -> str:
+    def warning_message(self, patch: Sequence[int]) -> str:
         if len(patch) == 2:
             return ""
         slices = patch[_AXES[self.plane]]

@@ -60,20 +60,21 @@ class DatasetSpec(Spec):
 
     classes: dict[str, int | tuple[int, ...]] = parameter(
         title="Classes",
-        meaning="Name of a class and its label value, or several values that are merged. Empty: all there are. "
+        description="Name of a class and its label value, or several values that are merged. Empty: all there are. "
         'Values under the name "ignore" count nowhere.',
         default_factory=dict,
     )
-    unselected: Literal["background", "ignored"] = parameter(
+    other_labels: Literal["background", "ignored"] = parameter(
         "background",
         title="Other labels",
-        meaning="What labels of no class become: background, or ignored by loss and scores.",
+        description="What labels of no class become: background, or ignored by loss and scores.",
     )
 
     resample: bool = parameter(
         False,
         title="Resample onto the image",
-        meaning="Bring labels (nearest voxel) and further images (linear) that lie on another grid onto that of "
+        description="Bring labels (nearest voxel) and further images (linear) that lie on another "
+        "grid onto that of "
         "the first image, by world position. Off: they are refused.",
         advanced=True,
     )

@@ -58,10 +58,10 @@ class Acdc(DatasetSpec):
     )
     kind: Literal["acdc"] = "acdc"
     root: str = parameter(
-        title="Folder", meaning="The folder of the patients, or the one above.", path="folder"
+        title="Folder", description="The folder of the patients, or the one above.", path="folder"
     )
     phases: Literal["both", "ED", "ES"] = parameter(
-        "both", title="Phases", meaning="End diastole, end systole, or both as cases of their own."
+        "both", title="Phases", description="End diastole, end systole, or both as cases of their own."
     )
 
     @classmethod
@@ -132,10 +132,10 @@ class Brats(DatasetSpec):
     )
     kind: Literal["brats"] = "brats"
     root: str = parameter(
-        title="Folder", meaning="The folder that holds the folders of the cases.", path="folder"
+        title="Folder", description="The folder that holds the folders of the cases.", path="folder"
     )
     sequences: tuple[Literal["flair", "t1", "t1ce", "t2"], ...] = parameter(
-        SEQUENCES, title="Sequences", meaning="Which become channels, in this order.", min_length=1
+        SEQUENCES, title="Sequences", description="Which become channels, in this order.", min_length=1
     )
 
     @classmethod
@@ -199,7 +199,7 @@ class Btcv(DatasetSpec):
     display_name = "BTCV / Synapse"
     layout: ClassVar[str] = "RawData/Training/img/img0001.nii.gz\nRawData/Training/label/label0001.nii.gz"
     kind: Literal["btcv"] = "btcv"
-    root: str = parameter(title="Folder", meaning="RawData, or a folder in it.", path="folder")
+    root: str = parameter(title="Folder", description="RawData, or a folder in it.", path="folder")
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
@@ -239,7 +239,9 @@ class Kits(DatasetSpec):
     layout: ClassVar[str] = "case_00000/imaging.nii.gz\ncase_00000/segmentation.nii.gz"
     kind: Literal["kits"] = "kits"
     root: str = parameter(
-        title="Folder", meaning="The folder that holds case_00000 and so on, or the one above.", path="folder"
+        title="Folder",
+        description="The folder that holds case_00000 and so on, or the one above.",
+        path="folder",
     )
 
     @classmethod
@@ -279,7 +281,7 @@ class Lits(DatasetSpec):
     layout: ClassVar[str] = "Training Batch 1/volume-0.nii\nTraining Batch 1/segmentation-0.nii"
     kind: Literal["lits"] = "lits"
     root: str = parameter(
-        title="Folder", meaning="The folder of the volumes, or of the training batches.", path="folder"
+        title="Folder", description="The folder of the volumes, or of the training batches.", path="folder"
     )
 
     @classmethod
@@ -321,10 +323,10 @@ class Msseg2(DatasetSpec):
     )
     kind: Literal["msseg2"] = "msseg2"
     root: str = parameter(
-        title="Folder", meaning="The folder of the patients, or the one above.", path="folder"
+        title="Folder", description="The folder of the patients, or the one above.", path="folder"
     )
     reader: Literal["consensus", "expert1", "expert2", "expert3", "expert4"] = parameter(
-        "consensus", title="Reader", meaning="Whose label is learned."
+        "consensus", title="Reader", description="Whose label is learned."
     )
 
     @classmethod
@@ -377,12 +379,12 @@ class PancreasCt(DatasetSpec):
     )
     kind: Literal["pancreas_ct"] = "pancreas_ct"
     root: str = parameter(
-        title="Folder", meaning="The folder that holds both images and labels.", path="folder"
+        title="Folder", description="The folder that holds both images and labels.", path="folder"
     )
     place: Literal["by intensity", "stored", "rows", "slices", "rows and slices"] = parameter(
         "by intensity",
         title="Place of the labels",
-        meaning="Which axes of the labels are turned over; by intensity: as they stand out most in the CT.",
+        description="Which axes of the labels are turned over; by intensity: as they stand out most in the CT.",
         advanced=True,
     )
 

@@ -62,22 +62,23 @@ class Bids(DatasetSpec):
     )
     kind: Literal["bids"] = "bids"
     root: str = parameter(
-        title="Folder", meaning="The folder that holds sub-01 and derivatives.", path="folder"
+        title="Folder", description="The folder that holds sub-01 and derivatives.", path="folder"
     )
     images: tuple[str, ...] = parameter(
         (),
         title="Images",
-        meaning="Endings of the images, one per channel, e.g. T1w, desc-preproc_T1w. Empty: the only one there is.",
+        description="Endings of the images, one per channel, e.g. T1w, desc-preproc_T1w. Empty: the "
+        "only one there is.",
     )
     label: str = parameter(
         "",
         title="Label",
-        meaning="Ending of the labels, e.g. label-lesion_mask. Empty: the only one there is.",
+        description="Ending of the labels, e.g. label-lesion_mask. Empty: the only one there is.",
     )
     pipeline: str = parameter(
         "",
         title="Derivative",
-        meaning="Folder in derivatives that holds the labels. Empty: the only one with some.",
+        description="Folder in derivatives that holds the labels. Empty: the only one with some.",
     )
 
     @classmethod

@@ -51,20 +51,20 @@ class Folder(DatasetSpec):
     display_name = "Folder"
     layout: ClassVar[str] = "images/anna.nii.gz\nlabels/anna.nii.gz"
     kind: Literal["folder"] = "folder"
-    root: str = parameter(title="Folder", meaning="The folder of the data set.", path="folder")
+    root: str = parameter(title="Folder", description="The folder of the data set.", path="folder")
     images: tuple[str, ...] = parameter(
         ("images",),
         title="Images",
-        meaning="Subfolder of the images, or a pattern with {case}; one per channel.",
+        description="Subfolder of the images, or a pattern with {case}; one per channel.",
         min_length=1,
     )
     labels: str = parameter(
-        "labels", title="Labels", meaning="Subfolder of the labels, or a pattern with {case}."
+        "labels", title="Labels", description="Subfolder of the labels, or a pattern with {case}."
     )
     patient_pattern: Pattern = parameter(
         "",
         title="Patient pattern",
-        meaning="Regular expression for the patient in a case's name, e.g. ^(\\w+)_; empty: every case is one.",
+        description="Regular expression for the patient in a case's name, e.g. ^(\\w+)_; empty: every case is one.",
         advanced=True,
     )
 
@@ -185,23 +185,24 @@ class SideBySide(DatasetSpec):
     display_name = "Image and mask side by side"
     layout: ClassVar[str] = "benign/benign (1).png\nbenign/benign (1)_mask.png\nbenign/benign (1)_mask_1.png"
     kind: Literal["side_by_side"] = "side_by_side"
-    root: str = parameter(title="Folder", meaning="The folder of the files.", path="folder")
+    root: str = parameter(title="Folder", description="The folder of the files.", path="folder")
     ending: str = parameter(
         "_mask",
         title="Ending",
-        meaning="What a label's name has behind the name of its image.",
+        description="What a label's name has behind the name of its image.",
         min_length=1,
     )
     image_ending: str = parameter(
         "",
         title="Ending of images",
-        meaning="What an image's name has behind the name of its case, e.g. _image; other files are passed over.",
+        description="What an image's name has behind the name of its case, e.g. _image; other files "
+        "are passed over.",
         advanced=True,
     )
     patient_pattern: Pattern = parameter(
         "",
         title="Patient pattern",
-        meaning="Regular expression for the patient in a case's name, e.g. ^(\\w+)_; empty: every case is one.",
+        description="Regular expression for the patient in a case's name, e.g. ^(\\w+)_; empty: every case is one.",
         advanced=True,
     )
 

@@ -79,7 +79,7 @@ class Auto(DatasetSpec):
     layout: ClassVar[str] = "any of the others"
     kind: Literal["auto"] = "auto"
     root: str = parameter(
-        title="Folder", meaning="The folder of the data set, or a CSV or JSON file.", path="folder"
+        title="Folder", description="The folder of the data set, or a CSV or JSON file.", path="folder"
     )
 
     def recognised(self) -> DatasetSpec:
@@ -92,7 +92,7 @@ class Auto(DatasetSpec):
         """
         found = described(recognise(expanded(self.root)))
         return found.model_copy(
-            update={"classes": self.classes, "unselected": self.unselected, "resample": self.resample}
+            update={"classes": self.classes, "other_labels": self.other_labels, "resample": self.resample}
         )
 
     def listing(self) -> Listing:

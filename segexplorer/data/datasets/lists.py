@@ -29,7 +29,7 @@ class FurtherImage(Spec):
     """Another image of a case, on the same grid; it becomes the next channel. A bare path will do."""
 
     display_name = "Further image"
-    image: str = parameter(title="Image", meaning="The image file.", path="file", min_length=1)
+    image: str = parameter(title="Image", description="The image file.", path="file", min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -41,19 +41,19 @@ class Pair(Spec):
     """One case of the list."""
 
     display_name = "Case"
-    case: str = parameter(title="Case", meaning="Its name.", min_length=1)
-    image: str = parameter(title="Image", meaning="The image file.", path="file")
+    case: str = parameter(title="Case", description="Its name.", min_length=1)
+    image: str = parameter(title="Image", description="The image file.", path="file")
     further: tuple[FurtherImage, ...] = parameter(
         (),
         title="Further images",
-        meaning="More images on the same grid, which become channels.",
+        description="More images on the same grid, which become channels.",
         advanced=True,
     )
     label: str | None = parameter(
-        None, title="Label", meaning="The label file; none: only predicted.", path="file"
+        None, title="Label", description="The label file; none: only predicted.", path="file"
     )
-    role: Role | None = parameter(None, title="Role", meaning="What it is for; none: the split decides.")
-    patient: str = parameter("", title="Patient", meaning="Empty: the case is one.", advanced=True)
+    role: Role | None = parameter(None, title="Role", description="What it is for; none: the split decides.")
+    patient: str = parameter("", title="Patient", description="Empty: the case is one.", advanced=True)
 
 
 @registry.register
@@ -65,7 +65,9 @@ class Pairs(DatasetSpec):
         "pairs:\n- {case: anna, image: a/t1.nii.gz, further: [{image: a/t2.nii.gz}], label: a/seg.nii.gz}"
     )
     kind: Literal["pairs"] = "pairs"
-    pairs: tuple[Pair, ...] = parameter(title="Cases", meaning="Image, label and role of each.", min_length=1)
+    pairs: tuple[Pair, ...] = parameter(
+        title="Cases", description="Image, label and role of each.", min_length=1
+    )
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
@@ -140,7 +142,7 @@ class CaseList(DatasetSpec):
         "p1,p1/t1.nii.gz,p1/t2.nii.gz,p1/seg.nii.gz,train,p1"
     )
     kind: Literal["case_list"] = "case_list"
-    file: str = parameter(title="File", meaning="The CSV, TSV or JSON file.", path="file")
+    file: str = parameter(title="File", description="The CSV, TSV or JSON file.", path="file")
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:

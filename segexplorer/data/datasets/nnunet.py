@@ -42,7 +42,7 @@ class NnUnet(DatasetSpec):
         "dataset.json\nimagesTr/case_0000.nii.gz\nimagesTr/case_0001.nii.gz\nlabelsTr/case.nii.gz"
     )
     kind: Literal["nnunet"] = "nnunet"
-    root: str = parameter(title="Folder", meaning="The folder that holds dataset.json.", path="folder")
+    root: str = parameter(title="Folder", description="The folder that holds dataset.json.", path="folder")
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
@@ -175,7 +175,7 @@ class Decathlon(DatasetSpec):
     display_name = "Decathlon folder"
     layout: ClassVar[str] = "dataset.json\nimagesTr/la_003.nii.gz\nlabelsTr/la_003.nii.gz"
     kind: Literal["decathlon"] = "decathlon"
-    root: str = parameter(title="Folder", meaning="The folder that holds dataset.json.", path="folder")
+    root: str = parameter(title="Folder", description="The folder that holds dataset.json.", path="folder")
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:

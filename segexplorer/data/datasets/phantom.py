@@ -24,13 +24,15 @@ class Phantoms(DatasetSpec):
     display_name = "Phantoms"
     kind: Literal["phantom"] = "phantom"
     anatomy: Literal["ct_abdomen", "mr_brain"] = parameter(
-        "ct_abdomen", title="Anatomy", meaning="What is shown: an abdomen as in CT, or a brain as in MR."
+        "ct_abdomen", title="Anatomy", description="What is shown: an abdomen as in CT, or a brain as in MR."
     )
-    count: int = parameter(12, title="Cases", meaning="How many are made.", ge=1, le=10_000)
+    count: int = parameter(12, title="Cases", description="How many are made.", ge=1, le=10_000)
     size: int | tuple[int, int, int] = parameter(
-        96, title="Size", meaning="Voxels along each side, or along x, y and z.", unit="voxels"
+        96, title="Size", description="Voxels along each side, or along x, y and z.", unit="voxels"
     )
-    seed: int = parameter(0, title="Seed", meaning="Another seed gives other patients.", ge=0, le=2**31 - 1)
+    seed: int = parameter(
+        0, title="Seed", description="Another seed gives other patients.", ge=0, le=2**31 - 1
+    )
 
     @field_validator("size")
     @classmethod

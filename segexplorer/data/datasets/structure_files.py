@@ -34,7 +34,8 @@ class _StructureFolders(DatasetSpec):
     order: tuple[str, ...] = parameter(
         (),
         title="Order of overlap",
-        meaning="Structures in the order of painting: where two overlap, the later one wins. Empty: all, by name.",
+        description="Structures in the order of painting: where two overlap, the later one wins. "
+        "Empty: all, by name.",
     )
 
     def _folder(self) -> Path:
@@ -94,7 +95,7 @@ class Pddca(_StructureFolders):
     )
     kind: Literal["pddca"] = "pddca"
     root: str = parameter(
-        title="Folder", meaning="The folder of the patients, or the one above.", path="folder"
+        title="Folder", description="The folder of the patients, or the one above.", path="folder"
     )
 
     @classmethod
@@ -125,12 +126,12 @@ class StructureFiles(_StructureFolders):
         "s0000/ct.nii.gz\ns0000/segmentations/liver.nii.gz\ns0000/segmentations/spleen.nii.gz"
     )
     kind: Literal["structure_files"] = "structure_files"
-    root: str = parameter(title="Folder", meaning="The folder of the cases.", path="folder")
+    root: str = parameter(title="Folder", description="The folder of the cases.", path="folder")
     image: str = parameter(
-        "ct", title="Image", meaning="Name of the image file, without suffix.", min_length=1
+        "ct", title="Image", description="Name of the image file, without suffix.", min_length=1
     )
     structures: str = parameter(
-        "segmentations", title="Structures", meaning="Name of the folder of masks.", min_length=1
+        "segmentations", title="Structures", description="Name of the folder of masks.", min_length=1
     )
 
     @classmethod

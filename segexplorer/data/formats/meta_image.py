@@ -20,7 +20,7 @@ from segexplorer.data.formats.header_geometry import (
     unit_in_mm,
     unit_notes,
 )
-from segexplorer.data.formats.voxels import Encoding, Frame, Stored, choose_frame
+from segexplorer.data.formats.voxels import Encoding, Frame, RawArray, choose_frame
 from segexplorer.data.grid import grid_notes
 from segexplorer.data.volume import Provenance, Select, Volume
 
@@ -155,7 +155,7 @@ class _Header:
         return sizes
 
 
-def _stored(header: _Header, shape: tuple[int, ...], path: Path) -> Stored:
+def _stored(header: _Header, shape: tuple[int, ...], path: Path) -> RawArray:
     kind = TYPES.get(header.tags.get("ElementType", "").removesuffix("_ARRAY"))
     if kind is None:
         raise DataError(
@@ -185,7 +185,7 @@ def _stored(header: _Header, shape: tuple[int, ...], path: Path) -> Stored:
         begin = None if skip == "-1" else int(skip)
     data = path if local else path.parent / named
     encoding: Encoding = "deflate" if packed else "text" if text else "raw"
-    return Stored(data, path.name, begin, encoding, (">" if big else "<") + kind, shape)
+    return RawArray(data, path.name, begin, encoding, (">" if big else "<") + kind, shape)
 
 
 def _geometry(header: _Header, dimensions: int) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:

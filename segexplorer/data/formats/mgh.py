@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
-from segexplorer.data.formats.voxels import Frame, Stored, choose_frame
+from segexplorer.data.formats.voxels import Frame, RawArray, choose_frame
 from segexplorer.data.grid import grid_notes
 from segexplorer.data.volume import Provenance, Select, Volume
 
@@ -48,9 +48,9 @@ def read_mgz(path: Path, *, label: bool = False, select: Select = None) -> Volum
     dtype = header.get_data_dtype().newbyteorder(">").str
     # what follows the voxels are parameters of the scan
     stored = (
-        Stored(path, path.name, 0, "deflate", dtype, sizes, inner=_DATA_OFFSET, followed=True)
+        RawArray(path, path.name, 0, "deflate", dtype, sizes, inner=_DATA_OFFSET, followed=True)
         if _packed(path)
-        else Stored(path, path.name, _DATA_OFFSET, "raw", dtype, sizes, followed=True)
+        else RawArray(path, path.name, _DATA_OFFSET, "raw", dtype, sizes, followed=True)
     )
     stored.check()
     frame = choose_frame(sizes[3:], select, path.name)

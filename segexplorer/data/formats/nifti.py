@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from segexplorer.core.atomic_files import write_whole
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
-from segexplorer.data.formats.voxels import MAX_RATIO, Frame, Stored, as_labels, choose_frame, to_store
+from segexplorer.data.formats.voxels import MAX_RATIO, Frame, RawArray, as_labels, choose_frame, to_store
 from segexplorer.data.geometry import Affine, Grid
 from segexplorer.data.grid import grid_notes
 from segexplorer.data.volume import Provenance, Select, Volume
@@ -319,11 +319,11 @@ def _one_volume(
     return (space[0], space[1], space[2]), chosen
 
 
-def _stored(image: Any, path: Path, shape: Sequence[int]) -> Stored:
+def _stored(image: Any, path: Path, shape: Sequence[int]) -> RawArray:
     """Return where the voxels lie; checked against a limit and against the file."""
     data = Path(image.file_map["image"].filename)
     offset, packed = int(image.dataobj.offset), data.name.lower().endswith(".gz")
-    return Stored(
+    return RawArray(
         data,
         path.name,
         0 if packed else offset,

@@ -20,7 +20,7 @@ from segexplorer.data.formats.header_geometry import (
 )
 from segexplorer.data.formats.nrrd_header import TYPES, NrrdHeader, read_header
 from segexplorer.data.formats.seg_nrrd import Layers, Segment, segments_of
-from segexplorer.data.formats.voxels import Encoding, Frame, Stored, choose_frame
+from segexplorer.data.formats.voxels import Encoding, Frame, RawArray, choose_frame
 from segexplorer.data.grid import grid_notes
 from segexplorer.data.volume import Provenance, Select, Volume
 
@@ -146,7 +146,7 @@ def _sizes(header: NrrdHeader, name: str) -> tuple[int, ...]:
     return sizes
 
 
-def _stored(header: NrrdHeader, sizes: tuple[int, ...], path: Path) -> Stored:
+def _stored(header: NrrdHeader, sizes: tuple[int, ...], path: Path) -> RawArray:
     kind = TYPES.get(header.fields["type"].lower())
     encoding = _ENCODINGS.get(header.fields["encoding"].lower())
     if kind is None or encoding is None:
@@ -162,7 +162,7 @@ def _stored(header: NrrdHeader, sizes: tuple[int, ...], path: Path) -> Stored:
         )
     data, offset = _data_file(header, path)
     dtype = (">" if endian == "big" else "<") + kind
-    return Stored(data, path.name, offset, encoding, dtype, sizes)
+    return RawArray(data, path.name, offset, encoding, dtype, sizes)
 
 
 def _data_file(header: NrrdHeader, path: Path) -> tuple[Path, int | None]:

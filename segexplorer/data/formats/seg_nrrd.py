@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, did_you_mean
-from segexplorer.data.formats.voxels import Frame, Stored
+from segexplorer.data.formats.voxels import Frame, RawArray
 from segexplorer.data.volume import Select
 
 _KEY = re.compile(r"Segment(\d{1,6})_(Name|LabelValue|Layer)")
@@ -57,13 +57,13 @@ class Layers:
     `axis` is that of the layers, or None where there is but one.
     """
 
-    stored: Stored
+    stored: RawArray
     axis: int | None
     segments: tuple[Segment, ...]
 
     @classmethod
     def choose(
-        cls, stored: Stored, axis: int | None, segments: tuple[Segment, ...], select: Select, name: str
+        cls, stored: RawArray, axis: int | None, segments: tuple[Segment, ...], select: Select, name: str
     ) -> Self:
         """Take the segments that `select` names, in its order, or all.
 

@@ -167,7 +167,7 @@ _BROKEN = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
-class Stored:
+class RawArray:
     """Where the values of an array lie.
 
     Attributes
@@ -372,7 +372,7 @@ class Frame:
         Whether the voxels must be whole numbers.
     """
 
-    stored: Stored
+    stored: RawArray
     index: tuple[int | None, ...]
     label: bool
 

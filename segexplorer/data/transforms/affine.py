@@ -20,15 +20,17 @@ class Placement(Spec):
     """How far patches are turned, scaled and shifted."""
 
     display_name = "Rotation and scale"
-    probability: float = parameter(0.3, title="Chance", meaning="Share of the patches that vary.", ge=0, le=1)
+    probability: float = parameter(
+        0.3, title="Chance", description="Share of the patches that vary.", ge=0, le=1
+    )
     rotation: float = parameter(
-        10.0, title="Rotation", meaning="Largest angle about each axis.", unit="degrees", ge=0, le=180
+        10.0, title="Rotation", description="Largest angle about each axis.", unit="degrees", ge=0, le=180
     )
     scaling: float = parameter(
-        0.1, title="Scaling", meaning="Largest change of size: 0.1 is 10 % up or down.", ge=0, lt=0.9
+        0.1, title="Scaling", description="Largest change of size: 0.1 is 10 % up or down.", ge=0, lt=0.9
     )
     translation: float = parameter(
-        0.0, title="Shift", meaning="Largest shift along each axis.", unit="voxels", ge=0
+        0.0, title="Shift", description="Largest shift along each axis.", unit="voxels", ge=0
     )
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Matrix | None:

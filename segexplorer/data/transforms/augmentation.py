@@ -24,16 +24,18 @@ class Augmentation(Spec):
 
     display_name = "Augmentation"
 
-    enabled: bool = parameter(True, title="Augment", meaning="Vary training patches at random.")
-    flips: Flips = parameter(default_factory=Flips, title="Mirroring", meaning="Mirrored patches.")
+    enabled: bool = parameter(True, title="Augment", description="Vary training patches at random.")
+    flips: Flips = parameter(default_factory=Flips, title="Mirroring", description="Mirrored patches.")
     placement: Placement = parameter(
-        default_factory=Placement, title="Rotation and scale", meaning="Turned, scaled and shifted patches."
+        default_factory=Placement,
+        title="Rotation and scale",
+        description="Turned, scaled and shifted patches.",
     )
     elastic: Elastic = parameter(
-        default_factory=Elastic, title="Elastic deformation", meaning="Tissue pushed about smoothly."
+        default_factory=Elastic, title="Elastic deformation", description="Tissue pushed about smoothly."
     )
     shading: Shading = parameter(
-        default_factory=Shading, title="Intensities", meaning="Contrast, brightness, gamma, noise."
+        default_factory=Shading, title="Intensities", description="Contrast, brightness, gamma, noise."
     )
 
 

@@ -38,17 +38,22 @@ class Cropping(Spec):
     to: Literal["none", "nonzero", "body"] = parameter(
         "none",
         title="Crop to",
-        meaning="None: the whole image. Nonzero: the box around what is not 0 in any of the images (as in "
+        description="None: the whole image. Nonzero: the box around what is not 0 in any of the images (as in "
         "skull-stripped MR). Body: the box around the patient in the first image, CT in HU, without table and air. "
         "Statistics over training images are taken before, those of each image after cropping.",
     )
     margin: float = parameter(
-        5.0, title="Margin", meaning="Kept around the box, as far as the image goes.", unit="mm", ge=0, le=500
+        5.0,
+        title="Margin",
+        description="Kept around the box, as far as the image goes.",
+        unit="mm",
+        ge=0,
+        le=500,
     )
     above: float = parameter(
         -300.0,
         title="Body above",
-        meaning="Smallest value that counts as the patient, for the body. Air is -1000, fat -100.",
+        description="Smallest value that counts as the patient, for the body. Air is -1000, fat -100.",
         unit="HU",
         advanced=True,
     )

@@ -27,18 +27,20 @@ class Elastic(Spec):
     """
 
     display_name = "Elastic deformation"
-    probability: float = parameter(0.0, title="Chance", meaning="Share of the patches that vary.", ge=0, le=1)
+    probability: float = parameter(
+        0.0, title="Chance", description="Share of the patches that vary.", ge=0, le=1
+    )
     displacement: float = parameter(
         5.0,
         title="Displacement",
-        meaning="Largest push along each axis, in voxels of the finest axis; thick slices move by fewer.",
+        description="Largest push along each axis, in voxels of the finest axis; thick slices move by fewer.",
         unit="voxels",
         ge=0,
     )
     distance: float = parameter(
         16.0,
         title="Distance of points",
-        meaning="Of the points that are pushed, in voxels of the finest axis; larger is smoother.",
+        description="Of the points that are pushed, in voxels of the finest axis; larger is smoother.",
         unit="voxels",
         ge=2,
     )

@@ -15,12 +15,12 @@ class Flips(Spec):
     left_right: float = parameter(
         0.0,
         title="Left to right",
-        meaning="Chance. Anatomy has sides: switch it on only where left and right need not be told apart.",
+        description="Chance. Anatomy has sides: switch it on only where left and right need not be told apart.",
         ge=0,
         le=1,
     )
-    front_back: float = parameter(0.0, title="Front to back", meaning="Chance.", ge=0, le=1)
-    head_foot: float = parameter(0.0, title="Head to foot", meaning="Chance.", ge=0, le=1)
+    front_back: float = parameter(0.0, title="Front to back", description="Chance.", ge=0, le=1)
+    head_foot: float = parameter(0.0, title="Head to foot", description="Chance.", ge=0, le=1)
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, bool, bool]:
         """Return which of the axes x, y, z are mirrored."""

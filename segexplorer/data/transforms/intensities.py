@@ -64,14 +64,14 @@ class CTWindow(IntensitySpec):
     display_name = "CT window"
     kind: Literal["ct_window"] = "ct_window"
     window: Literal["abdomen", "mediastinum", "lung", "bone", "brain", "custom"] = parameter(
-        "abdomen", title="Window", meaning="Level and width by name; custom uses the two ends below."
+        "abdomen", title="Window", description="Level and width by name; custom uses the two ends below."
     )
-    low: float = parameter(-160.0, title="Lower end", meaning="Darkest value, for custom.", unit="HU")
-    high: float = parameter(240.0, title="Upper end", meaning="Brightest value, for custom.", unit="HU")
+    low: float = parameter(-160.0, title="Lower end", description="Darkest value, for custom.", unit="HU")
+    high: float = parameter(240.0, title="Upper end", description="Brightest value, for custom.", unit="HU")
     scale: Literal["unit", "symmetric", "standard"] = parameter(
         "unit",
         title="Scale",
-        meaning="Unit: 0..1; symmetric: -1..1; standard: mean 0 and deviation 1 over the training images.",
+        description="Unit: 0..1; symmetric: -1..1; standard: mean 0 and deviation 1 over the training images.",
     )
 
     @model_validator(mode="after")
@@ -122,8 +122,8 @@ class Percentile(IntensitySpec):
 
     display_name = "Percentiles"
     kind: Literal["percentile"] = "percentile"
-    low: float = parameter(0.5, title="Lower percentile", meaning="Becomes 0.", unit="%", ge=0, le=100)
-    high: float = parameter(99.5, title="Upper percentile", meaning="Becomes 1.", unit="%", ge=0, le=100)
+    low: float = parameter(0.5, title="Lower percentile", description="Becomes 0.", unit="%", ge=0, le=100)
+    high: float = parameter(99.5, title="Upper percentile", description="Becomes 1.", unit="%", ge=0, le=100)
 
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
@@ -147,18 +147,18 @@ class ZScore(IntensitySpec):
     robust: Literal["off", "percentiles", "median"] = parameter(
         "percentiles",
         title="Outliers",
-        meaning="Off: mean and deviation. Percentiles: after clipping at 0.5 and 99.5 %. "
+        description="Off: mean and deviation. Percentiles: after clipping at 0.5 and 99.5 %. "
         "Median: median and interquartile range.",
     )
     nonzero: bool = parameter(
         False,
         title="Leave out zeros",
-        meaning="Take the statistics where the image is not 0 (skull-stripped).",
+        description="Take the statistics where the image is not 0 (skull-stripped).",
     )
     scale: Literal["standard", "unit"] = parameter(
         "standard",
         title="Scale",
-        meaning="Standard: mean 0 and deviation 1. Unit: then brought to 0..1, lowest to highest (Yeung 2022).",
+        description="Standard: mean 0 and deviation 1. Unit: then brought to 0..1, lowest to highest (Yeung 2022).",
     )
 
     def apply(self, array: NDArray[Any], numbers: Numbers) -> NDArray[np.float32]:

@@ -124,18 +124,20 @@ class Preprocessing(Spec):
 
     display_name = "Preprocessing"
 
-    intensity: AnyIntensity = parameter("auto", title="Intensities", meaning="How intensities are scaled.")
+    intensity: AnyIntensity = parameter(
+        "auto", title="Intensities", description="How intensities are scaled."
+    )
     spacing: Literal["median"] | tuple[float, float, float] | None = parameter(
         None,
         title="Spacing",
-        meaning="Voxel size of training (x, y, z): none keeps each case's own; median: of training cases.",
+        description="Voxel size of training (x, y, z): none keeps each case's own; median: of training cases.",
         unit="mm",
     )
 
     resize: tuple[int, int, int] | None = parameter(
         None,
         title="Resize to",
-        meaning="Every volume is brought to this many voxels (x, y, z), whatever its extent; 0 keeps an axis. "
+        description="Every volume is brought to this many voxels (x, y, z), whatever its extent; 0 keeps an axis. "
         "For training on whole volumes, in place of a spacing.",
         unit="voxels",
         advanced=True,
@@ -143,13 +145,13 @@ class Preprocessing(Spec):
     crop: Cropping = parameter(
         default_factory=Cropping,
         title="Cropping",
-        meaning="Which part of each image is kept, before it is resampled and scaled.",
+        description="Which part of each image is kept, before it is resampled and scaled.",
         advanced=True,
     )
     difference: bool = parameter(
         False,
         title="Add the difference",
-        meaning="The second image minus the first becomes a further channel: change between two visits.",
+        description="The second image minus the first becomes a further channel: change between two visits.",
         advanced=True,
     )
 

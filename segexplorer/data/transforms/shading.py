@@ -16,16 +16,20 @@ class Shading(Spec):
     """How far intensities vary, relative to the patch's own spread."""
 
     display_name = "Intensities"
-    probability: float = parameter(0.3, title="Chance", meaning="Chance of each of the changes.", ge=0, le=1)
-    contrast: float = parameter(0.2, title="Contrast", meaning="Largest change of contrast.", ge=0, lt=1)
+    probability: float = parameter(
+        0.3, title="Chance", description="Chance of each of the changes.", ge=0, le=1
+    )
+    contrast: float = parameter(0.2, title="Contrast", description="Largest change of contrast.", ge=0, lt=1)
     brightness: float = parameter(
-        0.1, title="Brightness", meaning="Largest shift, in deviations of the patch.", ge=0
+        0.1, title="Brightness", description="Largest shift, in deviations of the patch.", ge=0
     )
-    gamma: float = parameter(0.2, title="Gamma", meaning="Largest change of the gamma exponent.", ge=0, lt=1)
+    gamma: float = parameter(
+        0.2, title="Gamma", description="Largest change of the gamma exponent.", ge=0, lt=1
+    )
     noise: float = parameter(
-        0.05, title="Noise", meaning="Largest deviation of added noise, in deviations of the patch.", ge=0
+        0.05, title="Noise", description="Largest deviation of added noise, in deviations of the patch.", ge=0
     )
-    blur: float = parameter(0.0, title="Blur", meaning="Largest blur.", unit="voxels", ge=0, le=3)
+    blur: float = parameter(0.0, title="Blur", description="Largest blur.", unit="voxels", ge=0, le=3)
 
     def draw(self, rng: np.random.Generator) -> DrawnShading:
         """Return one random change; five switches are drawn first, then their strengths."""

@@ -86,7 +86,7 @@ def facts(metric: Metric) -> dict[str, Any]:
     }
 
 
-FACTS = ("formula", "reference", "punishes", "papers", "requires")
+FACTS = ("formula", "reference", "penalises", "papers", "requires")
 """Class variables that a spec may have for people to read."""
 
 
@@ -181,7 +181,7 @@ def _kind_facts(spec: type[Spec], preset: Preset[Any] | None) -> dict[str, Any]:
         {
             "name": p.name,
             "title": p.title,
-            "meaning": p.meaning,
+            "description": p.description,
             "unit": p.unit,
             "range": p.range_text,
             "default": _plain(p.default),
@@ -229,11 +229,13 @@ def _print_parameters(spec: type[Spec]) -> None:
     if not declared:
         results().print("It has no parameters.")
         return
-    table = _table("parameter", "default", "range", "meaning")
+    table = _table("parameter", "default", "range", "description")
     for p in declared:
-        meaning = p.meaning + (f" Called {p.called}." if p.called else "") + (" Live." if p.live else "")
+        description = (
+            p.description + (f" Called {p.called}." if p.called else "") + (" Live." if p.live else "")
+        )
         title = f"[bold]{p.name}[/bold]\n{escape(p.title)}"
-        table.add_row(title, escape(_default_text(p)), escape(_range_text(p)), escape(meaning))
+        table.add_row(title, escape(_default_text(p)), escape(_range_text(p)), escape(description))
     results().print(table)
     if any(p.live for p in declared):
         results().print("Live: may be changed while a run goes on.")

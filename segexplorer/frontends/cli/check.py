@@ -452,13 +452,13 @@ def _classes(data: DatasetSpec, cases: Sequence[CaseRef]) -> tuple[ClassMap, lis
     from segexplorer.data.checks import Problem
 
     try:
-        return ClassMap.from_classes(data.class_values(), data.unselected), []
+        return ClassMap.from_classes(data.class_values(), data.other_labels), []
     except DataError as error:
         # what is wrong with one case is told in its row
         own = any(error.message.startswith(f"{ref.id}: ") for ref in cases)
         problems = [] if own else [Problem("error", "classes", error.message, error.remedy)]
     try:
-        return ClassMap.from_classes(present_values(cases, skip=True), data.unselected), problems
+        return ClassMap.from_classes(present_values(cases, skip=True), data.other_labels), problems
     except DataError:  # no label holds anything: the same sentence as before
         return ClassMap((), ()), problems
 

@@ -17,7 +17,7 @@ from rich.table import Column
 import segexplorer
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.frontends.cli.series import selected
-from segexplorer.frontends.cli.terminal import Pace, TimeLeft, remarks, whole
+from segexplorer.frontends.cli.terminal import EtaEstimator, TimeLeft, remarks, whole
 
 if TYPE_CHECKING:
     from segexplorer.data.volume import Volume
@@ -94,7 +94,7 @@ class WindowDisplay:
 
     def __init__(self, console: Console, windows: Sequence[int]) -> None:
         self._console, self._windows = console, windows
-        self._pace = Pace(windows, time.monotonic())
+        self._pace = EtaEstimator(windows, time.monotonic())
         self._bar = Progress(
             whole("{task.description}"),
             BarColumn(bar_width=None),

@@ -52,7 +52,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-class Pace:
+class EtaEstimator:
     """Two rates, each measured where it arises: seconds per window, and per case for all else.
 
     Reading, resampling and writing a case take as long as many windows, so that one rate over both would promise

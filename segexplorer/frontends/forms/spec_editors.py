@@ -24,7 +24,7 @@ _BLOCKS = frozenset({"list", "mapping", "one_of", "kind", "group"})
 
 def tooltip_of(declared: Parameter) -> str:
     """Return meaning, range, paper's name and whether it may change during a run, as rich text."""
-    lines = [declared.meaning]
+    lines = [declared.description]
     if declared.range_text:
         lines.append(f"Range: {declared.range_text}{' ' + declared.unit if declared.unit else ''}.")
     if declared.called:

@@ -128,7 +128,7 @@ def _train(errand: _Errand) -> None:
     """Iterate in a thread of its own: niceness cannot be given back, and the pool's thread serves others later."""
 
     def work() -> None:
-        stand_back()
+        lower_priority()
         errand.iterate()
 
     thread = threading.Thread(target=work, name="segexplorer training")
@@ -136,7 +136,7 @@ def _train(errand: _Errand) -> None:
     thread.join()
 
 
-def stand_back() -> None:
+def lower_priority() -> None:
     """Let the window's threads go first where both want a core: on Linux, niceness belongs to a thread.
 
     Threads that training starts (the loader's) inherit it; results do not depend on it.
@@ -233,7 +233,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         ends = [event for event in events if isinstance(event, RunFinished)]
         self.ended.emit(ends[-1] if ends else RunFinished(state="stopped", reason="its process ended"))
 
-    def be_slow(self, slow: bool) -> None:
+    def set_refresh_interval(self, slow: bool) -> None:
         """Look less often, while the viewer is in 3D."""
         self._timer.setInterval(SLOW_MS if slow else FAST_MS)
 

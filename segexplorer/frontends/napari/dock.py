@@ -24,7 +24,7 @@ from segexplorer.frontends.napari.workers import LatestWork, Machine
 from segexplorer.training.history import Frame, open_run
 from segexplorer.training.replay import Replay
 from segexplorer.training.snapshots import WatchedSnapshot
-from segexplorer.viewmodels.displayed import Past, Seen
+from segexplorer.viewmodels.displayed import RunHistoryLoader, Seen
 
 DISCLAIMER = "For research and teaching; not a medical device."
 LOADING = "Loading torch and MONAI…"
@@ -141,7 +141,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._message.setText(str(error))
 
     def _on_ndisplay(self, _: Any = None) -> None:
-        self.bridge.be_slow(self.viewer.dims.ndisplay == 3)
+        self.bridge.set_refresh_interval(self.viewer.dims.ndisplay == 3)
 
     def _on_theme(self, _: Any = None) -> None:
         self.setStyleSheet(appearance.style_sheet(dark=theme.is_dark(self.viewer)))
@@ -224,7 +224,7 @@ def replay_for_viewer(folder: Path, speed: float) -> Replay:
 
 def _loader(folder: Path) -> Callable[[Frame], WatchedSnapshot]:
     """Return what reads a frame with the label of its case, or alone where the data is not on this machine."""
-    past = Past(open_run(folder).experiment)
+    past = RunHistoryLoader(open_run(folder).experiment)
 
     def load(frame: Frame) -> WatchedSnapshot:
         try:

@@ -26,7 +26,7 @@ def test_layout_is_recognised_and_every_case_opens(made: Made, layout: str, layo
     assert not [p for p in data.listing().problems if p.severity == "error"]
     cases = data.cases()
     assert [ref.id for ref in cases] == sorted(ref.id for ref in cases)
-    classes = ClassMap.from_classes(data.class_values(), data.unselected)
+    classes = ClassMap.from_classes(data.class_values(), data.other_labels)
     for ref in cases:
         case = ref.open()
         assert len(case.images) == len(cases[0].images)

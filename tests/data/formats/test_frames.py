@@ -124,7 +124,7 @@ def test_every_format_of_the_table_names_functions_that_exist() -> None:
         for address in filter(None, (known.reader, known.writer)):
             module, _, function = address.partition(":")
             assert callable(
-                getattr(__import__(f"{registry.__name__}.{module}", fromlist=[function]), function)
+                getattr(__import__(f"segexplorer.data.formats.{module}", fromlist=[function]), function)
             )
         assert bool(known.writer) == bool(known.writes)
 

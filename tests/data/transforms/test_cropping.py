@@ -16,7 +16,7 @@ from segexplorer.core.errors import DataError, SpecError
 from segexplorer.data import geometry
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.io import open_volume
-from segexplorer.data.store import PreparedStore
+from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import CaseGrid, FittedPreprocessing, Preprocessing, fit
 from segexplorer.data.transforms.cropping import Cropping, cut_off
 from segexplorer.data.volume import Volume
@@ -210,14 +210,14 @@ def test_the_store_keeps_the_box_and_distances_lie_in_it(tmp_path: Path) -> None
     case = stored(image, label, (2, 0, 1), (1, -1, 1))
     ref = CaseRef("case", case.images, case.label, "case")
     fitted = fitted_on(case, crop={"to": "body", "margin": 0})
-    fresh = PreparedStore([ref], fitted, CLASSES, 2**24, tmp_path, ("signed distances",))
+    fresh = PreprocessedCache([ref], fitted, CLASSES, 2**24, tmp_path, ("signed distances",))
     first, distances = fresh.get("case"), fresh.maps("case")["signed distances"]
-    cached = PreparedStore([ref], fitted, CLASSES, 2**24, tmp_path).get("case")
+    cached = PreprocessedCache([ref], fitted, CLASSES, 2**24, tmp_path).get("case")
     assert isinstance(cached.grid, CaseGrid) and isinstance(first.grid, CaseGrid)
     assert cached.grid.box == first.grid.box == BODY
     assert cached.label is not None and case.label is not None
     assert np.array_equal(fitted.restore(cached.label, cached.grid, order=0), case.label.array)
-    uncropped = PreparedStore([ref], fitted_on(case), CLASSES, 2**24, None, ("signed distances",))
+    uncropped = PreprocessedCache([ref], fitted_on(case), CLASSES, 2**24, None, ("signed distances",))
     expected = uncropped.maps("case")["signed distances"][(..., *(slice(*ends) for ends in BODY))]
     assert np.array_equal(distances[1:], expected[1:])
 

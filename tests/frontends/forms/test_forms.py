@@ -31,9 +31,9 @@ class Plain(Shade):
 
     display_name: ClassVar[str] = "Plain shade"
     formula: ClassVar[str] = "s = depth"
-    punishes: ClassVar[str] = "Punishes light."
+    penalises: ClassVar[str] = "Punishes light."
     kind: Literal["plain"] = "plain"
-    depth: float = parameter(1e-3, title="Depth", meaning="How dark.", gt=0, le=1, live=True)
+    depth: float = parameter(1e-3, title="Depth", description="How dark.", gt=0, le=1, live=True)
 
 
 @shades.register
@@ -42,15 +42,15 @@ class Mixed(Shade):
 
     display_name: ClassVar[str] = "Mixed shades"
     kind: Literal["mixed"] = "mixed"
-    parts: tuple[AnyShade, ...] = parameter((), title="Parts", meaning="Shades to mix.")
+    parts: tuple[AnyShade, ...] = parameter((), title="Parts", description="Shades to mix.")
 
 
 shades.register_preset("dusk", "Dusk", Plain(depth=0.7), note="As in the evening.")
 
 
 class Inner(Spec):
-    low: float = parameter(0.3, title="Low", meaning="Lower end.", live=True)
-    high: float = parameter(0.7, title="High", meaning="Upper end.", live=True)
+    low: float = parameter(0.3, title="Low", description="Lower end.", live=True)
+    high: float = parameter(0.7, title="High", description="Upper end.", live=True)
 
     @model_validator(mode="after")
     def _ordered(self) -> Inner:
@@ -60,23 +60,23 @@ class Inner(Spec):
 
 
 class Everything(Spec):
-    rate: float = parameter(1e-3, title="Rate", meaning="Size.", gt=0, live=True)
-    small: float = parameter(1e-7, title="Small", meaning="Tiny.", called="eps there", unit="mm")
-    count: int = parameter(4, title="Count", meaning="How many.", ge=1, le=10)
-    on: bool = parameter(True, title="On", meaning="Whether.")
-    name: str = parameter("a", title="Name", meaning="Called so.", min_length=1)
-    folder: str = parameter("${HOME}/x/", title="Folder", meaning="Where.", path="folder")
-    mode: Literal["fast_mode", "slow"] = parameter("slow", title="Mode", meaning="How.")
-    size: tuple[int, int, int] = parameter((1, 2, 3), title="Size", meaning="Edge lengths.")
-    patch: int | tuple[int, int, int] | None = parameter(None, title="Patch", meaning="One or three.")
-    clip: float | None = parameter(12.0, title="Clip", meaning="Limit.", advanced=True)
-    values: tuple[float, ...] = parameter((1e-3, 2.0), title="Values", meaning="Some.")
-    words: tuple[str, ...] = parameter(("x", "y"), title="Words", meaning="Some words.")
+    rate: float = parameter(1e-3, title="Rate", description="Size.", gt=0, live=True)
+    small: float = parameter(1e-7, title="Small", description="Tiny.", called="eps there", unit="mm")
+    count: int = parameter(4, title="Count", description="How many.", ge=1, le=10)
+    on: bool = parameter(True, title="On", description="Whether.")
+    name: str = parameter("a", title="Name", description="Called so.", min_length=1)
+    folder: str = parameter("${HOME}/x/", title="Folder", description="Where.", path="folder")
+    mode: Literal["fast_mode", "slow"] = parameter("slow", title="Mode", description="How.")
+    size: tuple[int, int, int] = parameter((1, 2, 3), title="Size", description="Edge lengths.")
+    patch: int | tuple[int, int, int] | None = parameter(None, title="Patch", description="One or three.")
+    clip: float | None = parameter(12.0, title="Clip", description="Limit.", advanced=True)
+    values: tuple[float, ...] = parameter((1e-3, 2.0), title="Values", description="Some.")
+    words: tuple[str, ...] = parameter(("x", "y"), title="Words", description="Some words.")
     classes: dict[str, tuple[int, ...]] = parameter(
-        default_factory=lambda: {"kidneys": (2, 3)}, title="Classes", meaning="Labels."
+        default_factory=lambda: {"kidneys": (2, 3)}, title="Classes", description="Labels."
     )
-    inner: Inner = parameter(default_factory=Inner, title="Inner", meaning="Nested.")
-    shade: AnyShade = parameter("plain", title="Shade", meaning="Which.")
+    inner: Inner = parameter(default_factory=Inner, title="Inner", description="Nested.")
+    shade: AnyShade = parameter("plain", title="Shade", description="Which.")
 
 
 def texts_shown(widget: object) -> list[str]:
@@ -228,8 +228,8 @@ def test_optional_keeps_what_was_typed() -> None:
 
 def test_excluded_settings_are_kept_and_no_problem_of_the_form() -> None:
     class Needy(Spec):
-        root: str = parameter(title="Root", meaning="Needed.")
-        count: int = parameter(1, title="Count", meaning="How many.")
+        root: str = parameter(title="Root", description="Needed.")
+        count: int = parameter(1, title="Count", description="How many.")
 
     form = SpecForm(Needy, exclude=["root"])
     assert form.problems == ()

@@ -26,7 +26,7 @@ from segexplorer.core.events import (
 )
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.run import _ACCEPTED
-from segexplorer.training.snapshots import LatestSlots, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 CLASSES = ("liver", "lesion")
 
@@ -79,8 +79,8 @@ class ScriptedRun:
         self.experiment: Any = Experiment.of({"data": {"kind": "phantom"}})
         self.state: Any = "idle"
         self.plan = None
-        self.watched: LatestSlots[WatchedSnapshot] = LatestSlots()
-        self.patch: LatestSlots[PatchSnapshot] = LatestSlots()
+        self.watched: LatestValues[WatchedSnapshot] = LatestValues()
+        self.patch: LatestValues[PatchSnapshot] = LatestValues()
         self.steps, self.fail_at, self.raises = steps, fail_at, raises
         self.done, self.attempt = 0, 0
         self.commands: list[str] = []

@@ -22,7 +22,7 @@ from segexplorer.frontends.napari.plots import PlotDock
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import HistoryWriter
-from segexplorer.viewmodels.displayed import Past, frames_of
+from segexplorer.viewmodels.displayed import RunHistoryLoader, frames_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted import score, snapshot
@@ -161,7 +161,7 @@ def test_choosing_a_class_goes_to_a_slice_that_holds_it(panel: InspectPanel, qtb
 def test_frames_are_read_from_the_folder_and_labels_once(run: Any) -> None:
     frames = frames_of(run.folder)
     assert [frame.step for frame in frames["validation"]] == [10, 20, 40] and not frames["train"]
-    past = Past(run.experiment)
+    past = RunHistoryLoader(run.experiment)
     first = past.snapshot(frames["validation"][0])
     assert first.truth is not None and first.truth.shape == first.prediction.shape
     assert past.snapshot(frames["validation"][2]).truth is first.truth

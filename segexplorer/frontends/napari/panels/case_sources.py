@@ -35,8 +35,8 @@ from segexplorer.core.spec import Spec
 from segexplorer.data.datasets import described, recognise, registry
 from segexplorer.data.datasets.base import DatasetSpec, Recognition
 from segexplorer.data.formats.registry import readable_suffixes
-from segexplorer.data.geometry import GridVerdict
-from segexplorer.data.grid import apart, describe
+from segexplorer.data.geometry import GridComparison
+from segexplorer.data.grid import compare_grids, describe
 from segexplorer.data.io import open_volume, save_volume
 from segexplorer.data.splits import Split
 from segexplorer.data.volume import Volume
@@ -95,7 +95,7 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
         widgets.say(self.place, "" if seen is None else _place(seen))
         text, touching = "", False
         if seen is not None and drawn is not None:
-            grids, remedy = apart(seen, drawn)
+            grids, remedy = compare_grids(seen, drawn)
             text, touching = _distance(grids, remedy), "do not touch" not in remedy
         widgets.say(self.distance, text, widgets.AMBER)
         self.bring.setVisible(bool(text) and touching)
@@ -134,7 +134,7 @@ def _place(volume: Volume) -> str:
     return " ".join((f"{size} voxels, {found.text}.", *found.assumed))
 
 
-def _distance(grids: GridVerdict, remedy: str) -> str:
+def _distance(grids: GridComparison, remedy: str) -> str:
     if grids.same:
         return ""
     far = f"Image and label lie on different grids: {grids.text.rstrip('.')}."
@@ -161,7 +161,7 @@ class CasePair:
 
 
 def stored_dataset(
-    pairs: Sequence[CasePair], classes: Mapping[str, tuple[int, ...]], unselected: str, folder: Path
+    pairs: Sequence[CasePair], classes: Mapping[str, tuple[int, ...]], other_labels: str, folder: Path
 ) -> DatasetSpec:
     """Return the data set of these pairs; what has no file, or was painted since, is saved into `folder`.
 
@@ -183,7 +183,9 @@ def stored_dataset(
         }
         for pair in pairs
     ]
-    return registry.spec("pairs").of({"pairs": listed, "classes": dict(classes), "unselected": unselected})
+    return registry.spec("pairs").of(
+        {"pairs": listed, "classes": dict(classes), "other_labels": other_labels}
+    )
 
 
 def _stored(volume: Volume, path: Path | None, folder: Path, name: str, *, integer: bool) -> Path:
@@ -226,9 +228,11 @@ class _OnDisk(Spec):
     """Any registered data set, and how it is divided."""
 
     data: Annotated[DatasetSpec, registry.late_bound] = parameter(
-        title="Data set", meaning="Where the cases are."
+        title="Data set", description="Where the cases are."
     )
-    split: Split = parameter(default_factory=Split, title="Split", meaning="Which cases train and validate.")
+    split: Split = parameter(
+        default_factory=Split, title="Split", description="Which cases train and validate."
+    )
 
 
 class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]

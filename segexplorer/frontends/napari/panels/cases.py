@@ -150,13 +150,13 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             return lambda: chosen
         self._check_pairs()
         pairs = [pair for pair, _ in self._pairs]
-        classes, unselected, folder = (
+        classes, other_labels, folder = (
             self._classes.classes(),
             str(self._unselected.currentData()),
             self.folder,
         )
         split = Split(self_validation=self._one_case.isChecked() and len(pairs) == 1)
-        return lambda: (stored_dataset(pairs, classes, unselected, folder), split)
+        return lambda: (stored_dataset(pairs, classes, other_labels, folder), split)
 
     def set_dataset(self, dataset: DatasetSpec, split: Split) -> None:
         """Show the data of an experiment that was loaded."""

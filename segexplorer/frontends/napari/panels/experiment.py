@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, Q
 
 from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError
 from segexplorer.frontends.forms import SpecForm
-from segexplorer.frontends.napari.bridge import stand_back
+from segexplorer.frontends.napari.bridge import lower_priority
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.cases import CasesPanel
 from segexplorer.frontends.napari.workers import LatestWork
@@ -165,7 +165,7 @@ def _measured(plan: Any, stop: threading.Event) -> Timing | None:
     """Measure in a thread that stands back behind the window's, as training does."""
     from segexplorer.training.timing import measure
 
-    with ThreadPoolExecutor(1, initializer=stand_back) as pool:
+    with ThreadPoolExecutor(1, initializer=lower_priority) as pool:
         return pool.submit(measure, plan, stopped=stop.is_set).result()
 
 

@@ -36,7 +36,7 @@ from segexplorer.training.history import Frame
 from segexplorer.training.run import SliceView
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.viewmodels import displayed
-from segexplorer.viewmodels.displayed import SWITCHES, Past, Seen, Switch, Wanted, frames_of
+from segexplorer.viewmodels.displayed import SWITCHES, RunHistoryLoader, Seen, Switch, Wanted, frames_of
 
 ROLES: dict[Role, str] = {"validation": "Validation case", "train": "Training case"}
 _ON_AT_FIRST: frozenset[Switch] = frozenset({"errors", "balance"})
@@ -239,7 +239,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._patch: PatchSnapshot | None = None
         self._seen: Seen | None = None
         self._run: Any = None
-        self._past: Past | None = None
+        self._past: RunHistoryLoader | None = None
         self._frames: dict[Role, tuple[Frame, ...]] = {}
         self._asked: set[str] = set()
         self._class_seen: int | None = None
@@ -308,7 +308,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_begun(self, run: Any) -> None:
         self._patch = None
         if run is not self._run:
-            self._run, self._past = run, Past(run.experiment)
+            self._run, self._past = run, RunHistoryLoader(run.experiment)
             self._snapshots, self._frames = {}, {}
             self._asked |= self.choices.on
             self.scores.forget()
