@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "monai", "napari", "qtpy", "PySide6", "PyQt6", "pyqtgraph", "magicgui", "vispy")
+HEAVY = (
+    "torch",
+    "monai",
+    "napari",
+    "qtpy",
+    "PySide6",
+    "PyQt6",
+    "pyqtgraph",
+    "magicgui",
+    "vispy",
+    "ziamath",
+    "latex2mathml",
+)
 
 REPORT = """
 import sys, time

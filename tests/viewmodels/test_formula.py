@@ -33,6 +33,8 @@ FORMULAS = {
 DOCK = 330 * SIZE / 14.4
 """Room in the narrowest dock at the type size of napari's themes."""
 
+NESTED = r"\frac{1}{1+" * 30 + "x" + "}" * 30
+
 
 def test_losses_weightings_and_metrics_have_formulas() -> None:
     assert {name.partition("/")[0] for name in FORMULAS} >= {"losses", "weightings", "metrics"}
@@ -100,7 +102,7 @@ def test_sums_have_limits_below_on_the_line_and_beside_in_fractions() -> None:
     assert [e.tag for e in row[3].iter() if e.tag.startswith("mu") or e.tag == "msub"] == ["msub"]
 
 
-@pytest.mark.parametrize("latex", [r"\frac{a", r"a_b_c", r"\left( a", r"\begin{nonsense} a"])
+@pytest.mark.parametrize("latex", [r"\frac{a", r"a_b_c", r"\left( a", r"\begin{nonsense} a", NESTED])
 def test_what_is_no_latex_is_refused(latex: str) -> None:
     with pytest.raises(UnreadableFormulaError, match="cannot be read"):
         lines_of(latex, 300)
