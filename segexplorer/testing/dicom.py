@@ -1,10 +1,12 @@
-"""DICOM files for tests and benchmarks: a series, an enhanced multi-frame image, contours; small, and made up.
+"""DICOM files for tests and benchmarks: a series, compressed or not, an enhanced multi-frame image, contours.
 
 Every file carries the patient `PATIENT`, so that a test can look for it where it must not be.
 """
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,14 @@ CT, MR, ENHANCED_MR, RTSTRUCT = (
     "1.2.840.10008.5.1.4.1.1.481.3",
 )
 _EXPLICIT = "1.2.840.10008.1.2.1"
+COMPRESSIONS = {
+    "JPEG baseline": "1.2.840.10008.1.2.4.50",
+    "JPEG lossless": "1.2.840.10008.1.2.4.57",
+    "JPEG lossless SV1": "1.2.840.10008.1.2.4.70",
+    "JPEG 2000 lossless": "1.2.840.10008.1.2.4.90",
+    "RLE": "1.2.840.10008.1.2.5",
+}
+"""Transfer syntaxes that `compress` writes; the first one loses, and takes 8 bits."""
 Change = Callable[[Any, int], None]
 
 
@@ -166,6 +176,52 @@ def write_structures(
     ]
     save(data, path)
     return path
+
+
+def compress(data: Any, syntax: str) -> None:
+    """Compress the pixels of a data set with unsigned values, one codestream for each frame.
+
+    Parameters
+    ----------
+    syntax
+        One of `COMPRESSIONS`.
+    """
+    frames = data.pixel_array.reshape(-1, data.Rows, data.Columns)
+    if syntax == COMPRESSIONS["RLE"]:
+        encoder = pydicom.pixels.get_encoder(syntax)
+        streams = [encoder.encode(data, index=k, encoding_plugin="pydicom") for k in range(len(frames))]
+    elif syntax in (COMPRESSIONS["JPEG lossless"], COMPRESSIONS["JPEG lossless SV1"]):
+        streams = [_jpeg_lossless(frame) for frame in frames]
+    elif syntax == COMPRESSIONS["JPEG 2000 lossless"]:
+        streams = [_by_pillow(frame, "JPEG2000", irreversible=False, no_jp2=True) for frame in frames]
+    else:
+        streams = [_by_pillow(frame, "JPEG", quality=95) for frame in frames]
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = pydicom.encaps.encapsulate(streams)
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+
+
+def _by_pillow(frame: NDArray[Any], form: str, **options: Any) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(frame).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def _jpeg_lossless(frame: NDArray[Any]) -> bytes:
+    import SimpleITK
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "frame.dcm")
+        writer = SimpleITK.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.UseCompressionOn()
+        writer.SetCompressor("JPEG")
+        writer.SetFileName(str(path))
+        writer.Execute(SimpleITK.GetImageFromArray(frame))
+        return bytes(next(pydicom.encaps.generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1)))
 
 
 def save(data: Any, path: Path) -> None:

@@ -82,7 +82,7 @@ FORMATS: tuple[Format, ...] = (
         "dicom.reader:read_dicom",
         "dicom.seg:write_seg",
         (".dcm",),
-        "pydicom, SimpleITK, highdicom",
+        "pydicom, SimpleITK, Pillow, highdicom",
         named=True,
         like=True,
         folders=True,

@@ -193,7 +193,7 @@ def test_what_cannot_be_written_is_refused(image: Volume, tmp_path: Path) -> Non
     label = image.with_array(np.ones(image.shape, np.uint8))
     with pytest.raises(DataError, match="only labels"):
         save_volume(image, tmp_path / "out.dcm")
-    with pytest.raises(DataError, match="came from none"):
+    with pytest.raises(DataError, match="is not from one"):
         save_volume(Volume.from_array(label.array), tmp_path / "out.dcm", integer=True)
     with pytest.raises(DataError, match="marks nothing"):
         save_volume(image.with_array(0 * label.array), tmp_path / "out.dcm", integer=True)
@@ -250,7 +250,7 @@ def test_contours_beside_their_slices_and_drawn_twice(image: Volume, tmp_path: P
     np.testing.assert_array_equal(mask[:, :, 6], disc(image, *shape))
     notes = " ".join(segments.provenance.notes)
     assert "no contour on 3 slices" in notes
-    assert "first or last slice 1 contour " in notes and "1 plane of contours" in notes
+    assert "first or last slice, 1 contour " in notes and "1 plane of contours" in notes
 
 
 def test_contours_on_an_image_with_other_axes(image: Volume, tmp_path: Path) -> None:

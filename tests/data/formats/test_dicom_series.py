@@ -165,7 +165,7 @@ def test_slices_that_are_there_twice_are_taken_once(tmp_path: Path) -> None:
 def test_different_slices_at_one_place_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path, stored(), series="1.2.3")
     write_series(tmp_path / "again", stored(1, seed=9), series="1.2.3", at=[2])
-    assert "at the same place" in refusal(tmp_path).message
+    assert "at the same position" in refusal(tmp_path).message
 
 
 def test_missing_slices_are_filled_and_said(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_uneven_slices_are_interpolated_where_they_lie(tmp_path: Path) -> None:
     ramp = np.repeat((1000 + 100 * at).astype(np.uint16), 35).reshape(-1, 7, 5)
     write_series(tmp_path, ramp, at=at.tolist())
     volume = open_volume(tmp_path)
-    assert "unevenly, 2 to 2.8 mm apart" in volume.notes[0]
+    assert "uneven, 2 to 2.8 mm apart" in volume.notes[0]
     for k in range(volume.shape[2]):
         z = (volume.affine @ [0, 0, k, 1])[2]
         np.testing.assert_allclose(volume.array[:, :, k], 1000 + 100 * (z - 40) / 2 - 1024, atol=1)
@@ -348,7 +348,7 @@ def test_archives_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
 
     assert "points out of the archive" in refusal(packed("../../etc/x.dcm", b"x")).message
     assert "points out of the archive" in refusal(packed("/etc/x.dcm", b"x")).message
-    assert "unfold more than" in refusal(packed("x.dcm", bytes(2**24), zipfile.ZIP_BZIP2)).message
+    assert "unpack to more than" in refusal(packed("x.dcm", bytes(2**24), zipfile.ZIP_BZIP2)).message
     assert "holds no DICOM file" in refusal(packed("x.txt", b"text")).message
     broken = tmp_path / "broken.zip"
     broken.write_bytes(packed("x.dcm", bytes(999)).read_bytes()[:-30])

@@ -1,8 +1,8 @@
-"""Where DICOM files lie: a file, a folder with folders in it, or a zip archive, which is never unpacked.
+"""DICOM files: where they are, how one is parsed, and whose they are.
 
-One DICOM file through pydicom, quietly: no warning repeats a value, and only the tags asked for are read.
-
-Which cases are of one patient, without telling who: patient numbers are hashed with a salt and never kept.
+A file is found on the disk, in a folder with its subfolders, or in a zip archive, which is never unpacked. It is
+parsed by pydicom, quietly: warnings are off, since they repeat values, and only the elements asked for are read.
+Cases of one patient are recognised by a salted hash of the patient number, which itself is never kept.
 """
 
 from __future__ import annotations
@@ -28,18 +28,25 @@ from segexplorer.core.errors import DataError
 MAX_FILES = 200_000
 """Most files that are looked at in one folder or archive."""
 MAX_BYTES = 16 * 2**30
-"""Largest series that is read, as stored; also the most that the members of one archive may unfold to."""
+"""Largest series that is read, as stored; also the most that the members of one archive may unpack to."""
 MAX_RATIO = 1032
-"""Deflate cannot do better; a member that claims more is a bomb."""
-_MAGIC_AT = 128
-_BARE = (
-    b"\x02\x00\x00\x00",
-    b"\x08\x00\x00\x00",
-    b"\x08\x00\x05\x00",
-    b"\x08\x00\x08\x00",
-    b"\x08\x00\x16\x00",
+"""The highest ratio that deflate reaches; a member that claims more is a bomb."""
+BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, ValueError)
+"""What opening or reading a damaged file or member raises."""
+UNREADABLE = (
+    *BROKEN,
+    AttributeError,
+    KeyError,
+    TypeError,
+    IndexError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
 )
-"""How old files without preamble begin: group 2 or 8, little endian."""
+"""What pydicom raises on bytes that are not DICOM, besides its own errors."""
+
+# --- where files are ---
 
 
 @dataclass(frozen=True, order=True)
@@ -57,7 +64,7 @@ class Place:
 
 
 class Opener:
-    """Opens places one after the other; a context, because it keeps an archive open between its members."""
+    """Opens files one after another; a context manager, since it keeps an archive open between its members."""
 
     def __init__(self) -> None:
         self._archives: dict[Path, zipfile.ZipFile] = {}
@@ -77,7 +84,7 @@ class Opener:
         Raises
         ------
         OSError, zipfile.BadZipFile
-            When it is not there any more.
+            When it no longer exists.
         """
         if not place.member:
             return place.path.open("rb")
@@ -86,19 +93,15 @@ class Opener:
         return self._archives[place.path].open(place.member)
 
 
-BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, ValueError)
-"""What opening or reading a damaged file or member raises."""
-
-
 def is_archive(path: Path) -> bool:
     """Whether a path names a zip archive."""
     return path.suffix.lower() == ".zip"
 
 
 def find(path: Path) -> Iterator[Place]:
-    """Yield every file of a folder (with its subfolders) or archive that may be DICOM; or the file itself.
+    """Yield every file of a folder (with its subfolders) or archive that may be DICOM, or the file itself.
 
-    Hidden files and those that macOS adds are left out.
+    Hidden files and those that macOS adds are skipped.
 
     Raises
     ------
@@ -128,7 +131,7 @@ def _walk(root: Path) -> Iterator[Place]:
             file = Path(folder, name)
             try:
                 size = file.stat().st_size
-            except OSError:  # a link to nowhere is no DICOM file
+            except OSError:  # a link to nowhere
                 continue
             yield Place(file, "", size)
 
@@ -145,7 +148,7 @@ def _members(path: Path) -> Iterator[Place]:
         raise DataError(f"{path.name} holds more than {MAX_FILES:,} files.", "Pack one examination alone.")
     if sum(info.file_size for info in infos) > MAX_BYTES:
         raise DataError(
-            f"{path.name} would unfold to more than {MAX_BYTES / 2**30:.0f} GiB.",
+            f"{path.name} would unpack to more than {MAX_BYTES / 2**30:.0f} GiB.",
             "Pack one examination alone.",
         )
     for info in sorted(infos, key=lambda info: info.filename):
@@ -162,54 +165,77 @@ def _members(path: Path) -> Iterator[Place]:
             raise DataError(f"{path.name} is encrypted.", "Unpack it with its password and open the folder.")
         if info.file_size > MAX_RATIO * max(1, info.compress_size):
             raise DataError(
-                f"{path.name} holds a file that claims to unfold more than {MAX_RATIO} times.",
+                f"{path.name} holds a file that claims to unpack to more than {MAX_RATIO} times its size.",
                 "Do not trust it; ask for it again.",
             )
         yield Place(path, info.filename, info.file_size)
 
 
-def looks_like_dicom(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a DICOM file, with or without the 128-byte preamble."""
-    return head[_MAGIC_AT : _MAGIC_AT + 4] == b"DICM" or head[:4] in _BARE
+# --- parsing ---
 
-
-UNREADABLE = (
-    *BROKEN,
-    AttributeError,
-    KeyError,
-    TypeError,
-    IndexError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
+_BEGINNINGS = (
+    b"\x02\x00\x00\x00",
+    b"\x08\x00\x00\x00",
+    b"\x08\x00\x05\x00",
+    b"\x08\x00\x08\x00",
+    b"\x08\x00\x16\x00",
 )
-"""What pydicom raises on bytes that are not DICOM, beside its own errors."""
+"""The first tag of old files without preamble: group 2 or 8, little endian."""
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _HEAD = 4096
-_PIXELS = {0x7FE00010: "", 0x7FE00008: "f4", 0x7FE00009: "f8"}
+_PIXELS = {0x7FE00010: 0, 0x7FE00008: 32, 0x7FE00009: 64}
+"""Tags of the pixel element, and the bits of its floating-point numbers; 0 for integers."""
 _LONG_FORM = {"OB", "OW", "OF", "OD", "UN", "OL", "OV"}
+"""Explicit types whose length has four bytes after two reserved ones, not two (PS3.5, 7.1.2)."""
 _lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """Where the value of the pixel element is in its file.
+
+    Attributes
+    ----------
+    offset, length
+        Bytes; length -1 where the value is a sequence of compressed fragments.
+    float_bits
+        32 or 64 for floating-point numbers, 0 for integers.
+    """
+
+    offset: int
+    length: int
+    float_bits: int
+
+
+def looks_like_dicom(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a DICOM file, with or without the 128-byte preamble."""
+    return head[128:132] == b"DICM" or head[:4] in _BEGINNINGS
 
 
 @contextmanager
 def quiet() -> Iterator[Any]:
-    """Give pydicom with its warnings off: they repeat values, which may be a patient's."""
+    """Yield pydicom with its warnings and its log off: they repeat values, which may be a patient's."""
     import pydicom
 
+    # filters of warnings belong to the process, so that one thread at a time may change them
     with _lock, warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        yield pydicom
+        log, propagates = pydicom.config.logger, pydicom.config.logger.propagate
+        log.propagate = False
+        try:
+            yield pydicom
+        finally:
+            log.propagate = propagates
 
 
 @contextmanager
 def reading(message: str, remedy: str = "Copy or export it again.") -> Iterator[Any]:
-    """Give pydicom quietly; whatever it raises on damaged bytes becomes one sentence.
+    """Yield pydicom quietly; whatever it raises on damaged bytes becomes one sentence.
 
     Raises
     ------
     DataError
-        With this message; its own errors pass.
+        With this message; a `DataError` from inside passes unchanged.
     """
     with quiet() as pydicom:
         try:
@@ -221,7 +247,7 @@ def reading(message: str, remedy: str = "Copy or export it again.") -> Iterator[
 
 
 class _Bounded:
-    """A file that never makes room for more bytes than it has, whatever length a header claims."""
+    """A file that never allocates more bytes than it has, whatever length a header claims."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._read, self._size = file.read, size
@@ -234,22 +260,18 @@ class _Bounded:
 
 def parse(
     place: Place, opener: Opener, wanted: Sequence[str] | None
-) -> tuple[Any, tuple[int, int, int, str]] | None:
-    """Read the data set of a file up to its pixels; None when it is not DICOM.
+) -> tuple[Any, PixelElement | None] | None:
+    """Return the data set of a file up to its pixels, and where those are; None when it is not DICOM.
 
     Parameters
     ----------
     wanted
-        Keywords that are read; None reads all, the patient module included.
-
-    Returns
-    -------
-    The data set, and of the pixel element: begin, begin and length of its value, type of float pixels.
+        Keywords of the elements that are read; None reads all, the patient module included.
 
     Raises
     ------
     DataError
-        When it begins as DICOM and cannot be read on.
+        When the file begins as DICOM but is damaged.
     """
     pixels: list[tuple[int, str | None, int]] = []
 
@@ -266,7 +288,7 @@ def parse(
             return None
         if _DEFLATED in head[:1024]:
             raise DataError(
-                f"{place.name} is stored deflated as a whole, which is not read.",
+                f"{place.name} is deflated as a whole, and such files are not read.",
                 "Convert it, e.g. with dcmconv +te of DCMTK.",
             )
         file.seek(0)
@@ -275,14 +297,17 @@ def parse(
         data = pydicom.filereader.read_partial(bounded, stop, force=True, specific_tags=tags)
         begin = file.tell()
     if not pixels:
-        return data, (begin, begin, 0, "")
+        return data, None
     tag, vr, length = pixels[0]
-    value = begin + (12 if vr in _LONG_FORM else 8)
-    return data, (begin, value, -1 if length == 0xFFFFFFFF else length, _PIXELS[tag])
+    offset = begin + (12 if vr in _LONG_FORM else 8)
+    return data, PixelElement(offset, -1 if length == 0xFFFFFFFF else length, _PIXELS[tag])
+
+
+# --- patients ---
 
 
 _SALT = secrets.token_bytes(32)
-"""Of this process, so that keys are worth nothing elsewhere: a short number could be guessed from a bare hash."""
+"""New in every process, so that keys reveal nothing elsewhere: a short number could be guessed from a bare hash."""
 
 
 def patient_key(path: Path, salt: bytes = _SALT) -> str:
@@ -293,7 +318,7 @@ def patient_key(path: Path, salt: bytes = _SALT) -> str:
     path
         A folder, archive or file; its first DICOM file decides.
     salt
-        Keys of one salt can be compared; by default those of one process.
+        Keys with the same salt can be compared; by default those of one process.
 
     Raises
     ------

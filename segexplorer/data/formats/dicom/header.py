@@ -1,6 +1,7 @@
-"""The facts of one DICOM file that its voxels and their place need; nothing of the patient module is read.
+"""What the header of a DICOM file says about its voxels: how they are stored, and where each frame is.
 
-The frames of a DICOM file, one by one: how their voxels are stored, and where they lie in the patient.
+Nothing of the patient module is read. A file is a classic slice, an enhanced multi-frame file, whose functional
+groups describe each frame, or a classic file of many frames at even distances (dose).
 """
 
 from __future__ import annotations
@@ -15,7 +16,103 @@ import numpy as np
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.formats.dicom import files
-from segexplorer.data.formats.dicom.files import Opener, Place, parse, reading
+from segexplorer.data.formats.dicom.files import Opener, PixelElement, Place, parse, reading
+
+# --- how voxels are stored ---
+
+NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
+"""Transfer syntaxes whose pixels are not compressed: implicit, explicit, big endian, GE's private one."""
+BIG_ENDIAN = {"1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
+"""Of these, the ones that store the high byte first; GE's private one does so in the pixels alone."""
+JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 53, 55, 57, 70)}
+"""Baseline, extended, two retired progressive processes, and lossless with any and with the first predictor."""
+JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
+JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
+RLE = "1.2.840.10008.1.2.5"
+_READ = NATIVE | JPEG | JPEG_LS | JPEG_2000 | {RLE}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file stores its voxels.
+
+    Attributes
+    ----------
+    syntax
+        UID of the transfer syntax.
+    allocated, stored, high
+        Bits of a cell, bits of the value in it, and number of the value's highest bit.
+    floating
+        Whether the values are floating-point numbers.
+    offset, length
+        Of the pixel element's value, in bytes; length -1 where it is a sequence of compressed fragments.
+    """
+
+    syntax: str
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    photometric: str
+    floating: bool
+    offset: int
+    length: int
+
+    @property
+    def native(self) -> bool:
+        """Whether the voxels are stored one after the other, uncompressed."""
+        return self.syntax in NATIVE
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of one frame, as stored when uncompressed."""
+        return self.rows * self.columns * self.samples * self.allocated
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice: where its voxels are stored, and where they are in the patient.
+
+    Attributes
+    ----------
+    index
+        Of the frame in its file.
+    position, across
+        LPS mm of the first voxel's centre; directions (row, column) as six cosines; None where the file gives none.
+    spacing
+        mm between (rows, columns), or None.
+    thickness
+        mm to the next slice as the header gives it, or None.
+    phase
+        What distinguishes volumes at one position: time, echo, b-value, ...
+    segment
+        Of a segmentation: the segment's number; 0 elsewhere.
+    """
+
+    place: Place
+    encoding: Encoding
+    index: int
+    number: int
+    position: tuple[float, ...] | None
+    across: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    thickness: float | None
+    slope: float
+    intercept: float
+    phase: tuple[str, ...]
+    segment: int = 0
+
+    @property
+    def placed(self) -> bool:
+        """Whether it says where it is."""
+        return self.position is not None and self.across is not None
+
+
+# --- one file ---
 
 SEGMENTATION = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -68,9 +165,14 @@ _WANTED = (
 
 @dataclass(frozen=True)
 class Header:
-    """What one file is, and its frames; none, and the `problem`, where its voxels cannot be what it promises.
+    """What one file is, and its frames.
 
-    `space` is a hash of its frame of reference: files of equal ones share coordinates; "" where none is named.
+    Attributes
+    ----------
+    space
+        Hash of its frame of reference: files with the same one share coordinates; "" where none is named.
+    problem
+        Why its voxels cannot be read, or None; such a file has no frames.
     """
 
     place: Place
@@ -85,7 +187,7 @@ class Header:
 
 
 def read_header(place: Place, opener: Opener) -> Header | None:
-    """Read what a file is and where its frames lie; None when it is not DICOM.
+    """Return what a file is and where its frames are; None when it is not DICOM.
 
     Raises
     ------
@@ -100,14 +202,15 @@ def read_header(place: Place, opener: Opener) -> Header | None:
         return _header(place, data, pixels)
 
 
-def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Header:
+def _header(place: Place, data: Any, pixels: PixelElement | None) -> Header:
     meta = data.file_meta
     sop_class = _text(data, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
     frames: tuple[Frame, ...] = ()
     problem: DataError | None = None
-    if pixels[1] != pixels[0] and sop_class not in STRUCTURES:
+    if pixels is not None and sop_class not in STRUCTURES:
         try:
             encoding = _encoding(place, data, pixels)
+            _refuse_other_compression(place, encoding)
             if sop_class not in SEGMENTATION:
                 _refuse_colours(place, encoding)
             check_size(place, encoding)
@@ -132,19 +235,24 @@ def _header(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Heade
     )
 
 
-def _encoding(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Encoding:
-    allocated = int(data.get("BitsAllocated") or 16)
+def _encoding(place: Place, data: Any, pixels: PixelElement) -> Encoding:
+    allocated = int(data.get("BitsAllocated") or pixels.float_bits or 16)
     stored = int(data.get("BitsStored") or allocated)
     high = int(data.get("HighBit") or stored - 1)
     if allocated not in (1, 8, 16, 32, 64) or not 1 <= stored <= high + 1 <= allocated:
         raise DataError(
             f"{place.name} says that its voxels are {stored} bits up to bit {high} of {allocated}, "
-            "which no DICOM file does.",
+            "which DICOM does not allow.",
             "Export it again.",
         )
-    begin, value, length, kind = pixels
+    if pixels.float_bits and (allocated, stored) != (pixels.float_bits, pixels.float_bits):
+        raise DataError(
+            f"{place.name} holds floating-point voxels of {pixels.float_bits} bits, but says that they are "
+            f"{stored} bits of {allocated}.",
+            "Export it again.",
+        )
     return Encoding(
-        # without one, implicit little endian is the default of DICOM
+        # without a transfer syntax, implicit little endian is the default of DICOM
         _text(data.file_meta, "TransferSyntaxUID")
         or ("1.2.840.10008.1.2" if data.original_encoding[0] else "1.2.840.10008.1.2.1"),
         int(data.get("Rows") or 0),
@@ -156,11 +264,23 @@ def _encoding(place: Place, data: Any, pixels: tuple[int, int, int, str]) -> Enc
         high,
         bool(data.get("PixelRepresentation") or 0),
         _text(data, "PhotometricInterpretation") or "MONOCHROME2",
-        begin,
-        value,
-        length,
-        kind,
+        pixels.float_bits > 0,
+        pixels.offset,
+        pixels.length,
     )
+
+
+def _refuse_other_compression(place: Place, encoding: Encoding) -> None:
+    if encoding.syntax not in _READ:
+        from pydicom.uid import UID
+
+        syntax = UID(encoding.syntax)
+        # a UID that pydicom does not know has no name, and may hold anything
+        name = syntax.name if syntax.is_transfer_syntax and syntax.name != syntax else "an unknown form"
+        raise DataError(
+            f"{place.name} stores its voxels as {name}, which is not read.",
+            "Convert it, e.g. with gdcmconv --raw.",
+        )
 
 
 def _refuse_colours(place: Place, encoding: Encoding) -> None:
@@ -181,7 +301,7 @@ def _refuse_mosaic(place: Place, data: Any) -> None:
 
 
 def check_size(place: Place, encoding: Encoding) -> None:
-    """Compare what a header promises with the limit and with the file, before anything is allocated.
+    """Compare the size that a header promises with the limit and with the file, before anything is allocated.
 
     Raises
     ------
@@ -218,88 +338,7 @@ def _text(data: Any, keyword: str) -> str:
     return str(data.get(keyword) or "").strip("\0 ")
 
 
-NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
-"""Transfer syntaxes whose pixels are not compressed: implicit, explicit, big endian, GE's private one."""
-BIG_ENDIAN = {"1.2.840.10008.1.2.2", "1.2.840.113619.5.2"}
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How a file stores its voxels.
-
-    Attributes
-    ----------
-    offset, length
-        Of the pixel element's value in bytes; length -1 where it is cut into compressed fragments.
-    element
-        Where the pixel element begins, its tag included.
-    kind
-        "f4" or "f8" for float pixels, else "".
-    """
-
-    syntax: str
-    rows: int
-    columns: int
-    frames: int
-    samples: int
-    allocated: int
-    stored: int
-    high: int
-    signed: bool
-    photometric: str
-    element: int
-    offset: int
-    length: int
-    kind: str
-
-    @property
-    def native(self) -> bool:
-        """Whether the voxels are stored one after the other, uncompressed."""
-        return self.syntax in NATIVE
-
-    @property
-    def frame_bits(self) -> int:
-        """Bits of one frame, as stored when uncompressed."""
-        return self.rows * self.columns * self.samples * self.allocated
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One slice: where its voxels are stored and where they are in the patient.
-
-    Attributes
-    ----------
-    index
-        Of the frame in its file.
-    position, across
-        LPS mm of the first voxel's centre; directions (row, column) as six cosines; None where not told.
-    spacing
-        mm between (rows, columns), or None.
-    thickness
-        mm to the next slice as far as the header says, or None.
-    phase
-        What tells volumes apart that lie at one place: time, echo, b-value, ...
-    segment
-        Of a segmentation: the segment's number; 0 elsewhere.
-    """
-
-    place: Place
-    encoding: Encoding
-    index: int
-    number: int
-    position: tuple[float, ...] | None
-    across: tuple[float, ...] | None
-    spacing: tuple[float, ...] | None
-    thickness: float | None
-    slope: float
-    intercept: float
-    phase: tuple[str, ...]
-    segment: int = 0
-
-    @property
-    def placed(self) -> bool:
-        """Whether it says where it lies."""
-        return self.position is not None and self.across is not None
+# --- frames ---
 
 
 def frames_of(place: Place, data: Any, encoding: Encoding) -> tuple[Frame, ...]:
@@ -308,7 +347,7 @@ def frames_of(place: Place, data: Any, encoding: Encoding) -> tuple[Frame, ...]:
     Raises
     ------
     DataError
-        When the file tells the place of some frames only.
+        When the file gives the position of some frames only.
     """
     number = int(data.get("InstanceNumber") or 0)
     groups = list(data.get("PerFrameFunctionalGroupsSequence") or [])
@@ -316,7 +355,7 @@ def frames_of(place: Place, data: Any, encoding: Encoding) -> tuple[Frame, ...]:
     common = shared[0] if len(shared) else None
     if groups and len(groups) < encoding.frames:
         raise DataError(
-            f"{place.name} holds {encoding.frames} frames but tells the place of {len(groups)}.",
+            f"{place.name} holds {encoding.frames} frames but gives the position of {len(groups)}.",
             "Export it again.",
         )
     if groups or common is not None or encoding.frames == 1:
@@ -328,7 +367,7 @@ def frames_of(place: Place, data: Any, encoding: Encoding) -> tuple[Frame, ...]:
 
 
 def _evenly(first: Frame, data: Any) -> tuple[Frame, ...]:
-    """Return the frames of a classic file, which tells where the first lies and how the others follow (dose)."""
+    """Return the frames of a classic file, which gives the position of the first and the steps to others (dose)."""
     count = first.encoding.frames
     offsets = [float(v) for v in data.get("GridFrameOffsetVector") or ()]
     if len(offsets) != count:

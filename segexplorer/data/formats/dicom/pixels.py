@@ -1,18 +1,23 @@
-"""The voxels of DICOM frames: read straight from the file where they are not compressed, else through SimpleITK.
+"""The voxels of DICOM frames: read, decompressed, rescaled, and put together as one array.
 
-SimpleITK (GDCM) decodes JPEG, JPEG-LS, JPEG 2000 and RLE. It is given a small file of its own, with the pixel
-element and what describes it: so it returns the values as stored and knows no patient, and all are rescaled alike.
+Uncompressed frames are read straight from the file. Compressed ones are cut out of it by pydicom, checked, and
+decoded one at a time:
 
-Compressed pixels are looked through before a decoder sees them, which trusts lengths and may take long.
+* JPEG 2000 and RLE by `pydicom.pixels`, with Pillow (OpenJPEG) and pydicom itself as decoders;
+* JPEG and JPEG-LS by SimpleITK (GDCM), which is given the codestream in a small file that names no patient.
 
-A compressed pixel element is a row of fragments, each with its length (DICOM PS3.5, A.4). JPEG, JPEG-LS and
-JPEG 2000 begin with the size of their picture; run lengths (PS3.5, G) make at most 64 bytes of one.
+A decoder believes the codestream it is given: sizes that differ from the header's, or a precision that does not
+exist, have crashed GDCM and made OpenJPEG ask for gigabytes. What a header of a codestream promises is therefore
+compared with the header of the file first. Damage inside the compressed values themselves cannot be seen, since
+none of these formats has a checksum; where a decoder notices it, the frame is refused.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.formats.dicom.files import BROKEN, Opener, Place
-from segexplorer.data.formats.dicom.header import BIG_ENDIAN, Encoding, Frame
-from segexplorer.data.formats.dicom.stack import Mix, Stack
+from segexplorer.data.formats.dicom.files import BROKEN, UNREADABLE, Opener, Place, quiet
+from segexplorer.data.formats.dicom.header import BIG_ENDIAN, JPEG_2000, JPEG_LS, RLE, Encoding, Frame
+from segexplorer.data.formats.dicom.stack import Stack, SliceSource
+
+# --- a stack of frames ---
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class StackVoxels:
         Raises
         ------
         DataError
-            When a file is gone, cut off or damaged.
+            When a file is missing, cut off or damaged, or the series does not fit into memory.
         """
         try:
             return self._read()
@@ -48,43 +55,47 @@ class StackVoxels:
 
     def _read(self) -> NDArray[Any]:
         columns, rows, count = self.stack.shape
-        frames, mixes = self.stack.frames, self.stack.mixes
-        kept = {mix.first: k for k, mix in enumerate(mixes) if mix.weight == 0}
-        # frames that only serve to interpolate others stand behind the volume
-        at = kept | {i: count + n for n, i in enumerate(i for i in range(len(frames)) if i not in kept)}
-        out = np.empty((max(at.values()) + 1, rows, columns), narrowest_type(frames))
-        for i, raw in read_frames(frames):
+        frames, sources = self.stack.frames, self.stack.sources
+        kept = {one.first: k for k, one in enumerate(sources) if one.weight == 0}
+        # frames that are only interpolated between come after the volume, in the same array
+        extra = (i for i in range(len(frames)) if i not in kept)
+        row_of = kept | {i: count + n for n, i in enumerate(extra)}
+        out = np.empty((max(row_of.values()) + 1, rows, columns), narrowest_type(frames))
+        for i, stored in read_frames(frames):
             if out.dtype.kind == "i":
-                out = _widened(out, _bounds(raw, frames[i]))
-            _rescale(raw, frames[i], out[at[i]])
-        for k, mix in enumerate(mixes):
-            if mix.weight:
-                _blend(mix, out[at[mix.first]], out[at[mix.second]], out[k])
+                out = _widened(out, _bounds(stored, frames[i]))
+            _rescale(stored, frames[i], out[row_of[i]])
+        for k, one in enumerate(sources):
+            if one.weight:
+                _interpolate(one, out[row_of[one.first]], out[row_of[one.second]], out[k])
         return out[:count].transpose(2, 1, 0)
 
 
-def _blend(mix: Mix, first: NDArray[Any], second: NDArray[Any], out: NDArray[Any]) -> None:
-    mixed = (1 - mix.weight) * first.astype(np.float64) + mix.weight * second
+def _interpolate(source: SliceSource, first: NDArray[Any], second: NDArray[Any], out: NDArray[Any]) -> None:
+    mixed = (1 - source.weight) * first.astype(np.float64) + source.weight * second
     out[...] = mixed if out.dtype.kind == "f" else np.rint(mixed)
 
 
+# --- types and rescaling ---
+
+
 def narrowest_type(frames: Sequence[Frame]) -> np.dtype[Any]:
-    """Return the type to begin with: floating where rescaling asks for it, else narrow until a value needs more."""
+    """Return the type to begin with: floating where rescaling needs it, else narrow until a value needs more."""
     encodings = {frame.encoding for frame in frames}
     bits = max(encoding.stored for encoding in encodings)
     whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
-    if not whole or any(encoding.kind for encoding in encodings):
+    if not whole or any(encoding.floating for encoding in encodings):
         return np.dtype(np.float64 if bits > 16 else np.float32)
     if bits <= 8 and all((f.slope, f.intercept, f.encoding.signed) == (1, 0, False) for f in frames):
         return np.dtype(np.uint8)
     return np.dtype(np.int16 if bits <= 16 else np.int32)
 
 
-def _bounds(raw: NDArray[Any], frame: Frame) -> tuple[float, float]:
+def _bounds(stored: NDArray[Any], frame: Frame) -> tuple[float, float]:
     """Return the lowest and highest value of a slice after rescaling."""
-    ends = [int(raw.min()), int(raw.max())]
+    ends = [int(stored.min()), int(stored.max())]
     if frame.encoding.photometric == "MONOCHROME1":
-        ends = [_turned(frame.encoding) - v for v in ends]
+        ends = [_inversion_sum(frame.encoding) - v for v in ends]
     values = [frame.slope * v + frame.intercept for v in ends]
     return min(values), max(values)
 
@@ -98,24 +109,28 @@ def _widened(out: NDArray[Any], bounds: tuple[float, float]) -> NDArray[Any]:
     return out.astype(np.float64)
 
 
-def _turned(encoding: Encoding) -> int:
-    """Return what a stored value and its MONOCHROME1 counterpart add up to."""
+def _inversion_sum(encoding: Encoding) -> int:
+    """Return the sum of a stored value and its MONOCHROME1 counterpart: lowest plus highest that the bits hold."""
     return -1 if encoding.signed else (1 << encoding.stored) - 1
 
 
-def _rescale(raw: NDArray[Any], frame: Frame, out: NDArray[Any]) -> None:
-    """Write `slope * stored + intercept`; MONOCHROME1 is turned over first, so that bright is high."""
+def _rescale(stored: NDArray[Any], frame: Frame, out: NDArray[Any]) -> None:
+    """Write `slope * stored + intercept`; MONOCHROME1 is inverted first, so that bright is high."""
     encoding = frame.encoding
-    if encoding.photometric == "MONOCHROME1" and not encoding.kind:
-        raw = _turned(encoding) - raw.astype(np.int64)
-    if frame.slope == 1 and raw.dtype.kind in "iu" and raw.dtype.itemsize == out.dtype.itemsize == 2:
-        # the sum fits, and integers wrap: the same bits as in a wider type, in a third of the time
+    if encoding.photometric == "MONOCHROME1" and not encoding.floating:
+        stored = _inversion_sum(encoding) - stored.astype(np.int64)
+    if frame.slope == 1 and stored.dtype.kind in "iu" and stored.dtype.itemsize == out.dtype.itemsize == 2:
+        # `_widened` has seen that the sum fits, and 16-bit integers wrap around: adding in 16 bits gives the same
+        # bits as adding in a wider type, in a third of the time
         shift = np.array(int(frame.intercept) % 2**16, np.uint16).view(out.dtype)[()]
-        np.add(raw.view(out.dtype), shift, out=out)
+        np.add(stored.view(out.dtype), shift, out=out)
     elif (frame.slope, frame.intercept) == (1, 0):
-        out[...] = raw
+        out[...] = stored
     else:
-        out[...] = raw.astype(np.float64) * frame.slope + frame.intercept
+        out[...] = stored.astype(np.float64) * frame.slope + frame.intercept
+
+
+# --- frames as they are stored ---
 
 
 def read_frames(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -124,23 +139,26 @@ def read_frames(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
     Raises
     ------
     DataError
-        When a file is gone, cut off or damaged.
+        When a file is missing, cut off or damaged.
     """
     order = sorted(range(len(frames)), key=lambda i: (frames[i].place, frames[i].index))
-    decoded: tuple[Place | None, NDArray[Any]] = (None, np.empty(0))
     with Opener() as opener:
-        for i in order:
-            frame = frames[i]
-            if frame.encoding.native:
-                yield i, _native(frame, opener)
-                continue
-            if decoded[0] != frame.place:
-                decoded = frame.place, _decoded(frame, opener)
-            yield i, decoded[1][frame.index]
+        for place, group in itertools.groupby(order, key=lambda i: frames[i].place):
+            numbers = list(group)
+            encoding = frames[numbers[0]].encoding
+            if encoding.native:
+                for i in numbers:
+                    yield i, _uncompressed(frames[i], opener)
+            else:
+                codestreams = _codestreams(place, encoding, opener)
+                for i in numbers:
+                    yield i, _decoded(codestreams[frames[i].index], encoding, place)
 
 
-def _native(frame: Frame, opener: Opener) -> NDArray[Any]:
+def _uncompressed(frame: Frame, opener: Opener) -> NDArray[Any]:
+    """Return the values of a frame that are stored one after the other."""
     encoding = frame.encoding
+    # frames of one bit a voxel follow each other without padding, so one may begin inside a byte
     first_bit = frame.index * encoding.frame_bits
     begin, end = first_bit // 8, -(-(first_bit + encoding.frame_bits) // 8)
     try:
@@ -153,176 +171,227 @@ def _native(frame: Frame, opener: Opener) -> NDArray[Any]:
         raise _damaged(frame.place)
     shape = encoding.rows, encoding.columns
     if encoding.allocated == 1:
+        # the first voxel is the lowest bit of the first byte
         bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
         return bits[first_bit % 8 :][: encoding.frame_bits].reshape(shape)
     order = ">" if encoding.syntax in BIG_ENDIAN else "<"
-    if encoding.kind:
-        return np.frombuffer(data, order + encoding.kind).reshape(shape)
-    raw = np.frombuffer(data, f"{order}{'i' if encoding.signed else 'u'}{encoding.allocated // 8}").reshape(
-        shape
-    )
-    return _own_bits(raw.astype(raw.dtype.newbyteorder("="), copy=False), encoding)
+    if encoding.floating:
+        return np.frombuffer(data, f"{order}f{encoding.allocated // 8}").reshape(shape)
+    kind = f"{order}{'i' if encoding.signed else 'u'}{encoding.allocated // 8}"
+    cells = np.frombuffer(data, kind).reshape(shape)
+    return _value_bits(cells.astype(cells.dtype.newbyteorder("="), copy=False), encoding)
 
 
-def _own_bits(raw: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
-    """Take the bits that belong to the value; in old files the others hold drawings."""
+def _value_bits(cells: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
+    """Return the bits of each cell that belong to its value; in old files the spare ones hold overlays."""
     spare = encoding.allocated - encoding.stored
     if spare == 0:
-        return raw
-    # up to the top, then down, which repeats the sign
-    return np.asarray((raw << (encoding.allocated - 1 - encoding.high)) >> spare)
-
-
-def _decoded(frame: Frame, opener: Opener) -> NDArray[Any]:
-    """Return all frames (frames, rows, columns) of a compressed file."""
-    encoding = frame.encoding
-    import SimpleITK
-
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    with tempfile.TemporaryDirectory(prefix="segexplorer-") as scratch:
-        bare = Path(scratch, "pixels.dcm")
-        try:
-            with opener.open(frame.place) as file, bare.open("wb") as target:
-                check_fragments(file, encoding, frame.place.size)
-                file.seek(encoding.element)
-                _write_bare(encoding, file, target)
-        except BROKEN as error:
-            raise _damaged(frame.place) from error
-        try:
-            array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(bare), imageIO="GDCMImageIO"))
-        except RuntimeError as error:
-            raise _damaged(frame.place) from error
-    shape = encoding.frames, encoding.rows, encoding.columns
-    if array.ndim not in (2, 3) or array.shape[-3:] not in (shape, shape[1:]):
-        raise _damaged(frame.place)
-    return np.asarray(array.reshape(shape))
-
-
-def _write_bare(encoding: Encoding, source: IO[bytes], target: IO[bytes]) -> None:
-    """Write a DICOM file (secondary capture) around the pixel element that `source` stands at."""
-    secondary, syntax = b"1.2.840.10008.5.1.4.1.1.7\0", encoding.syntax.encode()
-    meta = b"".join(
-        (
-            _element(0x0002, 0x0001, b"OB", b"\0\1"),
-            _element(0x0002, 0x0002, b"UI", secondary),
-            _element(0x0002, 0x0003, b"UI", b"1.2\0"),
-            _element(0x0002, 0x0010, b"UI", syntax + b"\0" * (len(syntax) % 2)),
-        )
-    )
-    target.write(b"\0" * 128 + b"DICM" + _element(0x0002, 0x0000, b"UL", struct.pack("<I", len(meta))) + meta)
-    target.write(_element(0x0008, 0x0016, b"UI", secondary) + _element(0x0008, 0x0018, b"UI", b"1.2\0"))
-    target.write(_short(0x0002, encoding.samples))
-    target.write(_element(0x0028, 0x0004, b"CS", b"MONOCHROME2 "))
-    if encoding.frames > 1:
-        frames = str(encoding.frames).encode()
-        target.write(_element(0x0028, 0x0008, b"IS", frames + b" " * (len(frames) % 2)))
-    for element, value in (
-        (0x0010, encoding.rows),
-        (0x0011, encoding.columns),
-        (0x0100, encoding.allocated),
-        (0x0101, encoding.stored),
-        (0x0102, encoding.high),
-        (0x0103, int(encoding.signed)),
-    ):
-        target.write(_short(element, value))
-    while block := source.read(2**20):
-        target.write(block)
-
-
-def _short(element: int, value: int) -> bytes:
-    return _element(0x0028, element, b"US", struct.pack("<H", value))
-
-
-def _element(group: int, element: int, kind: bytes, value: bytes) -> bytes:
-    length = struct.pack("<HI", 0, len(value)) if kind == b"OB" else struct.pack("<H", len(value))
-    return struct.pack("<HH", group, element) + kind + length + value
+        return cells
+    # Up, so that the highest bit of the value is the highest of the cell, which drops what is above; then down,
+    # which drops what is below and repeats the sign.
+    return np.asarray((cells << (encoding.allocated - 1 - encoding.high)) >> spare)
 
 
 def _damaged(place: Place) -> DataError:
     return DataError(f"The voxels of {place.name} are cut off or damaged.", "Copy or export it again.")
 
 
-_ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
-_RLE = "1.2.840.10008.1.2.5"
-_LONGEST_RUN = 64
-_J2K_START, _J2K_SIZE = b"\xff\x4f", b"\xff\x51"
-_JPEG_START = b"\xff\xd8"
-_JPEG_SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-"""Markers of a frame header: SOF0 to SOF15 without tables, and SOF55 of JPEG-LS."""
-_HEAD = 4096
+# --- compressed frames ---
 
 
-class BrokenFragments(ValueError):
-    """Fragments that cannot be what the header promises."""
+class CodestreamError(ValueError):
+    """Compressed data that cannot be what the header of the file promises."""
 
 
-def check_fragments(file: IO[bytes], encoding: Encoding, size: int) -> None:
-    """Look through the pixel element of an open file of `size` bytes.
+def _codestreams(place: Place, encoding: Encoding, opener: Opener) -> list[bytes]:
+    """Return the compressed data of each frame of a file."""
+    try:
+        with opener.open(place) as file, quiet() as pydicom:
+            _check_fragments(file, encoding, place.size)
+            file.seek(encoding.offset)
+            streams = pydicom.encaps.generate_frames(file, number_of_frames=encoding.frames)
+            found = list(itertools.islice(streams, encoding.frames))
+    except MemoryError:
+        raise
+    except UNREADABLE as error:
+        raise _damaged(place) from error
+    if len(found) < encoding.frames:
+        raise _damaged(place)
+    return found
+
+
+def _check_fragments(file: IO[bytes], encoding: Encoding, size: int) -> None:
+    """Walk over the fragments of an open file of `size` bytes; pydicom would take a cut off one as it is.
+
+    A compressed pixel element is a sequence of items, each with a tag and a length (DICOM PS3.5, A.4). The first is
+    a table of offsets, which may be empty; a frame has one item or more.
 
     Raises
     ------
-    BrokenFragments
-        When a fragment reaches beyond the file, there are too few, or their picture has another size.
+    CodestreamError
+        When an item extends beyond the file, or there are fewer than frames.
     """
-    sizes: list[int] = []
-    heads: list[bytes] = []
-    at = encoding.offset
+    count, at = 0, encoding.offset
     while True:
         file.seek(at)
-        tag = file.read(8)
-        if len(tag) < 8:
-            raise BrokenFragments("the last fragment is missing")
-        group, element, length = struct.unpack("<HHI", tag)
-        if (group << 16 | element) == _END:
+        head = file.read(8)
+        if len(head) < 8:
+            raise CodestreamError("the end of the sequence is missing")
+        group, element, length = struct.unpack("<HHI", head)
+        if (group, element) == (0xFFFE, 0xE0DD):
             break
-        if (group << 16 | element) != _ITEM or at + 8 + length > size:
-            raise BrokenFragments("a fragment is cut off")
-        sizes.append(length)
-        heads.append(file.read(min(length, _HEAD)))
+        if (group, element) != (0xFFFE, 0xE000) or at + 8 + length > size:
+            raise CodestreamError("a fragment is cut off")
+        count += 1
         at += 8 + length
-    # the first item is a table of offsets, which may be empty
-    if len(sizes) < 1 + encoding.frames:
-        raise BrokenFragments("fragments are missing")
-    if encoding.syntax == _RLE:
-        if encoding.frame_bits * encoding.frames > 8 * _LONGEST_RUN * sum(sizes[1:]):
-            raise BrokenFragments("the runs are too short")
-    elif len(sizes) == 1 + encoding.frames:
-        for head in heads[1:]:
-            _check_picture(head, encoding)
-    else:
-        _check_picture(heads[1], encoding)
+    if count < 1 + encoding.frames:
+        raise CodestreamError("fragments are missing")
 
 
-def _check_picture(head: bytes, encoding: Encoding) -> None:
-    told = None
-    if head[:2] == _J2K_START:
-        told = _j2k_size(head)
-    elif head[:2] == _JPEG_START:
-        told = _jpeg_size(head)
-    if told is not None and told != (encoding.rows, encoding.columns):
-        raise BrokenFragments("the picture has another size")
+def _decoded(stream: bytes, encoding: Encoding, place: Place) -> NDArray[Any]:
+    """Return the values (rows, columns) of one compressed frame."""
+    try:
+        _check_codestream(stream, encoding)
+        if encoding.syntax in JPEG_2000 or encoding.syntax == RLE:
+            values = _through_pydicom(stream, encoding)
+        else:
+            values = _through_simpleitk(stream, encoding)
+        return values.reshape(encoding.rows, encoding.columns)
+    except MemoryError:
+        raise
+    except (*UNREADABLE, UserWarning) as error:
+        raise _damaged(place) from error
 
 
-def _j2k_size(head: bytes) -> tuple[int, int]:
+def _through_pydicom(stream: bytes, encoding: Encoding) -> NDArray[Any]:
+    with quiet() as pydicom:
+        # pydicom warns where it leaves something out, such as values behind the end of an RLE segment: damage
+        warnings.simplefilter("error", UserWarning)
+        values, _ = pydicom.pixels.get_decoder(encoding.syntax).as_array(
+            pydicom.encaps.encapsulate([stream], has_bot=False),
+            # one decoder each, for pydicom would try all it finds installed
+            decoding_plugin="pydicom" if encoding.syntax == RLE else "pillow",
+            raw=True,
+            allow_excess_frames=False,
+            correct_unused_bits=False,
+            number_of_frames=1,
+            rows=encoding.rows,
+            columns=encoding.columns,
+            samples_per_pixel=1,
+            photometric_interpretation="MONOCHROME2",
+            bits_allocated=encoding.allocated,
+            bits_stored=encoding.stored,
+            pixel_representation=int(encoding.signed),
+            pixel_keyword="PixelData",
+        )
+    # RLE packs cells with their spare bits; a JPEG 2000 codestream holds values
+    return _value_bits(values, encoding) if encoding.syntax == RLE else values
+
+
+def _through_simpleitk(stream: bytes, encoding: Encoding) -> NDArray[Any]:
+    import SimpleITK
+
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    with tempfile.TemporaryDirectory(prefix="segexplorer-") as scratch:
+        path = Path(scratch, "frame.dcm")
+        with quiet() as pydicom:
+            file = pydicom.Dataset()
+            file.file_meta = pydicom.dataset.FileMetaDataset()
+            file.file_meta.TransferSyntaxUID = encoding.syntax
+            file.SOPClassUID, file.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, "1.2"
+            file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID
+            file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID
+            file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+            file.Rows, file.Columns = encoding.rows, encoding.columns
+            file.BitsAllocated, file.BitsStored, file.HighBit = (
+                encoding.allocated,
+                encoding.stored,
+                encoding.high,
+            )
+            file.PixelRepresentation = int(encoding.signed)
+            file.add_new("PixelData", "OB", pydicom.encaps.encapsulate([stream], has_bot=False))
+            file["PixelData"].is_undefined_length = True
+            file.save_as(path, enforce_file_format=True)
+        return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO")))
+
+
+# --- what a codestream promises ---
+
+_LONGEST_RUN = 64
+"""Values that a byte of RLE stands for at most: two bytes repeat one value 128 times (PS3.5, G.3.1)."""
+_SIZE_OF_J2K = b"\xff\x4f\xff\x51"
+"""Start of a JPEG 2000 codestream and the marker of its size, which must follow; a JP2 header may come before."""
+_FRAME_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3}
+"""SOF0 to SOF3: sequential, extended and progressive JPEG, and JPEG lossless."""
+_JPEG_LS_FRAME = 0xF7
+_SCAN = 0xDA
+_OTHER_MARKERS = {0xC4, 0xDB, 0xDD, 0xF8, 0xFE, *range(0xE0, 0xF0)}
+"""Segments before a scan: Huffman and quantisation tables, restarts, presets of JPEG-LS, comments, applications."""
+
+
+def _check_codestream(stream: bytes, encoding: Encoding) -> None:
+    """Compare what a codestream says about itself with the header of its file.
+
+    Raises
+    ------
+    CodestreamError
+        When its head is damaged, or its picture has another size.
+    """
+    if encoding.syntax == RLE:
+        if encoding.frame_bits > 8 * _LONGEST_RUN * len(stream):
+            raise CodestreamError("it is too short")
+        return
+    size = _j2k_size(stream) if encoding.syntax in JPEG_2000 else _jpeg_size(stream, encoding)
+    if size != (encoding.rows, encoding.columns):
+        raise CodestreamError("its picture has another size")
+
+
+def _j2k_size(stream: bytes) -> tuple[int, int]:
     """Return (rows, columns) of a JPEG 2000 codestream, ISO/IEC 15444-1 A.5.1."""
-    if head[2:4] != _J2K_SIZE or len(head) < 24:
-        raise BrokenFragments("there is no size")
-    right, bottom, left, top = struct.unpack(">4I", head[8:24])
+    start = stream[:4096].find(_SIZE_OF_J2K)
+    if start < 0 or len(stream) < start + 24:
+        raise CodestreamError("it gives no size")
+    right, bottom, left, top = struct.unpack(">4I", stream[start + 8 : start + 24])
     return bottom - top, right - left
 
 
-def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """Return (rows, columns) of a JPEG or JPEG-LS picture, ITU T.81 B.2.2; None where its header is very long."""
+def _jpeg_size(stream: bytes, encoding: Encoding) -> tuple[int, int]:
+    """Return (rows, columns) of a JPEG or JPEG-LS picture, all segments before its scan looked at (ITU T.81, B).
+
+    Raises
+    ------
+    CodestreamError
+        When a segment is cut off, unknown or repeated, or when the picture is not of one number per voxel that fits
+        into the cells of the file.
+    """
+    wanted = {_JPEG_LS_FRAME} if encoding.syntax in JPEG_LS else _FRAME_MARKERS
+    size: tuple[int, int] | None = None
+    if stream[:2] != b"\xff\xd8":
+        raise CodestreamError("it does not begin as JPEG")
     at = 2
-    while at + 9 <= len(head):
-        if head[at] != 0xFF:
-            raise BrokenFragments("a marker is missing")
-        marker = head[at + 1]
-        if marker == 0xFF:  # fill bytes
+    while True:
+        if at + 4 > len(stream) or stream[at] != 0xFF:
+            raise CodestreamError("a marker is missing")
+        marker = stream[at + 1]
+        if marker == 0xFF:  # a fill byte before a marker
             at += 1
             continue
-        if marker in _JPEG_SIZES:
-            rows, columns = struct.unpack(">HH", head[at + 5 : at + 9])
-            return rows, columns
-        at += 2 + struct.unpack(">H", head[at + 2 : at + 4])[0]
-    return None
+        length = int.from_bytes(stream[at + 2 : at + 4], "big")  # counts its own two bytes
+        if length < 2 or at + 2 + length > len(stream):
+            raise CodestreamError("a segment is cut off")
+        if marker == _SCAN:
+            break
+        if marker in wanted:
+            if size is not None or length != 11:
+                raise CodestreamError("its frame header is damaged")
+            precision, rows, columns, components = struct.unpack(">BHHB", stream[at + 4 : at + 10])
+            # a precision that no JPEG has makes GDCM write beyond its memory
+            if components != 1 or not 2 <= precision <= min(16, encoding.allocated):
+                raise CodestreamError("its precision does not fit the file")
+            size = rows, columns
+        elif marker not in _OTHER_MARKERS:
+            raise CodestreamError("a segment is unknown")
+        at += 2 + length
+    if size is None:
+        raise CodestreamError("it gives no size")
+    return size

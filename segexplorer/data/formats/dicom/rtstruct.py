@@ -1,6 +1,6 @@
-"""Reading RTSTRUCT: contours of radiotherapy, filled on the grid of the image they were drawn on.
+"""RTSTRUCT: contours of radiotherapy, filled on the grid of the image they were drawn on.
 
-A voxel belongs to a structure when its centre lies inside the contours of its slice; contours inside others cut
+A voxel belongs to a structure when its centre is inside the contours of its slice; contours inside others cut
 holes (XOR, even-odd). A contour belongs to the slice nearest to it; where several planes of contours fall on one
 slice, as on an image with thicker slices, the nearest plane counts.
 """
@@ -58,7 +58,7 @@ def read_structures(header: Header, path: Path, like: HasGrid) -> Segments:
     filled = {value: _Planes.of(one, grid, axis) for value, one in structures.items()}
     if not any(planes.polygons for planes in filled.values()):
         raise DataError(
-            f"The contours in {header.place.name} lie outside the image.",
+            f"The contours in {header.place.name} are outside the image.",
             "Choose the image they were drawn on.",
         )
     notes = _notes(structures, filled)
@@ -210,14 +210,14 @@ def _notes(structures: dict[int, Structure], filled: dict[int, _Planes]) -> tupl
         notes.append(f"Points or open lines ({total['others']}) enclose nothing and were left out.")
     if total["outside"]:
         number = _count(total["outside"], "contour")
-        notes.append(f"Beyond the first or last slice {number} had to be left out.")
+        notes.append(f"Beyond the first or last slice, {number} had to be left out.")
     if total["between"]:
         number = _count(total["between"], "plane")
-        notes.append(f"Between slices {number} of contours had to stand back for nearer ones.")
+        notes.append(f"Between slices, {number} of contours had to give way to nearer ones.")
     off = max((planes.farthest for planes in filled.values()), default=0.0)
     if off > _FLAT:
         notes.append(
-            f"Contours lie up to {off:.2g} of a slice distance beside their slice; the nearest was taken."
+            f"Contours are up to {off:.2g} of a slice distance away from the slice they were assigned to."
         )
     return tuple(notes)
 

@@ -1,8 +1,8 @@
-"""Reading DICOM SEG: each segment on the grid of its frames, which often is a part of the image's; names kept.
+"""DICOM SEG: reading its segments onto a grid by world position, and writing a label as segments.
 
-Writing DICOM SEG: a label as named binary segments that refer to the slices of the series it was made from.
-
-A SEG belongs to its patient: highdicom copies the patient and study of the source series into it, as DICOM asks.
+Reading is our own rather than highdicom's `get_volume`, which refuses segmentations of a tilted gantry, big-endian
+files, and files that lost a UID or an index to an anonymiser, with errors of a dozen types. Writing is highdicom's:
+a SEG belongs to its patient, and highdicom copies patient and study of the source series into it, as DICOM asks.
 Nothing else that Segmentation Explorer writes holds them.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +28,21 @@ from segexplorer.data.formats.dicom.header import Frame, Header
 from segexplorer.data.formats.dicom.pixels import read_frames
 from segexplorer.data.formats.dicom.segments import Mask, Segments
 from segexplorer.data.formats.dicom.series import Series, choose
-from segexplorer.data.formats.dicom.stack import SAME_PLACE_MM, affine_of, axes, depths
+from segexplorer.data.formats.dicom.stack import SAME_PLACE_MM, Stack, affine_of, axes, depths
 from segexplorer.data.geometry import Grid, HasGrid, compare
-from segexplorer.data.volume import Provenance
-
-if TYPE_CHECKING:
-    from segexplorer.data.formats.dicom.stack import Stack
-    from segexplorer.data.volume import Volume
-
+from segexplorer.data.volume import Provenance, Volume
 
 VALUE_TEXT = "label value {}"
-"""How the description of a segment keeps the value it had in our label: DICOM numbers segments 1, 2, 3 ..."""
+"""How the description of a segment keeps its value in the label: DICOM numbers segments 1, 2, 3 ..."""
 _WANTED = ("SegmentSequence", "SegmentationType", "MaximumFractionalValue", "SegmentsOverlap")
+_STORAGE = {
+    "CT": "1.2.840.10008.5.1.4.1.1.2",
+    "MR": "1.2.840.10008.5.1.4.1.1.4",
+    "PT": "1.2.840.10008.5.1.4.1.1.128",
+}
+"""SOP class of images that lost theirs, by modality."""
+
+# --- reading ---
 
 
 def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segments:
@@ -52,7 +55,7 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
     path
         What the user named: the file, or a folder or archive that holds it.
     like
-        The image; the segments are brought onto its grid by world position. Without one they lie on their own.
+        The image; the segments are brought onto its grid by world position. Without one they keep their own grid.
 
     Raises
     ------
@@ -63,9 +66,11 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
         raise header.problem
     contents = contents_of(header)
     frames = header.frames
+    if not frames:
+        raise DataError(f"{header.place.name} holds no voxels.", "Export the segmentation again.")
     if not all(frame.placed and frame.spacing for frame in frames):
         raise DataError(
-            f"{header.place.name} does not say where its frames lie.", "Export the segmentation again."
+            f"{header.place.name} does not say where its frames are.", "Export the segmentation again."
         )
     grid, slices = _own_grid(frames, like)
     notes = []
@@ -73,7 +78,8 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
     if fractional:
         notes.append("The segments are stored as fractions; those of at least one half count.")
     provenance = Provenance(path, "DICOM SEG", tuple(notes))
-    least = contents.full / 2 if fractional else 1
+    # at least one half of the highest value, which need not be 255
+    least = contents.highest / 2 if fractional else 1
     planes = _Frames(frames, tuple(slices), grid.shape, contents.numbers, contents.kind == "LABELMAP", least)
     segments = Segments(contents.names, planes, 2, grid, provenance, contents.may_overlap)
     return segments if like is None else segments.onto(like)
@@ -81,16 +87,27 @@ def read_seg(header: Header, path: Path, *, like: HasGrid | None = None) -> Segm
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file says about its segments; `numbers` are theirs in the file, by value."""
+    """What a file says about its segments.
+
+    Attributes
+    ----------
+    names, numbers
+        Value in a label -> name, and number in the file.
+    kind
+        BINARY, FRACTIONAL or LABELMAP.
+    highest
+        The stored value that means a fraction of 1.
+    """
 
     names: dict[int, str]
     numbers: dict[int, int]
     kind: str
-    full: float
+    highest: float
     may_overlap: bool
 
     @classmethod
     def of(cls, data: Any) -> Contents:
+        """Take them from a data set."""
         kind = str(data.get("SegmentationType") or "BINARY")
         items = {int(item.SegmentNumber): item for item in data.get("SegmentSequence") or ()}
         if kind == "LABELMAP":
@@ -140,8 +157,8 @@ def contents_of(header: Header) -> Contents:
 def _own_grid(frames: tuple[Frame, ...], like: HasGrid | None) -> tuple[Grid, NDArray[Any]]:
     """Return the smallest grid that holds all frames, and the slice of each.
 
-    Frames without any voxel are usually left out of the file, so gaps are no fault; the slice distance is the
-    image's where it is known, else the smallest gap.
+    Frames without any voxel are usually left out of the file, so gaps are normal; the slice distance is that of the
+    image where it is known, else the smallest gap.
     """
     first = frames[0]
     same = all(
@@ -172,14 +189,14 @@ def _own_grid(frames: tuple[Frame, ...], like: HasGrid | None) -> tuple[Grid, ND
     shape = (first.encoding.columns, first.encoding.rows, int(slices.max()) + 1)
     if math.prod(shape) > files.MAX_BYTES:
         raise DataError(
-            f"The frames of {first.place.name} lie {span:.3g} mm apart, which makes too many slices.",
+            f"The frames of {first.place.name} extend over {span:.3g} mm, which makes too many slices.",
             "Export the segmentation on its image's grid.",
         )
     return Grid(shape, affine), slices
 
 
 def _step(levels: NDArray[np.float64], image_step: float | None) -> float:
-    """Return the distance of which all gaps are multiples: the image's, else the smallest gap; 0 where none is."""
+    """Return the distance of which all gaps are multiples: the image's or the smallest gap; 0 if neither fits."""
     gaps = np.diff(levels)
     gaps = gaps[gaps > SAME_PLACE_MM]
     for step in (image_step, float(gaps.min())):
@@ -189,7 +206,7 @@ def _step(levels: NDArray[np.float64], image_step: float | None) -> float:
 
 
 def _step_along(like: HasGrid | None, normal: NDArray[np.float64]) -> float | None:
-    """Return the slice distance of an image along a normal (LPS), None where its slices do not face it."""
+    """Return the slice distance of an image along a normal (LPS); None where its slices have another normal."""
     if like is None:
         return None
     columns = np.asarray(like.affine)[:3, :3]
@@ -222,7 +239,7 @@ class _Frames:
 
     @cached_property
     def _values(self) -> NDArray[Any]:
-        """The values (slices, rows, columns) of a label map, which holds all segments in one."""
+        """The values (slices, rows, columns) of a label map, whose frames hold all segments at once."""
         columns, rows, count = self.shape
         values = np.zeros((count, rows, columns), np.uint16)
         for n, raw in read_frames(self.frames):
@@ -230,11 +247,7 @@ class _Frames:
         return values
 
 
-_STORAGE = {
-    "CT": "1.2.840.10008.5.1.4.1.1.2",
-    "MR": "1.2.840.10008.5.1.4.1.1.4",
-    "PT": "1.2.840.10008.5.1.4.1.1.128",
-}
+# --- writing ---
 
 
 def write_seg(
@@ -246,7 +259,7 @@ def write_seg(
     series: int | None = None,
     names: Mapping[int, str] | None = None,
 ) -> Path:
-    """Write a label as DICOM SEG; the file is whole or not there.
+    """Write a label as DICOM SEG, atomically.
 
     Parameters
     ----------
@@ -255,14 +268,14 @@ def write_seg(
     integer
         False is refused: a SEG holds labels.
     source, series
-        The DICOM image (folder, archive or file) and its number there; by default the one the volume came from.
+        The DICOM image (folder, archive or file) and its number there; by default the one that the volume is from.
     names
         Label value -> name; by default the volume's own, or "label 5".
 
     Raises
     ------
     DataError
-        When the volume is no label, did not come from a DICOM series, or lies on another grid.
+        When the volume is no label, is not from a DICOM series, or is on another grid than the series.
     MissingExtraError
         When highdicom is not installed: its decoder of JPEG-LS has no wheels for Python 3.14 yet.
     """
@@ -277,7 +290,7 @@ def write_seg(
     verdict = compare(Grid(stack.shape, stack.affine), volume)
     if not verdict.same:
         raise DataError(
-            f"The label lies on another grid than the series it would refer to: {verdict.text}.",
+            f"The label is on another grid than the series it would refer to: {verdict.text}.",
             "Resample it onto the image first (nearest voxel).",
         )
     names = names or volume.provenance.header.get("label_names") or {}
@@ -294,20 +307,20 @@ def _source(volume: Volume, path: Path, source: Path | None, series: int | None)
     known: Mapping[str, Any] = volume.provenance.header.get("dicom") or {}
     if source is None and not known:
         raise DataError(
-            f"{path.name}: a DICOM SEG refers to a DICOM series, and this volume came from none.",
+            f"{path.name}: a DICOM SEG refers to a DICOM series, and this volume is not from one.",
             "Name the series, or write .nii.gz, .nrrd or .mha.",
         )
     place = Path(known["path"]) if source is None else source
     number = known.get("series") if source is None else series
     if not place.exists():
-        raise DataError(f"The DICOM series {place} is not there any more.", "Put it back, or write .nii.gz.")
+        raise DataError(f"The DICOM series {place} no longer exists.", "Put it back, or write .nii.gz.")
     return choose(place, select=number)
 
 
 def _segmentation(chosen: Series, stack: Stack, label: NDArray[Any], names: Mapping[int, str]) -> Any:
     """Return the SEG data set; slices that were filled in have no image to refer to and are left out."""
     highdicom = require("highdicom", "", "Writing DICOM SEG")
-    at = {mix.first: k for k, mix in enumerate(stack.mixes) if mix.weight == 0}
+    at = {source.first: k for k, source in enumerate(stack.sources) if source.weight == 0}
     used = [i for i in range(len(stack.frames)) if i in at]
     sources = _source_images(stack, used)
     if len(sources) == 1 and stack.frames[0].encoding.frames > 1:

@@ -33,7 +33,7 @@ class Segments:
     planes, axis
         Reads one value slice by slice; along which index axis of the grid the slices follow each other.
     grid
-        Where they lie; the image's where one was given.
+        Their grid; the image's where one was given.
     may_overlap
         False where the file says that no voxel belongs to two.
     """
@@ -104,7 +104,7 @@ class Segments:
         """
         chosen = tuple(self.value_of(which) for which in order)
         if len(set(chosen)) < len(chosen):
-            raise DataError(f"A segment stands twice in {', '.join(map(str, order))}.", "Name each once.")
+            raise DataError(f"A segment is named twice in {', '.join(map(str, order))}.", "Name each once.")
         names = {n: self.names[value] for n, value in enumerate(chosen, start=1)} or dict(self.names)
         notes = list(self.provenance.notes)
         if self.may_overlap and len(names) > 1 and not chosen:

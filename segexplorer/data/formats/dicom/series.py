@@ -1,6 +1,8 @@
-"""Which series a folder or archive holds: listed by facts that name no patient, and one of them chosen.
+"""Which series a folder or archive holds, and which volumes the frames of each form.
 
-Frames of one series parted into volumes by time, echo, b-value ...; slices that are there twice left out.
+Series are listed by facts that name no patient, and one of them is chosen. Frames of one series are split into
+volumes: by grid first, then, where several are at one position, by time, echo, b-value and the like. Slices that
+are there twice are taken once.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ class Series:
     Attributes
     ----------
     number
-        Its place in the listing, from 1; what `select` and `--series` take.
+        Its position in the listing, from 1; what `select` and `--series` take.
     shape, spacing, orientation
-        Of the volume; zeros and "" where there is none of its own (contours) or it cannot be put together.
+        Of the volume; empty where there is none of its own (contours) or it cannot be put together.
     files
-        How many files it is made of.
+        Number of files that it is made of.
     problem
         Why it cannot be opened, or None.
     headers
@@ -85,17 +87,20 @@ class Series:
         for header in self.headers:
             if header.problem is not None:
                 raise header.problem
+        if not self.frames:
+            # a report or a presentation state, chosen by its number
+            raise DataError(f"{self.text} holds no voxels.", "Choose an image series.")
         distinct, dropped = without_copies(self.frames)
         stack = stacked(distinct)
         notes = (*stack.notes, *dropped, *grid_notes(stack.affine))
         if any(header.lossy for header in self.headers):
             notes = (*notes, "The images were compressed with loss.")
-        if any(f.encoding.photometric == "MONOCHROME1" and not f.encoding.kind for f in distinct):
+        if any(f.encoding.photometric == "MONOCHROME1" and not f.encoding.floating for f in distinct):
             notes = (
                 *notes,
-                "The images are stored with bright for low (MONOCHROME1); the values were turned over.",
+                "The images are stored with bright for low values (MONOCHROME1), and were inverted.",
             )
-        return Stack(stack.frames, stack.affine, stack.mixes, notes)
+        return Stack(stack.frames, stack.affine, stack.sources, notes)
 
 
 class SeveralSeriesError(DataError):
@@ -129,7 +134,7 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
     groups: dict[tuple[SeriesKind, str], list[Header]] = {}
     for header in headers:
         kind = kind_of(header)
-        # series that lost their identifier are told apart by their numbers; labels are one file each
+        # series that lost their UID are distinguished by number; labels are one file each
         bare = f"{header.modality} {header.series_number}"
         key = header.series or bare if kind == "image" else str(header.place)
         groups.setdefault((kind, key), []).append(header)
@@ -155,7 +160,7 @@ def choose(path: Path, *, label: bool = False, select: int | None = None) -> Ser
     Parameters
     ----------
     label
-        Whether labels are wanted: then the only segmentation or set of contours is taken before an image.
+        Whether a label is wanted: then the only segmentation or set of contours is preferred to an image.
 
     Raises
     ------
@@ -174,7 +179,7 @@ def choose(path: Path, *, label: bool = False, select: int | None = None) -> Ser
                 "Choose one of these numbers.",
             )
         return found[0]
-    # a dose lies beside its CT and is hardly ever meant
+    # a dose comes in the folder of its CT and is hardly ever meant
     fitting = [series for series in listed if series.kind in kinds and series.modality != "RTDOSE"]
     if not fitting:
         fitting = [series for series in listed if series.kind != "other"]
@@ -190,7 +195,7 @@ def choose(path: Path, *, label: bool = False, select: int | None = None) -> Ser
 
 
 def kind_of(header: Header) -> SeriesKind:
-    """Return what a file is for us."""
+    """Return what kind of series a file belongs to."""
     if header.sop_class in SEGMENTATION or header.modality == "SEG":
         return "segmentation"
     if header.sop_class in STRUCTURES or header.modality == "RTSTRUCT":
@@ -214,15 +219,15 @@ def _headers(path: Path) -> tuple[list[Header], list[DataError]]:
 
 
 def _volumes(kind: SeriesKind, members: Sequence[Header]) -> list[list[Frame]]:
-    """Part the frames of a series into volumes: by grid, then by time, echo, b-value ... where places repeat."""
+    """Split the frames of a series into volumes: by grid, then by time, echo, b-value ... where positions repeat."""
     if kind != "image":
         return [[]]
     volumes: list[list[Frame]] = []
-    for frames in together(frame for header in members for frame in header.frames):
+    for frames in grouped_by_grid(frame for header in members for frame in header.frames):
         try:
-            volumes += parted(frames)
+            volumes += split_by_phase(frames)
         except DataError:
-            volumes.append(frames)  # which is told where they are put together
+            volumes.append(frames)  # stacking them says what is wrong
     return volumes or [[]]
 
 
@@ -252,14 +257,16 @@ def _listing(series: Sequence[Series]) -> str:
     return shown if len(series) <= 12 else f"{shown}; and {len(series) - 12} more"
 
 
+# --- frames into volumes ---
+
 _ROUNDING = 1e-3
 """Cosines and mm by which the headers of slices of one volume may differ."""
 _STATED = 5
-"""The first phases (time point, echo, b-value, type, acquisition) may part a series unevenly; the times may not."""
+"""The first phases (time point, echo, b-value, type, acquisition) may split a series unevenly; times may not."""
 
 
 def without_copies(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
-    """Leave out slices that lie where another lies and hold the same voxels; and say so."""
+    """Return the frames without those whose position and voxels are those of another, and a note about them."""
     sorted_frames = ordered(frames)
     twice = collisions(sorted_frames)
     if not twice:
@@ -275,8 +282,8 @@ def without_copies(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[st
     return tuple(f for i, f in enumerate(sorted_frames) if i not in drop), (note,) if drop else ()
 
 
-def together(frames: Iterable[Frame]) -> list[list[Frame]]:
-    """Part frames by size, orientation and pixel spacing, rounding of the header allowed for."""
+def grouped_by_grid(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Group frames by size, orientation and pixel spacing, up to rounding in the headers."""
     groups: list[list[Frame]] = []
     for frame in frames:
         group = next((group for group in groups if _alike(frame, group[0])), None)
@@ -290,7 +297,7 @@ def together(frames: Iterable[Frame]) -> list[list[Frame]]:
 def _alike(a: Frame, b: Frame) -> bool:
     if (a.encoding.rows, a.encoding.columns, a.placed) != (b.encoding.rows, b.encoding.columns, b.placed):
         return False
-    # what does not say where it lies belongs to its file, or as a slice to its series
+    # frames without a position belong to their file, single slices without one to their series
     if not a.placed and a.place != b.place and max(a.encoding.frames, b.encoding.frames) > 1:
         return False
     return _near(a.across, b.across) and _near(a.spacing, b.spacing)
@@ -302,28 +309,28 @@ def _near(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
     return all(abs(x - y) < _ROUNDING for x, y in zip(a, b, strict=True))
 
 
-def parted(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Part frames of one grid that lie at the same places by the first header fact that tells them apart."""
+def split_by_phase(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Split frames of one grid that share positions by the first header value that distinguishes them."""
     if not collisions(ordered(frames)):
         return [list(frames)]
-    facts = range(len(frames[0].phase))
-    for fact in facts[:_STATED]:
-        if parts := _by_fact(frames, fact, smallest=2):
+    phases = range(len(frames[0].phase))
+    for phase in phases[:_STATED]:
+        if parts := _by_value_of(frames, phase, smallest=2):
             return parts
     distinct, _ = without_copies(frames)
     if not collisions(distinct):
         return [list(frames)]
-    for fact in facts[_STATED:]:
-        if parts := _by_fact(distinct, fact, smallest=len(frames)):
+    for phase in phases[_STATED:]:
+        if parts := _by_value_of(distinct, phase, smallest=len(frames)):
             return parts
     return _by_number(distinct)
 
 
-def _by_fact(frames: Sequence[Frame], fact: int, *, smallest: int) -> list[list[Frame]]:
-    """Part frames by a fact where each part has every place once, or none twice and at least `smallest` frames."""
+def _by_value_of(frames: Sequence[Frame], phase: int, *, smallest: int) -> list[list[Frame]]:
+    """Split frames by a phase if each part has every position once, or none twice and at least `smallest` frames."""
     parts: dict[str, list[Frame]] = {}
     for frame in frames:
-        parts.setdefault(frame.phase[fact], []).append(frame)
+        parts.setdefault(frame.phase[phase], []).append(frame)
     groups = list(parts.values())
     if len(groups) < 2 or any(collisions(ordered(group)) for group in groups):
         return []
@@ -337,14 +344,14 @@ def _levels(frames: Iterable[Frame]) -> tuple[float, ...]:
 
 
 def _by_number(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Part frames by the order of their numbers where every place has as many; else leave them together."""
-    level = [round(frame_depth, 2) for frame_depth in depths(frames)]
-    counts = Counter(level)
+    """Split frames by the order of their numbers if every position has equally many; else keep them together."""
+    levels = [round(float(depth), 2) for depth in depths(frames)]
+    counts = Counter(levels)
     if len(set(counts.values())) != 1:
         return [list(frames)]
-    volumes: list[list[Frame]] = [[] for _ in range(counts[level[0]])]
+    volumes: list[list[Frame]] = [[] for _ in range(counts[levels[0]])]
     seen: Counter[float] = Counter()
-    for place, frame in zip(level, frames, strict=True):
-        volumes[seen[place]].append(frame)
-        seen[place] += 1
+    for level, frame in zip(levels, frames, strict=True):
+        volumes[seen[level]].append(frame)
+        seen[level] += 1
     return volumes

@@ -1,14 +1,14 @@
-"""From slices anywhere in the patient to one grid: order, spacing, tilt, gaps. Pure geometry, no file is read.
+"""From slices anywhere in the patient to one grid: order, spacing, tilt, gaps. Pure geometry; no file is read.
 
-What is done with imperfect series, and said in a note each time:
+What is done with imperfect series, with a note each time:
 
 * positions that scatter by less than 5 % of the slice distance (or 0.05 mm) are taken as even;
 * missing slices (the gaps are multiples of one distance) are filled by linear interpolation, at most four in a row
-  and at most as many as there are; the slices that exist keep their voxels and their places;
+  and at most as many as there are; the slices that exist keep their voxels and their positions;
 * otherwise uneven slices are interpolated linearly onto even ones at their median distance, in the same range;
 * a gantry tilt is kept as it is: a sheared affine, exact at every voxel.
 
-Larger gaps, and slices that lie beside each other, are refused.
+Larger gaps, and slices that are shifted sideways, are refused.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from segexplorer.data.formats.dicom.header import Frame
 from segexplorer.data.geometry import Affine
 
 SAME_PLACE_MM = 1e-3
-"""Slices nearer than this lie at one place."""
+"""Slices closer than this are at the same position."""
 SCATTER_PART, SCATTER_MM = 0.05, 0.05
+"""How far positions may be from even ones: part of the slice distance, or mm, whichever is more."""
 LONGEST_GAP = 4
-"""Slices in a row that are filled at most."""
+"""Most missing slices in a row that are filled."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TILT_DEGREES = 0.05
+"""A tilt below this is rounding."""
 
 
 @dataclass(frozen=True)
-class Mix:
-    """A slice of the grid: `(1 - weight) * first + weight * second`, by number in the sorted frames."""
+class SliceSource:
+    """What a slice of the grid is made from: `(1 - weight) * first + weight * second`, numbers of sorted frames."""
 
     first: int
     second: int
@@ -51,22 +53,22 @@ class Stack:
     ----------
     affine
         (columns, rows, slices) index -> RAS mm.
-    mixes
-        How each slice of the grid is made.
+    sources
+        What each slice of the grid is made from.
     notes
-        What was assumed or mended, as sentences.
+        What was assumed or corrected, as sentences.
     """
 
     frames: tuple[Frame, ...]
     affine: Affine
-    mixes: tuple[Mix, ...]
+    sources: tuple[SliceSource, ...]
     notes: tuple[str, ...]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(columns, rows, slices)."""
         encoding = self.frames[0].encoding
-        return encoding.columns, encoding.rows, len(self.mixes)
+        return encoding.columns, encoding.rows, len(self.sources)
 
 
 def axes(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -75,14 +77,14 @@ def axes(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArra
     Raises
     ------
     DataError
-        When the two directions are no directions.
+        When the two directions are not of length one and at right angles.
     """
     across = np.asarray(frame.across or (1, 0, 0, 0, 1, 0), float)
     row, column = across[:3], across[3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(n - 1) for n in lengths) > 0.01 or abs(row @ column) > 0.01:
         raise DataError(
-            f"The orientation in {frame.place.name} is broken: its axes are not at right angles or not of "
+            f"The orientation in {frame.place.name} is damaged: its axes are not at right angles or not of "
             "length one.",
             "Export it again.",
         )
@@ -91,13 +93,13 @@ def axes(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArra
 
 
 def depths(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """Return how far each frame lies along the normal of the first, mm."""
+    """Return the position of each frame along the normal of the first, mm."""
     normal = axes(frames[0])[2]
     return np.asarray([np.asarray(frame.position or (0, 0, 0), float) @ normal for frame in frames])
 
 
 def ordered(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Return frames along their normal; by number where they do not say where they lie."""
+    """Return frames in order along their normal; by number where they give no position."""
     if not all(frame.placed for frame in frames):
         return tuple(sorted(frames, key=lambda frame: (frame.number, frame.place, frame.index)))
     order = np.lexsort((np.asarray([frame.number for frame in frames]), depths(frames)))
@@ -105,7 +107,7 @@ def ordered(frames: Sequence[Frame]) -> tuple[Frame, ...]:
 
 
 def collisions(frames: Sequence[Frame]) -> list[tuple[int, int]]:
-    """Return the pairs of neighbours, by number, that lie at one place."""
+    """Return the pairs of neighbours, by number, that are at the same position."""
     if not all(frame.placed for frame in frames):
         return []
     gaps = np.diff(depths(frames))
@@ -118,14 +120,14 @@ def stacked(frames: Sequence[Frame]) -> Stack:
     Raises
     ------
     DataError
-        When two lie at one place, when they lie beside each other, or when too many are missing.
+        When two are at the same position, when they are shifted sideways, or when too many are missing.
     """
     frames = ordered(frames)
     if not all(frame.placed for frame in frames):
         return _placeless(frames)
     if twice := collisions(frames):
         raise DataError(
-            f"{len(twice)} slices of the series lie at the same place as another but differ.",
+            f"{len(twice)} slices of the series are at the same position as another one but differ.",
             "Keep one acquisition in the folder.",
         )
     if len(frames) == 1:
@@ -134,13 +136,13 @@ def stacked(frames: Sequence[Frame]) -> Stack:
     depth = depths(frames)
     along = (places[-1] - places[0]) / (depth[-1] - depth[0])
     notes = _sideways(frames, places, depth - depth[0], along)
-    mixes, step, more = _even(depth)
+    sources, step, more = _even(depth)
     # `along` advances 1 mm along the normal, so its length is 1 / cos(tilt)
     tilt = math.degrees(math.acos(min(1.0, 1 / float(np.linalg.norm(along)))))
     if tilt > _TILT_DEGREES:
-        notes.append(f"The gantry was tilted by {tilt:.1f} degrees, so the slices lean.")
+        notes.append(f"The gantry was tilted by {tilt:.1f} degrees, so the grid is sheared.")
     affine = affine_of(frames[0], along * step)
-    return Stack(frames, affine, mixes, (*notes, *more))
+    return Stack(frames, affine, sources, (*notes, *more))
 
 
 def affine_of(frame: Frame, step: NDArray[np.float64]) -> Affine:
@@ -167,7 +169,7 @@ def _single(frames: tuple[Frame, ...]) -> Stack:
     if frame.thickness is None:
         notes.append("The slice does not say how thick it is; 1 mm was assumed.")
     affine = affine_of(frame, axes(frame)[2] * (frame.thickness or 1.0))
-    return Stack(frames, affine, (Mix(0, 0, 0.0),), tuple(notes))
+    return Stack(frames, affine, (SliceSource(0, 0, 0.0),), tuple(notes))
 
 
 def _placeless(frames: tuple[Frame, ...]) -> Stack:
@@ -178,8 +180,8 @@ def _placeless(frames: tuple[Frame, ...]) -> Stack:
         f"assumed, {step:.4g} mm apart.",
         *_assumed(frame),
     ]
-    mixes = tuple(Mix(i, i, 0.0) for i in range(len(frames)))
-    return Stack(frames, affine_of(frame, axes(frame)[2] * step), mixes, tuple(notes))
+    sources = tuple(SliceSource(i, i, 0.0) for i in range(len(frames)))
+    return Stack(frames, affine_of(frame, axes(frame)[2] * step), sources, tuple(notes))
 
 
 def _assumed(frame: Frame) -> list[str]:
@@ -191,7 +193,7 @@ def _assumed(frame: Frame) -> list[str]:
 def _sideways(
     frames: tuple[Frame, ...], places: NDArray[Any], depth: NDArray[Any], along: NDArray[Any]
 ) -> list[str]:
-    """Check that the first voxels lie on one line; a tilted stack does, slices with other centres do not."""
+    """Check that the first voxels are on one line: true of a tilted stack, not of slices with other centres."""
     off = float(np.linalg.norm(places - places[0] - depth[:, None] * along, axis=1).max())
     pixel = min(frames[0].spacing or (1.0, 1.0))
     if off > max(SCATTER_MM, 0.5 * pixel):
@@ -202,14 +204,14 @@ def _sideways(
     return _assumed(frames[0])
 
 
-def _even(depth: NDArray[np.float64]) -> tuple[tuple[Mix, ...], float, list[str]]:
+def _even(depth: NDArray[np.float64]) -> tuple[tuple[SliceSource, ...], float, list[str]]:
     """Return how evenly spaced slices are made of those at these depths, their distance, and notes."""
     count, span = len(depth), float(depth[-1] - depth[0])
     step = span / (count - 1)
     off = float(np.abs(depth - depth[0] - step * np.arange(count)).max())
     if off <= _scatter(step):
         note = f"The slice positions scatter by up to {off:.2g} mm about even ones, which were taken."
-        return tuple(Mix(i, i, 0.0) for i in range(count)), step, [note] if off > 0.01 * step else []
+        return tuple(SliceSource(i, i, 0.0) for i in range(count)), step, [note] if off > 0.01 * step else []
     return _filled(depth) or _interpolated(depth)
 
 
@@ -217,7 +219,7 @@ def _scatter(step: float) -> float:
     return min(max(SCATTER_PART * step, SCATTER_MM), 0.25 * step)
 
 
-def _filled(depth: NDArray[np.float64]) -> tuple[tuple[Mix, ...], float, list[str]] | None:
+def _filled(depth: NDArray[np.float64]) -> tuple[tuple[SliceSource, ...], float, list[str]] | None:
     """Fill missing slices where all gaps are multiples of the smallest; None where they are not."""
     gaps = np.diff(depth)
     times = np.rint(gaps / gaps.min()).astype(int)
@@ -233,27 +235,29 @@ def _filled(depth: NDArray[np.float64]) -> tuple[tuple[Mix, ...], float, list[st
             f"({gaps[longest]:.4g} mm after slice {longest + 1} of {len(depth)}).",
             "Get the whole series, or keep one connected part of it in a folder.",
         )
-    mixes = [Mix(0, 0, 0.0)]
+    sources = [SliceSource(0, 0, 0.0)]
     for i, n in enumerate(times):
-        mixes += [Mix(i, i + 1, k / int(n)) for k in range(1, int(n))] + [Mix(i + 1, i + 1, 0.0)]
+        sources += [SliceSource(i, i + 1, k / int(n)) for k in range(1, int(n))] + [
+            SliceSource(i + 1, i + 1, 0.0)
+        ]
     where = ", ".join(str(i + 1) for i in np.flatnonzero(times > 1)[:5])
     is_or_are = "slice is" if missing == 1 else "slices are"
     note = (
         f"{missing} {is_or_are} missing (after slice {where} of {len(depth)}); filled by interpolation between "
         f"neighbours, so that slices are {step:.4g} mm apart."
     )
-    return tuple(mixes), step, [note]
+    return tuple(sources), step, [note]
 
 
-def _interpolated(depth: NDArray[np.float64]) -> tuple[tuple[Mix, ...], float, list[str]]:
-    """Interpolate slices at their median distance over the same range."""
+def _interpolated(depth: NDArray[np.float64]) -> tuple[tuple[SliceSource, ...], float, list[str]]:
+    """Return slices at the median distance over the same range, each interpolated between its neighbours."""
     gaps = np.diff(depth)
     middle = float(np.median(gaps))
     span = float(depth[-1] - depth[0])
     count = max(2, round(span / middle) + 1)
     if gaps.max() > (LONGEST_GAP + 1) * middle or count > 2 * len(depth):
         raise DataError(
-            f"The slices lie unevenly, {gaps.min():.4g} to {gaps.max():.4g} mm apart, with gaps too large to fill.",
+            f"The slices are uneven, {gaps.min():.4g} to {gaps.max():.4g} mm apart, with gaps too large to fill.",
             "Get the whole series, or keep one connected part of it in a folder.",
         )
     step = span / (count - 1)
@@ -261,12 +265,12 @@ def _interpolated(depth: NDArray[np.float64]) -> tuple[tuple[Mix, ...], float, l
     below = np.clip(np.searchsorted(depth, wanted, side="right") - 1, 0, len(depth) - 2)
     weights = np.clip((wanted - depth[below]) / gaps[below], 0, 1)
     note = (
-        f"The slices lie unevenly, {gaps.min():.4g} to {gaps.max():.4g} mm apart; they were interpolated onto even "
+        f"The slices are uneven, {gaps.min():.4g} to {gaps.max():.4g} mm apart; they were interpolated onto even "
         f"ones {step:.4g} mm apart."
     )
     weights = np.where(np.abs(weights - np.rint(weights)) < 1e-6, np.rint(weights), weights)
-    mixes = tuple(
-        Mix(int(i), int(i) + 1, float(w)) if 0 < w < 1 else Mix(int(i + w), int(i + w), 0.0)
+    sources = tuple(
+        SliceSource(int(i), int(i) + 1, float(w)) if 0 < w < 1 else SliceSource(int(i + w), int(i + w), 0.0)
         for i, w in zip(below, weights, strict=True)
     )
-    return mixes, step, [note]
+    return sources, step, [note]
