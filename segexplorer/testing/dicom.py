@@ -221,7 +221,9 @@ def _jpeg_lossless(frame: NDArray[Any]) -> bytes:
         writer.SetCompressor("JPEG")
         writer.SetFileName(str(path))
         writer.Execute(SimpleITK.GetImageFromArray(frame))
-        return bytes(next(pydicom.encaps.generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1)))
+        return bytes(
+            next(pydicom.encaps.generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1))
+        )
 
 
 def save(data: Any, path: Path) -> None:

@@ -92,7 +92,9 @@ def test_only_the_frames_of_a_file_that_are_wanted_are_needed(tmp_path: Path, na
     data.SpacingBetweenSlices = 2
     compress(data, LOSSLESS[name])
     save(data, tmp_path / "many.dcm")
-    np.testing.assert_array_equal(open_volume(tmp_path / "many.dcm").array, voxels.transpose(2, 1, 0) - 1024.0)
+    np.testing.assert_array_equal(
+        open_volume(tmp_path / "many.dcm").array, voxels.transpose(2, 1, 0) - 1024.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,9 @@ def test_floats_that_say_they_are_integers_are_refused(tmp_path: Path) -> None:
     data.add_new("FloatPixelData", "OF", np.ones((24, 32), np.float32).tobytes())
     del data.PixelData
     save(data, path)
-    with pytest.raises(DataError, match="floating-point voxels of 32 bits, but says that they are 16 bits of 16"):
+    with pytest.raises(
+        DataError, match="floating-point voxels of 32 bits, but says that they are 16 bits of 16"
+    ):
         _ = open_volume(path).array
     data.BitsAllocated, data.BitsStored, data.HighBit = 32, 32, 31
     save(data, path)

@@ -89,6 +89,29 @@ def test_overlapping_segments_stay_apart_and_their_order_can_be_chosen(image: Vo
         open_volume(path, label=True, select="Liver")
 
 
+def test_a_file_that_describes_more_frames_than_it_holds_is_refused(image: Volume, tmp_path: Path) -> None:
+    """Else the segments of the frames beyond would be empty without a word."""
+    path = seg_of(image, three_masks(image), tmp_path / "seg.dcm")
+    data = pydicom.dcmread(path)
+    count, data.NumberOfFrames = data.NumberOfFrames, 3
+    data.save_as(path)
+    with pytest.raises(DataError, match=f"holds 3 frames but describes {count}"):
+        read_segments(path, like=image)
+
+
+def test_segments_of_a_tilted_gantry_are_read_back(tmp_path: Path) -> None:
+    """highdicom writes them, but does not read them as a volume."""
+    voxels = np.random.default_rng(0).integers(0, 4096, (8, 24, 20)).astype(np.uint16)
+    angle = np.radians(20)
+    across = (1, 0, 0, 0, np.cos(angle), -np.sin(angle))
+    write_series(tmp_path / "ct", voxels, across=across, step=(0, 0, 3.0))
+    tilted = open_volume(tmp_path / "ct")
+    masks = three_masks(tilted)
+    segments = read_segments(seg_of(tilted, masks, tmp_path / "seg.dcm"), like=tilted)
+    for number, mask in enumerate(masks, start=1):
+        np.testing.assert_array_equal(segments.mask(number), mask)
+
+
 def test_segments_of_other_coordinates_are_told(image: Volume, tmp_path: Path) -> None:
     path = seg_of(image, three_masks(image), tmp_path / "seg.dcm")
     assert "frame of reference" not in " ".join(open_volume(path, label=True, like=image).notes)

@@ -347,19 +347,19 @@ def frames_of(place: Place, data: Any, encoding: Encoding) -> tuple[Frame, ...]:
     Raises
     ------
     DataError
-        When the file gives the position of some frames only.
+        When the file describes more or fewer frames than it holds.
     """
     number = int(data.get("InstanceNumber") or 0)
     groups = list(data.get("PerFrameFunctionalGroupsSequence") or [])
     shared = data.get("SharedFunctionalGroupsSequence") or []
     common = shared[0] if len(shared) else None
-    if groups and len(groups) < encoding.frames:
+    if groups and len(groups) != encoding.frames:
         raise DataError(
-            f"{place.name} holds {encoding.frames} frames but gives the position of {len(groups)}.",
+            f"{place.name} holds {encoding.frames} frames but describes {len(groups)}.",
             "Export it again.",
         )
     if groups or common is not None or encoding.frames == 1:
-        per_frame = groups[: encoding.frames] or [None] * encoding.frames
+        per_frame = groups or [None] * encoding.frames
         return tuple(
             _frame(place, encoding, i, number, (own, common, data)) for i, own in enumerate(per_frame)
         )

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.data.formats.dicom.files import BROKEN, UNREADABLE, Opener, Place, quiet
 from segexplorer.data.formats.dicom.header import BIG_ENDIAN, JPEG_2000, JPEG_LS, RLE, Encoding, Frame
-from segexplorer.data.formats.dicom.stack import Stack, SliceSource
+from segexplorer.data.formats.dicom.stack import SliceSource, Stack
 
 # --- a stack of frames ---
 
@@ -63,7 +63,7 @@ class StackVoxels:
         out = np.empty((max(row_of.values()) + 1, rows, columns), narrowest_type(frames))
         for i, stored in read_frames(frames):
             if out.dtype.kind == "i":
-                out = _widened(out, _bounds(stored, frames[i]))
+                out = _widen(out, _bounds(stored, frames[i]))
             _rescale(stored, frames[i], out[row_of[i]])
         for k, one in enumerate(sources):
             if one.weight:
@@ -100,7 +100,7 @@ def _bounds(stored: NDArray[Any], frame: Frame) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _widened(out: NDArray[Any], bounds: tuple[float, float]) -> NDArray[Any]:
+def _widen(out: NDArray[Any], bounds: tuple[float, float]) -> NDArray[Any]:
     """Return the array, in a wider integer type where its own does not hold the bounds."""
     for kind in (out.dtype, np.dtype(np.int32), np.dtype(np.int64)):
         info = np.iinfo(kind)
@@ -120,7 +120,7 @@ def _rescale(stored: NDArray[Any], frame: Frame, out: NDArray[Any]) -> None:
     if encoding.photometric == "MONOCHROME1" and not encoding.floating:
         stored = _inversion_sum(encoding) - stored.astype(np.int64)
     if frame.slope == 1 and stored.dtype.kind in "iu" and stored.dtype.itemsize == out.dtype.itemsize == 2:
-        # `_widened` has seen that the sum fits, and 16-bit integers wrap around: adding in 16 bits gives the same
+        # `_widen` has seen that the sum fits, and 16-bit integers wrap around: adding in 16 bits gives the same
         # bits as adding in a wider type, in a third of the time
         shift = np.array(int(frame.intercept) % 2**16, np.uint16).view(out.dtype)[()]
         np.add(stored.view(out.dtype), shift, out=out)
@@ -148,14 +148,14 @@ def read_frames(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
             encoding = frames[numbers[0]].encoding
             if encoding.native:
                 for i in numbers:
-                    yield i, _uncompressed(frames[i], opener)
+                    yield i, _read_uncompressed(frames[i], opener)
             else:
-                codestreams = _codestreams(place, encoding, opener)
+                codestreams = _read_codestreams(place, encoding, opener)
                 for i in numbers:
-                    yield i, _decoded(codestreams[frames[i].index], encoding, place)
+                    yield i, _decode(codestreams[frames[i].index], encoding, place)
 
 
-def _uncompressed(frame: Frame, opener: Opener) -> NDArray[Any]:
+def _read_uncompressed(frame: Frame, opener: Opener) -> NDArray[Any]:
     """Return the values of a frame that are stored one after the other."""
     encoding = frame.encoding
     # frames of one bit a voxel follow each other without padding, so one may begin inside a byte
@@ -179,10 +179,10 @@ def _uncompressed(frame: Frame, opener: Opener) -> NDArray[Any]:
         return np.frombuffer(data, f"{order}f{encoding.allocated // 8}").reshape(shape)
     kind = f"{order}{'i' if encoding.signed else 'u'}{encoding.allocated // 8}"
     cells = np.frombuffer(data, kind).reshape(shape)
-    return _value_bits(cells.astype(cells.dtype.newbyteorder("="), copy=False), encoding)
+    return _extract_value_bits(cells.astype(cells.dtype.newbyteorder("="), copy=False), encoding)
 
 
-def _value_bits(cells: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
+def _extract_value_bits(cells: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
     """Return the bits of each cell that belong to its value; in old files the spare ones hold overlays."""
     spare = encoding.allocated - encoding.stored
     if spare == 0:
@@ -203,7 +203,7 @@ class CodestreamError(ValueError):
     """Compressed data that cannot be what the header of the file promises."""
 
 
-def _codestreams(place: Place, encoding: Encoding, opener: Opener) -> list[bytes]:
+def _read_codestreams(place: Place, encoding: Encoding, opener: Opener) -> list[bytes]:
     """Return the compressed data of each frame of a file."""
     try:
         with opener.open(place) as file, quiet() as pydicom:
@@ -248,14 +248,14 @@ def _check_fragments(file: IO[bytes], encoding: Encoding, size: int) -> None:
         raise CodestreamError("fragments are missing")
 
 
-def _decoded(stream: bytes, encoding: Encoding, place: Place) -> NDArray[Any]:
+def _decode(stream: bytes, encoding: Encoding, place: Place) -> NDArray[Any]:
     """Return the values (rows, columns) of one compressed frame."""
     try:
         _check_codestream(stream, encoding)
         if encoding.syntax in JPEG_2000 or encoding.syntax == RLE:
-            values = _through_pydicom(stream, encoding)
+            values = _decode_with_pydicom(stream, encoding)
         else:
-            values = _through_simpleitk(stream, encoding)
+            values = _decode_with_simpleitk(stream, encoding)
         return values.reshape(encoding.rows, encoding.columns)
     except MemoryError:
         raise
@@ -263,7 +263,7 @@ def _decoded(stream: bytes, encoding: Encoding, place: Place) -> NDArray[Any]:
         raise _damaged(place) from error
 
 
-def _through_pydicom(stream: bytes, encoding: Encoding) -> NDArray[Any]:
+def _decode_with_pydicom(stream: bytes, encoding: Encoding) -> NDArray[Any]:
     with quiet() as pydicom:
         # pydicom warns where it leaves something out, such as values behind the end of an RLE segment: damage
         warnings.simplefilter("error", UserWarning)
@@ -285,10 +285,10 @@ def _through_pydicom(stream: bytes, encoding: Encoding) -> NDArray[Any]:
             pixel_keyword="PixelData",
         )
     # RLE packs cells with their spare bits; a JPEG 2000 codestream holds values
-    return _value_bits(values, encoding) if encoding.syntax == RLE else values
+    return _extract_value_bits(values, encoding) if encoding.syntax == RLE else values
 
 
-def _through_simpleitk(stream: bytes, encoding: Encoding) -> NDArray[Any]:
+def _decode_with_simpleitk(stream: bytes, encoding: Encoding) -> NDArray[Any]:
     import SimpleITK
 
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)

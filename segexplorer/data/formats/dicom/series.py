@@ -219,7 +219,7 @@ def _headers(path: Path) -> tuple[list[Header], list[DataError]]:
 
 
 def _volumes(kind: SeriesKind, members: Sequence[Header]) -> list[list[Frame]]:
-    """Split the frames of a series into volumes: by grid, then by time, echo, b-value ... where positions repeat."""
+    """Split the frames of a series by grid, then by time, echo, b-value ... where positions repeat."""
     if kind != "image":
         return [[]]
     volumes: list[list[Frame]] = []
@@ -327,7 +327,7 @@ def split_by_phase(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _by_value_of(frames: Sequence[Frame], phase: int, *, smallest: int) -> list[list[Frame]]:
-    """Split frames by a phase if each part has every position once, or none twice and at least `smallest` frames."""
+    """Split frames by a phase if every part has each position once, or none twice and `smallest` frames or more."""
     parts: dict[str, list[Frame]] = {}
     for frame in frames:
         parts.setdefault(frame.phase[phase], []).append(frame)
