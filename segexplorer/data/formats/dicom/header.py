@@ -286,13 +286,13 @@ def _refuse_other_compression(place: Place, encoding: Encoding) -> None:
 def _refuse_colours(place: Place, encoding: Encoding) -> None:
     if encoding.samples != 1 or encoding.photometric not in _GREY:
         raise DataError(
-            f"{place.name} holds colours, not one number per voxel.",
+            f"{place.name} holds colours, not one number for each voxel.",
             "Convert it to grey values first, or export its frames as pictures.",
         )
 
 
 def _refuse_mosaic(place: Place, data: Any) -> None:
-    """Siemens scanners put all slices of a time point into one picture, and their places into private tags."""
+    """Siemens scanners put all slices of a time point into one picture, and their positions into private tags."""
     if "MOSAIC" in str(data.get("ImageType") or ""):
         raise DataError(
             f"{place.name} is a mosaic of many slices in one picture.",
@@ -385,12 +385,14 @@ def _evenly(first: Frame, data: Any) -> tuple[Frame, ...]:
 
 
 def _frame(place: Place, encoding: Encoding, index: int, number: int, where: tuple[Any, ...]) -> Frame:
+    """Return a frame; `where` holds its own functional group, the shared one, and the data set of the file."""
     own, data = where[0], where[2]
     content = _item(own, "FrameContentSequence")
     segment = _value(where, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
     slope = _number(where, "PixelValueTransformationSequence", "RescaleSlope")
     slope = _number((data,), "", "DoseGridScaling") if slope is None else slope
     intercept = _number(where, "PixelValueTransformationSequence", "RescaleIntercept")
+    # the distance of slice centres, from which the thickness may differ; some scanners give it a sign
     gap = _number(where, "PixelMeasuresSequence", "SpacingBetweenSlices")
     thick = _number(where, "PixelMeasuresSequence", "SliceThickness")
     return Frame(
@@ -411,6 +413,7 @@ def _frame(place: Place, encoding: Encoding, index: int, number: int, where: tup
 
 
 def _phase(where: tuple[Any, ...], content: Any) -> tuple[str, ...]:
+    """Return time point, echo, b-value, image type, acquisition, and three times, as texts; "" where not given."""
     data = where[2]
     temporal = (None if content is None else content.get("TemporalPositionIndex")) or data.get(
         "TemporalPositionIdentifier"
@@ -428,7 +431,10 @@ def _item(holder: Any, sequence: str) -> Any:
 
 
 def _value(where: Sequence[Any], sequence: str, keyword: str) -> Any:
-    """Return a value of the frame's own group, else of the shared one, else of the file."""
+    """Return a value of the frame's own group, else of the shared one, else of the file.
+
+    In a functional group it is inside a sequence; some writers put it beside.
+    """
     for holder in where:
         item = _item(holder, sequence) if sequence else None
         for candidate in (item, holder):

@@ -1,8 +1,8 @@
-"""Reading DICOM: a folder, a zip archive or a file becomes one volume, its voxels read when they are needed."""
+"""Reading DICOM: one volume from a folder, a zip archive or a file; its voxels are read when they are needed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from segexplorer.data.formats.dicom.seg import contents_of, read_seg
 from segexplorer.data.formats.dicom.segments import Segments
 from segexplorer.data.formats.dicom.series import Series, choose
 from segexplorer.data.formats.dicom.stack import Stack
+from segexplorer.data.formats.voxels import as_labels
 from segexplorer.data.geometry import HasGrid
 from segexplorer.data.volume import Modality, Provenance, Select, Volume
 
@@ -95,7 +96,7 @@ def names_of(series: Series) -> dict[int, str]:
 def _segments(series: Series, path: Path, like: HasGrid | None) -> Segments:
     header = series.headers[0]
     if series.kind == "segmentation":
-        return _of_its_image(read_seg(header, path, like=like), header, like)
+        return _with_frame_note(read_seg(header, path, like=like), header, like)
     if series.kind != "structures":
         raise DataError(f"{path.name} holds no segments.", "Name a DICOM SEG or RTSTRUCT file.")
     if like is None:
@@ -103,11 +104,11 @@ def _segments(series: Series, path: Path, like: HasGrid | None) -> Segments:
             f"{path.name} holds contours (RTSTRUCT), which have no voxels of their own.",
             "Open it as the label of its image.",
         )
-    return _of_its_image(read_structures(header, path, like), header, like)
+    return _with_frame_note(read_structures(header, path, like), header, like)
 
 
-def _of_its_image(segments: Segments, header: Header, like: HasGrid | None) -> Segments:
-    """Note where segments name other coordinates than the image they are put on."""
+def _with_frame_note(segments: Segments, header: Header, like: HasGrid | None) -> Segments:
+    """Return the segments, with a note if they name another frame of reference than the image."""
     known = like.provenance.header.get("dicom", {}).get("space") if isinstance(like, Volume) else ""
     if not known or not header.space or known == header.space:
         return segments
@@ -171,13 +172,12 @@ def _check_limit(stack: Stack, path: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
 class _LabelVoxels:
-    """Reads voxels as labels."""
+    """Reads the voxels of a stack as whole numbers; picklable."""
 
-    def __init__(self, load: StackVoxels, name: str) -> None:
-        self.load, self.name = load, name
+    load: StackVoxels
+    name: str
 
     def __call__(self) -> NDArray[Any]:
-        from segexplorer.data.formats.voxels import as_labels
-
         return as_labels(self.load(), self.name)
