@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
     write_series(tmp_path / "study" / "b", voxels, number=2)
     image = open_volume(tmp_path / "study" / "b")
     label = image.with_array((image.array > 0).astype(np.uint8))
+    pytest.importorskip("highdicom")  # no wheels for Python 3.14 yet
     write_seg(label, tmp_path / "study" / "seg.dcm", names={1: "Liver"})
     return tmp_path / "study"
 
