@@ -1,5 +1,6 @@
 #!/bin/sh
 # Everything a fresh machine needs, and nothing twice: system libraries (Debian), .venv, packages.
+# `set_up.sh libraries` stops after the system libraries, which need root; the rest does not.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -80,6 +81,9 @@ sys.exit(m.version('torch').split('+')[0] != '$version')" 2>/dev/null && return 
 pip_install() { .venv/bin/python -m pip install --quiet --no-input --constraint constraints.txt "$@"; }
 
 install_libraries
+if [ "${1:-}" = libraries ]; then
+  exit 0
+fi
 make_environment
 say "Installing packages into .venv (minutes the first time)"
 install_torch
