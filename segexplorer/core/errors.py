@@ -105,6 +105,12 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     return (close + inside)[:count]
 
 
+def shorten(text: str, length: int = 40) -> str:
+    """Return the beginning of a text of somebody else's, on one line; a header may hold megabytes of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[:length]}..."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return 'Did you mean a or b?', or the list of what there is when nothing is near."""
     names = list(known)

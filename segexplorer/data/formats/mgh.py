@@ -1,4 +1,4 @@
-"""Reading the volumes of FreeSurfer (.mgz, .mgh): nibabel knows the header, `Stored` the voxels."""
+"""Reading the volumes of FreeSurfer (.mgz, .mgh): nibabel knows the header, `RawArray` the voxels."""
 
 from __future__ import annotations
 

@@ -1,29 +1,68 @@
-"""Reading NRRD, attached and detached (.nrrd, .nhdr), and the segmentations of 3D Slicer (.seg.nrrd)."""
+"""NRRD, attached and detached (.nrrd, .nhdr), and the segmentations of 3D Slicer (.seg.nrrd): read and written.
+
+Definition: teem.sourceforge.net/nrrd/format.html, sections 3 to 5.
+"""
 
 from __future__ import annotations
 
+import gzip
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError
-from segexplorer.data.formats.header_geometry import (
+from segexplorer.core.atomic_files import write_whole
+from segexplorer.core.errors import DataError, shorten
+from segexplorer.data.formats.seg_nrrd import Layers, Segment, pairs_of, segments_of
+from segexplorer.data.formats.text_header import (
     LPS_TO_RAS,
+    TextHeader,
     affine_from,
-    fill_third,
+    read_start,
     unit_in_mm,
-    unit_notes,
+    write_voxels,
 )
-from segexplorer.data.formats.nrrd_header import TYPES, NrrdHeader, read_header
-from segexplorer.data.formats.seg_nrrd import Layers, Segment, segments_of
-from segexplorer.data.formats.voxels import Encoding, Frame, RawArray, choose_frame
+from segexplorer.data.formats.voxels import Encoding, Frame, RawArray, choose_frame, to_store
 from segexplorer.data.grid import grid_notes
 from segexplorer.data.volume import Provenance, Select, Volume
 
+_MAGIC = re.compile(rb"NRRD000[1-6]\r?\n")
+_REQUIRED = ("dimension", "type", "sizes", "encoding")
+_SYNONYMS = {
+    "centerings": "centers",
+    "datafile": "data file",
+    "byteskip": "byte skip",
+    "lineskip": "line skip",
+}
+_MAX_AXES = 16  # of the format itself
+_COMPRESSION = 4
+
+# the first name of each type is the one that programs on ITK write
+_NAMES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("unsigned char", "uchar", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("unsigned short", "ushort", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("unsigned int", "uint", "uint32", "uint32_t"),
+    "i8": (
+        "long long int",
+        "longlong",
+        "long long",
+        "signed long long",
+        "signed long long int",
+        "int64",
+        "int64_t",
+    ),
+    "u8": ("unsigned long long int", "ulonglong", "unsigned long long", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_TYPES = {name: kind for kind, names in _NAMES.items() for name in names}
 _ENCODINGS: dict[str, Encoding] = {
     "raw": "raw",
     "gzip": "deflate",
@@ -54,18 +93,9 @@ _NOT_SPACE = {
     "none",
     "???",
 }
-_MAX_AXES = 16  # of the format itself
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Where the axes of a file lie: steps in its own world per axis, None for those that are none of space."""
-
-    steps: tuple[NDArray[np.float64] | None, ...]
-    origin: NDArray[np.float64]
-    signs: NDArray[np.float64]
-    notes: tuple[str, ...]
-    space: str
+# --- reading ---
 
 
 def read_nrrd(path: Path, *, label: bool = False, select: Select = None) -> Volume:
@@ -84,22 +114,21 @@ def read_nrrd(path: Path, *, label: bool = False, select: Select = None) -> Volu
     DataError
         For anything but one volume with a usable geometry: what is wrong and what to do.
     """
-    header = read_header(path)
-    sizes = _sizes(header, path.name)
+    header = _read_header(path)
+    sizes = _sizes(header)
     stored = _stored(header, sizes, path)
-    axes = _axes(header, sizes, path.name)
-    inside = [i for i, step in enumerate(axes.steps) if step is not None]
-    if len(inside) not in (2, 3):
+    axes = _axes(header, len(sizes))
+    steps = [step for step in axes.steps if step is not None]
+    if len(steps) not in (2, 3):
         raise DataError(
-            f"{path.name} has {len(inside)} axes of space; a volume has three.", "Export it as a volume."
+            f"{path.name} has {len(steps)} axes of space; a volume has three.", "Export it as a volume."
         )
-    columns = fill_third([step for step in axes.steps if step is not None])
-    affine = affine_from(columns, axes.origin, axes.signs, path.name)
+    affine = affine_from(steps, axes.origin, axes.signs, path.name)
     notes = list(axes.notes)
-    if len(inside) == 2:
+    if len(steps) == 2:
         notes.append("It is a single slice of unknown thickness; 1 mm was assumed.")
+    inside = [i for i, step in enumerate(axes.steps) if step is not None]
     extra = [i for i in range(len(sizes)) if i not in inside]
-    shape = (*(sizes[i] for i in inside), 1)[:3]
     segments = segments_of(header.pairs, len(extra) == 1)
     facts: dict[str, Any] = {"nrrd_space": axes.space}
     load: Any
@@ -112,13 +141,12 @@ def read_nrrd(path: Path, *, label: bool = False, select: Select = None) -> Volu
         label = True
     else:
         chosen = dict(zip(extra, choose_frame([sizes[i] for i in extra], select, path.name), strict=True))
-        index = tuple(chosen.get(i) for i in range(len(sizes)))
         stored.check()
-        load = Frame(stored, index, label)
+        load = Frame(stored, tuple(chosen.get(i) for i in range(len(sizes))), label)
         layer = next(iter(chosen.values()), 0)
-        names = {segment.value: segment.name for segment in segments if segment.layer == layer}
-        if names:
+        if names := {segment.value: segment.name for segment in segments if segment.layer == layer}:
             facts["label_names"] = names
+    shape = (*(sizes[i] for i in inside), 1)[:3]
     provenance = Provenance(path, "NRRD", (*notes, *grid_notes(affine)), facts)
     return Volume(shape, affine, load=load, modality="unknown" if label else None, provenance=provenance)
 
@@ -132,27 +160,76 @@ def _by_segment(segments: tuple[Segment, ...], select: Select, layered: bool) ->
     return not select.strip().isdecimal() or select.strip() in {segment.name for segment in segments}
 
 
-def _sizes(header: NrrdHeader, name: str) -> tuple[int, ...]:
+# --- header ---
+
+
+def _read_header(path: Path) -> TextHeader:
+    """Read fields and key/value pairs.
+
+    Raises
+    ------
+    DataError
+        When the file is no NRRD, its header has no end, or lacks a field that every NRRD has.
+    """
+    start = read_start(path)
+    if not _MAGIC.match(start):
+        raise DataError(
+            f"{path.name} is not a readable NRRD file (it does not begin with NRRD000).",
+            "Check that it is an image and was copied whole.",
+        )
+    blank = re.search(rb"\r?\n(\r?\n)", start)
+    # a header of its own (.nhdr) may end with the file
+    end = blank.end() if blank else len(start)
+    header = TextHeader(path.name, {}, end)
+    for line in start[: blank.start() if blank else end].decode("utf-8", "replace").splitlines()[1:]:
+        if not line.startswith("#") and line.strip():
+            _add_line(header, line)
+    for field in _REQUIRED:
+        if field not in header.fields:
+            raise header.refusal(f"does not give its {field}", "Copy or export it again.")
+    if blank is None and "data file" not in header.fields:
+        raise header.refusal("has no end", "Copy or export it again.")
+    return header
+
+
+def _add_line(header: TextHeader, line: str) -> None:
+    """Add a field ("key: value") or a key/value pair ("key:=value")."""
+    key, colon, value = line.partition(":")
+    if not colon:
+        raise header.refusal("has a line that does not belong to NRRD", "Copy or export it again.")
+    if value.startswith("="):
+        header.pairs[_unescape(key)] = _unescape(value[1:])
+        return
+    field = key.strip().lower()
+    field = _SYNONYMS.get(field, field)
+    if field in header.fields:
+        raise header.refusal(f"gives {shorten(field)!r} twice", "Correct it, or export it again.")
+    header.fields[field] = value.strip()
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(n|\\)", lambda found: "\n" if found[1] == "n" else "\\", text)
+
+
+def _sizes(header: TextHeader) -> tuple[int, ...]:
     words, dimension = header.words("sizes"), header.fields["dimension"]
     if not dimension.isdecimal() or not all(word.isdecimal() for word in words):
-        raise DataError(f"The header of {name} has a size that is no number.", "Copy or export it again.")
+        raise header.refusal("has a size that is no number", "Copy or export it again.")
     if len(words) != int(dimension[:4]) or not 1 <= len(words) <= _MAX_AXES:
-        raise DataError(
-            f"The header of {name} gives {len(words)} sizes for {dimension[:4]} axes.", "Export it again."
-        )
+        raise header.refusal(f"gives {len(words)} sizes for {dimension[:4]} axes")
     sizes = tuple(int(word[:18]) for word in words)
     if min(sizes) < 1:
-        raise DataError(f"{name} has no voxels ({' × '.join(str(n) for n in sizes)}).", "Export it again.")
+        raise DataError(f"{header.name} has no voxels ({' × '.join(map(str, sizes))}).", "Export it again.")
     return sizes
 
 
-def _stored(header: NrrdHeader, sizes: tuple[int, ...], path: Path) -> RawArray:
-    kind = TYPES.get(header.fields["type"].lower())
+def _stored(header: TextHeader, sizes: tuple[int, ...], path: Path) -> RawArray:
+    kind = _TYPES.get(header.fields["type"].lower())
     encoding = _ENCODINGS.get(header.fields["encoding"].lower())
     if kind is None or encoding is None:
-        what = f"type {header.fields['type']}" if kind is None else f"encoding {header.fields['encoding']}"
+        wrong = "type" if kind is None else "encoding"
         raise DataError(
-            f"{path.name} has voxels of {what}, which cannot be read.",
+            f"{path.name} has voxels of {wrong} {header.quote(wrong)}, which cannot be read.",
             "Export it with plain numbers and gzip.",
         )
     endian = header.fields.get("endian", "").lower()
@@ -161,11 +238,10 @@ def _stored(header: NrrdHeader, sizes: tuple[int, ...], path: Path) -> RawArray:
             f"{path.name} does not say the byte order of its voxels (endian).", "Export it again."
         )
     data, offset = _data_file(header, path)
-    dtype = (">" if endian == "big" else "<") + kind
-    return RawArray(data, path.name, offset, encoding, dtype, sizes)
+    return RawArray(data, path.name, offset, encoding, (">" if endian == "big" else "<") + kind, sizes)
 
 
-def _data_file(header: NrrdHeader, path: Path) -> tuple[Path, int | None]:
+def _data_file(header: TextHeader, path: Path) -> tuple[Path, int | None]:
     """Return the file of the voxels and the bytes before them; None: they end the file."""
     named = header.fields.get("data file")
     if named is not None and (not named or named.upper().startswith("LIST") or "%" in named):
@@ -177,113 +253,165 @@ def _data_file(header: NrrdHeader, path: Path) -> tuple[Path, int | None]:
         raise DataError(
             f"{path.name} skips a part of its data file in an unknown way.", "Export it as .nrrd."
         )
-    before = int(skip)
-    if before == -1:
-        if header.fields["encoding"].lower() != "raw":
-            raise DataError(f"{path.name} skips bytes of packed data.", "Export it again.")
-        return (path.parent / named if named else path), None
-    if named is None:
-        return path, header.end + before
-    return path.parent / named, before
+    if skip == "-1" and header.fields["encoding"].lower() != "raw":
+        raise DataError(f"{path.name} skips bytes of packed data.", "Export it again.")
+    data, begin = (path, header.end) if named is None else (path.parent / named, 0)
+    return data, None if skip == "-1" else begin + int(skip)
 
 
-def _axes(header: NrrdHeader, sizes: tuple[int, ...], name: str) -> _Axes:
-    directions = header.fields.get("space directions")
-    if directions is None:
-        return _by_spacing(header, sizes, name)
+# --- geometry ---
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The step along each axis in the world of the file, mm, or None for an axis outside space."""
+
+    steps: list[NDArray[np.float64] | None]
+    origin: NDArray[np.float64]
+    signs: NDArray[np.float64]
+    notes: list[str]
+    space: str = "left-posterior-superior"
+
+
+def _axes(header: TextHeader, dimension: int) -> _Axes:
+    if "space directions" not in header.fields:
+        return _by_spacing(header, dimension)
+    steps = _vectors(header, "space directions")
+    if len(steps) != dimension:
+        raise header.refusal(f"gives {len(steps)} directions for {dimension} axes")
+    unit = next(iter(header.words("space units")), "")
+    factor, notes = unit_in_mm(unit, header.name)
     space = header.fields.get("space", "").lower()
-    steps = _vectors(directions, name)
-    if len(steps) != len(sizes):
-        raise DataError(
-            f"The header of {name} gives {len(steps)} directions for {len(sizes)} axes.", "Export it again."
-        )
-    units = header.words("space units")
-    unit = units[0] if units else ""
-    factor = unit_in_mm(unit, name)
-    notes = list(unit_notes(factor, unit))
+    # a space with time has a fourth axis: "left-posterior-superior-time", "LPST"
     short = space.removesuffix("-time").removesuffix("t") if space.endswith(("-time", "t")) else space
-    signs = np.array(_SPACES.get(short, tuple(LPS_TO_RAS)))
     if short not in _SPACES:
-        said = f"only says {space}" if space else "does not say which way they point"
+        said = f"only says {header.quote('space')}" if space else "does not say which way they point"
         notes.append(f"The file gives directions but {said}; left, posterior, superior (LPS) were assumed.")
-    found = _vectors(header.fields.get("space origin", ""), name)
-    origin = found[0] if found and found[0] is not None else None
-    if origin is None:
-        notes.append("The file does not say where its first voxel lies; the origin was assumed.")
+        short = "left-posterior-superior"
+    found = _vectors(header, "space origin")
+    if found and found[0] is not None:
+        origin = _three(header, found[0])
+    else:
+        notes.append("The file does not give the position of its first voxel; the origin was assumed.")
         origin = np.zeros(3)
-    return _Axes(
-        tuple(None if step is None else factor * step for step in _of_space(steps, header, name)),
-        factor * _three(origin, name),
-        signs,
-        tuple(notes),
-        short if short in _SPACES else "left-posterior-superior",
-    )
-
-
-def _of_space(
-    steps: list[NDArray[np.float64] | None], header: NrrdHeader, name: str
-) -> list[NDArray[np.float64] | None]:
-    """Return 3D steps; a step along the fourth direction of a 4D space is none of space."""
     kinds = header.words("kinds")
     result: list[NDArray[np.float64] | None] = []
     for i, step in enumerate(steps):
-        kind = kinds[i].lower() if i < len(kinds) else ""
-        only_fourth = step is not None and len(step) == 4 and not step[:3].any()
-        result.append(None if step is None or only_fourth or kind == "time" else _three(step, name))
-    return result
+        time = i < len(kinds) and kinds[i].lower() == "time"
+        if step is None or time or (len(step) == 4 and not step[:3].any()):
+            result.append(None)
+        else:
+            result.append(factor * _three(header, step))
+    return _Axes(result, factor * origin, np.array(_SPACES[short]), notes, short)
 
 
-def _three(vector: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    if len(vector) in (3, 4) and not vector[3:].any():
-        return vector[:3]
-    raise DataError(
-        f"The header of {name} gives directions of {len(vector)} numbers; a place has three.",
-        "Export it as a volume.",
-    )
-
-
-def _by_spacing(header: NrrdHeader, sizes: tuple[int, ...], name: str) -> _Axes:
+def _by_spacing(header: TextHeader, dimension: int) -> _Axes:
     """Return the axes of a file that has no directions: along LPS, with its spacings."""
     kinds = [kind.lower() for kind in header.words("kinds")]
-    apart = {i for i, kind in enumerate(kinds) if kind in _NOT_SPACE or "-" in kind or "matrix" in kind}
-    inside = [i for i in range(len(sizes)) if i not in apart][:3]
-    spacings = header.words("spacings") or ["nan"] * len(sizes)
-    if len(spacings) != len(sizes):
-        raise DataError(
-            f"The header of {name} gives {len(spacings)} spacings for {len(sizes)} axes.", "Export it again."
-        )
+    other = {i for i, kind in enumerate(kinds) if kind in _NOT_SPACE or "-" in kind or "matrix" in kind}
+    inside = [i for i in range(dimension) if i not in other][:3]
+    spacings = header.words("spacings") or ["nan"] * dimension
+    if len(spacings) != dimension:
+        raise header.refusal(f"gives {len(spacings)} spacings for {dimension} axes")
     notes = ["The file does not say where it lies; left, posterior, superior (LPS) were assumed."]
-    steps: list[NDArray[np.float64] | None] = [None] * len(sizes)
-    unknown = False
+    steps: list[NDArray[np.float64] | None] = [None] * dimension
+    given = np.abs([_number(header, spacings[i]) for i in inside])
     for k, i in enumerate(inside):
-        size = _number(spacings[i], name)
-        unknown |= not np.isfinite(size)
         step = np.zeros(3)
-        step[k] = abs(size) if np.isfinite(size) else 1.0
+        step[k] = given[k] if np.isfinite(given[k]) else 1.0
         steps[i] = step
-    if unknown:
+    if not np.isfinite(given).all():
         notes.append("The file does not give its spacing; 1 mm was assumed.")
-    return _Axes(tuple(steps), np.zeros(3), LPS_TO_RAS, tuple(notes), "left-posterior-superior")
+    return _Axes(steps, np.zeros(3), LPS_TO_RAS, notes)
 
 
-def _vectors(text: str, name: str) -> list[NDArray[np.float64] | None]:
+def _vectors(header: TextHeader, field: str) -> list[NDArray[np.float64] | None]:
     """Return the vectors of a field such as "(1,0,0) (0,1,0) none"."""
     found: list[NDArray[np.float64] | None] = []
-    for inner, word in re.findall(r"\(([^()]*)\)|(\S+)", text):
-        if word:
-            if word.lower() != "none":
-                raise DataError(f"The header of {name} has a vector that is none.", "Export it again.")
-            found.append(None)
-        else:
-            numbers = np.array([_number(part, name) for part in inner.split(",")])
-            found.append(None if np.isnan(numbers).all() else numbers)
+    for inner, word in re.findall(r"\(([^()]*)\)|(\S+)", header.fields.get(field, "")):
+        if word and word.lower() != "none":
+            raise header.refusal("has a vector that cannot be read")
+        numbers = np.array([_number(header, part) for part in inner.split(",")] if not word else [np.nan])
+        found.append(None if np.isnan(numbers).all() else numbers)
     return found
 
 
-def _number(text: str, name: str) -> float:
+def _three(header: TextHeader, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a vector of space; a fourth number, of time, must be 0."""
+    if len(vector) in (3, 4) and not vector[3:].any():
+        return vector[:3]
+    raise header.refusal(
+        f"gives directions of {len(vector)} numbers; a position has three", "Export it as a volume."
+    )
+
+
+def _number(header: TextHeader, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise DataError(
-            f"The header of {name} holds {text.strip()[:20]!r} where a number belongs.", "Export it again."
-        ) from error
+        raise header.refusal(f"holds {shorten(text)!r} where a number belongs") from error
+
+
+# --- writing ---
+
+
+def write_nrrd(
+    volume: Volume, path: Path, *, integer: bool = False, names: Mapping[int, str] | None = None
+) -> Path:
+    """Write a volume as NRRD (.nrrd, .seg.nrrd), gzipped, with its affine to the last bit.
+
+    Parameters
+    ----------
+    integer
+        Whether the voxels are labels: stored in the smallest integer type that holds them.
+    names
+        Names of label values; written as the segments of 3D Slicer.
+
+    Raises
+    ------
+    DataError
+        When a label is no whole number, or the folder is full or may not be written; what was there before stays.
+    """
+    array = to_store(volume.array, integer=integer)
+    lines = _header_lines(volume, array)
+    if integer and (names or path.name.lower().endswith(".seg.nrrd")):
+        named = names or {int(v): f"label {v}" for v in np.unique(array) if v != 0}
+        pairs = pairs_of(named, volume.shape)
+        lines += [f"{key}:={_escape(text)}" for key, text in pairs.items()]
+    text = "\n".join(lines) + "\n\n"
+
+    def write(file: IO[bytes]) -> None:
+        file.write(text.encode())
+        # neither name nor time in the gzip header: equal volumes make equal files
+        with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as packed:
+            write_voxels(packed, array)
+
+    write_whole(path, write)
+    return path
+
+
+def _header_lines(volume: Volume, array: NDArray[Any]) -> list[str]:
+    ras = str(volume.provenance.header.get("nrrd_space", "")).startswith("r")
+    matrix = volume.affine[:3] * (np.ones(3) if ras else LPS_TO_RAS)[:, np.newaxis] + 0.0
+    # repr gives as many digits as give the number back
+    vectors = [f"({','.join(repr(float(n)) for n in column)})" for column in matrix.T]
+    return [
+        "NRRD0005",
+        "# Complete NRRD file format specification at:",
+        "# http://teem.sourceforge.net/nrrd/format.html",
+        f"type: {_NAMES[array.dtype.newbyteorder('<').str[1:]][0]}",
+        "dimension: 3",
+        f"space: {'right-anterior-superior' if ras else 'left-posterior-superior'}",
+        f"sizes: {' '.join(str(n) for n in volume.shape)}",
+        f"space directions: {' '.join(vectors[:3])}",
+        "kinds: domain domain domain",
+        "endian: little",
+        "encoding: gzip",
+        'space units: "mm" "mm" "mm"',
+        f"space origin: {vectors[3]}",
+    ]
+
+
+def _escape(text: str) -> str:
+    """Return a text as it is written in a key/value pair."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "")

@@ -1,8 +1,8 @@
-"""Types of voxels that every reader of a format knows.
+"""The voxels of a file, shared by the readers: where they are, which of several volumes, and of which type.
 
-Which volume of a file with more than three axes: a frame of a time series, or a channel.
-
-Voxels as they lie in a file: raw, packed or as text; their size is checked before anything is allocated.
+`RawArray` is an array of a file (raw, packed or text), whose size is checked before anything is allocated and whose
+checksum is verified. `choose_frame` picks one volume of a file with more than three axes. `to_store` gives the type
+in which voxels are written.
 """
 
 from __future__ import annotations
@@ -20,139 +20,8 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, shorten
 from segexplorer.data.volume import Select
-
-
-def smallest_integers(array: NDArray[Any]) -> NDArray[Any]:
-    """Return label values in the smallest integer type that programs read.
-
-    Raises
-    ------
-    DataError
-        When a value is no whole number, or too large.
-    """
-    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
-        raise DataError(
-            "The voxels to be written as labels are not all whole numbers.",
-            "Save them as an image, or threshold them first.",
-        )
-    low, high = int(array.min(initial=0)), int(array.max(initial=0))
-    for kind in (np.uint8, np.int16, np.uint16, np.int32):
-        info = np.iinfo(kind)
-        if info.min <= low and high <= info.max:
-            return array.astype(kind, copy=False)
-    raise DataError(f"Label values from {low} to {high} do not fit a label.", "Renumber the labels.")
-
-
-def storable(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of a type that image formats have and programs read.
-
-    Raises
-    ------
-    DataError
-        When the voxels are no numbers.
-    """
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    if array.dtype == bool:
-        return array.astype(np.uint8)
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
-        info = np.iinfo(np.int32)
-        if info.min <= int(array.min()) and int(array.max()) <= info.max:
-            return array.astype(np.int32)
-    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
-        raise DataError(
-            f"Voxels of type {array.dtype} cannot be stored in an image file.", "Convert them to numbers."
-        )
-    return array
-
-
-def to_store(array: NDArray[Any], *, integer: bool) -> NDArray[Any]:
-    """Return the voxels as they are written: labels as small as they can be, images as they are."""
-    return smallest_integers(array) if integer else storable(array)
-
-
-class SeveralVolumesError(DataError):
-    """A file that holds several volumes, of which none was chosen.
-
-    Attributes
-    ----------
-    counts
-        How many there are along each axis beyond the three of space; lengths of 1 left out.
-    """
-
-    def __init__(self, message: str, remedy: str = "", counts: Sequence[int] = ()) -> None:
-        super().__init__(message, remedy)
-        self.counts = tuple(counts)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.remedy, self.counts)
-
-    def choices(self) -> list[str]:
-        """Return every `select` there is, the first axis fastest."""
-        ranges = [range(n) for n in reversed(self.counts)]
-        return [", ".join(str(i) for i in reversed(index)) for index in itertools.product(*ranges)]
-
-
-def choose_frame(extra: Sequence[int], select: Select, name: str) -> tuple[int, ...]:
-    """Return the index along each axis beyond the three of space.
-
-    Parameters
-    ----------
-    extra
-        Lengths of these axes; those of length 1 need no choice.
-    select
-        A number from 0, or for several axes one number each, e.g. "2, 0"; see `open_volume`.
-
-    Raises
-    ------
-    SeveralVolumesError
-        When there is a choice and none was made.
-    DataError
-        When the choice is none of those.
-    """
-    several = [n for n in extra if n > 1]
-    if select is None:
-        if not several:
-            return (0,) * len(extra)
-        count = math.prod(several)
-        what = (
-            f"holds {count} volumes" if len(several) == 1 else f"has {3 + len(extra)} axes, {count} volumes"
-        )
-        text = f"{name} {what}; a single 3D volume is needed."
-        raise SeveralVolumesError(text, how_to_choose(several), several)
-    chosen = _numbers(select)
-    wanted = [n for n in extra if n > 1] if len(chosen) == len(several) else list(extra)
-    if not wanted and chosen == [0]:
-        return (0,) * len(extra)
-    if (
-        not chosen
-        or len(chosen) != len(wanted)
-        or any(not 0 <= index < n for index, n in zip(chosen, wanted, strict=False))
-    ):
-        remedy = how_to_choose(several) if several else "It holds one volume; choose nothing."
-        raise DataError(f"{name} has no frame {select}.", remedy)
-    if len(wanted) == len(extra):
-        return tuple(chosen)
-    rest = iter(chosen)
-    return tuple(next(rest) if n > 1 else 0 for n in extra)
-
-
-def how_to_choose(several: Sequence[int]) -> str:
-    """Return the remedy: which numbers there are and how one is given."""
-    ranges = " and ".join(f"from 0 to {n - 1}" for n in several)
-    example = ", ".join("0" for _ in several)
-    given = example if len(several) == 1 else f'"{example}"'
-    return f"Choose one by its number, {ranges}, with select={given} or --select {given}."
-
-
-def _numbers(select: int | str) -> list[int]:
-    if isinstance(select, int):
-        return [select]
-    parts = select.split(",")
-    return [int(part) for part in parts] if all(part.strip().isdecimal() for part in parts) else []
-
 
 MAX_BYTES = 16 * 2**30
 """Largest volume that is read, as stored."""
@@ -166,9 +35,12 @@ _MORE = 2**24
 _BROKEN = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 
 
+# --- arrays of a file ---
+
+
 @dataclass(frozen=True)
 class RawArray:
-    """Where the values of an array lie.
+    """The values of an array in a file, not read yet.
 
     Attributes
     ----------
@@ -216,7 +88,7 @@ class RawArray:
             found = self.path.stat()
         except (OSError, ValueError) as error:
             own = self.path.name == self.name
-            what = self.name if own else f"The data file {self.path.name} of {self.name}"
+            what = self.name if own else f"The data file {shorten(self.path.name)} of {self.name}"
             remedy = "Was it moved?" if own else "Keep the two files together."
             raise DataError(f"{what} is missing.", remedy) from error
         if not stat.S_ISREG(found.st_mode):
@@ -362,7 +234,7 @@ def _from_text(file: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[Any
 
 @dataclass(frozen=True)
 class Frame:
-    """Reads one volume out of a stored array; picklable, so that a lazy volume is too.
+    """Reads one volume out of a `RawArray`; picklable, so that a lazy volume is too.
 
     Attributes
     ----------
@@ -414,3 +286,139 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
     if rounded.size and (rounded.max() > 2**31 - 1 or rounded.min() < -(2**31)):
         raise DataError(f"{name} holds label values beyond 2 billion.", "Renumber its labels.")
     return np.asarray(rounded, dtype=np.int32)
+
+
+# --- one volume of several ---
+
+
+class SeveralVolumesError(DataError):
+    """A file that holds several volumes, of which none was chosen.
+
+    Attributes
+    ----------
+    counts
+        How many there are along each axis beyond the three of space; lengths of 1 left out.
+    """
+
+    def __init__(self, message: str, remedy: str = "", counts: Sequence[int] = ()) -> None:
+        super().__init__(message, remedy)
+        self.counts = tuple(counts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.remedy, self.counts)
+
+    def choices(self) -> list[str]:
+        """Return every `select` there is, the first axis fastest."""
+        ranges = [range(n) for n in reversed(self.counts)]
+        return [", ".join(str(i) for i in reversed(index)) for index in itertools.product(*ranges)]
+
+
+def choose_frame(extra: Sequence[int], select: Select, name: str) -> tuple[int, ...]:
+    """Return the index along each axis beyond the three of space.
+
+    Parameters
+    ----------
+    extra
+        Lengths of these axes; those of length 1 need no choice.
+    select
+        A number from 0, or for several axes one number each, e.g. "2, 0"; see `open_volume`.
+
+    Raises
+    ------
+    SeveralVolumesError
+        When there is a choice and none was made.
+    DataError
+        When the choice is none of those.
+    """
+    several = [n for n in extra if n > 1]
+    if select is None:
+        if not several:
+            return (0,) * len(extra)
+        count = math.prod(several)
+        what = (
+            f"holds {count} volumes" if len(several) == 1 else f"has {3 + len(extra)} axes, {count} volumes"
+        )
+        text = f"{name} {what}; a single 3D volume is needed."
+        raise SeveralVolumesError(text, how_to_choose(several), several)
+    chosen = _numbers(select)
+    wanted = [n for n in extra if n > 1] if len(chosen) == len(several) else list(extra)
+    if not wanted and chosen == [0]:
+        return (0,) * len(extra)
+    if (
+        not chosen
+        or len(chosen) != len(wanted)
+        or any(not 0 <= index < n for index, n in zip(chosen, wanted, strict=False))
+    ):
+        remedy = how_to_choose(several) if several else "It holds one volume; choose nothing."
+        raise DataError(f"{name} has no frame {select}.", remedy)
+    if len(wanted) == len(extra):
+        return tuple(chosen)
+    rest = iter(chosen)
+    return tuple(next(rest) if n > 1 else 0 for n in extra)
+
+
+def how_to_choose(several: Sequence[int]) -> str:
+    """Return the remedy: which numbers there are and how one is given."""
+    ranges = " and ".join(f"from 0 to {n - 1}" for n in several)
+    example = ", ".join("0" for _ in several)
+    given = example if len(several) == 1 else f'"{example}"'
+    return f"Choose one by its number, {ranges}, with select={given} or --select {given}."
+
+
+def _numbers(select: int | str) -> list[int]:
+    if isinstance(select, int):
+        return [select]
+    parts = select.split(",")
+    return [int(part) for part in parts] if all(part.strip().isdecimal() for part in parts) else []
+
+
+# --- types that are written ---
+
+
+def smallest_integers(array: NDArray[Any]) -> NDArray[Any]:
+    """Return label values in the smallest integer type that programs read.
+
+    Raises
+    ------
+    DataError
+        When a value is no whole number, or too large.
+    """
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
+        raise DataError(
+            "The voxels to be written as labels are not all whole numbers.",
+            "Save them as an image, or threshold them first.",
+        )
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    for kind in (np.uint8, np.int16, np.uint16, np.int32):
+        info = np.iinfo(kind)
+        if info.min <= low and high <= info.max:
+            return array.astype(kind, copy=False)
+    raise DataError(f"Label values from {low} to {high} do not fit a label.", "Renumber the labels.")
+
+
+def storable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of a type that image formats have and programs read.
+
+    Raises
+    ------
+    DataError
+        When the voxels are no numbers.
+    """
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
+        info = np.iinfo(np.int32)
+        if info.min <= int(array.min()) and int(array.max()) <= info.max:
+            return array.astype(np.int32)
+    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
+        raise DataError(
+            f"Voxels of type {array.dtype} cannot be stored in an image file.", "Convert them to numbers."
+        )
+    return array
+
+
+def to_store(array: NDArray[Any], *, integer: bool) -> NDArray[Any]:
+    """Return the voxels as they are written: labels as small as they can be, images as they are."""
+    return smallest_integers(array) if integer else storable(array)

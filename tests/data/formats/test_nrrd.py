@@ -233,7 +233,7 @@ def test_a_slice_in_space_gets_a_thickness(tmp_path: Path) -> None:
         ({"space directions": "(1,0,0) (1,0,0) (0,0,1)"}, "at one place"),
         ({"space directions": "(1,0,0) (0,nan,0) (0,0,1)"}, "at one place"),
         ({"space directions": "(1,0,0) (0,x,0) (0,0,1)"}, "'x'"),
-        ({"space directions": "(1,0) (0,1) (0,0)"}, "a place has three"),
+        ({"space directions": "(1,0) (0,1) (0,0)"}, "a position has three"),
         ({"space directions": "(1,0,0) none none"}, "1 axes of space"),
         ({"byte skip": "some"}, "unknown way"),
         ({"line skip": "2"}, "unknown way"),
@@ -258,7 +258,7 @@ def test_cut_off_damaged_and_foreign_files(tmp_path: Path) -> None:
     assert "does not begin" in refusal(_bytes(tmp_path / "b.nrrd", b"no image at all\n\n"))
     assert "empty" in refusal(_bytes(tmp_path / "c.nrrd", b""))
     assert "no end" in refusal(_bytes(tmp_path / "d.nrrd", header()))
-    assert "none of NRRD" in refusal(_bytes(tmp_path / "e.nrrd", header() + b"a line\n\n"))
+    assert "not belong to NRRD" in refusal(_bytes(tmp_path / "e.nrrd", header() + b"a line\n\n"))
 
 
 def _bytes(path: Path, content: bytes) -> Path:
@@ -269,6 +269,24 @@ def _bytes(path: Path, content: bytes) -> Path:
 def test_a_bomb_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
     path = written(tmp_path / "a.nrrd", gzip.compress(bytes(99)), sizes="1000 1000 1000", encoding="gzip")
     assert "promises 2,000,000,000 bytes" in refusal(path)
+
+
+@pytest.mark.parametrize("count", [300, 70_000, 2_000_000])
+@pytest.mark.parametrize(
+    "field",
+    ["content", "kinds", "space", "space units", "spacings", "old min", "type", "encoding", "data file"],
+)
+def test_a_field_of_any_length_ends_in_voxels_or_a_short_sentence(
+    tmp_path: Path, field: str, count: int
+) -> None:
+    """SimpleITK 2.5.7 writes beyond its buffers at most of these."""
+    for value in ("x" * count, f'"{"x" * count}"', "1 " * (count // 2), "(" * count):
+        path = written(tmp_path / "a.nrrd", **{field: value})
+        try:
+            volume = open_volume(path)
+            assert np.array_equal(volume.array, VOXELS) and all(len(note) < 200 for note in volume.notes)
+        except DataError as error:
+            assert len(error.message) < 300 and "\n" not in error.message
 
 
 # --- segmentations ---
