@@ -5,8 +5,9 @@ Usage: python benchmarks/reading.py [--shape 512 512 300] [--repeats 5]  (Linux)
 Every reading has a process of its own, whose peak memory is counted from after the imports; files are in the page
 cache. Time is that of the processor, for others may use the machine. nibabel gives its array by
 `np.asanyarray(image.dataobj)` (copied where it would map the file), SimpleITK its image by `ReadImage`.
-"SimpleITK, checked" is what a replacement of our readers would do: the image as an array of numpy, and for
-MetaImage, whose damaged voxels SimpleITK returns without an error, the checksum of the zlib stream checked too.
+"segexplorer, zlib" unpacks with Python's zlib instead of ISA-L. "SimpleITK, checked" is what a replacement of our
+readers would do: the image as an array of numpy, and for MetaImage, whose damaged voxels SimpleITK returns without an
+error, the checksum of the zlib stream checked too.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ MEASURED = """
 import json, resource, sys, time
 from pathlib import Path
 path, reader = sys.argv[1:]
-if reader == "segexplorer":
-    from segexplorer.data.formats import meta_image, nifti, nrrd
+if reader.startswith("segexplorer"):
+    import zlib
+    from segexplorer.data.formats import meta_image, nifti, nrrd, voxels
+    if reader.endswith("zlib"):
+        voxels.isal_zlib = zlib
     from segexplorer.data.io import open_volume
     read = lambda: open_volume(path).array
 elif reader == "nibabel":
@@ -59,9 +63,9 @@ print(json.dumps({"seconds": seconds, "bytes": peak() - before}))
 """
 SUBJECTS = {
     "ct.nii": ("segexplorer", "nibabel"),
-    "ct.nii.gz": ("segexplorer", "nibabel"),
-    "ct.nrrd": ("segexplorer", "SimpleITK", "SimpleITK, checked"),
-    "ct.mha": ("segexplorer", "SimpleITK", "SimpleITK, checked"),
+    "ct.nii.gz": ("segexplorer", "segexplorer, zlib", "nibabel"),
+    "ct.nrrd": ("segexplorer", "segexplorer, zlib", "SimpleITK", "SimpleITK, checked"),
+    "ct.mha": ("segexplorer", "segexplorer, zlib", "SimpleITK", "SimpleITK, checked"),
 }
 """File -> ours, and what it is compared with."""
 
