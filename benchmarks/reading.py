@@ -6,8 +6,8 @@ Every reading has a process of its own, whose peak memory is counted from after 
 cache. Time is that of the processor, for others may use the machine. nibabel gives its array by
 `np.asanyarray(image.dataobj)` (copied where it would map the file), SimpleITK its image by `ReadImage`.
 "segexplorer, zlib" unpacks with Python's zlib instead of ISA-L. "SimpleITK, checked" is what a replacement of our
-readers would do: the image as an array of numpy, and for MetaImage, whose damaged voxels SimpleITK returns without an
-error, the checksum of the zlib stream checked too.
+readers would do: the image as an array of numpy, and for MetaImage, whose damaged voxels SimpleITK returns without
+an error, the checksum of the zlib stream checked too.
 """
 
 from __future__ import annotations
