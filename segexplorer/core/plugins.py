@@ -1,14 +1,17 @@
-"""Extensions found by entry point: group `segexplorer.plugins`, value a module whose import registers kinds.
+"""Extensions: modules of our own packages, and of other packages by entry point.
 
-A plug-in that fails to import becomes a report that the window and `segexplorer plugins` show; it never stops
-the program.
+`discover` imports every module of a package of ours, so that a new kind is a new file and no list. Other packages
+name a module under the entry point `segexplorer.plugins`; its import registers their kinds. A plug-in that fails to
+import becomes a report that the window and `segexplorer plugins` show; it never stops the program.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import threading
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
@@ -25,6 +28,12 @@ class PluginReport:
     version: str
     error: str = ""
     cause: str = ""
+
+
+def discover(package: str, path: Iterable[str]) -> None:
+    """Import every module of a package in order of name; call it in `__init__.py` with `__name__, __path__`."""
+    for module in sorted(pkgutil.iter_modules(path), key=lambda m: m.name):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 _reports: list[PluginReport] | None = None

@@ -20,7 +20,7 @@ from segexplorer.study.matrix import Point, expand
 from segexplorer.study.runs import identity, labels_of, value_text
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run, read_events
-from segexplorer.training.sinks import EXPERIMENT
+from segexplorer.training.sinks.record import EXPERIMENT
 
 FOLDS_FILE = "folds.json"
 STUDY_FILE = "study.json"
@@ -128,7 +128,7 @@ def _planned(point: Point, folder: Path, there: Mapping[Path, Experiment]) -> Pl
 
 
 def _unchanged(experiment: Experiment) -> Experiment:
-    return experiment.model_copy(update={"changes": ()})
+    return experiment.model_copy(update={"changes": (), "sinks": ()})
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from segexplorer.core.spec import Spec, differences
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run
-from segexplorer.training.sinks import PROVENANCE
+from segexplorer.training.sinks.record import PROVENANCE
 
 SHOWN = 3
 """Settings that a label holds; of more, only as many as tell the conditions apart."""
@@ -327,7 +327,7 @@ def grouped(runs: Sequence[RunScores]) -> list[Condition]:
     return [Condition(label, tuple(m)) for label, m in zip(labels, members, strict=True)]
 
 
-REPLICATES = ("name", "seed", "split", "compute")
+REPLICATES = ("name", "seed", "split", "compute", "sinks")
 """Settings in which the runs of one condition may differ; splits are compared by case."""
 
 

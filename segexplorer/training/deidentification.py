@@ -101,7 +101,8 @@ def nameless_experiment(experiment: Experiment, names: Names) -> Experiment:
 
     The data set keeps its kind and settings where these say nothing; otherwise it becomes a plain folder.
     """
-    plain = _without_text(experiment.model_copy(update={"changes": ()}), names)
+    # where a run was logged is nobody else's business, and the reader may lack the plug-in
+    plain = _without_text(experiment.model_copy(update={"changes": (), "sinks": ()}), names)
     for declared in parameters(type(experiment.split)):
         listed = getattr(experiment.split, declared.name)
         if isinstance(listed, tuple):  # cases named for a role

@@ -25,6 +25,7 @@ from segexplorer.training.compute import Compute
 from segexplorer.training.deep_supervision import hindrance
 from segexplorer.training.optimisers import AnyOptimiser
 from segexplorer.training.schedules import AnySchedule
+from segexplorer.training.sinks import AnySink
 from segexplorer.training.weights import NetworkWeights
 
 MAX_YAML_BYTES = 4 * 2**20
@@ -149,6 +150,12 @@ class Experiment(Spec):
     )
     compute: Compute = parameter(
         default_factory=Compute, title="Computing", description="Device and precision."
+    )
+    sinks: tuple[AnySink, ...] = parameter(
+        (),
+        title="Sinks",
+        description="Where the run's events go beside its own folder, e.g. tensorboard. They change no result.",
+        advanced=True,
     )
     changes: tuple[Change, ...] = parameter(
         (), title="Changes", description="Live changes to replay at their steps.", advanced=True

@@ -21,7 +21,7 @@ from segexplorer.core.events import Event, Role, ValidationDone
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint, read_pointer
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import HistoryWriter, drop_superseded, read_events
-from segexplorer.training.sinks import EXPERIMENT, EventLog, MetricsTable, write_provenance
+from segexplorer.training.sinks.record import EXPERIMENT, EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot
 
 DEFAULT_PARENT = "segexplorer-runs"
@@ -128,6 +128,10 @@ class RunFolder:
         assert self._table is not None
         self._log.write(event)
         self._table.write(event)
+
+    def earlier_events(self, attempt: int) -> list[Event]:
+        """Return the events of the attempts before one, without steps that were done again."""
+        return [e for e in drop_superseded(read_events(self.path)) if e.attempt < attempt]
 
     def next_frame(self, role: Role) -> int:
         """Return the number of the next history frame of a role."""

@@ -31,7 +31,7 @@ from segexplorer.core.events import (
     from_json,
 )
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.sinks import EVENTS, EXPERIMENT, METRICS
+from segexplorer.training.sinks.record import EVENTS, EXPERIMENT, METRICS
 from segexplorer.training.snapshots import WatchedSnapshot
 
 HISTORY = "history.zarr"

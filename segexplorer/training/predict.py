@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Progress
 from segexplorer.data.case import Case, CaseRef, ClassMap
+from segexplorer.data.geometry import Grid
 from segexplorer.data.io import open_volume
 from segexplorer.data.transforms import FittedPreprocessing, Prepared
 from segexplorer.data.volume import Volume
@@ -39,18 +41,20 @@ class Predictor:
 
     def __init__(self, checkpoint: Checkpoint, runtime: Runtime | None = None) -> None:
         meta = checkpoint.meta
-        self.experiment = Experiment.of(meta["experiment"], "the checkpoint's experiment")
+        # a sink says nothing of a network, and its plug-in may not be installed here
+        self.experiment = Experiment.of({**meta["experiment"], "sinks": []}, "the checkpoint's experiment")
         # the device of the training machine may not be here; precision is kept
         spec = self.experiment.compute.model_copy(update={"device": "auto"})
         self.runtime = runtime if runtime is not None else resolve_compute(Compute.of(spec.plain()))
         self.classes = ClassMap.of(meta["classes"])
         self.fitted = FittedPreprocessing.of(meta["preprocessing"])
         self.channels = int(meta["channels"])
-        self._patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta["patch"] else None
-        self._layout = Layout.of(self.experiment.sampling.patch_size)
-        network = self._layout.build(self.experiment.network, self.channels, len(self.classes.names) + 1)
+        self.patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta["patch"] else None
+        self.layout = Layout.of(self.experiment.sampling.patch_size)
+        self.divisor = self.layout.divisor(self.experiment.network)
+        network = self.layout.build(self.experiment.network, self.channels, len(self.classes.names) + 1)
         checkpoint.load_weights(network, average=True)
-        self.network: torch.nn.Module = self.runtime.place_network(network, self._layout.dimensions).eval()
+        self.network: torch.nn.Module = self.runtime.place_network(network, self.layout.dimensions).eval()
 
     def windows(self, images: Sequence[Volume]) -> int:
         """Return how many windows a case will take, from its header alone."""
@@ -111,7 +115,7 @@ class Predictor:
         return self.experiment.validation.overlap
 
     def _window(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return self._patch or padded(shape, self._layout.divisor(self.experiment.network))
+        return self.patch or padded(shape, self.divisor)
 
     def _checked(self, images: Sequence[Volume]) -> Sequence[Volume]:
         if len(images) != (wanted := len(self.fitted.intensities)):
@@ -123,17 +127,31 @@ class Predictor:
 
     def _brought_back(self, logits: torch.Tensor, prepared: Prepared, image: Volume) -> Volume:
         """Return the label volume in the image's own grid."""
-        import torch
-
-        if prepared.resampled:
-            probabilities = torch.softmax(logits[0], 0).numpy()
-            indices = self.fitted.restore(probabilities, prepared.grid, order=1).argmax(0)
-        else:
-            indices = self.fitted.restore(logits[0].argmax(0).numpy(), prepared.grid, order=0)
+        indices = own_classes(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
         names = {
             values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
         }
-        return image.with_array(self.classes.decode(indices.astype(np.uint8)), label_names=names)
+        return image.with_array(self.classes.decode(indices), label_names=names)
+
+
+def own_classes(
+    logits: torch.Tensor, fitted: FittedPreprocessing, grid: Grid, *, resampled: bool
+) -> NDArray[np.uint8]:
+    """Return the likeliest classes in a case's own grid and index order.
+
+    Parameters
+    ----------
+    logits
+        (C, x, y, z) in the training grid, on the CPU.
+    grid
+        `Prepared.grid` of the case.
+    resampled
+        Whether the spacing was changed; then probabilities are brought back, which gives smoother borders.
+    """
+    if not resampled:
+        return fitted.restore(logits.argmax(0).numpy(), grid, order=0).astype(np.uint8)
+    probabilities = logits.softmax(0).numpy()
+    return np.asarray(fitted.restore(probabilities, grid, order=1).argmax(0), np.uint8)
 
 
 def predict(

@@ -24,13 +24,24 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from psygnal import Signal
 
 from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError, did_you_mean
-from segexplorer.core.events import Event, Notice, Role, RunFinished, RunState, StateChanged, StepDone
+from segexplorer.core.events import (
+    Event,
+    Notice,
+    Role,
+    RunFinished,
+    RunState,
+    StateChanged,
+    StepDone,
+    WatchedDone,
+)
 from segexplorer.core.spec import get_value, live_parameters, replace_value
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
+from segexplorer.training.sinks.base import Attempt, OpenSinks
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 if TYPE_CHECKING:
+    from segexplorer.data.case import Case
     from segexplorer.training.engine import Engine
     from segexplorer.training.plan import Plan
 
@@ -100,6 +111,7 @@ class Run:
         self._steps_left: int | None = None
         self._view: SliceView | None = None
         self._engine: Engine | None = None
+        self._sinks = OpenSinks()
         self._before_pause: RunState = "running"
         self._attempt, self._seq, self._step = folder.attempts(), 0, folder.saved_step()
         self._iterating = threading.Lock()
@@ -209,23 +221,28 @@ class Run:
         try:
             for event in work:
                 yield self._told(event)
+                yield from self._told_of_sinks()
             end = self._end
         except GeneratorExit:
             work.close()
             self.state = "stopped"
-            self.record.write(self._stamped(RunFinished(state="stopped", reason="the iteration was left")))
+            for _ in self._told_last(RunFinished(state="stopped", reason="the iteration was left")):
+                pass
             raise
         except SegExplorerError as error:
             end = _failure(error, error.message, error.remedy)
         except Exception as error:  # noqa: BLE001  iterating a run never raises; the end says why
             remedy = "This is a defect of segexplorer; please report it with the cause below."
             end = _failure(error, f"{type(error).__name__}: {error}", remedy, defect=True)
+        except BaseException:  # a second Ctrl-C
+            self._sinks.close()
+            raise
         finally:
             work.close()
             self.record.close()
         self.state = end.state
         self._mail.clear()
-        yield self._told_last(end)
+        yield from self._told_last(end)
 
     def _work(self) -> Generator[Event, None, None]:
         self.state = "preparing"
@@ -240,6 +257,7 @@ class Run:
             window=self.window,
             attempt=self._attempt,
         )
+        self._open_sinks(engine)
         source = engine.run()
         try:
             yield from self._obey(engine)
@@ -314,28 +332,59 @@ class Run:
             self.state = self._before_pause
             yield StateChanged(state=self.state)
 
+    def _open_sinks(self, engine: Engine) -> None:
+        """Open the experiment's sinks, now that it is known from which step this attempt goes on."""
+
+        def case(name: str) -> Case:
+            if engine.plan is None:
+                raise RunStateError("The cases of a run are known after Planned, not before.")
+            return engine.plan.refs[name].open()
+
+        if not (specs := engine.experiment.sinks):
+            return
+        step = engine.position.step
+        earlier = [e for e in self.record.earlier_events(self._attempt) if e.step <= step]
+        self._sinks.open(specs, Attempt(self.folder, engine.experiment, self._attempt, step, earlier, case))
+
     def _stamped(self, event: E) -> E:
-        self._seq += 1
+        """Return an event as the next of this attempt."""
         return dataclasses.replace(
-            event, attempt=self._attempt, seq=self._seq, step=self._step, time=time.time()
+            event, attempt=self._attempt, seq=self._seq + 1, step=self._step, time=time.time()
         )
 
     def _told(self, event: Event) -> Event:
-        """Stamp an event, and write it down before anybody hears of it."""
+        """Stamp an event, and write it down before anybody hears of it; sinks hear of it first."""
         stamped = self._stamped(event)
+        self._seq += 1
         self.record.write(stamped)
+        self._sinks.event(stamped)
+        if isinstance(stamped, WatchedDone) and (snapshot := self.watched.last(stamped.role)) is not None:
+            self._sinks.watched(snapshot)
         return stamped
 
-    def _told_last(self, end: RunFinished) -> RunFinished:
-        """Tell the end even where it cannot be written down any more (a full disk)."""
+    def _told_of_sinks(self) -> Iterator[Event]:
+        """Tell of sinks that were switched off; telling it may switch off another."""
+        while notices := self._sinks.take_notices():
+            yield from map(self._told, notices)
+
+    def _told_last(self, end: RunFinished) -> Iterator[Event]:
+        """Tell the end even where it cannot be written down any more (a full disk).
+
+        Sinks get it first, so that what becomes of them while they close is told before it.
+        """
         stamped = self._stamped(end)
+        self._sinks.event(stamped)
+        self._sinks.close()
         try:
+            yield from self._told_of_sinks()
+            stamped = self._stamped(end)
             self.record.write(stamped)
             self.record.close()
         except SegExplorerError as error:
             error_text, remedy = end.error or error.message, end.remedy or error.remedy
-            return dataclasses.replace(stamped, state="failed", error=error_text, remedy=remedy)
-        return stamped
+            stamped = dataclasses.replace(stamped, state="failed", error=error_text, remedy=remedy)
+        self._seq += 1
+        yield stamped
 
 
 def _failure(error: Exception, message: str, remedy: str, *, defect: bool = False) -> RunFinished:

@@ -30,7 +30,7 @@ from segexplorer.training.deidentification import (
 )
 from segexplorer.training.history import HISTORY, HistoryWriter, RunRecord, open_run
 from segexplorer.training.identifiers import Identifiers
-from segexplorer.training.sinks import EXPERIMENT, PROVENANCE, EventLog, MetricsTable
+from segexplorer.training.sinks.record import EXPERIMENT, PROVENANCE, EventLog, MetricsTable
 from segexplorer.training.vocabulary import machine_words, network_words, vocabulary
 
 INSIDE = "run"

@@ -128,7 +128,7 @@ def _files_of_nobody() -> list[str]:
 
     from segexplorer.losses.base import weightings
     from segexplorer.metrics.scoring import ALL_METRICS
-    from segexplorer.training.sinks import MetricsTable, write_provenance
+    from segexplorer.training.sinks.record import MetricsTable, write_provenance
 
     texts = [save({"": np.zeros(1, np.float32)}).decode("ascii", "ignore")]
     texts += [WEIGHTS, AVERAGE, *ALL_METRICS, *(rule.penalty_name for rule in weightings.specs().values())]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from segexplorer.core import colours
 from segexplorer.core.errors import DataError
-from segexplorer.viewmodels import colours
 from segexplorer.viewmodels.regions import millilitres
 
 IGNORED = 255

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import RegionReport
-from segexplorer.viewmodels import colours
 
 Quantity = Literal["balance", "alpha", "beta"]
 TITLES: dict[Quantity, str] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import RegionReport
-from segexplorer.viewmodels import colours
 from segexplorer.viewmodels.regions import box_at, millilitres, read_out, region_picture
 
 NAN = float("nan")

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from segexplorer import metrics
+from segexplorer.core import colours
 from segexplorer.core.errors import DataError
-from segexplorer.viewmodels import colours, errors
+from segexplorer.viewmodels import errors
 from segexplorer.viewmodels.errors import Code, error_codes
 
 labels = npst.arrays(np.uint8, (3, 4, 5), elements=st.sampled_from([0, 1, 2]))

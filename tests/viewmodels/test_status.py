@@ -189,7 +189,7 @@ def test_durations_and_sizes_as_people_say_them() -> None:
 def test_view_models_load_neither_torch_nor_a_toolkit() -> None:
     code = (
         "import sys\n"
-        "from segexplorer.viewmodels import catalogue, colours, curves, errors, regions, status\n"
+        "from segexplorer.viewmodels import catalogue, curves, errors, regions, status\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'qtpy', 'napari', 'pyqtgraph')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -131,6 +131,29 @@ def predict(
 
 
 @app.command(rich_help_panel=TRAIN)
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File or folder to make.")],
+    kind: Annotated[
+        str, typer.Option("--format", "-f", help="monai-bundle, onnx ...; see `segexplorer list exporters`.")
+    ],
+    checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Which weights.")] = "best",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", metavar="NAME=VALUE", help="Set a value of the format, e.g. patch_size=[96,96,96]."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Export a trained network with its preprocessing, for use in other programs."""
+    from segexplorer.frontends.cli.export import run_export
+    from segexplorer.frontends.cli.settings import parse_settings
+
+    run_export(run, kind, output, checkpoint, parse_settings(settings or []), overwrite=overwrite)
+
+
+@app.command(rich_help_panel=TRAIN)
 def evaluate(
     prediction: Annotated[Path, typer.Argument(help="Label file of any format, or a folder of them.")],
     truth: Annotated[Path, typer.Argument(help="Label file, or a folder with the same case names.")],

@@ -91,8 +91,10 @@ FACTS = ("formula", "reference", "penalises", "papers", "requires")
 
 
 def known_families() -> dict[str, Registry[Any]]:
-    """Return every family that an experiment can hold, registered."""
-    import segexplorer.training.experiment  # noqa: F401  importing it registers every kind
+    """Return every family, registered: what an experiment can hold, and exporters."""
+    # importing them registers every kind
+    import segexplorer.training.experiment
+    import segexplorer.training.exporters  # noqa: F401
 
     return dict(families())
 

@@ -180,7 +180,7 @@ def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> li
 
 def _check_run(run: Path) -> None:
     """Refuse what is no run folder before any image is looked at, for the two are easily exchanged."""
-    from segexplorer.training.sinks import EXPERIMENT
+    from segexplorer.training.sinks.record import EXPERIMENT
 
     if not (run / EXPERIMENT).is_file():
         raise DataError(

@@ -27,10 +27,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from segexplorer.core import colours
 from segexplorer.core.events import Event, Planned
 from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.bridge import RunBridge
-from segexplorer.viewmodels import colours
 from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point
 from segexplorer.viewmodels.regions import BalanceHistogram
 
@@ -237,7 +237,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         class_name, _, error = name.partition(", ")
         style = Qt.PenStyle.DashLine if error == "missed" else Qt.PenStyle.SolidLine
         if class_name in self._class_order and self._pens is _ON_DARK:
-            colour = theme.class_colour(self._class_order.index(class_name) + 1)
+            colour = colours.class_colour(self._class_order.index(class_name) + 1)
         elif class_name in self._class_order:
             colour = self._pens[self._class_order.index(class_name) % len(self._pens)]
         else:

@@ -9,10 +9,10 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points
 
+from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import RegionReport
 from segexplorer.data.volume import Volume
-from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.layers import CaseLayers, layer_arguments, volume_from_layer
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.viewmodels import displayed, layer_images
@@ -93,8 +93,8 @@ def test_labels_name_their_classes_and_keep_their_colours(model: ViewerModel) ->
         0: "background",
         5: "liver",
     }
-    assert layer.get_color(5)[:3] == pytest.approx(theme.colours.rgba(theme.class_colour(1))[:3], abs=0.01)
-    assert len({theme.class_colour(i) for i in range(1, 41)}) == 40
+    assert layer.get_color(5)[:3] == pytest.approx(colours.rgba(colours.class_colour(1))[:3], abs=0.01)
+    assert len({colours.class_colour(i) for i in range(1, 41)}) == 40
 
 
 def test_opens_at_the_slice_with_most_label(model: ViewerModel) -> None:
@@ -152,7 +152,7 @@ def test_errors_have_their_codes_and_balance_hides_what_the_loss_skips(model: Vi
     layers = CaseLayers(model)
     errors = layers.show(displayed.errors_picture(snapshot(), outline=False))
     assert set(np.unique(errors.data)) == {0, 1, 2, 3}
-    assert errors.get_color(2)[:3] == pytest.approx(theme.colours.rgba("#D55E00")[:3], abs=0.01)
+    assert errors.get_color(2)[:3] == pytest.approx(colours.rgba("#D55E00")[:3], abs=0.01)
     balance = layers.show(displayed.balance_picture(snapshot(), 1))
     assert balance.interpolation2d == balance.interpolation3d == "nearest"
     assert balance.contrast_limits == [-1, 1]

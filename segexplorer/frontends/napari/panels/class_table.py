@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from segexplorer.core import colours
 from segexplorer.core.errors import SpecError
-from segexplorer.frontends.napari import theme
 from segexplorer.viewmodels.layer_images import class_volume
 from segexplorer.viewmodels.regions import millilitres
 
@@ -108,7 +108,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         row = self._table.rowCount()
         self._table.insertRow(row)
         swatch = QTableWidgetItem()
-        swatch.setBackground(QColor(theme.class_colour(row + 1)))
+        swatch.setBackground(QColor(colours.class_colour(row + 1)))
         swatch.setFlags(Qt.ItemFlag.NoItemFlags)
         self._table.setItem(row, 0, swatch)
         self._table.setItem(row, _NAME, QTableWidgetItem(name))
@@ -119,7 +119,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self._table.setItem(row, _VOLUME, volume)
         bar = QProgressBar()
         bar.setTextVisible(False)
-        colour = theme.class_colour(row + 1)
+        colour = colours.class_colour(row + 1)
         bar.setStyleSheet(
             "QProgressBar { margin: 7px 3px; border: none; max-height: 12px; }"
             f"QProgressBar::chunk {{ background: {colour}; }}"

@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints: the event log, the metrics table, provenance."""
+"""What every run writes beside its checkpoints, sinks or not: the event log, the metrics table, provenance."""
 
 from __future__ import annotations
 
