@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import napari
@@ -21,7 +22,7 @@ from segexplorer.frontends.forms.picker import PickerDialog
 from segexplorer.frontends.napari.demo import run_demo
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
-DOCK = (880, 22, 1280, 552)
+DOCK = (880, 22, 1280, 560)
 """Left, top, right and bottom of the dock in the demo's window, in pixels."""
 
 Box = tuple[int, int, int, int]
@@ -60,6 +61,7 @@ def photograph_picker() -> None:
 
 def main() -> None:
     """Play the demo and write the pictures."""
+    warnings.filterwarnings("ignore", category=DeprecationWarning)  # napari would show those of libraries
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         report = run_demo(Path(folder), headless=True)

@@ -451,7 +451,8 @@ def python_names() -> Lines:
         yield f"## `segexplorer.{name}`\n"
         if inspect.ismodule(value):
             yield f"{_doc(value)}\n"
-            functions = [n for n in ("names", "spec", "create", "presets", "parse") if hasattr(value, n)]
+            offered = ("names", "spec", "create", "presets", "parse")
+            functions = [n for n in offered if callable(getattr(value, n, None))]
             homes = [(n, getattr(value, n)) for n in functions]
             for function, member in homes:
                 if inspect.isfunction(member):
@@ -551,8 +552,14 @@ def _table(heads: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Lines:
     yield f"| {' | '.join(heads)} |"
     yield "|" + "---|" * len(heads)
     for row in rows:
-        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |"
+        yield f"| {' | '.join(map(_cell, row))} |"
     yield ""
+
+
+def _cell(text: str) -> str:
+    """Keep what would end a cell, or open an HTML tag outside code, from doing so."""
+    pieces = " ".join(text.split()).replace("|", "\\|").split("`")
+    return "`".join(piece if i % 2 else piece.replace("<", "\\<") for i, piece in enumerate(pieces))
 
 
 def _number(value: float) -> str:

@@ -85,6 +85,16 @@ def test_the_wheel_holds_every_module_and_no_tests(archives: tuple[Path, Path]) 
     assert names == {path.relative_to(ROOT).as_posix() for path in (ROOT / "segexplorer").rglob("*.py")}
 
 
+def test_the_long_description_points_at_nothing_that_is_not_in_it(archives: tuple[Path, Path]) -> None:
+    wheel = zipfile.ZipFile(archives[0])
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    text = wheel.read(name).decode()
+    assert "Description-Content-Type: text/markdown" in text
+    assert "## Install with pip" in text and "docs/reference/losses.md" not in text
+    assert not re.findall(r"!\[", text)
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]+)\)", text))
+
+
 def test_the_source_distribution_holds_what_git_keeps(archives: tuple[Path, Path]) -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode or not (ROOT / ".git").exists():

@@ -76,7 +76,7 @@ class Sampling(Spec):
     foreground_ratio: float = parameter(
         0.67,
         title="Foreground share",
-        description="Share of the patches that are placed on a voxel of some class; the rest lie anywhere.",
+        description="Share of the patches that are placed on a voxel of some class; the rest may be anywhere.",
         ge=0,
         le=1,
     )
@@ -89,7 +89,7 @@ class Sampling(Spec):
     shift: int | None = parameter(
         None,
         title="Shift of foreground patches",
-        description="How far along each axis a foreground patch may lie from its voxel. None: "
+        description="How far along each axis a foreground patch may be shifted from its voxel. None: "
         "a quarter of the patch.",
         unit="voxels",
         advanced=True,

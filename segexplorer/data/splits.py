@@ -42,20 +42,20 @@ class Split(Spec):
     train: tuple[str, ...] = parameter(
         (),
         title="Training cases",
-        description="Names of cases that train, whatever the data set says of them; others train as well.",
+        description="Names of cases that train, whatever the data set says about them; others train, too.",
         advanced=True,
     )
     excluded: tuple[str, ...] = parameter(
         (),
         title="Left out",
-        description="Names of cases that neither train, validate nor test, as where a paper "
-        "distrusts their labels.",
+        description="Names of cases that neither train, validate nor test, for example because their "
+        "labels are not trusted.",
         advanced=True,
     )
     self_validation: bool = parameter(
         False,
         title="Validate on the training case",
-        description="For one case alone: it trains and validates on itself, and every figure says so.",
+        description="For a single case, which then trains and validates on itself; every figure says so.",
     )
 
 

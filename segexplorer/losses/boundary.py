@@ -131,7 +131,7 @@ class Hausdorff(LossSpec):
     display_name: ClassVar[str] = "Hausdorff distance"
     formula: ClassVar[str] = r"L=\frac1{|K|M}\sum_{c\in K,i}(p-g)^2\,(d_p^{a}+d_g^{a})"
     reference: ClassVar[str] = "Karimi and Salcudean 2019, arXiv:1904.10030"
-    penalises: ClassVar[str] = "Errors, the more the farther they lie from the boundary."
+    penalises: ClassVar[str] = "Errors, more strongly the farther they are from the boundary."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     requires: ClassVar[tuple[str, ...]] = ("unsigned distances",)

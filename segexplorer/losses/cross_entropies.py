@@ -31,7 +31,7 @@ class CrossEntropy(LossSpec):
     display_name: ClassVar[str] = "Cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i\sum_c w_c\,g_{ic}\log p_{ic}"
     reference: ClassVar[str] = "Ronneberger 2015, arXiv:1505.04597 (weighted by voxel)"
-    penalises: ClassVar[str] = "Every voxel alike, the more the less probability its true class gets."
+    penalises: ClassVar[str] = "Every voxel equally; the lower the probability of its true class, the more."
     family: ClassVar[str] = "distribution"
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     voxelwise: ClassVar[bool] = True

@@ -166,7 +166,7 @@ class AdaptiveTvMFDice(LossSpec):
     )
     reference: ClassVar[str] = "Kato and Hotta 2022, arXiv:2207.07842"
     penalises: ClassVar[str] = (
-        "Lack of overlap; the better a class was in the last validation, the more what is left of it."
+        "Lack of overlap; the better a class was in the last validation, the more strongly its remaining errors."
     )
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Oshah 2025")
     family: ClassVar[str] = "region"

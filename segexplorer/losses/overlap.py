@@ -126,7 +126,7 @@ class Dice(RatioLoss):
     display_name: ClassVar[str] = "Dice"
     formula: ClassVar[str] = r"L=1-\frac{2\sum pg+\epsilon}{\sum p+\sum g+\epsilon}"
     reference: ClassVar[str] = "Milletari 2016, arXiv:1606.04797 (squared); Drozdzal 2016, arXiv:1608.04117"
-    penalises: ClassVar[str] = "Lack of overlap, each class alike whatever its size."
+    penalises: ClassVar[str] = "Lack of overlap, equally for all classes whatever their size."
     family: ClassVar[str] = "region"
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)

@@ -23,14 +23,14 @@ registry.register_preset(
     "Dilated UNet-3D (Zhang 2025)",
     DilatedUNet(base_features=32, downsampling="convolution"),
     group="Zhang 2025",
-    note=f"{_ZHANG} Dilations 1, 2, 4, 8 side by side; figure 2 is not told in the text.",
+    note=f"{_ZHANG} Dilations 1, 2, 4, 8 side by side; the text does not describe figure 2.",
 )
 registry.register_preset(
     "zhang2025_dilated_vnet",
     "Dilated V-Net, compared (Zhang 2025)",
     DilatedVNet(),
     group="Zhang 2025",
-    note="Reference 12 of the paper; its dilations are not told there.",
+    note="Reference 12 of the paper; it does not state the dilations.",
 )
 registry.register_preset(
     "perera2025_longitudinal_vnet",

@@ -101,7 +101,7 @@ class DilatedUNet(DilatedNetwork, UNetFamily):
     """U-Net whose coarsest level sees further through convolutions of several dilations.
 
     Zhang 2025, section 3.1 and figure 2: dilated convolutions "at the bottleneck layer", after the dilated V-Net
-    of Giddwani et al. The text gives neither the dilations nor whether they lie side by side or in a row, nor
+    of Giddwani et al. The text gives neither the dilations nor whether they are parallel or in sequence, nor
     how they are joined; both arrangements are here, and 1, 2, 4, 8 is the usual doubling.
     """
 

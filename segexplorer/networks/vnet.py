@@ -105,7 +105,7 @@ class DilatedVNet(DilatedNetwork, VNetFamily):
     """V-Net whose coarsest level sees further through convolutions of several dilations.
 
     Zhang 2025 compares with "a multi-rate deep dilated network in V-Net" (its reference 12) and says no more of
-    it; the dilations lie side by side behind the coarsest stage here, as in `dilated_unet`.
+    it; the dilations are parallel behind the coarsest stage here, as in `dilated_unet`.
     """
 
     display_name: ClassVar[str] = "Dilated V-Net"
@@ -126,7 +126,7 @@ class LongitudinalVNet(VNetFamily):
 
     Perera 2025, section II.B and figure 2: baseline, follow-up and their difference come in as three channels; the
     convolutional, down-sampling and up-sampling blocks are all convolution, batch normalisation and leaky ReLU.
-    Five blocks make a path in the text, where the figure is not told: five levels here. The text names neither
+    Five blocks make a path in the text, while the figure states no number: five levels here. The text names neither
     channels, kernels, convolutions per level, slope nor dropout, nor whether skips are added or concatenated:
     those of the V-Net, kernels of 3, a slope of 0.01, no dropout and concatenation here. The paper starts from the
     weights of CoactSeg (its reference 21), which are not part of this package.

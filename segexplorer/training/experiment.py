@@ -108,7 +108,7 @@ class Experiment(Spec):
     `changes` are live changes of an earlier run; they are replayed at their steps.
     """
 
-    name: str = parameter("", title="Name", description="A name of your own for it.", advanced=True)
+    name: str = parameter("", title="Name", description="A name of your choice.", advanced=True)
     data: AnyDataset = parameter(
         title="Data", description="Where the cases are and which labels are learned."
     )
@@ -119,13 +119,15 @@ class Experiment(Spec):
     network_weights: NetworkWeights = parameter(
         default_factory=NetworkWeights,
         title="Pre-trained weights",
-        description="Weights to start from, and layers that stay as they are.",
+        description="Weights to start from, and layers that are not trained.",
         advanced=True,
     )
-    loss: AnyLoss = parameter("dice_cross_entropy", title="Loss", description="What training makes small.")
-    optimiser: AnyOptimiser = parameter("adamw", title="Optimiser", description="How steps are taken.")
+    loss: AnyLoss = parameter("dice_cross_entropy", title="Loss", description="What training minimises.")
+    optimiser: AnyOptimiser = parameter(
+        "adamw", title="Optimiser", description="How the weights are updated."
+    )
     schedule: AnySchedule = parameter(
-        "polynomial", title="Schedule", description="How long, and how the learning rate falls."
+        "polynomial", title="Schedule", description="How long to train, and how the learning rate decreases."
     )
     sampling: Sampling = parameter(
         default_factory=Sampling, title="Sampling", description="Patches and batches of a training step."

@@ -73,9 +73,8 @@ class DatasetSpec(Spec):
     resample: bool = parameter(
         False,
         title="Resample onto the image",
-        description="Bring labels (nearest voxel) and further images (linear) that lie on another "
-        "grid onto that of "
-        "the first image, by world position. Off: they are refused.",
+        description="Bring labels (nearest voxel) and further images (linear) with another grid onto "
+        "that of the first image, by world position. Off: they are refused.",
         advanced=True,
     )
 

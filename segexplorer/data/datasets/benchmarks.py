@@ -367,9 +367,9 @@ _PANCREAS_LABEL = r"label(\d{4})"
 class PancreasCt(DatasetSpec):
     """`PANCREAS_0001/.../*.dcm` (or PANCREAS_0001.nii.gz) and `TCIA_pancreas_labels.../label0001.nii.gz`.
 
-    The labels' headers do not say where they lie. They are placed by index, turned over along rows or slices where
-    that makes them stand out most from what is around them; `segexplorer check` says so for each case. A label
-    whose header agrees with its image is left as it is.
+    The headers of the labels do not give their position. They are placed by index, turned over along rows
+    or slices where that makes them stand out most from what is around them; `segexplorer check` says so for
+    each case. A label whose header agrees with its image is left as it is.
     """
 
     display_name = "NIH Pancreas-CT"

@@ -73,7 +73,7 @@ def _below(place: Path, depth: int, kinds: list[type[DatasetSpec]], *, first: bo
 
 @registry.register
 class Auto(DatasetSpec):
-    """Whatever layout the folder has; `segexplorer check FOLDER` says which was recognised, and by what."""
+    """Any layout, recognised from the names in the folder; `segexplorer check FOLDER` says which one, and why."""
 
     display_name = "Found by looking"
     layout: ClassVar[str] = "any of the others"

@@ -19,7 +19,7 @@ from segexplorer.data.volume import Provenance, Volume
 
 @registry.register
 class Phantoms(DatasetSpec):
-    """Seeded synthetic volumes that look like CT or MR, with exact labels."""
+    """Seeded synthetic volumes that resemble CT or MR, with exact labels."""
 
     display_name = "Phantoms"
     kind: Literal["phantom"] = "phantom"

@@ -15,7 +15,7 @@ class Flips(Spec):
     left_right: float = parameter(
         0.0,
         title="Left to right",
-        description="Chance. Anatomy has sides: switch it on only where left and right need not be told apart.",
+        description="Chance. Anatomy has sides: switch it on only where left and right need not be distinguished.",
         ge=0,
         le=1,
     )

@@ -33,7 +33,7 @@ Select = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -74,13 +74,14 @@ def _options(
 @app.command(rich_help_panel=START)
 def demo(
     headless: Annotated[
-        bool, typer.Option("--headless", help="Stop by itself; leave pictures and a run folder.")
+        bool,
+        typer.Option("--headless", help="Play the demo without a user; write pictures and a run folder."),
     ] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where pictures and run go.")] = Path(
-        "demo-output"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the pictures and the run.")
+    ] = Path("demo-output"),
 ) -> None:
-    """Open napari on a built-in CT phantom, with a training run going."""
+    """Open napari on a built-in CT phantom with a training run in progress."""
     from segexplorer.frontends.cli.demo import run_demo
 
     raise typer.Exit(run_demo(output, headless=headless))
@@ -99,13 +100,13 @@ def train(
         Path | None,
         typer.Option("--output", "-o", help="Run folder to make.", show_default="segexplorer-runs/..."),
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", help="Run folder to go on with, exactly.")
-    ] = None,
-    extend: Annotated[int, typer.Option("--extend", min=0, help="With --resume: this many epochs more.")] = 0,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to continue exactly.")] = None,
+    extend: Annotated[
+        int, typer.Option("--extend", min=0, help="With --resume: train this many further epochs.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train an experiment. Ctrl-C stops at the next step and saves; --resume goes on from there."""
+    """Train an experiment. Ctrl-C stops at the next step and saves; --resume continues from there."""
     from segexplorer.frontends.cli.train import run_train
 
     raise typer.Exit(run_train(config, settings or [], output, resume, extend, as_json=as_json))
@@ -123,7 +124,7 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     select: Select = None,
 ) -> None:
-    """Segment images with a trained run; each output lies in its image's own grid."""
+    """Segment images with a trained run; each output has the grid of its image."""
     from segexplorer.frontends.cli.predict import run_predict
 
     code = run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite, select=select)
@@ -284,7 +285,7 @@ def replay(
     window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the events, one line of JSON each.")] = False,
 ) -> None:
-    """Tell a run again as it was, on the terminal or in the window; nothing is computed or changed."""
+    """Play a run again as it was, on the terminal or in the window; nothing is computed or changed."""
     from segexplorer.frontends.cli.replay import run_replay
 
     raise typer.Exit(run_replay(run, speed, window=window, as_json=as_json))
@@ -308,7 +309,7 @@ def share(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an archive that exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pack a run as one file for others: cases numbered, no paths, no images, provenance kept."""
+    """Pack a run into one file for others: numbered cases, no paths, no images, provenance included."""
     from segexplorer.frontends.cli.share import run_share
 
     run_share(
@@ -357,11 +358,11 @@ def check(
     ] = None,
     select: Select = None,
     time: Annotated[
-        bool, typer.Option("--time", help="Of an experiment: take some steps, tell how long it trains.")
+        bool, typer.Option("--time", help="Of an experiment: take some steps and estimate the training time.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is wrong with an experiment, a data set or an image before training does (exit code 2)."""
+    """Find problems of an experiment, a data set or an image before training (exit code 2)."""
     from segexplorer.frontends.cli.check import run_check
     from segexplorer.frontends.cli.settings import parse_settings
 
@@ -388,7 +389,7 @@ def samples(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List public data sets with their licences; fetch one when asked, never otherwise."""
+    """List public data sets with their licences; download one only when asked."""
     from segexplorer.frontends.cli.samples import fetch_sample, print_samples
 
     if name is None:
@@ -451,7 +452,7 @@ def cost(
     measure: Annotated[bool, typer.Option("--measure", help="Time it, and its memory, here.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what networks cost: parameters, FLOPs, memory, and how long a prediction takes."""
+    """Print what networks cost: parameters, FLOPs, memory, and the time of a prediction."""
     from segexplorer.frontends.cli.cost import run_cost
 
     run_cost(networks, patch=patch, channels=channels, classes=classes, measured=measure, as_json=as_json)
@@ -459,7 +460,7 @@ def cost(
 
 @app.command(rich_help_panel=KNOW)
 def plugins(as_json: AsJson = False) -> None:
-    """List installed plug-ins and what became of each."""
+    """List the installed plug-ins and whether each could be loaded."""
     from segexplorer.frontends.cli.catalogue import print_plugins
 
     print_plugins(as_json=as_json)
