@@ -1,6 +1,6 @@
-"""What a script or notebook calls: a few functions over the parts, with the defaults of every face.
+"""The functions of a script or notebook: few of them, with the same defaults as the window and the command line.
 
-All of them are reached as `segexplorer.<name>`; see the README for ten lines that use most of them.
+All are reached as `segexplorer.<name>`; the README uses most of them in ten lines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The notebook face: live curves of a run, and volumes with labels over them, in Jupyter.
+"""The notebook frontend: live curves of a run, and volumes with labels over them, in Jupyter.
 
 >>> from segexplorer.frontends import notebook
 >>> run = segexplorer.Session().prepare(experiment)  # doctest: +SKIP

@@ -1,7 +1,4 @@
-"""Long curves thinned and smoothed for drawing.
-
-The run's numbers as named curves, grouped by plot, built from its events alone.
-"""
+"""A run's numbers as named curves, grouped by plot, built from its events; long ones are thinned for drawing."""
 
 from __future__ import annotations
 

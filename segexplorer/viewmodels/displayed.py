@@ -1,8 +1,6 @@
-"""The watched cases as they were: frames of a run's history made into snapshots again; for workers.
+"""What layers and the Inspect tab show of a watched case: prediction, truth, errors, balance, scores.
 
-What the layers of a watched case are going to show: prediction, truth, errors, balance over the regions.
-
-What the Inspect tab shows of a watched case, computed in a worker: pictures, scores, pieces of error.
+Snapshots come from a live run or from its recorded history; everything here is computed in a worker.
 """
 
 from __future__ import annotations

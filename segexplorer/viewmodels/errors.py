@@ -1,7 +1,4 @@
-"""Prediction against truth as error codes, with the legend and the volumes that go with them.
-
-The error list: connected pieces of extra and missed voxels, worst first, with where to fly to.
-"""
+"""Prediction against truth: error codes with legend and volumes, and the list of errors, worst first."""
 
 from __future__ import annotations
 

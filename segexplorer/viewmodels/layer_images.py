@@ -1,11 +1,8 @@
-"""Which side of the patient lies at which edge of a slice.
+"""What a layer is going to show, prepared as plain arrays: pure functions that a worker calls.
 
-What a layer is going to show, prepared as plain arrays: pure functions that a worker calls.
-
-A `Picture` holds everything `layers.CaseLayers` assigns on the main thread. Arrays are (z, y, x) on the closest
-canonical RAS grid of their volume; scale and translate are in mm.
-
-What a pair of image and label looks like, for the Cases tab: pure functions that a worker calls.
+A `Picture` holds everything that `CaseLayers` assigns on the main thread. Arrays are (z, y, x) on the closest
+canonical RAS grid of their volume; scale and translate are in mm. Beside it: which side of the patient is at
+which edge of a slice, and how an image and its label look to the Cases tab before any training.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""The regional FP-FN balance of one class, as colours over the anatomy and as a sentence under the cursor.
+"""The regional FP-FN balance of one class: as colours over the anatomy, as a sentence, and as a histogram.
 
-Alpha weighs false positives and beta false negatives; their sum is constant in every region loss, so one
-diverging picture shows both: missed (blue) to extra (vermillion).
-
-How a class's error volume spreads over the FP-FN balances of its regions.
+Alpha weighs false positives and beta false negatives. Their sum is constant in every region loss, so one
+diverging colour scale shows both: from missed (blue) to extra (vermillion).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How long a run will take, as a sentence.
-
-The state of a run as sentences: how far, how long still, how fast, what was changed, why it ended.
-"""
+"""The state of a run as sentences: progress, time left, speed, what was changed, and why it ended."""
 
 from __future__ import annotations
 

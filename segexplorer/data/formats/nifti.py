@@ -1,13 +1,11 @@
-"""Where a NIfTI header puts its voxels, told with what was assumed, and the same written back to the last bit.
+"""NIfTI, read and written: plain, gzipped, NIfTI-2, one file or two.
 
-The extensions between a NIfTI header and its voxels: nobody reads them here, but nibabel does, unasked.
+Reading checks the header before any voxel is allocated, states which of the two geometries of the header was
+used and what was assumed, and guards the extensions between header and voxels: nibabel reserves whatever
+length an extension claims, so that length is compared with the file first. Writing keeps the geometry to the
+last bit, copies no text of the input, and leaves a file that is whole or not there.
 
-nibabel reserves whatever length an extension claims, so that length is compared with the file first.
 Definition: nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields/nifti1fields_pages/extension.html.
-
-Reading NIfTI: plain, gzipped, NIfTI-2, two-file; the header is checked before any voxel is allocated.
-
-Writing NIfTI: the geometry as it came, no text of the input, and a file that is whole or not there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Reading pictures (PNG, JPEG; TIFF in `tiff`) as volumes of one slice, for ultrasound and the like.
-
-Reading TIFF: one picture, or a stack of pages as slices.
-"""
+"""Pictures (PNG, JPEG, TIFF) as volumes, e.g. of ultrasound: one slice, or the pages of a TIFF as slices."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`list metrics` and `describe metrics NAME`: what the metrics declare, printed.
-
-`list`, `describe`, `plugins` and `schema`: what the registries and the UI vocabulary say, printed.
-"""
+"""`list`, `describe`, `plugins` and `schema`: what the registries and the declared parameters say, printed."""
 
 from __future__ import annotations
 

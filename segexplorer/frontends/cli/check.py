@@ -1,8 +1,7 @@
-"""What cropping would cut off the labels, told before training does it.
+"""`segexplorer check`: everything that would stop or spoil a training, found before it starts.
 
-What `segexplorer check` found, as tables for people, CSV for spreadsheets and JSON for programs.
-
-`segexplorer check`: what would stand in the way of training, found before it starts.
+Findings are printed as tables for people, CSV for spreadsheets and JSON for programs; what cropping would cut
+off the labels is measured, not estimated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The tables of a comparison in the terminal: means, paired differences, what stands behind them, and its notes.
-
-`segexplorer compare`: conditions side by side, their paired differences, and what both rest on.
-"""
+"""`segexplorer compare`: every condition's means, their paired differences, and the evidence for both."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Which prediction belongs to which truth: two files, two DICOM folders, or two folders of label files.
+"""`segexplorer evaluate`: scores per case and class, their spread over the cases, and what each mean is a mean of.
 
-Tables of scores: per case and class, spread over cases, best and worst; figures stay whole when narrow.
-
-`segexplorer evaluate`: every case and class, how metrics are spread over cases, and what the means are over.
+Predictions are matched with truths first: two files, two DICOM folders, or two folders of label files.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Where the command line writes: results to stdout, progress and remarks to stderr.
-
-How long work of many windows over several cases will still take, from what it took so far.
-
-A run on the terminal: one bar with the time left, and a line for everything worth keeping.
-"""
+"""The command line's terminal: results on stdout; progress, time left and notices on stderr."""
 
 from __future__ import annotations
 

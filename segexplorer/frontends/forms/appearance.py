@@ -1,8 +1,7 @@
-"""How forms look: the few measures and colours, and the one place that touches the toolkit below magicgui.
+"""How forms look: measures, colours, and the one place that touches the toolkit below magicgui.
 
-Colours of text that means something, readable on dark and on light windows.
-
-A text only knows its tone; the window that holds it sets one style sheet for all and changes it with its theme.
+A text knows only its tone ("problem", "note" ...). The window that holds it sets one style sheet for all
+tones, and replaces it when its theme changes, so that texts stay readable on dark and on light backgrounds.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""Editors of single values: flag, integer, number, text, path, choice.
+"""Editors of values: flag, integer, number, text, path, choice; and optional, tuple, list, mapping made of them.
 
 An editor owns a magicgui widget and speaks plain values. It never judges a value: what cannot be read as a
-number is handed on as the text it is, and the spec's own validation says what is wrong with it.
-
-Editors made of editors: optional, tuple, list, mapping, one of several shapes.
-
-`make(shape, hints)` is the builder of `forms.build`, handed in so that members may be anything a form shows.
+number is passed on as the text it is, and the spec's own validation says what is wrong with it. Editors of
+containers get `make(shape, hints)`, the builder of `spec_forms`, so that their members may be anything a form
+shows.
 """
 
 from __future__ import annotations

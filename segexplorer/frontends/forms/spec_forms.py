@@ -1,8 +1,6 @@
-"""Which editor shows which shape: the one table of forms.
+"""Forms printed from specs: `SpecForm` edits a whole spec, `LiveForm` what may change while a run goes on.
 
-`SpecForm`: a form for any spec.
-
-`LiveForm`: what may be changed while a run goes on, applied together by one button.
+One table says which editor shows which shape of value.
 """
 
 from __future__ import annotations

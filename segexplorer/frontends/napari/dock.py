@@ -1,6 +1,7 @@
 """The dock: Cases, Experiment, Run and Inspect in the order of work, and the plots below the canvas.
 
-The window with a run that was: curves grow and predictions change as they did.
+`show_replay` opens the same dock on a finished run, whose curves grow and whose predictions change as they
+did.
 """
 
 from __future__ import annotations

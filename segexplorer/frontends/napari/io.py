@@ -1,10 +1,8 @@
-"""napari reader of volumes: the closest canonical RAS picture, the true affine remembered.
+"""What `napari.yaml` names: the reader of volumes, the writers of layers, and the sample data of the File menu.
 
-Pictures (PNG and the like) are left to napari, so that opening one asks nobody which plug-in to take.
-
-napari writers: a layer as NIfTI, NRRD or MetaImage in the grid and orientation of the volume it came from.
-
-Sample data of the File menu: seeded phantoms, an image and its label each.
+The reader shows a volume on its closest canonical RAS grid and keeps the true affine in the layer's metadata;
+the writers use it to save a layer in the grid and orientation of the volume it came from. Pictures (PNG and
+the like) are left to napari, so that opening one asks nobody which plug-in to take.
 """
 
 from __future__ import annotations

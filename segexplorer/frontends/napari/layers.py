@@ -1,11 +1,7 @@
-"""Volumes out of the viewer's layers, whichever reader made them.
+"""The layers of a case in napari: which are ours, how they are made and updated, and volumes read back from layers.
 
-The image of the watched case, shown once below everything that a run draws.
-
-The picture of a case in napari: which layers are ours, and how they are made, updated and left alone.
-
-Everything here runs on the main thread and only assigns what `pictures` has prepared. The viewer is the
-user's: a layer deleted or renamed during a run stays so until somebody asks for it again.
+Everything here runs on the main thread and only assigns what `viewmodels.layer_images` has prepared. The
+viewer is the user's: a layer deleted or renamed during a run stays so until somebody asks for it again.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""What the window remembers from one session to the next: sizes that the user chose, and nothing of any case.
+"""Coronal and sagittal views beside napari's own axial one: the same layers, the same point, one convention.
 
-Two thin lines through the point that the linked views share: Qt lines over a canvas, the mouse goes through.
-
-Orientation letters at the edges of a canvas: small Qt labels that lie over it and let the mouse through.
-
-Coronal and sagittal views beside napari's own axial one: the same layers, the same point, one convention.
+Crosshairs and orientation letters are small Qt widgets over the canvases that let the mouse through. The
+sizes that the user gives the views are kept from one session to the next; nothing of any case is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,30 +40,86 @@ def keep(key: str, sizes: list[int]) -> None:
     _settings().setValue(key, " ".join(str(size) for size in sizes))
 
 
-_LINE_STYLE = "background: rgba(240, 200, 60, 150); border: none;"
+def canvas_in(window: QWidget | None) -> QWidget | None:
+    """Return the OpenGL canvas somewhere inside a Qt widget; None where there is none."""
+    found = None if window is None else window.findChild(QOpenGLWidget)
+    return found if isinstance(found, QWidget) else None
 
 
-class Crosshair(QObject):  # type: ignore[misc, unused-ignore]
-    """Lines that follow the point, the camera and the order of the axes.
+# ---- what is drawn over a canvas: Qt widgets, since napari's overlays cannot be placed in pixels
+
+
+class CanvasOverlay(QObject):  # type: ignore[misc, unused-ignore]
+    """Widgets over a canvas that follow its viewer and its size, and let the mouse through.
+
+    A subclass makes its `widgets` and implements `follow`.
 
     Parameters
     ----------
     viewer
-        A napari viewer or `ViewerModel`; of flat views with at least three axes the point is marked.
+        A napari viewer or `ViewerModel`.
     canvas
-        The widget to lie over.
+        The widget to cover.
+    widgets
+        What is drawn; children of the canvas.
+    signals
+        The viewer's signals after which `follow` is called.
+    """
+
+    def __init__(
+        self, viewer: Any, canvas: QWidget, widgets: Sequence[QWidget], signals: Sequence[Any]
+    ) -> None:
+        super().__init__(canvas)
+        self.viewer, self.canvas = viewer, canvas
+        self._widgets, self._signals = tuple(widgets), tuple(signals)
+        for widget in self._widgets:
+            widget.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+            widget.hide()
+        for signal in self._signals:
+            signal.connect(self.follow)
+        canvas.installEventFilter(self)
+
+    @property
+    def flat(self) -> bool:
+        """Whether the viewer shows a slice of a volume."""
+        dims = self.viewer.dims
+        return bool(dims.ndisplay == 2 and dims.ndim >= 3 and len(self.viewer.layers) > 0)
+
+    def follow(self, _: Any = None) -> None:
+        """Place the widgets, or hide them where there is nothing to mark."""
+        raise NotImplementedError  # pragma: no cover  every overlay has its own
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Place the widgets anew when the canvas changes its size."""
+        if event.type() == QEvent.Type.Resize:
+            self.follow()
+        return False
+
+    def closing(self) -> None:
+        """Let go of viewer and canvas."""
+        for signal in self._signals:
+            signal.disconnect(self.follow)
+        self.canvas.removeEventFilter(self)
+        for widget in self._widgets:
+            widget.hide()
+            widget.deleteLater()
+
+
+_LINE_STYLE = "background: rgba(240, 200, 60, 150); border: none;"
+
+
+class Crosshair(CanvasOverlay):
+    """Two thin lines through the point that the linked views share.
+
+    They follow the point, the camera and the order of the axes; parameters as of `CanvasOverlay`.
     """
 
     def __init__(self, viewer: Any, canvas: QWidget) -> None:
-        super().__init__(canvas)
-        self._viewer, self._canvas = viewer, canvas
         self.across, self.down = QFrame(canvas), QFrame(canvas)
         for line in (self.across, self.down):
             line.setStyleSheet(_LINE_STYLE)
-            line.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-            line.hide()
         camera = viewer.scene.camera.events
-        self._signals = (
+        signals = (
             viewer.dims.events.point,
             viewer.dims.events.order,
             viewer.dims.events.ndisplay,
@@ -75,9 +129,7 @@ class Crosshair(QObject):  # type: ignore[misc, unused-ignore]
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
         )
-        for signal in self._signals:
-            signal.connect(self.follow)
-        canvas.installEventFilter(self)
+        super().__init__(viewer, canvas, (self.across, self.down), signals)
         self.follow()
 
     @property
@@ -87,8 +139,7 @@ class Crosshair(QObject):  # type: ignore[misc, unused-ignore]
 
     def follow(self, _: Any = None) -> None:
         """Place the lines, or hide them where no slice of a volume is shown."""
-        dims, camera = self._viewer.dims, self._viewer.scene.camera
-        flat = dims.ndisplay == 2 and dims.ndim >= 3 and len(self._viewer.layers) > 0
+        dims, camera, flat = self.viewer.dims, self.viewer.scene.camera, self.flat
         if flat:
             vertical, horizontal = (
                 float(dims.point[axis]) - float(middle)
@@ -98,28 +149,13 @@ class Crosshair(QObject):  # type: ignore[misc, unused-ignore]
                 str(way) == reverse
                 for way, reverse in zip(camera.orientation[-2:], ("up", "left"), strict=True)
             )
-            width, height = self._canvas.width(), self._canvas.height()
+            width, height = self.canvas.width(), self.canvas.height()
             x = round(width / 2 + (-horizontal if leftward else horizontal) * camera.zoom)
             y = round(height / 2 + (-vertical if upward else vertical) * camera.zoom)
             self.across.setGeometry(0, y, width, 1)
             self.down.setGeometry(x, 0, 1, height)
         for line in (self.across, self.down):
             line.setVisible(flat)
-
-    def eventFilter(self, watched: Any, event: Any) -> bool:
-        """Cross the same point when the canvas changes its size."""
-        if event.type() == QEvent.Type.Resize:
-            self.follow()
-        return False
-
-    def closing(self) -> None:
-        """Let go of viewer and canvas."""
-        for signal in self._signals:
-            signal.disconnect(self.follow)
-        self._canvas.removeEventFilter(self)
-        for line in (self.across, self.down):
-            line.hide()
-            line.deleteLater()
 
 
 _LETTER_STYLE = (
@@ -128,34 +164,25 @@ _LETTER_STYLE = (
 _MARGIN = 6
 
 
-def canvas_in(window: QWidget | None) -> QWidget | None:
-    """Return the OpenGL canvas somewhere inside a Qt widget; None where there is none."""
-    found = None if window is None else window.findChild(QOpenGLWidget)
-    return found if isinstance(found, QWidget) else None
+class EdgeLetters(CanvasOverlay):
+    """Letters at the edges of a canvas: which side of the patient is where.
 
-
-class EdgeLetters(QObject):  # type: ignore[misc, unused-ignore]
-    """Letters that follow the slice, the order of the axes and the convention.
+    They follow the slice, the order of the axes and the convention.
 
     Parameters
     ----------
-    viewer
-        A napari viewer or `ViewerModel`.
-    canvas
-        The widget to lie over.
+    viewer, canvas
+        As of `CanvasOverlay`.
     layers
-        Tells whether volumes in RAS are shown: of anything else nobody knows where right is. None: they are.
+        Knows whether volumes in RAS are shown: of anything else nobody knows where right is. None: they are.
     """
 
     def __init__(self, viewer: Any, canvas: QWidget, layers: CaseLayers | None = None) -> None:
-        super().__init__(canvas)
-        self._viewer, self.canvas, self._layers = viewer, canvas, layers
+        self._layers = layers
         self.labels = {side: QLabel(canvas) for side in ("left", "right", "top", "bottom")}
         for label in self.labels.values():
             label.setStyleSheet(_LETTER_STYLE)
-            label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-            label.hide()
-        self._signals = (
+        signals = (
             viewer.dims.events.order,
             viewer.dims.events.ndisplay,
             viewer.dims.events.ndim,
@@ -163,9 +190,7 @@ class EdgeLetters(QObject):  # type: ignore[misc, unused-ignore]
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
         )
-        for signal in self._signals:
-            signal.connect(self.follow)
-        canvas.installEventFilter(self)
+        super().__init__(viewer, canvas, tuple(self.labels.values()), signals)
         self.follow()
 
     @property
@@ -175,19 +200,18 @@ class EdgeLetters(QObject):  # type: ignore[misc, unused-ignore]
 
     def follow(self, _: Any = None) -> None:
         """Write the letters of the present view, or hide them."""
-        dims = self._viewer.dims
-        ours = self._layers is None or self._layers.oriented
-        flat = dims.ndisplay == 2 and dims.ndim >= 3 and ours and len(self._viewer.layers) > 0
+        dims = self.viewer.dims
         order = [int(axis) - (dims.ndim - 3) for axis in dims.order[-3:]]
-        flat = flat and sorted(order) == [0, 1, 2]
-        if flat:
-            orientation = [str(way) for way in self._viewer.scene.camera.orientation]
+        oriented = self._layers is None or self._layers.oriented
+        visible = self.flat and oriented and sorted(order) == [0, 1, 2]
+        if visible:
+            orientation = [str(way) for way in self.viewer.scene.camera.orientation]
             letters = edge_letters(order, orientation)
             for side, label in self.labels.items():
                 label.setText(getattr(letters, side))
                 label.adjustSize()
         for label in self.labels.values():
-            label.setVisible(flat)
+            label.setVisible(visible)
         self._place()
 
     def _place(self) -> None:
@@ -201,20 +225,8 @@ class EdgeLetters(QObject):  # type: ignore[misc, unused-ignore]
             )
             label.move(x, y)
 
-    def eventFilter(self, watched: Any, event: Any) -> bool:
-        """Stay at the edges when the canvas changes its size."""
-        if event.type() == QEvent.Type.Resize:
-            self._place()
-        return False
 
-    def closing(self) -> None:
-        """Let go of viewer and canvas."""
-        for signal in self._signals:
-            signal.disconnect(self.follow)
-        self.canvas.removeEventFilter(self)
-        for label in self.labels.values():
-            label.hide()
-            label.deleteLater()
+# ---- the views
 
 
 ORDERS = ((1, 0, 2), (2, 0, 1))
@@ -328,7 +340,7 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         self._twins = twins
         self._moving = True
         camera = self.model.scene.camera
-        stood = camera.center, camera.zoom  # napari fits the view to the first layer that comes
+        before = camera.center, camera.zoom  # napari fits the view to the first layer that comes
         self.model.layers.clear()
         for twin in twins:
             self.model.layers.append(twin.copy)
@@ -336,7 +348,7 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         if twins:
             self.model.dims.order = self._order
             self._take_point()
-            camera.center, camera.zoom = stood
+            camera.center, camera.zoom = before
             self._fit_to_extent()
 
     def _fit_to_extent(self) -> None:
@@ -401,7 +413,7 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
 
 
 class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
-    """The coronal view above the sagittal one, with a handle between them; their sizes are remembered.
+    """The coronal view above the sagittal one, with a handle between them; their sizes are kept.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""One pair of axes of the plot dock: curves over steps, or the histogram of the regions' balance.
-
-The plot dock: the run's curves, two at a time, beside one another below the canvas.
-"""
+"""The plot dock below the canvas: two plots side by side, of curves over steps or a histogram of regions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Colours and orientations of the napari face: classes, errors, balance, and how the patient lies on the screen.
-
-The legend of error colours (Okabe and Ito's), the same everywhere in the window.
-"""
+"""Colours and orientations in napari: classes, errors with legend, balance, how the patient is shown."""
 
 from __future__ import annotations
 

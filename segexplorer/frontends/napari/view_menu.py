@@ -1,6 +1,6 @@
-"""Grey values of images: CT windows by name, and level and width by dragging with the right button.
+"""The menu "View" of the dock: plots, linked planes, orientation of the patient, CT windows.
 
-The menu "View" of the dock: plots, linked planes, how the patient lies, CT windows.
+A CT window is chosen by name, or its level and width are set by dragging with the right mouse button.
 """
 
 from __future__ import annotations

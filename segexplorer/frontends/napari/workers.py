@@ -1,6 +1,6 @@
-"""Work for the window: one piece at a time off the main thread, and only the newest of those that wait.
+"""Work off the main thread: one piece at a time, of those that wait only the newest; and what is imported first.
 
-What is imported and asked before the dock can be used; runs in a worker while the window shows "Loading".
+While the heavy imports run in a worker, the window shows "Loading".
 """
 
 from __future__ import annotations

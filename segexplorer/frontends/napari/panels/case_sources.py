@@ -1,11 +1,4 @@
-"""Where the chosen image lies, how far its label lies apart from it, and the one button that mends that.
-
-What the Cases tab collects: pairs out of layers or files, and how they become a data set.
-
-Naming a data set on the disk: any registered kind and its split, or a folder whose layout is found out.
-
-Choosing an image and a label among the layers of the viewer.
-"""
+"""What the Cases tab collects: pairs of layers or files, a data set on disk, and how their grids agree."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What an experiment comes to before it starts: its plan, what to know of it, and how long it will take.
+"""The tab "Experiment": network, loss and everything else that is decided before Start, with the plan it leads to.
 
-The tab "Experiment": network, loss and everything else that is decided before Start.
+The plan names the cases, the memory and, measured on request, the time that the experiment will take.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What the Inspect tab is asked to show: which watched case, which class, which layers.
-
-The slider through the predictions of a watched case, from the first to the newest.
-
-The tab "Inspect": what a watched case looks like now, what the loss makes of it, and where it is wrong.
-"""
+"""The tab "Inspect": a watched case at the newest or any recorded step, and where its prediction is wrong."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The scores of the Inspect tab: of all validation cases, or of the watched case.
-
-The table of metrics: one row per class, and a mean that says what it is a mean of.
-
-The list of pieces of error, and flying to them by click or key.
-"""
+"""The tables of the Inspect tab: metrics per class with the counts behind each mean, and the list of errors."""
 
 from __future__ import annotations
 

@@ -1,12 +1,7 @@
-"""Two small parts of the Run tab: what happened when, and why a run failed.
+"""The tab "Run": start, pause, step, stop and extend a run, change its live settings, and follow its progress.
 
-How the current run stands: a sentence, a bar, figures, and why it failed where it did.
-
-The buttons of the Run tab, and when each of them makes sense.
-
-The settings that may be changed while a run goes on.
-
-The tab "Run": start, hold, step, stop and extend a run; change it on the way; see what became of it.
+Progress is a sentence, a bar and figures; a log says what was applied at which step; a failed run shows its
+cause.
 """
 
 from __future__ import annotations
