@@ -1,4 +1,4 @@
-"""Session: the one door of the faces. Commands in, events out; it delegates everything and holds no arrays."""
+"""Session: the one door of the frontends. Commands in, events out; it delegates everything and holds no arrays."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ def curves(run: Run | Replay | str | Path, plots: Sequence[str] = DEFAULT_PLOTS)
     if isinstance(run, (str, Path)):
         figure.take(open_run(run).events())
     else:
-        run.events.connect(lambda event: figure.follow(event))  # a bound method would be held weakly
-        if not isinstance(run, Replay):  # which tells of what was by itself
+        run.events.connect(lambda event: figure.follow(event))  # a bound method would be referenced weakly
+        if not isinstance(run, Replay):  # which emits recorded events by itself
             figure.take(drop_superseded(read_events(run.folder)))
     return figure.widget
 
@@ -121,8 +121,8 @@ class CurvesFigure:
 
     def _draw(self) -> None:
         with self.widget.batch_update():
-            told = filter(None, (self._status.headline, self._status.progress, *self._status.badges))
-            self.widget.layout.title.text = " · ".join(dict.fromkeys(told))
+            shown = filter(None, (self._status.headline, self._status.progress, *self._status.badges))
+            self.widget.layout.title.text = " · ".join(dict.fromkeys(shown))
             if self._model.revision != self._drawn_revision:
                 for row, plot in enumerate(self._plots, start=1):
                     for name, (steps, values) in self._model.series(plot.key).items():

@@ -1,4 +1,4 @@
-"""`segexplorer.view`: the one door through which other faces and scripts open napari, lazily and by name."""
+"""`segexplorer.view`: through it other frontends and scripts open napari, lazily and by name."""
 
 from __future__ import annotations
 

@@ -70,15 +70,15 @@ class Choice:
     @property
     def searched(self) -> str:
         """Everything a search looks at, in lower case."""
-        told = [_title(model) for model in self.terms]
-        told += [sentence for model in (self.model, *self.terms) for sentence in about(model)]
-        words = (self.key, self.title, self.preset_note, self.family, *self.papers, *told)
+        shown = [_title(model) for model in self.terms]
+        shown += [sentence for model in (self.model, *self.terms) for sentence in about(model)]
+        words = (self.key, self.title, self.preset_note, self.family, *self.papers, *shown)
         return " ".join(words).replace("_", " ").lower()
 
 
 @dataclass(frozen=True)
 class Group:
-    """A heading of the picker and what stands below it."""
+    """A heading of the picker and what is listed below it."""
 
     title: str
     choices: tuple[Choice, ...]
@@ -109,7 +109,7 @@ def choices(registry: Registry[Any]) -> dict[str, Choice]:
 def groups(registry: Registry[Any]) -> tuple[Group, ...]:
     """Return the groups of a picker: start here, then papers with their presets and kinds, then families.
 
-    A kind stands in each group it belongs to, except in a paper's beside a preset of the same kind; what has
+    A kind is listed in each group it belongs to, except in a paper's beside a preset of the same kind; what has
     neither paper nor family comes last.
     """
     known = choices(registry)
@@ -207,8 +207,8 @@ def range_sentence(model: type[Spec]) -> str:
         extent = "any number" if math.isinf(low) else f"from {lowest} up"
     else:
         extent = f"from {lowest} to {highest}"
-    told = "the lower the better" if math.isinf(best) else f"best is {_number(best)}"
-    return f"Values: {extent}; {told}."
+    shown = "the lower the better" if math.isinf(best) else f"best is {_number(best)}"
+    return f"Values: {extent}; {shown}."
 
 
 def _number(value: float) -> str:

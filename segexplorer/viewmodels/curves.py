@@ -70,7 +70,7 @@ def smooth(y: Floats, weight: float) -> Floats:
         From 0 (no smoothing) to below 1; 0.9 remembers about ten values.
     """
     if not 0 <= weight < 1:
-        raise ValueError(f"the smoothing weight must lie from 0 to below 1, not at {weight}")
+        raise ValueError(f"the smoothing weight must be from 0 to below 1, not {weight}")
     if weight == 0 or not len(y):
         return y
     from scipy.signal import lfilter
@@ -166,7 +166,7 @@ class Curves:
     """Collects events; answers with curves thinned for drawing, with marks, and with CSV.
 
     Every point is kept (16 bytes each); thinning happens when a curve is asked for. Not for several threads
-    at once: faces feed it where they draw.
+    at once: frontends feed it where they draw.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ class Curves:
         self._marks: list[Mark] = []
         self._attempt = 0
         self.revision = 0
-        """Grows whenever a curve or mark changes; lets a face skip drawing."""
+        """Grows whenever a curve or mark changes; lets a frontend skip drawing."""
 
     def extend(self, events: Iterable[Event]) -> None:
         """Add events in order."""
@@ -224,7 +224,9 @@ class Curves:
 
     def _point(self, plot: str, name: str, step: int, value: float) -> None:
         series = self._series[plot].setdefault(name, _Series())
-        if series.steps and series.steps[-1] >= step:  # told again, e.g. validation at the step of a resume
+        if (
+            series.steps and series.steps[-1] >= step
+        ):  # a second time, e.g. validation at the step of a resume
             series.cut(bisect_left(series.steps, step))
         series.add(step, value)
 
@@ -289,11 +291,11 @@ class Curves:
         if plot not in DISTANCES:
             return ""
         last = {name: series.values[-1] for name, series in self._series[NOT_FOUND].items() if series.values}
-        told = "; ".join(f"{name.replace(', ', ': ')} in {n:.0f}" for name, n in last.items() if n)
+        shown = "; ".join(f"{name.replace(', ', ': ')} in {n:.0f}" for name, n in last.items() if n)
         if SURFACE_METRICS[plot].penalised:
-            return f"counted as the diagonal, last: {told}" if told else ""
-        if told:
-            return f"× some left out, last: {told}"
+            return f"counted as the diagonal, last: {shown}" if shown else ""
+        if shown:
+            return f"× some left out, last: {shown}"
         return "× some left out" if self.partial(plot) else ""
 
     def why_empty(self, plot: Plot) -> str:

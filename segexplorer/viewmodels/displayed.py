@@ -96,7 +96,7 @@ class RunHistoryLoader:
 
 
 def trained(snapshot: WatchedSnapshot) -> str:
-    """Return how a watched case stands to the training: "training" or "not trained on", and any badge."""
+    """Return the role of a watched case: "training" or "not trained on", and any badge."""
     words = snapshot.badge or ("training" if snapshot.role == "train" else "not trained on")
     return f"{snapshot.case}, {words}, step {snapshot.step}"
 
@@ -196,7 +196,7 @@ def balance_picture(
     Raises
     ------
     DataError
-        When the loss has no regions, or does not tell the quantity there.
+        When the loss has no regions, or does not report that quantity.
     """
     if snapshot.regions is None or snapshot.regions_affine is None:
         raise DataError("This loss has no regions, so it has no balance map.", "Choose a region-wise loss.")
@@ -418,7 +418,7 @@ def under_cursor(snapshot: WatchedSnapshot, class_index: int | None, world: Sequ
     class_index
         One class; None takes the class that is there, in the truth or else in the prediction.
     world
-        (z, y, x) RAS in mm, as napari's cursor tells it.
+        (z, y, x) RAS in mm, as napari's cursor gives it.
     """
     point = np.append(np.asarray(world, dtype=float)[::-1], 1.0)
     place = np.rint(np.linalg.solve(snapshot.affine, point)[:3]).astype(int)

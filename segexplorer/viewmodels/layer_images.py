@@ -177,7 +177,7 @@ def display_limits(
     """
     if window is not None and window not in WINDOWS:
         raise DataError(f"There is no display window {window!r}.", f"Known: {', '.join(WINDOWS)}.")
-    flat = volume.array.ravel(order="K")  # as it lies in memory: no copy
+    flat = volume.array.ravel(order="K")  # in memory order: no copy
     sample = np.asarray(flat[:: max(1, flat.size // _SAMPLES)], dtype=np.float64)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:

@@ -38,7 +38,7 @@ class RegionPicture:
     opacity
         (n1, n2, n3) float32 from 0 to 1, by error volume; 0 where nothing is shown.
     limits
-        Values that the ends of the colour map stand for.
+        Values at the ends of the colour map.
     colour_map
         (255, 4) colours from the lower limit to the upper.
     edges
@@ -166,7 +166,7 @@ def _penalty_limits(report: RegionReport, class_index: int) -> tuple[float, floa
 
 
 def box_at(edges: Sequence[Sequence[int]], voxel: Sequence[float]) -> int | None:
-    """Return the flat index of the box that a voxel lies in, the last axis running fastest; None outside."""
+    """Return the flat index of the box that a voxel is in, the last axis running fastest; None outside."""
     flat = 0
     for of_axis, position in zip(edges, voxel, strict=True):
         index = int(np.searchsorted(of_axis, np.floor(position + 0.5), side="right")) - 1
@@ -258,7 +258,7 @@ def balance_histogram(
     Raises
     ------
     DataError
-        When the report has no such class, or tells no errors.
+        When the report has no such class, or reports no errors.
     """
     balance = region_picture(report, class_index, voxel_ml).values.ravel()
     error = (report.values["fp"][class_index] + report.values["fn"][class_index]) * voxel_ml

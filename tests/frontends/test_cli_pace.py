@@ -25,11 +25,11 @@ def play(windows: list[int]) -> list[tuple[int, int, float | None, float]]:
 
     for count in windows:
         now += READ
-        pace.tell(0, now)
+        pace.update(0, now)
         note(0)
         for done in range(1, count + 1):
             now += WINDOW
-            pace.tell(done, now)
+            pace.update(done, now)
             note(done)
         now += WRITE
         pace.tell_case(now)

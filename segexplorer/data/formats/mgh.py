@@ -21,7 +21,7 @@ from segexplorer.data.volume import Provenance, Select, Volume
 
 _DATA_OFFSET = 284
 _GOOD_RAS = slice(28, 30)
-"""Bytes of the flag that says whether the header knows where the volume lies."""
+"""Bytes of the flag that says whether the header knows where the volume is in space."""
 _BROKEN = (HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError)
 
 
@@ -62,7 +62,7 @@ def read_mgz(path: Path, *, label: bool = False, select: Select = None) -> Volum
         )
     notes = grid_notes(affine)
     if not placed:
-        said = "The file does not say where it lies; FreeSurfer's coronal axes (LIA) were assumed."
+        said = "The file does not say where it is in space; FreeSurfer's coronal axes (LIA) were assumed."
         notes = (said, *notes)
     return Volume(
         sizes[:3],
@@ -88,7 +88,7 @@ def _packed(path: Path) -> bool:
 
 
 def _header(path: Path) -> tuple[Any, bool]:
-    """Return nibabel's header, made of its first bytes alone, and whether it knows where the volume lies."""
+    """Return nibabel's header, made of its first bytes alone, and whether it knows where the volume is in space."""
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.name} is empty.", "Copy or download it again.")

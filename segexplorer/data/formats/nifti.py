@@ -83,7 +83,7 @@ def world_affine(image: Any, shape: tuple[int, int, int], name: str) -> tuple[Af
 def _form_notes(header: Any, shape: tuple[int, int, int], sform: int, qform: int) -> list[str]:
     if sform <= 0 and qform <= 0:
         return [
-            "The file does not say where it lies; left-anterior-superior axes (LAS) were assumed, centred."
+            "The file does not say where it is in space; left-anterior-superior axes (LAS) were assumed, centred."
         ]
     if sform <= 0 or qform <= 0:
         return []
@@ -125,7 +125,7 @@ def write_geometry(
 ) -> None:
     """Put shape and geometry into a new header: the facts of the file where they give this affine, else both forms.
 
-    So a prediction lies on its image in every program, also where those disagree about which form counts.
+    So a prediction covers its image in every program, also where those disagree about which form counts.
     """
     header.set_data_shape(shape)
     if "pixdim" in facts:
@@ -169,7 +169,7 @@ def check_extensions(path: Path) -> None:
             order = "big"
             size = int.from_bytes(start, order)
         if size not in _HEADER_SIZES:
-            return  # no NIfTI; told by who reads the header
+            return  # no NIfTI; whoever reads the header says so
         header = start + file.read(size - 4)
         flags = file.read(4)
         if len(header) == size and flags[:1] not in (b"", b"\0"):
@@ -177,7 +177,7 @@ def check_extensions(path: Path) -> None:
 
 
 def _voxels_begin(header: bytes, order: Literal["little", "big"]) -> float:
-    """Return where the extensions end: where voxels begin, or with the file where those lie in another."""
+    """Return where the extensions end: where voxels begin, or with the file where those are in another."""
     sign = "<" if order == "little" else ">"
     if len(header) == _HEADER_SIZES[0]:
         magic, begin = header[344:348], struct.unpack_from(f"{sign}f", header, 108)[0]
@@ -318,7 +318,7 @@ def _one_volume(
 
 
 def _stored(image: Any, path: Path, shape: Sequence[int]) -> RawArray:
-    """Return where the voxels lie; checked against a limit and against the file."""
+    """Return where the voxels are in the file; checked against a limit and against the file."""
     data = Path(image.file_map["image"].filename)
     offset, packed = int(image.dataobj.offset), data.name.lower().endswith(".gz")
     return RawArray(
@@ -347,7 +347,7 @@ class _Scaled:
         # float32 holds 16-bit integers exactly
         wide = raw.dtype.itemsize >= (4 if raw.dtype.kind in "iu" else 8)
         array = np.empty(raw.shape, np.float64 if wide else np.float32, order="F")
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are told of later
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are noted later
             for k in range(raw.shape[2]):
                 array[..., k] = raw[..., k].astype(np.float64) * self.slope + self.inter
         return as_labels(array, self.frame.stored.name) if self.label else array

@@ -98,7 +98,7 @@ def channel_of(select: Select, name: str, *, colour: bool) -> Channel:
 
 
 def colour_notes(channel: Channel, *, colour: bool) -> tuple[str, ...]:
-    """Return what is told of a colour picture."""
+    """Return the note on a colour picture."""
     if not colour:
         return ()
     return (f"It is a colour picture; its {channel} is read.",)
@@ -166,7 +166,7 @@ class _Pixels:
         return as_volume(pixels, self.path.name, self.channel, label=self.label)
 
     def _is_coloured(self, image: Any) -> bool:
-        """Whether a palette stands for colours: it does in a picture of many, not in a mask."""
+        """Whether a palette means colours, as in a picture of many; in a mask it does not."""
         many = image.mode == "P" and not self.label and image.getcolors(FEW_COLOURS) is None
         return bool(many)
 

@@ -30,7 +30,7 @@ class Format:
     folders
         Whether a folder is one volume or several of this format.
     magic
-        (offset, bytes) that tell a file whose suffix nobody knows.
+        (offset, bytes) that identify a file whose suffix nobody knows.
     """
 
     name: str
@@ -93,7 +93,7 @@ FORMATS: tuple[Format, ...] = (
 
 
 def format_of(path: Path) -> Format | None:
-    """Return the format of a file by its name, or by its first bytes when the name tells nothing."""
+    """Return the format of a file by its name, or by its first bytes when the name says nothing."""
     suffix = suffix_of(path)
     for known in FORMATS:
         if suffix in known.suffixes:

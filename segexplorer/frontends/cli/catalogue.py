@@ -285,7 +285,7 @@ def print_plugins(*, as_json: bool) -> None:
 
 
 def print_schema() -> None:
-    """Print the JSON schema of an experiment as the registries stand now."""
+    """Print the JSON schema of an experiment with all kinds registered now."""
     from segexplorer.training.experiment import Experiment
 
     print_json(json_schema(Experiment))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def check_cropping(cases: Sequence[CaseRef], crop: Cropping, classes: ClassMap) -> list[Problem]:
     """Return a warning for every case whose label sticks out of what its image is cropped to.
 
-    Cases that cannot be read, or whose label lies on another grid, are passed over: the table of cases tells that.
+    Cases that cannot be read, or whose label lies on another grid, are passed over: the table of cases names them.
     """
     from segexplorer.data.checks import check_grids
     from segexplorer.data.transforms.cropping import cut_off
@@ -256,7 +256,7 @@ def run_check(
     select
         Of an image: the part of a file or folder with several, see `open_volume`.
     timed
-        Whether some steps of the experiment are taken, to tell how long it will train.
+        Whether some steps of the experiment are taken, to measure how long it will train.
     """
     if not path.exists():
         raise SpecError(f"There is no {path}.", "Check the path.")
@@ -282,7 +282,7 @@ def run_check(
 def check_experiment(
     path: Path, settings: Mapping[str, Any], *, quick: bool = False, timed: bool = False
 ) -> Report:
-    """Check an experiment file and the data it names; all that is missing is told at once."""
+    """Check an experiment file and the data it names; everything that is missing is named at once."""
     from segexplorer.data.checks import Problem
     from segexplorer.data.splits import assign_roles
     from segexplorer.training.experiment import Experiment
@@ -453,7 +453,7 @@ def _classes(data: DatasetSpec, cases: Sequence[CaseRef]) -> tuple[ClassMap, lis
     try:
         return ClassMap.from_classes(data.class_values(), data.other_labels), []
     except DataError as error:
-        # what is wrong with one case is told in its row
+        # what is wrong with one case is said in its row
         own = any(error.message.startswith(f"{ref.id}: ") for ref in cases)
         problems = [] if own else [Problem("error", "classes", error.message, error.remedy)]
     try:

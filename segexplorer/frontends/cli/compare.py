@@ -118,7 +118,7 @@ def _table(out: Console, *columns: str) -> Table:
 
 
 def _means(comparison: Comparison, class_name: str, out: Console) -> Table:
-    """One line per condition: the means alone, for their intervals are in the files, and differences tell more."""
+    """One line per condition: the means alone, since the files have the intervals, and differences say more."""
     table = _table(out, class_name, *(title(metric) for metric in comparison.metrics))
     best = comparison.best_means(class_name)
     for condition in comparison.conditions:
@@ -182,7 +182,7 @@ def _own(condition: ConditionSummary, metric: str, class_name: str, *, seeds: bo
 
 
 def _runs(conditions: Sequence[ConditionSummary], comparison: Comparison | None, out: Console) -> Table:
-    """What stands behind the figures: runs, misses, time, and the scale of the gradient."""
+    """The evidence for the figures: runs, missed structures, time, and the scale of the gradient."""
     ratio = ["ratio"] if comparison else []
     table = _table(out, "runs", "n", "cases", "missed", "spurious", "steps", "min", "gradient", *ratio)
     for c in conditions:

@@ -116,7 +116,7 @@ def _subject(name: str, patch: tuple[int, ...] | None, channels: int | None, cla
         shape = patch or own
         if not shape:
             raise SpecError(
-                f"{name} trains on whole volumes, and its data are not here to tell how large they are.",
+                f"{name} trains on whole volumes, and its data are not here to say how large they are.",
                 "Name a size: --patch 128,128,64",
             )
         return Subject(
@@ -191,7 +191,7 @@ def _table(rows: Sequence[tuple[Subject, Cost, Speed | None]]) -> Table:
         ]
         if speed is not None:
             cells.append(f"{speed.seconds:.3g} ({speed.fastest:.3g} to {speed.slowest:.3g})")
-            cells.append("not told" if speed.memory_bytes is None else _bytes(speed.memory_bytes))
+            cells.append("not known" if speed.memory_bytes is None else _bytes(speed.memory_bytes))
         table.add_row(escape(subject.name), *cells)
     return table
 

@@ -343,7 +343,7 @@ def _ml(volume: float) -> str:
 SHOWN = ("dice", "f2", "sensitivity", "precision", "hd95", "assd")
 """Metrics of the table of cases: all do not fit on a line."""
 SPREAD = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised", "assd", "assd_penalised")
-"""Metrics of the tables over cases; a distance over found structures stands beside its penalised one."""
+"""Metrics of the tables over cases; a distance over found structures is shown beside its penalised one."""
 
 
 EXTREMES = ("dice", "hd95_penalised")
@@ -392,8 +392,8 @@ def run_evaluate(
     if as_json:
         summary = asdict(summarise(scores))
         spread = [asdict(row) for row in rows]
-        told: dict[str, Any] = {"scores": [asdict(s) for s in scores], "summary": summary, "spread": spread}
-        print_json({**told, "predictions_without_truth": list(found.extra)})
+        shown: dict[str, Any] = {"scores": [asdict(s) for s in scores], "summary": summary, "spread": spread}
+        print_json({**shown, "predictions_without_truth": list(found.extra)})
     else:
         _print(scores, chosen, found, asked=wanted is not None)
 

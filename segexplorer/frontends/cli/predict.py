@@ -59,8 +59,8 @@ def run_predict(
                 _predict_case(predictor, volumes.pop(0), target, display)  # let go of once it is done
                 written += 1
     except KeyboardInterrupt:
-        told = f"Stopped; {written} of {len(targets)} predictions are written, none of them in part."
-        remarks().print(told, soft_wrap=True)
+        shown = f"Stopped; {written} of {len(targets)} predictions are written, none of them in part."
+        remarks().print(shown, soft_wrap=True)
         return INTERRUPTED
     return 0
 
@@ -115,7 +115,7 @@ class WindowDisplay:
 
     def show(self, activity: str, done: int) -> None:
         """Tell what the present case is at, and how many of its windows are done."""
-        self._pace.tell(done, time.monotonic())
+        self._pace.update(done, time.monotonic())
         self._draw(activity, done)
 
     def case_done(self, target: Path) -> None:

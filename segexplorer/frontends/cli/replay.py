@@ -1,4 +1,4 @@
-"""`segexplorer replay`: a run folder told again, on the terminal or in the window."""
+"""`segexplorer replay`: a recorded run played back, on the terminal or in the window."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def run_replay(folder: Path, speed: float, *, window: bool, as_json: bool) -> in
 
 def _show(replay: Replay) -> None:
     out = remarks()
-    told: list[Event] = []
+    shown: list[Event] = []
     with RunDisplay(out, replay.speed) as display:
         for event in replay:
-            told.append(event)
+            shown.append(event)
             display.show(event)
-    end = told[-1]
+    end = shown[-1]
     assert isinstance(end, RunFinished), "a replay ends with RunFinished"
-    tell_best(out, best_of(told))
+    tell_best(out, best_of(shown))
     why = (end.error or end.reason).rstrip(".")
     out.print(f"The run {_ENDED[end.state]} at step {end.step}: {why}.", markup=False, soft_wrap=True)
 

@@ -30,7 +30,7 @@ def run_study(
     as_json: bool,
     allow: Sequence[str] = (),
 ) -> int:
-    """Train every experiment of a file that is not done yet; a failed one is told and the others go on.
+    """Train every experiment of a file that is not done yet; a failed one is reported and the others go on.
 
     Returns
     -------

@@ -78,7 +78,7 @@ class EtaEstimator:
         """Windows done over all cases."""
         return sum(self.windows[: self.case]) + self._done
 
-    def tell(self, done: int, now: float) -> None:
+    def update(self, done: int, now: float) -> None:
         """Take down that `done` windows of the present case are done; as many as before: it was something else."""
         if done > self._done:
             self._window_seconds += now - self._at
@@ -92,7 +92,7 @@ class EtaEstimator:
         self._beside, self._done, self._at = 0.0, 0, now
 
     def left(self) -> float | None:
-        """Return the seconds left; None before the first window, when nothing can be told."""
+        """Return the seconds left; None before the first window, when it cannot be known."""
         if not self.done:
             return None
         waiting = len(self.windows) - self.case
@@ -105,7 +105,7 @@ class EtaEstimator:
 
 
 class TimeLeft(ProgressColumn):
-    """Counts down to the task's field `ends`, a time of `time.monotonic`; None where nothing can be told."""
+    """Counts down to the task's field `ends`, a time of `time.monotonic`; None where it is not known."""
 
     def render(self, task: Task) -> Text:
         """Return "0:01:30 left"."""

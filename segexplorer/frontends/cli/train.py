@@ -198,7 +198,7 @@ def _interval(best: ValidationDone) -> Interval | None:
 
 
 def _spread(best: ValidationDone) -> str:
-    """Return the interval of the mean over cases, or between which values few cases lie; nothing for one case."""
+    """Return the interval of the mean over cases, or the range of a few cases; nothing for one case."""
     from segexplorer.metrics import case_means
 
     interval = _interval(best)

@@ -69,7 +69,7 @@ def note_label(text: str = "") -> Any:
 
 
 def problem_label() -> Any:
-    """Return the (hidden) place under a field where its problem is told in red."""
+    """Return the (hidden) place under a field where its problem is shown in red."""
     label = Label(value="", visible=False)
     label.native.setStyleSheet(_SMALL)
     set_tone(label.native, "red")
@@ -77,7 +77,7 @@ def problem_label() -> Any:
     return label
 
 
-def tell(label: Any, text: str) -> None:
+def show_text(label: Any, text: str) -> None:
     """Show a text in a label, or hide the label when there is nothing to say."""
     if label.value != text:
         label.value = text

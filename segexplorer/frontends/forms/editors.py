@@ -61,13 +61,13 @@ class Editor(Protocol):
         """Emitted on the main thread after the user or `set` changed a value."""
 
     def get(self) -> Any:
-        """Return the plain value as it stands, valid or not."""
+        """Return the plain value as typed, valid or not."""
 
     def set(self, value: Any) -> None:
         """Show a value."""
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
-        """Tell each problem (path below the editor -> sentence) at its field; return those told."""
+        """Show each problem (path below the editor -> sentence) at its field; return those shown."""
 
 
 class ValueEditor:
@@ -90,7 +90,7 @@ class ValueEditor:
         self.widget.value = value
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
-        return frozenset()  # the row around the editor tells its problem
+        return frozenset()  # the row around the editor shows its problem
 
 
 class FlagEditor(ValueEditor):
@@ -228,12 +228,12 @@ def below(problems: Mapping[str, str], head: str) -> dict[str, str]:
 
 
 def pass_on(editors: Mapping[str, Editor], problems: Mapping[str, str]) -> frozenset[str]:
-    """Hand each member its problems; return the paths that were told."""
-    told: set[str] = set()
+    """Hand each member its problems; return the paths that were shown."""
+    shown: set[str] = set()
     for head, editor in editors.items():
         inner = editor.show_problems(below(problems, head))
-        told |= {f"{head}.{path}" if path else head for path in inner}
-    return frozenset(told)
+        shown |= {f"{head}.{path}" if path else head for path in inner}
+    return frozenset(shown)
 
 
 class OptionalEditor:

@@ -19,7 +19,7 @@ from segexplorer.frontends.forms.picker import picker_for
 from segexplorer.viewmodels import catalogue
 
 _BLOCKS = frozenset({"list", "mapping", "one_of", "kind", "group"})
-"""Forms that stand below their label over the whole width, since they are more than one line high."""
+"""Forms shown below their label over the whole width, since they are more than one line high."""
 
 
 def tooltip_of(declared: Parameter) -> str:
@@ -35,7 +35,7 @@ def tooltip_of(declared: Parameter) -> str:
 
 
 def hint_of(declared: Parameter) -> str:
-    """Return what stands behind a field: its unit, or a short range."""
+    """Return what is shown behind a field: its unit, or a short range."""
     if declared.unit:
         return declared.unit
     return (
@@ -78,9 +78,9 @@ class Field:
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         """Tell every problem below this field: at its own place, or under this field."""
-        told = self.editor.show_problems(problems)
-        rest = [f"{path}: {text}" if path else text for path, text in problems.items() if path not in told]
-        appearance.tell(self._problem, "; ".join(_sentence(text) for text in rest))
+        shown = self.editor.show_problems(problems)
+        rest = [f"{path}: {text}" if path else text for path, text in problems.items() if path not in shown]
+        appearance.show_text(self._problem, "; ".join(_sentence(text) for text in rest))
         if self._fold is not None and problems:
             self._fold.open(True)
         return frozenset(problems)
@@ -91,7 +91,7 @@ def _sentence(text: str) -> str:
 
 
 class Fold:
-    """A heading that shows or hides what stands below it."""
+    """A heading that shows or hides what is below it."""
 
     def __init__(self, title: str, body: Any, tooltip: str = "", *, opened: bool = False) -> None:
         self._title, self._body = title, body
@@ -139,15 +139,15 @@ class GroupEditor:
                 field.reset()
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
-        told: set[str] = set()
+        shown: set[str] = set()
         for name, field in self._fields.items():
             inner = below(problems, name)
             field.show_problems(inner)
-            told |= {f"{name}.{path}" if path else name for path in inner}
+            shown |= {f"{name}.{path}" if path else name for path in inner}
             if inner and field.declared.advanced and self._more is not None:
                 self._more.open(True)
-        appearance.tell(self._problem, _sentence(problems.get("", "")))
-        return frozenset(told | ({""} & problems.keys()))
+        appearance.show_text(self._problem, _sentence(problems.get("", "")))
+        return frozenset(shown | ({""} & problems.keys()))
 
 
 class KindEditor:
@@ -226,14 +226,14 @@ class KindEditor:
             if not _same(preset.spec, self.get()):
                 sentence = f"Changed from the preset. {sentence}"
         rest = (catalogue.range_sentence(choice.model), choice.preset_note, catalogue.reference(choice))
-        told = "\n".join(line for line in rest if line)
+        shown = "\n".join(line for line in rest if line)
         if self._compact:
-            lines = (sentence, catalogue.spoken_formula(choice), told)
+            lines = (sentence, catalogue.spoken_formula(choice), shown)
             self._picker.widget.tooltip = "\n".join(line for line in lines if line)
             return
-        appearance.tell(self._note, sentence)
+        appearance.show_text(self._note, sentence)
         self._formula.show_formula(catalogue.formula(choice))
-        appearance.tell(self._rest, told)
+        appearance.show_text(self._rest, shown)
 
 
 def _same(spec: Spec, data: Mapping[str, Any]) -> bool:

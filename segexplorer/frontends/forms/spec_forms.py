@@ -91,7 +91,7 @@ class SpecForm(Generic[S]):
     ----------
     changed
         psygnal signal with the dotted path of what changed, "" for the whole; emitted on the main thread,
-        after problems were told under their fields.
+        after problems were shown under their fields.
     problems
         (dotted path, sentence fragment) of everything that keeps `value` from being read; excluded settings
         are none of this form's problems.
@@ -121,7 +121,7 @@ class SpecForm(Generic[S]):
 
     @property
     def value(self) -> S:
-        """The spec as the form stands.
+        """The spec as the form is filled in.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class SpecForm(Generic[S]):
         self.changed.emit(path)
 
     def _check(self) -> None:
-        """Validate what is typed and tell each problem under its field."""
+        """Validate what is typed and show each problem under its field."""
         found: list[tuple[str, str]] = []
         try:
             self._model.model_validate({**self._kept, **self.plain()})
@@ -159,8 +159,10 @@ class SpecForm(Generic[S]):
             found = [p for p in validation_problems(error) if p[0].partition(".")[0] not in self._excluded]
         self.problems = tuple(found)
         problems = dict(found)
-        told = self._group.show_problems(problems)
-        appearance.tell(self._rest, "; ".join(f"{p}: {t}" if p else t for p, t in found if p not in told))
+        shown = self._group.show_problems(problems)
+        appearance.show_text(
+            self._rest, "; ".join(f"{p}: {t}" if p else t for p, t in found if p not in shown)
+        )
 
 
 class LiveForm:
@@ -222,13 +224,13 @@ class LiveForm:
                 field.editor.set(get_value(spec, path))
         finally:
             self._setting = False
-        appearance.tell(
+        appearance.show_text(
             self._empty, "" if declared else "Nothing of this experiment can be changed during a run."
         )
         self._judge()
 
     def apply(self) -> None:
-        """Emit `applied` for every change, if all are valid together; else tell the problems."""
+        """Emit `applied` for every change, if all are valid together; else show the problems."""
         changes = self.changes
         if not self._judge():
             return
@@ -261,7 +263,7 @@ class LiveForm:
         together = ""
         if changes and not any(single.values()):
             together = _problem_of(self._spec, changes)
-        appearance.tell(self._problem, together)
+        appearance.show_text(self._problem, together)
         sound = bool(changes) and not any(single.values()) and not together
         self._apply.enabled = sound
         self._revert.enabled = bool(changes)

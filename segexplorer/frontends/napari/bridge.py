@@ -1,7 +1,7 @@
 """The one place where a run's events enter the Qt thread.
 
 A napari worker iterates the run (so napari lists the task and asks before it closes) and fills a bounded queue;
-arrays wait in the run's own latest-wins slots. A timer on the main thread empties both and tells the panels. The
+arrays wait in the run's own latest-wins slots. A timer on the main thread empties both and updates the panels. The
 worker yields nothing and touches neither Qt nor napari.
 """
 
@@ -65,7 +65,7 @@ class EventQueue:
         return taken
 
 
-class _Errand:
+class RunJob:
     """What the worker and the main thread share about one attempt of one run."""
 
     def __init__(self, run: Any) -> None:
@@ -115,21 +115,21 @@ class _Errand:
 class _RunWorker(FunctionWorker[None]):  # type: ignore[misc, unused-ignore]
     """A worker whose `quit` (napari calls it when the window closes) stops the run, even a paused one."""
 
-    def __init__(self, function: Any, errand: _Errand) -> None:
-        super().__init__(function, errand)
-        self._errand = errand
+    def __init__(self, function: Any, job: RunJob) -> None:
+        super().__init__(function, job)
+        self._job = job
 
     def quit(self) -> None:
         super().quit()
-        self._errand.ask_to_stop()
+        self._job.ask_to_stop()
 
 
-def _train(errand: _Errand) -> None:
+def _train(job: RunJob) -> None:
     """Iterate in a thread of its own: niceness cannot be given back, and the pool's thread serves others later."""
 
     def work() -> None:
         lower_priority()
-        errand.iterate()
+        job.iterate()
 
     thread = threading.Thread(target=work, name="segexplorer training")
     thread.start()
@@ -172,7 +172,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.run: Any | None = None
-        self._errand: _Errand | None = None
+        self._job: RunJob | None = None
         self._worker: Any = None
         self._switch_before = sys.getswitchinterval()
         self._timer = QTimer(self)
@@ -181,8 +181,8 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
 
     @property
     def busy(self) -> bool:
-        """Whether a run is being iterated, or its end has not been told yet."""
-        return self._errand is not None
+        """Whether a run is being iterated, or its end has not been shown yet."""
+        return self._job is not None
 
     def start(self, run: Any) -> None:
         """Iterate a run in a napari worker.
@@ -195,9 +195,9 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         if self.busy:
             raise RunStateError("A run is going on already.", "Stop it first.")
         self.run = run
-        errand = self._errand = _Errand(run)
-        self._worker = create_worker(_train, errand, _start_thread=False, _worker_class=_RunWorker)
-        atexit.register(errand.wait_at_exit)
+        job = self._job = RunJob(run)
+        self._worker = create_worker(_train, job, _start_thread=False, _worker_class=_RunWorker)
+        atexit.register(job.wait_at_exit)
         self.begun.emit(run)
         self._switch_before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_S)
@@ -239,31 +239,31 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
 
     def look(self) -> None:
         """Tell what has come since the last look; the timer calls it."""
-        errand = self._errand
-        if errand is None:
+        job = self._job
+        if job is None:
             return
-        done = errand.done.is_set()  # before the queue is emptied: nothing can follow
-        events = errand.queue.take()
+        done = job.done.is_set()  # before the queue is emptied: nothing can follow
+        events = job.queue.take()
         if events:
             self.events_arrived.emit(events)
-        watched, patch = errand.run.watched.take(), errand.run.patch.take()
+        watched, patch = job.run.watched.take(), job.run.patch.take()
         if watched:
             self.watched_arrived.emit(watched)
         for snapshot in patch.values():
             self.patch_arrived.emit(snapshot)
         if done:
-            self._finish(errand, events)
+            self._finish(job, events)
 
-    def _finish(self, errand: _Errand, events: list[Event]) -> None:
+    def _finish(self, job: RunJob, events: list[Event]) -> None:
         self._timer.stop()
         sys.setswitchinterval(self._switch_before)
-        self._errand = self._worker = None
-        atexit.unregister(errand.wait_at_exit)
+        self._job = self._worker = None
+        atexit.unregister(job.wait_at_exit)
         ends = [event for event in events if isinstance(event, RunFinished)]
         self.ended.emit(ends[-1] if ends else RunFinished(state="stopped", reason="the iteration was left"))
 
     def close(self) -> None:
-        """Stop the run at its next boundary and tell nothing more. Does not wait; the worker ends by itself."""
+        """Stop the run at its next boundary and emit nothing more. Does not wait; the worker ends by itself."""
         self._timer.stop()
         sys.setswitchinterval(self._switch_before)
         for signal in (
@@ -274,9 +274,9 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             self.ended,
         ):
             signal.disconnect()
-        if self._errand is not None:
-            self._errand.ask_to_stop()
+        if self._job is not None:
+            self._job.ask_to_stop()
 
     def wait(self, seconds: float) -> bool:
         """Wait until no thread of ours iterates any more; for tests and scripts, not for a live window."""
-        return self._errand is None or self._errand.done.wait(seconds)
+        return self._job is None or self._job.done.wait(seconds)

@@ -63,7 +63,7 @@ def run_demo(output: Path, headless: bool) -> DemoReport:
     viewer.window.resize(*SIZE)
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
     experiment = Experiment.from_yaml(sample_configs() / CONFIGURATION)
-    # made before the tabs are there, so that the pictures and the run of a demo lie together
+    # made before the tabs are there, so that the pictures and the run of a demo are in one folder
     folder = fresh_folder(experiment, output)
     report = DemoReport(run_folder=folder)
     player = _Player(viewer, dock, experiment, output, report, headless=headless)

@@ -176,7 +176,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         return bool(super().event(event))
 
     def showEvent(self, event: Any) -> None:
-        """Watch the window: a widget in a dock is not told when it closes."""
+        """Watch the window: a widget in a dock gets no close event."""
         super().showEvent(event)
         if self._window is not self.window():
             self._window = self.window()

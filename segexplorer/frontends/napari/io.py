@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 LayerTuple = tuple[Any, ...]
 NO_LAYER = (None,)
-"""What tells napari that there is nothing to show, and nothing wrong."""
+"""What napari takes as: nothing to show, and nothing wrong."""
 _MOST_LABELS = 256
 """A volume of whole numbers with more different values than this is taken for an image."""
 _LABEL_WORDS = ("label", "seg", "mask", "truth", "annotation", "prediction", "_gt")
 _MOST_BYTES = 2**31
 """A time series beyond this is not shown as a whole."""
 _LOOKED_AT = 16
-"""Files of a folder that are looked at to tell whether it holds volumes."""
+"""How many files of a folder are looked at to decide whether it holds volumes."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerTuple]] | None:
@@ -79,7 +79,7 @@ def read_one(path: Path, *, label: bool | None = None, select: Select = None) ->
     Parameters
     ----------
     label
-        None looks at name and voxels to tell a label map from an image.
+        None decides by name and voxels whether it is a label map.
     select
         The one frame or series to read.
     """

@@ -75,7 +75,7 @@ def _own_volume(data: NDArray[Any], own: dict[str, Any]) -> Volume | None:
 
 
 def layer_affine(layer: Any) -> NDArray[np.float64]:
-    """Return (4, 4) data index -> RAS mm of a layer's last three axes, by where their points lie in the world."""
+    """Return (4, 4) data index -> RAS mm of a layer's last three axes, by the world positions of its points."""
 
     def world(point: NDArray[np.float64]) -> NDArray[np.float64]:
         padded = (*(0.0,) * (layer.ndim - 3), *point)
@@ -285,7 +285,7 @@ class CaseLayers:
 
     @property
     def oriented(self) -> bool:
-        """Whether volumes in RAS are shown, so that the camera stands as the convention says."""
+        """Whether volumes in RAS are shown, so that the camera follows the convention."""
         return self._before is not None
 
     @property

@@ -129,7 +129,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     @property
     def is_empty(self) -> bool:
-        """Whether the sentence about emptiness stands in place of curves."""
+        """Whether a sentence is shown in place of curves, as there are none."""
         return bool(self._empty.isVisible())
 
     def set_colours(self, background: str, ink: str, dark: bool) -> None:
@@ -291,7 +291,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self.canvas.setLabel(side, text, color=self._ink, **{"font-size": "8pt"})
 
     def _range(self) -> None:
-        """Let the axes follow what is drawn; ratios stand between 0 and 1 whatever their values."""
+        """Let the axes follow what is drawn; ratios are shown from 0 to 1 whatever their values."""
         self.canvas.enableAutoRange()
         if self.plot is None:
             self.canvas.setXRange(-1, 1, padding=0.02)

@@ -50,7 +50,7 @@ def error_colormap() -> Any:
 
 
 def balance_colormap(table: NDArray[np.float32] | None = None) -> Any:
-    """Return a diverging colour map, missed (blue) to extra (vermillion) unless told; NaN is transparent."""
+    """Return a diverging colour map, by default missed (blue) to extra (vermillion); NaN is transparent."""
     return Colormap(
         colors=colours.diverging() if table is None else table,
         name="segexplorer balance",

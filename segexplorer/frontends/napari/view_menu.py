@@ -43,7 +43,7 @@ def _is_grey(layer: Any) -> bool:
 
 
 def set_limits(layer: Any, low: float, high: float) -> None:
-    """Show `low` black and `high` white, widening the range that can be chosen where they lie beyond it."""
+    """Show `low` black and `high` white, widening the range of choice where they are beyond it."""
     first, last = layer.contrast_limits_range
     if low < first or high > last:
         layer.contrast_limits_range = (min(first, low), max(last, high))
@@ -210,7 +210,7 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         QTimer.singleShot(0, self, settle)
 
     def _own_dock(self) -> QDockWidget | None:
-        """The dock at the right that holds the tabs; None where they stand elsewhere."""
+        """The dock at the right that holds the tabs; None where they are elsewhere."""
         main, widget = self.window(), self.parentWidget()
         while widget is not None and not isinstance(widget, QDockWidget):
             widget = widget.parentWidget()

@@ -28,7 +28,7 @@ class LatestWork:
     Parameters
     ----------
     done, failed
-        Called on the main thread with the answer, or with an error. A defect is told to `failed` too, so that
+        Called on the main thread with the answer, or with an error. A defect is passed to `failed` too, so that
         nobody waits for ever, and napari shows its cause.
     newest_only
         Whether an answer is dropped when another request waits already.
@@ -99,7 +99,7 @@ class LatestWork:
 
 
 class _Worker(FunctionWorker[_Answer]):  # type: ignore[misc, unused-ignore]
-    """A worker that says when its thread has told its last signal: only then may what it tells be taken away."""
+    """A worker that knows when its thread has emitted its last signal: only then may the receivers be deleted."""
 
     def __init__(self, function: Any, work: Callable[[], Any]) -> None:
         super().__init__(function, work)

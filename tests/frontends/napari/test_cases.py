@@ -45,7 +45,7 @@ def panel(qtbot: Any, tmp_path: Path) -> Iterator[CasesPanel]:
     qtbot.addWidget(made)
     made.show()
     yield made
-    qtbot.waitUntil(lambda: not made._errand.busy)
+    qtbot.waitUntil(lambda: not made._job.busy)
     made.closing()
 
 
@@ -273,8 +273,8 @@ def test_the_folder_of_a_data_set_is_recognised_in_words(
     panel._source.setCurrentIndex(1)
     disk = panel._disk
     disk.recognise(root)
-    qtbot.waitUntil(lambda: "recognised" in disk.told.text())
-    assert "case_00000 with a file imaging" in disk.told.text()
+    qtbot.waitUntil(lambda: "recognised" in disk.message.text())
+    assert "case_00000 with a file imaging" in disk.message.text()
     dataset, _ = panel.dataset_maker()()
     assert dataset.kind == "kits" and len(dataset.cases()) == 2
     disk.recognise(tmp_path / "nowhere")

@@ -55,7 +55,7 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
     Attributes
     ----------
     brought
-        psygnal signal with the new labels layer, which lies on the image's grid.
+        psygnal signal with the new labels layer, which is on the image's grid.
     refused
         psygnal signal with the error that says why the label cannot be resampled.
     """
@@ -75,13 +75,13 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
         )
         self.bring.clicked.connect(self._bring)
         self.bring.hide()
-        self.errand = LatestWork(self._add, self._fail, newest_only=True)
+        self.job = LatestWork(self._add, self._fail, newest_only=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.place, self.distance, self.bring):
             layout.addWidget(widget)
 
-    def tell(self, image: Any | None, label: Any | None) -> None:
+    def compare(self, image: Any | None, label: Any | None) -> None:
         """Describe the chosen layers; one that is no volume is refused when the pair is added, with the reason."""
         self._image, self._label = image, label
         seen, drawn = self._volume(image), self._volume(label)
@@ -92,7 +92,7 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
             text, touching = _distance(grids, remedy), "do not touch" not in remedy
         widgets.say(self.distance, text, widgets.AMBER)
         self.bring.setVisible(bool(text) and touching)
-        self.bring.setEnabled(not self.errand.busy)
+        self.bring.setEnabled(not self.job.busy)
 
     def _volume(self, layer: Any | None) -> Volume | None:
         if layer is None:
@@ -108,9 +108,7 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
             return
         names, title = names_in(source), f"{source.name} on the image's grid"
         self.bring.setEnabled(False)
-        self.errand.send(
-            lambda: label_picture(label.resampled(image, order=0), title, names, key="resampled")
-        )
+        self.job.send(lambda: label_picture(label.resampled(image, order=0), title, names, key="resampled"))
 
     def _add(self, picture: Picture) -> None:
         self._label.visible = False
@@ -130,7 +128,7 @@ def _place(volume: Volume) -> str:
 def _distance(grids: GridComparison, remedy: str) -> str:
     if grids.same:
         return ""
-    far = f"Image and label lie on different grids: {grids.text.rstrip('.')}."
+    far = f"Image and label are on different grids: {grids.text.rstrip('.')}."
     if "do not touch" in remedy:
         return f"{far} {remedy}"
     return f"{far} {remedy.partition(';')[0].rstrip('.')}." if remedy else far
@@ -209,7 +207,7 @@ def case_name(image_name: str, taken: Sequence[str]) -> str:
 
 
 def names_in(layer: Any) -> dict[int, str]:
-    """Return label value -> class name that a labels layer's feature table tells, background left out."""
+    """Return label value -> class name of a labels layer's feature table, without the background."""
     features = layer.features
     if "index" not in features or "class" not in features:
         return {}
@@ -249,12 +247,12 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
         finder = QPushButton("Find out from a folder…")
         finder.setToolTip("Choose the folder of a data set; its layout is recognised by the names in it.")
         finder.clicked.connect(lambda _=False: self._choose_folder())
-        self.errand = LatestWork(self._on_recognised, self._on_refused, newest_only=True)
-        self.told = widgets.guidance()
+        self.job = LatestWork(self._on_recognised, self._on_refused, newest_only=True)
+        self.message = widgets.guidance()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(finder)
-        column.addWidget(self.told)
+        column.addWidget(self.message)
         column.addWidget(self._form.native)
         column.addStretch(1)
 
@@ -266,7 +264,7 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
 
     def set(self, dataset: DatasetSpec, split: Split) -> None:
         """Show a data set and its split."""
-        widgets.say(self.told, "")
+        widgets.say(self.message, "")
         self._form.set(_OnDisk(data=dataset, split=split))
 
     def recognise(self, folder: Path) -> None:
@@ -276,8 +274,8 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
             found = recognise(folder)
             return found, described(found)
 
-        widgets.say(self.told, f"Looking at {folder.name}…")
-        self.errand.send(work)
+        widgets.say(self.message, f"Looking at {folder.name}…")
+        self.job.send(work)
 
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Open the folder of a data set")
@@ -289,13 +287,13 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
         self.set(dataset, self.chosen[1])
         name = type(dataset).display_name
         widgets.say(
-            self.told,
+            self.message,
             f"{found.folder.name} was recognised as “{name}”, because there is {found.reason}.",
         )
         self.changed.emit()
 
     def _on_refused(self, error: SegExplorerError) -> None:
-        widgets.say(self.told, "")
+        widgets.say(self.message, "")
         self.refused.emit(error)
 
 
@@ -369,7 +367,7 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         for signal in (events.inserted, events.removed, events.reordered):
             signal.disconnect(self.refresh)
         self._viewer.dims.events.point.disconnect(self._tell)
-        self.geometry.errand.close()
+        self.geometry.job.close()
 
     def refresh(self, event: Any = None) -> None:
         """Fill the boxes anew, keeping what was chosen."""
@@ -380,7 +378,7 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_choice(self, _: Any = None) -> None:
         self._tell()
-        self.geometry.tell(self._chosen(self._image), self._chosen(self._label))
+        self.geometry.compare(self._chosen(self._image), self._chosen(self._label))
 
     def _choose_label(self, layer: Any) -> None:
         self._label.setCurrentText(layer.name)

@@ -69,7 +69,7 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.folder = folder if folder is not None else Path.home() / "segexplorer-runs" / "cases"
         self._pairs: list[tuple[CasePair, Examination | None]] = []
         self._classes_edited = False
-        self._errand = LatestWork(self._on_examined, self._on_refused, newest_only=True)
+        self._job = LatestWork(self._on_examined, self._on_refused, newest_only=True)
         self._source = QComboBox()
         self._source.addItems(["Layers in the viewer", "A data set on the disk, or phantoms"])
         self._pages = QStackedWidget()
@@ -195,7 +195,7 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def _examine(self) -> None:
         waiting = [pair for pair, seen in self._pairs if seen is None]
         if waiting:
-            self._errand.send(lambda: [(pair, pair.examined()) for pair in waiting])
+            self._job.send(lambda: [(pair, pair.examined()) for pair in waiting])
 
     def _on_examined(self, answers: list[tuple[CasePair, Examination]]) -> None:
         seen = {id(pair.image): examination for pair, examination in answers}
@@ -273,6 +273,6 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def closing(self) -> None:
         """Let go of the viewer and of work under way."""
-        self._errand.close()
-        self._disk.errand.close()
+        self._job.close()
+        self._disk.job.close()
         self._layer_source.close_source()

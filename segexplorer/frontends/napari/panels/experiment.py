@@ -25,7 +25,7 @@ from segexplorer.training.experiment import Experiment
 from segexplorer.training.timing import Timing
 from segexplorer.viewmodels import status as timings
 
-GUIDANCE = "Choose cases first; the plan then tells memory and number of steps."
+GUIDANCE = "Choose cases first; the plan then states memory and number of steps."
 PLANNING, MEASURING = "Planning…", "Measuring: a few steps and windows of this plan…"
 _UNDER_WAY = ("preparing", "running", "paused", "stopping")
 
@@ -77,7 +77,7 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
     # -- the plan -----------------------------------------------------------------------------------------
 
     def plan(self, make: Callable[[], Experiment]) -> None:
-        """Resolve the experiment that `make` gives in the background, and tell what it comes to."""
+        """Resolve the experiment that `make` gives in the background, and show the plan."""
         self._forget()
         widgets.say(self.summary, PLANNING)
         session = self._session
@@ -87,12 +87,12 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
         """Say why there is no plan."""
         self._forget()
         widgets.say(self.summary, "")
-        self.tell(error)
+        self.show_text(error)
 
-    def tell(self, told: SegExplorerError | str) -> None:
+    def show_text(self, shown: SegExplorerError | str) -> None:
         """Say something that leaves the plan as it is; errors in red."""
         widgets.say(
-            self.warnings, str(told), widgets.RED if isinstance(told, SegExplorerError) else widgets.GREY
+            self.warnings, str(shown), widgets.RED if isinstance(shown, SegExplorerError) else widgets.GREY
         )
 
     def _forget(self) -> None:
@@ -106,11 +106,11 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
         self._plan = plan
         lines = [f"<b>{label}</b>&nbsp; {text}" for label, text in plan.summary().items()]
         widgets.say(self.summary, "<br>".join(lines))
-        told = [
+        shown = [
             *plan.badges,
             *(f"{p.case}: {p.message} {p.remedy}".removeprefix(": ") for p in plan.warnings),
         ]
-        widgets.say(self.warnings, "\n".join(told), widgets.AMBER)
+        widgets.say(self.warnings, "\n".join(shown), widgets.AMBER)
         self._show_button()
         self.planned.emit(plan)
 
@@ -125,7 +125,7 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
             return
         if getattr(self._session.run, "state", None) in _UNDER_WAY:
             self._on_not_timed(
-                RunStateError("A run is going on, which tells its own time.", "Stop it first.")
+                RunStateError("A run is going on, which shows its own time.", "Stop it first.")
             )
             return
         plan, stop = self._plan, threading.Event()
@@ -162,7 +162,7 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
 
 
 def _measured(plan: Any, stop: threading.Event) -> Timing | None:
-    """Measure in a thread that stands back behind the window's, as training does."""
+    """Measure in a thread of lower priority than the window's, as training does."""
     from segexplorer.training.timing import measure
 
     with ThreadPoolExecutor(1, initializer=lower_priority) as pool:
@@ -196,7 +196,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.session, self.viewer, self._cases = session, viewer, cases
         self._form: SpecForm[Experiment] = SpecForm(Experiment, exclude=("data", "split", "changes"))
         self.box = PlanBox(session)
-        self._saving = LatestWork(self.box.tell, self.box.tell)
+        self._saving = LatestWork(self.box.show_text, self.box.show_text)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WAIT_MS)
@@ -253,7 +253,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         try:
             self.set_experiment(Experiment.from_yaml(path))
         except SegExplorerError as error:
-            self.box.tell(error)
+            self.box.show_text(error)
 
     def save(self, path: Path) -> None:
         """Write the experiment as YAML, in the background."""
@@ -265,7 +265,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         try:
             make = self.experiment_maker()
         except SegExplorerError as error:
-            self.box.tell(error)
+            self.box.show_text(error)
             return
         self._saving.send(work)
 

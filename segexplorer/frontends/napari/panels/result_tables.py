@@ -65,8 +65,8 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
         scores, where = self._of_watched() if self.source.currentData() == "watched" else self._of_all()
         self.table.show_scores(scores)
         badges = {score.badge for score in scores if score.badge}
-        told = (counts_sentence(scores), where, *badges)
-        widgets.say(self.counts, "; ".join(t for t in told if t) or _NONE)
+        shown = (counts_sentence(scores), where, *badges)
+        widgets.say(self.counts, "; ".join(t for t in shown if t) or _NONE)
 
     def _of_watched(self) -> tuple[tuple[CaseScore, ...], str]:
         if self._seen is None:

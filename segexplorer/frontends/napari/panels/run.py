@@ -128,7 +128,7 @@ class RunStatus(QWidget):  # type: ignore[misc, unused-ignore]
             layout.addWidget(widget)
 
     def draw(self, status: Status, run: Any, *, ready: bool) -> None:
-        """Show where a run stands.
+        """Show the state of a run.
 
         Parameters
         ----------
