@@ -37,7 +37,7 @@ REFUSED = {
 }
 NOTED = {
     "10_sform2_qform1_disagree.nii.gz": "sform and qform disagree",
-    "12_no_forms.nii.gz": "does not say where it lies",
+    "12_no_forms.nii.gz": "does not say where it is in space",
     "13_nan_in_air.nii.gz": "2 voxels are NaN",
     "14_inf_voxels.nii.gz": "3 voxels are NaN or infinite",
     "19_sheared_sform.nii.gz": "not at right angles",
@@ -47,7 +47,7 @@ NOTED = {
     "09_oblique_label.nii.gz": "22 degrees oblique",
     "shear.nii.gz": "sform and qform disagree",
     "someones_epi.nii.gz": "17 degrees oblique",
-    "minimal.nii.gz": "does not say where it lies",
+    "minimal.nii.gz": "does not say where it is in space",
     "resampled_anat_moved.nii": "153 voxels are NaN",
 }
 

@@ -49,7 +49,7 @@ def test_oblique_sheared_left_handed_and_implausible() -> None:
     ("name", "said", "text"),
     [
         ("headers_derived/10_sform2_qform1_disagree.nii.gz", "sform and qform disagree", "mm"),
-        ("headers_derived/12_no_forms.nii.gz", "does not say where it lies", "LAS"),
+        ("headers_derived/12_no_forms.nii.gz", "does not say where it is in space", "LAS"),
         ("headers_derived/19_sheared_sform.nii.gz", "", "sheared"),
         ("headers_derived/20_units_micron.nii.gz", "micrometres", "3 × 3 × 3"),
         ("mr_flair_scribbles_niivue/FLAIR.nrrd", "", "oblique by 19 degrees (shown along"),

@@ -202,7 +202,9 @@ def _geometry(header: TextHeader, dimension: int) -> tuple[Affine, list[str]]:
     origin = _numbers(header, "Offset", "Position", "Origin")
     matrix = _numbers(header, "TransformMatrix", "Rotation", "Orientation")
     if origin is None and matrix is None:
-        notes.append("The file does not say where it lies; left, posterior, superior (LPS) were assumed.")
+        notes.append(
+            "The file does not say where it is in space; left, posterior, superior (LPS) were assumed."
+        )
     origin = np.zeros(dimension) if origin is None else origin
     matrix = np.eye(dimension).ravel() if matrix is None else matrix
     if (len(size), len(origin), len(matrix)) != (dimension, dimension, dimension**2):

@@ -313,7 +313,7 @@ def _by_spacing(header: TextHeader, dimension: int) -> _Axes:
     spacings = header.words("spacings") or ["nan"] * dimension
     if len(spacings) != dimension:
         raise header.refusal(f"gives {len(spacings)} spacings for {dimension} axes")
-    notes = ["The file does not say where it lies; left, posterior, superior (LPS) were assumed."]
+    notes = ["The file does not say where it is in space; left, posterior, superior (LPS) were assumed."]
     steps: list[NDArray[np.float64] | None] = [None] * dimension
     given = np.abs([_number(header, spacings[i]) for i in inside])
     for k, i in enumerate(inside):

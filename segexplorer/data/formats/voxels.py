@@ -26,7 +26,7 @@ from segexplorer.data.volume import Select
 MAX_BYTES = 16 * 2**30
 """Largest volume that is read, as stored."""
 MAX_RATIO = 1032
-"""Deflate cannot do better than this; a header that claims more lies."""
+"""Deflate cannot do better than this; a header that claims more is wrong."""
 Encoding = Literal["raw", "deflate", "bzip2", "text"]
 _PIECE = 2**16
 """Bytes that are unpacked at once, packed: at most 66 MB unpacked."""

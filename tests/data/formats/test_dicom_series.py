@@ -427,7 +427,7 @@ def test_frames_that_do_not_say_where_they_lie_are_stacked_and_it_is_said(tmp_pa
     write_series(tmp_path, voxels, change=lost)
     volume = open_volume(tmp_path)
     np.testing.assert_array_equal(volume.array, hounsfield(voxels))
-    assert "does not say where it lies" in volume.notes[0] and "1 mm was assumed" in volume.notes[1]
+    assert "does not say where it is in space" in volume.notes[0] and "1 mm was assumed" in volume.notes[1]
 
 
 def test_the_choice_of_a_series_travels_with_the_error(tmp_path: Path) -> None:

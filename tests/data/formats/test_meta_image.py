@@ -111,7 +111,7 @@ def test_what_is_left_open_is_assumed_and_told(tmp_path: Path) -> None:
     notes = open_volume(written(tmp_path / "a.mha", ElementSpacing=None)).notes
     assert notes == ("The file does not give its spacing; 1 mm was assumed.",)
     volume = open_volume(written(tmp_path / "b.mha", Offset=None, TransformMatrix=None))
-    assert volume.orientation == "LPS" and "does not say where it lies" in volume.notes[0]
+    assert volume.orientation == "LPS" and "does not say where it is in space" in volume.notes[0]
     volume = open_volume(written(tmp_path / "c.mha", DistanceUnits="um"))
     np.testing.assert_allclose(volume.affine[:3], GIVEN[:3] / 1000)
     assert "um" in volume.notes[0]

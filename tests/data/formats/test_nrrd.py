@@ -148,7 +148,7 @@ def test_what_a_header_leaves_open_is_assumed_and_told(tmp_path: Path) -> None:
     bare: dict[str, str | None] = {"space": None, "space directions": None, "space origin": None}
     volume = open_volume(written(tmp_path / "c.nrrd", **bare, spacings="1.5 1.5 3"))
     assert volume.spacing == (1.5, 1.5, 3) and volume.orientation == "LPS"
-    assert "does not say where it lies" in volume.notes[0]
+    assert "does not say where it is in space" in volume.notes[0]
     volume = open_volume(written(tmp_path / "d.nrrd", **bare))
     assert volume.spacing == (1, 1, 1) and "1 mm was assumed" in volume.notes[1]
 

@@ -176,7 +176,7 @@ def _placeless(frames: tuple[Frame, ...]) -> Stack:
     frame = frames[0]
     step = frame.thickness or 1.0
     notes = [
-        "The file does not say where it lies; axial slices from feet to head in the order of their numbers were "
+        "The file does not say where it is in space; axial slices from feet to head in the order of their numbers were "
         f"assumed, {step:.4g} mm apart.",
         *_assumed(frame),
     ]
