@@ -133,7 +133,7 @@ class _Painted:
 
 @dataclass(frozen=True)
 class PlacedByIndex(Recipe):
-    """A label whose header does not say where it is in space: its voxels are those of the image, perhaps turned over.
+    """A label whose header does not say where it is: its voxels are those of the image, perhaps turned over.
 
     Attributes
     ----------

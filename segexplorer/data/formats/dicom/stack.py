@@ -176,8 +176,8 @@ def _placeless(frames: tuple[Frame, ...]) -> Stack:
     frame = frames[0]
     step = frame.thickness or 1.0
     notes = [
-        "The file does not say where it is in space; axial slices from feet to head in the order of their numbers were "
-        f"assumed, {step:.4g} mm apart.",
+        "The file does not say where it is in space; axial slices from feet to head in the order of their "
+        f"numbers were assumed, {step:.4g} mm apart.",
         *_assumed(frame),
     ]
     sources = tuple(SliceSource(i, i, 0.0) for i in range(len(frames)))
