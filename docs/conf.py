@@ -14,7 +14,7 @@ import segexplorer
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "Segmentation Explorer"
-copyright = "the authors of Segmentation Explorer"
+copyright = "the segexplorer developers"
 version = release = segexplorer.__version__
 language = "en"
 
@@ -32,6 +32,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 exclude_patterns = ["_extensions"]
 html_math_renderer = "svg"
+smartquotes_action = "qe"  # quotes and ellipses; the two dashes of an option stay
 
 # ---- docstrings: numpy style; what is between single backticks is code
 default_role = "code"

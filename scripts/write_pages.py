@@ -370,15 +370,48 @@ def experiment_settings() -> Lines:
 
 @block
 def experiment_kinds() -> Lines:
-    """The kinds of every family that has no page of its own."""
-    for family, registry in sorted(known_families().items()):
-        if (DOCS / "reference" / f"{family}.md").is_file():
-            continue
-        yield f"## {family.capitalize()}\n"
-        for kind, spec in _own(registry).items():
-            yield f"### `{kind}`\n"
-            yield f"**{spec.display_name}.** {_doc(spec)}\n"
-            yield from _parameters(spec)
+    """The kinds that an experiment file chooses from, of every family without a page of its own."""
+    chosen = set(_families_of(Experiment))
+    for family, registry in _without_page().items():
+        if family in chosen:
+            yield from _family(family, registry)
+
+
+@block
+def other_kinds() -> Lines:
+    """The kinds that no experiment file chooses from."""
+    chosen = set(_families_of(Experiment))
+    for family, registry in _without_page().items():
+        if family not in chosen:
+            yield from _family(family, registry)
+
+
+def _without_page() -> dict[str, Registry[Any]]:
+    """The families that have no page of their own, by name."""
+    pages_of = {path.stem for path in (DOCS / "reference").glob("*.md")}
+    return {
+        family: registry for family, registry in sorted(known_families().items()) if family not in pages_of
+    }
+
+
+def _family(family: str, registry: Registry[Any]) -> Lines:
+    yield f"## {family.capitalize()}\n"
+    for kind, spec in _own(registry).items():
+        yield f"### `{kind}`\n"
+        yield f"**{spec.display_name}.** {_doc(spec)}\n"
+        yield from _parameters(spec)
+
+
+def _families_of(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the families that the settings of a spec choose from, those of nested groups included."""
+    shapes = [p.shape for p in parameters(model)]
+    while shapes:
+        shape = shapes.pop()
+        shapes += shape.items
+        if shape.registry is not None:
+            yield shape.registry.family
+        elif shape.spec is not None:
+            yield from _families_of(shape.spec)
 
 
 @block

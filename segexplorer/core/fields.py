@@ -141,14 +141,20 @@ class Parameter:
         """The range as people write it, e.g. "0 to 1", "more than 0", or empty."""
         low, high = self.minimum, self.maximum
         if low is not None and high is not None:
-            note = {(True, True): ", both excluded", (True, False): f", {low:g} excluded"}
-            note[(False, True)] = f", {high:g} excluded"
-            return f"{low:g} to {high:g}{note.get((self.exclusive_minimum, self.exclusive_maximum), '')}"
+            note = {(True, True): ", both excluded", (True, False): f", {_number(low)} excluded"}
+            note[(False, True)] = f", {_number(high)} excluded"
+            excluded = note.get((self.exclusive_minimum, self.exclusive_maximum), "")
+            return f"{_number(low)} to {_number(high)}{excluded}"
         if low is not None:
-            return f"more than {low:g}" if self.exclusive_minimum else f"at least {low:g}"
+            return f"more than {_number(low)}" if self.exclusive_minimum else f"at least {_number(low)}"
         if high is not None:
-            return f"less than {high:g}" if self.exclusive_maximum else f"at most {high:g}"
+            return f"less than {_number(high)}" if self.exclusive_maximum else f"at most {_number(high)}"
         return ""
+
+
+def _number(value: float) -> str:
+    """Return a number as people write it; whole numbers with all their digits."""
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:g}"
 
 
 def parameters(model: type[BaseModel]) -> tuple[Parameter, ...]:
