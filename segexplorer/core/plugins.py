@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
@@ -30,10 +30,19 @@ class PluginReport:
     cause: str = ""
 
 
-def discover(package: str, path: Iterable[str]) -> None:
-    """Import every module of a package in order of name; call it in `__init__.py` with `__name__, __path__`."""
+def discover(package: str, path: Iterable[str], *, leave_out: Collection[str] = ()) -> None:
+    """Import every module of a package in order of name, so that each registers its kinds.
+
+    Parameters
+    ----------
+    package, path
+        `__name__` and `__path__` of the package, which calls this in its `__init__.py`.
+    leave_out
+        Names of modules that hold no kinds and are slow to import.
+    """
     for module in sorted(pkgutil.iter_modules(path), key=lambda m: m.name):
-        importlib.import_module(f"{package}.{module.name}")
+        if module.name not in leave_out:
+            importlib.import_module(f"{package}.{module.name}")
 
 
 _reports: list[PluginReport] | None = None
@@ -68,3 +77,9 @@ def _import(point: EntryPoint) -> PluginReport:
         error = f"{type(failure).__name__}: {failure}"
         cause = traceback.format_exc()
     return PluginReport(point.name, point.module, package, version, error, cause)
+
+
+def package_of(module: str) -> str:
+    """Return the installed package whose plug-in a module belongs to; "" for our own modules and for scripts."""
+    top = module.partition(".")[0]
+    return next((r.package for r in load() if r.module.partition(".")[0] == top and top != "segexplorer"), "")

@@ -1,4 +1,8 @@
-"""Registries: every kind of loss, network, data set ... under its `kind`, and the field type that chooses one.
+"""Registries: every kind of loss, network, data set, metric, file format ... under its name.
+
+A registry is filled by importing the files of a folder (`plugins.discover`) and the plug-ins of other packages.
+There are two sorts of it: a `Registry` holds spec classes, which have parameters, under their `kind`; a
+`Declarations` holds finished objects under their `name`, e.g. a metric with its definition and its function.
 
 A field annotated `Annotated[LossSpec, registry.late_bound]` accepts whatever is registered when a value is
 validated, dumps the real class, and shows up in the JSON schema as a reference to the family. Nothing has to be
@@ -7,10 +11,11 @@ rebuilt when a plug-in registers a kind later.
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -19,16 +24,45 @@ from segexplorer.core import plugins
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean, explain_validation
 from segexplorer.core.spec import PLACEHOLDER, Spec
 
+
+class Declared(Protocol):
+    """What an object has to say of itself to be registered and listed."""
+
+    @property
+    def name(self) -> str:
+        """Under which it is found."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one line."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return all that it declares, as plain data under readable names."""
+
+
+T = TypeVar("T")
 S = TypeVar("S", bound=Spec)
 C = TypeVar("C", bound=Spec)
+D = TypeVar("D", bound=Declared)
+E = TypeVar("E", bound=Declared)
 
 _families: dict[str, Registry[Any]] = {}
+_declarations: dict[str, Declarations[Any]] = {}
 _lock = threading.RLock()
 
 
 def families() -> Mapping[str, Registry[Any]]:
-    """Return every registry made so far by its family name ("losses", "networks" ...)."""
+    """Return every registry of specs made so far by its family name ("losses", "networks" ...)."""
     return dict(_families)
+
+
+def declared_families() -> Mapping[str, Declarations[Any]]:
+    """Return every registry of declared objects made so far by its family name ("metrics", "formats")."""
+    return dict(_declarations)
 
 
 @dataclass(frozen=True)
@@ -42,7 +76,143 @@ class Preset(Generic[S]):
     note: str = ""
 
 
-class Registry(Generic[S]):
+class _Members(Generic[T]):
+    """Members of one family by name, each with the module that registered it.
+
+    Their order is that of reading: our own files by name and each from top to bottom, then the plug-ins by the
+    names of theirs. It does not depend on which file happened to be imported first.
+    """
+
+    def __init__(self, family: str, noun: str) -> None:
+        self.family, self.noun = family, noun
+        self._entries: dict[str, tuple[T, str]] = {}
+
+    def _add(self, name: str, member: T, module: str) -> None:
+        with _lock:
+            known = self._entries.get(name)
+            if known is not None and not self._is_again(known, member, module):
+                raise TypeError(f"{self.noun} {name!r} is registered already, by {known[1]}")
+            self._entries[name] = member, module
+
+    def _is_again(self, known: tuple[T, str], member: T, module: str) -> bool:
+        """Whether a member is the known one from a file that was imported twice, maybe by another path."""
+        return _same_file(known[1], module)
+
+    def _members(self) -> dict[str, T]:
+        plugins.load()
+        with _lock:
+            entries = sorted(self._entries.items(), key=lambda entry: _place(entry[1][1]))
+        return {name: member for name, (member, _) in entries}
+
+    def names(self) -> list[str]:
+        """Return the names, file by file; those of plug-ins last."""
+        return list(self._members())
+
+    def package_of(self, name: str) -> str:
+        """Return the installed package whose plug-in registered a member; "" for our own and unknown ones."""
+        with _lock:
+            entry = self._entries.get(name)
+        return "" if entry is None else plugins.package_of(entry[1])
+
+
+def _place(module: str) -> tuple[bool, str]:
+    return not module.startswith("segexplorer."), module
+
+
+def _same_file(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    files = [getattr(sys.modules.get(module), "__file__", None) for module in (one, other)]
+    return files[0] is not None and files[0] == files[1]
+
+
+class Declarations(_Members[D], Mapping[str, D]):
+    """The declared objects of one family: a mapping from name to object that grows with every plug-in.
+
+    Parameters
+    ----------
+    family
+        Plural, lower case, as in `segexplorer list <family>`.
+    noun
+        Singular for messages, e.g. "metric".
+    note
+        What a reader of the list should know.
+    """
+
+    def __init__(self, family: str, noun: str, note: str = "") -> None:
+        super().__init__(family, noun)
+        self.note = note
+        _declarations[family] = self
+
+    def register(self, member: E) -> E:
+        """Register an object under its name and return it; the calling module counts as its home.
+
+        Raises
+        ------
+        TypeError
+            When another one has that name.
+        """
+        self._check(member)  # type: ignore[arg-type]
+        home = sys._getframe(1).f_globals.get("__name__", "")
+        self._add(member.name, member, home)  # type: ignore[arg-type]
+        return member
+
+    def unregister(self, name: str) -> None:
+        """Forget a member (a plug-in that is switched off; tests)."""
+        with _lock:
+            self._entries.pop(name, None)
+
+    def spec(self, name: str) -> D:
+        """Return a member by name.
+
+        Raises
+        ------
+        UnknownKindError
+            With the nearest names.
+        """
+        if name not in self._entries and name not in (known := self._members()):
+            raise UnknownKindError(f"There is no {self.noun} {name!r}.", did_you_mean(name, known))
+        return self._entries[name][0]
+
+    def of(self, kind: type[E]) -> Mapping[str, E]:
+        """Return a view of the members of one class, which grows with the registry."""
+        return _View(self, kind)
+
+    def _check(self, member: D) -> None:
+        """Raise a `TypeError` where a member contradicts another one."""
+
+    def __getitem__(self, name: str) -> D:
+        if name in self._entries:  # plug-ins are imported only when asked for something that is not there yet
+            return self._entries[name][0]
+        return self._members()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members())
+
+    def __len__(self) -> int:
+        return len(self._members())
+
+
+class _View(Mapping[str, E]):
+    """The members of a registry that are of one class."""
+
+    def __init__(self, registry: Declarations[Any], kind: type[E]) -> None:
+        self._registry, self._kind = registry, kind
+
+    def __getitem__(self, name: str) -> E:
+        member = self._registry[name]
+        if not isinstance(member, self._kind):
+            raise KeyError(name)
+        return member
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, member in self._registry.items() if isinstance(member, self._kind))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Registry(_Members[type[S]]):
     """The kinds of one family.
 
     Parameters
@@ -56,8 +226,8 @@ class Registry(Generic[S]):
     """
 
     def __init__(self, family: str, base: type[S], noun: str) -> None:
-        self.family, self.base, self.noun = family, base, noun
-        self._specs: dict[str, type[S]] = {}
+        super().__init__(family, noun)
+        self.base = base
         self._presets: dict[str, Preset[S]] = {}
         self.late_bound = LateBound(self)
         _families[family] = self
@@ -74,19 +244,14 @@ class Registry(Generic[S]):
         kinds = get_args(field.annotation) if field is not None else ()
         if field is None or len(kinds) != 1 or field.default != kinds[0]:
             raise TypeError(f'{spec.__name__} needs a field kind: Literal["its_name"] = "its_name"')
-        kind = kinds[0]
         fits: bool = issubclass(spec, self.base)
         if not fits:
             raise TypeError(f"{spec.__name__} is no {self.base.__name__}; it cannot be a kind of {self.noun}")
-        with _lock:
-            other = self._specs.get(kind)
-            if other is not None and (other.__module__, other.__qualname__) != (
-                spec.__module__,
-                spec.__qualname__,
-            ):
-                raise TypeError(f"{self.noun} {kind!r} is registered already, by {other.__module__}")
-            self._specs[kind] = spec  # type: ignore[assignment]
+        self._add(kinds[0], spec, spec.__module__)  # type: ignore[arg-type]
         return spec
+
+    def _is_again(self, known: tuple[type[S], str], member: type[S], module: str) -> bool:
+        return known[0].__qualname__ == member.__qualname__ and super()._is_again(known, member, module)
 
     def register_preset(
         self, name: str, display_name: str, spec: S, *, group: str = "", note: str = ""
@@ -94,7 +259,7 @@ class Registry(Generic[S]):
         """Give a complete spec a name that YAML, command line and pickers accept in place of a kind."""
         preset = Preset(name, display_name, spec, group, note)
         with _lock:
-            if name in self._specs or name in self._presets:
+            if name in self._entries or name in self._presets:
                 raise TypeError(f"{self.noun} {name!r} is registered already")
             self._presets[name] = preset
         return preset
@@ -102,21 +267,15 @@ class Registry(Generic[S]):
     def unregister(self, kind: str) -> None:
         """Forget a kind or preset (a plug-in that is switched off; tests)."""
         with _lock:
-            self._specs.pop(kind, None)
+            self._entries.pop(kind, None)
             self._presets.pop(kind, None)
 
-    def names(self) -> list[str]:
-        """Return the kinds in order of registration, plug-ins included."""
-        return list(self.specs())
-
     def specs(self) -> dict[str, type[S]]:
-        """Return kind -> spec class, plug-ins included."""
-        plugins.load()
-        with _lock:
-            return dict(self._specs)
+        """Return kind -> spec class in the order of `names`."""
+        return self._members()
 
     def presets(self) -> dict[str, Preset[S]]:
-        """Return name -> preset, plug-ins included."""
+        """Return name -> preset in order of registration, plug-ins included."""
         plugins.load()
         with _lock:
             return dict(self._presets)
@@ -205,7 +364,7 @@ class LateBound:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        # pydantic refuses references to definitions it did not write; core.spec.json_schema resolves this one
+        # pydantic refuses references to definitions it did not write; core.schema.json_schema resolves this one
         return {PLACEHOLDER: self.late_bound_registry.family}
 
     def __repr__(self) -> str:

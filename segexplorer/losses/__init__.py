@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segexplorer.losses import presets as _paper_presets  # noqa: F401  registers them
+from segexplorer.core.plugins import discover
+from segexplorer.losses import base
 from segexplorer.losses.base import (
     AnyLoss,
     AnyWeighting,
@@ -15,36 +16,17 @@ from segexplorer.losses.base import (
     WeightingState,
     region_reports,
     registry,
-    weightings,
 )
-from segexplorer.losses.boundary import Boundary, BoundaryDifferenceOverUnion, DistanceCrossEntropy, Hausdorff
-from segexplorer.losses.combined import (
-    AdaptiveTverskyCrossEntropy,
-    DiceCrossEntropy,
-    DiceFocal,
-    DiceTopK,
-    HybridFocal,
-    WeightedFusion,
-)
-from segexplorer.losses.compound import Compound, CompoundTerm, Term, WeightedSum
-from segexplorer.losses.cross_entropies import BalancedCrossEntropy, CrossEntropy, Focal, TopK
-from segexplorer.losses.distributions import AdaptiveTvMFDice, TLoss, TvMFDice
-from segexplorer.losses.hybrid import Combo, ExponentialLogarithmic, HyTver, UnifiedFocal
-from segexplorer.losses.overlap import Dice, DicePlusPlus, FocalDice, Jaccard, LogCoshDice, LovaszSoftmax
-from segexplorer.losses.regional import AdaptiveRegionTversky, RegionDice
-from segexplorer.losses.shape import ClDice, DiceClDice, RegionMutualInformation
-from segexplorer.losses.tversky import AsymmetricSimilarity, FocalTversky, LogCoshTversky, Tversky
-from segexplorer.losses.weighted_overlap import (
-    GeneralisedDice,
-    GeneralisedWassersteinDice,
-    SensitivitySpecificity,
-    WSDice,
-)
-from segexplorer.losses.weightings import DynamicWeightAverage, Fixed, LossProportion, Scheduled, Uncertainty
 
 if TYPE_CHECKING:
     from segexplorer.losses.module import Loss
 
+# Every file of this folder may register kinds, so a new loss is a new file (docs/how-to/add-a-loss.md).
+# `module` holds none and subclasses torch's Module; listing losses must not wait for torch.
+discover(__name__, __path__, leave_out=("module",))
+
+# after the discovery, whose import of the files `weightings` and `presets` takes these names for the modules
+weightings = base.weightings
 names = registry.names
 spec = registry.spec
 parse = registry.parse
@@ -66,60 +48,11 @@ def create(kind: str | LossSpec, **parameters: Any) -> Loss:
 
 
 __all__ = [
-    "AdaptiveRegionTversky",
-    "AdaptiveTvMFDice",
-    "AdaptiveTverskyCrossEntropy",
     "AnyLoss",
     "AnyWeighting",
-    "AsymmetricSimilarity",
-    "BalancedCrossEntropy",
-    "Boundary",
-    "BoundaryDifferenceOverUnion",
-    "ClDice",
-    "Combo",
-    "Compound",
-    "CompoundTerm",
-    "CrossEntropy",
-    "Dice",
-    "DiceClDice",
-    "DiceCrossEntropy",
-    "DiceFocal",
-    "DicePlusPlus",
-    "DiceTopK",
-    "DistanceCrossEntropy",
-    "DynamicWeightAverage",
-    "ExponentialLogarithmic",
-    "Fixed",
-    "Focal",
-    "FocalDice",
-    "FocalTversky",
-    "GeneralisedDice",
-    "GeneralisedWassersteinDice",
-    "Hausdorff",
-    "HyTver",
-    "HybridFocal",
-    "Jaccard",
-    "LogCoshDice",
-    "LogCoshTversky",
     "LossOutput",
-    "LossProportion",
     "LossSpec",
-    "LovaszSoftmax",
-    "RegionDice",
     "RegionMap",
-    "RegionMutualInformation",
-    "Scheduled",
-    "SensitivitySpecificity",
-    "TLoss",
-    "Term",
-    "TopK",
-    "TvMFDice",
-    "Tversky",
-    "Uncertainty",
-    "UnifiedFocal",
-    "WSDice",
-    "WeightedFusion",
-    "WeightedSum",
     "WeightingSpec",
     "WeightingState",
     "create",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from segexplorer.core.plugins import discover
 from segexplorer.core.spec import replace_values
-from segexplorer.networks import presets as _presets  # noqa: F401  registers them
 from segexplorer.networks.base import AnyNetwork, NetworkSpec, SupervisedNetwork, registry
-from segexplorer.networks.monai_networks import AttentionUNet, DynUNet, MedNeXt, SegResNet, UNetPlusPlus
-from segexplorer.networks.transformers import UNETR, SwinUNETR
-from segexplorer.networks.unet import DilatedUNet, UNet
-from segexplorer.networks.vnet import DilatedVNet, LongitudinalVNet, VNet
 
 if TYPE_CHECKING:
     from torch import nn
+
+# Every file of this folder may register kinds, so a new network is a new file (docs/how-to/add-a-network.md).
+# Code that needs torch is in the package `architectures`, of which only the empty `__init__` is imported here.
+discover(__name__, __path__)
 
 names = registry.names
 spec = registry.spec
@@ -48,21 +48,9 @@ def create(
 
 
 __all__ = [
-    "UNETR",
     "AnyNetwork",
-    "AttentionUNet",
-    "DilatedUNet",
-    "DilatedVNet",
-    "DynUNet",
-    "LongitudinalVNet",
-    "MedNeXt",
     "NetworkSpec",
-    "SegResNet",
     "SupervisedNetwork",
-    "SwinUNETR",
-    "UNet",
-    "UNetPlusPlus",
-    "VNet",
     "create",
     "names",
     "parse",

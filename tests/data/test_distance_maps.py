@@ -161,7 +161,7 @@ def test_training_with_them_works_and_validates(kind: str, tmp_path: Path) -> No
 
 
 def test_a_map_that_nobody_makes_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses.Boundary, "requires", ("tomograms",))
+    monkeypatch.setattr(losses.spec("boundary"), "requires", ("tomograms",))
     data = {"kind": "phantom", "size": 32, "count": 3}
     with pytest.raises(SpecError, match="tomograms"):
         resolve(Experiment.of({"data": data, "loss": "boundary"}))

@@ -13,7 +13,7 @@ from segexplorer.core.events import RunFinished, StepDone, ValidationDone
 from segexplorer.data.io import save_volume
 from segexplorer.data.volume import Volume
 from segexplorer.functional.inputs import LossContext
-from segexplorer.networks import UNet
+from segexplorer.networks.unet import UNet
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.plan import resolve

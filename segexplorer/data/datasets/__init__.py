@@ -1,18 +1,13 @@
-"""Data sets: kinds and presets; importing this registers the built-in ones."""
+"""Data sets by kind: `names()`, `spec(kind)`, `recognise(folder)`."""
 
 from __future__ import annotations
 
-from segexplorer.data.datasets import (  # noqa: F401  (registers them)
-    benchmarks,
-    bids,
-    folder,
-    lists,
-    nnunet,
-    phantom,
-    structure_files,
-)
+from segexplorer.core.plugins import discover
 from segexplorer.data.datasets.base import AnyDataset, DatasetSpec, Listing, Recognition, registry
 from segexplorer.data.datasets.layout import described, recognise
+
+# Every file of this folder may register kinds, so a new data set is a new file.
+discover(__name__, __path__)
 
 names = registry.names
 presets = registry.presets

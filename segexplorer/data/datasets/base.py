@@ -57,6 +57,10 @@ class DatasetSpec(Spec):
     """
 
     layout: ClassVar[str] = ""
+    generality: ClassVar[int] = 0
+    """How many folders `recognise` fits. Kinds of 0 know one layout: exactly one of them has to fit. Kinds of 1 and
+    more also fit folders of others; they are asked when none of 0 fits, the smallest first, and the first one
+    that fits is taken."""
 
     classes: dict[str, int | tuple[int, ...]] = parameter(
         title="Classes",

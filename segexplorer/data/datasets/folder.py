@@ -50,6 +50,7 @@ class Folder(DatasetSpec):
 
     display_name = "Folder"
     layout: ClassVar[str] = "images/anna.nii.gz\nlabels/anna.nii.gz"
+    generality: ClassVar[int] = 3
     kind: Literal["folder"] = "folder"
     root: str = parameter(title="Folder", description="The folder of the data set.", path="folder")
     images: tuple[str, ...] = parameter(
@@ -184,6 +185,7 @@ class SideBySide(DatasetSpec):
 
     display_name = "Image and mask side by side"
     layout: ClassVar[str] = "benign/benign (1).png\nbenign/benign (1)_mask.png\nbenign/benign (1)_mask_1.png"
+    generality: ClassVar[int] = 2
     kind: Literal["side_by_side"] = "side_by_side"
     root: str = parameter(title="Folder", description="The folder of the files.", path="folder")
     ending: str = parameter(

@@ -1,7 +1,4 @@
-"""What a folder holds, found out by looking at it: names only, no file is opened but a `dataset.json`.
-
-A folder whose layout is found out by looking at it.
-"""
+"""Which kind of data set a folder holds, found out from names alone; only a `dataset.json` is opened."""
 
 from __future__ import annotations
 
@@ -15,8 +12,6 @@ from segexplorer.data.datasets.discovery import subfolders
 
 _MANY = 40
 """A folder with more subfolders than this holds cases, not data sets."""
-_LAST = ("structure_files", "side_by_side", "folder", "pairs")
-"""Kinds that fit many folders, asked when no other fits."""
 
 
 def recognise(place: Path, depth: int = 2) -> Recognition:
@@ -54,8 +49,8 @@ def _look(place: Path, depth: int) -> list[Recognition]:
     if place.is_file():
         found = kinds["case_list"].recognise(place)
         return [found] if found else []
-    named = [kinds[kind] for kind in kinds if kind not in _LAST]
-    general = [kinds[kind] for kind in _LAST if kind in kinds]
+    named = [kind for kind in kinds.values() if not kind.generality]
+    general = sorted((kind for kind in kinds.values() if kind.generality), key=lambda kind: kind.generality)
     return _below(place, depth, named, first=False) or _below(place, depth, general, first=True)
 
 

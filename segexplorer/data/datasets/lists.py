@@ -64,6 +64,7 @@ class Pairs(DatasetSpec):
     layout: ClassVar[str] = (
         "pairs:\n- {case: anna, image: a/t1.nii.gz, further: [{image: a/t2.nii.gz}], label: a/seg.nii.gz}"
     )
+    generality: ClassVar[int] = 4
     kind: Literal["pairs"] = "pairs"
     pairs: tuple[Pair, ...] = parameter(
         title="Cases", description="Image, label and role of each.", min_length=1

@@ -125,6 +125,7 @@ class StructureFiles(_StructureFolders):
     layout: ClassVar[str] = (
         "s0000/ct.nii.gz\ns0000/segmentations/liver.nii.gz\ns0000/segmentations/spleen.nii.gz"
     )
+    generality: ClassVar[int] = 1
     kind: Literal["structure_files"] = "structure_files"
     root: str = parameter(title="Folder", description="The folder of the cases.", path="folder")
     image: str = parameter(
