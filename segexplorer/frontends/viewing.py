@@ -50,7 +50,7 @@ def view(*things: str | Path | Volume, block: bool = True) -> Any:
         When a file cannot be read; no window is opened then.
     """
     require_window()
-    pictures = [_picture(volume, number) for number, volume in enumerate(_opened(things), start=1)]
+    pictures = [picture_of(volume, number) for number, volume in enumerate(open_all(things), start=1)]
     napari = importlib.import_module("napari")
     layers = importlib.import_module("segexplorer.frontends.napari.layers")
     viewer = napari.Viewer(title="Segmentation Explorer")
@@ -63,7 +63,7 @@ def view(*things: str | Path | Volume, block: bool = True) -> Any:
     return viewer
 
 
-def _opened(things: Sequence[str | Path | Volume]) -> list[Volume]:
+def open_all(things: Sequence[str | Path | Volume]) -> list[Volume]:
     """Open what is not open; contours and segments of DICOM take the grid of the first volume."""
     from segexplorer.data.io import open_volume
     from segexplorer.data.volume import Volume
@@ -75,7 +75,7 @@ def _opened(things: Sequence[str | Path | Volume]) -> list[Volume]:
     return volumes
 
 
-def _picture(volume: Volume, number: int) -> Any:
+def picture_of(volume: Volume, number: int) -> Any:
     """Return the layer to be of a volume."""
     reader = importlib.import_module("segexplorer.frontends.napari.io")
     pictures = importlib.import_module("segexplorer.viewmodels.layer_images")

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now"]
 
-_ACCEPTED: dict[RunState, frozenset[Command]] = {
+ACCEPTED: dict[RunState, frozenset[Command]] = {
     "idle": frozenset({"start", "set", "extend"}),
     "preparing": frozenset({"pause", "stop", "set"}),
     "running": frozenset({"pause", "step", "stop", "set", "extend", "predict_now"}),
@@ -139,7 +139,7 @@ class Run:
 
     def accepts(self, command: Command) -> bool:
         """Whether a command makes sense in the present state (for enabling buttons)."""
-        return command in _ACCEPTED[self.state]
+        return command in ACCEPTED[self.state]
 
     # ---- commands: from any thread; they take effect at the next boundary
 

@@ -87,7 +87,7 @@ def test_every_figure_is_legible(folders: tuple[Path, Path], width: int) -> None
     scores = [
         s
         for p in found.pairs
-        for s in evaluate._score(
+        for s in evaluate.score_pair(
             p, {"left ventricular cavity": (1,), "lesion": (2,)}, named=True, surfaces=True
         )
     ]

@@ -63,7 +63,7 @@ def test_bar_tells_windows_of_the_case_and_in_all_on_one_line(width: int) -> Non
     with WindowDisplay(console, [3375, 3375]) as display:
         display.show("predicting", 0)
         display.show("predicting", 1200)
-        display._bar.refresh()
+        display.refresh()
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     lines = [line for line in shown.replace("\r", "\n").split("\n") if "1200/3375" in line]
     assert any("case 1/2, predicting" in line and "all 1200/6750" in line for line in lines)

@@ -81,7 +81,7 @@ def test_check_looks_at_the_chosen_series_and_its_label(
 
 
 def test_segments_are_shown_by_name_on_their_image(folder: Path) -> None:
-    volumes = viewing._opened([folder / "b", folder / "seg.dcm"])
+    volumes = viewing.open_all([folder / "b", folder / "seg.dcm"])
     assert volumes[1].shape == volumes[0].shape
-    picture = viewing._picture(volumes[1], 2)
+    picture = viewing.picture_of(volumes[1], 2)
     assert picture.kind == "labels" and picture.values == {1: "Liver"}

@@ -180,7 +180,7 @@ def test_bar_shows_steps_and_time_left() -> None:
     with RunDisplay(console) as display:
         for event in WHOLE[:3]:
             display.show(event)
-        display._bar.refresh()
+        display.refresh()
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "step 2/4" in shown
     assert "left" in shown
@@ -192,7 +192,7 @@ def test_extended_run_gets_a_longer_bar() -> None:
         display.show(PLAN)
         display.show(events.EpochDone(step=2, epoch=1, epochs=5, loss=0.5, terms={}))
         display.show(step(3))
-        display._bar.refresh()
+        display.refresh()
     assert "step 3/10" in console.file.getvalue()  # type: ignore[attr-defined]
 
 

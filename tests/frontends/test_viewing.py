@@ -31,5 +31,5 @@ def test_scan_is_an_image_and_few_whole_numbers_are_a_label() -> None:
     scan = np.random.default_rng(0).normal(0, 300, (8, 8, 8)).astype(np.float32)
     label = np.zeros((8, 8, 8), np.uint8)
     label[2:5, 2:5, 2:5] = 3
-    kinds = [viewing._picture(Volume.from_array(array), 1).kind for array in (scan, label)]
+    kinds = [viewing.picture_of(Volume.from_array(array), 1).kind for array in (scan, label)]
     assert kinds == ["image", "labels"]

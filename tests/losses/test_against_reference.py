@@ -218,19 +218,19 @@ def named(row: Row) -> str:
     return " ".join([row[0], *(f"{k}={v}" for k, v in row[1].items())])
 
 
-@pytest.mark.parametrize("scene", ["three classes, 3D", "three classes, absent, 3D", "ignored voxels"])
+@pytest.mark.parametrize("inputs", ["three classes, 3D", "three classes, absent, 3D", "ignored voxels"])
 @pytest.mark.parametrize("row", RATIOS + THREE, ids=named)
 def test_three_classes(row: Row, inputs: str) -> None:
     compare(*row, CASES[inputs])
 
 
-@pytest.mark.parametrize("scene", CASES)
+@pytest.mark.parametrize("inputs", CASES)
 @pytest.mark.parametrize("row", PLAIN, ids=named)
 def test_any_number_of_classes(row: Row, inputs: str) -> None:
     compare(*row, CASES[inputs])
 
 
-@pytest.mark.parametrize("scene", ["three classes, 3D", "three classes, absent, 3D", "one channel"])
+@pytest.mark.parametrize("inputs", ["three classes, 3D", "three classes, absent, 3D", "one channel"])
 @pytest.mark.parametrize("row", CUBES, ids=named)
 def test_boxes(row: Row, inputs: str) -> None:
     compare(*row, CASES[inputs])
@@ -246,7 +246,7 @@ def test_soft_targets(row: Row) -> None:
     compare(*row, case(3, (5, 4, 3), "soft"))
 
 
-@pytest.mark.parametrize("scene", CASES)
+@pytest.mark.parametrize("inputs", CASES)
 @pytest.mark.parametrize("row", COMPOUNDS, ids=named)
 def test_compounds(row: Row, inputs: str) -> None:
     compare(*row, CASES[inputs])

@@ -414,7 +414,7 @@ def _scored(found: Pairing, classes: dict[str, tuple[int, ...]] | None, *, surfa
     scores = [
         score
         for each in _told(found.pairs)
-        for score in _score(each, classes, named=len(found.pairs) > 1, surfaces=surfaces)
+        for score in score_pair(each, classes, named=len(found.pairs) > 1, surfaces=surfaces)
     ]
     if not scores:
         raise DataError(
@@ -424,7 +424,7 @@ def _scored(found: Pairing, classes: dict[str, tuple[int, ...]] | None, *, surfa
     return complete(scores, [each.case for each in found.pairs])
 
 
-def _score(
+def score_pair(
     each: Pair, classes: dict[str, tuple[int, ...]] | None, *, named: bool, surfaces: bool
 ) -> tuple[CaseScore, ...]:
     try:

@@ -113,6 +113,10 @@ class WindowDisplay:
     def __exit__(self, *failure: object) -> None:
         self._bar.stop()
 
+    def refresh(self) -> None:
+        """Draw the bar now."""
+        self._bar.refresh()
+
     def show(self, activity: str, done: int) -> None:
         """Tell what the present case is at, and how many of its windows are done."""
         self._pace.update(done, time.monotonic())

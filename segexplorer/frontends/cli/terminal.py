@@ -152,6 +152,10 @@ class RunDisplay:
     ) -> None:
         self._bar.stop()
 
+    def refresh(self) -> None:
+        """Draw the bar now."""
+        self._bar.refresh()
+
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(text, markup=False, soft_wrap=True)

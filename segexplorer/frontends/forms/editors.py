@@ -69,6 +69,9 @@ class Editor(Protocol):
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         """Show each problem (path below the editor -> sentence) at its field; return those shown."""
 
+    def members(self) -> Mapping[str, Editor]:
+        """Return the editors below this one by the names that paths have for them: "depth", "0", "kidneys"."""
+
 
 class ValueEditor:
     """What the editors of single values share: one widget, its `changed` passed on, no place for problems."""
@@ -91,6 +94,9 @@ class ValueEditor:
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return frozenset()  # the row around the editor shows its problem
+
+    def members(self) -> Mapping[str, Editor]:
+        return {}
 
 
 class FlagEditor(ValueEditor):
@@ -186,6 +192,9 @@ class PathEditor:
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return frozenset()
 
+    def members(self) -> Mapping[str, Editor]:
+        return {}
+
 
 class ChoiceEditor(ValueEditor):
     """A combo box of the allowed values."""
@@ -237,18 +246,18 @@ def pass_on(editors: Mapping[str, Editor], problems: Mapping[str, str]) -> froze
 
 
 class OptionalEditor:
-    """A check box before an editor; unticked means none, and keeps what was typed."""
+    """A check box (`tick`) before an editor; unticked means none, and keeps what was typed."""
 
     changed = Signal(str)
 
     def __init__(self, shape: Shape, hints: Hints, make: Maker) -> None:
         self._inner = make(replace(shape, optional=False), hints)
-        self._tick = CheckBox(text="", value=True, tooltip="Unticked: none")
-        self._tick.native.setFixedWidth(20)
+        self.tick = CheckBox(text="", value=True, tooltip="Unticked: none")
+        self.tick.native.setFixedWidth(20)
         stacked = shape.form in {"list", "mapping", "group", "kind"}
         arrange = appearance.column if stacked else appearance.row
-        self.widget = arrange(self._tick, self._inner.widget)
-        self._tick.changed.connect(self._on_tick)
+        self.widget = arrange(self.tick, self._inner.widget)
+        self.tick.changed.connect(self._on_tick)
         self._inner.changed.connect(self.changed.emit)
 
     def _on_tick(self, ticked: bool) -> None:
@@ -256,16 +265,19 @@ class OptionalEditor:
         self.changed.emit("")
 
     def get(self) -> Any:
-        return self._inner.get() if self._tick.value else None
+        return self._inner.get() if self.tick.value else None
 
     def set(self, value: Any) -> None:
         if value is not None:
             self._inner.set(value)
-        self._tick.value = value is not None
+        self.tick.value = value is not None
         self._inner.widget.enabled = value is not None
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return self._inner.show_problems(problems)
+
+    def members(self) -> Mapping[str, Editor]:
+        return self._inner.members()
 
 
 class TupleEditor:
@@ -288,22 +300,25 @@ class TupleEditor:
             member.set(item)
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
-        return pass_on({str(i): m for i, m in enumerate(self._members)}, problems)
+        return pass_on(self.members(), problems)
+
+    def members(self) -> Mapping[str, Editor]:
+        return {str(i): member for i, member in enumerate(self._members)}
 
 
 class ListEditor:
-    """Any number of rows, each with a button that removes it; "Add" below."""
+    """Any number of rows, each with a button that removes it; `add_button` below."""
 
     changed = Signal(str)
 
     def __init__(self, shape: Shape, hints: Hints, make: Maker) -> None:
         self._shape, self._hints, self._make = shape, hints, make
         self._rows: list[tuple[Editor, Any]] = []
-        self._add = PushButton(text="Add")
-        appearance.small(self._add)
-        self._add.changed.connect(lambda _: self._append())
+        self.add_button = PushButton(text="Add")
+        appearance.small(self.add_button)
+        self.add_button.changed.connect(lambda _: self._append())
         self._body = appearance.column()
-        self.widget = appearance.column(self._body, self._add)
+        self.widget = appearance.column(self._body, self.add_button)
 
     def get(self) -> Any:
         return [editor.get() for editor, _ in self._rows]
@@ -319,7 +334,15 @@ class ListEditor:
         self.changed.emit("")
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
-        return pass_on({str(i): editor for i, (editor, _) in enumerate(self._rows)}, problems)
+        return pass_on(self.members(), problems)
+
+    def members(self) -> Mapping[str, Editor]:
+        return {str(i): editor for i, (editor, _) in enumerate(self._rows)}
+
+    def remove(self, index: int) -> None:
+        """Take a row away, as its button does."""
+        self._drop(index)
+        self.changed.emit("")
 
     def _append(self) -> None:
         self._insert()
@@ -336,17 +359,13 @@ class ListEditor:
         entry = (editor, around)
         self._rows.append(entry)
         self._body.append(around)
-        remove.changed.connect(lambda _: self._remove(entry))
+        remove.changed.connect(lambda _: self.remove(self._rows.index(entry)))
         editor.changed.connect(lambda path: self._on_change(entry, path))
         return editor
 
     def _on_change(self, entry: tuple[Editor, Any], path: str) -> None:
         if entry in self._rows:
             self.changed.emit(f"{self._rows.index(entry)}.{path}".rstrip("."))
-
-    def _remove(self, entry: tuple[Editor, Any]) -> None:
-        self._drop(self._rows.index(entry))
-        self.changed.emit("")
 
     def _drop(self, index: int) -> None:
         _, around = self._rows.pop(index)
@@ -355,18 +374,18 @@ class ListEditor:
 
 
 class MappingEditor:
-    """Rows of a name and a value, e.g. classes and their label values."""
+    """Rows of a name and a value, e.g. classes and their label values; `add_button` below."""
 
     changed = Signal(str)
 
     def __init__(self, key: Shape, value: Shape, hints: Hints, make: Maker) -> None:
         self._key, self._value, self._hints, self._make = key, value, hints, make
         self._rows: list[tuple[Any, Editor, Any]] = []
-        self._add = PushButton(text="Add")
-        appearance.small(self._add)
-        self._add.changed.connect(lambda _: self._append())
+        self.add_button = PushButton(text="Add")
+        appearance.small(self.add_button)
+        self.add_button.changed.connect(lambda _: self._append())
         self._body = appearance.column()
-        self.widget = appearance.column(self._body, self._add)
+        self.widget = appearance.column(self._body, self.add_button)
 
     def get(self) -> Any:
         read = int if self._key.form == "integer" else str
@@ -384,7 +403,10 @@ class MappingEditor:
         self.changed.emit("")
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
-        return pass_on({str(name.value): editor for name, editor, _ in self._rows}, problems)
+        return pass_on(self.members(), problems)
+
+    def members(self) -> Mapping[str, Editor]:
+        return {str(name.value): editor for name, editor, _ in self._rows}
 
     def _append(self) -> None:
         taken = {name.value for name, _, _ in self._rows}
@@ -453,6 +475,9 @@ class OneOfEditor:
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return self._editors[self._choice.value].show_problems(problems)
+
+    def members(self) -> Mapping[str, Editor]:
+        return self._editors[self._choice.value].members()
 
     def _on_choice(self, index: int) -> None:
         self._show(index)

@@ -13,7 +13,7 @@ from segexplorer.core.fields import Parameter, Shape, parameters
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 from segexplorer.frontends.forms import appearance
-from segexplorer.frontends.forms.editors import Hints, Maker, below
+from segexplorer.frontends.forms.editors import Editor, Hints, Maker, below
 from segexplorer.frontends.forms.formula_view import FormulaView
 from segexplorer.frontends.forms.picker import picker_for
 from segexplorer.viewmodels import catalogue
@@ -110,27 +110,27 @@ class Fold:
 
 
 class GroupEditor:
-    """The fields of one spec class, in the declared order; advanced ones folded under "More"."""
+    """The fields of one spec class (`fields`), in the declared order; advanced ones folded under "More"."""
 
     changed = Signal(str)
 
     def __init__(self, model: type[BaseModel], make: Maker, exclude: Iterable[str] = ()) -> None:
         hidden = set(exclude)
-        self._fields = {p.name: Field(p, make) for p in parameters(model) if p.name not in hidden}
-        plain = [f.widget for f in self._fields.values() if not f.declared.advanced]
-        advanced = [f.widget for f in self._fields.values() if f.declared.advanced]
+        self.fields = {p.name: Field(p, make) for p in parameters(model) if p.name not in hidden}
+        plain = [f.widget for f in self.fields.values() if not f.declared.advanced]
+        advanced = [f.widget for f in self.fields.values() if f.declared.advanced]
         self._more = Fold("More", appearance.column(*advanced)) if advanced else None
         self._problem = appearance.problem_label()
         extra = [self._more.widget] if self._more else []
         self.widget = appearance.column(self._problem, *plain, *extra)
-        for name, field in self._fields.items():
+        for name, field in self.fields.items():
             field.editor.changed.connect(lambda path, n=name: self.changed.emit(f"{n}.{path}".rstrip(".")))
 
     def get(self) -> dict[str, Any]:
-        return {name: field.editor.get() for name, field in self._fields.items()}
+        return {name: field.editor.get() for name, field in self.fields.items()}
 
     def set(self, value: Any) -> None:
-        for name, field in self._fields.items():
+        for name, field in self.fields.items():
             if isinstance(value, BaseModel):
                 field.editor.set(getattr(value, name))
             elif isinstance(value, Mapping) and name in value:
@@ -140,7 +140,7 @@ class GroupEditor:
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         shown: set[str] = set()
-        for name, field in self._fields.items():
+        for name, field in self.fields.items():
             inner = below(problems, name)
             field.show_problems(inner)
             shown |= {f"{name}.{path}" if path else name for path in inner}
@@ -149,11 +149,21 @@ class GroupEditor:
         appearance.show_text(self._problem, _sentence(problems.get("", "")))
         return frozenset(shown | ({""} & problems.keys()))
 
+    def members(self) -> Mapping[str, Editor]:
+        return {name: field.editor for name, field in self.fields.items()}
+
 
 class KindEditor:
     """A picker of kinds and presets; what the choice is and the chosen kind's own fields below it.
 
     What was typed for a kind is kept when another is chosen, and is back when one returns.
+
+    Attributes
+    ----------
+    picker
+        Its `value` is the choice: "kind:NAME" or "preset:NAME".
+    formula
+        The formula of the choice, drawn.
     """
 
     changed = Signal(str)
@@ -162,17 +172,17 @@ class KindEditor:
         self._registry, self._make, self._compact = registry, make, hints.compact
         self._groups: dict[str, GroupEditor] = {}
         self._kind = ""
-        self._picker = picker_for(registry)
+        self.picker = picker_for(registry)
         self._note = appearance.note_label()
-        self._formula = FormulaView()
+        self.formula = FormulaView()
         self._rest = appearance.note_label()
         self._body = appearance.column()
-        self.widget = appearance.column(self._picker.widget, self._note, self._rest, self._body)
-        self.widget.native.layout().insertWidget(2, self._formula)
+        self.widget = appearance.column(self.picker.widget, self._note, self._rest, self._body)
+        self.widget.native.layout().insertWidget(2, self.formula)
         first = _first_simple(registry)
-        self._picker.show(f"kind:{first}")
+        self.picker.show(f"kind:{first}")
         self._show(first)
-        self._picker.changed.connect(self._on_pick)
+        self.picker.changed.connect(self._on_pick)
 
     def get(self) -> dict[str, Any]:
         return {"kind": self._kind, **self._groups[self._kind].get()}
@@ -185,11 +195,19 @@ class KindEditor:
         self._show(kind)
         self._groups[kind].set(spec)
         preset = next((n for n, p in self._registry.presets().items() if p.spec == spec), None)
-        self._picker.show(f"preset:{preset}" if preset else f"kind:{kind}")
+        self.picker.show(f"preset:{preset}" if preset else f"kind:{kind}")
         self._describe()
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return self._groups[self._kind].show_problems(problems)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The fields of the chosen kind."""
+        return self._groups[self._kind].fields
+
+    def members(self) -> Mapping[str, Editor]:
+        return self._groups[self._kind].members()
 
     def _on_pick(self, choice: str) -> None:
         family, _, name = choice.partition(":")
@@ -219,7 +237,7 @@ class KindEditor:
 
     def _describe(self) -> None:
         """Say what the choice is: what it punishes, formula, range, a preset's note, reference."""
-        choice = catalogue.choices(self._registry)[self._picker.value]
+        choice = catalogue.choices(self._registry)[self.picker.value]
         sentence = catalogue.punished(choice)
         if choice.is_preset:
             preset = self._registry.presets()[choice.key.partition(":")[2]]
@@ -229,10 +247,10 @@ class KindEditor:
         shown = "\n".join(line for line in rest if line)
         if self._compact:
             lines = (sentence, catalogue.spoken_formula(choice), shown)
-            self._picker.widget.tooltip = "\n".join(line for line in lines if line)
+            self.picker.widget.tooltip = "\n".join(line for line in lines if line)
             return
         appearance.show_text(self._note, sentence)
-        self._formula.show_formula(catalogue.formula(choice))
+        self.formula.show_formula(catalogue.formula(choice))
         appearance.show_text(self._rest, shown)
 
 

@@ -144,6 +144,28 @@ class SpecForm(Generic[S]):
             self._setting = False
         self._on_change("")
 
+    def editor_at(self, path: str) -> Any:
+        """Return the editor of a setting by its dotted path, through lists, mappings and the chosen kinds.
+
+        Raises
+        ------
+        KeyError
+            When nothing of that name is shown.
+        """
+        editor: Editor = self._group
+        for name in path.split(".") if path else ():
+            editor = editor.members()[name]
+        return editor
+
+    def widget_for(self, path: str) -> Any:
+        """Return the magicgui widget in which a setting is edited: `form.widget_for("loss.alpha").value = 0.7`."""
+        return self.editor_at(path).widget
+
+    def row_for(self, path: str) -> Any:
+        """Return the magicgui widget of all that belongs to a setting: label, editor, unit, and its problem."""
+        group, _, name = path.rpartition(".")
+        return self.editor_at(group).fields[name].widget
+
     def _on_change(self, path: str) -> None:
         if self._setting:
             return
@@ -174,6 +196,8 @@ class LiveForm:
         psygnal signal (dotted path, new value), once for every changed setting, after all of them were found
         valid together. The form goes on comparing with the spec of the last `set`: call `set` with the
         effective experiment when the run says `ParameterApplied`.
+    apply_button, revert_button
+        Enabled while something differs, the former only while all of it is valid together.
     """
 
     applied = Signal(str, object)
@@ -182,18 +206,18 @@ class LiveForm:
         self._spec = spec
         self._fields: dict[str, Field] = {}
         self._body = appearance.column()
-        self._apply = PushButton(
+        self.apply_button = PushButton(
             text="Apply", tooltip="Takes effect before the next training step", enabled=False
         )
-        self._revert = PushButton(text="Revert", enabled=False)
+        self.revert_button = PushButton(text="Revert", enabled=False)
         self._problem = appearance.problem_label()
         self._empty = appearance.note_label()
         self.widget = appearance.column(
-            self._empty, self._body, self._problem, appearance.row(self._apply, self._revert)
+            self._empty, self._body, self._problem, appearance.row(self.apply_button, self.revert_button)
         )
         self._setting = False
-        self._apply.changed.connect(lambda _: self.apply())
-        self._revert.changed.connect(lambda _: self.set(self._spec))
+        self.apply_button.changed.connect(lambda _: self.apply())
+        self.revert_button.changed.connect(lambda _: self.set(self._spec))
         self.set(spec)
 
     @property
@@ -241,6 +265,10 @@ class LiveForm:
         """Type a value into a field."""
         self._fields[path].editor.set(value)
 
+    def widget_for(self, path: str) -> Any:
+        """Return the magicgui widget in which a live setting is edited, by its dotted path."""
+        return self._fields[path].editor.widget
+
     def _rebuild(self, spec: Spec) -> None:
         self._body.clear()
         self._fields = {}
@@ -265,8 +293,8 @@ class LiveForm:
             together = _problem_of(self._spec, changes)
         appearance.show_text(self._problem, together)
         sound = bool(changes) and not any(single.values()) and not together
-        self._apply.enabled = sound
-        self._revert.enabled = bool(changes)
+        self.apply_button.enabled = sound
+        self.revert_button.enabled = bool(changes)
         return sound
 
     def _is_same(self, path: str, typed: Any) -> bool:

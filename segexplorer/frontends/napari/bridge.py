@@ -173,7 +173,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         super().__init__(parent)
         self.run: Any | None = None
         self._job: RunJob | None = None
-        self._worker: Any = None
+        self.worker: Any = None
         self._switch_before = sys.getswitchinterval()
         self._timer = QTimer(self)
         self._timer.setInterval(FAST_MS)
@@ -196,12 +196,12 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             raise RunStateError("A run is going on already.", "Stop it first.")
         self.run = run
         job = self._job = RunJob(run)
-        self._worker = create_worker(_train, job, _start_thread=False, _worker_class=_RunWorker)
+        self.worker = create_worker(_train, job, _start_thread=False, _worker_class=_RunWorker)
         atexit.register(job.wait_at_exit)
         self.begun.emit(run)
         self._switch_before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_S)
-        self._worker.start()
+        self.worker.start()
         self._timer.start()
 
     @property
@@ -257,7 +257,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     def _finish(self, job: RunJob, events: list[Event]) -> None:
         self._timer.stop()
         sys.setswitchinterval(self._switch_before)
-        self._job = self._worker = None
+        self._job = self.worker = None
         atexit.unregister(job.wait_at_exit)
         ends = [event for event in events if isinstance(event, RunFinished)]
         self.ended.emit(ends[-1] if ends else RunFinished(state="stopped", reason="the iteration was left"))

@@ -65,13 +65,13 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._window: Any = None
         self._window_asked_to_close = False
         self._loading = LatestWork(self._on_loaded, self._on_refused)
-        self._message = QLabel(LOADING)
-        self._message.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._message.setWordWrap(True)
+        self.message = QLabel(LOADING)
+        self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.message.setWordWrap(True)
         self._plugins = widgets.guidance("", widgets.AMBER)
         place = QWidget()
         self._place = QStackedLayout(place)
-        self._place.addWidget(self._message)
+        self._place.addWidget(self.message)
         note = QLabel(DISCLAIMER)
         note.setStyleSheet("font-size: 11px;")
         appearance.set_tone(note, widgets.GREY)
@@ -139,7 +139,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.plots.show_balance(seen.balance)
 
     def _on_refused(self, error: SegExplorerError) -> None:
-        self._message.setText(str(error))
+        self.message.setText(str(error))
 
     def _on_ndisplay(self, _: Any = None) -> None:
         self.bridge.set_refresh_interval(self.viewer.dims.ndisplay == 3)

@@ -87,7 +87,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.legend.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.legend.setWordWrap(True)
         self._curves: dict[str, Any] = {}
-        self._marks: list[Any] = []
+        self.marks: list[Any] = []
         self._keys: list[str] = []
         self.partial = pg.ScatterPlotItem()
         self.canvas.addItem(self.partial)
@@ -97,8 +97,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.cursor.setVisible(False)
         self.cursor.sigDragged.connect(lambda line: self.step_dragged.emit(float(line.value())))
         self.canvas.getPlotItem().vb.addItem(self.cursor, ignoreBounds=True)
-        self._empty = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
-        self.canvas.getPlotItem().vb.addItem(self._empty, ignoreBounds=True)
+        self.empty_text = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
+        self.canvas.getPlotItem().vb.addItem(self.empty_text, ignoreBounds=True)
         self._pens: tuple[str, ...] = _ON_DARK
         self._ink = "#ffffff"
         self._class_order: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     @property
     def is_empty(self) -> bool:
         """Whether a sentence is shown in place of curves, as there are none."""
-        return bool(self._empty.isVisible())
+        return bool(self.empty_text.isVisible())
 
     def set_colours(self, background: str, ink: str, dark: bool) -> None:
         """Follow napari's theme."""
@@ -140,7 +140,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             axis = self.canvas.getAxis(side)
             axis.setPen(ink)
             axis.setTextPen(ink)
-        self._empty.setColor(ink)
+        self.empty_text.setColor(ink)
         self.cursor.setPen(pg.mkPen(ink, width=1, style=Qt.PenStyle.DashLine))
         self.cursor.setHoverPen(pg.mkPen(ink, width=3))
         self.forget()
@@ -154,11 +154,11 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         """Take every curve and mark away."""
         for item in self._curves.values():
             self.canvas.removeItem(item)
-        for mark in self._marks:
+        for mark in self.marks:
             self.canvas.removeItem(mark)
         if self._bars is not None:
             self.canvas.removeItem(self._bars)
-        self._curves, self._marks, self._keys, self._bars = {}, [], [], None
+        self._curves, self.marks, self._keys, self._bars = {}, [], [], None
         self.partial.clear()
         self.legend.setText("")
 
@@ -182,8 +182,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self._draw_partial(curves.partial(self.plot.key))
         self._tell(curves.remark(self.plot.key))
         empty = curves.why_empty(self.plot)
-        self._empty.setText(empty)
-        self._empty.setVisible(bool(empty))
+        self.empty_text.setText(empty)
+        self.empty_text.setVisible(bool(empty))
         self._draw_marks(curves)
         self._place_empty()
 
@@ -209,8 +209,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     def _draw_balance(self) -> None:
         self.forget()
         found = self._balance
-        self._empty.setText(NO_BALANCE)
-        self._empty.setVisible(found is None)
+        self.empty_text.setText(NO_BALANCE)
+        self.empty_text.setVisible(found is None)
         self._place_empty()
         if found is None:
             return
@@ -260,9 +260,9 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             item.legend = None
 
     def _draw_marks(self, curves: Curves) -> None:
-        for mark in self._marks:
+        for mark in self.marks:
             self.canvas.removeItem(mark)
-        self._marks = []
+        self.marks = []
         for mark in curves.marks():
             change = mark.kind == "change"
             line = pg.InfiniteLine(
@@ -274,7 +274,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             )
             line.setToolTip(f"step {mark.step}: {mark.text}")
             self.canvas.addItem(line, ignoreBounds=True)
-            self._marks.append(line)
+            self.marks.append(line)
 
     def _title(self) -> None:
         plot = self.plot
@@ -284,7 +284,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             return
         self._label(plot.y_title.removesuffix(f" ({plot.domain})"), f"{plot.x_title}; {plot.domain}")
         self.canvas.setLogMode(y=plot.logarithmic)
-        self._empty.setText(EMPTY[plot.domain])
+        self.empty_text.setText(EMPTY[plot.domain])
 
     def _label(self, left: str, bottom: str) -> None:
         for side, text in (("left", left), ("bottom", bottom)):
@@ -308,7 +308,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _place_empty(self) -> None:
         (left, right), (low, high) = self.canvas.viewRange()
-        self._empty.setPos((left + right) / 2, (low + high) / 2)
+        self.empty_text.setPos((left + right) / 2, (low + high) / 2)
 
 
 INTERVAL_MS = 100

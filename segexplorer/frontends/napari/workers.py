@@ -42,20 +42,20 @@ class LatestWork:
         newest_only: bool = False,
     ) -> None:
         self._done, self._failed, self._newest_only = done, failed, newest_only
-        self._worker: _Worker | None = None
+        self.worker: _Worker | None = None
         self._waiting: Callable[[], Any] | None = None
         self._open = True
 
     @property
     def busy(self) -> bool:
         """Whether something is being worked on or waits."""
-        return self._worker is not None
+        return self.worker is not None
 
     def send(self, work: Callable[[], Any]) -> None:
         """Do a piece of work now or as soon as the present one is through; it touches neither napari nor Qt."""
         if not self._open:
             return  # a signal of a window that is going away
-        if self._worker is None:
+        if self.worker is None:
             self._begin(work)
         else:
             self._waiting = work
@@ -63,15 +63,15 @@ class LatestWork:
     def close(self) -> None:
         """Let nothing come back any more; waits a moment for the piece of work in hand."""
         self._open, self._waiting = False, None
-        if self._worker is not None:
-            self._worker.through.wait(_PATIENCE_S)
+        if self.worker is not None:
+            self.worker.through.wait(_PATIENCE_S)
 
     def _begin(self, work: Callable[[], Any]) -> None:
-        self._worker = create_worker(_answered, work, _start_thread=False, _worker_class=_Worker)
-        self._worker.returned.connect(self._on_returned)
-        self._worker.errored.connect(self._on_defect)
-        self._worker.finished.connect(self._on_finished)
-        self._worker.start()
+        self.worker = create_worker(_answered, work, _start_thread=False, _worker_class=_Worker)
+        self.worker.returned.connect(self._on_returned)
+        self.worker.errored.connect(self._on_defect)
+        self.worker.finished.connect(self._on_finished)
+        self.worker.start()
 
     def _on_returned(self, answer: _Answer) -> None:
         if not self._open or (self._newest_only and self._waiting is not None):
@@ -92,7 +92,7 @@ class LatestWork:
             )
 
     def _on_finished(self) -> None:
-        self._worker = None
+        self.worker = None
         work, self._waiting = self._waiting, None
         if self._open and work is not None:
             self._begin(work)

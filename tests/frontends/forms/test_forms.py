@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from magicgui.widgets import Label, LineEdit
+from magicgui.widgets import Container, Label, LineEdit
 from pydantic import model_validator
 
 from segexplorer.core.errors import SpecError
@@ -79,25 +79,21 @@ class Everything(Spec):
     shade: AnyShade = parameter("plain", title="Shade", description="Which.")
 
 
-def texts_shown(widget: object) -> list[str]:
+def texts_shown(widget: Any) -> list[str]:
     """Every text of a label that is not hidden, anywhere below a magicgui widget."""
     found = []
-    for child in getattr(widget, "_list", []):
+    for child in widget if isinstance(widget, Container) else ():
         if isinstance(child, Label) and not child.native.isHidden():
             found.append(str(child.value))
         found.extend(texts_shown(child))
     return found
 
 
-def line_edits(widget: object) -> list[LineEdit]:
+def line_edits(widget: Any) -> list[LineEdit]:
     found = []
-    for child in getattr(widget, "_list", []):
+    for child in widget if isinstance(widget, Container) else ():
         found += [child] if isinstance(child, LineEdit) else line_edits(child)
     return found
-
-
-def field(form: SpecForm, name: str):  # type: ignore[no-untyped-def, type-arg]
-    return form._group._fields[name]
 
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -107,8 +103,8 @@ def test_defaults_of_a_class_and_small_floats() -> None:
     form = SpecForm(Everything)
     assert form.value == Everything()
     assert form.problems == ()
-    assert field(form, "small").editor.widget.value == "1e-7"
-    assert field(form, "rate").editor.widget.value == "0.001"
+    assert form.widget_for("small").value == "1e-7"
+    assert form.widget_for("rate").value == "0.001"
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -141,88 +137,87 @@ def test_typing_a_small_number() -> None:
     form = SpecForm(Everything())
     heard: list[str] = []
     form.changed.connect(heard.append)
-    field(form, "rate").editor.widget.value = "3e-4"
+    form.widget_for("rate").value = "3e-4"
     assert form.value.rate == 3e-4
     assert heard == ["rate"]
 
 
 def test_a_problem_stands_under_its_field_and_goes_again() -> None:
     form = SpecForm(Everything())
-    field(form, "rate").editor.widget.value = "fast"
+    form.widget_for("rate").value = "fast"
     assert [path for path, _ in form.problems] == ["rate"]
-    assert "Must be a number (got 'fast')" in texts_shown(field(form, "rate").widget)
+    assert "Must be a number (got 'fast')" in texts_shown(form.row_for("rate"))
     with pytest.raises(SpecError, match="rate must be a number"):
         _ = form.value
-    field(form, "rate").editor.widget.value = "-1"
-    assert any("more than 0" in text for text in texts_shown(field(form, "rate").widget))
-    field(form, "rate").editor.widget.value = "0.5"
+    form.widget_for("rate").value = "-1"
+    assert any("more than 0" in text for text in texts_shown(form.row_for("rate")))
+    form.widget_for("rate").value = "0.5"
     assert form.problems == ()
     assert not any("Must be" in text for text in texts_shown(form.widget))
 
 
 def test_problems_inside_groups_kinds_and_lists_are_told_where_they_are() -> None:
     form = SpecForm(Everything(shade=Mixed(parts=(Plain(),))))
-    inner = field(form, "inner").editor
-    inner._fields["low"].editor.widget.value = "0.9"
-    assert "Low must be below high" in texts_shown(field(form, "inner").widget)
-    inner._fields["low"].editor.widget.value = "0.1"
-    depth = line_edits(field(form, "shade").widget)[-1]
+    form.widget_for("inner.low").value = "0.9"
+    assert "Low must be below high" in texts_shown(form.row_for("inner"))
+    form.widget_for("inner.low").value = "0.1"
+    depth = line_edits(form.row_for("shade"))[-1]
     depth.value = "2"
     assert [path for path, _ in form.problems] == ["shade.parts.0.depth"]
-    assert any("at most 1" in text for text in texts_shown(field(form, "shade").widget))
+    assert any("at most 1" in text for text in texts_shown(form.row_for("shade")))
 
 
 def test_a_problem_nobody_shows_is_told_at_the_nearest_field() -> None:
     form = SpecForm(Everything())
-    field(form, "classes").editor._rows[0][1].widget.value = "2, two"
-    assert any("whole number" in text for text in texts_shown(field(form, "classes").widget))
+    form.widget_for("classes.kidneys").value = "2, two"
+    assert any("whole number" in text for text in texts_shown(form.row_for("classes")))
 
 
 def test_switching_kinds_keeps_what_was_typed() -> None:
     form = SpecForm(Everything())
-    editor = field(form, "shade").editor
-    editor._groups["plain"]._fields["depth"].editor.widget.value = "0.25"
-    editor._picker.value = "kind:mixed"
+    editor = form.editor_at("shade")
+    form.widget_for("shade.depth").value = "0.25"
+    editor.picker.value = "kind:mixed"
     assert form.value.shade == Mixed()
-    editor._picker.value = "kind:plain"
+    editor.picker.value = "kind:plain"
     assert form.value.shade == Plain(depth=0.25)
 
 
 def test_presets_fill_in_and_say_when_they_were_changed() -> None:
     form = SpecForm(Everything())
-    editor = field(form, "shade").editor
-    editor._picker.value = "preset:dusk"
+    editor = form.editor_at("shade")
+    editor.picker.value = "preset:dusk"
     assert form.value.shade == Plain(depth=0.7)
-    shown = "\n".join(texts_shown(field(form, "shade").widget))
+    shown = "\n".join(texts_shown(form.row_for("shade")))
     assert "As in the evening." in shown and "Punishes light." in shown
-    assert editor._formula.latex == "s = depth"
-    editor._groups["plain"]._fields["depth"].editor.widget.value = "0.6"
-    assert "Changed from the preset." in "\n".join(texts_shown(field(form, "shade").widget))
+    assert editor.formula.latex == "s = depth"
+    form.widget_for("shade.depth").value = "0.6"
+    assert "Changed from the preset." in "\n".join(texts_shown(form.row_for("shade")))
     form.set(Everything(shade=Plain(depth=0.7)))
-    assert editor._picker.value == "preset:dusk"
+    assert editor.picker.value == "preset:dusk"
 
 
 def test_lists_and_mappings_grow_and_shrink() -> None:
     form = SpecForm(Everything(words=()))
-    words = field(form, "words").editor
-    words._add.native.click()
-    words._rows[0][0].widget.value = "hello"
-    words._add.native.click()
+    words = form.editor_at("words")
+    words.add_button.native.click()
+    form.widget_for("words.0").value = "hello"
+    words.add_button.native.click()
     assert form.value.words == ("hello", "")
-    words._remove(words._rows[1])
+    words.remove(1)
     assert form.value.words == ("hello",)
-    classes = field(form, "classes").editor
-    classes._add.native.click()
-    classes._rows[1][1].widget.value = "5"
+    classes = form.editor_at("classes")
+    classes.add_button.native.click()
+    form.widget_for("classes.class 2").value = "5"
     assert form.value.classes == {"kidneys": (2, 3), "class 2": (5,)}
 
 
 def test_optional_keeps_what_was_typed() -> None:
     form = SpecForm(Everything())
-    clip = field(form, "clip").editor
-    clip._tick.value = False
+    clip = form.editor_at("clip")
+    clip.tick.value = False
     assert form.value.clip is None
-    clip._tick.value = True
+    clip.tick.value = True
     assert form.value.clip == 12.0
 
 
@@ -240,9 +235,8 @@ def test_excluded_settings_are_kept_and_no_problem_of_the_form() -> None:
 
 def test_labels_carry_unit_meaning_and_the_papers_name() -> None:
     form = SpecForm(Everything())
-    small = field(form, "small")
-    assert "mm" in texts_shown(small.widget)
-    tip = small.editor.widget.tooltip
+    assert "mm" in texts_shown(form.row_for("small"))
+    tip = form.widget_for("small").tooltip
     assert "Tiny." in tip and "eps there" in tip
 
 
@@ -257,9 +251,9 @@ def test_live_form_shows_live_parameters_and_applies_changes() -> None:
     assert form.paths == ("rate", "inner.low", "inner.high", "shade.depth")
     heard: list[tuple[str, object]] = []
     form.applied.connect(lambda path, value: heard.append((path, value)))
-    assert not form._apply.enabled
+    assert not form.apply_button.enabled
     form.edit("rate", 3e-4)
-    form._apply.native.click()
+    form.apply_button.native.click()
     assert heard == [("rate", 3e-4)]
     form.set(spec)
     assert form.changes == {}
@@ -268,11 +262,11 @@ def test_live_form_shows_live_parameters_and_applies_changes() -> None:
 def test_live_form_judges_settings_that_depend_on_each_other_together() -> None:
     form = LiveForm(Everything())
     form.edit("inner.low", 0.8)
-    assert not form._apply.enabled
+    assert not form.apply_button.enabled
     assert any("low must be below high" in text for text in texts_shown(form.widget))
     form.edit("inner.high", 0.9)
-    assert form._apply.enabled
+    assert form.apply_button.enabled
     form.edit("rate", -1)
-    assert not form._apply.enabled
-    form._revert.native.click()
+    assert not form.apply_button.enabled
+    form.revert_button.native.click()
     assert form.changes == {}

@@ -25,7 +25,7 @@ from segexplorer.core.events import (
     ValidationDone,
 )
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.run import _ACCEPTED
+from segexplorer.training.run import ACCEPTED
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 CLASSES = ("liver", "lesion")
@@ -88,7 +88,7 @@ class ScriptedRun:
         self._arrived = threading.Condition()
 
     def accepts(self, command: str) -> bool:
-        return command in _ACCEPTED[self.state]
+        return command in ACCEPTED[self.state]
 
     def _post(self, command: str, argument: Any = None) -> None:
         if not self.accepts(command):

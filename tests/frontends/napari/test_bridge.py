@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +12,7 @@ from segexplorer.core.errors import RunStateError
 from segexplorer.core.events import Event, RunFinished, StepDone, ValidationDone
 from segexplorer.frontends.napari.bridge import EventQueue, RunBridge
 from segexplorer.frontends.napari.workers import LatestWork
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted import ScriptedRun
+from tests.frontends.napari.scripted import ScriptedRun
 
 
 def step(number: int) -> StepDone:
@@ -107,7 +103,7 @@ def test_closing_stops_the_run_without_waiting(qtbot: Any, paused: bool) -> None
 def test_napari_quitting_its_workers_stops_even_a_paused_run(bridge: RunBridge, qtbot: Any) -> None:
     run = ScriptedRun()
     bridge.start(run)
-    run_worker = bridge._worker
+    run_worker = bridge.worker
     qtbot.waitUntil(lambda: run.state == "running", timeout=5000)
     run.pause()
     qtbot.waitUntil(lambda: run.state == "paused", timeout=5000)
@@ -155,7 +151,7 @@ def test_closing_waits_for_the_last_signal_of_the_work_in_hand(qtbot: Any) -> No
     work.send(slow)
     assert begun.wait(5)
     threading.Timer(0.05, gate.set).start()
-    worker = work._worker
+    worker = work.worker
     work.close()
     assert worker is not None and worker.through.is_set()
     work.send(lambda: 2)  # a signal of a window that is going away

@@ -45,7 +45,7 @@ def panel(qtbot: Any, tmp_path: Path) -> Iterator[CasesPanel]:
     qtbot.addWidget(made)
     made.show()
     yield made
-    qtbot.waitUntil(lambda: not made._job.busy)
+    qtbot.waitUntil(lambda: not made.busy)
     made.closing()
 
 
@@ -104,8 +104,8 @@ def test_the_bar_shows_a_lesion_beside_a_liver() -> None:
 
 
 def test_an_empty_viewer_gives_guidance(panel: CasesPanel) -> None:
-    assert "Nothing is open yet" in panel._layer_source._hint.text()
-    assert not panel._layer_source._add.isEnabled()
+    assert "Nothing is open yet" in panel.layer_source.hint.text()
+    assert not panel.layer_source.add_button.isEnabled()
     with pytest.raises(DataError, match="No case is chosen"):
         panel.dataset_maker()
 
@@ -113,10 +113,10 @@ def test_an_empty_viewer_gives_guidance(panel: CasesPanel) -> None:
 def test_layers_without_files_become_a_data_set(panel: CasesPanel, qtbot: Any) -> None:
     add_pair(panel, qtbot)
     assert panel.cases == ("scan",)
-    assert panel._table.item(0, 1).text() == "same grid"
+    assert panel.table.item(0, 1).text() == "same grid"
     with pytest.raises(DataError, match="cannot be held out"):
         panel.dataset_maker()
-    panel._one_case.setChecked(True)
+    panel.one_case.setChecked(True)
     dataset, split = panel.dataset_maker()()
     assert split.self_validation
     assert dataset.class_values() == {"left": (2,), "right": (3,), "liver": (5,)}
@@ -133,8 +133,8 @@ def test_two_cases_have_roles(panel: CasesPanel, qtbot: Any) -> None:
     add_pair(panel, qtbot)
     add_again(panel, qtbot)
     assert panel.cases == ("scan", "scan 2")
-    assert not panel._one_case_row.isVisible()
-    panel._table.cellWidget(1, 2).setCurrentText("validation")
+    assert not panel.one_case.isVisible()
+    panel.table.cellWidget(1, 2).setCurrentText("validation")
     dataset, _ = panel.dataset_maker()()
     assert [ref.role for ref in dataset.cases()] == [None, "validation"]
 
@@ -143,7 +143,7 @@ def test_a_pair_on_two_grids_is_refused_in_words(panel: CasesPanel, qtbot: Any) 
     moved = AFFINE.copy()
     moved[:3, 3] = 7
     add_pair(panel, qtbot, affine=moved)
-    panel._one_case.setChecked(True)
+    panel.one_case.setChecked(True)
     with pytest.raises(DataError, match="scan"):
         panel.dataset_maker()
 
@@ -152,7 +152,7 @@ def test_a_2d_layer_is_refused_where_one_looks(panel: CasesPanel) -> None:
     panel.viewer.add_image(np.zeros((5, 5)), name="flat")
     panel.viewer.add_labels(np.zeros((5, 5), int), name="flat label")
     click(panel, "Add pair")
-    assert "single slice" in panel._message.text()
+    assert "single slice" in panel.message.text()
     assert panel.cases == ()
 
 
@@ -160,13 +160,13 @@ def test_classes_are_merged_and_named(qtbot: Any) -> None:
     table = ClassTable()
     qtbot.addWidget(table)
     table.set_classes({"left": (2,), "right": (3,)}, {2: 1.0, 3: 2.0}, 10.0)
-    table._table.item(0, 1).setText("kidneys")
-    table._table.item(0, 2).setText("2, 3")
-    assert table._table.item(0, 3).text() == "3.0 ml"
-    table._table.selectRow(1)
+    table.table.item(0, 1).setText("kidneys")
+    table.table.item(0, 2).setText("2, 3")
+    assert table.table.item(0, 3).text() == "3.0 ml"
+    table.table.selectRow(1)
     click(table, "Remove")
     assert table.classes() == {"kidneys": (2, 3)}
-    table._table.item(0, 2).setText("two")
+    table.table.item(0, 2).setText("two")
     with pytest.raises(SegExplorerError, match="whole numbers"):
         table.classes()
 
@@ -191,7 +191,7 @@ def test_a_file_that_was_not_painted_on_is_used_as_it_is(
     for data, attributes, sort in read([str(tmp_path / "ct.nii.gz"), str(tmp_path / "ct_label.nii.gz")]):
         getattr(panel.viewer, f"add_{sort}")(data, **attributes)
     add_again(panel, qtbot)
-    panel._one_case.setChecked(True)
+    panel.one_case.setChecked(True)
     dataset, _ = panel.dataset_maker()()
     assert Path(dataset.pairs[0].image) == (tmp_path / "ct.nii.gz").resolve()
     assert open_volume(dataset.pairs[0].label, label=True).shape == (10, 10, 10)
@@ -210,9 +210,9 @@ def test_of_a_file_with_several_volumes_the_one_shown_is_taken(panel: CasesPanel
     viewer.add_image(frames, **arguments)
     show(viewer, label_picture(label(), "organs"))
     viewer.dims.set_point(0, 1)
-    assert "is taken: frame 1" in panel._layer_source._hint.text()
+    assert "is taken: frame 1" in panel.layer_source.hint.text()
     add_again(panel, qtbot)
-    (pair, _) = panel._pairs[0]
+    pair = panel.pairs[0]
     assert pair.image.shape == (10, 10, 10) and pair.image_path is None
     assert np.allclose(pair.image.array, image().array + 1000)
     assert np.allclose(pair.image.affine, AFFINE)
@@ -220,14 +220,14 @@ def test_of_a_file_with_several_volumes_the_one_shown_is_taken(panel: CasesPanel
 
 def test_the_place_of_the_chosen_image_is_told(panel: CasesPanel) -> None:
     show(panel.viewer, image_picture(image(), "scan"))
-    note = panel._layer_source.geometry
+    note = panel.layer_source.geometry
     assert "10 × 10 × 10 voxels, RAS, 2 × 2 × 2.5 mm" in note.place.text()
     tilted = AFFINE.copy()
     angle = np.deg2rad(19)
     tilted[:3, :3] = [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
     tilted[:3, :3] *= 3
     show(panel.viewer, image_picture(Volume.from_array(image().array, affine=tilted), "tilted"))
-    panel._layer_source._image.setCurrentText("tilted")
+    panel.layer_source.image_box.setCurrentText("tilted")
     assert "oblique by 19 degrees" in note.place.text()
     assert note.bring.isHidden()
 
@@ -238,14 +238,14 @@ def test_a_label_elsewhere_is_brought_onto_the_grid_of_its_image(panel: CasesPan
     drawn = Volume.from_array(label().array.repeat(2, 0).repeat(2, 1).repeat(2, 2), affine=finer)
     show(panel.viewer, image_picture(image(), "scan"))
     show(panel.viewer, label_picture(drawn, "organs", {2: "left", 3: "right", 5: "liver"}))
-    source = panel._layer_source
+    source = panel.layer_source
     assert "different grids" in source.geometry.distance.text()
     click(panel, "Bring the label onto the image's grid")
-    qtbot.waitUntil(lambda: source._label.currentText() == "organs on the image's grid")
+    qtbot.waitUntil(lambda: source.label_box.currentText() == "organs on the image's grid")
     assert source.geometry.bring.isHidden() and source.geometry.distance.text() == ""
     add_again(panel, qtbot)
-    assert panel._table.item(0, 1).text() == "same grid"
-    (pair, _) = panel._pairs[0]
+    assert panel.table.item(0, 1).text() == "same grid"
+    pair = panel.pairs[0]
     np.testing.assert_array_equal(pair.label.array, label().array)
     assert dict(pair.names) == {2: "left", 3: "right", 5: "liver"}
 
@@ -255,7 +255,7 @@ def test_a_label_that_touches_its_image_nowhere_is_not_resampled(panel: CasesPan
     far[:3, 3] = 500
     show(panel.viewer, image_picture(image(), "scan"))
     show(panel.viewer, label_picture(label(affine=far), "organs"))
-    note = panel._layer_source.geometry
+    note = panel.layer_source.geometry
     assert "do not touch" in note.distance.text()
     assert note.bring.isHidden()
 
@@ -270,12 +270,12 @@ def test_the_folder_of_a_data_set_is_recognised_in_words(
         (root / case).mkdir(parents=True)
         save_volume(image(), root / case / "imaging.nii.gz")
         save_volume(label((1, 2)), root / case / "segmentation.nii.gz", integer=True)
-    panel._source.setCurrentIndex(1)
-    disk = panel._disk
+    panel.source_box.setCurrentIndex(1)
+    disk = panel.disk_source
     disk.recognise(root)
     qtbot.waitUntil(lambda: "recognised" in disk.message.text())
     assert "case_00000 with a file imaging" in disk.message.text()
     dataset, _ = panel.dataset_maker()()
     assert dataset.kind == "kits" and len(dataset.cases()) == 2
     disk.recognise(tmp_path / "nowhere")
-    qtbot.waitUntil(lambda: "no folder" in panel._message.text())
+    qtbot.waitUntil(lambda: "no folder" in panel.message.text())

@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
 def dock(viewer: Any, qtbot: Any, tmp_path: Path) -> SegmentationExplorer:
     _, made = viewer.window.add_plugin_dock_widget("segexplorer")
     assert isinstance(made, SegmentationExplorer)
-    assert made._message.text() == LOADING
+    assert made.message.text() == LOADING
     qtbot.waitUntil(lambda: made.tabs is not None, timeout=60_000)
     made.run.set_folder(tmp_path / "runs")
     return made
@@ -47,7 +47,7 @@ def start(dock: SegmentationExplorer, qtbot: Any) -> Any:
     dock.experiment.set_experiment(Experiment.of(SETTINGS))
     dock.tabs.setCurrentIndex(TABS.index("Run"))
     click(qtbot, dock.run.buttons.start)
-    qtbot.waitUntil(lambda: dock.inspect._seen is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: dock.inspect.seen is not None, timeout=60_000)
     return dock.bridge.run
 
 
@@ -55,7 +55,7 @@ def test_tabs_stand_in_the_order_of_work(dock: SegmentationExplorer, viewer: Any
     assert tuple(dock.tabs.tabText(i) for i in range(dock.tabs.count())) == TABS
     assert "Segmentation Explorer: plots" in viewer.window.dock_widgets
     assert not dock.run.buttons.start.isEnabled()
-    assert "No case is chosen yet" in dock.run._why_not.text()
+    assert "No case is chosen yet" in dock.run.why_not.text()
 
 
 def test_a_real_run_is_shown_held_changed_and_stopped(
@@ -120,9 +120,9 @@ def test_closing_the_window_in_mid_run_leaves_no_thread_and_no_complaint(tmp_pat
             dock.run.start()
         dock.ready.connect(begin)
         def look():
-            if dock.inspect is not None and dock.inspect._seen is not None:
+            if dock.inspect is not None and dock.inspect.seen is not None:
                 timer.stop()
-                viewer.window._qt_window.close()
+                dock.window().close()
         timer = QTimer()
         timer.timeout.connect(look)
         timer.start(50)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +22,7 @@ from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import HistoryWriter
 from segexplorer.viewmodels.displayed import RunHistoryLoader, frames_of
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted import score, snapshot
+from tests.frontends.napari.scripted import score, snapshot
 
 EXPERIMENT = {"data": {"kind": "phantom", "anatomy": "ct_abdomen", "count": 2, "size": 16, "seed": 0}}
 
@@ -86,7 +83,7 @@ def validated(step: int, dice: float) -> ValidationDone:
 
 
 def settle(panel: InspectPanel, qtbot: Any, step: int) -> None:
-    qtbot.waitUntil(lambda: panel._seen is not None and panel._seen.snapshot.step == step, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.seen is not None and panel.seen.snapshot.step == step, timeout=10_000)
 
 
 def opened(panel: InspectPanel, run: Any, qtbot: Any) -> None:
@@ -100,7 +97,7 @@ def test_an_opened_run_shows_its_newest_prediction_with_the_label_of_its_data_se
     opened(panel, run, qtbot)
     assert panel.history.isVisible() and panel.history.steps == (10, 20, 40) and panel.history.follows
     assert "step 40" in panel.layers.layer("errors").name
-    assert panel._seen is not None and panel._seen.scores
+    assert panel.seen is not None and panel.seen.scores
     qtbot.waitUntil(lambda: panel.layers.layer("image") is not None, timeout=10_000)
 
 
@@ -126,7 +123,7 @@ def test_what_a_run_brings_does_not_take_an_earlier_prediction_away(
     newer = replace(snapshot(50, case=run.case), class_names=tuple(run.experiment.data.class_values()))
     panel.bridge.watched_arrived.emit({"validation": newer})
     qtbot.wait(50)
-    assert panel._seen is not None and panel._seen.snapshot.step == 10
+    assert panel.seen is not None and panel.seen.snapshot.step == 10
     panel.history.follow()
     settle(panel, qtbot, 50)
 

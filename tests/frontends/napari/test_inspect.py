@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,7 @@ from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.inspect import InspectPanel
 from segexplorer.frontends.napari.panels.result_tables import ScoreTable, counts_sentence
 from segexplorer.viewmodels import displayed
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted import score, snapshot
+from tests.frontends.napari.scripted import score, snapshot
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def panel(qtbot: Any) -> Iterator[InspectPanel]:
     made.show()
     yield made
     made.closing()
-    qtbot.waitUntil(lambda: not made._work.busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not made.busy, timeout=20_000)
 
 
 def bring(panel: InspectPanel, qtbot: Any, *snapshots: Any) -> None:
@@ -39,7 +35,7 @@ def bring(panel: InspectPanel, qtbot: Any, *snapshots: Any) -> None:
 
 
 def settle(panel: InspectPanel, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel._work.busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not panel.busy, timeout=20_000)
 
 
 def test_a_watched_case_appears_and_is_updated(panel: InspectPanel, qtbot: Any) -> None:
@@ -73,7 +69,7 @@ def test_the_role_and_class_can_be_chosen(panel: InspectPanel, qtbot: Any) -> No
     bring(panel, qtbot, snapshot(1), snapshot(1, role="train", case="case 2"))
     panel.choices.role_picker.setCurrentIndex(panel.choices.role_picker.findData("train"))
     settle(panel, qtbot)
-    assert "case 2: training case, not held out" in panel._badge.text()
+    assert "case 2: training case, not held out" in panel.badge.text()
     assert "training" in panel.layers.layer("errors").name
     panel.choices.class_picker.setCurrentText("lesion")
     settle(panel, qtbot)

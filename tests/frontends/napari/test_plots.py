@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from segexplorer.core.events import ParameterApplied, ValidationDone
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.plots import PlotDock
 from segexplorer.metrics import score_case
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted import ScriptedRun
+from tests.frontends.napari.scripted import ScriptedRun
 
 
 class Themed(ViewerModel):
@@ -65,7 +62,7 @@ def test_another_plot_can_be_picked_and_theme_changes_colours(dock: PlotDock, qt
 def test_a_live_change_is_marked(dock: PlotDock) -> None:
     dock.curves.add(ParameterApplied(step=5, field="optimiser.learning_rate", value=0.1, previous=0.2))
     dock.refresh()
-    assert [mark.value() for mark in dock.panes[0]._marks] == [5]
+    assert [mark.value() for mark in dock.panes[0].marks] == [5]
 
 
 def test_a_hidden_dock_draws_nothing(dock: PlotDock, qtbot: Any) -> None:
@@ -126,4 +123,4 @@ def test_a_plot_without_distances_says_so(dock: PlotDock, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
     pane = dock.panes[1]
     pane.picker.setCurrentIndex(pane.picker.findData("assd"))
-    assert pane.is_empty and "segexplorer evaluate" in pane._empty.toPlainText()
+    assert pane.is_empty and "segexplorer evaluate" in pane.empty_text.toPlainText()

@@ -50,21 +50,21 @@ def open_scan(viewer: Any, dock: SegmentationExplorer, folder: Path, qtbot: Any)
         folder / "ct_abdomen_totalseg" / name for name in ("example_ct.nii.gz", "example_ct_labels.nii.gz")
     ]
     viewer.open([str(f) for f in files], plugin="segexplorer")
-    click(qtbot, dock.cases._layer_source._add)
-    table = dock.cases._classes._table
+    click(qtbot, dock.cases.layer_source.add_button)
+    table = dock.cases.class_table.table
     qtbot.waitUntil(lambda: table.rowCount() == 61, timeout=20_000)
 
 
 def choose_classes(dock: SegmentationExplorer, qtbot: Any) -> None:
     """Keep the rows of four of 61 labels, name them and merge the kidneys, as a user does in the table."""
-    classes = dock.cases._classes
-    table, select = classes._table, classes._table.selectionModel()
+    classes = dock.cases.class_table
+    table, select = classes.table, classes.table.selectionModel()
     wanted = [values.split(",")[0] for values in CLASSES.values()]
     for row in range(table.rowCount()):
         if table.item(row, 2).text() in wanted:
             rows = QItemSelectionModel.SelectionFlag.Select | QItemSelectionModel.SelectionFlag.Rows
             select.select(table.model().index(row, 0), rows)
-    keep = next(b for b in classes.findChildren(type(dock.cases._remove)) if b.text() == "Keep only selected")
+    keep = classes.keep_button
     click(qtbot, keep)
     assert table.rowCount() == len(CLASSES)
     for row in range(table.rowCount()):
@@ -94,20 +94,20 @@ def test_one_scan_trains_on_itself_is_steered_and_repeats_without_the_window(
     choose_classes(dock, qtbot)
     settings = tmp_path / "small.yaml"
     settings.write_text("data: {kind: phantom}\n" + SMALL)
-    dock.experiment._form.set(Experiment.from_yaml(settings))
+    dock.experiment.form.set(Experiment.from_yaml(settings))
     tab(dock, "Run")
     # one case alone: not before it is confirmed
-    assert not dock.run.buttons.start.isEnabled() and dock.run._why_not.text()
+    assert not dock.run.buttons.start.isEnabled() and dock.run.why_not.text()
     tab(dock, "Cases")
-    click(qtbot, dock.cases._one_case)
+    click(qtbot, dock.cases.one_case)
     tab(dock, "Run")
     click(qtbot, dock.run.buttons.start)
     qtbot.waitUntil(
         lambda: dock.bridge.run is not None and dock.bridge.run.state == "running", timeout=60_000
     )
     run = dock.bridge.run
-    qtbot.waitUntil(lambda: dock.inspect._seen is not None, timeout=60_000)
-    assert NOT_HELD_OUT in dock.inspect._badge.text() and NOT_HELD_OUT in dock.run.progress.badge.text()
+    qtbot.waitUntil(lambda: dock.inspect.seen is not None, timeout=60_000)
+    assert NOT_HELD_OUT in dock.inspect.badge.text() and NOT_HELD_OUT in dock.run.progress.badge.text()
     # the user's own picture of the scan is used, not doubled
     assert [layer.name for layer in viewer.layers].count("example_ct") == 1
     assert "image" not in dock.layers.keys

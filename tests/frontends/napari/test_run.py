@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.panels.run import RunPanel
 from segexplorer.frontends.napari.workers import Machine
 from segexplorer.training.experiment import Experiment
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted import ScriptedRun
+from tests.frontends.napari.scripted import ScriptedRun
 
 
 class Door:
@@ -102,11 +99,10 @@ def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: An
     qtbot.waitUntil(lambda: bool(panel.progress.failure.text), timeout=2000)
     expected = "the data rotted" if raises else "The loss is not finite. Lower the learning rate."
     assert expected in panel.progress.failure.text
-    assert not panel.progress.failure._cause.isVisible()
-    click(qtbot, panel.progress.failure._more)
+    assert not panel.progress.failure.cause.isVisible()
+    click(qtbot, panel.progress.failure.more)
     assert (
-        panel.progress.failure._cause.isVisible()
-        and "Traceback" in panel.progress.failure._cause.toPlainText()
+        panel.progress.failure.cause.isVisible() and "Traceback" in panel.progress.failure.cause.toPlainText()
     )
     qtbot.waitUntil(panel.buttons.start.isEnabled, timeout=2000)
     panel.session.make = ScriptedRun
@@ -117,10 +113,10 @@ def test_a_failure_shows_its_cause_within_two_seconds(panel: RunPanel, qtbot: An
 def test_commands_in_the_wrong_order_become_sentences(panel: RunPanel, qtbot: Any) -> None:
     for command in (panel.stop, panel.step, panel.pause_or_resume, panel.extend, panel.predict_now):
         panel.obeyed(command)
-        assert "no run yet" in panel._why_not.text()
+        assert "no run yet" in panel.why_not.text()
     run = start(qtbot, panel)
     panel.obeyed(panel.start)
-    assert "going on already" in panel._why_not.text() and len(panel.session.runs) == 1
+    assert "going on already" in panel.why_not.text() and len(panel.session.runs) == 1
     assert run.state == "running"
 
 
@@ -128,13 +124,13 @@ def test_start_says_why_it_is_not_possible(panel: RunPanel) -> None:
     def refuse() -> Any:
         raise DataError("No case is chosen yet.", "Add one.")
 
-    maker, panel._experiment_maker = panel._experiment_maker, refuse
+    maker, panel.experiment_maker = panel.experiment_maker, refuse
     panel.check()
     assert not panel.buttons.start.isEnabled()
-    assert panel._why_not.text() == "Start is not possible yet. No case is chosen yet. Add one."
-    panel._experiment_maker = maker
+    assert panel.why_not.text() == "Start is not possible yet. No case is chosen yet. Add one."
+    panel.experiment_maker = maker
     panel.check()
-    assert panel.buttons.start.isEnabled() and panel._why_not.text() == ""
+    assert panel.buttons.start.isEnabled() and panel.why_not.text() == ""
 
 
 def test_a_live_change_reaches_the_run_and_the_log(panel: RunPanel, qtbot: Any) -> None:
@@ -143,14 +139,14 @@ def test_a_live_change_reaches_the_run_and_the_log(panel: RunPanel, qtbot: Any) 
     path = next(p for p in panel.live.form.paths if p.endswith("learning_rate"))
     panel.live.form.edit(path, 0.005)
     panel.live.form.apply()
-    qtbot.waitUntil(lambda: f"{path} changed from 0 to 0.005" in panel._log.toPlainText(), timeout=2000)
+    qtbot.waitUntil(lambda: f"{path} changed from 0 to 0.005" in panel.log.toPlainText(), timeout=2000)
     assert "set" in run.commands
 
 
 def test_the_machine_is_named_with_the_cure_for_an_idle_gpu(panel: RunPanel) -> None:
     panel.show_machine(Machine("CPU, 2 cores", "Run: pip install torch"))
-    assert "CPU, 2 cores" in panel._device.text()
-    assert "pip install torch" in panel._remedy.text() and panel._remedy.isVisible()
+    assert "CPU, 2 cores" in panel.device.text()
+    assert "pip install torch" in panel.remedy.text() and panel.remedy.isVisible()
 
 
 def test_badges_and_progress_are_shown(panel: RunPanel, qtbot: Any) -> None:
@@ -203,5 +199,5 @@ def test_a_folder_that_is_no_run_is_refused_in_a_sentence(
     panel: RunPanel, qtbot: Any, tmp_path: Path
 ) -> None:
     panel.open_run(tmp_path)
-    qtbot.waitUntil(lambda: "is no run folder" in panel._why_not.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "is no run folder" in panel.why_not.text(), timeout=5000)
     assert panel.buttons.start.isEnabled()

@@ -314,6 +314,12 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         psygnal signal with the `CasePair`, without role.
     refused
         psygnal signal with the error that says why a layer cannot be used.
+    image_box, label_box
+        Combo boxes of the layers that may be an image or a label.
+    add_button
+        Enabled once there is one of each.
+    hint
+        What is missing, or which volume of a file with several is taken.
     """
 
     added = Signal(object)
@@ -322,34 +328,34 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
-        self._image, self._label = QComboBox(), QComboBox()
-        for box in (self._image, self._label):
+        self.image_box, self.label_box = QComboBox(), QComboBox()
+        for box in (self.image_box, self.label_box):
             box.setMinimumContentsLength(12)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._hint = widgets.guidance()
-        self._add, opener, phantom = (
+        self.hint = widgets.guidance()
+        self.add_button, opener, phantom = (
             QPushButton("Add pair"),
             QPushButton("Open"),
             QPushButton("CT phantom"),
         )
-        self._add.clicked.connect(self.add)
+        self.add_button.clicked.connect(self.add)
         menu = QMenu(opener)
         menu.addAction("Files…").triggered.connect(lambda _=False: self._open())
         menu.addAction("DICOM folder…").triggered.connect(lambda _=False: self._open_folder())
         opener.setMenu(menu)
         phantom.clicked.connect(self._open_phantom)
         form = QFormLayout()
-        form.addRow("Image", self._image)
-        form.addRow("Label", self._label)
+        form.addRow("Image", self.image_box)
+        form.addRow("Label", self.label_box)
         self.geometry = GeometryNote(viewer, lambda layer: frame_shown(viewer, layer))
         self.geometry.brought.connect(self._choose_label)
         self.geometry.refused.connect(self.refused.emit)
         buttons = QHBoxLayout()
-        for button in (opener, phantom, self._add):
+        for button in (opener, phantom, self.add_button):
             buttons.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._hint)
+        layout.addWidget(self.hint)
         layout.addLayout(form)
         layout.addWidget(self.geometry)
         layout.addLayout(buttons)
@@ -357,7 +363,7 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         for signal in (events.inserted, events.removed, events.reordered):
             signal.connect(self.refresh)
         viewer.dims.events.point.connect(self._tell)
-        for box in (self._image, self._label):
+        for box in (self.image_box, self.label_box):
             box.currentIndexChanged.connect(self._on_choice)
         self.refresh()
 
@@ -371,28 +377,28 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
 
     def refresh(self, event: Any = None) -> None:
         """Fill the boxes anew, keeping what was chosen."""
-        _refill(self._image, [layer for layer in self._viewer.layers if _is_scan(layer)])
-        _refill(self._label, [layer for layer in self._viewer.layers if _is_label(layer)])
-        self._add.setEnabled(bool(self._image.count() and self._label.count()))
+        _refill(self.image_box, [layer for layer in self._viewer.layers if _is_scan(layer)])
+        _refill(self.label_box, [layer for layer in self._viewer.layers if _is_label(layer)])
+        self.add_button.setEnabled(bool(self.image_box.count() and self.label_box.count()))
         self._on_choice()
 
     def _on_choice(self, _: Any = None) -> None:
         self._tell()
-        self.geometry.compare(self._chosen(self._image), self._chosen(self._label))
+        self.geometry.compare(self._chosen(self.image_box), self._chosen(self.label_box))
 
     def _choose_label(self, layer: Any) -> None:
-        self._label.setCurrentText(layer.name)
+        self.label_box.setCurrentText(layer.name)
 
     def _tell(self, _: Any = None) -> None:
         """Say what is missing, or which volume of a file with several is meant."""
-        image = self._chosen(self._image)
+        image = self._chosen(self.image_box)
         if image is None:
             text = _EMPTY
         elif image.ndim == 4:
             text = _FRAME.format(name=image.axis_labels[0], index=frame_shown(self._viewer, image))
         else:
-            text = "" if self._label.count() else _NO_LABEL
-        widgets.say(self._hint, text)
+            text = "" if self.label_box.count() else _NO_LABEL
+        widgets.say(self.hint, text)
 
     def add(self) -> None:
         """Add the chosen pair."""
@@ -402,7 +408,7 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
             self.refused.emit(error)
 
     def _pair(self) -> CasePair:
-        image, label = self._chosen(self._image), self._chosen(self._label)
+        image, label = self._chosen(self.image_box), self._chosen(self.label_box)
         if image is None or label is None:
             raise DataError("Image or label is missing.", "Choose one of each.")
         return CasePair(

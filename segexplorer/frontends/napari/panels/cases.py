@@ -59,6 +59,16 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     changed
         psygnal signal: other cases, roles or classes.
+    source_box
+        Chooses between layers (`layer_source`) and a data set on the disk (`disk_source`).
+    table
+        The pairs: case, geometry, role.
+    one_case
+        Check box that is shown while there is one pair alone.
+    class_table
+        The classes of the pairs.
+    message
+        Why something was refused.
     """
 
     changed = Signal()
@@ -70,50 +80,50 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._pairs: list[tuple[CasePair, Examination | None]] = []
         self._classes_edited = False
         self._job = LatestWork(self._on_examined, self._on_refused, newest_only=True)
-        self._source = QComboBox()
-        self._source.addItems(["Layers in the viewer", "A data set on the disk, or phantoms"])
+        self.source_box = QComboBox()
+        self.source_box.addItems(["Layers in the viewer", "A data set on the disk, or phantoms"])
         self._pages = QStackedWidget()
         self._pages.addWidget(self._layers_page())
-        self._disk = DiskSource()
-        self._disk.changed.connect(self.changed.emit)
-        self._disk.refused.connect(self._on_refused)
-        self._pages.addWidget(self._disk)
-        self._source.currentIndexChanged.connect(self._on_source)
-        self._message = widgets.guidance()
+        self.disk_source = DiskSource()
+        self.disk_source.changed.connect(self.changed.emit)
+        self.disk_source.refused.connect(self._on_refused)
+        self._pages.addWidget(self.disk_source)
+        self.source_box.currentIndexChanged.connect(self._on_source)
+        self.message = widgets.guidance()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
-            widgets.scrolled(widgets.heading("Cases from"), self._source, self._pages, self._message)
+            widgets.scrolled(widgets.heading("Cases from"), self.source_box, self._pages, self.message)
         )
         self._redraw()
 
     # -- pages --------------------------------------------------------------------------------------------
 
     def _layers_page(self) -> QWidget:
-        self._layer_source = LayerSource(self.viewer)
-        self._layer_source.added.connect(self.add_pair)
-        self._layer_source.refused.connect(self._on_refused)
-        self._table = QTableWidget(0, 3)
-        self._table.setHorizontalHeaderLabels(["Case", "Geometry", "Role"])
-        self._table.verticalHeader().setVisible(False)
-        header = self._table.horizontalHeader()
+        self.layer_source = LayerSource(self.viewer)
+        self.layer_source.added.connect(self.add_pair)
+        self.layer_source.refused.connect(self._on_refused)
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["Case", "Geometry", "Role"])
+        self.table.verticalHeader().setVisible(False)
+        header = self.table.horizontalHeader()
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(2, QHeaderView.ResizeMode.Fixed)
-        self._table.setColumnWidth(2, 104)
+        self.table.setColumnWidth(2, 104)
         self._no_pairs = widgets.guidance(_NO_PAIRS)
         self._remove = QPushButton("Remove case")
         self._remove.clicked.connect(self._remove_selected)
-        self._one_case = QCheckBox()
+        self.one_case = QCheckBox()
         self._one_case_text = widgets.guidance(ONE_CASE)
-        self._one_case.toggled.connect(lambda _: self.changed.emit())
+        self.one_case.toggled.connect(lambda _: self.changed.emit())
         self._one_case_row = QWidget()
         row = QHBoxLayout(self._one_case_row)
         row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self._one_case)
+        row.addWidget(self.one_case)
         row.addWidget(self._one_case_text, 1)
-        self._classes = ClassTable()
-        self._classes.changed.connect(self._on_classes)
+        self.class_table = ClassTable()
+        self.class_table.changed.connect(self._on_classes)
         self._unselected = QComboBox()
         self._unselected.addItem("Other labels become background", "background")
         self._unselected.addItem("Other labels are ignored by loss and scores", "ignored")
@@ -122,14 +132,14 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         column = QVBoxLayout(page)
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (
-            self._layer_source,
+            self.layer_source,
             widgets.heading("Cases"),
             self._no_pairs,
-            self._table,
+            self.table,
             self._remove,
             self._one_case_row,
             widgets.heading("Classes"),
-            self._classes,
+            self.class_table,
             self._unselected,
         ):
             column.addWidget(widget)
@@ -146,22 +156,22 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             When the cases cannot be trained on as they are, in one sentence.
         """
         if self._pages.currentIndex() == 1:
-            chosen = self._disk.chosen
+            chosen = self.disk_source.chosen
             return lambda: chosen
         self._check_pairs()
         pairs = [pair for pair, _ in self._pairs]
         classes, other_labels, folder = (
-            self._classes.classes(),
+            self.class_table.classes(),
             str(self._unselected.currentData()),
             self.folder,
         )
-        split = Split(self_validation=self._one_case.isChecked() and len(pairs) == 1)
+        split = Split(self_validation=self.one_case.isChecked() and len(pairs) == 1)
         return lambda: (stored_dataset(pairs, classes, other_labels, folder), split)
 
     def set_dataset(self, dataset: DatasetSpec, split: Split) -> None:
         """Show the data of an experiment that was loaded."""
-        self._disk.set(dataset, split)
-        self._source.setCurrentIndex(1)
+        self.disk_source.set(dataset, split)
+        self.source_box.setCurrentIndex(1)
 
     def _check_pairs(self) -> None:
         if not self._pairs:
@@ -169,15 +179,25 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         for pair, seen in self._pairs:
             if seen is not None and seen.severity == "error":
                 raise DataError(f"{pair.case}: {seen.verdict}", seen.remedy)
-        if not self._classes.classes():
+        if not self.class_table.classes():
             raise SpecError("No class is chosen.", "Add a class in the Cases tab.")
-        if len(self._pairs) == 1 and not self._one_case.isChecked():
+        if len(self._pairs) == 1 and not self.one_case.isChecked():
             raise DataError(
                 "One case alone cannot be held out.",
                 "In the Cases tab, add another case or tick “Train and validate on this one case”.",
             )
 
     # -- pairs --------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether pairs are being examined."""
+        return self._job.busy
+
+    @property
+    def pairs(self) -> tuple[CasePair, ...]:
+        """The pairs added."""
+        return tuple(pair for pair, _ in self._pairs)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -188,7 +208,7 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         """Add a pair; it is examined in the background."""
         pair = replace(pair, case=case_name(pair.case, self.cases))
         self._pairs.append((pair, None))
-        widgets.say(self._message, "")
+        widgets.say(self.message, "")
         self._redraw()
         self._examine()
 
@@ -205,7 +225,7 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.changed.emit()
 
     def _on_refused(self, error: SegExplorerError) -> None:
-        widgets.say(self._message, str(error), widgets.RED)
+        widgets.say(self.message, str(error), widgets.RED)
 
     def _offer_classes(self) -> None:
         volumes: dict[int, float] = {}
@@ -216,15 +236,15 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             total += seen.total_ml if seen else 0.0
             for value, volume in ((seen and seen.volumes_ml) or {}).items():
                 volumes[value] = volumes.get(value, 0.0) + volume
-        classes = self._classes.classes() if self._classes_edited else offered_classes(volumes, names)
-        self._classes.set_classes(classes, volumes, total)
+        classes = self.class_table.classes() if self._classes_edited else offered_classes(volumes, names)
+        self.class_table.set_classes(classes, volumes, total)
 
     def _on_classes(self) -> None:
         self._classes_edited = True
         self.changed.emit()
 
     def _remove_selected(self) -> None:
-        rows = {index.row() for index in self._table.selectedIndexes()} or {len(self._pairs) - 1}
+        rows = {index.row() for index in self.table.selectedIndexes()} or {len(self._pairs) - 1}
         self._pairs = [entry for row, entry in enumerate(self._pairs) if row not in rows]
         self._redraw()
         self._offer_classes()
@@ -240,39 +260,39 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_source(self, index: int) -> None:
         self._pages.setCurrentIndex(index)
-        widgets.say(self._message, "")
+        widgets.say(self.message, "")
         self.changed.emit()
 
     def _redraw(self) -> None:
         some = bool(self._pairs)
         self._no_pairs.setVisible(not some)
-        self._table.setVisible(some)
+        self.table.setVisible(some)
         self._remove.setVisible(some)
         self._one_case_row.setVisible(len(self._pairs) == 1)
-        self._table.setRowCount(len(self._pairs))
+        self.table.setRowCount(len(self._pairs))
         for row, (pair, seen) in enumerate(self._pairs):
             self._draw(row, pair, seen)
-        self._table.setFixedHeight(28 + 28 * max(1, min(6, len(self._pairs))))
+        self.table.setFixedHeight(28 + 28 * max(1, min(6, len(self._pairs))))
 
     def _draw(self, row: int, pair: CasePair, seen: Examination | None) -> None:
         size = " × ".join(map(str, pair.image.shape))
         spacing = " × ".join(f"{s:.3g}" for s in pair.image.spacing)
         name = QTableWidgetItem(pair.case)
         name.setToolTip(f"{size} voxels of {spacing} mm, {pair.image.orientation}, {pair.image.modality}")
-        self._table.setItem(row, 0, name)
+        self.table.setItem(row, 0, name)
         verdict = QTableWidgetItem("looking…" if seen is None else seen.verdict)
         if seen is not None:
             verdict.setToolTip(f"{seen.verdict} {seen.remedy}".strip())
-        self._table.setItem(row, 1, verdict)
+        self.table.setItem(row, 1, verdict)
         role = QComboBox()
         role.addItems(["by split", *_ROLES])
         role.setCurrentText(pair.role or "by split")
         role.currentTextChanged.connect(lambda text, r=row: self._set_role(r, text))
-        self._table.setCellWidget(row, 2, role)
-        self._table.setRowHeight(row, 28)
+        self.table.setCellWidget(row, 2, role)
+        self.table.setRowHeight(row, 28)
 
     def closing(self) -> None:
         """Let go of the viewer and of work under way."""
         self._job.close()
-        self._disk.job.close()
-        self._layer_source.close_source()
+        self.disk_source.job.close()
+        self.layer_source.close_source()

@@ -36,6 +36,10 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     changed
         psygnal signal, after the user changed a class.
+    table
+        Columns: colour, name, label values, volume, share.
+    keep_button
+        Keeps the selected rows alone.
     """
 
     changed = Signal()
@@ -45,17 +49,18 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self._volumes: Mapping[int, float] = {}
         self._total = 0.0
         self._filling = False
-        self._table = QTableWidget(0, 5)
-        self._table.setHorizontalHeaderLabels(["", "Class", "Values", "Volume", "Share"])
-        self._table.verticalHeader().setVisible(False)
-        self._table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        header = self._table.horizontalHeader()
+        self.table = QTableWidget(0, 5)
+        self.table.setHorizontalHeaderLabels(["", "Class", "Values", "Volume", "Share"])
+        self.table.verticalHeader().setVisible(False)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        header = self.table.horizontalHeader()
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         for column, width in ((0, 22), (_VALUES, 64), (_VOLUME, 64), (_BAR, 60)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
-            self._table.setColumnWidth(column, width)
-        self._table.itemChanged.connect(self._on_edit)
-        add, remove, keep = QPushButton("Add class"), QPushButton("Remove"), QPushButton("Keep only selected")
+            self.table.setColumnWidth(column, width)
+        self.table.itemChanged.connect(self._on_edit)
+        add, remove = QPushButton("Add class"), QPushButton("Remove")
+        self.keep_button = keep = QPushButton("Keep only selected")
         keep.setToolTip("Of many labels, keep the rows that are selected (Ctrl-click selects several).")
         add.clicked.connect(self._add)
         remove.clicked.connect(self._remove)
@@ -67,7 +72,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         buttons.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._table)
+        layout.addWidget(self.table)
         layout.addLayout(buttons)
         self.set_classes({})
 
@@ -80,7 +85,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
             When a name is empty or double, or a value is no whole number.
         """
         found: dict[str, tuple[int, ...]] = {}
-        for row in range(self._table.rowCount()):
+        for row in range(self.table.rowCount()):
             name = self._text(row, _NAME)
             if not name:
                 raise SpecError(f"Class {row + 1} has no name.", "Type one into the table.")
@@ -98,25 +103,25 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         """Show classes, with the volume of each label value in ml where it is known, and of the whole picture."""
         self._volumes, self._total = dict(volumes or {}), total
         self._filling = True
-        self._table.setRowCount(0)
+        self.table.setRowCount(0)
         for name, values in classes.items():
             self._append(name, values)
         self._filling = False
         self._measure()
 
     def _append(self, name: str, values: tuple[int, ...]) -> None:
-        row = self._table.rowCount()
-        self._table.insertRow(row)
+        row = self.table.rowCount()
+        self.table.insertRow(row)
         swatch = QTableWidgetItem()
         swatch.setBackground(QColor(colours.class_colour(row + 1)))
         swatch.setFlags(Qt.ItemFlag.NoItemFlags)
-        self._table.setItem(row, 0, swatch)
-        self._table.setItem(row, _NAME, QTableWidgetItem(name))
-        self._table.setItem(row, _VALUES, QTableWidgetItem(", ".join(map(str, values))))
+        self.table.setItem(row, 0, swatch)
+        self.table.setItem(row, _NAME, QTableWidgetItem(name))
+        self.table.setItem(row, _VALUES, QTableWidgetItem(", ".join(map(str, values))))
         volume = QTableWidgetItem()
         volume.setFlags(Qt.ItemFlag.ItemIsEnabled)
         volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._table.setItem(row, _VOLUME, volume)
+        self.table.setItem(row, _VOLUME, volume)
         bar = QProgressBar()
         bar.setTextVisible(False)
         colour = colours.class_colour(row + 1)
@@ -124,26 +129,26 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
             "QProgressBar { margin: 7px 3px; border: none; max-height: 12px; }"
             f"QProgressBar::chunk {{ background: {colour}; }}"
         )
-        self._table.setCellWidget(row, _BAR, bar)
+        self.table.setCellWidget(row, _BAR, bar)
 
     def _measure(self) -> None:
         """Write volumes and bars; a bar's length is logarithmic: a lesion of 0.1 ml beside a liver is seen."""
         self._filling = True
-        for row in range(self._table.rowCount()):
+        for row in range(self.table.rowCount()):
             try:
                 values = _values("", self._text(row, _VALUES))
             except SpecError:
                 values = ()
             volume = class_volume(self._volumes, values)
-            self._table.item(row, _VOLUME).setText(millilitres(volume) if self._volumes else "")
-            bar: Any = self._table.cellWidget(row, _BAR)
+            self.table.item(row, _VOLUME).setText(millilitres(volume) if self._volumes else "")
+            bar: Any = self.table.cellWidget(row, _BAR)
             share = volume / self._total if self._total else 0.0
             bar.setValue(bar_length(share))
             bar.setToolTip(f"{100 * share:.3g} % of the picture; the bar is logarithmic")
-        self._table.setVisible(self._table.rowCount() > 0)
-        self._table.setFixedHeight(28 + 26 * max(2, min(8, self._table.rowCount())))
-        for row in range(self._table.rowCount()):
-            self._table.setRowHeight(row, 26)
+        self.table.setVisible(self.table.rowCount() > 0)
+        self.table.setFixedHeight(28 + 26 * max(2, min(8, self.table.rowCount())))
+        for row in range(self.table.rowCount()):
+            self.table.setRowHeight(row, 26)
         self._filling = False
 
     def _on_edit(self, _: Any) -> None:
@@ -152,7 +157,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
             self.changed.emit()
 
     def _add(self) -> None:
-        taken = {value for row in range(self._table.rowCount()) for value in _whole(self._text(row, _VALUES))}
+        taken = {value for row in range(self.table.rowCount()) for value in _whole(self._text(row, _VALUES))}
         free = next((value for value in self._volumes if value not in taken), max(taken, default=0) + 1)
         self._filling = True
         self._append(f"label {free}", (free,))
@@ -161,11 +166,11 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self.changed.emit()
 
     def _selected(self) -> set[int]:
-        return {index.row() for index in self._table.selectionModel().selectedRows()}
+        return {index.row() for index in self.table.selectionModel().selectedRows()}
 
     def _remove(self) -> None:
-        gone = self._selected() or {self._table.rowCount() - 1}
-        self._keep_rows(set(range(self._table.rowCount())) - gone)
+        gone = self._selected() or {self.table.rowCount() - 1}
+        self._keep_rows(set(range(self.table.rowCount())) - gone)
 
     def _keep(self) -> None:
         if self._selected():
@@ -177,7 +182,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self.changed.emit()
 
     def _text(self, row: int, column: int) -> str:
-        item = self._table.item(row, column)
+        item = self.table.item(row, column)
         return item.text().strip() if item is not None else ""
 
 

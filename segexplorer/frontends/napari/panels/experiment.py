@@ -194,7 +194,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def __init__(self, session: Any, viewer: Any, cases: CasesPanel) -> None:
         super().__init__()
         self.session, self.viewer, self._cases = session, viewer, cases
-        self._form: SpecForm[Experiment] = SpecForm(Experiment, exclude=("data", "split", "changes"))
+        self.form: SpecForm[Experiment] = SpecForm(Experiment, exclude=("data", "split", "changes"))
         self.box = PlanBox(session)
         self._saving = LatestWork(self.box.show_text, self.box.show_text)
         self._timer = QTimer(self)
@@ -213,9 +213,9 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
-            widgets.scrolled(row, self._form.native, widgets.heading("Before you start"), self.box)
+            widgets.scrolled(row, self.form.native, widgets.heading("Before you start"), self.box)
         )
-        self._form.changed.connect(self._on_change)
+        self.form.changed.connect(self._on_change)
         cases.changed.connect(self._on_change)
 
     # -- what comes out -----------------------------------------------------------------------------------
@@ -228,9 +228,9 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         SegExplorerError
             When cases or settings are not fit for training, in one sentence.
         """
-        settings = self._form.plain()
-        if self._form.problems:
-            raise SpecError("; ".join(f"{path} {text}" for path, text in self._form.problems) + ".")
+        settings = self.form.plain()
+        if self.form.problems:
+            raise SpecError("; ".join(f"{path} {text}" for path, text in self.form.problems) + ".")
         dataset = self._cases.dataset_maker()
 
         def make() -> Experiment:
@@ -245,7 +245,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def set_experiment(self, experiment: Experiment) -> None:
         """Show an experiment, its data in the Cases tab."""
-        self._form.set(experiment)
+        self.form.set(experiment)
         self._cases.set_dataset(experiment.data, experiment.split)
 
     def load(self, path: Path) -> None:

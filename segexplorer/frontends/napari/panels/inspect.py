@@ -223,6 +223,10 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     shown
         psygnal signal (`Seen`): what is in the viewer now.
+    seen
+        What was last shown, or None.
+    badge
+        Which case that is, and whether it was trained on.
     """
 
     shown = Signal(object)
@@ -232,7 +236,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.session, self.viewer, self.bridge, self.layers = session, viewer, bridge, layers
         self._snapshots: dict[str, WatchedSnapshot] = {}
         self._patch: PatchSnapshot | None = None
-        self._seen: Seen | None = None
+        self.seen: Seen | None = None
         self._run: Any = None
         self._past: RunHistoryLoader | None = None
         self._frames: dict[Role, tuple[Frame, ...]] = {}
@@ -253,7 +257,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _build(self) -> None:
         self._message = widgets.guidance(_EMPTY)
-        self._badge = widgets.guidance("", widgets.AMBER)
+        self.badge = widgets.guidance("", widgets.AMBER)
         self.choices = Choices()
         self.choices.role_chosen.connect(self._on_role)
         self.choices.class_chosen.connect(self._look)
@@ -270,7 +274,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         layout.addWidget(
             widgets.scrolled(
                 self._message,
-                self._badge,
+                self.badge,
                 self.history,
                 self.choices,
                 Legend(),
@@ -284,6 +288,11 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         )
 
     # -- what is chosen -----------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a case is being prepared for the viewer."""
+        return self._work.busy
 
     @property
     def snapshot(self) -> WatchedSnapshot | None:
@@ -388,7 +397,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self._image.show(self._run, case, past.ref)
 
     def _on_seen(self, seen: Seen) -> None:
-        self._seen = seen
+        self.seen = seen
         self.choices.offer_classes(seen.snapshot.class_names)
         self._send_for_image(seen.snapshot.case)
         first = not any(key in self.layers.keys for key in get_args(Switch))
@@ -403,7 +412,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if seen.pictures and (first or seen.wanted.class_index != self._class_seen):
             self._open_at(seen)
         self._class_seen = seen.wanted.class_index
-        widgets.say(self._badge, _badge(seen.snapshot), widgets.AMBER)
+        widgets.say(self.badge, _badge(seen.snapshot), widgets.AMBER)
         widgets.say(self._message, seen.note)
         self.scores.show_seen(seen, newest=self.history.follows)
         self.errors.show_pieces(seen.pieces, labelled=seen.snapshot.truth is not None)
@@ -446,9 +455,9 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def read(self, world: tuple[float, ...]) -> str:
         """Return the sentence for a point in the viewer's world, (z, y, x) in mm."""
-        if self._seen is None or len(world) != 3:
+        if self.seen is None or len(world) != 3:
             return ""
-        return displayed.under_cursor(self._seen.snapshot, self.choices.class_index, world)
+        return displayed.under_cursor(self.seen.snapshot, self.choices.class_index, world)
 
     def _on_cursor(self, viewer: Any, event: Any) -> None:
         text = self.read(tuple(float(v) for v in viewer.cursor.position))

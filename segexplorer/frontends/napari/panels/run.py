@@ -65,23 +65,23 @@ class RunLog(QPlainTextEdit):  # type: ignore[misc, unused-ignore]
 
 
 class FailureBox(QWidget):  # type: ignore[misc, unused-ignore]
-    """Why a run failed and what to do; the traceback unfolds, for a report."""
+    """Why a run failed and what to do; the button `more` unfolds the traceback (`cause`), for a report."""
 
     def __init__(self) -> None:
         super().__init__()
         self._text = widgets.guidance("", widgets.RED)
-        self._more = QPushButton("Show the cause")
-        self._more.setCheckable(True)
-        self._cause = QPlainTextEdit()
-        self._cause.setReadOnly(True)
-        self._cause.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        self._cause.setMinimumHeight(140)
+        self.more = QPushButton("Show the cause")
+        self.more.setCheckable(True)
+        self.cause = QPlainTextEdit()
+        self.cause.setReadOnly(True)
+        self.cause.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.cause.setMinimumHeight(140)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._text)
-        layout.addWidget(self._more, 0, Qt.AlignmentFlag.AlignLeft)
-        layout.addWidget(self._cause)
-        self._more.toggled.connect(self._unfold)
+        layout.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.cause)
+        self.more.toggled.connect(self._unfold)
         self.clear()
 
     @property
@@ -92,21 +92,21 @@ class FailureBox(QWidget):  # type: ignore[misc, unused-ignore]
     def show_failure(self, text: str, cause: str) -> None:
         """Show a failure with its traceback folded."""
         widgets.say(self._text, text, widgets.RED)
-        self._cause.setPlainText(cause)
-        self._more.setVisible(bool(cause))
-        self._more.setChecked(False)
+        self.cause.setPlainText(cause)
+        self.more.setVisible(bool(cause))
+        self.more.setChecked(False)
         self.setVisible(True)
 
     def clear(self) -> None:
         """Show nothing."""
-        self._more.setChecked(False)
-        self._cause.setVisible(False)
+        self.more.setChecked(False)
+        self.cause.setVisible(False)
         widgets.say(self._text, "")
         self.setVisible(False)
 
     def _unfold(self, shown: bool) -> None:
-        self._cause.setVisible(shown)
-        self._more.setText("Hide the cause" if shown else "Show the cause")
+        self.cause.setVisible(shown)
+        self.more.setText("Hide the cause" if shown else "Show the cause")
 
 
 class RunStatus(QWidget):  # type: ignore[misc, unused-ignore]
@@ -288,6 +288,12 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     started
         psygnal signal (run): a new run was made and begins.
+    device, remedy
+        What it trains on, and the command that cures a GPU that torch cannot use.
+    why_not
+        Why Start is not possible, or why a command was refused.
+    log
+        What happened, line by line.
     """
 
     started = Signal(object)
@@ -304,7 +310,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ) -> None:
         super().__init__()
         self.session, self.viewer, self.bridge = session, viewer, bridge
-        self._experiment_maker, self._slice_view = experiment_maker, slice_view
+        self.experiment_maker, self._slice_view = experiment_maker, slice_view
         self.status = status.Status()
         self._making = LatestWork(self._on_made, self._on_not_made)
         self._opening = LatestWork(self._on_opened, self._on_not_made)
@@ -319,8 +325,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     # -- widgets ------------------------------------------------------------------------------------------
 
     def _build(self, folder: Path) -> None:
-        self._device = widgets.guidance("Looking at this machine…")
-        self._remedy = widgets.guidance("", widgets.AMBER)
+        self.device = widgets.guidance("Looking at this machine…")
+        self.remedy = widgets.guidance("", widgets.AMBER)
         self._folder = QLineEdit(str(folder))
         self._folder.setToolTip("Every run makes a new folder in here; nothing is overwritten.")
         choose = QPushButton("…")
@@ -328,34 +334,34 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         choose.setToolTip("Choose the output folder")
         choose.clicked.connect(self._choose_folder)
         self.buttons = RunButtons(self)
-        self._why_not = widgets.guidance()
+        self.why_not = widgets.guidance()
         self.progress = RunStatus()
         self.live = LiveChanges()
         self.live.applied.connect(self._apply)
-        self._log = RunLog()
+        self.log = RunLog()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
             widgets.scrolled(
-                self._device,
-                self._remedy,
+                self.device,
+                self.remedy,
                 widgets.heading("Output folder"),
                 widgets.row(self._folder, choose),
                 self.buttons,
-                self._why_not,
+                self.why_not,
                 self.progress,
                 widgets.heading("Change while it trains"),
                 self.live,
                 widgets.heading("What happened"),
-                self._log,
+                self.log,
             )
         )
 
     def show_machine(self, machine: Machine) -> None:
         """Tell the device by name, and the command that cures a GPU that torch cannot use."""
-        widgets.say(self._device, f"Device: {machine.device}")
+        widgets.say(self.device, f"Device: {machine.device}")
         widgets.say(
-            self._remedy,
+            self.remedy,
             f"There is an NVIDIA GPU that torch cannot use. {machine.remedy}" if machine.remedy else "",
             widgets.AMBER,
         )
@@ -375,7 +381,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         """Make a new run of the experiment as the tabs show it, and begin."""
         if self.bridge.busy or self._busy_making:
             raise RunStateError("A run is going on already.", "Stop it first.")
-        make, parent, session = self._experiment_maker(), self.folder, self.session
+        make, parent, session = self.experiment_maker(), self.folder, self.session
 
         def work() -> Any:
             experiment = make()
@@ -383,7 +389,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
         self._busy_making = True
         self.progress.failure.clear()
-        widgets.say(self._why_not, "Making the run folder…")
+        widgets.say(self.why_not, "Making the run folder…")
         self._making.send(work)
         self._redraw()
 
@@ -392,13 +398,13 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if self.bridge.busy or self._busy_making:
             return
         try:
-            self._experiment_maker()
+            self.experiment_maker()
         except SegExplorerError as error:
             self._ready = False
-            widgets.say(self._why_not, f"Start is not possible yet. {error}", widgets.AMBER)
+            widgets.say(self.why_not, f"Start is not possible yet. {error}", widgets.AMBER)
         else:
             self._ready = True
-            widgets.say(self._why_not, "")
+            widgets.say(self.why_not, "")
         self._redraw()
 
     def choose_run(self) -> None:
@@ -418,7 +424,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
             return session.resume(folder, window=True), events
 
         self._busy_making = True
-        widgets.say(self._why_not, "Opening the run…")
+        widgets.say(self.why_not, "Opening the run…")
         self._opening.send(work)
         self._redraw()
 
@@ -426,7 +432,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         run, events = answer
         self._busy_making = False
         self.status = status.Status()
-        self._log.clear()
+        self.log.clear()
         self.started.emit(run)
         self.bridge.open(run, events)
 
@@ -481,8 +487,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_made(self, run: Any) -> None:
         self._busy_making = False
         self.status = status.Status()
-        self._log.clear()
-        widgets.say(self._why_not, "")
+        self.log.clear()
+        widgets.say(self.why_not, "")
         self.started.emit(run)
         self.bridge.start(run)
 
@@ -491,12 +497,12 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._on_refused(error)
 
     def _on_refused(self, error: SegExplorerError) -> None:
-        widgets.say(self._why_not, str(error), widgets.RED)
+        widgets.say(self.why_not, str(error), widgets.RED)
         self._redraw()
 
     def _on_begun(self, run: Any) -> None:
         self.progress.failure.clear()
-        widgets.say(self._why_not, "")
+        widgets.say(self.why_not, "")
         self.live.show_experiment(run.experiment, running=self.bridge.busy)
         self._redraw()
 
@@ -504,7 +510,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.status.extend(events)
         if any(isinstance(event, (ParameterApplied, Planned)) for event in events):
             self.live.show_experiment(self.bridge.current.experiment, running=self.bridge.busy)
-        self._log.show_lines(self.status.log)
+        self.log.show_lines(self.status.log)
         for event in events:
             if isinstance(event, RunFinished) and event.state == "failed":
                 self.progress.failure.show_failure(self.status.failure, self.status.cause)
