@@ -235,12 +235,12 @@ def formats() -> Lines:
     """Every file format, by suffix."""
     rows = [
         (
-            known.name,
+            known.name[0].upper() + known.name[1:],
             " ".join(f"`{suffix}`" for suffix in known.suffixes),
             " ".join(f"`{suffix}`" for suffix in known.writes) or "–",
             "yes" if known.named else "no",
             "yes" if known.folders else "no",
-            known.library,
+            "built in" if known.library == "own" else known.library,
         )
         for known in readers.FORMATS
     ]
