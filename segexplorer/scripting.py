@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.core.events import CaseScore, Event, RunFinished
-from segexplorer.data.case import Case, CaseRef, ClassMap, Source, whole_numbers
+from segexplorer.data.case import Case, CaseRef, ClassMap, Source, integer_labels
 from segexplorer.data.geometry import compare
 from segexplorer.data.io import open_volume
 from segexplorer.data.volume import Volume, value_counts
@@ -260,7 +260,7 @@ def _occurring(predicted: Volume, true: Volume) -> tuple[ClassMap, ClassMap]:
     """Return the classes that occur in either volume, with the prediction's values and with the truth's."""
     from segexplorer.metrics import match_classes
 
-    values = [list(value_counts(whole_numbers(volume.array))) for volume in (predicted, true)]
+    values = [list(value_counts(integer_labels(volume.array))) for volume in (predicted, true)]
     found = match_classes(values[0], values[1], predicted.label_names, true.label_names)
     names = tuple(match.name for match in found)
     sides = [[m.prediction for m in found], [m.truth for m in found]]

@@ -1,18 +1,21 @@
-"""Session: the one door of the frontends. Commands in, events out; it delegates everything and holds no arrays."""
+"""A session: plans, runs and predictions of one window, command line or notebook.
+
+A session makes runs and passes their events on; commands go to the run itself (`session.run.pause()`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from segexplorer.core.errors import RunStateError
+from segexplorer.core.errors import RunActiveError
 from segexplorer.core.events import Event
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
-from segexplorer.training.run import Run, SliceView
+from segexplorer.training.run import ACTIVE_STATES, Run
 
 if TYPE_CHECKING:
     from segexplorer.data.volume import Volume
@@ -20,9 +23,15 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What a window, a command line or a notebook works through.
+    """Makes one run at a time.
 
-    `events` repeats the events of the current run, on whatever thread iterates it.
+    Attributes
+    ----------
+    run
+        The current run, None before the first. It takes the commands: `pause`, `unpause`, `step`, `stop`, `set`,
+        `extend` and `predict_now`.
+    events
+        Emits the events of the current run, on the thread that iterates it.
     """
 
     events = Signal(Event)
@@ -55,56 +64,15 @@ class Session:
         return self._adopt(Run(RunFolder.create(experiment, output), window=window))
 
     def resume(self, folder: str | Path, *, window: bool = False) -> Run:
-        """Open a run folder to go on from its last checkpoint."""
+        """Open a run folder to continue from its last checkpoint."""
         return self._adopt(Run(RunFolder.open(folder), window=window))
 
     def _adopt(self, run: Run) -> Run:
-        if self.run is not None and self.run.state in ("preparing", "running", "paused", "stopping"):
-            raise RunStateError("A run is going on already.", "Stop it first.")
+        if self.run is not None and self.run.state in ACTIVE_STATES:
+            raise RunActiveError
         self.run = run
         run.events.connect(self.events.emit)
         return run
-
-    @property
-    def current(self) -> Run:
-        """The current run.
-
-        Raises
-        ------
-        RunStateError
-            When there is none yet.
-        """
-        if self.run is None:
-            raise RunStateError("There is no run yet.", "Start one first.")
-        return self.run
-
-    def pause(self) -> None:
-        """Hold before the next step."""
-        self.current.pause()
-
-    def unpause(self) -> None:
-        """Go on after a pause."""
-        self.current.unpause()
-
-    def step(self, view: SliceView | None = None) -> None:
-        """Do one step, pause, and predict the slab that the viewer shows."""
-        self.current.step(view)
-
-    def stop(self) -> None:
-        """Finish the step in hand, save, and end."""
-        self.current.stop()
-
-    def set(self, path: str, value: Any) -> None:
-        """Change a live setting from the next step on."""
-        self.current.set(path, value)
-
-    def extend(self, epochs: int) -> None:
-        """Train longer."""
-        self.current.extend(epochs)
-
-    def predict_now(self) -> None:
-        """Predict the watched cases at the next boundary."""
-        self.current.predict_now()
 
     def predict(
         self, folder: str | Path, images: Sequence[str | Path | Volume], *, checkpoint: str = "best"

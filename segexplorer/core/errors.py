@@ -95,6 +95,15 @@ class RunStateError(SegExplorerError, RuntimeError):
     """A command that the run cannot follow in its present state."""
 
 
+class RunActiveError(RunStateError):
+    """A run was to be started or opened while another one is active."""
+
+    def __init__(
+        self, message: str = "A run is already in progress.", remedy: str = "Stop it first."
+    ) -> None:
+        super().__init__(message, remedy)
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the known names most like `name`, best first; what it begins comes first, substrings count as near."""
     names = list(known)

@@ -85,7 +85,7 @@ def label_values(ref: CaseRef) -> frozenset[int]:
     if label is None:
         return frozenset()
     try:
-        found = frozenset(value_counts(whole_numbers(np.asarray(label.array))))
+        found = frozenset(value_counts(integer_labels(np.asarray(label.array))))
     except DataError as error:
         raise DataError(f"{ref.id}: {error.message}", error.remedy) from error
     if key is not None:
@@ -307,7 +307,7 @@ class ClassMap:
         DataError
             When the label holds no whole numbers.
         """
-        label = whole_numbers(label)
+        label = integer_labels(label)
         present = list(value_counts(label))
         table = {v: i for i, group in enumerate(self.values, start=1) for v in group}
         table.update(dict.fromkeys(self.ignored, IGNORED))
@@ -341,20 +341,23 @@ class ClassMap:
         return [value for value in value_counts(label) if value not in known]
 
 
-def whole_numbers(label: NDArray[Any]) -> NDArray[Any]:
-    """Return label voxels as integers.
+def integer_labels(label: NDArray[Any]) -> NDArray[Any]:
+    """Return label voxels as integers; values within 0.001 of a whole number are rounded.
 
     Raises
     ------
     DataError
-        When a value is no whole number.
+        When a value is not a whole number.
     """
     if label.dtype.kind in "iu":
         return label
+    if label.dtype.kind == "b":
+        return label.astype(np.uint8)
+    # some tools store labels as scaled floats, which come back as 2.9999998
     rounded = np.rint(label)
     if not np.isfinite(label).all() or np.abs(label - rounded).max(initial=0) > 1e-3:
         raise DataError(
-            "The label holds values that are no whole numbers.",
+            "The label contains values that are not whole numbers.",
             "Was the image chosen as its label? Probability maps need a threshold first.",
         )
     return np.asarray(rounded, np.int32)

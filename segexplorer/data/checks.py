@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
-from segexplorer.data.case import Case, CaseRef, ClassMap, file_identity, label_values, whole_numbers
+from segexplorer.data.case import Case, CaseRef, ClassMap, file_identity, integer_labels, label_values
 from segexplorer.data.geometry import canonical_grid, compare, spacing
 from segexplorer.data.grid import overlap_fraction
 from segexplorer.data.sources import PLACES, contrasts
@@ -162,7 +162,7 @@ def _volumes(case: Case, classes: ClassMap) -> tuple[dict[str, float], dict[int,
     if case.label is None:
         return {}, {}
     try:
-        counts = value_counts(whole_numbers(np.asarray(case.label.array)))
+        counts = value_counts(integer_labels(np.asarray(case.label.array)))
     except DataError:  # check_case tells it
         return {}, {}
     if classes.reads_255_as_1(counts):
@@ -328,7 +328,7 @@ def _image(case: str, image: Volume) -> list[Problem]:
 
 def _label(case: str, label: Volume, classes: ClassMap | None) -> list[Problem]:
     try:
-        present = set(value_counts(whole_numbers(np.asarray(label.array))))
+        present = set(value_counts(integer_labels(np.asarray(label.array))))
     except DataError as error:
         return [Problem("error", "not_labels", error.message, error.remedy, case)]
     if present <= {0}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from segexplorer.study.compare import GroupedComparison, compare, compare_groups
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.fairness import ALLOWANCES, Allowance
+from segexplorer.study.render import csv_table, latex_tables, markdown_tables
 
 __all__ = [
     "ALLOWANCES",
@@ -15,4 +16,7 @@ __all__ = [
     "GroupedComparison",
     "compare",
     "compare_groups",
+    "csv_table",
+    "latex_tables",
+    "markdown_tables",
 ]

@@ -76,7 +76,7 @@ def compare(
     SpecError
         When there are not two conditions, or splits, steps or networks differ and that is not allowed.
     DataError
-        When a folder is no run folder, or the data differ.
+        When a folder is not a run folder, or the data differ.
     """
     conditions = _conditions(runs, checkpoint)
     if len(conditions) < 2:
@@ -328,7 +328,7 @@ def compare_groups(
     SpecError
         When the reference is unknown.
     DataError
-        When a folder is no run folder, or has no scored validation.
+        When a folder is not a run folder, or has no scored validation.
     """
     conditions = grouped([read_run(folder, checkpoint) for folder in runs])
     if isinstance(reference, str):

@@ -167,24 +167,6 @@ class Comparison:
         """Return plain data for JSON."""
         return {**asdict(self), "checkpoint_meaning": MEANING[self.checkpoint]}
 
-    def to_csv(self) -> str:
-        """Return every distribution and difference as rows of one table; `row` says which a line is."""
-        from segexplorer.study.render import csv_table
-
-        return csv_table([self])
-
-    def to_markdown(self) -> str:
-        """Return the means and the differences as two Markdown tables with their caption."""
-        from segexplorer.study.render import markdown_tables
-
-        return markdown_tables(self)
-
-    def to_latex(self) -> str:
-        """Return the means and the differences as two LaTeX tables (booktabs) with their captions."""
-        from segexplorer.study.render import latex_tables
-
-        return latex_tables(self)
-
     def frame(self) -> pd.DataFrame:
         """Return one row per condition, class and metric."""
         import pandas as pd

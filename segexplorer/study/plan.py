@@ -183,7 +183,7 @@ def runs_of(paths: Iterable[Path], *, unfinished: bool = False) -> FoundRuns:
             references += [path / name for name in study["reference"]]
         else:
             raise SpecError(
-                f"{path} is no run folder and holds none.", "Name run folders, or a study's folder."
+                f"{path} is not a run folder and contains none.", "Name run folders, or a study's folder."
             )
     distinct: dict[Path, Path] = {}
     for folder in folders:

@@ -206,7 +206,7 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
     Raises
     ------
     DataError
-        When it is no run folder, or has no validation of that kind.
+        When it is not a run folder, or has no validation of that kind.
     """
     record = open_run(folder)
     events = record.events()

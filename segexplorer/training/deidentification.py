@@ -1,73 +1,79 @@
-"""Copies of what a run wrote in which nothing names a patient: cases get numbers, free text and paths go.
+"""De-identified copies of what a run wrote: cases get numbers, free text and paths are left out.
 
-Nothing is searched and replaced. Every copy is built anew from what is known to be harmless: numbers, choices that
-are declared in the code, names of classes. What is not known is left out, so that a new field leaks nothing.
+Nothing is searched and replaced. Every copy is built anew from an allow-list of what is known to be harmless:
+numbers, choices declared in the code, sentences of our own. Whatever is not on it is left out, so that a field
+added later cannot leak. The only words of a user that a copy keeps are names of classes; a name
+that may identify somebody is therefore refused (`identifying_part`), unless classes get numbers as well.
 """
 
 from __future__ import annotations
 
+import getpass
+import platform
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from segexplorer.core import events
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import CaseScore, Event
 from segexplorer.core.fields import Shape, parameters
-from segexplorer.core.spec import Spec, live_parameters
+from segexplorer.core.spec import Spec, live_parameters, walk
+from segexplorer.data.datasets.base import DatasetSpec
+from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.progress import EDITED
 
 LEFT_OUT = "left out"
 ROOT = "data"
-"""Stands for the path of the data."""
+"""Replaces the path of the data."""
 
-SAYINGS = re.compile(
+OWN_SENTENCES = re.compile(
     r"(loading torch and MONAI|reading the cases|building the network|saving the last checkpoint"
     r"|all \d+ epochs are done|its epoch is done|stopped by the user|failed|the iteration was left"
     rf"|Extended by \d+ epochs?, to \d+\.|{EDITED}|{NOT_HELD_OUT}|extended from \d+ to \d+ epochs|step_\d+(\.\d+)?)"
 )
-"""Sentences of ours without a name in them."""
+"""Texts that the program itself writes, without a name in them."""
 
 _SUMMARY = ("Cases", "Classes", "Spacing", "Patch", "Steps", "Network", "Memory", "Device")
 _PROVENANCE = ("attempt", "versions", "platform", "device", "precision", "threads", "seed")
 
 
 @dataclass
-class Names:
-    """Case and class names of a run and what stands for them.
+class Pseudonyms:
+    """Names of cases, classes and loss terms of a run, and what a copy calls them.
 
     Attributes
     ----------
     cases
-        Name -> "case_001"; what is not known yet gets the next number.
+        Name -> "case_001"; a name that is not known yet gets the next number.
     classes
         Name -> the same name, or "class_1" where classes are numbered.
     terms
         Name that a user gave to a term of the loss -> "term_1".
-    dropped
-        Texts that were left out, to be looked for in the result.
     """
 
     number_classes: bool = False
     cases: dict[str, str] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
     terms: dict[str, str] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)
 
     def case(self, name: str) -> str:
-        """Return what stands for a case."""
+        """Return what a case is called."""
         return self.cases.setdefault(name, f"case_{len(self.cases) + 1:03d}")
 
     def class_(self, name: str) -> str:
-        """Return what stands for a class; "ignore" is a word of ours."""
-        stand_in = f"class_{len(self.classes) + 1}" if self.number_classes and name != "ignore" else name
-        return self.classes.setdefault(name, stand_in)
+        """Return what a class is called; "ignore" is a keyword and stays."""
+        numbered = self.number_classes and name != "ignore"
+        return self.classes.setdefault(name, f"class_{len(self.classes) + 1}" if numbered else name)
 
     def term(self, name: str) -> str:
-        """Return what stands for a term of the loss that a user named."""
+        """Return what a term of the loss is called that a user named."""
         return self.terms.setdefault(name, f"term_{len(self.terms) + 1}")
 
     def by_term(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,30 +82,95 @@ class Names:
         pattern = re.compile("|".join(map(re.escape, own)) or r"(?!)")
         return {pattern.sub(lambda m: self.terms[m[0]], key): value for key, value in values.items()}
 
-    def saying(self, text: str) -> str:
-        """Return a sentence that is ours as it is, and nothing for any other."""
-        if SAYINGS.fullmatch(text):
-            return text
-        self.drop(text)
-        return ""
 
-    def badges(self, joined: str) -> str:
-        """Return those of the badges "one; another" that are ours."""
-        return "; ".join(filter(None, map(self.saying, joined.split("; ")))) if joined else ""
+def own_sentence(text: str) -> str:
+    """Return a text that the program itself writes, and "" for any other."""
+    return text if OWN_SENTENCES.fullmatch(text) else ""
 
-    def drop(self, text: str) -> None:
-        """Remember a text that was left out."""
-        if text:
-            self.dropped.add(text)
+
+def own_badges(joined: str) -> str:
+    """Return those of the badges "one; another" that the program itself writes."""
+    return "; ".join(filter(None, map(own_sentence, joined.split("; ")))) if joined else ""
+
+
+# ---- names of classes
+
+_SHORTEST = 4
+"""Letters of a word that can identify somebody; shorter ones are in many names."""
+_NUMBER_OR_DICOM_NAME = re.compile(r"\d{5,}|\^")
+"""A number as long as a patient's, and the character that separates the parts of a name in DICOM."""
+_HOMES = {"home", "users"}
+"""Folders whose subfolders are named after people."""
+
+
+def identifying_part(name: str, cases: Iterable[str], folders: Iterable[str]) -> str:
+    """Return why the name of a class may identify somebody, "" where nothing suggests that.
+
+    Parameters
+    ----------
+    cases
+        Names of the run's cases. Words that most of them share (the "liver" of liver_12) identify nobody.
+    folders
+        Paths of the run and its data. A folder counts where it belongs to a user or has a digit in its name; others
+        are often called after an organ, as classes are.
+    """
+    words = _words(name)
+    known = list(dict.fromkeys(cases))
+    for case in known:
+        if _contains(words, _words(case)):
+            return f"{case!r} is the name of a case"
+    often = Counter(word for case in known for word in set(_words(case)))
+    for word in words:
+        rare = 0 < often[word] <= len(known) / 2 or (len(known) == 1 and often[word])
+        if len(word) >= _SHORTEST and rare:
+            return f"{word!r} is a word of a case's name"
+    for folder in folders:
+        parts = Path(folder).parts
+        users = {part for above, part in pairwise(parts) if above.lower() in _HOMES}
+        for part in parts:
+            if (part in users or re.search(r"[^\W\d_].*\d|\d.*[^\W\d_]", part)) and _contains(
+                words, _words(part)
+            ):
+                return f"{part!r} is part of a path"
+    for account in _accounts():
+        if _contains(words, _words(account)):
+            return f"{account!r} is the name of the current user or of this machine"
+    return "it looks like a patient's number or name" if _NUMBER_OR_DICOM_NAME.search(name) else ""
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def _contains(words: list[str], part: list[str]) -> bool:
+    """Whether the words of a name follow one another in another name; very short ones do not count."""
+    if len("".join(part)) < _SHORTEST:
+        return False
+    return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
+
+
+def _accounts() -> Iterator[str]:
+    """Yield the names of the current user, of the home folder and of the machine."""
+    for read in (getpass.getuser, lambda: Path.home().name, platform.node):
+        try:
+            yield read()
+        except (OSError, KeyError, RuntimeError):  # a container's user without a name
+            continue
+
+
+def paths_in(experiment: Experiment) -> list[str]:
+    """Return every path that an experiment names."""
+    return [value for _, declared, value in walk(experiment) if declared.path and isinstance(value, str)]
 
 
 # ---- the experiment
 
 
-def nameless_experiment(experiment: Experiment, names: Names) -> Experiment:
+def deidentify_experiment(experiment: Experiment, names: Pseudonyms) -> Experiment:
     """Return the experiment without paths, free text and case names.
 
-    The data set keeps its kind and settings where these say nothing; otherwise it becomes a plain folder.
+    The data set keeps its kind and those settings that are numbers or declared choices; where it cannot be built
+    from these alone, it becomes a plain folder.
     """
     # where a run was logged is nobody else's business, and the reader may lack the plug-in
     plain = _without_text(experiment.model_copy(update={"changes": (), "sinks": ()}), names)
@@ -112,7 +183,7 @@ def nameless_experiment(experiment: Experiment, names: Names) -> Experiment:
         plain["validation"][watched] = names.case(case) if case is not None else None
     live = live_parameters(experiment)
     plain["changes"] = [
-        {"step": c.step, "field": c.field, "value": _value(c.value, names)}
+        {"step": c.step, "field": c.field, "value": _value(c.value)}
         for c in experiment.changes
         if c.field in live or c.field == "schedule.epochs"
     ]
@@ -123,15 +194,15 @@ def nameless_experiment(experiment: Experiment, names: Names) -> Experiment:
         return Experiment.of({**plain, "data": {"kind": "folder", "root": ROOT, **kept}})
 
 
-def _without_text(spec: Spec, names: Names) -> dict[str, Any]:
+def _without_text(spec: Spec, names: Pseudonyms) -> dict[str, Any]:
     plain: dict[str, Any] = {"kind": kind} if (kind := getattr(spec, "kind", None)) else {}
     for declared in parameters(type(spec)):
         value = getattr(spec, declared.name)
-        if declared.name == "classes":
+        if declared.name == "classes" and isinstance(spec, DatasetSpec):
             plain["classes"] = {names.class_(n): v for n, v in value.items()}
         elif declared.name == "name" and value and not isinstance(spec, Experiment):
             plain["name"] = names.term(value)
-        elif (cleaned := _cleaned(value, declared.shape, names)) is not _GONE:
+        elif (cleaned := _cleaned(value, declared.shape, names)) is not _FREE_TEXT:
             plain[declared.name] = cleaned
         elif declared.path:
             plain[declared.name] = ROOT if declared.required else ""
@@ -140,36 +211,30 @@ def _without_text(spec: Spec, names: Names) -> dict[str, Any]:
     return plain
 
 
-_GONE = object()
-"""What comes back for a value with a text in it that is no declared choice."""
+_FREE_TEXT = object()
+"""Result for a value that contains a text other than a declared choice."""
 
 
-def _cleaned(value: Any, shape: Shape, names: Names) -> Any:
+def _cleaned(value: Any, shape: Shape, names: Pseudonyms) -> Any:
     if isinstance(value, Spec):
         return _without_text(value, names)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        if value in _choices(shape):
-            return value
-        names.drop(value)
-        return _GONE
+        return value if value in _choices(shape) else _FREE_TEXT
     if isinstance(value, (list, tuple)):
         items = [_cleaned(item, shape, names) for item in value]
-        return _GONE if any(item is _GONE for item in items) else items
-    for item in value:  # a mapping by names
-        names.drop(str(item))
-    return _GONE
+        return _FREE_TEXT if any(item is _FREE_TEXT for item in items) else items
+    return _FREE_TEXT  # a mapping, whose keys are names
 
 
 def _choices(shape: Shape) -> set[Any]:
     return set(shape.choices).union(*map(_choices, shape.items))
 
 
-def _value(value: Any, names: Names) -> Any:
-    """Return a live setting's value; a text may be anything."""
+def _value(value: Any) -> Any:
+    """Return the value of a live setting; a text could be anything and is left out."""
     if isinstance(value, str):
-        names.drop(value)
         return LEFT_OUT
     return value if value is None or isinstance(value, (bool, int, float)) else None
 
@@ -177,24 +242,22 @@ def _value(value: Any, names: Names) -> Any:
 # ---- events
 
 
-def nameless_events(told: Iterable[Event], experiment: Experiment, names: Names) -> Iterator[Event]:
-    """Yield copies of the events, their times counted from the first; kinds that are not known are left out."""
+def deidentify_events(written: Iterable[Event], experiment: Experiment, names: Pseudonyms) -> Iterator[Event]:
+    """Yield copies of the events, their times counted from the first; kinds not listed here are left out."""
     live = live_parameters(experiment)
     begun: float | None = None
-    for event in told:
+    for event in written:
         begun = event.time if begun is None else begun
-        copy = _nameless(event, live, names)
+        copy = _event(event, live, names)
         if copy is not None:
             yield replace(copy, time=event.time - begun)
 
 
-def _nameless(event: Event, live: Iterable[str], names: Names) -> Event | None:
+def _event(event: Event, live: Iterable[str], names: Pseudonyms) -> Event | None:
     match event:
         case events.StateChanged():
-            return replace(event, activity=names.saying(event.activity))
+            return replace(event, activity=own_sentence(event.activity))
         case events.Planned():
-            for warning in event.warnings:
-                names.drop(warning)
             classes = ", ".join(map(names.class_, event.classes))
             return replace(
                 event,
@@ -202,7 +265,7 @@ def _nameless(event: Event, live: Iterable[str], names: Names) -> Event | None:
                     k: classes if k == "Classes" else v for k, v in event.summary.items() if k in _SUMMARY
                 },
                 warnings=(),
-                badges=tuple(filter(None, map(names.saying, event.badges))),
+                badges=tuple(filter(None, map(own_sentence, event.badges))),
                 classes=tuple(map(names.class_, event.classes)),
             )
         case events.StepDone():
@@ -214,42 +277,39 @@ def _nameless(event: Event, live: Iterable[str], names: Names) -> Event | None:
         case events.ValidationDone():
             return replace(
                 event,
-                scores=tuple(_nameless_score(score, names) for score in event.scores),
+                scores=tuple(_score(score, names) for score in event.scores),
                 class_dice={names.class_(n): dice for n, dice in event.class_dice.items()},
-                badge=names.badges(event.badge),
+                badge=own_badges(event.badge),
             )
         case events.WatchedDone():
             return replace(event, case=names.case(event.case))
         case events.ParameterApplied() if event.field in live:
-            before, after = _value(event.previous, names), _value(event.value, names)
+            before, after = _value(event.previous), _value(event.value)
             return replace(event, value=after, previous=before)
         case events.CheckpointSaved():
-            return replace(event, folder=names.saying(event.folder))
+            return replace(event, folder=own_sentence(event.folder))
         case events.Notice():
-            names.drop(event.remedy)
-            message = names.saying(event.message)
+            message = own_sentence(event.message)
             return replace(event, message=message, remedy="") if message else None
         case events.RunFinished():
-            for text in (event.error, event.remedy, event.cause):
-                names.drop(text)
             failed = "The cause was left out of this copy." if event.state == "failed" else ""
-            return replace(event, reason=names.saying(event.reason), error=failed, remedy="", cause="")
+            return replace(event, reason=own_sentence(event.reason), error=failed, remedy="", cause="")
     return None
 
 
-def _nameless_score(score: CaseScore, names: Names) -> CaseScore:
+def _score(score: CaseScore, names: Pseudonyms) -> CaseScore:
     return replace(
         score,
         case=names.case(score.case),
         class_name=names.class_(score.class_name),
-        badge=names.badges(score.badge),
+        badge=own_badges(score.badge),
     )
 
 
 # ---- provenance and checkpoints
 
 
-def nameless_provenance(attempts: Iterable[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
+def deidentify_provenance(attempts: Iterable[Mapping[str, Any]], names: Pseudonyms) -> list[dict[str, Any]]:
     """Return what each attempt ran on; cases by their numbers, each with its role and the hash of its content."""
     return [
         {key: attempt[key] for key in _PROVENANCE if key in attempt}
@@ -262,13 +322,33 @@ def nameless_provenance(attempts: Iterable[Mapping[str, Any]], names: Names) -> 
     ]
 
 
-def nameless_meta(meta: Mapping[str, Any], names: Names) -> dict[str, Any]:
+def deidentify_meta(meta: Mapping[str, Any], names: Pseudonyms) -> dict[str, Any]:
     """Return what prediction needs of a checkpoint's `meta.json`."""
     experiment = Experiment.of(meta["experiment"], "the checkpoint's experiment")
-    classes = meta["classes"]
+    classes, patch = meta["classes"], meta["patch"]
     return {
-        **{key: meta[key] for key in ("step", "best", "preprocessing", "patch", "channels")},
-        "experiment": nameless_experiment(experiment, names).plain(),
-        "classes": {**classes, "names": [names.class_(name) for name in classes["names"]]},
-        "badges": [badge for badge in map(names.saying, meta["badges"]) if badge],
+        "step": int(meta["step"]),
+        "best": float(meta["best"]),
+        "channels": int(meta["channels"]),
+        "patch": None if patch is None else [int(n) for n in patch],
+        "preprocessing": _preprocessing(meta["preprocessing"], names),
+        "experiment": deidentify_experiment(experiment, names).plain(),
+        "classes": {
+            "names": [names.class_(name) for name in classes["names"]],
+            "values": [[int(v) for v in group] for group in classes["values"]],
+            "other_labels": "background" if classes["other_labels"] == "background" else "ignored",
+            "ignored": [int(v) for v in classes.get("ignored", ())],
+        },
+        "badges": [badge for badge in map(own_sentence, meta["badges"]) if badge],
     }
+
+
+def _preprocessing(plain: Mapping[str, Any], names: Pseudonyms) -> dict[str, Any]:
+    """Return fitted preprocessing: its rules without free text, and the numbers that each rule itself declares."""
+    fitted = FittedPreprocessing.of(plain)
+    kept = fitted.plain()
+    kept["intensities"] = [_without_text(rule, names) for rule in fitted.intensities]
+    if "crop" in kept:
+        kept["crop"] = _without_text(fitted.crop, names)
+    kept["numbers"] = [{str(k): float(v) for k, v in numbers.items()} for numbers in fitted.numbers]
+    return kept

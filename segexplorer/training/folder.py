@@ -1,6 +1,7 @@
 """The run folder: made once, never overwritten, opened again to resume; every write goes through here.
 
 ```
+run.json          the format of the folder
 experiment.yaml   what was planned (absolute paths), with the live changes so far
 provenance.json   per attempt: versions, device, threads, precision, seed, data hashes
 events.jsonl      every event            metrics.csv   per validation, case and class
@@ -20,7 +21,13 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import Event, Role, ValidationDone
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint, read_pointer
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import HistoryWriter, drop_superseded, read_events
+from segexplorer.training.history import (
+    HistoryWriter,
+    drop_superseded,
+    read_events,
+    require_run_folder,
+    write_format,
+)
 from segexplorer.training.sinks.record import EXPERIMENT, EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot
 
@@ -55,21 +62,22 @@ class RunFolder:
         Raises
         ------
         DataError
-            When the folder exists already and holds something.
+            When the folder already exists and is not empty.
         TrainingError
             When it cannot be written.
         """
-        folder = path if path is not None else fresh_folder(experiment)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        target = path if path is not None else fresh_folder(experiment)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise DataError(
-                f"{folder} exists already and runs are never overwritten.",
-                "Choose another output folder, or go on with that run by --resume.",
+                f"{target} already exists, and runs are never overwritten.",
+                "Choose another output folder, or continue that run with --resume.",
             )
-        with translate_disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        made = cls(folder)
-        made.save_experiment(experiment)
-        return made
+        with translate_disk_errors(target):
+            target.mkdir(parents=True, exist_ok=True)
+        write_format(target)
+        created = cls(target)
+        created.save_experiment(experiment)
+        return created
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -78,12 +86,10 @@ class RunFolder:
         Raises
         ------
         DataError
-            When it is none.
+            When it is not a run folder, or was written by an older version.
         """
-        folder = Path(path)
-        if not (folder / EXPERIMENT).is_file():
-            raise DataError(f"{folder} is no run folder.", f"Name a folder that holds {EXPERIMENT}.")
-        return cls(folder)
+        require_run_folder(Path(path))
+        return cls(Path(path))
 
     @property
     def checkpoints(self) -> Path:
@@ -103,17 +109,17 @@ class RunFolder:
         return max((e.attempt for e in read_events(self.path)), default=0)
 
     def saved_step(self) -> int:
-        """Return the step of the checkpoint from which the run would go on, 0 without one."""
+        """Return the step of the checkpoint from which the run would resume, 0 without one."""
         checkpoint, _ = self.last_checkpoint()
         return checkpoint.step if checkpoint is not None else 0
 
     def last_checkpoint(self) -> tuple[Checkpoint | None, str]:
-        """Return the checkpoint to go on from (None before the first) and a sentence if an older one was taken.
+        """Return the checkpoint to resume from (None before the first), and a sentence if an older one was taken.
 
         Raises
         ------
         DataError
-            When there are checkpoints but none is whole.
+            When there are checkpoints but all are damaged.
         """
         if read_pointer(self.checkpoints, "last") is None:
             return None, ""
@@ -148,7 +154,7 @@ class RunFolder:
         return self._history
 
     def write_provenance(self, attempt: int, facts: Mapping[str, Any]) -> None:
-        """Write down what an attempt runs on."""
+        """Record what an attempt runs on."""
         write_provenance(self.path, attempt, facts)
 
     def write_text(self, name: str, text: str) -> None:

@@ -6,6 +6,7 @@ reader in another process, or after a kill, never sees half a frame.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
+from segexplorer.core.atomic_files import write_atomic
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
     EpochDone,
@@ -35,6 +37,38 @@ from segexplorer.training.sinks.record import EVENTS, EXPERIMENT, METRICS
 from segexplorer.training.snapshots import WatchedSnapshot
 
 HISTORY = "history.zarr"
+FORMAT_FILE, FORMAT = "run.json", 2
+"""File that names the format of a run folder, and the format that is written and read now. Format 1 had no such
+file; its settings, events and loss states have other names."""
+
+
+def write_format(folder: Path) -> None:
+    """Write the format number into a new run folder."""
+    write_atomic(folder / FORMAT_FILE, json.dumps({"format": FORMAT}).encode())
+
+
+def require_run_folder(folder: Path) -> None:
+    """Check that a folder holds a run in the present format.
+
+    Raises
+    ------
+    DataError
+        When it is not a run folder, or was written by an older or newer version.
+    """
+    if not (folder / EXPERIMENT).is_file():
+        raise DataError(f"{folder} is not a run folder.", f"Choose a folder that contains {EXPERIMENT}.")
+    try:
+        found = json.loads((folder / FORMAT_FILE).read_text(encoding="utf-8"))["format"]
+    except FileNotFoundError:
+        found = 1
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / FORMAT_FILE} is damaged.", "Copy the whole run folder again.") from error
+    if found != FORMAT:
+        age = "an older" if isinstance(found, int) and found < FORMAT else "another"
+        raise DataError(
+            f"The run folder {folder} was written by {age} version of segexplorer (format {found}, not {FORMAT}).",
+            "Open it with that version, or train the experiment again.",
+        )
 
 
 class HistoryWriter:
@@ -216,9 +250,8 @@ def open_run(folder: str | Path) -> RunRecord:
     Raises
     ------
     DataError
-        When the folder is no run folder.
+        When the folder is not a run folder, or was written by an older version.
     """
     path = Path(folder)
-    if not (path / EXPERIMENT).is_file():
-        raise DataError(f"{path} is no run folder.", f"Name a folder that holds {EXPERIMENT} and {EVENTS}.")
+    require_run_folder(path)
     return RunRecord(path)

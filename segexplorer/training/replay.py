@@ -50,7 +50,7 @@ class Replay:
     Raises
     ------
     DataError
-        When the folder is no run folder, or nothing happened in it yet.
+        When the folder is not a run folder, or nothing happened in it yet.
     SpecError
         When the speed is not above 0.
     """

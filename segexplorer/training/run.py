@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now"]
 
+ACTIVE_STATES: frozenset[RunState] = frozenset({"preparing", "running", "paused", "stopping"})
+"""States of a run that is being iterated."""
+
 ACCEPTED: dict[RunState, frozenset[Command]] = {
     "idle": frozenset({"start", "set", "extend"}),
     "preparing": frozenset({"pause", "stop", "set"}),

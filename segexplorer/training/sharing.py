@@ -1,7 +1,7 @@
-"""One file of a run for others: what was done and what came out of it, without names, paths or voxels.
+"""Pack a run for others: what was done and what came out of it, without names, paths or voxels.
 
-What goes in is built anew (`training.nameless`); then every text of it is searched for the names that were replaced
-and the paths that were left out, and where one is still there nothing is written.
+Each file of the archive is built anew (`training.deidentification`); only the tensors of checkpoints are copied as
+they are. Other files of the run folder are never copied.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from segexplorer.core.atomic_files import translate_disk_errors
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Role, ValidationDone
 from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint, read_pointer
-from segexplorer.training.copied_texts import copied_texts
 from segexplorer.training.deidentification import (
-    Names,
-    nameless_events,
-    nameless_experiment,
-    nameless_meta,
-    nameless_provenance,
+    Pseudonyms,
+    deidentify_events,
+    deidentify_experiment,
+    deidentify_meta,
+    deidentify_provenance,
+    identifying_part,
+    own_badges,
+    own_sentence,
+    paths_in,
 )
-from segexplorer.training.history import HISTORY, HistoryWriter, RunRecord, open_run
-from segexplorer.training.identifiers import Identifiers
+from segexplorer.training.history import HistoryWriter, RunRecord, open_run, write_format
 from segexplorer.training.sinks.record import EXPERIMENT, PROVENANCE, EventLog, MetricsTable
-from segexplorer.training.vocabulary import machine_words, network_words, vocabulary
 
 INSIDE = "run"
-"""Folder in the archive; the run's own name may say too much."""
-LONG_AGO = (1980, 1, 1, 0, 0, 0)
+"""Folder in the archive; the run's own name may identify somebody."""
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Date of every file in the archive, the earliest that a zip can hold."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Shared:
     cases
         How many cases were numbered.
     classes
-        The words of the user's that are in it.
+        Names of the classes, the only words of the user's in the archive.
     """
 
     path: Path
@@ -74,30 +76,30 @@ def share_run(
     Parameters
     ----------
     output
-        The zip archive to write; whole or not there.
+        The zip archive to write; it appears only once it is complete.
     weights
-        Whether the network of the checkpoints `best` and `last` goes in, so that others can predict with it.
+        Whether to include the network of the checkpoints `best` and `last`, so that others can predict with it.
     predictions
-        Whether the history goes in: predictions, probabilities and region maps of the two watched cases. They are
-        voxels in the shape of a patient.
+        Whether to include the history: predictions, probabilities and region maps of the two watched cases. These
+        voxels have the shape of a patient.
     number_classes
-        Whether classes get numbers, too.
+        Whether classes get numbers as well.
     overwrite
-        Whether an archive of that name is replaced.
+        Whether to replace an archive of that name.
 
     Raises
     ------
     DataError
-        When the folder is no run folder, or a class is called like a case, a person or a path.
+        When the folder is not a run folder, or the name of a class may identify somebody.
     SpecError
-        When the output is no name for an archive, or exists.
+        When the output does not end in .zip, or exists.
     """
     if output.suffix.lower() != ".zip":
-        raise SpecError(f"{output} is no name for an archive.", "Let it end with .zip")
+        raise SpecError(f"{output} is not the name of a zip archive.", "Choose a name that ends with .zip.")
     if output.exists() and not overwrite:
-        raise SpecError(f"{output} exists already.", "Name another file, or add --overwrite.")
+        raise SpecError(f"{output} already exists.", "Choose another file name, or add --overwrite.")
     record = open_run(folder)
-    names = Names(number_classes)
+    names = Pseudonyms(number_classes)
     with tempfile.TemporaryDirectory(prefix="segexplorer-share-") as place:
         copy = Path(place) / INSIDE
         copy.mkdir()
@@ -106,22 +108,23 @@ def share_run(
             _copy_checkpoints(record.folder / "checkpoints", copy / "checkpoints", names)
         if predictions:
             _write_history(record, copy, names)
-        _refuse_names(copy, record, names)
+        _refuse_identifying_classes(record, names)
         (copy / "README.txt").write_text(_readme(names, weights=weights, predictions=predictions))
         files = _pack(copy, output)
     return Shared(output, files, len(names.cases), tuple(names.classes.values()))
 
 
-def _write_record(record: RunRecord, copy: Path, names: Names) -> None:
+def _write_record(record: RunRecord, copy: Path, names: Pseudonyms) -> None:
     """Write experiment, provenance, events and metrics."""
     attempts = _attempts(record)
     for attempt in attempts:
         for case in attempt.get("roles", {}):
             names.case(case)
     experiment = record.experiment
-    nameless_experiment(experiment, names).save(copy / EXPERIMENT)
-    (copy / PROVENANCE).write_text(json.dumps(nameless_provenance(attempts, names), indent=1))
-    log, copies = EventLog(copy), list(nameless_events(record.events(), experiment, names))
+    deidentify_experiment(experiment, names).save(copy / EXPERIMENT)
+    write_format(copy)
+    (copy / PROVENANCE).write_text(json.dumps(deidentify_provenance(attempts, names), indent=1))
+    log, copies = EventLog(copy), list(deidentify_events(record.events(), experiment, names))
     for event in copies:
         log.write(event)
     log.close()
@@ -135,87 +138,57 @@ def _attempts(record: RunRecord) -> list[dict[str, Any]]:
     return json.loads(provenance.read_text(encoding="utf-8")) if provenance.exists() else []
 
 
-def _copy_checkpoints(source: Path, target: Path, names: Names) -> None:
-    """Copy the weights of `best` and `last`; the state of the optimiser is for going on, which needs the data."""
+def _copy_checkpoints(source: Path, target: Path, names: Pseudonyms) -> None:
+    """Copy the weights of `best` and `last`, without the optimiser's state, which only training further needs.
+
+    A checkpoint's files of tensors are copied byte for byte: what they name are layers, which code declares.
+    """
     pointers: tuple[Pointer, ...] = ("best", "last")
     for pointer in pointers:
         if read_pointer(source, pointer) is None:
             continue
         checkpoint, _ = open_checkpoint(source, pointer)
-        folder = target / checkpoint.folder.name
+        folder = target / (own_sentence(checkpoint.folder.name) or f"step_{checkpoint.step}")
         if not folder.exists():
             folder.mkdir(parents=True)
             kept = [name for name in (WEIGHTS, AVERAGE) if (checkpoint.folder / name).exists()]
             for name in kept:
                 shutil.copyfile(checkpoint.folder / name, folder / name)
             sums = {name: checkpoint.meta["sha256"][name] for name in kept}
-            meta = {**nameless_meta(checkpoint.meta, names), "sha256": sums}
+            meta = {**deidentify_meta(checkpoint.meta, names), "sha256": sums}
             (folder / META).write_text(json.dumps(meta, indent=1))
         (target / pointer).write_text(f"{folder.name}\n")
 
 
-def _write_history(record: RunRecord, copy: Path, names: Names) -> None:
+def _write_history(record: RunRecord, copy: Path, names: Pseudonyms) -> None:
     writer = HistoryWriter(copy)
     for role in get_args(Role):
         for frame in record.watched(role):
             shown = frame.load()
-            nameless = replace(
+            copied = replace(
                 shown,
                 case=names.case(shown.case),
                 class_names=tuple(map(names.class_, shown.class_names)),
-                badge=names.badges(shown.badge),
+                badge=own_badges(shown.badge),
             )
-            writer.write(nameless, frame.attempt)
+            writer.write(copied, frame.attempt)
 
 
-# ---- the second look
-
-
-def _refuse_names(copy: Path, record: RunRecord, names: Names) -> None:
-    """Look for what may name somebody in the names of classes and in every text of the copy.
+def _refuse_identifying_classes(record: RunRecord, names: Pseudonyms) -> None:
+    """Refuse a class whose name may identify somebody.
 
     Raises
     ------
     DataError
-        Naming what was found and where.
+        Saying which class, and why.
     """
-    classes = list(names.classes.values())
-    identifiers = Identifiers.of(
-        record.experiment,
-        record.folder,
-        cases=names.cases,
-        dropped=names.dropped,
-        classes=classes,
-        ours=vocabulary() | machine_words(_attempts(record)),
-    )
-    for name in classes:
-        if why := identifiers.in_class(name):
+    folders = [*paths_in(record.experiment), str(record.folder.resolve())]
+    for name in names.classes.values() if not names.number_classes else ():
+        if why := identifying_part(name, names.cases, folders):
             raise DataError(
-                f"The class {name!r} may name somebody: {why}.",
-                "Add --number-classes, which calls it class_1, class_2 ...; nothing was written.",
+                f"The class {name!r} may identify somebody: {why}.",
+                "Add --number-classes, which calls it class_1, class_2 and so on; nothing was written.",
             )
-    for file, text in copied_texts(copy):
-        inside = file.relative_to(copy)
-        for found, origin in identifiers.in_text(text):
-            if file.suffix == ".safetensors" and found in _network_words(copy, record):
-                continue
-            raise DataError(
-                f"{inside.as_posix()} of the copy would hold {found!r}, {origin.what}.",
-                f"Nothing was written. {origin.remedy}{_LEAVE_OUT.get(inside.parts[0], '')}",
-            )
-
-
-_LEAVE_OUT = {
-    "checkpoints": " Or leave the weights out: --no-weights.",
-    HISTORY: " Or share it without --predictions.",
-}
-
-
-def _network_words(copy: Path, record: RunRecord) -> set[str]:
-    """Return the words in the names of the weights of the run's network."""
-    metas = [json.loads(path.read_text(encoding="utf-8")) for path in copy.glob(f"checkpoints/*/{META}")]
-    shapes = {(meta["channels"], len(meta["classes"]["names"])) for meta in metas}
-    return {word for shape in shapes for word in network_words(record.experiment, *shape)}
 
 
 def _pack(copy: Path, output: Path) -> tuple[str, ...]:
@@ -226,7 +199,7 @@ def _pack(copy: Path, output: Path) -> tuple[str, ...]:
         try:
             with zipfile.ZipFile(part, "x", zipfile.ZIP_DEFLATED) as archive:
                 for file in files:
-                    head = zipfile.ZipInfo(f"{INSIDE}/{file.relative_to(copy).as_posix()}", LONG_AGO)
+                    head = zipfile.ZipInfo(f"{INSIDE}/{file.relative_to(copy).as_posix()}", ZIP_EPOCH)
                     head.compress_type, head.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
                     with file.open("rb") as source, archive.open(head, "w", force_zip64=True) as target:
                         shutil.copyfileobj(source, target)
@@ -236,8 +209,8 @@ def _pack(copy: Path, output: Path) -> tuple[str, ...]:
     return tuple(f"{INSIDE}/{file.relative_to(copy).as_posix()}" for file in files)
 
 
-def _readme(names: Names, *, weights: bool, predictions: bool) -> str:
-    """Return what whoever unpacks the archive should know."""
+def _readme(names: Pseudonyms, *, weights: bool, predictions: bool) -> str:
+    """Return what whoever unpacks the archive should know about it."""
     held = [
         "the settings (experiment.yaml)",
         "versions, device, seed, split, a hash of every case",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
+from segexplorer.data.case import integer_labels
 from segexplorer.data.geometry import DisplayGrid, Grid, compare
 from segexplorer.data.volume import Provenance, Volume
 
@@ -207,20 +208,10 @@ def whole(volume: Volume) -> Volume:
     Raises
     ------
     DataError
-        When a value is no whole number.
+        When a value is not a whole number.
     """
-    array = volume.array
-    if np.issubdtype(array.dtype, np.integer):
-        return volume
-    if array.dtype == np.bool_:
-        return volume.with_array(array.astype(np.uint8))
-    rounded = np.rint(array)
-    if not np.array_equal(rounded, array):
-        raise DataError(
-            "The label holds values that are not whole numbers.",
-            "Open it as an image, or choose another label.",
-        )
-    return volume.with_array(rounded.astype(np.int32))
+    integers = integer_labels(volume.array)
+    return volume if integers is volume.array else volume.with_array(integers)
 
 
 def label_values(array: NDArray[Any]) -> list[int]:

@@ -13,6 +13,7 @@ import pytest
 from segexplorer.core.events import CaseScore, RunFinished, ValidationDone, to_json
 from segexplorer.frontends.cli.app import run as cli
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.history import write_format
 
 Run = Callable[..., str]
 
@@ -24,6 +25,7 @@ def run(tmp_path: Path) -> Run:
     def make(name: str, loss: str = "dice", seed: int = 0) -> str:
         folder = tmp_path / name
         folder.mkdir()
+        write_format(folder)
         Experiment.of({"data": {"kind": "phantom"}, "loss": loss, "seed": seed}).save(
             folder / "experiment.yaml"
         )

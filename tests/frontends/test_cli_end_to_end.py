@@ -195,7 +195,7 @@ def test_a_run_is_replayed_in_words_and_in_lines_of_json(
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert lines[-1]["event"] == "RunFinished" and lines[-1]["state"] == "finished"
     assert run(["replay", str(trained / "checkpoints")]) == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
 
 
 def test_a_shared_run_predicts_and_is_told_but_not_trained(
@@ -208,7 +208,7 @@ def test_a_shared_run_predicts_and_is_told_but_not_trained(
     assert told.out.strip() == str(archive)
     assert "3 cases numbered" in told.err and "No voxels are in it" in told.err and "liver" in told.err
     assert run(["share", str(trained), "-o", str(archive)]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     shutil.unpack_archive(archive, tmp_path)
     predictions = [tmp_path / "here.nii.gz", tmp_path / "there.nii.gz"]
     for folder, output in zip((trained, tmp_path / "run"), predictions, strict=True):

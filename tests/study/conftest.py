@@ -12,6 +12,7 @@ import pytest
 
 from segexplorer.core.events import CaseScore, RunFinished, StepDone, ValidationDone, to_json
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.history import write_format
 
 RunMaker = Callable[..., Path]
 
@@ -37,6 +38,7 @@ def make_run(tmp_path: Path) -> RunMaker:
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
+        write_format(folder)
         plain = {"data": data_set or {"kind": "phantom"}, "loss": loss, **settings}
         Experiment.of(plain).save(folder / "experiment.yaml")
         validating = sorted({s.case for s in scores})

@@ -18,6 +18,7 @@ from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore
 from segexplorer.metrics import ALL_CLASSES
 from segexplorer.study import compare, compare_groups
+from segexplorer.study.render import csv_table, markdown_tables
 
 RunMaker = Callable[..., Path]
 CASES = [f"c{i}" for i in range(8)]
@@ -196,7 +197,7 @@ def test_what_is_no_comparison_is_refused(make_run: RunMaker, tmp_path: Path) ->
     a, b = make_run("a", scores(), loss="dice"), make_run("b", scores(), loss="dice", seed=1)
     with pytest.raises(SpecError, match="nothing but seed"):
         compare([a, b])
-    with pytest.raises(DataError, match="no run folder"):
+    with pytest.raises(DataError, match="not a run folder"):
         compare([a, tmp_path])
     c = make_run("c", scores(), loss="tversky")
     with pytest.raises(SpecError, match="tverski"):
@@ -223,7 +224,7 @@ def test_what_is_near_one_by_volume_says_so_in_tables(make_run: RunMaker) -> Non
         make_run(loss, [score(c, "liver", 0.5, specificity=0.99 + on) for c in CASES], loss=loss)
         for loss, on in (("dice", 0.0), ("tversky", -0.00001))
     ]
-    text = compare(folders, metrics=["specificity"]).to_markdown()
+    text = markdown_tables(compare(folders, metrics=["specificity"]))
     assert "Spec. (near 1 by volume) ↑" in text
     assert "-0.000" not in text and "| 0.000 |" in text
 
@@ -243,7 +244,7 @@ def test_a_run_without_norms_leaves_the_median_of_the_others(make_run: RunMaker)
 def test_a_comparison_goes_out_as_json_csv_and_tables(make_run: RunMaker) -> None:
     result = compare([make_run("a", scores(), loss="dice"), make_run("b", scores(0.1), loss="tversky")])
     assert json.loads(json.dumps(result.plain()))["reference"] == "dice"
-    rows = list(csv.DictReader(io.StringIO(result.to_csv())))
+    rows = list(csv.DictReader(io.StringIO(csv_table([result]))))
     kinds = {row["row"] for row in rows}
     assert kinds == {"mean", "seed mean", "difference"} and {row["checkpoint"] for row in rows} == {"last"}
     assert len(result.frame()) == 2 * 6 and len(result.difference_frame()) == 6

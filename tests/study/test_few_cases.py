@@ -12,6 +12,7 @@ import pytest
 
 from segexplorer.core.events import CaseScore
 from segexplorer.study import compare
+from segexplorer.study.render import csv_table, latex_tables, markdown_tables
 
 RunMaker = Callable[..., Path]
 
@@ -40,15 +41,14 @@ def test_few_cases_are_told(make_run: RunMaker) -> None:
     (row,) = result.differences
     assert row.mean > 0.1 and row.better == "" and math.isnan(row.low) and row.p == pytest.approx(0.25)
     assert math.isnan(result.conditions[0].distribution("dice").low)
-    for text in (result.to_markdown(), result.to_latex()):
+    for text in (markdown_tables(result), latex_tables(result)):
         assert "bootstrap interval" not in text and "No interval below 6 cases" in text
-    assert (
-        "| 3 | +0.102 | – | 0.250 |" in result.to_markdown()
-        and "& $+0.102$ & -- & 0.250" in result.to_latex()
-    )
-    assert "over 1 comparison per metric" in result.to_markdown()
-    rows = list(csv.DictReader(io.StringIO(result.to_csv())))
-    assert {r["low"] for r in rows} == {""} and "nan" not in result.to_csv()
+    assert "| 3 | +0.102 | – | 0.250 |" in markdown_tables(
+        result
+    ) and "& $+0.102$ & -- & 0.250" in latex_tables(result)
+    assert "over 1 comparison per metric" in markdown_tables(result)
+    rows = list(csv.DictReader(io.StringIO(csv_table([result]))))
+    assert {r["low"] for r in rows} == {""} and "nan" not in csv_table([result])
 
 
 def test_p_that_cannot_be_small_is_told_by_what_differs_and_by_how_many_tests(make_run: RunMaker) -> None:

@@ -16,6 +16,7 @@ from scipy import stats
 from segexplorer.core.events import CaseScore
 from segexplorer.metrics import values_by_case
 from segexplorer.study import compare
+from segexplorer.study.render import latex_tables
 from segexplorer.study.statistics import over_runs, paired, spurious_classes
 
 RunMaker = Callable[..., Path]
@@ -218,7 +219,7 @@ def test_a_star_needs_every_seed_to_agree(make_run: RunMaker) -> None:
     assert torn.differences[0].significant and not torn.differences[0].marked
     assert any("seeds disagree on the sign" in note and "tversky in dice" in note for note in torn.notes)
     assert agreed.differences[0].marked and not any("disagree" in note for note in agreed.notes)
-    assert "$^{*}$" not in torn.to_latex() and "$^{*}$" in agreed.to_latex()
+    assert "$^{*}$" not in latex_tables(torn) and "$^{*}$" in latex_tables(agreed)
     alone = compare([f for f in folders("one", (0.1, 0.1)) if f.name.endswith("0")], metrics=["dice"])
     assert any(note.startswith("One seed") for note in alone.notes)
 

@@ -18,7 +18,7 @@ from segexplorer.frontends.cli.app import run as cli
 from segexplorer.frontends.cli.compare import print_comparison, print_groups
 from segexplorer.study import compare, compare_groups
 from segexplorer.study.plan import runs_of
-from segexplorer.study.render import escaped
+from segexplorer.study.render import escaped, latex_tables, markdown_tables
 
 RunMaker = Callable[..., Path]
 
@@ -54,7 +54,7 @@ def runs(make_run: RunMaker) -> list[Path]:
 
 
 def test_latex_is_escaped_and_marked(runs: list[Path]) -> None:
-    text = compare(runs, metrics=["dice", "hd95"]).to_latex()
+    text = latex_tables(compare(runs, metrics=["dice", "hd95"]))
     body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert r"adaptive\_tversky\_cross\_entropy & \textbf{0.740 [" in body
     assert r"]}$^{*}$" in body and r"Dice $\uparrow$ & HD95, mm $\downarrow$ & Missed" in body
@@ -75,7 +75,7 @@ def test_every_character_of_latex_is_escaped_once() -> None:
 
 
 def test_markdown_has_cells_for_every_column(runs: list[Path]) -> None:
-    text = compare(runs, metrics=["dice"]).to_markdown()
+    text = markdown_tables(compare(runs, metrics=["dice"]))
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
     assert {len(row) for row in rows} == {3, 6}
     best = next(row for row in rows if "adaptive" in row[0])
@@ -87,7 +87,7 @@ def test_bold_is_the_best_mean_and_the_star_significance(make_run: RunMaker) -> 
     few = [
         make_run(loss, scores(shift, count=4), loss=loss) for loss, shift in (("dice", 0), ("tversky", 0.1))
     ]
-    text = compare(few, metrics=["dice"]).to_latex()
+    text = latex_tables(compare(few, metrics=["dice"]))
     assert r"\textbf{" in text and "$^{*}$" not in text  # four cases show no significance
 
 

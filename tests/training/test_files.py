@@ -15,7 +15,12 @@ import torch
 
 from segexplorer.core.atomic_files import translate_disk_errors, write_atomic
 from segexplorer.core.errors import DataError, TrainingError
+from segexplorer.study.runs import read_run
 from segexplorer.training.checkpoint import open_checkpoint, read_pointer, save_checkpoint
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.folder import RunFolder
+from segexplorer.training.history import open_run
+from segexplorer.training.replay import Replay
 
 
 def _save(root: Path, step: int, *, best: bool = False, value: float = 0.0) -> Path:
@@ -117,3 +122,26 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
     assert opened.step == 1
     assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
     assert json.loads((opened.folder / "meta.json").read_text())["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"older version of segexplorer \(format 1, not 2\)"),
+        ('{"format": 1}', "older version of segexplorer"),
+        ('{"format": 3}', "another version of segexplorer"),
+        ('{"for', "run.json is damaged"),
+    ],
+)
+def test_run_folders_of_other_versions_are_refused_in_one_sentence(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    folder = RunFolder.create(Experiment.of({"data": {"kind": "phantom"}}), tmp_path / "run").path
+    assert RunFolder.open(folder).experiment() == open_run(folder).experiment
+    (folder / "run.json").unlink()
+    if content is not None:
+        (folder / "run.json").write_text(content)
+    for open_it in (RunFolder.open, open_run, read_run, Replay):
+        with pytest.raises(DataError, match=message) as caught:
+            open_it(folder)  # type: ignore[operator]
+        assert caught.value.message.count(". ") == 0 and caught.value.remedy

@@ -125,7 +125,7 @@ def test_what_cannot_be_predicted_says_why(trained: Run, tmp_path: Path) -> None
     image = Volume.from_array(np.zeros((20, 20, 20), np.float32))
     with pytest.raises(DataError, match="1 image"):
         predict(trained.folder, [image, image])
-    with pytest.raises(DataError, match="no run folder"):
+    with pytest.raises(DataError, match="not a run folder"):
         predict(tmp_path, image)
     with pytest.raises(DataError, match="checkpoint"):
         load_predictor(trained.folder, "first")

@@ -130,7 +130,7 @@ def test_nothing_can_be_changed(folder: Path) -> None:
 
 
 def test_what_cannot_be_replayed_says_why(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no run folder"):
+    with pytest.raises(DataError, match="not a run folder"):
         Replay(tmp_path)
     with pytest.raises(SpecError, match="above 0"):
         Replay(folder, 0)

@@ -473,11 +473,11 @@ def _label_text(label: Volume) -> str:
     """Return the values of a label with their volumes, e.g. "1: 3.2 ml, 2: 0.5 ml"."""
     import numpy as np
 
-    from segexplorer.data.case import whole_numbers
+    from segexplorer.data.case import integer_labels
     from segexplorer.data.volume import value_counts
 
     names = label.label_names
-    counts = value_counts(whole_numbers(np.asarray(label.array)))
+    counts = value_counts(integer_labels(np.asarray(label.array)))
     parts = [
         f"{value}{f' ({names[value]})' if value in names else ''}: {count * label.voxel_ml:.3g} ml"
         for value, count in counts.items()

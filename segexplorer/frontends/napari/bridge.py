@@ -20,7 +20,7 @@ from napari.qt.threading import FunctionWorker, create_worker
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
-from segexplorer.core.errors import RunStateError
+from segexplorer.core.errors import RunActiveError, RunStateError
 from segexplorer.core.events import Event, RunFinished, StepDone
 
 CAPACITY = 4000
@@ -193,7 +193,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             When one is being iterated already.
         """
         if self.busy:
-            raise RunStateError("A run is going on already.", "Stop it first.")
+            raise RunActiveError
         self.run = run
         job = self._job = RunJob(run)
         self.worker = create_worker(_train, job, _start_thread=False, _worker_class=_RunWorker)
@@ -226,7 +226,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             When another run is going on.
         """
         if self.busy:
-            raise RunStateError("A run is going on already.", "Stop it first.")
+            raise RunActiveError
         self.run = run
         self.begun.emit(run)
         self.events_arrived.emit(events)

@@ -116,7 +116,7 @@ def test_commands_in_the_wrong_order_become_sentences(panel: RunPanel, qtbot: An
         assert "no run yet" in panel.why_not.text()
     run = start(qtbot, panel)
     panel.obeyed(panel.start)
-    assert "going on already" in panel.why_not.text() and len(panel.session.runs) == 1
+    assert "already in progress" in panel.why_not.text() and len(panel.session.runs) == 1
     assert run.state == "running"
 
 
@@ -199,5 +199,5 @@ def test_a_folder_that_is_no_run_is_refused_in_a_sentence(
     panel: RunPanel, qtbot: Any, tmp_path: Path
 ) -> None:
     panel.open_run(tmp_path)
-    qtbot.waitUntil(lambda: "is no run folder" in panel.why_not.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "is not a run folder" in panel.why_not.text(), timeout=5000)
     assert panel.buttons.start.isEnabled()

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from segexplorer.core.errors import RunStateError, SegExplorerError
+from segexplorer.core.errors import RunActiveError, SegExplorerError
 from segexplorer.core.events import Event, ParameterApplied, Planned, RunFinished
 from segexplorer.frontends.forms import LiveForm
 from segexplorer.frontends.napari.bridge import RunBridge
@@ -380,7 +380,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def start(self) -> None:
         """Make a new run of the experiment as the tabs show it, and begin."""
         if self.bridge.busy or self._busy_making:
-            raise RunStateError("A run is going on already.", "Stop it first.")
+            raise RunActiveError
         make, parent, session = self.experiment_maker(), self.folder, self.session
 
         def work() -> Any:
@@ -416,7 +416,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def open_run(self, folder: Path) -> None:
         """Show a run that was made earlier; Go on and Extend continue it."""
         if self.bridge.busy or self._busy_making:
-            raise RunStateError("A run is going on already.", "Stop it first.")
+            raise RunActiveError
         session = self.session
 
         def work() -> Any:
