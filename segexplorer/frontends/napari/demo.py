@@ -17,7 +17,6 @@ from qtpy.QtCore import QTimer
 
 from segexplorer.core.errors import TrainingError
 from segexplorer.core.events import Event, Role, RunFinished, StepDone, ValidationDone
-from segexplorer.frontends.napari.dock import TABS
 from segexplorer.training.experiment import Experiment, sample_configs
 from segexplorer.training.folder import RunFolder, fresh_folder
 from segexplorer.training.run import Run
@@ -105,21 +104,21 @@ class _Player:
             self._timer.start()
         else:
             self.start()
-            self.tab("Run")
+            self.tab("run")
 
     def start(self) -> None:
         """Begin the run; the same as Start, with a folder that is known beforehand."""
         run = Run(RunFolder.create(self.experiment, self.report.run_folder), window=True)
         self.dock.run.begin(run)
 
-    def tab(self, title: str) -> None:
+    def tab(self, kind: str) -> None:
         """Bring a tab to the front."""
-        self.dock.tabs.setCurrentIndex(TABS.index(title))
+        self.dock.show_tab(kind)
 
     def look_at(self, role: Role, class_name: str | None, *switches: str, slice_z: int = LIVER_Z) -> None:
         """Show a watched case in the Inspect tab with these layers and no others, at a slice."""
         inspect = self.dock.inspect
-        self.tab("Inspect")
+        self.tab("inspect")
         inspect.choices.role_picker.setCurrentIndex(inspect.choices.role_picker.findData(role))
         inspect.choices.class_picker.setCurrentText(class_name or "All classes")
         for name, box in inspect.choices.switches.items():
@@ -140,13 +139,13 @@ class _Player:
 
         def begin() -> None:
             self.start()
-            self.tab("Run")
+            self.tab("run")
 
         return [
-            Scene("1-cases", always, lambda: self.tab("Cases")),
-            Scene("2-experiment", always, lambda: self.tab("Experiment")),
+            Scene("1-cases", always, lambda: self.tab("cases")),
+            Scene("2-experiment", always, lambda: self.tab("experiment")),
             Scene("3-preparing", always, begin),
-            Scene("4-first-steps", lambda: ended() or self.step >= 20, lambda: self.tab("Run")),
+            Scene("4-first-steps", lambda: ended() or self.step >= 20, lambda: self.tab("run")),
             Scene("5-errors-early", after(1), lambda: self.look_at("validation", None, "errors")),
             Scene(
                 "6-balance-kidneys",
@@ -159,7 +158,7 @@ class _Player:
                 lambda: self.look_at("train", "vessel", "alpha", "prediction", slice_z=KIDNEYS_Z),
             ),
             Scene("8-errors-late", after(4), lambda: self.look_at("validation", None, "errors")),
-            Scene("9-finished", ended, lambda: self.tab("Run")),
+            Scene("9-finished", ended, lambda: self.tab("run")),
             Scene(
                 "10-inspect-finished", ended, lambda: self.look_at("validation", None, "errors", "prediction")
             ),

@@ -16,11 +16,14 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QLabel, QStackedLayout, QTabWidget, QVBoxLayout, QWidget
 
 from segexplorer.core.errors import SegExplorerError
+from segexplorer.core.plugins import discover
 from segexplorer.frontends.forms import appearance
+from segexplorer.frontends.napari import panels as panel_folder
 from segexplorer.frontends.napari import theme, workers
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.workers import LatestWork, Machine
 from segexplorer.training.history import Frame, open_run
 from segexplorer.training.replay import Replay
@@ -29,8 +32,13 @@ from segexplorer.viewmodels.displayed import RunHistoryLoader, Seen
 
 DISCLAIMER = "For research and teaching; not a medical device."
 LOADING = "Loading torch and MONAI…"
-TABS = ("Cases", "Experiment", "Run", "Inspect")
 MOST_WIDTH = 400
+
+
+def panels() -> list[tuple[str, type[PanelSpec]]]:
+    """Return kind and declaration of every panel, ours and those of plug-ins, in the order of the tabs."""
+    discover(panel_folder.__name__, panel_folder.__path__)
+    return sorted(registry.specs().items(), key=lambda item: item[1].position)
 
 
 class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
@@ -61,6 +69,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.run: Any = None
         self.inspect: Any = None
         self.view_menu: Any = None
+        self._context: Any = None
         self._closed = False
         self._window: Any = None
         self._window_asked_to_close = False
@@ -96,34 +105,28 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
     # -- loading ------------------------------------------------------------------------------------------
 
     def _on_loaded(self, machine: Machine) -> None:
-        from segexplorer.frontends.napari.panels.cases import CasesPanel
-        from segexplorer.frontends.napari.panels.experiment import ExperimentPanel
-        from segexplorer.frontends.napari.panels.inspect import InspectPanel
-        from segexplorer.frontends.napari.panels.run import RunPanel
         from segexplorer.frontends.napari.plots import PlotDock
         from segexplorer.frontends.napari.view_menu import ViewMenu
         from segexplorer.session import Session
 
-        session = Session()
-        self.cases = CasesPanel(session, self.viewer)
-        self.experiment = ExperimentPanel(session, self.viewer, self.cases)
-        self.inspect = InspectPanel(session, self.viewer, self.bridge, self.layers)
-        self.run = RunPanel(
-            session,
-            self.viewer,
-            self.bridge,
-            self.experiment.experiment_maker,
-            self.inspect.slice_view,
-        )
-        self.run.show_machine(machine)
-        self.experiment.changed.connect(self.run.check)
-        self.run.started.connect(lambda _: self.experiment.box.stop_measuring())
+        self._context = PanelContext(Session(), self.viewer, self.bridge, self.layers, machine)
         tabs = self.tabs = QTabWidget()
-        for title, panel in zip(TABS, (self.cases, self.experiment, self.run, self.inspect), strict=True):
-            tabs.addTab(panel, title)
+        failures = list(machine.plugin_failures)
+        for kind, declared in panels():
+            try:
+                panel = self._context.panel(kind)
+            except Exception as error:
+                if declared.__module__.startswith(f"{__package__}."):
+                    raise
+                failures.append(f"The panel {declared.display_name} could not be opened: {error}")
+                continue
+            tabs.addTab(panel, declared.display_name)
+        self.cases, self.experiment, self.run, self.inspect = (
+            self._context.panel(kind) for kind in ("cases", "experiment", "run", "inspect")
+        )
         self._place.addWidget(tabs)
         self._place.setCurrentWidget(tabs)
-        widgets.say(self._plugins, "\n".join(machine.plugin_failures), widgets.AMBER)
+        widgets.say(self._plugins, "\n".join(failures), widgets.AMBER)
         self.plots = PlotDock(self.viewer, self.bridge)
         self.plots.step_dragged.connect(self.inspect.history.go_to)
         self.inspect.shown.connect(self._on_shown)
@@ -133,6 +136,11 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.view_menu.show_plots(True)
         self.view_menu.attach(self.window())
         self.ready.emit()
+
+    def show_tab(self, kind: str) -> None:
+        """Bring a panel to the front, by its kind; only when the dock is ready."""
+        assert self.tabs is not None
+        self.tabs.setCurrentWidget(self._context.panel(kind))
 
     def _on_shown(self, seen: Seen) -> None:
         self.plots.show_step(seen.snapshot.step)
@@ -158,8 +166,11 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._loading.close()
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.viewer.events.theme.disconnect(self._on_theme)
-        for panel in (self.view_menu, self.plots, self.inspect, self.run, self.experiment, self.cases):
-            if panel is not None:
+        for part in (self.view_menu, self.plots):
+            if part is not None:
+                part.closing()
+        for panel in self._context.built if self._context is not None else ():
+            if hasattr(panel, "closing"):
                 panel.closing()
         self.layers.close()
 
@@ -210,7 +221,7 @@ def show_replay(folder: Path, speed: float) -> Any:
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
 
     def begin() -> None:
-        dock.tabs.setCurrentIndex(TABS.index("Run"))
+        dock.show_tab("run")
         dock.run.begin(replay)
 
     dock.ready.connect(begin)

@@ -13,10 +13,11 @@ import pytest
 from qtpy.QtCore import Qt
 
 from segexplorer.core.events import RunFinished
-from segexplorer.frontends.napari.dock import LOADING, TABS, SegmentationExplorer
+from segexplorer.frontends.napari.dock import LOADING, SegmentationExplorer
 from segexplorer.training.experiment import Experiment
 
 pytestmark = pytest.mark.gui
+TITLES = ("Cases", "Experiment", "Run", "Inspect")
 SETTINGS: dict[str, Any] = {
     "data": {"kind": "phantom", "count": 3, "size": 32, "seed": 1},
     "split": {"validation_count": 1},
@@ -45,14 +46,14 @@ def click(qtbot: Any, button: Any) -> None:
 
 def start(dock: SegmentationExplorer, qtbot: Any) -> Any:
     dock.experiment.set_experiment(Experiment.of(SETTINGS))
-    dock.tabs.setCurrentIndex(TABS.index("Run"))
+    dock.show_tab("run")
     click(qtbot, dock.run.buttons.start)
     qtbot.waitUntil(lambda: dock.inspect.seen is not None, timeout=60_000)
     return dock.bridge.run
 
 
 def test_tabs_stand_in_the_order_of_work(dock: SegmentationExplorer, viewer: Any) -> None:
-    assert tuple(dock.tabs.tabText(i) for i in range(dock.tabs.count())) == TABS
+    assert tuple(dock.tabs.tabText(i) for i in range(dock.tabs.count())) == TITLES
     assert "Segmentation Explorer: plots" in viewer.window.dock_widgets
     assert not dock.run.buttons.start.isEnabled()
     assert "No case is chosen yet" in dock.run.why_not.text()

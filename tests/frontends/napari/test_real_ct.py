@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import QItemSelectionModel, Qt
 
 from segexplorer.core.events import ParameterApplied, StepDone, ValidationDone
-from segexplorer.frontends.napari.dock import TABS, SegmentationExplorer
+from segexplorer.frontends.napari.dock import SegmentationExplorer
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
@@ -42,7 +42,7 @@ def click(qtbot: Any, button: Any) -> None:
 
 
 def tab(dock: SegmentationExplorer, title: str) -> None:
-    dock.tabs.setCurrentIndex(TABS.index(title))
+    dock.show_tab(title.lower())
 
 
 def open_scan(viewer: Any, dock: SegmentationExplorer, folder: Path, qtbot: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from psygnal import Signal
 from qtpy.QtWidgets import (
@@ -26,6 +26,7 @@ from segexplorer.core.events import Role
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.splits import Split
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.panels.case_sources import (
     CasePair,
     DiskSource,
@@ -296,3 +297,16 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._job.close()
         self.disk_source.job.close()
         self.layer_source.close_source()
+
+
+@registry.register
+class CasesTab(PanelSpec):
+    """The tab Cases."""
+
+    display_name: ClassVar[str] = "Cases"
+    position: ClassVar[float] = 10
+    kind: Literal["cases"] = "cases"
+
+    def build(self, context: PanelContext) -> CasesPanel:
+        """Return the tab's widget."""
+        return CasesPanel(context.session, context.viewer)

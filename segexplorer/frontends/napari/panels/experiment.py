@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -19,6 +19,7 @@ from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError
 from segexplorer.frontends.forms import SpecForm
 from segexplorer.frontends.napari.bridge import lower_priority
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.panels.cases import CasesPanel
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.experiment import Experiment
@@ -301,3 +302,16 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._timer.stop()
         self._saving.close()
         self.box.closing()
+
+
+@registry.register
+class ExperimentTab(PanelSpec):
+    """The tab Experiment."""
+
+    display_name: ClassVar[str] = "Experiment"
+    position: ClassVar[float] = 20
+    kind: Literal["experiment"] = "experiment"
+
+    def build(self, context: PanelContext) -> ExperimentPanel:
+        """Return the tab's widget."""
+        return ExperimentPanel(context.session, context.viewer, context.panel("cases"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker, Qt
@@ -24,6 +24,7 @@ from segexplorer.core.events import Event, Planned, Role, ValidationDone
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.layers import CaseImage, CaseLayers
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.panels.result_tables import ErrorList, Scores
 from segexplorer.frontends.napari.theme import Legend
 from segexplorer.frontends.napari.workers import LatestWork
@@ -478,3 +479,16 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
 def _badge(snapshot: WatchedSnapshot) -> str:
     held = snapshot.badge or ("training case, not held out" if snapshot.role == "train" else "not trained on")
     return f"{snapshot.case}: {held}"
+
+
+@registry.register
+class InspectTab(PanelSpec):
+    """The tab Inspect."""
+
+    display_name: ClassVar[str] = "Inspect"
+    position: ClassVar[float] = 40
+    kind: Literal["inspect"] = "inspect"
+
+    def build(self, context: PanelContext) -> InspectPanel:
+        """Return the tab's widget."""
+        return InspectPanel(context.session, context.viewer, context.bridge, context.layers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
@@ -30,6 +30,7 @@ from segexplorer.core.events import Event, ParameterApplied, Planned, RunFinishe
 from segexplorer.frontends.forms import LiveForm
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.workers import LatestWork, Machine
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import fresh_folder
@@ -537,3 +538,23 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._making.close()
         self._opening.close()
         self.live.closing()
+
+
+@registry.register
+class RunTab(PanelSpec):
+    """The tab Run."""
+
+    display_name: ClassVar[str] = "Run"
+    position: ClassVar[float] = 30
+    kind: Literal["run"] = "run"
+
+    def build(self, context: PanelContext) -> RunPanel:
+        """Return the tab's widget."""
+        experiment, inspect = context.panel("experiment"), context.panel("inspect")
+        panel = RunPanel(
+            context.session, context.viewer, context.bridge, experiment.experiment_maker, inspect.slice_view
+        )
+        panel.show_machine(context.machine)
+        experiment.changed.connect(panel.check)
+        panel.started.connect(lambda _: experiment.box.stop_measuring())
+        return panel
