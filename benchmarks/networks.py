@@ -18,6 +18,7 @@ import torch
 
 from segexplorer import losses, networks
 from segexplorer.networks.base import NetworkSpec
+from segexplorer.networks.cost import memory_estimate
 from segexplorer.training.compute import Compute, Runtime, resolve_compute
 
 KINDS = ("unet", "segresnet", "dynunet", "vnet", "attention_unet", "unetr")
@@ -70,7 +71,8 @@ def row(kind: str, size: int, options: argparse.Namespace) -> str:
         command = [sys.executable, __file__, "--one", kind, str(size), "train" if training else "predict"]
         command += ["--batch", str(options.batch), "--precision", options.precision]
         took = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        told = networks.spec(kind)().memory_estimate(
+        estimated = memory_estimate(
+            networks.spec(kind)(),
             (size,) * 3,
             options.batch,
             in_channels=1,
@@ -78,7 +80,7 @@ def row(kind: str, size: int, options: argparse.Namespace) -> str:
             activation_bytes=4 if options.precision == "float32" else 2,
             training=training,
         )
-        cells += [f"{took / 2**20:.0f}", f"{told / 2**20:.0f}", f"{told / took:.2f}"]
+        cells += [f"{took / 2**20:.0f}", f"{estimated / 2**20:.0f}", f"{estimated / took:.2f}"]
     return f"| {' | '.join(cells)} |"
 
 

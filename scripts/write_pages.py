@@ -40,7 +40,7 @@ from segexplorer.frontends.cli.app import app
 from segexplorer.frontends.cli.catalogue import known_families
 from segexplorer.metrics.base import Metric
 from segexplorer.networks.base import SupervisedNetwork
-from segexplorer.networks.cost import cost
+from segexplorer.networks.cost import cost, memory_estimate, parameter_count
 from segexplorer.training.experiment import Experiment
 from segexplorer.viewmodels.catalogue import FAMILIES
 
@@ -156,8 +156,8 @@ def networks_overview() -> Lines:
     rows = []
     for kind, spec in _own(networks.registry).items():
         network = spec()
-        needed = network.memory_estimate(COST_PATCH, 2, in_channels=1, out_channels=2)
-        count = network.parameter_count(dimensions=3, in_channels=1, out_channels=2)
+        needed = memory_estimate(network, COST_PATCH, 2, in_channels=1, out_channels=2)
+        count = parameter_count(network, dimensions=3, in_channels=1, out_channels=2)
         rows.append(
             (
                 f"[`{kind}`](#{kind})",

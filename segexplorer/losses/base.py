@@ -1,7 +1,11 @@
-"""What every loss promises, and the families "losses" and "weightings".
+"""What every loss and every weighting rule promises, and the families "losses" and "weightings".
 
-A loss is a frozen spec with a pure `compute(inputs, state)`; `build()` wraps it in the one module of
-`losses.module`, which holds what adapts or is learned: the spec declares it and says how it moves.
+A loss is a frozen spec with a pure `compute(inputs, state)`. `build()` wraps it in `losses.module.Loss`, the one
+`torch.nn.Module` of all kinds, which holds whatever adapts or is learned in training. The spec declares these
+numbers and says how they change; the module asks the spec and knows no kind by name. A compound is a spec whose
+`compound_terms()` is not empty; a weighting rule says how much each of its terms counts.
+
+Nothing here imports torch, so that losses can be listed without waiting for it.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
 
 
 Numbers = Mapping[str, tuple[float, ...]]
-"""Named numbers of a loss's state: what is learned, or what adapts."""
+"""Numbers of a loss's state by name: what is learned, or what adapts."""
+
+# ---- what a loss returns
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class RegionMap:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What a loss tells of one batch.
+    """Value, terms and region maps of a loss for one batch.
 
     Attributes
     ----------
@@ -56,6 +62,18 @@ class LossOutput:
     value: Tensor
     terms: Mapping[str, tuple[Tensor, Tensor | float]]
     maps: Mapping[str, RegionMap] = field(default_factory=dict)
+
+
+# ---- losses
+
+
+@dataclass(frozen=True)
+class CompoundTerm:
+    """A term of a compound: its name in `LossOutput.terms`, its loss, and the weight given with it."""
+
+    name: str
+    spec: LossSpec
+    weight: float = 1.0
 
 
 class LossSpec(Spec):
@@ -75,11 +93,11 @@ class LossSpec(Spec):
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     best_value: ClassVar[float] = 0.0
     regional: ClassVar[bool] = False
-    """Whether it counts box by box."""
+    """Whether overlap is counted box by box."""
     voxelwise: ClassVar[bool] = False
-    """Whether the logarithm of the true class's probability is part: each confident error has a gradient."""
+    """Whether the logarithm of the true class's probability is part of it: confident errors have a gradient."""
     follows_validation: ClassVar[bool] = False
-    """Whether it adapts to the validation's Dice, so that a run without validation leaves it at its start."""
+    """Whether it adapts to the Dice of the validation; without validation it keeps its first values."""
 
     ignore_index: int | None = parameter(
         None,
@@ -102,7 +120,7 @@ class LossSpec(Spec):
         inputs
             Logits, target and what terms share.
         state
-            The module: its buffers and its parts, for kinds that adapt or are compounds.
+            The module that holds this spec: its buffers and its parts, for kinds that adapt or are compounds.
         """
         raise NotImplementedError  # pragma: no cover  every kind has its own
 
@@ -115,7 +133,7 @@ class LossSpec(Spec):
         return self.best_value
 
     def needs(self) -> tuple[str, ...]:
-        """Return what of the context it or its terms require, each once."""
+        """Return the parts of the context that the loss or its terms require, each once."""
         return self.requires
 
     def has_cross_entropy(self) -> bool:
@@ -123,10 +141,43 @@ class LossSpec(Spec):
         return self.voxelwise
 
     def warning_message(self) -> str:
-        """Return a sentence on what these parameters may do that nobody wants, or ""; plans show it."""
+        """Return a sentence on an unwanted effect that these parameters may have, or ""; plans show it."""
         return ""
 
-    # ---- what adapts or is learned; `Loss` holds it, saves it and brings it back
+    # ---- terms and their weights; a loss that is no compound has none
+
+    def compound_terms(self) -> tuple[CompoundTerm, ...]:
+        """Return the terms of a compound in order, with distinct names; empty for all other losses."""
+        return ()
+
+    def rule(self) -> WeightingSpec | None:
+        """Return the rule that weighs the terms of a compound; None for all other losses."""
+        return None
+
+    def weights_in(self, state: Loss) -> tuple[Any, ...]:
+        """Return the present weights of the terms: numbers, or scalar tensors where they adapt or are learned."""
+        return ()
+
+    def mean_value(self, name: str, terms: Mapping[str, float], state: Loss) -> float | None:
+        """Return this loss's mean value from the mean terms of the compound it is part of.
+
+        Parameters
+        ----------
+        name
+            The name that this loss has among the compound's terms.
+        terms
+            Mean values by name, as in `LossOutput.terms`.
+        state
+            The module that holds this spec.
+
+        Returns
+        -------
+        float or None
+            None where `terms` does not contain it.
+        """
+        return terms.get(name)
+
+    # ---- what adapts or is learned; `Loss` holds it, saves it and restores it
 
     def learned(self) -> Numbers:
         """Return the start values of what the optimiser learns along with the network, by name."""
@@ -137,15 +188,15 @@ class LossSpec(Spec):
         return {}
 
     def after_epoch(self, state: Loss, summary: EpochSummary) -> Numbers:
-        """Return what is remembered anew at the end of an epoch, by name; what is left out stays."""
+        """Return the buffers that change at the end of an epoch, by name; those left out keep their values."""
         return {}
 
     def after_step(self, state: Loss, terms: Mapping[str, float]) -> Numbers:
-        """Return what is remembered anew after a step with these term values."""
+        """Return the buffers that change after a step with these term values."""
         return {}
 
     def after_edit(self, state: Loss) -> Numbers:
-        """Return what is remembered anew when these parameters take the place of others in a run."""
+        """Return the buffers that change when these parameters replace others during a run."""
         return {}
 
     def reported(self, state: Loss) -> dict[str, float]:
@@ -153,20 +204,23 @@ class LossSpec(Spec):
         return {}
 
 
+# ---- weighting rules
+
+
 @dataclass(frozen=True)
 class WeightingState:
-    """What a rule may go by when it weighs terms anew; one number per term throughout.
+    """What a rule bases the next weights on; one number per term throughout.
 
     Attributes
     ----------
     given
-        The weights that stand with the terms.
+        The weights given with the terms.
     weights
         The rule's present weights.
     means
         The terms' mean values over the epoch, or their values of the step; empty where unknown.
     before
-        The means of the time before; empty at first.
+        The means of the previous epoch or step; empty at first.
     epoch
         Epochs that have ended, where weights move by the epoch.
     """
@@ -185,12 +239,12 @@ class WeightingSpec(Spec):
     """LaTeX."""
     reference: ClassVar[str] = ""
     scales: ClassVar[bool] = False
-    """Whether the rule's weights multiply those given with the terms; else they take their place."""
+    """Whether the rule's weights multiply those given with the terms; otherwise they replace them."""
     penalty_name: ClassVar[str] = ""
-    """Name in `LossOutput.terms` of what a rule adds to the loss by itself, where it does."""
+    """Name in `LossOutput.terms` of what the rule itself adds to the loss; empty where it adds nothing."""
 
     def moves(self) -> Literal["never", "epoch", "step"]:
-        """Return after what the weights move."""
+        """Return when the weights change: never, after each epoch, or after each step."""
         return "never"
 
     def initial(self, given: tuple[float, ...]) -> tuple[float, ...]:
@@ -214,7 +268,7 @@ class WeightingSpec(Spec):
         raise NotImplementedError  # pragma: no cover  rules that learn have their own
 
     def penalty(self, learned: Mapping[str, Tensor]) -> Tensor | None:
-        """Return what the rule adds to the loss by itself, a scalar with its graph, or None."""
+        """Return what the rule itself adds to the loss, a scalar with its graph, or None."""
         return None
 
     def refuse(self, name: str, low: float) -> str:
@@ -225,6 +279,8 @@ class WeightingSpec(Spec):
         """Return why this rule cannot weigh that many terms with these given weights, or an empty text."""
         return ""
 
+
+# ---- the two families, and what their kinds share
 
 registry: Registry[LossSpec] = Registry("losses", LossSpec, "loss")
 AnyLoss = Annotated[LossSpec, registry.late_bound]
@@ -243,6 +299,12 @@ def losses_in(loss: LossSpec) -> Iterator[LossSpec]:
 def single(kind: str, value: Tensor, maps: Mapping[str, RegionMap] | None = None) -> LossOutput:
     """Return the output of a loss that is its own only term."""
     return LossOutput(value, {kind: (value.detach(), 1.0)}, maps or {})
+
+
+def terms_inside(name: str, terms: Mapping[str, float]) -> dict[str, float]:
+    """Return the terms "name.inner" of an inner compound under their inner names."""
+    start = f"{name}."
+    return {key.removeprefix(start): value for key, value in terms.items() if key.startswith(start)}
 
 
 def region_reports(output: LossOutput) -> list[RegionReport]:

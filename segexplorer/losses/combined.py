@@ -1,12 +1,13 @@
-"""`dice_cross_entropy` and `adaptive_tversky_cross_entropy`: the two compounds with a name of their own.
+"""Compounds that have a name in the literature: an overlap loss and a voxelwise loss, added up.
 
-`dice_focal`: a weighted sum of Dice and the focal loss.
+- `dice_cross_entropy`: Dice and cross entropy with fixed weights (nnU-Net).
+- `adaptive_tversky_cross_entropy`: Tversky and cross entropy, weighted by their shares of the last loss.
+- `dice_focal`: Dice and the focal loss (AnatomyNet).
+- `dice_top_k`: Dice and the cross entropy of the worst voxels.
+- `weighted_fusion`: Dice and cross entropy with weights that add up to 1.
+- `hybrid_focal`: the focal loss and focal Tversky.
 
-`dice_top_k`: Dice and the cross entropy of the worst voxels.
-
-`weighted_fusion`: Dice and cross entropy with weights that add up to 1.
-
-`hybrid_focal`: the focal loss and focal Tversky.
+Each only lists its terms; the sum and its weights are computed in `losses.compound`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from segexplorer.core.fields import parameter
-from segexplorer.losses.base import WeightingSpec, registry
-from segexplorer.losses.compound import Compound, CompoundTerm
+from segexplorer.losses.base import CompoundTerm, WeightingSpec, registry
+from segexplorer.losses.compound import Compound
 from segexplorer.losses.cross_entropies import CrossEntropy, Focal, TopK
 from segexplorer.losses.overlap import Dice
 from segexplorer.losses.tversky import FALSE_NEGATIVES, FALSE_POSITIVES, FocalTversky, Tversky
@@ -111,7 +112,7 @@ class AdaptiveTverskyCrossEntropy(Compound):
     eps: float = parameter(1e-5, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
 
     @model_validator(mode="after")
-    def _punish_something(self) -> AdaptiveTverskyCrossEntropy:
+    def _penalise_something(self) -> AdaptiveTverskyCrossEntropy:
         if self.alpha + self.beta <= 0:
             raise ValueError("alpha and beta must not both be 0")
         return self

@@ -1,10 +1,14 @@
-"""Compounds: a list of terms and a weighting rule; the terms share one scene."""
+"""Compounds: losses that are weighted sums of other losses, and `weighted_sum`, whose terms are free to choose.
+
+All terms of a compound share one `LossInputs`, so that the softmax and the overlaps are computed once. How much
+each term counts is decided by a weighting rule (`losses.weightings`), which may follow the epoch or the values of
+the terms.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,6 +20,7 @@ from segexplorer.core.spec import Spec
 from segexplorer.losses.base import (
     AnyLoss,
     AnyWeighting,
+    CompoundTerm,
     LossOutput,
     LossSpec,
     Numbers,
@@ -23,6 +28,7 @@ from segexplorer.losses.base import (
     WeightingSpec,
     WeightingState,
     registry,
+    terms_inside,
 )
 from segexplorer.losses.weightings import Fixed
 
@@ -33,26 +39,17 @@ if TYPE_CHECKING:
     from segexplorer.losses.module import Loss
 
 
-@dataclass(frozen=True)
-class CompoundTerm:
-    """A term of a compound: its name in `LossOutput.terms`, its loss, the weight given with it."""
-
-    name: str
-    spec: LossSpec
-    weight: float = 1.0
-
-
 class Compound(LossSpec):
     """Base of losses that are weighted sums of others."""
 
     family: ClassVar[str] = "compound"
 
     def compound_terms(self) -> tuple[CompoundTerm, ...]:
-        """Return the terms in order, with distinct names."""
+        """Return the terms in order, with distinct names; at least one."""
         raise NotImplementedError  # pragma: no cover  every kind has its own
 
     def rule(self) -> WeightingSpec:
-        """Return the rule by which the terms are weighed."""
+        """Return the rule that weighs the terms."""
         return Fixed()
 
     def given(self) -> tuple[float, ...]:
@@ -107,7 +104,7 @@ class Compound(LossSpec):
             weighted = weight * output.value
             value = weighted if value is None else value + weighted
             fixed = weight if isinstance(weight, float) else weight.detach()
-            if isinstance(term.spec, Compound):
+            if term.spec.compound_terms():
                 terms.update({f"{term.name}.{name}": (v, fixed * w) for name, (v, w) in output.terms.items()})
             else:
                 terms[term.name] = (output.value.detach(), fixed)
@@ -123,12 +120,12 @@ class Compound(LossSpec):
     # ---- weights that adapt or are learned
 
     def weights_in(self, state: Loss) -> tuple[Any, ...]:
-        """Return the present weights: numbers, or scalar tensors where they adapt or are learned."""
+        """Return what the terms are multiplied by at present."""
         rule = self.rule()
         if rule.learned(1):
             return self._effective(rule.learned_weights(dict(state.learned.items())).unbind())
         if rule.moves() != "never":
-            return self._effective(state.memory["weights"].unbind())
+            return self._effective(state.state_buffers["weights"].unbind())
         return self.start_weights()
 
     def learned(self) -> Numbers:
@@ -136,53 +133,54 @@ class Compound(LossSpec):
         return self.rule().learned(len(self.compound_terms()))
 
     def state_buffers(self) -> Numbers:
-        """Return the rule's first weights, no means yet, and no epoch ended, where weights move."""
+        """Return the rule's first weights, no means, and 0 epochs ended, where the weights change."""
         if self.rule().moves() == "never":
             return {}
         return {"weights": self.rule().initial(self.given()), "means": (), "epoch": (0.0,)}
 
     def after_epoch(self, state: Loss, summary: EpochSummary) -> Numbers:
-        """Return the next weights of a rule that moves by the epoch."""
+        """Return the next weights of a rule that changes them after each epoch."""
         return self._reweighed(state, summary.terms, "epoch", summary.epoch)
 
     def after_step(self, state: Loss, terms: Mapping[str, float]) -> Numbers:
-        """Return the next weights of a rule that moves by the step."""
+        """Return the next weights of a rule that changes them after each step."""
         return self._reweighed(state, terms, "step", 0)
 
     def _reweighed(self, state: Loss, terms: Mapping[str, float], moment: str, epoch: int) -> Numbers:
         if self.rule().moves() != moment:
             return {}
-        means = self.term_means(state, terms)
-        weights = self.rule().adapted(self._weighing(state, epoch, means))
+        means = self._term_means(state, terms)
+        weights = self.rule().adapted(self._weighting_state(state, epoch, means))
         new: dict[str, tuple[float, ...]] = {"weights": weights, "epoch": (float(epoch),)}
         return {**new, "means": means} if means else new
 
     def after_edit(self, state: Loss) -> Numbers:
-        """Return what the rule makes of its changed parameters."""
+        """Return the weights under the rule's changed parameters."""
         if self.rule().moves() == "never":
             return {}
-        return {"weights": self.rule().edited(self._weighing(state, int(state.numbers("epoch")[0]), ()))}
+        return {
+            "weights": self.rule().edited(self._weighting_state(state, int(state.numbers("epoch")[0]), ()))
+        }
 
-    def _weighing(self, state: Loss, epoch: int, means: tuple[float, ...]) -> WeightingState:
+    def _weighting_state(self, state: Loss, epoch: int, means: tuple[float, ...]) -> WeightingState:
         before = state.numbers("means")
         return WeightingState(self.given(), state.numbers("weights"), means, before, epoch)
 
-    def term_means(self, state: Loss, terms: Mapping[str, float]) -> tuple[float, ...]:
-        """Return the terms' mean values, an inner compound's from its own terms; empty where one is unknown."""
-        found: list[float] = []
-        for term, part in zip(self.compound_terms(), state.losses(), strict=True):
-            if isinstance(term.spec, Compound):
-                inner = inside(term.name, terms)
-                means = term.spec.term_means(part, inner)
-                if not means:
-                    return ()
-                weighted = zip(part.term_weights(), means, strict=True)
-                found.append(sum(w * m for w, m in weighted) + inner.get(term.spec.rule().penalty_name, 0.0))
-            elif term.name in terms:
-                found.append(terms[term.name])
-            else:
-                return ()
-        return tuple(found)
+    def _term_means(self, state: Loss, terms: Mapping[str, float]) -> tuple[float, ...]:
+        """Return the terms' mean values, or nothing at all where one of them is unknown."""
+        pairs = zip(self.compound_terms(), state.losses(), strict=True)
+        means = [term.spec.mean_value(term.name, terms, part) for term, part in pairs]
+        known = tuple(mean for mean in means if mean is not None)
+        return known if len(known) == len(means) else ()
+
+    def mean_value(self, name: str, terms: Mapping[str, float], state: Loss) -> float | None:
+        """Return the mean of an inner compound: it has no entry of its own, but its terms "name.inner" have."""
+        inner = terms_inside(name, terms)
+        means = self._term_means(state, inner)
+        if not means:
+            return None
+        weighted = zip(state.term_weights(), means, strict=True)
+        return sum(w * m for w, m in weighted) + inner.get(self.rule().penalty_name, 0.0)
 
     def reported(self, state: Loss) -> dict[str, float]:
         """Return the weights that adapt or are learned: "weight of dice" -> 0.5."""
@@ -192,12 +190,6 @@ class Compound(LossSpec):
         return {f"weight of {term.name}": weight for term, weight in weights}
 
 
-def inside(name: str, terms: Mapping[str, float]) -> dict[str, float]:
-    """Return the terms "name.inner" of a compound under their inner names."""
-    start = f"{name}."
-    return {key.removeprefix(start): value for key, value in terms.items() if key.startswith(start)}
-
-
 class Term(Spec):
     """One term of a weighted sum."""
 
@@ -205,7 +197,7 @@ class Term(Spec):
     weight: float = parameter(
         1.0,
         title="Weight",
-        description="Factor of this term; a share of the last loss takes its place, other rules multiply it.",
+        description="Factor of this term. The rule loss_proportion replaces it; other rules multiply it.",
         ge=0,
         live=True,
     )
@@ -214,12 +206,12 @@ class Term(Spec):
 
 @registry.register
 class WeightedSum(Compound):
-    """Any terms, weighed by a rule: L = sum_i w_i L_i."""
+    """Any terms, weighted by a rule: L = sum_i w_i L_i."""
 
     display_name: ClassVar[str] = "Weighted sum"
     formula: ClassVar[str] = r"L=\sum_i w_i L_i"
     reference: ClassVar[str] = "general form of the compound losses of Oshah 2025, table 1"
-    penalises: ClassVar[str] = "Whatever its terms punish, each by its weight."
+    penalises: ClassVar[str] = "Whatever its terms penalise, each by its weight."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Chen 2023")
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     kind: Literal["weighted_sum"] = "weighted_sum"
@@ -230,7 +222,7 @@ class WeightedSum(Compound):
         min_length=1,
     )
     weighting: AnyWeighting = parameter(
-        "fixed", title="Weighting", description="How the weights move, if they do."
+        "fixed", title="Weighting", description="How the weights of the terms change in training, if they do."
     )
 
     @model_validator(mode="after")

@@ -202,7 +202,7 @@ class AdaptiveTvMFDice(LossSpec):
         """Return (C,) concentrations in float64; 0 for classes that were not validated."""
         import torch
 
-        dice = state.memory[DICE][:classes]
+        dice = state.state_buffers[DICE][:classes]
         return self.scale * torch.nn.functional.pad(dice, (0, classes - len(dice)))
 
     def reported(self, state: Loss) -> dict[str, float]:

@@ -1,4 +1,9 @@
-"""The one `torch.nn.Module` of all losses: a spec, and what adapts or is learned."""
+"""The one `torch.nn.Module` of all losses: a spec, and whatever adapts or is learned in training.
+
+The module knows no kind of loss. It asks its spec for terms, weights and start values, keeps them as buffers and
+parameters, so that they are saved, loaded and moved between devices like any others, and passes on the ends of
+steps and epochs.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,12 @@ from torch import Tensor, nn
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import EpochSummary
 from segexplorer.functional.inputs import LossContext, LossInputs
-from segexplorer.losses.base import LossOutput, LossSpec, Numbers
-from segexplorer.losses.compound import Compound, inside
+from segexplorer.losses.base import LossOutput, LossSpec, Numbers, terms_inside
 
 __all__ = ["Loss", "LossOutput"]
 
 
-class Memory(nn.Module):
+class StateBuffers(nn.Module):
     """What adapts without gradient: float64 buffers by name, whose lengths may change.
 
     Loading a state dict takes over the lengths that were saved.
@@ -32,8 +36,8 @@ class Memory(nn.Module):
     def __getitem__(self, name: str) -> Tensor:
         return self.get_buffer(name)
 
-    def take(self, new: Numbers) -> None:
-        """Take over new values; in place where the length stays, so that a compiled loss stays compiled."""
+    def set_values(self, new: Numbers) -> None:
+        """Set new values; in place where the length stays, so that a compiled loss is not compiled again."""
         for name, values in new.items():
             old = self[name]
             given = torch.tensor(values, dtype=old.dtype, device=old.device)
@@ -50,7 +54,7 @@ class Memory(nn.Module):
 
 
 class Loss(nn.Module):
-    """A loss, a drop-in in anybody's training loop.
+    """A loss as a module that fits into any training loop.
 
     Attributes
     ----------
@@ -60,20 +64,19 @@ class Loss(nn.Module):
         Losses of a compound's terms, in order.
     learned
         float64 parameters by name that the optimiser learns with the network; give them no weight decay.
-    memory
-        float64 buffers by name that follow `epoch_end` and `step_end`.
+    state_buffers
+        float64 buffers by name that change in `epoch_end` and `step_end`.
     """
 
     def __init__(self, spec: LossSpec) -> None:
         super().__init__()
         self.spec = spec
-        terms = spec.compound_terms() if isinstance(spec, Compound) else ()
-        self.parts = nn.ModuleList(Loss(term.spec) for term in terms)
+        self.parts = nn.ModuleList(Loss(term.spec) for term in spec.compound_terms())
         start = spec.learned().items()
         self.learned = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(values, dtype=torch.float64)) for name, values in start}
         )
-        self.memory = Memory(spec.state_buffers())
+        self.state_buffers = StateBuffers(spec.state_buffers())
 
     def forward(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> Tensor:
         """Return the scalar loss of logits (B, C, *spatial) and labels (B, 1, *spatial) or a soft target.
@@ -86,16 +89,17 @@ class Loss(nn.Module):
         return self.evaluate(logits, target, context).value
 
     def evaluate(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> LossOutput:
-        """Return value, terms with their weights, and region maps; float32 or wider inside, whatever autocast."""
+        """Return value, weighted terms and region maps; computed in float32 or wider, also under autocast."""
         with torch.autocast(logits.device.type, enabled=False):
             inputs = LossInputs(logits, target, context, self.spec.ignore_index)
             return self.spec.compute(inputs, self)
 
     def part_outputs(self, inputs: LossInputs) -> list[LossOutput]:
-        """Return the outputs of a compound's terms on a shared inputs.
+        """Return the outputs of a compound's terms, which share their inputs.
 
-        Terms with cross entropies come first, for they make the softmax with their sum; then those that count
-        box by box, for the others add their overlap up from the boxes.
+        The order saves work and does not change the result: terms with a cross entropy come first, because they
+        make the softmax along with their sum; then those that count box by box, because the overlap of whole
+        samples, which the others need, is the sum over the boxes.
         """
         parts = self.losses()
         first = sorted(
@@ -110,34 +114,31 @@ class Loss(nn.Module):
         return [part for part in self.parts if isinstance(part, Loss)]
 
     def _named_parts(self) -> list[tuple[str, Loss]]:
-        if not isinstance(self.spec, Compound):
-            return []
         names = (term.name for term in self.spec.compound_terms())
         return list(zip(names, self.losses(), strict=True))
 
     # ---- what adapts or is learned
 
     def numbers(self, name: str) -> tuple[float, ...]:
-        """Return what is remembered under a name."""
-        return tuple(self.memory[name].tolist())
+        """Return the values of a state buffer."""
+        return tuple(self.state_buffers[name].tolist())
 
     def term_weights(self) -> tuple[float, ...]:
-        """Return the present weights of a compound's terms."""
+        """Return the present weights of a compound's terms; empty for all other losses."""
         with torch.no_grad():
-            weights = self.spec.weights_in(self) if isinstance(self.spec, Compound) else ()
-        return tuple(float(weight) for weight in weights)
+            return tuple(float(weight) for weight in self.spec.weights_in(self))
 
     def epoch_end(self, summary: EpochSummary) -> None:
-        """Let what adapts follow the epoch's mean terms and the validation's Dice; call it after each epoch."""
-        self.memory.take(self.spec.after_epoch(self, summary))
+        """Adapt to the epoch's mean terms and the Dice of its validation; call it after each epoch."""
+        self.state_buffers.set_values(self.spec.after_epoch(self, summary))
         for name, part in self._named_parts():
-            part.epoch_end(replace(summary, terms=inside(name, summary.terms)))
+            part.epoch_end(replace(summary, terms=terms_inside(name, summary.terms)))
 
     def step_end(self, terms: Mapping[str, float]) -> None:
-        """Let what adapts by step follow the step's term values."""
-        self.memory.take(self.spec.after_step(self, terms))
+        """Adapt to the step's term values; call it after each step."""
+        self.state_buffers.set_values(self.spec.after_step(self, terms))
         for name, part in self._named_parts():
-            part.step_end(inside(name, terms))
+            part.step_end(terms_inside(name, terms))
 
     def adaptive(self) -> dict[str, float]:
         """Return what adapts or is learned, by name, for curves: "weight of dice" -> 0.5, "nu" -> 2.7."""
@@ -149,34 +150,33 @@ class Loss(nn.Module):
     # ---- live edits
 
     def update(self, spec: LossSpec) -> None:
-        """Take over changed parameters; what adapted or was learned stays, but for weights set by a schedule.
+        """Take over changed parameters; what has adapted or was learned stays, except weights set by a schedule.
 
         Raises
         ------
         SpecError
-            When the new spec has another kind, other terms, or learns something else; that needs a new loss.
+            When the new spec has another kind, other terms, another weighting rule, or learns something else; that
+            needs a new loss.
         """
         self._check_update(spec)
         self._take_over(spec)
 
     def _take_over(self, spec: LossSpec) -> None:
         self.spec = spec
-        self.memory.take(spec.after_edit(self))
-        if isinstance(spec, Compound):
-            for part, term in zip(self.losses(), spec.compound_terms(), strict=True):
-                part._take_over(term.spec)
+        self.state_buffers.set_values(spec.after_edit(self))
+        for part, term in zip(self.losses(), spec.compound_terms(), strict=True):
+            part._take_over(term.spec)
 
     def _check_update(self, spec: LossSpec) -> None:
         same = type(spec) is type(self.spec)
         same = same and spec.learned().keys() == self.spec.learned().keys()
         same = same and spec.state_buffers().keys() == self.spec.state_buffers().keys()
-        if same and isinstance(spec, Compound) and isinstance(self.spec, Compound):
-            new, old = spec.compound_terms(), self.spec.compound_terms()
-            same = [t.name for t in new] == [t.name for t in old]
-            same = same and type(spec.rule()) is type(self.spec.rule())
-            if same:
-                for part, term in zip(self.losses(), new, strict=True):
-                    part._check_update(term.spec)
+        new, old = spec.compound_terms(), self.spec.compound_terms()
+        same = same and [t.name for t in new] == [t.name for t in old]
+        same = same and type(spec.rule()) is type(self.spec.rule())
+        if same:
+            for part, term in zip(self.losses(), new, strict=True):
+                part._check_update(term.spec)
         if not same:
             raise SpecError(
                 "A loss in use cannot change its kind, its terms, its weighting rule or what it learns.",
@@ -184,5 +184,5 @@ class Loss(nn.Module):
             )
 
     def extra_repr(self) -> str:
-        """Show the parameters in the module's print-out."""
+        """Return the parameters for the module's `repr`."""
         return repr(self.spec)

@@ -101,46 +101,6 @@ class NetworkSpec(Spec):
         """Return what a plan should say of training on patches of a spatial shape, as sentences; mostly nothing."""
         return ""
 
-    def parameter_count(self, *, dimensions: int, in_channels: int, out_channels: int) -> int:
-        """Return the number of trainable numbers, without allocating them."""
-        from segexplorer.networks.cost import on_meta
-
-        network = on_meta(self, dimensions, in_channels, out_channels)
-        return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-    def memory_estimate(
-        self,
-        patch: Sequence[int],
-        batch_size: int,
-        *,
-        in_channels: int,
-        out_channels: int,
-        activation_bytes: int = 4,
-        training: bool = True,
-    ) -> int:
-        """Return the bytes that a step on a batch takes; see `networks.memory.estimate` for how.
-
-        Parameters
-        ----------
-        patch
-            Spatial shape; rounded up to the divisor.
-        activation_bytes
-            Bytes of one activation: 4 for float32, 2 under bfloat16 or float16 autocast.
-        training
-            Whether gradients and the optimiser's memory are counted, or a forward pass alone.
-        """
-        from segexplorer.networks.cost import estimate
-
-        return estimate(
-            self,
-            padded(patch, self.divisor(len(patch))),
-            batch_size,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            activation_bytes=activation_bytes,
-            training=training,
-        )
-
 
 def check_dimensions(dimensions: int) -> None:
     """Refuse anything but 2D and 3D."""

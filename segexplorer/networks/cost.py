@@ -1,15 +1,11 @@
-"""How much memory a step takes, found by running the network on tensors without data.
+"""What a network costs: trainable numbers, operations and memory, counted without data or weights.
 
-torch's `meta` device computes shapes alone. A forward pass there, and for training the backward pass too, with a
-ledger of every storage that comes and goes, gives the most that lives at once, for *any* network, plug-ins
-included; nothing is derived from a formula per architecture that could drift from the code. What the system's
-allocator holds beyond the living tensors was measured (`benchmarks/networks.py`, docs/explanation/performance.md).
-
-What a network costs to use: parameters, multiplications, memory; counted without data or weights.
-
-The operations of a forward pass are counted by torch while it runs on the `meta` device, where tensors have
-shapes alone, so the count holds for any network, plug-ins included. Counted are convolutions and products of
-matrices (attention included), as is the custom; additions, normalisation and activations are not.
+torch's `meta` device computes shapes alone. Operations are counted by torch while a forward pass runs there:
+convolutions and products of matrices (attention included), as is the custom; additions, normalisation and
+activations are not counted. For memory, a ledger of every storage that is made and freed in a forward pass, and
+for training in the backward pass too, gives the most that is held at once. Both hold for any network, plug-ins
+included: no formula per architecture could drift from the code. What the system's allocator holds beyond the living
+tensors was measured (`benchmarks/networks.py`, docs/explanation/performance.md).
 """
 
 from __future__ import annotations
@@ -34,9 +30,9 @@ gradients of both."""
 PARAMETER_COPIES = 4
 """Float32 numbers per trainable number: weight, gradient and the two moments of Adam."""
 HEAP_BLOCK = 32 * 2**20
-"""Bytes from which on glibc maps a block by itself and gives it back at once; smaller ones leave holes."""
+"""From this size in bytes, glibc maps each block by itself and frees it at once; smaller blocks leave holes."""
 HOLES = {True: 0.75, False: 0.5}
-"""What the heap holds beyond its living blocks, as a share of the most that lived there: training, inference."""
+"""What the heap holds beyond its living blocks, as a share of their peak; by whether the step trains."""
 
 
 def on_meta(spec: NetworkSpec, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
@@ -53,31 +49,50 @@ def on_meta(spec: NetworkSpec, dimensions: int, in_channels: int, out_channels: 
         return built.to("meta")
 
 
-def estimate(
+def parameter_count(spec: NetworkSpec, *, dimensions: int, in_channels: int, out_channels: int) -> int:
+    """Return the number of trainable numbers, without allocating them."""
+    return _trainable(on_meta(spec, dimensions, in_channels, out_channels))
+
+
+def _trainable(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def memory_estimate(
     spec: NetworkSpec,
     patch: Sequence[int],
     batch_size: int,
     *,
     in_channels: int,
     out_channels: int,
-    activation_bytes: int,
-    training: bool,
+    activation_bytes: int = 4,
+    training: bool = True,
 ) -> int:
-    """Return the estimated bytes of one step.
+    """Return the bytes that a step on a batch takes.
 
-    The most that lives at once of images, activations and their gradients, at `activation_bytes` a number; in
-    training the loss's copies of the logits, and weights with gradients and two optimiser moments; in inference
-    the weights alone. Below float32, autocast's copy of the weights. All this is exact up to what single kernels
-    need inside; the holes of the heap come on top.
+    Counted are the most that is held at once of images, activations and their gradients; in training the loss's
+    copies of the logits, and the weights with their gradients and two optimiser moments; in inference the weights
+    alone; below float32, autocast's copy of the weights. All this is exact up to what single kernels need inside.
+    The holes that small blocks leave in the heap are added as a measured share.
+
+    Parameters
+    ----------
+    patch
+        Spatial shape in voxels; rounded up to the network's divisor.
+    activation_bytes
+        Bytes of one activation: 4 for float32, 2 under bfloat16 or float16 autocast.
+    training
+        Whether gradients and the optimiser's moments are counted, or a forward pass alone.
     """
     import torch
 
     from segexplorer.networks.architectures.memory_ledger import Ledger
 
-    network = on_meta(spec, len(patch), in_channels, out_channels).train(training)
+    shape = padded(patch, spec.divisor(len(patch)))
+    network = on_meta(spec, len(shape), in_channels, out_channels).train(training)
     known = [*network.parameters(), *network.buffers()]
     ledger = Ledger(known, float_bytes=activation_bytes, small=HEAP_BLOCK)
-    image = torch.empty((batch_size, in_channels, *patch), device="meta")
+    image = torch.empty((batch_size, in_channels, *shape), device="meta")
     ledger.enter(image)
     if training:
         _train(network, image, ledger)
@@ -164,11 +179,11 @@ def cost(spec: NetworkSpec, patch: Sequence[int], *, in_channels: int = 1, out_c
     network = on_meta(spec, len(shape), in_channels, out_channels).eval()
     return Cost(
         patch=shape,
-        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        parameters=_trainable(network),
         flops=_flops(network, (1, in_channels, *shape)),
-        training_bytes=spec.memory_estimate(shape, 1, in_channels=in_channels, out_channels=out_channels),
-        inference_bytes=spec.memory_estimate(
-            shape, 1, in_channels=in_channels, out_channels=out_channels, training=False
+        training_bytes=memory_estimate(spec, shape, 1, in_channels=in_channels, out_channels=out_channels),
+        inference_bytes=memory_estimate(
+            spec, shape, 1, in_channels=in_channels, out_channels=out_channels, training=False
         ),
     )
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from segexplorer.networks.base import NetworkSpec, SupervisedNetwork, padded
+from segexplorer.networks.cost import memory_estimate, parameter_count
 
 IN_CHANNELS, OUT_CHANNELS = 2, 3
 OVERFIT_STEPS, OVERFIT_RATE, OVERFIT_FALL = 12, 1e-2, 0.9
@@ -191,12 +192,13 @@ def check_plan(spec: NetworkSpec, dimensions: int) -> None:
     """Parameters are counted exactly without building; memory grows with patch, batch and precision."""
     network = _built(spec, dimensions)
     counted = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    told = spec.parameter_count(dimensions=dimensions, in_channels=IN_CHANNELS, out_channels=OUT_CHANNELS)
-    assert told == counted, f"parameter_count says {told}, there are {counted}"
+    planned = parameter_count(spec, dimensions=dimensions, in_channels=IN_CHANNELS, out_channels=OUT_CHANNELS)
+    assert planned == counted, f"parameter_count returns {planned}, but the network has {counted}"
     patch = spec.smallest_patch(dimensions)
 
     def bytes_of(patch: tuple[int, ...], batch: int, activation_bytes: int = 4) -> int:
-        return spec.memory_estimate(
+        return memory_estimate(
+            spec,
             patch,
             batch,
             in_channels=IN_CHANNELS,

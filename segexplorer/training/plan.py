@@ -24,6 +24,7 @@ from segexplorer.data.transforms import FittedPreprocessing, fit
 from segexplorer.data.transforms.distance_maps import MAPS
 from segexplorer.losses.base import LossSpec, losses_in
 from segexplorer.networks.base import NetworkSpec, padded
+from segexplorer.networks.cost import memory_estimate, parameter_count
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.slices import Layout
@@ -133,7 +134,8 @@ def step_memory(
     """
     flat = layout.flat(shape)
     try:
-        return network.memory_estimate(
+        return memory_estimate(
+            network,
             flat,
             batch_size,
             in_channels=in_channels,
@@ -360,8 +362,11 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
         steps_per_epoch=sampling.steps_for(len(training)),
         channels=fitted.channels,
         runtime=runtime,
-        network_parameters=experiment.network.parameter_count(
-            dimensions=layout.dimensions, in_channels=fitted.channels, out_channels=outputs
+        network_parameters=parameter_count(
+            experiment.network,
+            dimensions=layout.dimensions,
+            in_channels=fitted.channels,
+            out_channels=outputs,
         ),
         memory_bytes=step_memory(
             experiment.network,

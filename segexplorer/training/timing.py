@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from segexplorer.core.errors import TrainingError
 from segexplorer.networks import registry
 from segexplorer.networks.base import NetworkSpec, padded
+from segexplorer.networks.cost import parameter_count
 from segexplorer.training.compute import Compute, Runtime, memory_errors_told, resolve_compute
 from segexplorer.training.sliding_window import window_count
 
@@ -88,7 +89,8 @@ def measure_network(
         When the process ended before its time, as it does where memory is short.
     """
     shape = padded(patch, network.divisor(len(patch)))
-    network.parameter_count(dimensions=len(shape), in_channels=in_channels, out_channels=out_channels)
+    # builds the network without weights, so that one that cannot be built is refused before a process starts
+    parameter_count(network, dimensions=len(shape), in_channels=in_channels, out_channels=out_channels)
     wanted = compute or Compute()
     resolve_compute(wanted)
     task = {

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from segexplorer import losses
 from segexplorer.core.errors import SpecError
-from segexplorer.losses.compound import Compound
 
 EXACT = 1e-11
 
@@ -185,7 +184,7 @@ def test_renaming_classes_changes_nothing_where_all_count(kind: str, parameters:
 
 def reads_neighbours(kind: str) -> bool:
     spec = losses.parse(kind)
-    terms = [t.spec for t in spec.compound_terms()] if isinstance(spec, Compound) else [spec]
+    terms = [term.spec for term in spec.compound_terms()] or [spec]
     return any(t.regional or t.family == "boundary" or getattr(t, "kind", "") in NEIGHBOURLY for t in terms)
 
 

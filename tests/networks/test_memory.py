@@ -47,7 +47,7 @@ def allocated(spec: NetworkSpec, *, training: bool) -> int:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", ["dilated_unet", "attention_unet", "longitudinal_vnet"])
-def test_what_lives_at_once_is_what_the_allocator_gave(
+def test_the_estimate_is_what_the_allocator_gave(
     kind: str, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = {"normalisation": "batch"} if kind == "dilated_unet" else {}
@@ -55,18 +55,18 @@ def test_what_lives_at_once_is_what_the_allocator_gave(
     monkeypatch.setattr(cost, "PARAMETER_COPIES", 0)
     monkeypatch.setattr(cost, "LOGIT_COPIES", 1)
     monkeypatch.setattr(cost, "HOLES", {True: 0.0, False: 0.0})
-    told = spec.memory_estimate(PATCH, BATCH, in_channels=1, out_channels=2, training=training)
+    estimated = cost.memory_estimate(spec, PATCH, BATCH, in_channels=1, out_channels=2, training=training)
     if not training:
-        told -= 4 * spec.parameter_count(dimensions=3, in_channels=1, out_channels=2)
+        estimated -= 4 * cost.parameter_count(spec, dimensions=3, in_channels=1, out_channels=2)
     # kernels take a little for themselves, gradients of weights among it
-    assert told == pytest.approx(allocated(spec, training=training), rel=0.08)
+    assert estimated == pytest.approx(allocated(spec, training=training), rel=0.08)
 
 
 def test_weights_count_once_in_prediction_and_four_times_in_training() -> None:
     spec = networks.spec("vnet")()
-    count = spec.parameter_count(dimensions=3, in_channels=1, out_channels=2)
+    count = cost.parameter_count(spec, dimensions=3, in_channels=1, out_channels=2)
     training, inference = (
-        spec.memory_estimate((32, 32, 32), 1, in_channels=1, out_channels=2, training=t)
+        cost.memory_estimate(spec, (32, 32, 32), 1, in_channels=1, out_channels=2, training=t)
         for t in (True, False)
     )
     assert 16 * count < training < 18 * count
@@ -75,10 +75,10 @@ def test_weights_count_once_in_prediction_and_four_times_in_training() -> None:
 
 def test_half_the_precision_takes_half_the_activations_and_a_copy_of_the_weights() -> None:
     spec = networks.spec("unet_plus_plus")()
-    count = spec.parameter_count(dimensions=3, in_channels=1, out_channels=2)
+    count = cost.parameter_count(spec, dimensions=3, in_channels=1, out_channels=2)
     whole, half = (
-        spec.memory_estimate(
-            (32, 32, 32), 1, in_channels=1, out_channels=2, activation_bytes=b, training=False
+        cost.memory_estimate(
+            spec, (32, 32, 32), 1, in_channels=1, out_channels=2, activation_bytes=b, training=False
         )
         for b in (4, 2)
     )
@@ -111,7 +111,7 @@ def test_inference_takes_less_than_training() -> None:
     spec = networks.spec("dynunet")()
     patch = (64, 64, 64)
     training, inference = (
-        spec.memory_estimate(patch, 1, in_channels=1, out_channels=3, training=t) for t in (True, False)
+        cost.memory_estimate(spec, patch, 1, in_channels=1, out_channels=3, training=t) for t in (True, False)
     )
     assert inference < training / 2.5
 
@@ -121,6 +121,6 @@ def test_a_patch_is_rounded_up_to_the_divisor() -> None:
     assert spec.divisor(3) == (8, 8, 8)
     assert padded((33, 40, 41), spec.divisor(3)) == (40, 40, 48)
     odd, whole = (
-        spec.memory_estimate(p, 1, in_channels=1, out_channels=2) for p in ((33, 40, 41), (40, 40, 48))
+        cost.memory_estimate(spec, p, 1, in_channels=1, out_channels=2) for p in ((33, 40, 41), (40, 40, 48))
     )
     assert odd == whole

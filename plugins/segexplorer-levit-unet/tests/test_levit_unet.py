@@ -19,6 +19,7 @@ from segexplorer import networks  # noqa: E402
 from segexplorer.core import plugins  # noqa: E402
 from segexplorer.core.errors import SpecError  # noqa: E402
 from segexplorer.core.events import RunFinished, StepDone  # noqa: E402
+from segexplorer.networks.cost import parameter_count  # noqa: E402
 from segexplorer.testing.networks import CHECKS  # noqa: E402
 from segexplorer.training.experiment import Experiment  # noqa: E402
 from segexplorer.training.folder import RunFolder  # noqa: E402
@@ -41,7 +42,7 @@ def test_segexplorer_finds_it() -> None:
 
 def test_its_size_is_near_that_of_oshah_2025() -> None:
     """Table 3: 52,156,519 parameters, with Synapse's nine classes."""
-    count = plugin.LeViTUNet().parameter_count(dimensions=2, in_channels=1, out_channels=9)
+    count = parameter_count(plugin.LeViTUNet(), dimensions=2, in_channels=1, out_channels=9)
     assert count == pytest.approx(52_156_519, rel=0.02)
 
 
