@@ -538,7 +538,8 @@ def _rows(declared: Iterable[Parameter], prefix: str) -> Iterator[tuple[str, ...
             continue
         called = f" Called {p.called}." if p.called else ""
         live = " *Live.*" if p.live else ""
-        description = f"**{p.title}{f', {p.unit}' if p.unit else ''}.** {p.description}{called}{live}"
+        unit = f", {p.unit}" if p.unit and p.unit != p.title.lower() else ""
+        description = f"**{p.title}{unit}.** {p.description}{called}{live}"
         yield f"`{prefix}{p.name}`", _default_text(p), _range(p), description
 
 

@@ -19,21 +19,29 @@ class Split(Spec):
     """How cases are divided. Explicit names win over counts, counts over fractions."""
 
     validation_fraction: float = parameter(
-        0.2, title="Validation fraction", description="Part of the patients kept for validation.", ge=0, lt=1
+        0.2,
+        title="Validation fraction",
+        description="Fraction of the patients that are used for validation.",
+        ge=0,
+        lt=1,
     )
     validation_count: int | None = parameter(
         None,
         title="Validation patients",
-        description="How many patients validate; none: by the fraction.",
+        description="Number of validation patients; none: given by the fraction.",
         ge=0,
     )
     test_fraction: float = parameter(
-        0.0, title="Test fraction", description="Part of the patients kept away until the end.", ge=0, lt=1
+        0.0,
+        title="Test fraction",
+        description="Fraction of the patients that are kept for testing.",
+        ge=0,
+        lt=1,
     )
     validation: tuple[str, ...] = parameter(
         (),
         title="Validation cases",
-        description="Names of the cases that validate, instead of a draw.",
+        description="Names of the validation cases, which are then not drawn.",
         advanced=True,
     )
     test: tuple[str, ...] = parameter(

@@ -73,7 +73,7 @@ class DiceCrossEntropy(Compound):
 
 @registry.register
 class AdaptiveTverskyCrossEntropy(Compound):
-    """Tversky and cross entropy, each weighed by its share of the last epoch's loss."""
+    """Tversky and cross entropy, each weighted by its share of the last epoch's loss."""
 
     display_name: ClassVar[str] = "Adaptive Tversky + cross entropy"
     formula: ClassVar[str] = (
@@ -81,7 +81,9 @@ class AdaptiveTverskyCrossEntropy(Compound):
         r"w_T=\frac{\bar L_T^{(t-1)}}{\bar L_T^{(t-1)}+\bar L_{CE}^{(t-1)}},\ w_{CE}=1-w_T"
     )
     reference: ClassVar[str] = "Zhang 2025, eq. 8-10: UNet-3D with adaptive TverskyCE loss"
-    penalises: ClassVar[str] = "Lack of overlap and wrong voxels, leaning to whichever was larger last epoch."
+    penalises: ClassVar[str] = (
+        "Lack of overlap and wrong voxels, with emphasis on whichever was larger in the last epoch."
+    )
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     kind: Literal["adaptive_tversky_cross_entropy"] = "adaptive_tversky_cross_entropy"

@@ -93,7 +93,7 @@ class BalancedCrossEntropy(LossSpec):
     display_name: ClassVar[str] = "Balanced cross entropy"
     formula: ClassVar[str] = r"L=-\frac1M\sum_i(1-f_{y_i})\log p_{i,y_i}"
     reference: ClassVar[str] = "Xie 2015, arXiv:1504.06375"
-    penalises: ClassVar[str] = "Wrong voxels, those of a rare class more."
+    penalises: ClassVar[str] = "Wrong voxels, more strongly those of rare classes."
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "distribution"
     voxelwise: ClassVar[bool] = True

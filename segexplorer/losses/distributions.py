@@ -114,7 +114,7 @@ class TvMFDice(LossSpec):
     display_name: ClassVar[str] = "t-vMF Dice"
     formula: ClassVar[str] = r"L=\frac1C\sum_c\Big(2-\frac{1+\cos_c}{1+\kappa(1-\cos_c)}\Big)^2"
     reference: ClassVar[str] = "Kato and Hotta 2022, arXiv:2207.07842"
-    penalises: ClassVar[str] = "Lack of overlap; with a large kappa all but a nearly exact one."
+    penalises: ClassVar[str] = "Lack of overlap; with a large kappa, everything but a nearly exact overlap."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 4.0)

@@ -220,7 +220,7 @@ class UnifiedFocal(LossSpec):
 
 @registry.register
 class ExponentialLogarithmic(LossSpec):
-    """w_D mean_c (-ln D_c)^gamma + w_X mean_i w_y (-ln p_y)^gamma, classes weighed by their rarity.
+    """w_D mean_c (-ln D_c)^gamma + w_X mean_i w_y (-ln p_y)^gamma, classes weighted by their rarity.
 
     Dice is taken over the whole batch; w_c is the root of all voxels over those of the class, 0 where it is
     absent, without gradient.

@@ -151,7 +151,7 @@ class Jaccard(RatioLoss):
     display_name: ClassVar[str] = "Jaccard (IoU)"
     formula: ClassVar[str] = r"L=1-\frac{\sum pg+\epsilon}{\sum p+\sum g-\sum pg+\epsilon}"
     reference: ClassVar[str] = "Rahman 2016, doi:10.1007/978-3-319-50835-1_22"
-    penalises: ClassVar[str] = "Lack of overlap, harder than Dice while the overlap is poor."
+    penalises: ClassVar[str] = "Lack of overlap, more strongly than Dice while the overlap is poor."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)

@@ -121,12 +121,12 @@ class DiceClDice(CentreLines):
 class RegionMutualInformation(LossSpec):
     """w CE + (1 - w) sum_c 1/2 log det(M_c + a) / d, mean over samples.
 
-    M is what remains of the covariance of the truth's windows once the prediction's are known; the second term, the
-    negated lower bound of their mutual information, is negative where the prediction is informative, at least
-    1/2 log a = -3.8 per class, which an absent class has too. Costs d = radius^n products per voxel: the dearest
-    loss here; `pool` makes it cheaper. The authors' cross entropy is that of each class against the rest, of
-    sigmoids, summed over classes; here it is the softmax one, mean over kept voxels, unless `cross_entropy` is
-    "binary".
+    M is what remains of the covariance of the truth's windows once the prediction's are known; the second term,
+    the negated lower bound of their mutual information, is negative where the prediction is informative, at
+    least 1/2 log a = -3.8 per class, which an absent class has too. Costs d = radius^n products per voxel: the
+    most expensive loss here; `pool` makes it cheaper. The authors' cross entropy is that of each class against
+    the rest, of sigmoids, summed over classes; here it is the softmax one, mean over kept voxels, unless
+    `cross_entropy` is "binary".
     """
 
     display_name: ClassVar[str] = "Region mutual information"

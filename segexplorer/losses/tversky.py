@@ -100,7 +100,9 @@ class FocalTversky(TverskyRatio):
         r"L=\frac1{|K|}\sum_c(1-TI_c)^{e},\quad TI=\frac{TP+\epsilon}{TP+\alpha FP+\beta FN+\epsilon}"
     )
     reference: ClassVar[str] = "Abraham 2019, arXiv:1810.07842; Yeung 2022, eq. 12"
-    penalises: ClassVar[str] = "Lack of overlap; below an exponent of 1, small remaining errors the more."
+    penalises: ClassVar[str] = (
+        "Lack of overlap; with an exponent below 1, small remaining errors more strongly."
+    )
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     kind: Literal["focal_tversky"] = "focal_tversky"
     exponent: float = parameter(

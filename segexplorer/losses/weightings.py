@@ -125,7 +125,7 @@ class DynamicWeightAverage(WeightingSpec):
 class Uncertainty(WeightingSpec):
     """Weights learned with the network: L = sum_i exp(-s_i) L_i + s_i / 2, s_i the log variance of task i.
 
-    The form for classification (the paper's eq. 10): a term that is hard to make small is taken for noisy and gets
+    The form for classification (the paper's eq. 10): a term that is hard to make small is considered noisy and gets
     less weight, while s_i / 2 keeps the weights from going to 0. Starts at s = 0, the given weights, which multiply
     the terms throughout. The sum of s_i / 2 is an entry of its own among the terms, and can be negative.
     """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @registry.register
 class AttentionUNet(LevelledNetwork):
-    """U-Net whose skips pass a gate: what comes up from the coarser level decides what of them counts.
+    """U-Net whose skips pass a gate: the coarser level decides which of their features count.
 
     As MONAI builds it: batch norm, ReLU, strided convolutions down and transposed ones up. Oktay et al. showed
     it on the pancreas. Deep supervision puts logits on every level of the decoder.

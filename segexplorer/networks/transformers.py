@@ -24,8 +24,8 @@ class UNETR(SupervisedNetwork):
     """Twelve transformer blocks on tokens of 16 voxels along each axis; their outputs go to a U-Net's decoder.
 
     As MONAI builds it; MONAI's takes one image size only, here the position embeddings are interpolated to the
-    image's, so that whole volumes and patches of any multiple of 16 will do. Needs much data. Deep supervision puts
-    logits on every level of the decoder.
+    image's, so that whole volumes and patches of any multiple of 16 can be used. Needs much data. Deep supervision
+    puts logits on every level of the decoder.
     """
 
     display_name: ClassVar[str] = "UNETR"

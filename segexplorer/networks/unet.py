@@ -98,7 +98,7 @@ class UNet(UNetFamily):
 
 @registry.register
 class DilatedUNet(DilatedNetwork, UNetFamily):
-    """U-Net whose coarsest level sees further through convolutions of several dilations.
+    """U-Net with a larger receptive field at the coarsest level, through convolutions of several dilations.
 
     Zhang 2025, section 3.1 and figure 2: dilated convolutions "at the bottleneck layer", after the dilated V-Net
     of Giddwani et al. The text gives neither the dilations nor whether they are parallel or in sequence, nor

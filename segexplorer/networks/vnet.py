@@ -102,10 +102,10 @@ class VNet(VNetFamily):
 
 @registry.register
 class DilatedVNet(DilatedNetwork, VNetFamily):
-    """V-Net whose coarsest level sees further through convolutions of several dilations.
+    """V-Net with a larger receptive field at the coarsest level, through convolutions of several dilations.
 
-    Zhang 2025 compares with "a multi-rate deep dilated network in V-Net" (its reference 12) and says no more of
-    it; the dilations are parallel behind the coarsest stage here, as in `dilated_unet`.
+    Zhang 2025 compares with "a multi-rate deep dilated network in V-Net" (its reference 12) and says nothing
+    more about it; the dilations are parallel behind the coarsest stage here, as in `dilated_unet`.
     """
 
     display_name: ClassVar[str] = "Dilated V-Net"

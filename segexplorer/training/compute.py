@@ -46,7 +46,7 @@ class Compute(Spec):
     cache_gb: float = parameter(
         4.0,
         title="Memory for prepared cases",
-        description="Cases beyond it are kept on the disk and read again.",
+        description="Further cases are kept on disk and read again.",
         unit="GB",
         gt=0,
         advanced=True,

@@ -81,7 +81,7 @@ class Validation(Spec):
     watch_every_seconds: float | None = parameter(
         None,
         title="Watch every",
-        description="Also predict the watched cases between validations, this often.",
+        description="Also predict the watched cases between validations, at this interval.",
         unit="s",
         gt=0,
         live=True,
@@ -146,7 +146,7 @@ class Experiment(Spec):
     seed: int = parameter(
         0,
         title="Seed",
-        description="Decides split, initial weights and every random draw.",
+        description="Determines the split, the initial weights and every random draw.",
         ge=0,
         le=2**31 - 1,
     )
@@ -156,7 +156,8 @@ class Experiment(Spec):
     sinks: tuple[AnySink, ...] = parameter(
         (),
         title="Sinks",
-        description="Where the run's events go beside its own folder, e.g. tensorboard. They change no result.",
+        description="Further places for the run's events besides its own folder, e.g. tensorboard. "
+        "They change no result.",
         advanced=True,
     )
     changes: tuple[Change, ...] = parameter(

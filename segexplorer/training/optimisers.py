@@ -32,7 +32,8 @@ class OptimiserSpec(Spec):
     gradient_clip: float | None = parameter(
         12.0,
         title="Gradient clipping",
-        description="Longest allowed norm of the whole gradient; longer ones are shortened to it. None: no limit.",
+        description="Largest allowed norm of the whole gradient; larger gradients are scaled down to it. "
+        "None: no limit.",
         gt=0,
         live=True,
         advanced=True,
@@ -108,7 +109,7 @@ class SGD(OptimiserSpec):
         live=True,
     )
     momentum: float = parameter(
-        0.99, title="Momentum", description="How much of the last step is carried on.", ge=0, lt=1, live=True
+        0.99, title="Momentum", description="Share of the previous step that is kept.", ge=0, lt=1, live=True
     )
     nesterov: bool = parameter(
         True, title="Nesterov", description="Look ahead along the momentum; needs a momentum.", advanced=True

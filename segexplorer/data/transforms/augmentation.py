@@ -24,15 +24,15 @@ class Augmentation(Spec):
 
     display_name = "Augmentation"
 
-    enabled: bool = parameter(True, title="Augment", description="Vary training patches at random.")
+    enabled: bool = parameter(True, title="Augment", description="Vary training patches randomly.")
     flips: Flips = parameter(default_factory=Flips, title="Mirroring", description="Mirrored patches.")
     placement: Placement = parameter(
         default_factory=Placement,
         title="Rotation and scale",
-        description="Turned, scaled and shifted patches.",
+        description="Rotated, scaled and shifted patches.",
     )
     elastic: Elastic = parameter(
-        default_factory=Elastic, title="Elastic deformation", description="Tissue pushed about smoothly."
+        default_factory=Elastic, title="Elastic deformation", description="Smooth deformation of the tissue."
     )
     shading: Shading = parameter(
         default_factory=Shading, title="Intensities", description="Contrast, brightness, gamma, noise."

@@ -45,7 +45,7 @@ class Cropping(Spec):
     margin: float = parameter(
         5.0,
         title="Margin",
-        description="Kept around the box, as far as the image goes.",
+        description="Kept around the box, within the image.",
         unit="mm",
         ge=0,
         le=500,

@@ -33,14 +33,15 @@ class Elastic(Spec):
     displacement: float = parameter(
         5.0,
         title="Displacement",
-        description="Largest push along each axis, in voxels of the finest axis; thick slices move by fewer.",
+        description="Largest displacement along each axis, in voxels of the finest axis; "
+        "thick slices move by fewer.",
         unit="voxels",
         ge=0,
     )
     distance: float = parameter(
         16.0,
         title="Distance of points",
-        description="Of the points that are pushed, in voxels of the finest axis; larger is smoother.",
+        description="Distance of the displaced points, in voxels of the finest axis; larger is smoother.",
         unit="voxels",
         ge=2,
     )
