@@ -56,8 +56,8 @@ def start(config: Path, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(config), str(folder)])
 
 
-def told(folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float, float]]]:
-    """Return what the run tells of steps and validations, superseded ones dropped."""
+def recorded(folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float, float]]]:
+    """Return the losses and scores that the run recorded, superseded ones dropped."""
     events = open_run(folder).events()
     steps = [(e.step, e.loss) for e in events if isinstance(e, StepDone)]
     checks = [(e.step, e.loss, e.mean_dice) for e in events if isinstance(e, ValidationDone)]
@@ -99,7 +99,7 @@ def main() -> int:
             broken = Path(scratch) / f"broken{kills}"
         if start(config, broken).wait() != 0:
             return 1
-        same = told(whole) == told(broken)
+        same = recorded(whole) == recorded(broken)
         weights = [
             (open_checkpoint(f / "checkpoints", "last")[0].folder / WEIGHTS).read_bytes()
             for f in (whole, broken)

@@ -29,7 +29,7 @@ import json, resource, sys, time
 import numpy as np
 def held():
     return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()
-def tell(array, begun, before):
+def report(array, begun, before):
     seconds = time.perf_counter() - begun
     # of this program alone: ru_maxrss would remember the parent's
     peak = next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) * 1024
@@ -41,7 +41,7 @@ import PIL.Image, pydicom.pixels, SimpleITK
 from segexplorer.data.formats.dicom import reader
 from segexplorer.data.io import open_volume
 before, begun = held(), time.perf_counter()
-tell(open_volume(sys.argv[1]).array, begun, before)
+report(open_volume(sys.argv[1]).array, begun, before)
 """
 SIMPLEITK = """
 import SimpleITK
@@ -49,7 +49,7 @@ before, begun = held(), time.perf_counter()
 reader = SimpleITK.ImageSeriesReader()
 reader.SetFileNames(reader.GetGDCMSeriesFileNames(sys.argv[1]))
 image = reader.Execute()
-tell(SimpleITK.GetArrayViewFromImage(image).T, begun, before)
+report(SimpleITK.GetArrayViewFromImage(image).T, begun, before)
 """
 
 

@@ -64,7 +64,7 @@ make_environment() {
 }
 
 # On Linux the torch of PyPI brings gigabytes of CUDA; without an NVIDIA GPU the CPU build is what is wanted.
-# First from wherever this machine's pip is told to look, then from PyTorch's own index, then PyPI's after all.
+# First from where this machine's pip is configured to look, then from PyTorch's own index, then PyPI's after all.
 install_torch() {
   version=$(sed -n 's/^torch==//p' constraints.txt)
   .venv/bin/python -c "

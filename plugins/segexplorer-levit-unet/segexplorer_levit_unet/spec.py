@@ -23,14 +23,14 @@ _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 class LeViTUNet(NetworkSpec):
     """LeViT encoder (four strided convolutions, three stages of attention), convolutional decoder with skips.
 
-    Works on slices resized to a square, 224 x 224 in the paper; volumes are taken apart along one axis and put
+    Works on slices resized to a square, 224 x 224 in the paper; volumes are cut along one axis and put
     together again inside the network, so that any patch will do. One image channel is repeated to the three that
     ImageNet weights expect.
 
     Oshah 2025 and Xu et al. leave open how the decoder is built: here the features of the last convolution and of
     the three stages are brought to 1/16 of the slice and concatenated; four blocks of doubling, skip and two
-    convolutions follow, with 512, 256, 128 and 64 channels. That gives 52.9 million parameters at size 384, paper
-    003 tells 52.2.
+    convolutions follow, with 512, 256, 128 and 64 channels. That gives 52.9 million parameters at size 384;
+    Oshah 2025 reports 52.2 million.
     """
 
     display_name: ClassVar[str] = "LeViT-UNet"

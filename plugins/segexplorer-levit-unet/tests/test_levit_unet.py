@@ -150,6 +150,6 @@ def test_the_spec_loads_neither_torch_nor_transformers() -> None:
 
 def test_a_plan_says_that_volumes_are_slices_to_it() -> None:
     network = plugin.LeViTUNet(plane="coronal")
-    told = network.warning_message((32, 12, 32))
-    assert "12 of them" in told and "[224, 1, 224]" in told
+    message = network.warning_message((32, 12, 32))
+    assert "12 of them" in message and "[224, 1, 224]" in message
     assert network.warning_message((224, 224)) == ""
