@@ -32,7 +32,7 @@ from segexplorer import losses, metrics, networks
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import Parameter, parameters
 from segexplorer.core.papers import PAPERS
-from segexplorer.core.registry import Registry
+from segexplorer.core.registry import Declarations, Declared, Registry
 from segexplorer.core.spec import Spec
 from segexplorer.data import datasets
 from segexplorer.data.formats import registry as readers
@@ -51,6 +51,7 @@ COMMON = {"ignore_index"}
 """Parameters of every loss, explained once at the head of the page."""
 
 S = TypeVar("S", bound=Spec)
+D = TypeVar("D", bound=Declared)
 Lines = Iterator[str]
 BLOCKS: dict[str, Callable[[], Lines]] = {}
 
@@ -242,7 +243,7 @@ def formats() -> Lines:
             "yes" if known.folders else "no",
             "built in" if known.library == "own" else known.library,
         )
-        for known in readers.FORMATS
+        for known in _own_declarations(readers.formats).values()
     ]
     yield from _table(("Format", "Read", "Written", "Label names", "Folders", "Library"), rows)
 
@@ -272,7 +273,7 @@ def metrics_overview() -> Lines:
             m.better,
             ", ".join(m.papers) or "–",
         )
-        for name, m in metrics.ALL_METRICS.items()
+        for name, m in _own_declarations(metrics.registry).items()
     ]
     yield from _table(("Name", "What it is", "Definition", "Unit", "Better", "Reported in"), rows)
 
@@ -291,7 +292,7 @@ def metrics_edge_cases() -> Lines:
     scored = [metrics.score_case(p, t, ("x",), (1.0, 1.0, 1.0), surfaces=True)[0] for p, t in cases.values()]
     rows = [
         (f"`{name}`", *(_score(score.metrics[name], metric) for score in scored))
-        for name, metric in metrics.ALL_METRICS.items()
+        for name, metric in _own_declarations(metrics.registry).items()
     ]
     yield from _table(("Name", *cases), rows)
 
@@ -310,7 +311,9 @@ def metrics_example() -> Lines:
     found |= ellipsoid((20, 64, 40), (4, 12, 8))
     (score,) = metrics.score_case(found, truth, ("x",), spacing, surfaces=True)
     named = [
-        name for name, m in metrics.ALL_METRICS.items() if m.unit == "mm" and not name.endswith("_penalised")
+        name
+        for name, m in _own_declarations(metrics.registry).items()
+        if m.unit == "mm" and not name.endswith("_penalised")
     ]
     yield "| " + " | ".join(f"`{name}`" for name in named) + " |"
     yield "|" + "---:|" * len(named)
@@ -320,7 +323,7 @@ def metrics_example() -> Lines:
 @block
 def metrics_entries() -> Lines:
     """Formula and source of every metric."""
-    for name, metric in metrics.ALL_METRICS.items():
+    for name, metric in _own_declarations(metrics.registry).items():
         yield f"### `{name}`\n"
         yield f"**{metric.title}.** {metric.note}".rstrip() + "\n"
         yield f"$$\n{metric.formula}\n$$\n"
@@ -509,6 +512,11 @@ def _is_ours(spec: type) -> bool:
 def _own(registry: Registry[S]) -> dict[str, type[S]]:
     """The kinds of this package by name; those of plug-ins document themselves."""
     return {kind: spec for kind, spec in sorted(registry.specs().items()) if _is_ours(spec)}
+
+
+def _own_declarations(registry: Declarations[D]) -> dict[str, D]:
+    """The metrics or formats of this package by name, in their own order."""
+    return {name: member for name, member in registry.items() if not registry.package_of(name)}
 
 
 def _doc(thing: object) -> str:

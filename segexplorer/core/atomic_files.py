@@ -1,97 +1,90 @@
-"""Files that are whole or not there: write aside, sync, rename.
-
-Writing a file that is whole or not there.
-"""
+"""Files that are whole or not there: written beside the target, synced to the disk, renamed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from segexplorer.core.errors import DataError, TrainingError
+from segexplorer.core.errors import DiskError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FAILED = (errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST)
+
+
+def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
+    """Write a file so that a reader, or a power cut, sees the old one or the new one, never half of it.
+
+    Parameters
+    ----------
+    path
+        Of the file; folders that do not exist yet are made.
+    content
+        All of it, or a function that writes it into a binary file. Where that function raises, the old file stays.
+
+    Raises
+    ------
+    DiskError
+        When there is no space left, or the folder cannot be written to.
+    """
+    with translate_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a rename is atomic within one file system only, so the part has to be in the same folder
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            with part.open("xb") as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    content(file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 @contextmanager
 def translate_disk_errors(path: Path) -> Iterator[None]:
-    """Turn "no space left", "read only" and "not permitted" into a sentence.
+    """Turn what a disk or its permissions refuse into a sentence; other errors pass unchanged.
 
     Raises
     ------
-    TrainingError
+    DiskError
         Naming the folder and what to do.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise TrainingError(
+        if error.errno in _FULL:
+            raise DiskError(
                 f"There is no space left for {path.name} in {path.parent}.",
                 "Free some space or choose another output folder; what was saved before is unharmed.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise TrainingError(
+        if error.errno in _FORBIDDEN:
+            raise DiskError(
                 f"{path.parent} cannot be written to.", "Choose another output folder."
+            ) from error
+        if error.errno in _FAILED:
+            raise DiskError(
+                f"{path.name} cannot be written in {path.parent} ({error.strerror}).",
+                "Choose another output folder or another name.",
             ) from error
         raise
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable; a no-op where folders cannot be opened (Windows)."""
+    """Make a rename in a folder durable; does nothing where folders cannot be opened (Windows)."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a power cut, sees the old one or the new one, never half of it."""
-    with translate_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # noqa: PTH101  mkstemp makes private files; a run folder is shared
-            os.replace(name, path)  # noqa: PTH105
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write beside the target and rename, so that a full disk or a crash leaves what was there.
-
-    Raises
-    ------
-    DataError
-        When there is no space left, or the folder cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        try:
-            with part.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        why = "there is no space left" if full else f"the folder cannot be written ({error.strerror})"
-        raise DataError(
-            f"{path.name} was not written: {why}.",
-            "Free some space or choose another folder; what was there before is unchanged.",
-        ) from error

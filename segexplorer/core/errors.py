@@ -88,7 +88,11 @@ def require(module: str, extra: str, purpose: str = "This") -> Any:
 
 
 class TrainingError(SegExplorerError, RuntimeError):
-    """Training could not go on: a non-finite loss, no memory, no space on the disk."""
+    """Training could not go on: a non-finite loss, no memory."""
+
+
+class DiskError(SegExplorerError, RuntimeError):
+    """A file that cannot be written: no space left, no permission, a broken disk."""
 
 
 class RunStateError(SegExplorerError, RuntimeError):

@@ -21,7 +21,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from segexplorer.core import plugins
-from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean, explain_validation
+from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean, explain_validation, nearest
 from segexplorer.core.spec import PLACEHOLDER, Spec
 
 
@@ -170,13 +170,24 @@ class Declarations(_Members[D], Mapping[str, D]):
         UnknownKindError
             With the nearest names.
         """
-        if name not in self._entries and name not in (known := self._members()):
-            raise UnknownKindError(f"There is no {self.noun} {name!r}.", did_you_mean(name, known))
-        return self._entries[name][0]
+        if name in self._entries:
+            return self[name]
+        known = self._members()
+        in_lower_case = {own.casefold(): own for own in known}
+        own = in_lower_case.get(name.casefold())
+        if own is not None:
+            return known[own]
+        near = (in_lower_case[like] for like in nearest(name.casefold(), in_lower_case))
+        raise UnknownKindError(f"There is no {self.noun} {name!r}.", did_you_mean(next(near, name), known))
 
     def of(self, kind: type[E]) -> Mapping[str, E]:
         """Return a view of the members of one class, which grows with the registry."""
         return _View(self, kind)
+
+    def _known(self) -> list[D]:
+        """Return the members so far; plug-ins are not asked for."""
+        with _lock:
+            return [member for member, _ in self._entries.values()]
 
     def _check(self, member: D) -> None:
         """Raise a `TypeError` where a member contradicts another one."""

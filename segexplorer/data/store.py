@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import tempfile
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.geometry import Grid
@@ -104,7 +102,7 @@ class PreprocessedCache:
                 return cached
         made = stored_map(name, label, classes, prepared.spacing)
         if path is not None:
-            _save(path, case, map=made)
+            _save(path, map=made)
         return made
 
     def truth(self, case: str) -> NDArray[np.uint8] | None:
@@ -204,7 +202,6 @@ def _read_map(path: Path) -> NDArray[np.int16] | None:
 def _write(path: Path, prepared: Prepared) -> None:
     _save(
         path,
-        prepared.case,
         image=prepared.image,
         label=np.zeros(0, np.uint8) if prepared.label is None else prepared.label,
         affine=prepared.affine,
@@ -215,22 +212,6 @@ def _write(path: Path, prepared: Prepared) -> None:
     )
 
 
-def _save(path: Path, case: str, **arrays: NDArray[Any]) -> None:
-    """Write a cache file aside and rename it, so that it is whole or not there."""
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        Path(temporary).replace(path)
-        temporary = None
-    except OSError as error:
-        reason = "no space left" if error.errno == errno.ENOSPC else error.strerror
-        raise DataError(
-            f"The prepared case {case} cannot be kept in {path.parent}: {reason}.",
-            "Free some space or choose another output folder.",
-        ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+def _save(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write a cache file that is whole or not there."""
+    atomic_write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]

@@ -1,9 +1,16 @@
-"""What every metric declares, once, for tables, plots, command line and docs."""
+"""What every metric declares, once, for tables, plots, command line and docs; and the registry of metrics.
+
+A metric is a function of the voxel counts of one class (`overlap.OverlapMetric`) or of the distances between the
+surfaces of one class (`surface.SurfaceMetric`). `scoring.score_case` computes all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from segexplorer.core.registry import Declarations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +61,36 @@ class Metric:
         short = self.short_name or self.display_name
         return f"{short} ({NEAR_ONE})" if self.by_volume else short
 
+    @property
+    def summary(self) -> str:
+        """The definition."""
+        return self.definition
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return all that the metric declares."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "definition": self.definition,
+            "formula": self.formula,
+            "unit": self.unit,
+            "better": self.better,
+            "best": self.best,
+            "note": self.note,
+            "reference": self.reference,
+            "papers": list(self.papers),
+        }
+
+
+registry: Declarations[Metric] = Declarations(
+    "metrics",
+    "metric",
+    note="TP, FP, FN, TN: voxels; P, T: surfaces of prediction and truth, d in mm, P95 the 95th percentile.",
+)
+"""Every metric by name, in the order of tables: ratios of voxel counts, then distances."""
 
 NEAR_ONE = "near 1 by volume"
+"""Said beside such a metric wherever it is shown."""
 
 IGNORED = 255
 """Truth value of voxels that count nowhere."""

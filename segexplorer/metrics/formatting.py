@@ -1,7 +1,4 @@
-"""How values of metrics are written in tables.
-
-Scores as rows of a table that any program reads: one per case and class, every metric by its name.
-"""
+"""Metrics as text: single values as tables show them, and scores as CSV that any program reads."""
 
 from __future__ import annotations
 
@@ -13,24 +10,24 @@ from dataclasses import asdict
 from typing import Any
 
 from segexplorer.core.events import CaseScore
-from segexplorer.metrics.scoring import ALL_METRICS
+from segexplorer.metrics.base import registry
 from segexplorer.metrics.summary import FEWEST_FOR_INTERVAL, Distribution
 
 NONE = "–"
-"""Stands where a metric has no value, or too few cases an interval."""
+"""Written where a metric has no value, or where there are too few cases for an interval."""
 
 WITHOUT_INTERVAL = (
     f"No interval below {FEWEST_FOR_INTERVAL} cases: "
     "a bootstrap of so few covers the mean far less often than it says."
 )
-"""Why a dash stands in place of an interval."""
+"""Why there is a dash instead of an interval."""
 
 
 def value_text(value: float, metric: str) -> str:
     """Return a value with the digits that its metric deserves; a dash where there is none."""
     if not math.isfinite(value):
         return NONE
-    text = f"{value:.2f}" if ALL_METRICS[metric].unit else f"{value:.3f}"
+    text = f"{value:.2f}" if registry[metric].unit else f"{value:.3f}"
     return text if float(text) else text.removeprefix("-")
 
 
@@ -58,7 +55,7 @@ def score_rows(scores: Iterable[CaseScore]) -> list[dict[str, Any]]:
             "class": score.class_name,
             "role": score.role,
             "state": score.state,
-            **{name: score.metrics[name] for name in ALL_METRICS if name in score.metrics},
+            **{name: score.metrics[name] for name in registry if name in score.metrics},
             "false_positive_ml": score.false_positive_ml,
             "false_negative_ml": score.false_negative_ml,
             "truth_ml": score.truth_ml,

@@ -1,11 +1,9 @@
-"""The one pass over voxels that all overlap metrics come from.
+"""Overlap metrics per case and class, all from one count of the voxels by their true and predicted class.
 
-Overlap metrics per case and class, from voxel counts.
-
-Definitions as in Zhang 2025, and Taha and Hanbury 2015 (doi:10.1186/s12880-015-0068-x). A voxel of
-class a predicted as class b is a false negative of a and a false positive of b. Metrics whose denominator is
-zero are NaN: they have no meaning there and never enter a mean. Where a class is only in the truth or only
-in the prediction, Dice, Jaccard and F2 are 0 by definition.
+Definitions as in Zhang 2025, and Taha and Hanbury 2015 (doi:10.1186/s12880-015-0068-x). A voxel of class a that
+was predicted as class b is a false negative of a and a false positive of b. A metric whose denominator is zero is
+NaN: it has no meaning there and never enters a mean. Where a class is only in the truth or only in the prediction,
+Dice, Jaccard and F2 are 0 by definition.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
-from segexplorer.metrics.base import IGNORED, NEAR_ONE, Metric
+from segexplorer.metrics.base import IGNORED, NEAR_ONE, Metric, registry
 
 
 def confusion_matrix(
@@ -164,7 +162,7 @@ _BY_VOLUME = "Near 1 by volume: the background of a large image outweighs any er
 _TAHA = "Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x"
 
 METRICS: Mapping[str, OverlapMetric] = {
-    metric.name: metric
+    metric.name: registry.register(metric)
     for metric in (
         OverlapMetric(
             name="dice",
@@ -233,10 +231,10 @@ METRICS: Mapping[str, OverlapMetric] = {
         ),
     )
 }
-"""The ratios that are worth a curve."""
+"""Ratios that are drawn as curves."""
 
 FURTHER_METRICS: Mapping[str, OverlapMetric] = {
-    metric.name: metric
+    metric.name: registry.register(metric)
     for metric in (
         OverlapMetric(
             name="f1",
@@ -262,7 +260,7 @@ FURTHER_METRICS: Mapping[str, OverlapMetric] = {
         ),
     )
 }
-"""Ratios that papers report and tables give."""
+"""Ratios that tables give as well, because papers report them."""
 
 
 def class_counts(matrix: NDArray[np.int64]) -> tuple[Counts, ...]:

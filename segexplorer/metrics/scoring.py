@@ -1,6 +1,7 @@
-"""Which label value of a prediction and which of its truth are one class, where nobody says so.
+"""Scores of one case, class by class: overlap always, surface distances when asked for.
 
-Scores of one case, class by class: overlap always, surface distances where asked for.
+Before that, `match_classes` finds out which label value of a prediction and which of its truth are one class, when
+nobody has said so; after it, `complete` adds the classes that a case was not scored for.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError, UnknownKindError, did_you_mean
+from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore, Role
-from segexplorer.metrics.base import Metric
-from segexplorer.metrics.overlap import FURTHER_METRICS, METRICS, class_counts, confusion_matrix
+from segexplorer.metrics.base import registry
+from segexplorer.metrics.overlap import OverlapMetric, class_counts, confusion_matrix
 from segexplorer.metrics.surface import (
-    SURFACE_METRICS,
     Surfaces,
     image_diagonal,
     surface_metrics,
@@ -129,14 +129,14 @@ def _plain(name: str) -> str:
 def complete(scores: Iterable[CaseScore], cases: Iterable[str]) -> list[CaseScore]:
     """Return scores with a row for every case and class: a class that a case was not asked for is absent there.
 
-    Classes stand in the order of their first score, those that are called by number last and in order of it. Where
+    Classes are in the order of their first score, those that are called by a number last, in its order. Where
     classes are the values that occur, a case without one has no score of it, and counts of absent structures would
     depend on which files happen to hold it.
     """
     pairs = list(scores)
     classes = sorted(dict.fromkeys(score.class_name for score in pairs), key=_number)
     there = {(score.case, score.class_name): score for score in pairs}
-    nothing = dict.fromkeys([m for m in ALL_METRICS if any(m in s.metrics for s in pairs)], math.nan)
+    nothing = dict.fromkeys([m for m in registry if any(m in s.metrics for s in pairs)], math.nan)
     return [
         there.get((case, name))
         or CaseScore(
@@ -152,28 +152,6 @@ def complete(scores: Iterable[CaseScore], cases: Iterable[str]) -> list[CaseScor
         for case in dict.fromkeys(cases)
         for name in classes
     ]
-
-
-ALL_METRICS: Mapping[str, Metric] = {**METRICS, **FURTHER_METRICS, **SURFACE_METRICS}
-"""Every metric by name, in the order of tables: ratios of voxel counts, then distances."""
-
-
-def names() -> list[str]:
-    """Return the metrics' names in the order of tables."""
-    return list(ALL_METRICS)
-
-
-def spec(name: str) -> Metric:
-    """Return a metric by name.
-
-    Raises
-    ------
-    UnknownKindError
-        When there is none; the remedy names the nearest ones.
-    """
-    if name not in ALL_METRICS:
-        raise UnknownKindError(f"There is no metric {name!r}.", did_you_mean(name, ALL_METRICS))
-    return ALL_METRICS[name]
 
 
 def score_case(
@@ -223,7 +201,7 @@ def score_case(
         if surfaces
         else [None] * len(class_names)
     )
-    ratios = (*METRICS.values(), *FURTHER_METRICS.values())
+    ratios = registry.of(OverlapMetric).values()
     scores = []
     for name, counts, distances in zip(class_names, class_counts(matrix)[1:], measured, strict=True):
         values = {metric.name: metric.function(counts) for metric in ratios}

@@ -1,8 +1,6 @@
-"""Confidence intervals of a mean over cases.
+"""Scores of many cases summarised: means, their confidence intervals, and how a metric is spread over the cases.
 
-How a metric is spread over cases: mean with its interval, variation, quartiles, best and worst case.
-
-Means that say what they are means of: cases used, cases without the class, cases that missed it.
+Every mean comes with its counts: cases in it, cases without the class, cases where the class was missed.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ import numpy as np
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore
+from segexplorer.metrics.base import registry
 from segexplorer.metrics.overlap import METRICS
-from segexplorer.metrics.scoring import ALL_METRICS, spec
 
 FEWEST_FOR_INTERVAL = 6
 """Below this many cases there is no interval: of two to five values a bootstrap that says 95 % covers the mean in
@@ -150,7 +148,9 @@ def distributions(scores: Iterable[CaseScore], metrics: Sequence[str] | None = N
     pairs = list(scores)
     there = {name for score in pairs for name in score.metrics}
     chosen = (
-        [spec(m).name for m in metrics] if metrics is not None else [m for m in ALL_METRICS if m in there]
+        [registry.spec(m).name for m in metrics]
+        if metrics is not None
+        else [m for m in registry if m in there]
     )
     by_class: dict[str, list[CaseScore]] = {}
     for score in pairs:
@@ -184,7 +184,7 @@ def _distribution(
     few = Interval(math.nan, math.nan, math.nan, 0, 0.95, "none")
     interval = bootstrap_interval(list(values)) if by_case else few
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    ranked = sorted(by_case, key=lambda case: by_case[case], reverse=ALL_METRICS[metric].better == "higher")
+    ranked = sorted(by_case, key=lambda case: by_case[case], reverse=registry[metric].better == "higher")
     partly = {
         s.case
         for s in members

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.metrics.base import IGNORED, Metric
+from segexplorer.metrics.base import IGNORED, Metric, registry
 
 Distances = NDArray[np.float64]
 
@@ -96,105 +96,106 @@ _MEAN_POOLED = r"\frac{\sum d(P, T) + \sum d(T, P)}{|\partial P| + |\partial T|}
 
 _distance = partial(SurfaceMetric, better="lower", best=0.0, unit="mm")
 
-SURFACE_METRICS: Mapping[str, SurfaceMetric] = {
-    metric.name: metric
-    for metric in (
-        _distance(
-            name="hd95",
-            display_name="HD95",
-            definition="max(P95 d(P, T), P95 d(T, P))",
-            formula=_P95_MAX,
-            function=hd95,
-            note=f"The larger of the directed 95th percentiles, as in MONAI. {_FOUND}",
-            reference=_HUTTENLOCHER,
-        ),
-        _distance(
-            name="hd95_penalised",
-            display_name="HD95, penalised",
-            short_name="HD95 pen.",
-            definition="HD95, or the diagonal",
-            formula=_P95_MAX,
-            function=hd95,
-            penalised=True,
-            note=_PENALTY,
-            reference=_HUTTENLOCHER,
-        ),
-        _distance(
-            name="assd",
-            display_name="ASSD",
-            definition="mean of d(P, T) and d(T, P) together",
-            formula=_MEAN_POOLED,
-            function=assd,
-            note=f"Every border voxel weighs the same, as in MONAI's symmetric form. {_FOUND}",
-            reference=_HEIMANN,
-        ),
-        _distance(
-            name="assd_penalised",
-            display_name="ASSD, penalised",
-            short_name="ASSD pen.",
-            definition="ASSD, or the diagonal",
-            formula=_MEAN_POOLED,
-            function=assd,
-            penalised=True,
-            note=_PENALTY,
-            reference=_HEIMANN,
-        ),
-        _distance(
-            name="hd",
-            display_name="Hausdorff distance",
-            short_name="HD",
-            definition="max(max d(P, T), max d(T, P))",
-            formula=r"\max\left(\max d(P, T),\; \max d(T, P)\right)",
-            function=hd,
-            note=f"One stray voxel decides it. {_FOUND}",
-            reference=_HUTTENLOCHER,
-            papers=("Perera 2025 (HD, unit not stated)",),
-        ),
-        _distance(
-            name="hd95_pooled",
-            display_name="HD95, pooled",
-            short_name="HD95 pooled",
-            definition="P95 of d(P, T) and d(T, P) together",
-            formula=r"P_{95}\left(d(P, T) \cup d(T, P)\right)",
-            function=hd95_pooled,
-            note=f"The percentile of both lists as one, as in medpy. {_FOUND}",
-            reference=_HUTTENLOCHER,
-        ),
-        _distance(
-            name="hd95_mean",
-            display_name="HD95, mean of directed",
-            short_name="HD95 mean",
-            definition="(P95 d(P, T) + P95 d(T, P)) / 2",
-            formula=r"\tfrac12\left(P_{95}\,d(P, T) + P_{95}\,d(T, P)\right)",
-            function=hd95_mean,
-            note=f"What Chen 2023 calls HD95; never above HD95. {_FOUND}",
-            reference="Chen 2023, eq. 13",
-            papers=("Chen 2023 (eq. 13, HD95)",),
-        ),
-        _distance(
-            name="asd",
-            display_name="ASD, prediction to truth",
-            short_name="ASD",
-            definition="mean d(P, T)",
-            formula=r"\operatorname{mean} d(P, T)",
-            function=asd,
-            note=f"One-sided: blind to what the prediction leaves out. {_FOUND}",
-            reference=_HEIMANN,
-            papers=("Perera 2025 (ASD, form not stated)",),
-        ),
-        _distance(
-            name="assd_mean",
-            display_name="ASSD, mean of directed",
-            short_name="ASSD mean",
-            definition="(mean d(P, T) + mean d(T, P)) / 2",
-            formula=r"\tfrac12\left(\operatorname{mean} d(P, T) + \operatorname{mean} d(T, P)\right)",
-            function=assd_mean,
-            note=f"What Chen 2023 calls ASD: both surfaces weigh the same, whatever their sizes. {_FOUND}",
-            reference="Chen 2023, eq. 12",
-            papers=("Chen 2023 (eq. 12, ASD)",),
-        ),
-    )
-}
+for _metric in (
+    _distance(
+        name="hd95",
+        display_name="HD95",
+        definition="max(P95 d(P, T), P95 d(T, P))",
+        formula=_P95_MAX,
+        function=hd95,
+        note=f"The larger of the directed 95th percentiles, as in MONAI. {_FOUND}",
+        reference=_HUTTENLOCHER,
+    ),
+    _distance(
+        name="hd95_penalised",
+        display_name="HD95, penalised",
+        short_name="HD95 pen.",
+        definition="HD95, or the diagonal",
+        formula=_P95_MAX,
+        function=hd95,
+        penalised=True,
+        note=_PENALTY,
+        reference=_HUTTENLOCHER,
+    ),
+    _distance(
+        name="assd",
+        display_name="ASSD",
+        definition="mean of d(P, T) and d(T, P) together",
+        formula=_MEAN_POOLED,
+        function=assd,
+        note=f"Every border voxel weighs the same, as in MONAI's symmetric form. {_FOUND}",
+        reference=_HEIMANN,
+    ),
+    _distance(
+        name="assd_penalised",
+        display_name="ASSD, penalised",
+        short_name="ASSD pen.",
+        definition="ASSD, or the diagonal",
+        formula=_MEAN_POOLED,
+        function=assd,
+        penalised=True,
+        note=_PENALTY,
+        reference=_HEIMANN,
+    ),
+    _distance(
+        name="hd",
+        display_name="Hausdorff distance",
+        short_name="HD",
+        definition="max(max d(P, T), max d(T, P))",
+        formula=r"\max\left(\max d(P, T),\; \max d(T, P)\right)",
+        function=hd,
+        note=f"One stray voxel decides it. {_FOUND}",
+        reference=_HUTTENLOCHER,
+        papers=("Perera 2025 (HD, unit not stated)",),
+    ),
+    _distance(
+        name="hd95_pooled",
+        display_name="HD95, pooled",
+        short_name="HD95 pooled",
+        definition="P95 of d(P, T) and d(T, P) together",
+        formula=r"P_{95}\left(d(P, T) \cup d(T, P)\right)",
+        function=hd95_pooled,
+        note=f"The percentile of both lists as one, as in medpy. {_FOUND}",
+        reference=_HUTTENLOCHER,
+    ),
+    _distance(
+        name="hd95_mean",
+        display_name="HD95, mean of directed",
+        short_name="HD95 mean",
+        definition="(P95 d(P, T) + P95 d(T, P)) / 2",
+        formula=r"\tfrac12\left(P_{95}\,d(P, T) + P_{95}\,d(T, P)\right)",
+        function=hd95_mean,
+        note=f"What Chen 2023 calls HD95; never above HD95. {_FOUND}",
+        reference="Chen 2023, eq. 13",
+        papers=("Chen 2023 (eq. 13, HD95)",),
+    ),
+    _distance(
+        name="asd",
+        display_name="ASD, prediction to truth",
+        short_name="ASD",
+        definition="mean d(P, T)",
+        formula=r"\operatorname{mean} d(P, T)",
+        function=asd,
+        note=f"One-sided: blind to what the prediction leaves out. {_FOUND}",
+        reference=_HEIMANN,
+        papers=("Perera 2025 (ASD, form not stated)",),
+    ),
+    _distance(
+        name="assd_mean",
+        display_name="ASSD, mean of directed",
+        short_name="ASSD mean",
+        definition="(mean d(P, T) + mean d(T, P)) / 2",
+        formula=r"\tfrac12\left(\operatorname{mean} d(P, T) + \operatorname{mean} d(T, P)\right)",
+        function=assd_mean,
+        note=f"What Chen 2023 calls ASD: both surfaces weigh the same, whatever their sizes. {_FOUND}",
+        reference="Chen 2023, eq. 12",
+        papers=("Chen 2023 (eq. 12, ASD)",),
+    ),
+):
+    registry.register(_metric)
+
+SURFACE_METRICS: Mapping[str, SurfaceMetric] = registry.of(SurfaceMetric)
+"""Every metric of surface distances by name, those of plug-ins included."""
 
 
 def surface_metrics(surfaces: Surfaces | None, present: bool, diagonal: float) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from segexplorer.core.atomic_files import write_atomic
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.spec import replace_values
 from segexplorer.data.case import CaseRef
@@ -146,7 +146,7 @@ def fold_cases(
     dealt = _dealt(labelled, folds, experiment.seed)
     if assignment is not None and keep:
         assignment.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(assignment, json.dumps(dealt, indent=1).encode())
+        atomic_write(assignment, json.dumps(dealt, indent=1).encode())
     return dealt
 
 

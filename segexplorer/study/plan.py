@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from segexplorer.core.atomic_files import write_atomic
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError
 from segexplorer.core.spec import differences
 from segexplorer.study.fairness import ALLOWANCES, Allowance, planned_obstacle
@@ -70,7 +70,7 @@ class StudyPlan:
         """Write `study.json`, by which `compare` knows order and reference."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"runs": [run.folder.name for run in self.runs], "reference": list(self.reference)}
-        write_atomic(self.folder / STUDY_FILE, json.dumps(content, indent=1).encode())
+        atomic_write(self.folder / STUDY_FILE, json.dumps(content, indent=1).encode())
 
 
 def plan_study(

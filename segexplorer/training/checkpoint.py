@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segexplorer.core.atomic_files import sync_folder, translate_disk_errors, write_atomic
+from segexplorer.core.atomic_files import atomic_write, sync_folder, translate_disk_errors
 from segexplorer.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ def _free_name(root: Path, step: int) -> Path:
 def _move_pointers(root: Path, name: str, *, best: bool) -> None:
     before = read_pointer(root, "last")
     if before is not None and before != name:
-        write_atomic(root / "previous", f"{before}\n".encode())
-    write_atomic(root / "last", f"{name}\n".encode())
+        atomic_write(root / "previous", f"{before}\n".encode())
+    atomic_write(root / "last", f"{name}\n".encode())
     if best:
-        write_atomic(root / "best", f"{name}\n".encode())
+        atomic_write(root / "best", f"{name}\n".encode())
 
 
 def _remove_unreferenced(root: Path) -> None:

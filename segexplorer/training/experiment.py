@@ -10,7 +10,7 @@ import yaml
 from pydantic import model_validator
 
 import segexplorer
-from segexplorer.core.atomic_files import write_atomic
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean
 from segexplorer.core.fields import parameter, parameters
 from segexplorer.core.spec import Spec, replace_values, walk
@@ -209,7 +209,7 @@ class Experiment(Spec):
 
     def save(self, path: str | Path) -> None:
         """Write the experiment file atomically."""
-        write_atomic(Path(path), self.to_yaml().encode())
+        atomic_write(Path(path), self.to_yaml().encode())
 
     def _with_paths_from(self, folder: Path) -> Self:
         moved = {

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from segexplorer.core.atomic_files import translate_disk_errors, write_atomic
+from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Event, Role, ValidationDone
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint, read_pointer
@@ -159,7 +159,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file of the run atomically."""
-        write_atomic(self.path / name, text.encode())
+        atomic_write(self.path / name, text.encode())
 
     def close(self) -> None:
         """Close the log; the next write opens it again."""

@@ -18,7 +18,7 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
-from segexplorer.core.atomic_files import write_atomic
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
     EpochDone,
@@ -44,7 +44,7 @@ file; its settings, events and loss states have other names."""
 
 def write_format(folder: Path) -> None:
     """Write the format number into a new run folder."""
-    write_atomic(folder / FORMAT_FILE, json.dumps({"format": FORMAT}).encode())
+    atomic_write(folder / FORMAT_FILE, json.dumps({"format": FORMAT}).encode())
 
 
 def require_run_folder(folder: Path) -> None:

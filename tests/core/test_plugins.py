@@ -67,6 +67,16 @@ def test_a_broken_plugin_becomes_a_report_and_the_good_one_loads(installed: list
     assert gadgets.names() == ["lever"]
 
 
+def test_a_registry_knows_the_package_of_a_kind(
+    installed: list[EntryPoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EntryPoint, "dist", SimpleNamespace(name="segexplorer-good", version="1.2"))
+    assert gadgets.names() == ["lever"]
+    assert gadgets.package_of("lever") == "segexplorer-good"
+    assert gadgets.package_of("spring") == ""
+    assert plugins.package_of("segexplorer.losses.tversky") == ""
+
+
 def test_asking_a_registry_loads_the_plugins(installed: list[EntryPoint]) -> None:
     assert gadgets.spec("lever").__name__ == "Lever"
     assert gadgets.parse("lever").plain() == {"kind": "lever"}

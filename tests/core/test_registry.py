@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
@@ -12,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
+from segexplorer.core import plugins
 from segexplorer.core import registry as registry_module
 from segexplorer.core.errors import SpecError, UnknownKindError
 from segexplorer.core.fields import parameter
-from segexplorer.core.registry import Registry, families
+from segexplorer.core.registry import Declarations, Registry, declared_families, families
 from segexplorer.core.schema import json_schema
 from segexplorer.core.spec import Spec
 
@@ -305,3 +311,124 @@ def test_specs_without_declared_metadata_still_work() -> None:
 
     assert Plain().toy == Brick()
     assert Plain.of({"toy": "ball"}).toy == Ball()
+
+
+# ---- discovery and order
+
+
+def load_from(path: Path, module: str) -> ModuleType:
+    """Import a file under a name of one's choice."""
+    found = importlib.util.spec_from_file_location(module, path)
+    assert found is not None and found.loader is not None
+    made = sys.modules[module] = importlib.util.module_from_spec(found)
+    found.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def imported() -> Iterator[None]:
+    """Forget what a test imported and registered."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    for kind in ("top", "yoyo"):
+        toys.unregister(kind)
+
+
+TOP = """
+from typing import Literal
+from segexplorer.core.registry import families
+toys = families()["toys"]
+
+@toys.register
+class Top(toys.base):
+    kind: Literal["top"] = "top"
+"""
+
+
+def test_a_class_that_is_imported_by_two_paths_is_one_kind(
+    family: None, imported: None, tmp_path: Path
+) -> None:
+    file = tmp_path / "top.py"
+    file.write_text(TOP)
+    load_from(file, "top")
+    again = load_from(file, "my_toys.top")
+    assert toys.spec("top") is again.Top
+    copy = tmp_path / "copy.py"
+    copy.write_text(TOP)
+    with pytest.raises(TypeError, match=r"toy 'top' is registered already, by my_toys\.top"):
+        load_from(copy, "copied")
+
+
+def test_every_file_of_a_package_is_imported_and_the_order_is_that_of_the_files(
+    family: None, imported: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "toy_shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "b.py").write_text(TOP)
+    (package / "a.py").write_text(
+        "from toy_shop import b\n" + TOP.replace("Top", "Yoyo").replace('"top"', '"yoyo"')
+    )
+    (package / "slow.py").write_text("raise RuntimeError('not to be imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shop = importlib.import_module("toy_shop")
+    plugins.discover("toy_shop", shop.__path__, leave_out=("slow",))
+    # b was imported first, by a
+    assert toys.names()[-2:] == ["yoyo", "top"]
+
+
+# ---- declared objects
+
+
+@dataclass(frozen=True)
+class Shade:
+    """A declared object."""
+
+    name: str
+    title: str = ""
+    summary: str = ""
+
+    def facts(self) -> dict[str, str]:
+        return {"name": self.name}
+
+
+class Dark(Shade):
+    """Another class of the family."""
+
+
+@pytest.fixture
+def shades() -> Iterator[Declarations[Shade]]:
+    yield Declarations("shades", "shade")
+    registry_module._declarations.pop("shades")
+
+
+def test_declared_objects_are_a_mapping_by_name(shades: Declarations[Shade]) -> None:
+    red, black = shades.register(Shade("red")), shades.register(Dark("Black"))
+    assert declared_families()["shades"] is shades
+    assert dict(shades) == {"red": red, "Black": black} and len(shades) == 2
+    assert shades.names() == ["red", "Black"] and shades.package_of("red") == ""
+    assert shades.spec("black") is black
+    dark = shades.of(Dark)
+    assert dict(dark) == {"Black": black} and len(dark) == 1 and "red" not in dark
+    shades.register(Dark("grey"))
+    assert list(dark) == ["Black", "grey"]
+    with pytest.raises(UnknownKindError, match=r"no shade 'blak'.*Did you mean Black"):
+        shades.spec("blak")
+    with pytest.raises(KeyError):
+        shades["blue"]
+
+
+def test_a_declared_name_is_taken_once(shades: Declarations[Shade], tmp_path: Path, imported: None) -> None:
+    code = (
+        "from segexplorer.core.registry import declared_families\n"
+        "class Shade:\n    name = 'red'\n"
+        "declared_families()['shades'].register(Shade())\n"
+    )
+    for name in ("one.py", "other.py"):
+        (tmp_path / name).write_text(code)
+    load_from(tmp_path / "one.py", "one")
+    load_from(tmp_path / "one.py", "elsewhere.one")
+    with pytest.raises(TypeError, match=r"shade 'red' is registered already, by elsewhere\.one"):
+        load_from(tmp_path / "other.py", "other")

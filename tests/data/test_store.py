@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, DiskError
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.io import save_volume
 from segexplorer.data.store import PreprocessedCache
@@ -168,7 +168,7 @@ def test_truth_is_on_the_cases_own_grid_and_counts_as_memory() -> None:
 
 def test_a_folder_that_cannot_be_written_and_an_unknown_case_are_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match="case c0 cannot be kept"):
+    with pytest.raises(DiskError, match="cannot be written"):
         store(cases(1), tmp_path / "file").get("c0")
     with pytest.raises(DataError, match="no case 'c9'"):
         store(cases(1)).get("c9")

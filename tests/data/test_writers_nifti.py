@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, DiskError
 from segexplorer.data.formats import registry
 from segexplorer.data.io import open_volume, save_volume
 from segexplorer.data.volume import Volume
@@ -193,9 +193,9 @@ def test_no_space_left_is_a_sentence_and_keeps_what_was_there(
     before = path.read_bytes()
     noise = np.random.default_rng(0).integers(0, 2**15, (50, 50, 50))
     request.getfixturevalue("full_disk")
-    with pytest.raises(DataError, match="no space left") as caught:
+    with pytest.raises(DiskError, match="no space left") as caught:
         save_volume(Volume.from_array(noise), path)
-    assert "unchanged" in caught.value.remedy
+    assert "unharmed" in caught.value.remedy
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -204,7 +204,7 @@ def test_a_failing_sync_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(DataError, match="no space left"):
+    with pytest.raises(DiskError, match="no space left"):
         save_volume(Volume.from_array(np.zeros((2, 2, 2))), tmp_path / "x.nii")
     assert list(tmp_path.iterdir()) == []
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from segexplorer.core.atomic_files import translate_disk_errors, write_atomic
-from segexplorer.core.errors import DataError, TrainingError
+from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
+from segexplorer.core.errors import DataError, DiskError
 from segexplorer.study.runs import read_run
 from segexplorer.training.checkpoint import open_checkpoint, read_pointer, save_checkpoint
 from segexplorer.training.experiment import Experiment
@@ -31,17 +31,17 @@ def _save(root: Path, step: int, *, best: bool = False, value: float = 0.0) -> P
     )
 
 
-def test_write_atomic_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_an_atomic_write_replaces_the_file_and_leaves_nothing_beside(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file.txt"
-    write_atomic(target, b"one")
-    write_atomic(target, b"two")
+    atomic_write(target, b"one")
+    atomic_write(target, b"two")
     assert target.read_bytes() == b"two"
     assert [p.name for p in target.parent.iterdir()] == ["file.txt"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_disk_errors_become_a_sentence_with_a_remedy(tmp_path: Path, number: int) -> None:
-    with pytest.raises(TrainingError) as caught, translate_disk_errors(tmp_path / "x"):
+    with pytest.raises(DiskError) as caught, translate_disk_errors(tmp_path / "x"):
         raise OSError(number, os.strerror(number))
     assert caught.value.remedy and "folder" in caught.value.remedy
 
@@ -99,14 +99,14 @@ def test_a_pointer_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys, torch
 from pathlib import Path
-from segexplorer.core.errors import TrainingError
+from segexplorer.core.errors import DiskError
 from segexplorer.training.checkpoint import save_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
     save_checkpoint(Path(sys.argv[1]), network=torch.nn.Linear(400, 400), average=None,
                     state={}, meta={"step": 2}, best=False)
-except TrainingError as error:
+except DiskError as error:
     print(error.remedy)
 """
 
@@ -120,7 +120,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
     assert "Free some space" in done.stdout, done.stderr
     opened, _ = open_checkpoint(tmp_path, "last")
     assert opened.step == 1
-    assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
     assert json.loads((opened.folder / "meta.json").read_text())["step"] == 1
 
 

@@ -14,8 +14,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.atomic_files import write_whole
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
+from segexplorer.data.formats.registry import Format, formats
 from segexplorer.data.formats.text_header import (
     LPS_TO_RAS,
     TextHeader,
@@ -267,7 +268,7 @@ def write_meta_image(volume: Volume, path: Path, *, integer: bool = False) -> Pa
         file.write("".join(f"{tag} = {value}\n" for tag, value in tags.items()).encode())
         file.writelines(packed)
 
-    write_whole(path, write)
+    atomic_write(path, write)
     return path
 
 
@@ -287,3 +288,14 @@ class _Packer:
 
 def _text(values: NDArray[np.float64]) -> str:
     return " ".join(repr(float(value)) for value in values)
+
+
+formats.register(
+    Format(
+        name="MetaImage",
+        suffixes=(".mha", ".mhd"),
+        reader=read_meta_image,
+        writer=write_meta_image,
+        writes=(".mha",),
+    )
+)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
+from segexplorer.data.formats.registry import Format, formats
 from segexplorer.data.formats.voxels import Frame, RawArray, choose_frame
 from segexplorer.data.grid import grid_notes
 from segexplorer.data.volume import Provenance, Select, Volume
@@ -105,3 +106,8 @@ def _header(path: Path) -> tuple[Any, bool]:
             f"{path.name} is not a readable MGH file.", "Check that it is an image and was copied whole."
         ) from error
     return header, int.from_bytes(block[_GOOD_RAS], "big") != 0
+
+
+formats.register(
+    Format(name="MGH", suffixes=(".mgz", ".mgh", ".mgh.gz"), reader=read_mgz, library="nibabel (header)")
+)

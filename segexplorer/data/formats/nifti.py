@@ -26,9 +26,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from segexplorer.core.atomic_files import write_whole
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
+from segexplorer.data.formats.registry import Format, formats
 from segexplorer.data.formats.voxels import MAX_RATIO, Frame, RawArray, as_labels, choose_frame, to_store
 from segexplorer.data.geometry import Affine, Grid
 from segexplorer.data.grid import grid_notes
@@ -393,4 +394,16 @@ def _write(image: Any, path: Path) -> None:
         with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as packed:
             image.to_stream(packed)
 
-    write_whole(path, write)
+    atomic_write(path, write)
+
+
+formats.register(
+    Format(
+        name="NIfTI",
+        suffixes=(".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz"),
+        reader=read_nifti,
+        writer=write_nifti,
+        writes=(".nii", ".nii.gz"),
+        library="nibabel",
+    )
+)

@@ -15,8 +15,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.atomic_files import write_whole
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError, shorten
+from segexplorer.data.formats.registry import Format, formats
 from segexplorer.data.formats.seg_nrrd import Layers, Segment, pairs_of, segments_of
 from segexplorer.data.formats.text_header import (
     LPS_TO_RAS,
@@ -386,7 +387,7 @@ def write_nrrd(
         with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as packed:
             write_voxels(packed, array)
 
-    write_whole(path, write)
+    atomic_write(path, write)
     return path
 
 
@@ -415,3 +416,15 @@ def _header_lines(volume: Volume, array: NDArray[Any]) -> list[str]:
 def _escape(text: str) -> str:
     """Return a text as it is written in a key/value pair."""
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "")
+
+
+formats.register(
+    Format(
+        name="NRRD",
+        suffixes=(".nrrd", ".nhdr", ".seg.nrrd"),
+        reader=read_nrrd,
+        writer=write_nrrd,
+        writes=(".nrrd", ".seg.nrrd"),
+        named=True,
+    )
+)

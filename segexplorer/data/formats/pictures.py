@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
+from segexplorer.data.formats.registry import Format, formats
 from segexplorer.data.formats.voxels import MAX_BYTES, as_labels, choose_frame
 from segexplorer.data.volume import Provenance, Select, Volume
 
@@ -358,3 +359,14 @@ class _Pages:
         if (*space[::-1], 1)[:3] != self.shape:
             raise ValueError("the pages have another size than the tags say")
         return turned
+
+
+formats.register(
+    Format(
+        name="picture",
+        suffixes=(".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+        reader=read_picture,
+        library="Pillow, tifffile",
+        picture=True,
+    )
+)

@@ -1,104 +1,109 @@
-"""Readers and writers by suffix: a table of plain functions from a path to a `Volume` and back."""
+"""File formats: which function reads a file, which one writes it, and how the format is recognised."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segexplorer.core.registry import Declarations
+
+if TYPE_CHECKING:
+    from segexplorer.data.volume import Volume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Format:
-    """One file format; its functions are imported at first use.
+    """One file format.
 
     Attributes
     ----------
     name
         As users call it.
     suffixes
-        Of the files that are read, small letters; the longest that fits a name decides.
+        Of the files that are read, in lower case; the longest one that a file name ends with decides.
     reader
-        "module:function" in this package: `(path, *, label, select) -> Volume`. It reads the header, leaves the
-        voxels for later and raises `DataError` in one sentence.
+        `(path, *, label, select) -> Volume`. It reads the header, leaves the voxels for later, and raises
+        `DataError` for a file that it cannot read. None where the format is only written.
     writer, writes
-        "module:function": `(volume, path, *, integer) -> Path`, and the suffixes it writes.
+        `(volume, path, *, integer) -> Path`, and the suffixes that it writes.
     library
         What reads it, for the table in the documentation.
     named
-        Whether the writer also takes `names` (label value -> name), for the format has a place for them.
+        Whether the writer also takes `names` (label value -> name), because files have a place for them.
     like
-        Whether the reader also takes `like`, the grid of the image that a label belongs to.
+        Whether the reader also takes `like`, the image whose grid a label belongs to.
     folders
-        Whether a folder is one volume or several of this format.
+        Whether a folder is one volume, or several, of this format.
+    picture
+        Whether the files are everyday pictures, which other programs open as well.
     magic
-        (offset, bytes) that identify a file whose suffix nobody knows.
+        (offset, bytes) by which a file is recognised when its suffix is unknown.
     """
 
     name: str
-    suffixes: tuple[str, ...]
-    reader: str
-    writer: str = ""
+    suffixes: tuple[str, ...] = ()
+    reader: Callable[..., Volume] | None = None
+    writer: Callable[..., Path] | None = None
     writes: tuple[str, ...] = ()
     library: str = "own"
     named: bool = False
     like: bool = False
     folders: bool = False
+    picture: bool = False
     magic: tuple[int, bytes] | None = None
 
+    @property
+    def title(self) -> str:
+        """What people call it: its name."""
+        return self.name
 
-FORMATS: tuple[Format, ...] = (
-    Format(
-        "NIfTI",
-        (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz"),
-        "nifti:read_nifti",
-        "nifti:write_nifti",
-        (".nii", ".nii.gz"),
-        "nibabel",
-    ),
-    Format(
-        "NRRD",
-        (".nrrd", ".nhdr", ".seg.nrrd"),
-        "nrrd:read_nrrd",
-        "nrrd:write_nrrd",
-        (".nrrd", ".seg.nrrd"),
-        named=True,
-    ),
-    Format(
-        "MetaImage",
-        (".mha", ".mhd"),
-        "meta_image:read_meta_image",
-        "meta_image:write_meta_image",
-        (".mha",),
-    ),
-    Format("MGH", (".mgz", ".mgh", ".mgh.gz"), "mgh:read_mgz", library="nibabel (header)"),
-    Format(
-        "picture",
-        (".png", ".jpg", ".jpeg", ".tif", ".tiff"),
-        "pictures:read_picture",
-        library="Pillow, tifffile",
-    ),
-    Format(
-        "DICOM",
-        (".dcm", ".dicom", ".ima", ".zip"),
-        "dicom.reader:read_dicom",
-        "dicom.seg:write_seg",
-        (".dcm",),
-        "pydicom, SimpleITK, Pillow, highdicom",
-        named=True,
-        like=True,
-        folders=True,
-        magic=(128, b"DICM"),
-    ),
-)
-"""Every format that is read or written."""
+    @property
+    def summary(self) -> str:
+        """Which files are read and written."""
+        parts = (("reads", self.suffixes), ("writes", self.writes))
+        return ", ".join(f"{verb} {' '.join(suffixes)}" for verb, suffixes in parts if suffixes)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return all that the format declares."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "reads": list(self.suffixes),
+            "writes": list(self.writes),
+            "label names": "kept" if self.named else "left out",
+            "folders": "read" if self.folders else "",
+            "library": self.library,
+        }
+
+
+class FormatRegistry(Declarations[Format]):
+    """The file formats; a suffix is read by one of them and written by one."""
+
+    def _check(self, member: Format) -> None:
+        for known in self._known():
+            claims = (member.suffixes, known.suffixes, "read"), (member.writes, known.writes, "written")
+            for suffixes, taken, verb in claims:
+                if known.name != member.name and (shared := set(suffixes) & set(taken)):
+                    raise TypeError(
+                        f"{', '.join(sorted(shared))} is {verb} by the format {known.name} already"
+                    )
+
+
+formats = FormatRegistry("formats", "file format")
+"""Every format that is read or written; each is declared in the file that holds its reader."""
 
 
 def format_of(path: Path) -> Format | None:
-    """Return the format of a file by its name, or by its first bytes when the name says nothing."""
+    """Return the format of a file by its name, or by its first bytes when its suffix is unknown."""
     suffix = suffix_of(path)
-    for known in FORMATS:
+    for known in formats.values():
         if suffix in known.suffixes:
             return known
-    return next((known for known in FORMATS if known.magic and _starts_like(path, *known.magic)), None)
+    return next(
+        (known for known in formats.values() if known.magic and _starts_with(path, *known.magic)), None
+    )
 
 
 def suffix_of(path: Path) -> str:
@@ -109,21 +114,21 @@ def suffix_of(path: Path) -> str:
 
 
 def readable_suffixes() -> tuple[str, ...]:
-    """Return every suffix that a reader knows."""
-    return tuple(suffix for known in FORMATS for suffix in known.suffixes)
+    """Return every suffix that is read."""
+    return tuple(suffix for known in formats.values() if known.reader for suffix in known.suffixes)
 
 
 def writable_suffixes() -> tuple[str, ...]:
-    """Return every suffix that a writer knows."""
-    return tuple(suffix for known in FORMATS for suffix in known.writes)
+    """Return every suffix that is written."""
+    return tuple(suffix for known in formats.values() for suffix in known.writes)
 
 
 def readable(path: Path) -> bool:
-    """Whether a reader knows a file's name (or its first bytes)."""
+    """Whether a file is of a known format, by its name or its first bytes."""
     return format_of(path) is not None
 
 
-def _starts_like(path: Path, offset: int, expected: bytes) -> bool:
+def _starts_with(path: Path, offset: int, expected: bytes) -> bool:
     try:
         with path.open("rb") as file:
             file.seek(offset)

@@ -3,85 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from rich.markup import escape
 from rich.table import Table
 
-from segexplorer import metrics
 from segexplorer.core import plugins
 from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.fields import Parameter, Shape, parameters
 from segexplorer.core.papers import full_reference
-from segexplorer.core.registry import Preset, Registry, families
+from segexplorer.core.registry import Declarations, Preset, Registry, declared_families, families
 from segexplorer.core.schema import json_schema
 from segexplorer.core.spec import Spec
 from segexplorer.frontends.cli.terminal import print_json, results
-from segexplorer.metrics import ALL_METRICS
-from segexplorer.metrics.base import Metric
-
-FAMILY = "metrics"
-"""Stands beside the registries' families; metrics are functions without parameters, so they have no registry."""
-
-
-def print_metrics(*, as_json: bool) -> None:
-    """Print every metric with its definition."""
-    if as_json:
-        print_json([facts(metric) for metric in ALL_METRICS.values()])
-        return
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("metric", "name", "definition"):
-        table.add_column(column, overflow="fold")
-    for metric in ALL_METRICS.values():
-        table.add_row(metric.name, escape(metric.title), escape(metric.definition))
-    out = results()
-    out.print(table)
-    out.print(
-        "TP, FP, FN, TN: voxels; P, T: surfaces of prediction and truth, d in mm, P95 the 95th percentile."
-    )
-    out.print("More about one: segexplorer describe metrics NAME")
-
-
-def print_metric(name: str, *, as_json: bool) -> None:
-    """Print everything declared about a metric.
-
-    Raises
-    ------
-    UnknownKindError
-        With the nearest names.
-    """
-    metric = metrics.spec(name)
-    if as_json:
-        print_json(facts(metric))
-        return
-    out = results()
-    out.print(f"[bold]{escape(metric.title)}[/bold]")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column(overflow="fold")
-    for title, value in facts(metric).items():
-        if title not in ("name", "title") and value != "" and value != []:
-            text = ", ".join(value) if isinstance(value, list) else str(value)
-            table.add_row(f"[bold]{title}[/bold]", escape(text))
-    out.print(table)
-
-
-def facts(metric: Metric) -> dict[str, Any]:
-    """Return what a metric declares as plain data."""
-    return {
-        "name": metric.name,
-        "title": metric.title,
-        "definition": metric.definition,
-        "formula": metric.formula,
-        "unit": metric.unit,
-        "better": metric.better,
-        "best": metric.best,
-        "note": metric.note,
-        "reference": metric.reference,
-        "papers": list(metric.papers),
-    }
-
 
 FACTS = ("formula", "reference", "penalises", "papers", "requires")
 """Class variables that a spec may have for people to read."""
@@ -96,8 +32,16 @@ def known_families() -> dict[str, Registry[Any]]:
     return dict(families())
 
 
+def known_declarations() -> dict[str, Declarations[Any]]:
+    """Return every family of declared objects."""
+    import segexplorer.data.formats
+    import segexplorer.metrics  # noqa: F401
+
+    return dict(declared_families())
+
+
 def find_family(name: str) -> Registry[Any]:
-    """Return the registry of a family.
+    """Return the registry of a family of kinds.
 
     Raises
     ------
@@ -107,26 +51,27 @@ def find_family(name: str) -> Registry[Any]:
     known = known_families()
     if name in known:
         return known[name]
-    raise SpecError(f"There is no family {name!r}.", did_you_mean(name, [*known, FAMILY]))
+    raise SpecError(f"There is no family {name!r}.", did_you_mean(name, [*known, *known_declarations()]))
 
 
 def print_families(*, as_json: bool) -> None:
-    """Print the families, how many kinds each has, and how to see more."""
-    known = known_families()
+    """Print the families, and the names in each."""
+    kinds, declared = known_families(), known_declarations()
     if as_json:
-        kinds = {name: registry.names() for name, registry in known.items()}
-        print_json({**kinds, FAMILY: metrics.names()})
+        print_json({name: registry.names() for name, registry in (*kinds.items(), *declared.items())})
         return
     table = _table("family", "kinds")
-    for name, registry in known.items():
+    for name, registry in kinds.items():
         table.add_row(name, ", ".join(_names(registry)))
+    for name, declarations in declared.items():
+        table.add_row(name, ", ".join(declarations))
     results().print(table)
 
 
 def print_family(name: str, *, as_json: bool) -> None:
-    """Print the kinds and presets of one family."""
-    if name == FAMILY:
-        print_metrics(as_json=as_json)
+    """Print the kinds and presets of one family, or its declared objects."""
+    if name in (declared := known_declarations()):
+        _print_declarations(declared[name], as_json=as_json)
         return
     registry = find_family(name)
     specs, presets = registry.specs(), registry.presets()
@@ -150,17 +95,20 @@ def print_family(name: str, *, as_json: bool) -> None:
 
 
 def print_kind(family: str, kind: str, *, as_json: bool) -> None:
-    """Print everything declared about a kind or preset.
+    """Print everything declared about a kind, a preset, or a declared object.
 
     Raises
     ------
     SpecError
         With the nearest names; for a kind before its family, with the order.
     """
-    if family == FAMILY:
-        print_metric(kind, as_json=as_json)
+    known, declared = known_families(), known_declarations()
+    if family in declared:
+        _print_declaration(declared[family].spec(kind).facts(), as_json=as_json)
         return
-    if family not in (known := known_families()) and kind in known and family in _names(known[kind]):
+    if family not in known and (
+        (kind in known and family in _names(known[kind])) or (kind in declared and family in declared[kind])
+    ):
         raise SpecError("The family comes first.", f"Write: segexplorer describe {kind} {family}")
     registry = find_family(family)
     preset = registry.presets().get(kind)
@@ -169,6 +117,34 @@ def print_kind(family: str, kind: str, *, as_json: bool) -> None:
         print_json(_kind_facts(spec, preset))
     else:
         _print_kind(spec, preset)
+
+
+def _print_declarations(declarations: Declarations[Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json([member.facts() for member in declarations.values()])
+        return
+    table = _table(declarations.noun, "name", "what it is")
+    for member in declarations.values():
+        table.add_row(member.name, escape(member.title), escape(member.summary))
+    out = results()
+    out.print(table)
+    if declarations.note:
+        out.print(declarations.note)
+    out.print(f"More about one: segexplorer describe {declarations.family} NAME")
+
+
+def _print_declaration(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(dict(facts))
+        return
+    out = results()
+    out.print(f"[bold]{escape(facts['title'])}[/bold]")
+    table = _table("", "", header=False)
+    for title, value in facts.items():
+        if title not in ("name", "title") and value != "" and value != []:
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            table.add_row(f"[bold]{title}[/bold]", escape(text))
+    out.print(table)
 
 
 def _names(registry: Registry[Any]) -> list[str]:

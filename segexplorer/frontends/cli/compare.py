@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segexplorer.core.atomic_files import write_atomic
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError
 from segexplorer.frontends.cli.terminal import print_json, remarks, results
 from segexplorer.metrics import ALL_METRICS
@@ -273,7 +273,7 @@ def run_compare(
         if path == STANDARD_OUTPUT:
             sys.stdout.write(write())
         elif path is not None:
-            write_atomic(path, write().encode())
+            atomic_write(path, write().encode())
     to_be_read = STANDARD_OUTPUT not in (csv, markdown, latex) and not as_json
     if to_be_read:
         print_groups(grouped, by_class=by_class)

@@ -381,14 +381,14 @@ def run_evaluate(
     _tell_found_nowhere(scores)
     _tell_255(scores)
     rows = distributions(scores, chosen or None)
-    from segexplorer.core.atomic_files import write_atomic
+    from segexplorer.core.atomic_files import atomic_write
 
     for path, text in (
         (csv, scores_to_csv(scores)),
         (spread_csv, distributions_to_csv(distributions(scores))),
     ):
         if path is not None:
-            write_atomic(path, text.encode())
+            atomic_write(path, text.encode())
     if as_json:
         summary = asdict(summarise(scores))
         spread = [asdict(row) for row in rows]

@@ -44,7 +44,7 @@ def _is_ours(path: Path) -> bool:
         found = (registry.format_of(p) for p in inside)
         return any(known is not None and known.folders for known in found)
     known = registry.format_of(path)
-    return known is not None and known.name != "picture"
+    return known is not None and not known.picture
 
 
 def read(path: str | list[str]) -> list[LayerTuple]:

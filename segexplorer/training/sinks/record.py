@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from segexplorer.core.atomic_files import translate_disk_errors, write_atomic
+from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.events import Event, Progress, ValidationDone, to_json
 
 EVENTS, METRICS, PROVENANCE, EXPERIMENT = "events.jsonl", "metrics.csv", "provenance.json", "experiment.yaml"
@@ -65,7 +65,7 @@ class MetricsTable:
         if isinstance(event, ValidationDone):
             self._rows = [r for r in self._rows if r["step"] < event.step]
             self._add(event)
-            write_atomic(self.path, _csv(self._rows).encode())
+            atomic_write(self.path, _csv(self._rows).encode())
 
     def _add(self, event: ValidationDone) -> None:
         for score in event.scores:
@@ -108,7 +108,7 @@ def write_provenance(folder: Path, attempt: int, facts: Mapping[str, Any]) -> No
         **facts,
     }
     kept = [a for a in attempts if a.get("attempt") != attempt]
-    write_atomic(path, json.dumps([*kept, entry], indent=1).encode())
+    atomic_write(path, json.dumps([*kept, entry], indent=1).encode())
 
 
 def _version(package: str) -> str:

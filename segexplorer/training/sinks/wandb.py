@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
-from segexplorer.core.atomic_files import write_atomic
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import require
 from segexplorer.core.events import Event, StepDone
 from segexplorer.core.fields import parameter
@@ -59,7 +59,7 @@ class WeightsAndBiases(SinkSpec):
         folder = attempt.folder / FOLDER
         identity = folder / "id"
         if not identity.exists():  # a resumed run goes on under the same one
-            write_atomic(identity, secrets.token_hex(4).encode())
+            atomic_write(identity, secrets.token_hex(4).encode())
         settings = {k: v for k, v in attempt.experiment.plain().items() if k not in PRIVATE}
         with _no_reports():
             run = require("wandb", "wandb", "The sink wandb").init(

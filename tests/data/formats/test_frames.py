@@ -117,16 +117,17 @@ def test_resampling_keeps_the_names_of_labels() -> None:
 # --- the table ---
 
 
-def test_every_format_of_the_table_names_functions_that_exist() -> None:
+def test_every_format_is_declared_with_its_functions_and_no_suffix_twice() -> None:
     suffixes = registry.readable_suffixes()
     assert len(set(suffixes)) == len(suffixes)
-    for known in registry.FORMATS:
-        for address in filter(None, (known.reader, known.writer)):
-            module, _, function = address.partition(":")
-            assert callable(
-                getattr(__import__(f"segexplorer.data.formats.{module}", fromlist=[function]), function)
-            )
-        assert bool(known.writer) == bool(known.writes)
+    for known in registry.formats.values():
+        assert bool(known.reader) == bool(known.suffixes) and bool(known.writer) == bool(known.writes)
+
+
+def test_a_suffix_cannot_be_taken_from_another_format() -> None:
+    with pytest.raises(TypeError, match=r"\.nii is read by the format NIfTI already"):
+        registry.formats.register(registry.Format(name="mine", suffixes=(".nii", ".mine"), reader=print))
+    assert "mine" not in registry.formats
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from npe2 import PluginManifest
 
 import segexplorer
 from segexplorer.core.errors import DataError
+from segexplorer.data.formats.registry import formats
 from segexplorer.data.io import open_volume, save_volume
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.napari import io
@@ -22,6 +23,21 @@ def test_the_manifest_is_valid_and_what_it_names_exists() -> None:
     manifest = PluginManifest.from_file(Path(segexplorer.__file__).parent / "napari.yaml")
     manifest.validate_imports()
     assert manifest.contributions.widgets is not None
+
+
+def test_the_manifest_names_the_suffixes_of_the_registry() -> None:
+    """The manifest is data that napari reads without importing us, so it cannot be made from the registry."""
+    own = [known for known in formats.values() if not formats.package_of(known.name)]
+    contributions = PluginManifest.from_file(Path(segexplorer.__file__).parent / "napari.yaml").contributions
+    (reader,) = contributions.readers or ()
+    # napari opens everyday pictures itself
+    read = {f"*{suffix}" for known in own if not known.picture for suffix in known.suffixes}
+    assert set(reader.filename_patterns) == read
+    images, labels = (set(writer.filename_extensions) for writer in contributions.writers or ())
+    # a DICOM segmentation refers to the series that it was drawn on, which a layer does not hold
+    written = {suffix for known in own for suffix in known.writes if not known.folders}
+    assert labels == written
+    assert images == {suffix for suffix in written if suffix != ".seg.nrrd"}
 
 
 NAMES = [

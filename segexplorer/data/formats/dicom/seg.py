@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.atomic_files import write_whole
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError, require
 from segexplorer.data.formats.dicom import files
 from segexplorer.data.formats.dicom.files import Opener, parse, quiet, reading
@@ -299,7 +299,7 @@ def write_seg(
     if not values:
         raise DataError("The label marks nothing, so there is no segment to write.", "Write it as .nii.gz.")
     data = _segmentation(chosen, stack, volume.array, {v: str(names.get(v, f"label {v}")) for v in values})
-    write_whole(path, partial(_save, data))
+    atomic_write(path, partial(_save, data))
     return path
 
 
