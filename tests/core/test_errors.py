@@ -37,7 +37,7 @@ def test_every_error_keeps_message_and_remedy_through_pickling(kind: type[SegExp
     assert type(again) is kind
     assert (again.message, again.remedy) == ("The label is empty.", "Choose another.")
     assert str(again) == "The label is empty. Choose another."
-    assert str(kind("Alone.")) == "Alone."
+    assert str(kind("Alone.", "")) == "Alone."
     assert kind.__doc__
 
 
