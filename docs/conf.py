@@ -32,7 +32,6 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 exclude_patterns = ["_extensions"]
 html_math_renderer = "svg"
-smartquotes_action = "qe"  # quotes and ellipses; the two dashes of an option stay
 
 # ---- docstrings: numpy style; what is between single backticks is code
 default_role = "code"

@@ -447,10 +447,17 @@ def commands() -> Lines:
             words = [_argument(p) if p.required else f"[{_argument(p)}]" for p in given]
             usage = ["[OPTIONS]"] * (len(given) < len(command.params)) + words
             yield f"### `{name}`\n"
-            yield f"{command.help}\n"
+            yield f"{_with_options_as_code(command.help)}\n"
             yield f"```text\n{' '.join(['segexplorer', name, *usage])}\n```\n"
-            rows = [(_flags(p, hints.get(p.name)), p.help or "", _shown_default(p)) for p in command.params]
+            rows = [
+                (_flags(p, hints.get(p.name)), _with_options_as_code(p.help or ""), _shown_default(p))
+                for p in command.params
+            ]
             yield from _table(("Argument or option", "What it does", "Default"), rows)
+
+
+def _with_options_as_code(text: str) -> str:
+    return re.sub(r"(?<![`\w-])(--[a-z][a-z-]*)", r"`\1`", text)
 
 
 def _argument(parameter: Any) -> str:
@@ -494,7 +501,8 @@ def python_names() -> Lines:
                 if inspect.isfunction(member):
                     yield f"```{{eval-rst}}\n.. autofunction:: {value.__name__}.{function}\n   :no-index:\n```\n"
                 else:  # a method of the registry
-                    yield f"`segexplorer.{name}.{function}{inspect.signature(member)}`"
+                    signature = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(member)))
+                    yield f"`segexplorer.{name}.{function}{signature}`"
                     yield f": {(inspect.getdoc(member) or '').splitlines()[0]}\n"
         elif inspect.isclass(value):
             yield f"```{{eval-rst}}\n.. autoclass:: {value.__module__}.{value.__qualname__}\n   :members:\n```\n"

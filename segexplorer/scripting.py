@@ -195,7 +195,7 @@ def error_map(
 ) -> Volume:
     """Return where a prediction is right and wrong, in the truth's grid.
 
-    Values are those of `viewmodels.overlay.Code`: 0 nothing, 1 right, 2 extra (false positive), 3 missed
+    Values are those of `viewmodels.errors.Code`: 0 nothing, 1 right, 2 extra (false positive), 3 missed
     (false negative), 4 one class taken for another.
 
     Parameters
