@@ -1,1 +1,1 @@
-"""Pure maths on tensors of any rank: overlap, regions, and the scene that the terms of one loss share."""
+"""Pure maths on tensors with 1 to 3 spatial axes: overlap, regions, and the inputs that a loss's terms share."""

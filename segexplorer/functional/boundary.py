@@ -35,7 +35,7 @@ def unsigned_distance(mask: np.ndarray, spacing: Spacing = None) -> np.ndarray:
 def signed_distance(mask: np.ndarray, spacing: Spacing = None) -> np.ndarray:
     """Return +d outside and -(d - step) inside, step the smallest spacing; zeros where there is one phase only.
 
-    Kervadec 2019, arXiv:1812.07032: the innermost layer of the object's voxels lies at 0.
+    As in Kervadec 2019, arXiv:1812.07032, the object's own border voxels have the value 0.
     """
     if mask.all() or not mask.any():
         return np.zeros(mask.shape)
@@ -68,7 +68,7 @@ def _depths(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
 
 
 def _extent(mask: np.ndarray, axis: int) -> slice:
-    """Return where along an axis a mask lies, and one place more at both ends."""
+    """Return the range of a mask along an axis, with one voxel more at both ends."""
     places = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
     return slice(max(int(places[0]) - 1, 0), int(places[-1]) + 2)
 

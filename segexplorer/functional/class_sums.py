@@ -1,9 +1,7 @@
-"""Work on a volume in slabs that stay in a processor's cache.
+"""Sums over the voxels of each sample and class of functions of p and g, for targets of class indices.
 
-Sums over voxels per sample and class of a function of p and g, slab by slab in the processor's cache.
-
-For class indices: memberships are made slab by slab too, so that no map of the logits' size is held but the
-gradient.
+The volume is worked on in slabs that stay in the processor's cache. The membership of voxels in a class is made
+slab by slab too, so that besides the gradient no map of the logits' size is held.
 """
 
 from __future__ import annotations
@@ -62,7 +60,7 @@ def class_sums(probs: Tensor, labels: Tensor, keep: Tensor | None, rule: ClassSu
     probs
         (B, C, *spatial).
     labels
-        (B, *spatial) class indices; what stands on voxels outside `keep` does not matter.
+        (B, *spatial) class indices; values on voxels outside `keep` do not matter.
     keep
         (B, *spatial) bool, or None for all voxels.
     """

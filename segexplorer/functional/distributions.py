@@ -1,6 +1,7 @@
-"""Negative log-likelihood of segmentation errors under a multivariate Student's t (T-Loss).
+"""Likelihoods and similarities of heavy-tailed distributions.
 
-Overlap of classes as a cosine, sharpened as a t-distribution of von Mises and Fisher.
+`student_t` functions give the negative log-likelihood of segmentation errors under a multivariate Student's t
+(T-Loss); the cosine overlap of classes is sharpened like the t-distribution of von Mises and Fisher.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Probabilities and one-hot truth of a scene with the ignored voxels set to zero.
+"""Logits and target of one evaluation, checked once, and all quantities that the terms of a loss share.
 
-The scene: logits and target of one evaluation, checked once, and all that its terms share.
+`LossInputs` computes softmax, one-hot truth, cross entropies and overlaps when they are first asked for, and keeps
+them: the terms of a compound share them. Ignored voxels count as zero in all sums.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from segexplorer.functional.softmax import softmax_and_log_true
 
 
 def pair(inputs: LossInputs) -> tuple[Tensor, Tensor]:
-    """Return p and g, each (B, C, *spatial) in the scene's precision, zero on ignored voxels."""
+    """Return p and g, each (B, C, *spatial) in the precision of the logits, zero on ignored voxels."""
     if inputs.keep is None:
         return inputs.probs, inputs.truth
     kept = inputs.keep.unsqueeze(1)
@@ -45,7 +46,7 @@ def mean_over(losses: Tensor, counted: Tensor) -> Tensor:
 
 
 SAFE_RANGE = 60.0
-"""Logits no farther apart give no probability under e^-60 / C, whose logarithm float32 still takes exactly."""
+"""Logits that differ by no more give no probability below e^-60 / C, whose logarithm is still exact in float32."""
 LARGEST_LOGIT = 1e30
 """Below it, the sum of the voxels' cross entropies stays finite in float32."""
 
@@ -138,7 +139,7 @@ class LossInputs:
             self._check_values()
 
     def _check_values(self) -> None:
-        """One pass over each input and one wait for the device."""
+        """Refuse values that make no sense, with one pass over each input and one wait for the device."""
         checked = self.soft if self.soft is not None else self.labels
         assert checked is not None
         if self.logits.numel() == 0:
@@ -196,7 +197,7 @@ class LossInputs:
     def cross_entropies(self) -> Tensor:
         """(B, *spatial) -sum_c g_c log p_c of each voxel, 0 on ignored ones.
 
-        Where only their sum is wanted, `functional.focal.focal_sum` takes less.
+        Where only their sum is wanted, `functional.entropies.focal_sum` needs less memory.
         """
         if self.labels is not None:
             probs, logs = softmax_and_log_true(self.logits, self.labels, wide_range=self.wide_range)
@@ -210,7 +211,7 @@ class LossInputs:
 
     @cached_property
     def truth(self) -> Tensor:
-        """(B, C, *spatial) one-hot or soft target; what stands on ignored voxels does not matter."""
+        """(B, C, *spatial) one-hot or soft target; values on ignored voxels do not matter."""
         if self.soft is not None:
             return self.soft
         assert self.labels is not None
@@ -313,7 +314,6 @@ def regional_errors(
     tuple of Tensor
         (B, C, R) false positives and false negatives in voxels, detached.
     """
-
     if tuple(logits.shape[2:]) != boxes.shape:
         raise LossInputError(f"The boxes cover {boxes.shape}, the logits {tuple(logits.shape[2:])}.")
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 Each window of r voxels per axis is a point of d = r^n coordinates. If the truth were Gaussian given the prediction,
 its entropy would be half the log determinant of M = S_yy - S_yp (S_pp + a)^-1 S_py; the smaller, the more the
-prediction tells (Zhao 2019, arXiv:1910.12037).
+prediction says about the truth (Zhao 2019, arXiv:1910.12037).
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def overlap_hard(
     probs
         (B, C, *spatial).
     labels
-        (B, *spatial) integers; what stands on voxels outside `keep` does not matter.
+        (B, *spatial) integers; values on voxels outside `keep` do not matter.
     keep
         (B, *spatial) bool, or None for all voxels.
     """

@@ -1,10 +1,9 @@
-"""`boundary`: probabilities, weighted by signed distance from the boundary.
+"""Losses of distances to the boundary, or of the boundary itself.
 
-`boundary_difference_over_union`: overlap with a weight that follows the object's size.
-
-`hausdorff`: squared errors, weighted by distance from the boundary.
-
-`distance_cross_entropy`: cross entropy that weighs voxels near a boundary more.
+- `boundary`: probabilities, weighted by their signed distance from the boundary.
+- `boundary_difference_over_union`: overlap with a weight that follows the size of the object.
+- `hausdorff`: squared errors, weighted by their distance from the boundary.
+- `distance_cross_entropy`: cross entropy in which voxels near a boundary count more.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ class Boundary(LossSpec):
 class BoundaryDifferenceOverUnion(LossSpec):
     """(Q + G - 2 TP) / (Q + G - (1 + a) TP), a from the share of border voxels; batch scope.
 
-    Of the S voxels of an object C lie at its border. A large, compact object has a near the cap: what both agree on
-    hardly counts, and the loss looks at the rim. For thin or small objects a is negative: nearly Dice.
+    Of the S voxels of an object, C are at its border. For a large, compact object, a is near its cap: what both
+    agree on hardly counts, and the loss looks at the rim. For thin or small objects a is negative: nearly Dice.
     """
 
     display_name: ClassVar[str] = "Boundary difference over union"

@@ -1,10 +1,9 @@
-"""`cross_entropy`: the mean negative log-probability of the true class.
+"""Cross entropies: what the probability of each voxel's true class costs.
 
-`balanced_cross_entropy`: cross entropy in which rare classes weigh more.
-
-`focal`: cross entropy that leaves well-classified voxels aside.
-
-`top_k`: cross entropy of the worst voxels alone.
+- `cross_entropy`: the mean negative log-probability of the true class.
+- `balanced_cross_entropy`: rare classes count more.
+- `focal`: voxels that are already classified well count less.
+- `top_k`: only the worst voxels count.
 """
 
 from __future__ import annotations
@@ -155,7 +154,7 @@ class Focal(LossSpec):
     @classmethod
     def _weights(cls, value: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
         if isinstance(value, float) and not 0 <= value <= 1:
-            raise ValueError("a single number must lie from 0 to 1; or give one weight per class")
+            raise ValueError("a single number must be from 0 to 1; or give one weight per class")
         return checked_weights(value) if isinstance(value, tuple) else value
 
     def class_column(self, inputs: LossInputs) -> Tensor | None:
@@ -179,7 +178,7 @@ class TopK(LossSpec):
 
     display_name: ClassVar[str] = "Top-k cross entropy"
     formula: ClassVar[str] = (
-        r"L=\frac1n\sum_{i\in\mathrm{top}\,n}-\log p_{i,y_i},\quad n=\max(1,\lfloor kM/100\rfloor)"
+        r"L=-\frac1n\sum_{i\in\mathrm{top}\,n}\log p_{i,y_i},\quad n=\max(1,\lfloor kM/100\rfloor)"
     )
     reference: ClassVar[str] = "Wu 2016, arXiv:1605.06885; as in nnU-Net"
     penalises: ClassVar[str] = "The worst voxels; all others do not count."

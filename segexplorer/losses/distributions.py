@@ -1,8 +1,8 @@
-"""`t_loss`: errors as heavy-tailed noise, so that wrong labels pull less.
+"""Losses derived from heavy-tailed distributions.
 
-`t_vmf_dice`: Dice on the cosine, sharpened as a t-distribution of von Mises and Fisher.
-
-`adaptive_t_vmf_dice`: t-vMF Dice that grows sharper, class by class, as the validation gets better.
+- `t_loss`: errors as noise of a Student's t-distribution, so that wrong labels pull less.
+- `t_vmf_dice`: Dice as a cosine, sharpened like the t-distribution of von Mises and Fisher.
+- `adaptive_t_vmf_dice`: the same, sharper class by class as the validation's Dice rises.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""`combo`: modified cross entropy minus Dice.
+"""Losses that add an overlap and a cross entropy whose parameters are tied together.
 
-`hytver`: modified cross entropy and Tversky.
+Unlike the compounds of `losses.combined`, they are not weighted sums of losses that exist by themselves.
 
-`unified_focal`: focal cross entropy and focal Tversky with shared parameters.
-
-`exponential_logarithmic`: powers of the logarithms of Dice and of the voxels' probabilities.
+- `combo`: modified cross entropy minus Dice.
+- `hytver`: modified cross entropy and Tversky.
+- `unified_focal`: focal cross entropy and focal Tversky with shared parameters.
+- `exponential_logarithmic`: powers of the logarithms of Dice and of the voxels' probabilities.
 """
 
 from __future__ import annotations

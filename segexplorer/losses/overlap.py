@@ -1,16 +1,14 @@
-"""What Dice and Tversky share: which classes count, absent classes, and the mean over (sample, class).
+"""Dice, Jaccard and their relatives, and what all overlap losses share.
 
-`dice`: one minus the soft Dice coefficient.
+`RatioLoss` decides which classes count, what a class does that is absent from the target, and how the ratios of
+samples and classes are averaged; Tversky and its relatives (`losses.tversky`) build on it too.
 
-`jaccard`: one minus the soft Jaccard index (intersection over union).
-
-`lovasz_softmax`: the convex extension of the Jaccard loss.
-
-`focal_dice`: one minus a root of Dice.
-
-`log_cosh_dice`: the logarithm of the hyperbolic cosine of Dice.
-
-`dice_plus_plus`: Dice with an exponent on its errors.
+- `dice`: one minus the soft Dice coefficient.
+- `jaccard`: one minus the soft Jaccard index (intersection over union).
+- `lovasz_softmax`: the convex extension of the Jaccard loss.
+- `focal_dice`: one minus a root of Dice.
+- `log_cosh_dice`: the logarithm of the hyperbolic cosine of the Dice loss.
+- `dice_plus_plus`: Dice with an exponent on its errors.
 """
 
 from __future__ import annotations
@@ -61,7 +59,7 @@ class RatioLoss(LossSpec):
         "penalise",
         title="Absent classes",
         description="penalise: plain formula, nearly without gradient; skip: left out of the mean; "
-        "fp: punished by their predicted volume, with a gradient.",
+        "fp: penalised by their predicted volume, with a gradient.",
         advanced=True,
     )
 

@@ -1,7 +1,7 @@
 """`region_dice` and `adaptive_region_tversky`: overlap box by box (Chen 2023).
 
-Only (class, box) pairs count whose class is present in the box: elsewhere the ratio is 1 with a gradient that is
-either nothing or, near eps, a spike.
+Only those (class, box) pairs count in which the class is present. Elsewhere the loss of a box is about 1 whatever
+the prediction, and its gradient is almost zero or, where the predicted volume is near eps, a spike.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import field_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, RegionMap, registry, single
+from segexplorer.losses.partitions import AnyPartition, BoxSize, Grid, PartitionSpec, checked_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RegionLoss(LossSpec):
-    """Base of losses taken box by box, all classes."""
+    """Base of the losses that are computed box by box, for all classes."""
 
     family: ClassVar[str] = "region"
     papers: ClassVar[tuple[str, ...]] = ("Chen 2023",)
@@ -32,11 +33,18 @@ class RegionLoss(LossSpec):
     grid: int | tuple[int, ...] | None = parameter(
         None,
         title="Grid",
-        description="Boxes along each axis, for training on whole volumes (the paper: 16); "
-        "in place of the box size where given.",
+        description="Boxes along each axis, for training on whole volumes (the paper: 16). "
+        "Where given, it replaces the box size.",
     )
     box_size: int | tuple[int, ...] = parameter(
         8, title="Box size", description="Edge of a box, for training on patches.", unit="voxels"
+    )
+    partition: AnyPartition | None = parameter(
+        None,
+        title="Partition",
+        description="Another way to divide the volume, e.g. one that a plug-in brings. "
+        "Where given, it replaces grid and box size.",
+        advanced=True,
     )
     reduction: Literal["present_mean", "sum"] = parameter(
         "present_mean",
@@ -52,24 +60,20 @@ class RegionLoss(LossSpec):
         advanced=True,
     )
 
-    @field_validator("grid", "box_size")
-    @classmethod
-    def _positive(cls, value: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
-        numbers = (value,) if isinstance(value, int) else (1,) if value is None else value
-        if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
-            raise ValueError("must be a whole number of at least 1, or one per axis")
-        return value
+    _sizes = field_validator("grid", "box_size")(checked_sizes)
+
+    def chosen_partition(self) -> PartitionSpec:
+        """Return the partition itself where one is given, else that of the grid or of the box size."""
+        if self.partition is not None:
+            return self.partition
+        return BoxSize(size=self.box_size) if self.grid is None else Grid(count=self.grid)
 
     def boxes(self, inputs: LossInputs) -> Boxes:
-        """Return the partition of the scene's voxels."""
-        from segexplorer.functional.regions import partition
-
-        if self.grid is not None:
-            return partition(inputs.spatial, grid=self.grid)
-        return partition(inputs.spatial, box_size=self.box_size)
+        """Return the boxes into which the volume or patch is divided."""
+        return self.chosen_partition().boxes(inputs.spatial)
 
     def bounds(self) -> tuple[float, float]:
-        """Return 0 to 1, without an upper end for the sum."""
+        """Return 0 to 1; a sum has no upper end."""
         return (0.0, math.inf) if self.reduction == "sum" else (0.0, 1.0)
 
     def reduced(self, losses: Tensor, present: Tensor) -> Tensor:
@@ -97,11 +101,11 @@ class RegionDice(RegionLoss):
 
     display_name: ClassVar[str] = "Region Dice"
     formula: ClassVar[str] = (
-        r"L=\frac1{|\mathcal P|}\sum_{(c,k)\in\mathcal P}1-"
+        r"L=1-\frac1{|\mathcal P|}\sum_{(c,k)\in\mathcal P}"
         r"\frac{2\sum_{V_k}pg+\epsilon}{\sum_{V_k}p^2+\sum_{V_k}g^2+\epsilon}"
     )
     reference: ClassVar[str] = "Chen 2023, eq. 4: region-specific loss"
-    penalises: ClassVar[str] = "Lack of overlap box by box, so that small parts weigh as much as large ones."
+    penalises: ClassVar[str] = "Lack of overlap box by box, so that small parts count as much as large ones."
     kind: Literal["region_dice"] = "region_dice"
     squared: bool = parameter(
         True,
@@ -134,7 +138,7 @@ class AdaptiveRegionTversky(RegionLoss):
         r"L_{ck}=1-\frac{TP+\epsilon}{TP+\alpha_{ck}FP+\beta_{ck}FN+\epsilon}"
     )
     reference: ClassVar[str] = "Chen 2023, eq. 6-8: adaptive region-specific loss"
-    penalises: ClassVar[str] = "In each box, whichever error dominates there: surplus or missing voxels."
+    penalises: ClassVar[str] = "In each box, whichever error dominates there: surplus or missed voxels."
     kind: Literal["adaptive_region_tversky"] = "adaptive_region_tversky"
     a: float = parameter(
         0.3,
@@ -149,7 +153,7 @@ class AdaptiveRegionTversky(RegionLoss):
     b: float = parameter(
         0.4,
         title="Adaptive penalty B",
-        description="How much the dominating error of a box gains: weights go from A to A + B.",
+        description="How much the penalty of a box's dominating error rises: penalties go from A to A + B.",
         ge=0,
         le=10,
         step=0.05,
@@ -159,14 +163,15 @@ class AdaptiveRegionTversky(RegionLoss):
     detach: bool = parameter(
         True,
         title="Hold penalties fixed",
-        description="No gradient through alpha and beta. Off: needs A of at least B, or the loss may "
+        description="No gradient through alpha and beta. When off, A must be at least B, or the loss may "
         "reward errors.",
         advanced=True,
     )
     smoothing: Literal["symmetric", "paper"] = parameter(
         "symmetric",
         title="Smoothing of the penalties",
-        description="symmetric: alpha + beta = 2A + B in every box; paper: as printed, differs in perfect boxes.",
+        description="symmetric: alpha + beta = 2A + B in every box; paper: as printed, which differs in boxes "
+        "without errors.",
         advanced=True,
     )
 
@@ -192,7 +197,7 @@ class AdaptiveRegionTversky(RegionLoss):
         return self.a + self.b * (fp + add) / both, self.a + self.b * (fn + add) / both
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
-        """Weigh each box's errors by its own penalties."""
+        """Weigh the errors of each box by its own penalties."""
         boxes = self.boxes(inputs)
         counts = inputs.overlap(boxes)
         alpha, beta = self.penalties(counts.fp, counts.fn)

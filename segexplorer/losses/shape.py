@@ -1,8 +1,8 @@
-"""`cl_dice`: Dice of centre lines, for tubes.
+"""Losses of shape: connected centre lines, and the neighbourhood of each voxel.
 
-`dice_cl_dice`: Dice of volumes and of centre lines, mixed.
-
-`region_mutual_information`: the neighbourhood of each voxel counts, not the voxel alone.
+- `cl_dice`: Dice of centre lines, for vessels and other tubes.
+- `dice_cl_dice`: Dice of volumes and of centre lines, mixed.
+- `region_mutual_information`: how much the predicted neighbourhood of a voxel says about the true one.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class CentreLines(LossSpec):
 class ClDice(CentreLines):
     """One minus the harmonic mean of topological precision and sensitivity.
 
-    T_prec is the part of the prediction's centre line that lies in the truth, T_sens that of the truth's centre
-    line that lies in the prediction. Centre lines are soft: what repeated erosion leaves over.
+    T_prec is the part of the prediction's centre line that is inside the truth, T_sens the part of the truth's
+    centre line that is inside the prediction. Centre lines are soft: what repeated erosion leaves over.
     """
 
     display_name: ClassVar[str] = "clDice"

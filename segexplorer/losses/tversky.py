@@ -1,10 +1,9 @@
-"""`tversky`: Dice with separate penalties for false positives and false negatives.
+"""The Tversky index and its relatives: overlap with separate penalties for false positives and false negatives.
 
-`focal_tversky`: Tversky with an exponent per class.
-
-`log_cosh_tversky`: the logarithm of the hyperbolic cosine of Tversky.
-
-`asymmetric_similarity`: the F_b score as a loss.
+- `tversky`: one minus the Tversky index.
+- `focal_tversky`: its power, class by class.
+- `log_cosh_tversky`: the logarithm of its hyperbolic cosine.
+- `asymmetric_similarity`: one minus the F_b score.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class TverskyRatio(RatioLoss):
     )
 
     @model_validator(mode="after")
-    def _punish_something(self) -> TverskyRatio:
+    def _penalise_something(self) -> TverskyRatio:
         if self.alpha + self.beta <= 0:
             raise ValueError("alpha and beta must not both be 0")
         return self

@@ -1,10 +1,9 @@
-"""`generalised_dice`: one Dice over all classes, each weighed by its volume.
+"""Overlap losses that weigh classes, or kinds of errors, against each other within one ratio.
 
-`generalised_wasserstein_dice`: Dice in which confusing some classes costs less than confusing others.
-
-`ws_dice`: Dice of probabilities that are moved to -1 .. 1 and weighed by class.
-
-`sensitivity_specificity`: squared errors inside and outside each class, weighed against each other.
+- `generalised_dice`: one Dice over all classes, each weighted by its inverse volume.
+- `generalised_wasserstein_dice`: confusing some classes costs less than confusing others.
+- `ws_dice`: Dice of probabilities that are scaled to -1 .. 1 and weighted by class.
+- `sensitivity_specificity`: squared errors inside and outside each class, weighted against each other.
 """
 
 from __future__ import annotations

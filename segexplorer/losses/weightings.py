@@ -1,8 +1,9 @@
-"""Rules that weigh the terms of a compound by what they are or were: `fixed`, `loss_proportion`,
-`dynamic_weight_average`, and `uncertainty`, which learns its
-weights. Weights that go by the epoch alone are in `weight_schedules`.
+"""Rules that weigh the terms of a compound.
 
-The weighting rule `scheduled`: weights of terms that go by the epoch alone.
+- `fixed`: the weights given with the terms.
+- `loss_proportion` and `dynamic_weight_average` follow the terms' own values in the last epochs or steps.
+- `uncertainty` learns its weights along with the network.
+- `scheduled` follows the epoch alone.
 """
 
 from __future__ import annotations
@@ -87,15 +88,15 @@ class DynamicWeightAverage(WeightingSpec):
     temperature: float = parameter(
         2.0,
         title="Temperature",
-        description="The higher, the more equal the weights; the paper's 2. Low ones let the slowest "
-        "term take all.",
+        description="The higher, the more equal the weights; the paper uses 2. A low temperature gives nearly all "
+        "weight to the term that falls slowest.",
         gt=0,
         le=100,
         live=True,
     )
 
     def moves(self) -> Literal["never", "epoch", "step"]:
-        """Return "epoch": one batch says too little of how fast a term falls."""
+        """Return "epoch": one batch says too little about how fast a term falls."""
         return "epoch"
 
     def initial(self, given: tuple[float, ...]) -> tuple[float, ...]:
@@ -125,13 +126,14 @@ class DynamicWeightAverage(WeightingSpec):
 class Uncertainty(WeightingSpec):
     """Weights learned with the network: L = sum_i exp(-s_i) L_i + s_i / 2, s_i the log variance of task i.
 
-    The form for classification (the paper's eq. 10): a term that is hard to make small is considered noisy and gets
-    less weight, while s_i / 2 keeps the weights from going to 0. Starts at s = 0, the given weights, which multiply
-    the terms throughout. The sum of s_i / 2 is an entry of its own among the terms, and can be negative.
+    The form for classification (the paper's eq. 10): a term that is hard to reduce counts as noisy and gets less
+    weight, while s_i / 2 keeps the weights from going to 0. Training starts at s = 0, that is with the given
+    weights, which multiply the terms throughout. The sum of s_i / 2 is an entry of its own among the terms and can
+    be negative.
     """
 
     display_name: ClassVar[str] = "Uncertainty (learned)"
-    formula: ClassVar[str] = r"L=\sum_i e^{-s_i}L_i+\tfrac12s_i,\quad s_i=\log\sigma_i^2"
+    formula: ClassVar[str] = r"L=\sum_i(e^{-s_i}L_i+\tfrac12s_i),\quad s_i=\log\sigma_i^2"
     reference: ClassVar[str] = "Kendall, Gal and Cipolla 2018, arXiv:1705.07115, eq. 10"
     scales: ClassVar[bool] = True
     penalty_name: ClassVar[str] = "log_variances"
@@ -172,9 +174,9 @@ class Uncertainty(WeightingSpec):
 
 
 LEAST_REGION_WEIGHT = 0.1
-"""Of Kervadec's own schedule."""
+"""Smallest weight of the region losses in Kervadec's own schedule."""
 LEAST_SHARE = 0.01
-"""Of the terms that give way when a sum is rebalanced."""
+"""Smallest weight of the terms that decline when a sum is rebalanced."""
 
 
 @weightings.register
@@ -184,8 +186,8 @@ class Scheduled(WeightingSpec):
     With t = (epoch - begin) / length, from 0 to 1:
 
     - `hand_over`: linear from the first term to the last, one after the other; of two: 1 - t and t.
-    - `kervadec`: the last term's weight rises by 1 / length with each epoch, without end, that of the others falls
-      as fast, down to 0.1: region losses first, then more and more of a boundary loss.
+    - `kervadec`: the last term's weight rises by 1 / length with each epoch, without limit, and that of the others
+      falls as fast, down to 0.1: region losses first, then more and more of a boundary loss.
     - `rebalance`: 1 - t for all but the last, at least 0.01, and one minus it for the last.
     - `cascade`: one term at a time, each for `length` epochs, the last for good (focal, then WSDice: Oshah 2025).
     - `table`: rows of an epoch and the terms' weights there, linear in between.
@@ -208,7 +210,7 @@ class Scheduled(WeightingSpec):
     begin: int = parameter(
         1,
         title="First epoch of the change",
-        description="Until then the first weights hold.",
+        description="Before it, the first weights apply.",
         ge=1,
         live=True,
     )
@@ -223,7 +225,7 @@ class Scheduled(WeightingSpec):
     table: tuple[tuple[float, ...], ...] = parameter(
         (),
         title="Rows of the table",
-        description="Each: an epoch, then one weight per term; linear in between, constant outside.",
+        description="Each row is an epoch, then one weight per term; linear in between, constant outside.",
         advanced=True,
     )
 
@@ -284,7 +286,7 @@ class Scheduled(WeightingSpec):
         return self.at(now.epoch + 1, len(now.given))
 
     def edited(self, now: WeightingState) -> tuple[float, ...]:
-        """Return what the changed schedule says of the present epoch."""
+        """Return the weights of the present epoch under the changed schedule."""
         return self.at(now.epoch + 1, len(now.given))
 
     def misfit(self, given: tuple[float, ...]) -> str:
