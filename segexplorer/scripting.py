@@ -62,7 +62,7 @@ def open_dataset(root: PathLike, *, kind: str = "", **settings: Any) -> DatasetS
     root
         Its folder, or a CSV, TSV or JSON file that lists cases.
     kind
-        How the folder is laid out (`segexplorer list datasets`); by default this is found out by looking at it.
+        How the folder is laid out (`segexplorer list datasets`); by default it is recognised from file names.
     settings
         Other settings of that kind, e.g. `classes={"liver": 5}`.
 
@@ -93,7 +93,7 @@ def train(
     Parameters
     ----------
     experiment
-        An `Experiment`, the path of its YAML file, or a mapping such as the file holds.
+        An `Experiment`, the path of its YAML file, or a mapping with the same content.
     output
         Run folder to make; by default `./segexplorer-runs/<time>-<loss>`.
     on_event
@@ -104,7 +104,7 @@ def train(
     SpecError, DataError
         When the experiment or its data cannot be used.
     TrainingError
-        When training failed; what was saved before is in the run folder.
+        When training failed; the last checkpoint is in the run folder.
     """
     from segexplorer.session import Session
     from segexplorer.training.experiment import Experiment
@@ -127,7 +127,7 @@ def predict(
     images: PathLike | Volume | Sequence[PathLike | Volume],
     checkpoint: Literal["best", "last"] = "best",
 ) -> Volume:
-    """Segment a case with a trained run; the label volume lies in the image's own grid.
+    """Segment a case with a trained run; the label volume has the image's own grid.
 
     Values are the data set's own label values, not indices.
 
@@ -174,7 +174,7 @@ def evaluate(
     Raises
     ------
     DataError
-        When the two lie on different grids, or name their labels in contradiction.
+        When the two have different grids, or name their labels in contradiction.
     """
     from segexplorer.metrics import score_case
 
@@ -206,7 +206,7 @@ def error_map(
     Raises
     ------
     DataError
-        When the two lie on different grids.
+        When the two have different grids.
     """
     from segexplorer.viewmodels.errors import Code, error_codes
 
@@ -234,7 +234,7 @@ def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Cl
     verdict = compare(predicted, true)
     if not verdict.same:
         raise DataError(
-            f"The prediction and the truth lie on different grids: {verdict.text}.",
+            f"The prediction and the truth have different grids: {verdict.text}.",
             "Resample one onto the other's grid first (nearest neighbour).",
         )
     if classes is not None:

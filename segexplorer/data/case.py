@@ -1,7 +1,4 @@
-"""Which values the labels of cases hold; each file is read once in a process.
-
-Cases: the images and the label of one examination, and the mapping of label values to classes.
-"""
+"""Cases: the images and the label of one examination, and the mapping of label values to classes."""
 
 from __future__ import annotations
 
@@ -24,88 +21,12 @@ from segexplorer.data.io import open_volume
 from segexplorer.data.sources import Recipe
 from segexplorer.data.volume import Volume, value_counts
 
-_known: dict[tuple[object, ...], frozenset[int]] = {}
-_lock = threading.Lock()
-
-
-def present_values(refs: Sequence[CaseRef], *, skip: bool = False) -> dict[str, tuple[int, ...]]:
-    """Return a class for every label value above 0 that occurs; a lone value is called "foreground".
-
-    Masks of 0 and 255 beside masks of 0 and 1 mean the same, so that 1 and 255 become one class then.
-    Labels are read once in a process: files that did not change are remembered.
-
-    Parameters
-    ----------
-    skip
-        Whether labels that cannot be read are left out, for a listing that tells them by itself.
-
-    Raises
-    ------
-    DataError
-        When no label holds anything, or one cannot be read.
-    """
-
-    def values_of(ref: CaseRef) -> frozenset[int]:
-        try:
-            return label_values(ref)
-        except DataError:
-            if not skip:
-                raise
-            return frozenset()
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        sets = list(pool.map(values_of, refs))
-    values = sorted(value for value in set().union(*sets) if value > 0)
-    if not values:
-        raise DataError(
-            "No label of the data set holds a value above 0.", "Choose labels that mark something."
-        )
-    if len(values) > 254:
-        raise DataError(
-            f"The labels hold {len(values)} different values.", "Choose some with classes, e.g. {liver: 5}."
-        )
-    if values == [1, 255] and not any({1, 255} <= found for found in sets):
-        return {"foreground": (1, 255)}
-    return {"foreground" if len(values) == 1 else f"label {v}": (v,) for v in values}
-
-
-def label_values(ref: CaseRef) -> frozenset[int]:
-    """Return the values in a case's label; none without label.
-
-    Raises
-    ------
-    DataError
-        When the label cannot be read or holds no whole numbers.
-    """
-    key = file_identity(ref.label)
-    with _lock:
-        if key is not None and key in _known:
-            return _known[key]
-    label = ref.open().label
-    if label is None:
-        return frozenset()
-    try:
-        found = frozenset(value_counts(integer_labels(np.asarray(label.array))))
-    except DataError as error:
-        raise DataError(f"{ref.id}: {error.message}", error.remedy) from error
-    if key is not None:
-        with _lock:
-            _known[key] = found
-    return found
-
-
-def file_identity(source: Source | None) -> tuple[object, ...] | None:
-    """Return what tells that a file is still the same, without reading it; None for what is no file."""
-    if not isinstance(source, Path) or not source.is_file():
-        return None
-    about = source.stat()
-    return (str(source.absolute()), about.st_size, about.st_mtime_ns)
-
+# ---- cases
 
 IGNORED = 255
 """Class index of voxels that no loss and no metric counts."""
 _END = 2**20
-"""Bytes read at each end of a file to tell it from others."""
+"""Bytes at each end of a file that go into its fingerprint."""
 IGNORE = "ignore"
 """The class name whose label values are ignored, as in nnU-Net."""
 Source = Path | Volume | Recipe
@@ -221,6 +142,9 @@ def _opened(source: Source, *, like: Volume | None = None) -> Volume:
     return open_volume(source, label=like is not None, like=like)
 
 
+# ---- classes
+
+
 @dataclass(frozen=True)
 class ClassMap:
     """Label values -> class indices 1..K.
@@ -249,7 +173,7 @@ class ClassMap:
         Raises
         ------
         DataError
-            When there is no class, too many, or a value stands in two classes.
+            When there is no class, too many, or a value is in two classes.
         """
         if not set(classes) - {IGNORE}:
             raise DataError("No class is chosen.", "Name at least one, e.g. classes: {liver: 5}.")
@@ -260,7 +184,7 @@ class ClassMap:
         for name, group in zip(classes, values, strict=True):
             for value in group:
                 if value in seen:
-                    text = f"Label value {value} stands in two classes, {seen[value]} and {name}."
+                    text = f"Label value {value} is in two classes, {seen[value]} and {name}."
                     raise DataError(text, "Give each label value to one class.")
                 if value == 0:
                     raise DataError(
@@ -292,9 +216,9 @@ class ClassMap:
         return {group[0]: name for name, group in zip(self.names, self.values, strict=True)}
 
     def reads_255_as_1(self, present: Iterable[int]) -> bool:
-        """Whether a label with these values is a mask of 0 and 255 where 0 and 1 are meant.
+        """Whether a label with these values is a mask of 0 and 255 that means 0 and 1.
 
-        That is so when the one class has the value 1 and 255 stands for nothing else.
+        That is so when the one class has the value 1 and 255 has no other meaning.
         """
         alone = self.values == ((1,),) and self.other_labels == "background" and 255 not in self.ignored
         return alone and set(present) - {0} == {255}
@@ -305,7 +229,7 @@ class ClassMap:
         Raises
         ------
         DataError
-            When the label holds no whole numbers.
+            When a value is not a whole number.
         """
         label = integer_labels(label)
         present = list(value_counts(label))
@@ -361,3 +285,83 @@ def integer_labels(label: NDArray[Any]) -> NDArray[Any]:
             "Was the image chosen as its label? Probability maps need a threshold first.",
         )
     return np.asarray(rounded, np.int32)
+
+
+# ---- values that labels hold, each file read once in a process
+
+_known: dict[tuple[object, ...], frozenset[int]] = {}
+_lock = threading.Lock()
+
+
+def present_values(refs: Sequence[CaseRef], *, skip: bool = False) -> dict[str, tuple[int, ...]]:
+    """Return a class for every label value above 0 that occurs; a lone value is called "foreground".
+
+    Masks of 0 and 255 beside masks of 0 and 1 mean the same, so that 1 and 255 become one class then.
+    Labels are read once in a process: files that did not change are remembered.
+
+    Parameters
+    ----------
+    skip
+        Whether labels that cannot be read are left out, for a listing that reports them itself.
+
+    Raises
+    ------
+    DataError
+        When all labels are empty, or one cannot be read.
+    """
+
+    def values_of(ref: CaseRef) -> frozenset[int]:
+        try:
+            return label_values(ref)
+        except DataError:
+            if not skip:
+                raise
+            return frozenset()
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        sets = list(pool.map(values_of, refs))
+    values = sorted(value for value in set().union(*sets) if value > 0)
+    if not values:
+        raise DataError(
+            "No label of the data set contains a value above 0.", "Choose labels that mark something."
+        )
+    if len(values) > 254:
+        raise DataError(
+            f"The labels hold {len(values)} different values.", "Choose some with classes, e.g. {liver: 5}."
+        )
+    if values == [1, 255] and not any({1, 255} <= found for found in sets):
+        return {"foreground": (1, 255)}
+    return {"foreground" if len(values) == 1 else f"label {v}": (v,) for v in values}
+
+
+def label_values(ref: CaseRef) -> frozenset[int]:
+    """Return the values in a case's label; none without label.
+
+    Raises
+    ------
+    DataError
+        When the label cannot be read, or a value is not a whole number.
+    """
+    key = file_identity(ref.label)
+    with _lock:
+        if key is not None and key in _known:
+            return _known[key]
+    label = ref.open().label
+    if label is None:
+        return frozenset()
+    try:
+        found = frozenset(value_counts(integer_labels(np.asarray(label.array))))
+    except DataError as error:
+        raise DataError(f"{ref.id}: {error.message}", error.remedy) from error
+    if key is not None:
+        with _lock:
+            _known[key] = found
+    return found
+
+
+def file_identity(source: Source | None) -> tuple[object, ...] | None:
+    """Return path, size and time of a file, by which it is known to be unchanged; None for other sources."""
+    if not isinstance(source, Path) or not source.is_file():
+        return None
+    about = source.stat()
+    return (str(source.absolute()), about.st_size, about.st_mtime_ns)

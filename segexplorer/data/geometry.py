@@ -21,7 +21,7 @@ VerdictKind = Literal["same", "shape", "shifted", "different"]
 
 
 class HasGrid(Protocol):
-    """Anything that lies on a grid: a volume, a grid, a prepared case."""
+    """Anything with a grid: a volume, a grid, a prepared case."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -120,8 +120,10 @@ def _reordered(a: HasGrid, b: HasGrid, tolerance: float) -> str:
     first, second = canonical_grid(a.shape[:3], a.affine), canonical_grid(b.shape[:3], b.affine)
     if first.shape != second.shape:
         return ""
-    apart = np.linalg.norm(corners(first.shape, first.affine) - corners(second.shape, second.affine), axis=1)
-    if apart.max() > tolerance:
+    distances = np.linalg.norm(
+        corners(first.shape, first.affine) - corners(second.shape, second.affine), axis=1
+    )
+    if distances.max() > tolerance:
         return ""
     axes = f"{orientation(a.affine)} and {orientation(b.affine)}"
     return f"the same places, but with the axes in another order ({axes}); resampling loses nothing"
@@ -249,7 +251,7 @@ def resampled_grid(shape: Sequence[int], affine: Affine, new_spacing: Sequence[f
     old = np.asarray(spacing(affine))
     new = np.asarray(new_spacing, float)
     new_shape = tuple(int(max(1, round(n * o / s))) for n, o, s in zip(shape, old, new, strict=True))
-    # the outer faces of the two grids coincide, so the actual spacing is rounded to fit
+    # the outer borders of the two grids coincide, so the actual spacing is rounded to fit
     factor = np.asarray(shape, float) / np.asarray(new_shape)
     scaled = np.array(affine, float)
     scaled[:3, :3] = affine[:3, :3] * factor

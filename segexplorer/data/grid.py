@@ -1,6 +1,7 @@
-"""What is known of a volume's place in the world, as facts and sentences: shown in the window and by `check`.
+"""Where volumes are in the world: a report for people, and bringing a label or image onto another image's grid.
 
-Bringing a label or a further channel onto the grid of its image: put in order, or resampled if asked.
+`describe` gives the facts and sentences that the window and `segexplorer check` show. `aligned` reorders the
+axes of a label or further channel, or resamples it where that was asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _OBLIQUE_DEGREES = 0.5
 
 @dataclass(frozen=True)
 class GeometryReport:
-    """Where a volume lies, and how sure that is.
+    """Where a volume is in the world, and how certain that is.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class GeometryReport:
         World position of its middle, RAS mm.
     assumed
         What the reader assumed or noticed, and what is odd, as sentences; empty where all is plain. A tilt is
-        told by `text` and `facts` alone.
+        in `text` and `facts` only.
     """
 
     shape: tuple[int, ...]
@@ -88,7 +89,7 @@ def describe(volume: Volume) -> GeometryReport:
     size = geometry.spacing(affine)
     middle = (np.asarray(shape[:3]) - 1) / 2
     centre = affine[:3, :3] @ middle + affine[:3, 3]
-    tilt, told = _tilt_notes(affine), (*volume.provenance.notes, *_size_notes(affine))
+    tilt, notes = _tilt_notes(affine), (*volume.provenance.notes, *_size_notes(affine))
     return GeometryReport(
         shape=shape,
         spacing=size,
@@ -98,12 +99,12 @@ def describe(volume: Volume) -> GeometryReport:
         left_handed=bool(np.linalg.det(affine[:3, :3]) < 0),
         extent_mm=(shape[0] * size[0], shape[1] * size[1], shape[2] * size[2]),
         centre=(float(centre[0]), float(centre[1]), float(centre[2])),
-        assumed=tuple(note for note in dict.fromkeys(told) if note not in tilt),
+        assumed=tuple(note for note in dict.fromkeys(notes) if note not in tilt),
     )
 
 
 def compare_grids(image: HasGrid, label: HasGrid) -> tuple[GridComparison, str]:
-    """Return whether a label lies on its image's grid, and, where it does not, what can be done about it.
+    """Compare the grid of a label with that of its image; where they differ, say what can be done about it.
 
     `label.resampled(image, order=0)` brings it there by world position.
     """
@@ -120,9 +121,9 @@ def compare_grids(image: HasGrid, label: HasGrid) -> tuple[GridComparison, str]:
 
 
 def overlap_fraction(image: HasGrid, other: HasGrid, samples: int = 24) -> float:
-    """Return the fraction of the image's field of view that lies inside the other grid.
+    """Return the fraction of the image's field of view inside the other grid.
 
-    Measured at up to `samples` positions along each axis of the image, voxel faces included in the other grid.
+    Measured at up to `samples` positions along each axis of the image, including the borders of the other grid.
     """
     axes = [np.linspace(0, n - 1, min(n, samples)) for n in image.shape[:3]]
     index = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
@@ -182,8 +183,8 @@ def aligned(volume: Volume, like: Volume, *, label: bool, resample: bool = False
         voxels: Any = _Reordered(volume, like.affine)
     elif resample:
         what, how = ("label", "nearest voxel") if label else ("image", "linear")
-        apart = geometry.compare(like, volume).text
-        note = f"The {what} was resampled onto the first image's grid ({how}); before: {apart}."
+        difference = geometry.compare(like, volume).text
+        note = f"The {what} was resampled onto the first image's grid ({how}); before: {difference}."
         voxels = _Resampled(volume, Grid(like.shape, like.affine), 0 if label else 1)
     else:
         return volume

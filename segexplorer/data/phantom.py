@@ -1,10 +1,8 @@
-"""Drawing soft-edged solids into an image and a label: the few shapes that phantoms are made of.
+"""Phantoms: seeded synthetic volumes with exact labels, for demos, teaching and tests. They show no patient.
 
-An abdomen as portal-venous CT shows it: Hounsfield units, organs of very different size, exact labels.
-
-A brain as contrast-enhanced T1 shows it: arbitrary scale, bias field, Rician noise, exact labels.
-
-Phantoms: seeded synthetic volumes with exact labels, for demos, teaching and tests. Not patients.
+An abdomen as in portal-venous CT (Hounsfield units, organs of very different size), and a brain as in
+contrast-enhanced T1 (arbitrary scale, bias field, Rician noise). Both are drawn on a `Canvas` with a few
+soft-edged solids.
 """
 
 from __future__ import annotations
@@ -22,6 +20,9 @@ from segexplorer.data.volume import Modality
 
 Field = NDArray[np.float32]
 Vector = tuple[float, float, float]
+
+
+# ---- drawing
 
 
 class Canvas:
@@ -133,6 +134,8 @@ def union(*distances: Field) -> Field:
     return np.asarray(np.minimum.reduce(distances), np.float32)
 
 
+# ---- an abdomen in CT
+
 CT_CLASSES = ("liver", "spleen", "kidneys", "aorta", "spine", "vessel", "lesion")
 CT_EXTENT = (288.0, 288.0, 288.0)
 LIVER, SPLEEN, KIDNEYS, AORTA, SPINE, VESSEL, LESION = range(1, 8)
@@ -224,7 +227,7 @@ def _spine(canvas: Canvas, rng: np.random.Generator, size: float) -> float:
 
 
 def _organs(canvas: Canvas, rng: np.random.Generator, wall: Field, size: float, slide: float) -> None:
-    """Liver with its lesion, spleen, kidneys; in RAS the liver lies at positive x, the patient's right."""
+    """Liver with its lesion, spleen, kidneys; in RAS the liver is at positive x, the patient's right."""
 
     def about(value: float, spread: float) -> float:
         return value + rng.uniform(-spread, spread)
@@ -291,6 +294,8 @@ def _vessels(canvas: Canvas, rng: np.random.Generator, size: float, slide: float
     canvas.paint(artery - 4, -95, 0, within=inside_aorta - 6)  # the fat that mesenteric arteries run in
     canvas.paint(artery, blood + 25, VESSEL, within=inside_aorta)
 
+
+# ---- a brain in MR
 
 MR_CLASSES = ("grey matter", "white matter", "ventricles", "vessel", "lesion")
 MR_EXTENT = (200.0, 220.0, 200.0)
@@ -409,6 +414,8 @@ def _artery(canvas: Canvas, rng: np.random.Generator, size: float, up: float) ->
     canvas.paint(artery - 2.0, 0.2, 0)
     canvas.paint(artery, 1.35, MR_VESSEL)
 
+
+# ---- both
 
 Anatomy = Literal["ct_abdomen", "mr_brain"]
 CLASSES: Mapping[Anatomy, tuple[str, ...]] = {"ct_abdomen": CT_CLASSES, "mr_brain": MR_CLASSES}

@@ -1,8 +1,7 @@
-"""A batch of patches, in numpy.
+"""Training batches: which patches a step sees, drawn as a pure function of (seed, epoch, index).
 
-Training batches as a pure function of (seed, epoch, index), so that a resumed run is exact.
-
-Batches prepared ahead in background threads, in order; what is drawn depends on (seed, epoch, index) only.
+Nothing is remembered from one batch to the next, so that a resumed run draws exactly the batches of an
+uninterrupted one, and `Loader` can prepare batches ahead in background threads without changing them.
 """
 
 from __future__ import annotations
@@ -236,6 +235,9 @@ class Sampler:
 
 def _thinned(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     return indices[:: -(-len(indices) // _VOXELS_PER_CLASS)] if len(indices) else indices
+
+
+# ---- batches ahead of time
 
 
 class Loader:

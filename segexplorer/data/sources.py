@@ -22,7 +22,7 @@ PLACES = ("stored", "rows", "slices", "rows and slices")
 """Which index axes of a label without a place are turned over: none, the second, the third, both."""
 
 _ENOUGH = 1_000_000
-"""Voxels that tell well enough how a label stands out."""
+"""Voxels that are enough to measure the contrast of a label."""
 
 
 class Recipe(ABC):
@@ -106,7 +106,7 @@ class Structures(Recipe):
         for (_, name, _), volume in zip(self.parts, volumes, strict=True):
             if not (verdict := compare(base, volume)).same:
                 raise DataError(
-                    f"The structure {name} lies on another grid: {verdict.text}.",
+                    f"The structure {name} has another grid: {verdict.text}.",
                     "Resample it onto the image's grid (nearest neighbour).",
                 )
         header = {**volumes[0].provenance.header, "label_names": {v: n for v, n, _ in self.parts}}
@@ -138,7 +138,7 @@ class PlacedByIndex(Recipe):
     Attributes
     ----------
     place
-        One of `PLACES`, or "by intensity": the one under which the label stands out most from what is around it
+        One of `PLACES`, or "by intensity": the one in which the label contrasts most with its surroundings
         (`contrasts`). A label whose header agrees with the image is left as it is.
     """
 
@@ -188,7 +188,7 @@ def turned(label: NDArray[Any], place: str) -> NDArray[Any]:
 
 
 def best_place(image: NDArray[Any], label: NDArray[Any]) -> str:
-    """Return the place under which a label stands out most from what is around it; ties stay as stored.
+    """Return the place in which a label contrasts most with its surroundings; ties stay as stored.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def best_place(image: NDArray[Any], label: NDArray[Any]) -> str:
 
 
 def contrasts(image: NDArray[Any], label: NDArray[Any]) -> dict[str, float]:
-    """Return how much a label stands out from its surroundings for each place it may have; 0 for an empty one.
+    """Return the contrast of a label with its surroundings for each place it may have; 0 for an empty one.
 
     The measure is the difference of the medians inside and in a shell of two voxels around, over the sum of their
     interquartile ranges: an organ has edges where its label ends, and no other place in the body has them there.

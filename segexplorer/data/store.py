@@ -28,7 +28,7 @@ _VERSION = 1
 
 
 class PreprocessedCache:
-    """Gives prepared cases to sampler and examiner; safe to use from several threads.
+    """Gives prepared cases to sampler and evaluator; safe to use from several threads.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class PreprocessedCache:
         return self._bytes
 
     def take_notes(self) -> list[str]:
-        """Return what is to be told of the cases prepared since it was last asked, as sentences."""
+        """Return notes on the cases prepared since the last call, as sentences."""
         return [self._notes.popleft() for _ in range(len(self._notes))]
 
     def get(self, case: str) -> Prepared:

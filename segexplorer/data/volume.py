@@ -1,8 +1,7 @@
-"""Counting the values of a label without copying it.
+"""A volume: voxels that are read when they are needed, and where they are in the world.
 
-What a volume's values are: a guess from the values alone, to be shown and corrected, and what is odd in them.
-
-A volume: voxels that are read when they are needed, and where they are in the world.
+Beside it: counting the values of a label without copying it, and guessing from the values alone whether an
+image is a CT. Such a guess is shown to the user, who can correct it.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
+
+# ---- counting values
 
 _AT_ONCE = 2**18
 """Voxels counted at once: `bincount` makes 8-byte copies of what it is given."""
@@ -42,6 +43,8 @@ def value_counts(label: NDArray[Any]) -> dict[int, int]:
     return {int(v): int(total[v]) for v in np.flatnonzero(total)}
 
 
+# ---- what the values are
+
 Modality = Literal["CT", "MR", "unknown"]
 _SAMPLES = 200_000
 
@@ -49,9 +52,10 @@ _SAMPLES = 200_000
 def guess_modality(array: NDArray[Any]) -> Modality:
     """Guess whether values are Hounsfield units, or a non-negative signal.
 
-    Hounsfield units are told by air or fat: a hundredth of the voxels lies below -50, but not below the -3024 with
-    which scanners pad their field of view, and all but a hundredth lie below 4000. Values that are not negative, or
-    barely so after interpolation, are called MR; a PET or ultrasound volume is too, and is prepared alike.
+    Hounsfield units are recognised by air or fat: a hundredth of the voxels is below -50, but not below the -3024
+    with which scanners pad their field of view, and all but a hundredth are below 4000. Values that are not
+    negative, or barely so after interpolation, are called MR; so is a PET or ultrasound volume, which is prepared
+    in the same way.
     """
     sample = _finite_sample(array)
     if sample.size == 0:
@@ -82,6 +86,8 @@ def _finite_sample(array: NDArray[Any]) -> NDArray[np.float64]:
     sample = flat[:: max(1, flat.size // _SAMPLES)].astype(np.float64)
     return sample[np.isfinite(sample)]
 
+
+# ---- the volume
 
 Select = int | str | None
 """Which of several volumes in one file or folder; see `open_volume`."""
@@ -204,7 +210,7 @@ class Volume:
         Raises
         ------
         DataError
-            When the file turns out to be cut off or damaged, or a label holds no whole numbers.
+            When the file turns out to be cut off or damaged, or a value of a label is not a whole number.
         """
         if self._array is None:
             assert self._load is not None

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from segexplorer.metrics import ALL_CLASSES
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
 from segexplorer.study.comparison import SIGNIFICANT, Difference
-from segexplorer.study.runs import MEANING, Condition, Which, repeats
+from segexplorer.study.runs import CHECKPOINT_DESCRIPTIONS, Condition, Which, repeats
 from segexplorer.study.statistics import holm, least_p, median_of_finite, shared_seeds
 
 NOTABLE_RATIO = 1.5
-"""Gradient norms apart by more than this are told where the optimiser takes them as they are."""
+"""Ratio of gradient norms from which they are mentioned, where the optimiser takes them as they are."""
 
 
-def remarks_on(
+def caveats(
     conditions: Sequence[Condition],
     base: Condition,
     checkpoint: Which,
@@ -24,7 +24,7 @@ def remarks_on(
 ) -> list[str]:
     """Return the sentences, the most general first; `left_out` are runs without a partner in every condition."""
     return [
-        f'Checkpoint "{checkpoint}": {MEANING[checkpoint]}.',
+        f'Checkpoint "{checkpoint}": {CHECKPOINT_DESCRIPTIONS[checkpoint]}.',
         *_units(conditions),
         *_splits(conditions),
         *_steps(conditions),

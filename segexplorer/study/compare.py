@@ -1,6 +1,7 @@
 """Compare runs honestly: paired cases, intervals, corrected tests, and counts beside every mean.
 
-Runs of any sort, compared where they can be: conditions in groups inside which a comparison is honest.
+`compare` refuses runs that differ in more than what is compared. `compare_groups` takes any runs, sorts
+conditions into groups inside which a comparison is honest, and compares within each.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from segexplorer.metrics import (
     values_by_case,
 )
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
-from segexplorer.study.caveats import remarks_on
+from segexplorer.study.caveats import caveats
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.fairness import Allowance, check_fairness, incompatibility
 from segexplorer.study.runs import Condition, Which, balanced, grouped, read_run
@@ -44,7 +45,7 @@ from segexplorer.study.statistics import (
 )
 
 METRICS = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised")
-"""What a comparison shows unless told otherwise."""
+"""What a comparison shows by default."""
 
 
 def compare(
@@ -69,7 +70,7 @@ def compare(
         Label of the condition that the others are compared with, the name of one of its runs, or the folder of one;
         by default the first.
     allow
-        Differences that are meant, see `fairness.check_fairness`.
+        Differences that are intended, see `fairness.check_fairness`.
 
     Raises
     ------
@@ -103,26 +104,29 @@ def compare_conditions(
     base_label = find_reference(conditions, reference).label
     conditions, left_out = balanced(conditions)
     base = next(c for c in conditions if c.label == base_label)
-    made_up = spurious_classes(score for condition in conditions for score in condition.scores)
+    spurious = spurious_classes(score for condition in conditions for score in condition.scores)
     differences = [
-        row for other in conditions if other is not base for row in _differences(other, base, chosen, made_up)
+        row
+        for other in conditions
+        if other is not base
+        for row in _differences(other, base, chosen, spurious)
     ]
     rows = _adjusted(differences)
     return Comparison(
         checkpoint=checkpoint,
         reference=base.label,
         metrics=chosen,
-        conditions=tuple(summary(condition, chosen, made_up) for condition in conditions),
+        conditions=tuple(summary(condition, chosen, spurious) for condition in conditions),
         differences=tuple(rows),
         notes=(
-            *remarks_on(conditions, base, checkpoint, rows, left_out),
+            *caveats(conditions, base, checkpoint, rows, left_out),
             *notes,
         ),
     )
 
 
 def find_reference(conditions: Sequence[Condition], reference: str | Path = "") -> Condition:
-    """Return the condition that is meant: by label, a run's name or folder, or the one label that begins so.
+    """Return a condition by its label, a run's name or folder, or the beginning of a single label.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def find_reference(conditions: Sequence[Condition], reference: str | Path = "") 
 
 
 def match_condition(conditions: Sequence[Condition], reference: str | Path) -> Condition | None:
-    """Return the condition of `find_reference`; None where no condition or several could be meant."""
+    """Return the condition of `find_reference`; None where no condition fits, or several do."""
     if isinstance(reference, Path):
         return next((c for c in conditions if any(run.folder == reference for run in c.runs)), None)
     exact = [c for c in conditions if c.label == reference]
@@ -161,14 +165,14 @@ def _conditions(
 
 
 def summary(
-    condition: Condition, metrics: Sequence[str], made_up: SpuriousClasses | None = None
+    condition: Condition, metrics: Sequence[str], spurious: SpuriousClasses | None = None
 ) -> ConditionSummary:
     """Return a condition's means over cases, and their spread over seeds.
 
-    `made_up` are classes that any of the conditions beside it made up (`pairing.invented`), so that their means are
-    over the same cases; by default those that its own runs did.
+    `spurious` are the classes that any compared condition predicted though the truth lacks them, so that all means
+    are over the same cases; by default those of its own runs.
     """
-    known = spurious_classes(condition.scores) if made_up is None else made_up
+    known = spurious_classes(condition.scores) if spurious is None else spurious
     seed_means = {metric: _seed_means(condition, metric, known) for metric in metrics}
     return ConditionSummary(
         label=condition.label,
@@ -200,9 +204,9 @@ def _counted(row: Distribution, scores: Sequence[CaseScore]) -> Distribution:
     )
 
 
-def _seed_means(condition: Condition, metric: str, made_up: SpuriousClasses) -> dict[int, float]:
+def _seed_means(condition: Condition, metric: str, spurious: SpuriousClasses) -> dict[int, float]:
     values = {
-        seed: values_by_case(fill_absent_with_best(scores, made_up), metric)
+        seed: values_by_case(fill_absent_with_best(scores, spurious), metric)
         for seed, scores in condition.by_seed.items()
     }
     return {seed: float(np.mean(list(v.values()))) for seed, v in values.items() if v}
@@ -213,15 +217,15 @@ def _sd(values: Collection[float]) -> float:
 
 
 def _differences(
-    condition: Condition, base: Condition, metrics: Sequence[str], made_up: SpuriousClasses
+    condition: Condition, base: Condition, metrics: Sequence[str], spurious: SpuriousClasses
 ) -> list[Difference]:
     classes = list(dict.fromkeys(score.class_name for score in base.scores))
     rows = [*([ALL_CLASSES] if len(classes) > 1 else []), *classes]
-    return [_difference(condition, base, name, metric, made_up) for metric in metrics for name in rows]
+    return [_difference(condition, base, name, metric, spurious) for metric in metrics for name in rows]
 
 
 def _difference(
-    condition: Condition, base: Condition, class_name: str, metric: str, made_up: SpuriousClasses
+    condition: Condition, base: Condition, class_name: str, metric: str, spurious: SpuriousClasses
 ) -> Difference:
     ours, theirs = (
         {
@@ -230,7 +234,7 @@ def _difference(
         }
         for side in (condition, base)
     )
-    pairs = paired(ours, theirs, metric, made_up)
+    pairs = paired(ours, theirs, metric, spurious)
     values = list(pairs.by_case.values())
     interval = paired_interval(values)
     states, states_of_base = (
@@ -279,6 +283,9 @@ def _adjusted(rows: Sequence[Difference]) -> list[Difference]:
         for index, value in zip(indices, values, strict=True):
             adjusted[index] = replace(rows[index], p_holm=value, n_tests=tests)
     return adjusted
+
+
+# ---- groups of conditions
 
 
 @dataclass(frozen=True)
@@ -363,13 +370,13 @@ def partition(
     groups: list[list[Condition]] = []
     reasons: list[str] = []
     for condition in conditions:
-        hindrances = [incompatibility([*group, condition], allow) for group in groups]
-        home = next((g for g, (why, _) in zip(groups, hindrances, strict=True) if not why), None)
+        obstacles = [incompatibility([*group, condition], allow) for group in groups]
+        home = next((g for g, (why, _) in zip(groups, obstacles, strict=True) if not why), None)
         if home is not None:
             home.append(condition)
             continue
-        if hindrances:
-            why, what = hindrances[0]
+        if obstacles:
+            why, what = obstacles[0]
             reasons.append(
                 f"Not compared: {why}{f' To compare all the same: --allow {what}.' if what else ''}"
             )

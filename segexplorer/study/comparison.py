@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from segexplorer.metrics import ALL_METRICS, Distribution
-from segexplorer.study.runs import MEANING, Which
+from segexplorer.study.runs import CHECKPOINT_DESCRIPTIONS, Which
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +165,7 @@ class Comparison:
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**asdict(self), "checkpoint_meaning": MEANING[self.checkpoint]}
+        return {**asdict(self), "checkpoint_meaning": CHECKPOINT_DESCRIPTIONS[self.checkpoint]}
 
     def frame(self) -> pd.DataFrame:
         """Return one row per condition, class and metric."""

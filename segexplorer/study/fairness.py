@@ -1,4 +1,4 @@
-"""What stands in the way of an honest comparison, and what should be said beside one."""
+"""What rules out an honest comparison, and the notes that belong beside one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.spec import differences
-from segexplorer.study.runs import Condition, RunScores, label_values, settings_apart, value_text
+from segexplorer.study.runs import Condition, RunScores, label_values, setting_differences, value_text
 from segexplorer.training.experiment import Experiment
 
 Allowance = Literal["network", "split", "steps", "batch", "unfinished"]
@@ -32,7 +32,7 @@ def check_fairness(conditions: Sequence[Condition], allowed: Collection[Allowanc
     Parameters
     ----------
     allowed
-        Differences that are meant: "network"; "steps"; "batch" (patches per step); "split" (then only cases that
+        Differences that are intended: "network"; "steps"; "batch" (patches per step); "split" (then only cases that
         validate on both sides are paired, so neither trained on them); "unfinished" (runs that were stopped).
 
     Raises
@@ -46,7 +46,7 @@ def check_fairness(conditions: Sequence[Condition], allowed: Collection[Allowanc
     if other_data := _other_data(runs):
         raise DataError(*other_data)
     notes = []
-    for what, sentence in {"unfinished": _unfinished(runs), **_obstacles(conditions)}.items():
+    for what, sentence in {"unfinished": _unfinished(runs), **_incompatibilities(conditions)}.items():
         if sentence and what not in allowed:
             raise SpecError(sentence, f"Compare runs alike in this, or allow it: --allow {what}.")
         if sentence:
@@ -60,13 +60,13 @@ def incompatibility(
     """Return why conditions cannot be compared, "" where they can, and what could be allowed, if anything."""
     if other_data := _other_data([run for condition in conditions for run in condition.runs]):
         return other_data[0], None
-    for what, sentence in _obstacles(conditions).items():
+    for what, sentence in _incompatibilities(conditions).items():
         if sentence and what not in allowed:
             return sentence, what
     return "", None
 
 
-def planned_obstacle(
+def planned_incompatibility(
     one: Labelled, other: Labelled, allowed: Collection[Allowance] = ()
 ) -> tuple[str, Allowance | None]:
     """Return what the experiments alone say of `incompatibility`, before anything is trained."""
@@ -83,7 +83,7 @@ def planned_obstacle(
     return "", None
 
 
-def _obstacles(conditions: Sequence[Condition]) -> dict[Allowance, str]:
+def _incompatibilities(conditions: Sequence[Condition]) -> dict[Allowance, str]:
     return {
         "network": _networks(conditions),
         "split": _splits(conditions),
@@ -116,7 +116,7 @@ def _other_data(runs: Sequence[RunScores]) -> tuple[str, str] | None:
 
 
 def _other_labels(one: Experiment, other: Experiment, name: str, other_name: str) -> str:
-    """Say that a class stands for other label values; where a data set's own are taken, they are not known here."""
+    """Say that a class has other label values; classes that a data set itself names are not known here."""
     values, other_values = label_values(one.data), label_values(other.data)
     for class_name in values.keys() | other_values.keys() if values and other_values else ():
         mine, theirs = (each.get(class_name, ()) for each in (values, other_values))
@@ -196,7 +196,7 @@ def _example(one: RunScores, other: RunScores) -> str:
         if roles[0] != roles[1]:
             texts = [f"is for {role}" if role else "does not occur" for role in roles]
             return f"case {case} {texts[0]} in {one.name} and {texts[1]} in {other.name}"
-    return f"{other.name} has a split that no run of the other side has"
+    return f"{other.name} has a split that no run of the other condition has"
 
 
 def _steps(runs: Sequence[RunScores]) -> str:
@@ -214,7 +214,7 @@ def _other_differences(conditions: Sequence[Condition]) -> list[str]:
     for other in conditions[1:]:
         found = {
             path: values
-            for path, values in settings_apart(first.experiment, other.experiment).items()
+            for path, values in setting_differences(first.experiment, other.experiment).items()
             if path.partition(".")[0] not in ("loss", "network", "changes")
         }
         if found:

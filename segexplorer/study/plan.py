@@ -1,6 +1,7 @@
-"""A study: the experiments of a matrix in one folder, each trained once, resumed where it was broken off.
+"""A study: the experiments of a matrix in one folder, and which of them can be compared once they are trained.
 
-What a study will be able to compare, told before it trains: hours of runs that nobody may compare are dear.
+Each experiment is trained once, and resumed where it was interrupted. The forecast is made before anything is
+trained, since hours of runs that cannot be compared are expensive.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError
 from segexplorer.core.spec import differences
-from segexplorer.study.fairness import ALLOWANCES, Allowance, planned_obstacle
+from segexplorer.study.fairness import ALLOWANCES, Allowance, planned_incompatibility
 from segexplorer.study.matrix import Point, expand
 from segexplorer.study.runs import identity, labels_of, value_text
 from segexplorer.training.experiment import Experiment
@@ -131,6 +132,9 @@ def _unchanged(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"changes": (), "sinks": ()})
 
 
+# ---- runs of a study and of other folders
+
+
 @dataclass(frozen=True)
 class FoundRuns:
     """Run folders to compare.
@@ -162,7 +166,7 @@ def runs_of(paths: Iterable[Path], *, unfinished: bool = False) -> FoundRuns:
     Raises
     ------
     SpecError
-        For a folder that is no run and holds none.
+        For a folder that neither is a run nor contains one.
     """
     folders: list[Path] = []
     references: list[Path] = []
@@ -204,6 +208,9 @@ def _started(folder: Path) -> float:
     return next((event.time for event in read_events(folder)), math.inf)
 
 
+# ---- what can be compared
+
+
 @dataclass(frozen=True)
 class PlannedCondition:
     """The runs of a study that differ only in seed and fold."""
@@ -242,7 +249,7 @@ class Forecast:
             lines.append(
                 f"Will compare {between.join(others)} with {base}."
                 if others
-                else f"{base} has nothing to be compared with: its mean and spread will be told."
+                else f"{base} has nothing to be compared with: its mean and spread will be shown."
             )
         lines += [f"Will not compare: {refusal}" for refusal in self.refusals]
         if self.allowances:
@@ -257,13 +264,13 @@ def forecast(points: Sequence[Point], allow: Collection[Allowance] = ()) -> Fore
     refusals: list[str] = []
     needed: set[Allowance] = set()
     for condition in planned_conditions(points):
-        hindrances = [planned_obstacle(group[0], condition, allow) for group in groups]
-        home = next((g for g, (why, _) in zip(groups, hindrances, strict=True) if not why), None)
+        obstacles = [planned_incompatibility(group[0], condition, allow) for group in groups]
+        home = next((g for g, (why, _) in zip(groups, obstacles, strict=True) if not why), None)
         if home is not None:
             home.append(condition)
             continue
-        if hindrances:
-            why, what = hindrances[0]
+        if obstacles:
+            why, what = obstacles[0]
             refusals.append(why)
             if what is not None:
                 needed.add(what)

@@ -1,8 +1,7 @@
-"""How figures of a comparison are written, the same in the terminal, in Markdown and in LaTeX.
+r"""Comparisons as text: the words and numbers of every table, and CSV, Markdown and LaTeX files.
 
-Comparisons as files: CSV with everything, Markdown with what a paper shows.
-
-Comparisons as LaTeX tables, to be put into a paper with `input`; they need the package booktabs.
+The terminal uses the same captions and numbers. CSV holds everything; Markdown and LaTeX hold what a paper
+shows. The LaTeX tables are made for `\input` and need the package booktabs.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from segexplorer.metrics.formatting import (
 )
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
 from segexplorer.study.statistics import INTERVAL
+
+# ---- words and numbers
 
 
 def title(metric: str) -> str:
@@ -86,7 +87,7 @@ def _also(comparison: Comparison) -> str:
 
 
 def _intervals(lows: Sequence[float]) -> str:
-    """Say what stands in brackets, if anything does."""
+    """Return the explanation of brackets, "" without intervals."""
     return f" [{INTERVAL}]" if any(map(math.isfinite, lows)) else ""
 
 
@@ -102,6 +103,9 @@ def _counted(numbers: Sequence[int], noun: str) -> str:
 
 
 ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+# ---- CSV
 
 
 def csv_table(comparisons: Sequence[Comparison], alone: Sequence[ConditionSummary] = ()) -> str:
@@ -158,6 +162,9 @@ def _seeds(seeds: Iterable[int]) -> str:
     return " ".join(map(str, seeds))
 
 
+# ---- the two tables of a comparison, as text
+
+
 def means_cells(comparison: Comparison, class_name: str) -> list[list[tuple[str, bool, bool]]]:
     """Return a row per condition: for each metric the text, whether its mean is best, whether it is significant.
 
@@ -206,6 +213,9 @@ def differences_cells(comparison: Comparison, class_name: str) -> list[tuple[str
     ]
 
 
+# ---- Markdown
+
+
 def markdown_tables(comparison: Comparison, class_name: str = "") -> str:
     """Return the means and the differences as two Markdown tables, captions and notes below them."""
     name = class_name or comparison.class_names[-1]
@@ -242,6 +252,8 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---", *(["---:"] * (len(heads) - 1))], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
+
+# ---- LaTeX
 
 LATEX_ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}
 _ESCAPES = {

@@ -1,10 +1,8 @@
-"""Names of conditions: the loss, the network where there are several, and the settings that tell them apart.
+"""Runs as a comparison sees them: what is read from a folder, which runs belong together, and what they are called.
 
-What a comparison needs of a run folder: its experiment, split, steps, and one checkpoint's scores. No torch.
-
-Conditions: runs that are the same but for seed and split, under a name that says how they differ from others.
-
-What makes two runs the same experiment, and in which settings two experiments differ.
+`read_run` reads the settings, the split and the scores of one run folder without torch. Runs that differ only
+in seed and split have one `identity` and form a `Condition`. A condition is named after its loss, its network
+where there are several, and the settings in which it differs from the others.
 """
 
 from __future__ import annotations
@@ -27,124 +25,10 @@ from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run
 from segexplorer.training.sinks.record import PROVENANCE
 
-SHOWN = 3
-"""Settings that a label holds; of more, only as many as tell the conditions apart."""
-
-
-def labels_of(experiments: Sequence[Experiment], folders: Sequence[Path]) -> list[str]:
-    """Return a short name per experiment, from what they differ in; with the folder's where nothing else tells."""
-    short = _short_names(experiments)
-    labels = list(short)
-    for name in dict.fromkeys(short):
-        places = [place for place, other in enumerate(short) if other == name]
-        for place, words in zip(places, _distinctions([experiments[p] for p in places]), strict=True):
-            labels[place] = " ".join([name, *words])
-    told = [
-        label if labels.count(label) == 1 else f"{label} [{folder.name}]"
-        for label, folder in zip(labels, folders, strict=True)
-    ]
-    return [
-        label if told.count(label) == 1 else f"{label} {told[: place + 1].count(label)}"
-        for place, label in enumerate(told)
-    ]
-
-
-def _short_names(experiments: Sequence[Experiment]) -> list[str]:
-    first = experiments[0]
-    varied = {path for other in experiments[1:] for path in settings_apart(first, other)}
-    losses = [short_name(e.loss) for e in experiments]
-    if not any(path.partition(".")[0] == "network" for path in varied):
-        return losses
-    networks = [short_name(e.network) for e in experiments]
-    if all(e.loss == first.loss for e in experiments):
-        return networks
-    return [f"{loss}, {network}" for loss, network in zip(losses, networks, strict=True)]
-
-
-def short_name(spec: Spec) -> str:
-    """Return the kind of a spec with default values, else the name of the preset it equals, else the kind.
-
-    A part without a kind of its own, as a term of a sum, has the name of the part with a kind that it holds.
-    """
-    kind = getattr(spec, "kind", None)
-    values = [getattr(spec, name) for name in type(spec).model_fields]
-    if kind is None:
-        inner = next((v for v in values if isinstance(v, Spec)), None)
-        return short_name(inner) if inner is not None else "/".join(value_text(v) for v in values)
-    registry = next((r for r in families().values() if r.specs().get(kind) is type(spec)), None)
-    required = any(field.is_required() for field in type(spec).model_fields.values())
-    if registry is None or (not required and spec == registry.parse(kind)):
-        return str(kind)
-    return next((p.name for p in registry.presets().values() if p.spec == spec), str(kind))
-
-
-def value_text(value: Any) -> str:
-    """Return the value of a setting as a few characters: "0.3", "none", "64,64,64", "dice+cross_entropy"."""
-    if isinstance(value, Spec):
-        return short_name(value)
-    if value is None or value in ((), "", {}):
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if isinstance(value, Mapping):
-        return ";".join(f"{name}:{value_text(inner)}" for name, inner in value.items())
-    if isinstance(value, (tuple, list)):
-        return ("+" if any(isinstance(v, Spec) for v in value) else ",").join(map(value_text, value))
-    return str(value)
-
-
-def _distinctions(same: Sequence[Experiment]) -> list[list[str]]:
-    """Return ["alpha=0.3", "beta=0.7"] for each of several experiments of one name: what is its own."""
-    rows = [
-        {path: own for other in same for path, (own, _) in settings_apart(experiment, other).items()}
-        for experiment in same
-    ]
-    paths = sorted({path for row in rows for path in row})
-    told = [{path: _told(path, paths, value) for path, value in row.items()} for row in rows]
-    if max(map(len, told)) > SHOWN:
-        paths = _telling(told, paths)
-    return [[row[path] for path in paths if path in row] for row in told]
-
-
-def _telling(rows: Sequence[Mapping[str, str]], paths: Sequence[str]) -> list[str]:
-    """Return few of the paths that tell rows apart as well as all of them do."""
-
-    def kinds(chosen: Sequence[str]) -> int:
-        return len({tuple(row.get(path) for path in chosen) for row in rows})
-
-    few: list[str] = []
-    while kinds(few) < kinds(paths):
-        few.append(max(paths, key=lambda path: kinds([*few, path])))
-    return [path for path in paths if path in few]
-
-
-def _told(path: str, paths: Sequence[str], value: Any) -> str:
-    """Return "alpha=0.3", or the name alone of what is a loss, a network, an optimiser, or a sum of losses."""
-    parts = value if isinstance(value, tuple) else (value,)
-    if parts and all(isinstance(part, Spec) and _has_kind(part) for part in parts):
-        return value_text(value)
-    return f"{_shortened(path, paths)}={value_text(value)}"
-
-
-def _has_kind(spec: Spec) -> bool:
-    values = (getattr(spec, name) for name in type(spec).model_fields)
-    return hasattr(spec, "kind") or any(hasattr(v, "kind") for v in values)
-
-
-def _shortened(path: str, paths: Sequence[str]) -> str:
-    """Return the end of a dotted path by which it is known among the others: "alpha", "terms.0.weight"."""
-    parts = path.split(".")
-    for length in range(1, len(parts)):
-        end = parts[-length:]
-        if not end[0].isdigit() and not any(p.split(".")[-length:] == end for p in paths if p != path):
-            return ".".join(end)
-    return path
-
+# ---- runs
 
 Which = Literal["last", "best"]
-MEANING: Mapping[Which, str] = {
+CHECKPOINT_DESCRIPTIONS: Mapping[Which, str] = {
     "last": "the weights at the end of training",
     "best": "the weights with the best mean Dice on these same validation cases, which flatters every run",
 }
@@ -191,7 +75,7 @@ class RunScores:
 
     @property
     def split(self) -> frozenset[tuple[str, str]]:
-        """What tells one split from another."""
+        """The split, comparable with that of other runs."""
         return frozenset(self.roles.items())
 
 
@@ -253,6 +137,59 @@ def _last_attempt(folder: Path) -> dict[str, Any]:
     return last
 
 
+# ---- which runs belong together
+
+REPLICATES = ("name", "seed", "split", "compute", "sinks")
+"""Settings in which the runs of one condition may differ; splits are compared by case."""
+
+
+def identity(experiment: Experiment) -> str:
+    """Return what two runs of one condition have in common, as text.
+
+    The places of files are not part of it, since the same data are elsewhere on another computer and cases are
+    compared by name and content; the meaning of their labels is.
+    """
+    plain = {k: v for k, v in _merged(experiment).plain().items() if k not in REPLICATES}
+    places = _location_settings(experiment.data)
+    plain["data"] = {k: v for k, v in plain["data"].items() if k not in places}
+    return json.dumps(plain, sort_keys=True)
+
+
+def setting_differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted paths of the settings of `identity` that differ, with both values."""
+    places = {f"data.{name}" for name in _location_settings(one.data)}
+    return {
+        path: values
+        for path, values in differences(_merged(one), _merged(other)).items()
+        if path.partition(".")[0] not in REPLICATES and ".".join(path.split(".")[:2]) not in places
+    }
+
+
+def label_values(data: DatasetSpec) -> dict[str, tuple[int, ...]]:
+    """Return class -> label values as chosen, a single value as one of several; empty: those of the data set."""
+    return {name: (v,) if isinstance(v, int) else tuple(sorted(v)) for name, v in data.classes.items()}
+
+
+def _merged(experiment: Experiment) -> Experiment:
+    """Return the experiment with its classes in one spelling."""
+    data = experiment.data.model_copy(update={"classes": label_values(experiment.data)})
+    return experiment.model_copy(update={"data": data})
+
+
+def _location_settings(data: DatasetSpec) -> frozenset[str]:
+    """Return the settings that locate files: paths, and lists of cases with paths."""
+    return frozenset(p.name for p in parameters(type(data)) if p.path or _holds_paths(p))
+
+
+def _holds_paths(declared: Parameter) -> bool:
+    inner = declared.shape.items[0] if declared.shape.form == "list" else None
+    nested = inner.spec if inner is not None and inner.form == "group" else None
+    return nested is not None and any(p.path for p in parameters(nested))
+
+
+# ---- conditions
+
+
 @dataclass(frozen=True)
 class Condition:
     """The runs of one condition: seeds and folds of the same experiment."""
@@ -285,7 +222,7 @@ class Condition:
 
 
 def balanced(conditions: Sequence[Condition]) -> tuple[list[Condition], list[str]]:
-    """Restrict conditions to the seeds and splits that all of them have, so that means stand on the same cases.
+    """Restrict conditions to the seeds and splits that all of them have, so that means are over the same cases.
 
     Returns
     -------
@@ -327,49 +264,119 @@ def grouped(runs: Sequence[RunScores]) -> list[Condition]:
     return [Condition(label, tuple(m)) for label, m in zip(labels, members, strict=True)]
 
 
-REPLICATES = ("name", "seed", "split", "compute", "sinks")
-"""Settings in which the runs of one condition may differ; splits are compared by case."""
+# ---- names of conditions
+
+SHOWN = 3
+"""Most settings in a label; of more, only as many as distinguish the conditions."""
 
 
-def identity(experiment: Experiment) -> str:
-    """Return what two runs of one condition have in common, as text.
+def labels_of(experiments: Sequence[Experiment], folders: Sequence[Path]) -> list[str]:
+    """Return a short name per experiment, from their differences, or from the folder where nothing differs."""
+    short = _short_names(experiments)
+    labels = list(short)
+    for name in dict.fromkeys(short):
+        places = [place for place, other in enumerate(short) if other == name]
+        for place, words in zip(places, _distinctions([experiments[p] for p in places]), strict=True):
+            labels[place] = " ".join([name, *words])
+    texts = [
+        label if labels.count(label) == 1 else f"{label} [{folder.name}]"
+        for label, folder in zip(labels, folders, strict=True)
+    ]
+    return [
+        label if texts.count(label) == 1 else f"{label} {texts[: place + 1].count(label)}"
+        for place, label in enumerate(texts)
+    ]
 
-    Where files lie is no part of it, for the same data lie elsewhere on another computer, and cases are compared by
-    name and content; what their labels mean is.
+
+def _short_names(experiments: Sequence[Experiment]) -> list[str]:
+    first = experiments[0]
+    varied = {path for other in experiments[1:] for path in setting_differences(first, other)}
+    losses = [short_name(e.loss) for e in experiments]
+    if not any(path.partition(".")[0] == "network" for path in varied):
+        return losses
+    networks = [short_name(e.network) for e in experiments]
+    if all(e.loss == first.loss for e in experiments):
+        return networks
+    return [f"{loss}, {network}" for loss, network in zip(losses, networks, strict=True)]
+
+
+def short_name(spec: Spec) -> str:
+    """Return the kind of a spec with default values, else the name of the preset it equals, else the kind.
+
+    A part without a kind of its own, as a term of a sum, has the name of the part with a kind that it holds.
     """
-    plain = {k: v for k, v in _merged(experiment).plain().items() if k not in REPLICATES}
-    places = _places(experiment.data)
-    plain["data"] = {k: v for k, v in plain["data"].items() if k not in places}
-    return json.dumps(plain, sort_keys=True)
+    kind = getattr(spec, "kind", None)
+    values = [getattr(spec, name) for name in type(spec).model_fields]
+    if kind is None:
+        inner = next((v for v in values if isinstance(v, Spec)), None)
+        return short_name(inner) if inner is not None else "/".join(value_text(v) for v in values)
+    registry = next((r for r in families().values() if r.specs().get(kind) is type(spec)), None)
+    required = any(field.is_required() for field in type(spec).model_fields.values())
+    if registry is None or (not required and spec == registry.parse(kind)):
+        return str(kind)
+    return next((p.name for p in registry.presets().values() if p.spec == spec), str(kind))
 
 
-def settings_apart(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted paths of the settings of `identity` that differ, with both values."""
-    places = {f"data.{name}" for name in _places(one.data)}
-    return {
-        path: values
-        for path, values in differences(_merged(one), _merged(other)).items()
-        if path.partition(".")[0] not in REPLICATES and ".".join(path.split(".")[:2]) not in places
-    }
+def value_text(value: Any) -> str:
+    """Return the value of a setting as a few characters: "0.3", "none", "64,64,64", "dice+cross_entropy"."""
+    if isinstance(value, Spec):
+        return short_name(value)
+    if value is None or value in ((), "", {}):
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, Mapping):
+        return ";".join(f"{name}:{value_text(inner)}" for name, inner in value.items())
+    if isinstance(value, (tuple, list)):
+        return ("+" if any(isinstance(v, Spec) for v in value) else ",").join(map(value_text, value))
+    return str(value)
 
 
-def label_values(data: DatasetSpec) -> dict[str, tuple[int, ...]]:
-    """Return class -> label values as chosen, a single value as one of several; empty: those of the data set."""
-    return {name: (v,) if isinstance(v, int) else tuple(sorted(v)) for name, v in data.classes.items()}
+def _distinctions(same: Sequence[Experiment]) -> list[list[str]]:
+    """Return ["alpha=0.3", "beta=0.7"] for each of several experiments of one name: what is its own."""
+    rows = [
+        {path: own for other in same for path, (own, _) in setting_differences(experiment, other).items()}
+        for experiment in same
+    ]
+    paths = sorted({path for row in rows for path in row})
+    texts = [{path: _setting_text(path, paths, value) for path, value in row.items()} for row in rows]
+    if max(map(len, texts)) > SHOWN:
+        paths = _distinguishing(texts, paths)
+    return [[row[path] for path in paths if path in row] for row in texts]
 
 
-def _merged(experiment: Experiment) -> Experiment:
-    """Return the experiment with its classes in one spelling."""
-    data = experiment.data.model_copy(update={"classes": label_values(experiment.data)})
-    return experiment.model_copy(update={"data": data})
+def _distinguishing(rows: Sequence[Mapping[str, str]], paths: Sequence[str]) -> list[str]:
+    """Return a few of the paths that distinguish the rows as well as all of them do."""
+
+    def kinds(chosen: Sequence[str]) -> int:
+        return len({tuple(row.get(path) for path in chosen) for row in rows})
+
+    few: list[str] = []
+    while kinds(few) < kinds(paths):
+        few.append(max(paths, key=lambda path: kinds([*few, path])))
+    return [path for path in paths if path in few]
 
 
-def _places(data: DatasetSpec) -> frozenset[str]:
-    """Return the settings that say where files lie: paths, and lists of cases with theirs."""
-    return frozenset(p.name for p in parameters(type(data)) if p.path or _holds_paths(p))
+def _setting_text(path: str, paths: Sequence[str], value: Any) -> str:
+    """Return "alpha=0.3", or the name alone of what is a loss, a network, an optimiser, or a sum of losses."""
+    parts = value if isinstance(value, tuple) else (value,)
+    if parts and all(isinstance(part, Spec) and _has_kind(part) for part in parts):
+        return value_text(value)
+    return f"{_shortened(path, paths)}={value_text(value)}"
 
 
-def _holds_paths(declared: Parameter) -> bool:
-    inner = declared.shape.items[0] if declared.shape.form == "list" else None
-    nested = inner.spec if inner is not None and inner.form == "group" else None
-    return nested is not None and any(p.path for p in parameters(nested))
+def _has_kind(spec: Spec) -> bool:
+    values = (getattr(spec, name) for name in type(spec).model_fields)
+    return hasattr(spec, "kind") or any(hasattr(v, "kind") for v in values)
+
+
+def _shortened(path: str, paths: Sequence[str]) -> str:
+    """Return the end of a dotted path by which it is known among the others: "alpha", "terms.0.weight"."""
+    parts = path.split(".")
+    for length in range(1, len(parts)):
+        end = parts[-length:]
+        if not end[0].isdigit() and not any(p.split(".")[-length:] == end for p in paths if p != path):
+            return ".".join(end)
+    return path

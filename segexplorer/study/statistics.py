@@ -1,9 +1,8 @@
-"""Statistics of paired cases: mean difference with its bootstrap interval, Wilcoxon signed rank, Holm.
+"""Statistics of paired cases: pairing, the mean difference with its bootstrap interval, Wilcoxon's test, Holm.
 
-Pairs: the same case, class and seed under two conditions.
-
-A case is the unit of every statistic. Its runs with several seeds are no further patients, and its classes are no
-further patients either: both are averaged before anything is tested.
+The case is the unit of every statistic. Its runs with several seeds are no further patients, and neither are
+its classes: both are averaged before anything is tested. A pair is the same case, class and seed under two
+conditions.
 """
 
 from __future__ import annotations
@@ -25,6 +24,9 @@ condition called better."""
 
 INTERVAL = "95 % bootstrap interval over cases"
 """How every interval of a comparison is made, in words."""
+
+
+# ---- tests and intervals
 
 
 def paired_interval(differences: Sequence[float], seed: int = 0) -> Interval:
@@ -86,6 +88,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+# ---- pairs
+
 Key = tuple[str, str]
 """Case and class."""
 Seeded = Mapping[int, Sequence[CaseScore]]
@@ -120,7 +124,7 @@ def shared_seeds(scores: Seeded, reference: Seeded) -> tuple[int, ...]:
 
 
 def spurious_classes(scores: Iterable[CaseScore]) -> SpuriousClasses:
-    """Return what any of the runs made up, and the metrics that see it: overlaps and penalised distances."""
+    """Return the classes that any run predicted in a case that lacks them, and the metrics that count it."""
     found: dict[Key, frozenset[str]] = {}
     for score in scores:
         if score.state == "spurious":
@@ -130,14 +134,14 @@ def spurious_classes(scores: Iterable[CaseScore]) -> SpuriousClasses:
     return found
 
 
-def fill_absent_with_best(scores: Iterable[CaseScore], made_up: SpuriousClasses) -> list[CaseScore]:
-    """Return scores in which a run that rightly left out what another one made up counts as perfect.
+def fill_absent_with_best(scores: Iterable[CaseScore], spurious: SpuriousClasses) -> list[CaseScore]:
+    """Return scores in which a run counts as perfect for rightly leaving out a class that another one predicted.
 
     By itself it has no value there ("absent"), so its case would be missing in its mean and not in the other's.
     """
     credit = []
     for score in scores:
-        metrics = made_up.get((score.case, score.class_name), frozenset())
+        metrics = spurious.get((score.case, score.class_name), frozenset())
         if score.state == "absent" and metrics:
             best = {name: ALL_METRICS[name].best if name in metrics else math.nan for name in score.metrics}
             score = replace(score, state="scored", metrics=best)
@@ -145,7 +149,7 @@ def fill_absent_with_best(scores: Iterable[CaseScore], made_up: SpuriousClasses)
     return credit
 
 
-def paired(scores: Seeded, reference: Seeded, metric: str, made_up: SpuriousClasses | None = None) -> Pairs:
+def paired(scores: Seeded, reference: Seeded, metric: str, spurious: SpuriousClasses | None = None) -> Pairs:
     """Pair the scores of two conditions by case, class and seed.
 
     Only seeds that both sides have are used: the same seed means the same initial weights and patches. Where no
@@ -153,10 +157,10 @@ def paired(scores: Seeded, reference: Seeded, metric: str, made_up: SpuriousClas
 
     A class that the truth does not have and a run rightly leaves out has no metric there; where any run made it up
     nevertheless, the right ones count as perfect in every seed, or the mistake would be dropped with the pair, or
-    one seed's mistake would count as all seeds'. `made_up` are such classes, by default those of both sides.
+    one seed's mistake would count as all seeds'. `spurious` are such classes, by default those of both sides.
     """
     seeds = shared_seeds(scores, reference)
-    known = spurious_classes([*_flat(scores), *_flat(reference)]) if made_up is None else made_up
+    known = spurious_classes([*_flat(scores), *_flat(reference)]) if spurious is None else spurious
     blocks = [_block(scores[s], reference[s], metric, known) for s in seeds] or [
         _block(_flat(scores), _flat(reference), metric, known)
     ]
@@ -175,16 +179,16 @@ def paired(scores: Seeded, reference: Seeded, metric: str, made_up: SpuriousClas
     )
 
 
-def over_runs(scores: Iterable[CaseScore], made_up: SpuriousClasses | None = None) -> list[CaseScore]:
+def over_runs(scores: Iterable[CaseScore], spurious: SpuriousClasses | None = None) -> list[CaseScore]:
     """Return one score per case and class: metrics averaged over the runs that have a value.
 
     A class that is in neither truth nor prediction has no value; it is "absent" only if it is so in every run. Once
-    a run makes it up, the others count as perfect; `made_up` are such classes, by default those of these runs.
+    a run makes it up, the others count as perfect; `spurious` are such classes, by default those of these runs.
     """
     these = list(scores)
     averaged = []
     for members in _by_pair(
-        fill_absent_with_best(these, spurious_classes(these) if made_up is None else made_up)
+        fill_absent_with_best(these, spurious_classes(these) if spurious is None else spurious)
     ).values():
         present = [s for s in members if s.state != "absent"]
         if len(members) == 1 or not present:
@@ -197,7 +201,7 @@ def over_runs(scores: Iterable[CaseScore], made_up: SpuriousClasses | None = Non
 
 
 def _block(
-    ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str, made_up: SpuriousClasses
+    ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str, spurious: SpuriousClasses
 ) -> tuple[dict[Key, float], int]:
     """Return the differences of all pairs of one seed, and how many pairs have a value on one side alone."""
     one_side, other_side = _by_pair(ours), _by_pair(theirs)
@@ -205,11 +209,11 @@ def _block(
     unpaired = 0
     for key in sorted(one_side.keys() & other_side.keys()):
         right = [all(s.state == "absent" for s in side[key]) for side in (one_side, other_side)]
-        if any(right) and metric not in made_up.get(key, ()):
+        if any(right) and metric not in spurious.get(key, ()):
             unpaired += right[0] != right[1]
             continue
         one, other = (
-            _value(fill_absent_with_best(side[key], made_up), metric) for side in (one_side, other_side)
+            _value(fill_absent_with_best(side[key], spurious), metric) for side in (one_side, other_side)
         )
         if math.isnan(one) or math.isnan(other):
             unpaired += math.isnan(one) != math.isnan(other)

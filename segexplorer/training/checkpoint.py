@@ -155,7 +155,7 @@ def open_checkpoint(root: Path, pointer: Pointer = "last") -> tuple[Checkpoint, 
     Raises
     ------
     DataError
-        When there is none that is whole.
+        When all are damaged, or there is none.
     """
     order: tuple[str, ...] = ("last", "previous") if pointer == "last" else (pointer,)
     trouble = ""

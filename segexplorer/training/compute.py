@@ -1,6 +1,7 @@
-"""Where and how precisely to compute: device, precision, threads; and the `Runtime` they resolve to.
+"""Where and how precisely to compute: device, precision and threads, and the `Runtime` that they resolve to.
 
-Out of memory, on the GPU or the CPU, told as a sentence with remedies.
+Errors of torch and numpy that mean "out of memory" become a sentence with remedies here
+(`translate_memory_errors`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Runtime:
     precision
         Of the network's convolutions under autocast.
     threads
-        torch CPU threads while the run goes on.
+        torch CPU threads during the run.
     channels_last
         Whether network and images use the channels-last memory format.
     """
@@ -221,7 +222,7 @@ def device_name(device: str) -> str:
 
 
 def gpu_remedy() -> str:
-    """Return the command that cures an NVIDIA GPU that torch cannot use, or "" where there is none to cure."""
+    """Return the command that makes an NVIDIA GPU usable by torch, "" where none is needed."""
     import shutil
 
     import torch
@@ -236,13 +237,15 @@ def gpu_remedy() -> str:
     return f"torch was built for CUDA {torch.version.cuda}; update the NVIDIA driver, then restart."
 
 
-_TEXTS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
-"""What torch says where it raises a plain RuntimeError."""
+# ---- out of memory
+
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+"""Texts of the plain RuntimeErrors by which torch reports it."""
 
 
 @contextmanager
-def memory_errors_told() -> Iterator[None]:
-    """Turn "out of memory" within the block into a sentence.
+def translate_memory_errors() -> Iterator[None]:
+    """Turn "out of memory" within the block into a `TrainingError`.
 
     Raises
     ------
@@ -263,4 +266,4 @@ def memory_errors_told() -> Iterator[None]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(text in str(error) for text in _TEXTS)
+    return named or any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -21,7 +21,7 @@ def mode_of(network: NetworkSpec) -> Mode:
     return network.deep_supervision if isinstance(network, SupervisedNetwork) else "none"
 
 
-def hindrance(network: NetworkSpec, loss: LossSpec) -> str:
+def incompatibility(network: NetworkSpec, loss: LossSpec) -> str:
     """Return why a loss cannot be asked at coarser resolutions, as a sentence, or ""."""
     if mode_of(network) == "none":
         return ""

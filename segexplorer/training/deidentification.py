@@ -1,9 +1,9 @@
 """De-identified copies of what a run wrote: cases get numbers, free text and paths are left out.
 
 Nothing is searched and replaced. Every copy is built anew from an allow-list of what is known to be harmless:
-numbers, choices declared in the code, sentences of our own. Whatever is not on it is left out, so that a field
-added later cannot leak. The only words of a user that a copy keeps are names of classes; a name
-that may identify somebody is therefore refused (`identifying_part`), unless classes get numbers as well.
+numbers, choices declared in the code, sentences of our own. Whatever is not on it is left out, so that a
+field added later cannot leak. The only words of a user that a copy keeps are names of classes; a name that
+may identify somebody is therefore refused (`identifying_part`), unless classes get numbers as well.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from segexplorer.core.events import (
     StepDone,
     ValidationDone,
 )
-from segexplorer.training.compute import memory_errors_told
+from segexplorer.training.compute import translate_memory_errors
 from segexplorer.training.evaluator import Evaluator, Validator
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.progress import EpochSums, LiveChanges, Position
@@ -50,7 +50,7 @@ class Engine:
     planned
         The experiment with the changes to replay.
     folder
-        Where checkpoints and the history go; a checkpoint found there is gone on from.
+        Where checkpoints and the history go; training resumes from a checkpoint found there.
     watched, patch
         Slots for the snapshots of the watched cases and of the last patch.
     window
@@ -96,12 +96,12 @@ class Engine:
 
     @property
     def epochs(self) -> int:
-        """How many epochs there are to be, extensions included."""
+        """Total number of epochs, extensions included."""
         return self.changes.epochs
 
     @property
     def badges(self) -> tuple[str, ...]:
-        """Short labels that go with every figure: the plan's, and that settings were changed on the way."""
+        """Short labels that go with every figure: the plan's, and whether settings were changed during training."""
         own = self.plan.badges if self.plan is not None else ()
         return (*own, *self.changes.badges)
 
@@ -183,7 +183,7 @@ class Engine:
         begun = time.perf_counter()
         position = self.position
         batch = self.loader.batch(position.epoch, position.index)
-        with memory_errors_told():
+        with translate_memory_errors():
             result = self.learner.step(batch, position.step, position.epoch)
         samples = len(batch.cases)
         self.sums.add(result.loss, result.terms, samples)
@@ -226,7 +226,7 @@ class Engine:
         self.patch_slots.put("patch", snapshot)
 
     def _between_steps(self) -> Generator[Event, None, None]:
-        """Tell what was found in newly prepared cases; save and show by the clock."""
+        """Report what was found in newly prepared cases; save and predict at intervals of time."""
         yield from self._notes()
         now = time.monotonic()
         every = self.experiment.validation.watch_every_seconds
@@ -236,7 +236,7 @@ class Engine:
             yield self._save(best=False)
 
     def _notes(self) -> Generator[Event, None, None]:
-        """Tell what a user should know of the cases prepared since the last time."""
+        """Report what a user should know about the cases prepared since the last call."""
         for note in self.evaluator.store.take_notes():
             yield Notice(message=note)
 
@@ -308,7 +308,7 @@ class Engine:
     # ---- saving
 
     def save_at_stop(self) -> Generator[Event, None, None]:
-        """Save `last` where training stands; nothing to save before the network is built."""
+        """Save the present state as `last`; before the network is built there is nothing to save."""
         if self.ready:
             yield self._save(best=False)
 

@@ -1,6 +1,7 @@
-"""The examiner: whole cases predicted, brought back to their own grid, scored, and shown where they are watched.
+"""Whole cases during a run: predicted, brought back to their own grid, scored, and shown where they are watched.
 
-Whole cases during a run: all of validation scored, and the watched ones shown and kept in the history.
+`Evaluator` predicts and scores one case. `Validator` scores all validation cases, and keeps frames of the two
+watched cases in the history.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from segexplorer.core.events import (
 from segexplorer.data.case import IGNORED
 from segexplorer.data.transforms.distance_maps import as_numbers
 from segexplorer.metrics import Confusion, score_case, summarise
-from segexplorer.training.compute import memory_errors_told
+from segexplorer.training.compute import translate_memory_errors
 from segexplorer.training.progress import Position
 from segexplorer.training.sliding_window import predict_logits
 from segexplorer.training.snapshots import LatestValues, WatchedSnapshot
@@ -47,11 +48,11 @@ LOSS_VOXELS = 256 * 2**20
 
 SURFACE_VOXELS = 64 * 2**20
 """Above this many voxels (512x512x256) distances between surfaces are left to `segexplorer evaluate`: an untrained
-network's noise would take gigabytes and many seconds there."""
+network's noise would take gigabytes and many seconds."""
 
 
 @dataclass(frozen=True)
-class Examined:
+class CaseResult:
     """One whole case, predicted and (where it has a label) scored."""
 
     case: str
@@ -78,7 +79,7 @@ class Evaluator:
         self._prepared_labels: dict[Role, NDArray[np.uint8]] = {}
         self._last: dict[Role, WatchedSnapshot] = {}
 
-    def examine(
+    def evaluate(
         self,
         case: str,
         role: Role,
@@ -88,7 +89,7 @@ class Evaluator:
         index: int | None,
         activity: str,
         confusion: Confusion | None = None,
-    ) -> Generator[Event, None, Examined]:
+    ) -> Generator[Event, None, CaseResult]:
         """Predict and score a case, yielding `Progress` per window.
 
         `index` numbers its snapshot (None: none is made); its voxels are added to `confusion`.
@@ -122,7 +123,7 @@ class Evaluator:
                 badge=self.plan.badge_of(case, role),
             )
             self._last[role] = snapshot
-        return Examined(case, value, scores, snapshot)
+        return CaseResult(case, value, scores, snapshot)
 
     def _logits(
         self, prepared: Prepared, activity: str, only: tuple[slice, ...] | None = None
@@ -134,7 +135,7 @@ class Evaluator:
             self.learner.predictor,
             torch.from_numpy(prepared.image[None]),
             classes=len(self.plan.class_names) + 1,
-            patch=self.plan.window_for(prepared.image.shape[1:]),
+            patch=self.plan.patch_for(prepared.image.shape[1:]),
             overlap=validation.overlap,
             runtime=self.learner.runtime,
             mirror=validation.mirror,
@@ -214,7 +215,7 @@ class Evaluator:
             surfaces=truth.size <= SURFACE_VOXELS,
         )
 
-    def examine_slab(
+    def predict_slab(
         self, role: Role, axis: int, world: float, *, step: int
     ) -> Generator[Event, None, WatchedSnapshot | None]:
         """Predict the slab of a watched case around a plane; None before its first whole prediction."""
@@ -225,7 +226,7 @@ class Evaluator:
         shape = prepared.image.shape[1:]
         plane = round((world - prepared.affine[axis, 3]) / prepared.affine[axis, axis])
         plane = min(max(plane, 0), shape[axis] - 1)
-        thickness = max(1, self.plan.window_for(shape)[axis] // 8)
+        thickness = max(1, self.plan.patch_for(shape)[axis] // 8)
         part = list(map(slice, (0, 0, 0), shape))
         part[axis] = slice(max(0, plane - thickness), min(shape[axis], plane + thickness + 1))
         slab = tuple(part)
@@ -249,12 +250,15 @@ def error_boxes(logits: torch.Tensor, labels: torch.Tensor) -> RegionReport:
     return RegionReport({"fp": fp[0].float().cpu().numpy(), "fn": fn[0].float().cpu().numpy()}, boxes.edges)
 
 
+# ---- all validation cases
+
+
 class Validator:
     """Scores the validation cases, and predicts the watched ones whenever somebody wants to see them.
 
     Parameters
     ----------
-    examiner
+    evaluator
         Predicts one case.
     folder
         Whose history keeps the frames of the watched cases.
@@ -280,22 +284,24 @@ class Validator:
         """
         begun = time.perf_counter()
         cases = self.plan.ids("validation")
-        examined: list[Examined] = []
+        results: list[CaseResult] = []
         confusion = Confusion(len(self.plan.class_names) + 1)
         for number, case in enumerate(cases, start=1):
             watched = case == self.plan.watched.get("validation")
             activity = f"validating case {number} of {len(cases)}"
-            result = yield from self._examine(
+            result = yield from self._evaluate(
                 case, "validation", at, watched=watched, activity=activity, confusion=confusion
             )
-            examined.append(result)
+            results.append(result)
         shown = self.plan.watched.get("train")
         if shown is not None:
-            yield from self._examine(shown, "train", at, watched=True, activity="predicting the watched case")
+            yield from self._evaluate(
+                shown, "train", at, watched=True, activity="predicting the watched case"
+            )
         self.watched_at = time.monotonic()
-        scores = tuple(s for e in examined for s in e.scores)
+        scores = tuple(s for e in results for s in e.scores)
         summary = summarise(scores)
-        finite = [e.loss for e in examined if np.isfinite(e.loss)]
+        finite = [e.loss for e in results if np.isfinite(e.loss)]
         mean_dice = summary.mean["dice"]
         event = ValidationDone(
             epoch=at.epoch,
@@ -315,19 +321,19 @@ class Validator:
     def watch(self, at: Position) -> Generator[Event, None, None]:
         """Predict the watched cases now."""
         for role, case in self.plan.watched.items():
-            yield from self._examine(case, role, at, watched=True, activity="predicting the watched cases")
+            yield from self._evaluate(case, role, at, watched=True, activity="predicting the watched cases")
         self.watched_at = time.monotonic()
 
     def watch_slab(self, role: Role, axis: int, world: float, at: Position) -> Generator[Event, None, None]:
         """Predict the slab of a watched case around the plane that a viewer shows."""
-        snapshot = yield from self.evaluator.examine_slab(role, axis, world, step=at.step)
+        snapshot = yield from self.evaluator.predict_slab(role, axis, world, step=at.step)
         if snapshot is None:
             yield from self.watch(at)
         else:
             self.slots.put(role, snapshot)
             yield WatchedDone(case=snapshot.case, role=role, index=snapshot.index)
 
-    def _examine(
+    def _evaluate(
         self,
         case: str,
         role: Role,
@@ -336,10 +342,10 @@ class Validator:
         watched: bool,
         activity: str,
         confusion: Confusion | None = None,
-    ) -> Generator[Event, None, Examined]:
+    ) -> Generator[Event, None, CaseResult]:
         index = self.folder.next_frame(role) if watched else None
-        with memory_errors_told():
-            result = yield from self.evaluator.examine(
+        with translate_memory_errors():
+            result = yield from self.evaluator.evaluate(
                 case, role, step=at.step, epoch=at.epoch, index=index, activity=activity, confusion=confusion
             )
         if result.snapshot is not None and index is not None:

@@ -22,7 +22,7 @@ from segexplorer.data.transforms import Augmentation, Preprocessing
 from segexplorer.losses.base import AnyLoss
 from segexplorer.networks.base import AnyNetwork
 from segexplorer.training.compute import Compute
-from segexplorer.training.deep_supervision import hindrance
+from segexplorer.training.deep_supervision import incompatibility
 from segexplorer.training.optimisers import AnyOptimiser
 from segexplorer.training.schedules import AnySchedule
 from segexplorer.training.sinks import AnySink
@@ -69,13 +69,13 @@ class Validation(Spec):
     watch_train: str | None = parameter(
         None,
         title="Watched training case",
-        description="Its name; none: the first training case.",
+        description="Name of the case. None: the first training case.",
         advanced=True,
     )
     watch_validation: str | None = parameter(
         None,
         title="Watched validation case",
-        description="Its name; none: the first validation case.",
+        description="Name of the case. None: the first validation case.",
         advanced=True,
     )
     watch_every_seconds: float | None = parameter(
@@ -166,7 +166,7 @@ class Experiment(Spec):
 
     @model_validator(mode="after")
     def _supervision_fits_the_loss(self) -> Self:
-        if reason := hindrance(self.network, self.loss):
+        if reason := incompatibility(self.network, self.loss):
             raise ValueError(reason)
         return self
 
@@ -255,7 +255,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise SpecError(f"{path} is a folder, not an experiment file.", "Name the YAML file inside it.")
     if path.stat().st_size > MAX_YAML_BYTES:
-        raise SpecError(f"{path.name} is too large for an experiment file.", "Was another file meant?")
+        raise SpecError(
+            f"{path.name} is too large for an experiment file.", "Check that it is the right file."
+        )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -265,7 +267,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path.name} is not valid YAML{where}: {problem}.") from error
     if not isinstance(data, dict):
         raise SpecError(
-            f"{path.name} holds no experiment.", "It should start with data:, network:, loss: ..."
+            f"{path.name} does not contain an experiment.", "It should start with data:, network:, loss: ..."
         )
     return data
 

@@ -122,7 +122,7 @@ def _frames(root: zarr.Group, role: Role) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Frame:
+class HistoryFrame:
     """One frame of a watched case; `load` reads its arrays."""
 
     role: Role
@@ -162,7 +162,7 @@ class Frame:
 
 
 class RunRecord:
-    """What a run left on the disk, also while it is still being written."""
+    """What a run has written to its folder; it can be read while the run is still writing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -173,17 +173,17 @@ class RunRecord:
         return Experiment.from_yaml(self.folder / EXPERIMENT)
 
     def events(self) -> list[Event]:
-        """Return the events in order, steps that a later attempt did again dropped."""
+        """Return the events in order, without steps that a later attempt repeated."""
         return drop_superseded(read_events(self.folder))
 
     @property
     def state(self) -> RunState:
-        """The last state told; "stopped" for a run whose process died."""
-        told: RunState = "idle"
+        """The last recorded state; "stopped" for a run whose process died."""
+        state: RunState = "idle"
         for event in read_events(self.folder):
             if isinstance(event, (RunFinished, StateChanged)):
-                told = event.state
-        return told
+                state = event.state
+        return state
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -191,7 +191,7 @@ class RunRecord:
         path = self.folder / METRICS
         return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
-    def watched(self, role: Role) -> Sequence[Frame]:
+    def watched(self, role: Role) -> Sequence[HistoryFrame]:
         """Return the complete frames of a role in order of steps, superseded ones dropped."""
         store = self.folder / HISTORY
         if not store.exists():
@@ -202,8 +202,8 @@ class RunRecord:
             group = root[f"{role}/{key}"]
             attrs = group.attrs.asdict()
             if attrs.get("complete"):
-                frames.append(Frame(role, int(key), int(attrs["step"]), int(attrs["attempt"]), group))
-        kept: list[Frame] = []
+                frames.append(HistoryFrame(role, int(key), int(attrs["step"]), int(attrs["attempt"]), group))
+        kept: list[HistoryFrame] = []
         for frame in frames:
             kept = [f for f in kept if f.step < frame.step or f.attempt == frame.attempt]
             kept.append(frame)
@@ -226,7 +226,7 @@ def read_events(folder: Path) -> list[Event]:
 
 
 def drop_superseded(events: Sequence[Event]) -> list[Event]:
-    """Drop what earlier attempts told of steps that a later one did again."""
+    """Drop events of earlier attempts about steps that a later attempt repeated."""
     begins: dict[int, int] = {}
     for event in events:
         begins.setdefault(event.attempt, event.step)
@@ -236,7 +236,7 @@ def drop_superseded(events: Sequence[Event]) -> list[Event]:
         limit = limits[event.attempt]
         if limit is not None and event.step > limit:
             continue
-        # the end of an epoch may be told twice: an attempt stopped during a validation does it again
+        # the end of an epoch may be recorded twice: an attempt stopped during a validation repeats it
         once = isinstance(event, (StepDone, EpochDone, ValidationDone))
         key: Any = (type(event), event.step) if once else number
         kept.pop(key, None)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimiser step tells: plain numbers, and the loss's output for region maps (detached).
+    """The result of one optimiser step: plain numbers, and the loss's output for region maps (detached).
 
     Under deep supervision all of it is of the full resolution, but for the gradient.
     """
@@ -224,7 +224,7 @@ def _moving_average(memory: float) -> Callable[[Sequence[torch.Tensor], Sequence
 
 
 def context_of(batch: Batch, epoch: int, device: torch.device | str = "cpu") -> LossContext:
-    """Return the `LossContext` of a batch: its distance maps, where its patches lie, and the spacing."""
+    """Return the `LossContext` of a batch: its distance maps, the positions of its patches, and the spacing."""
     import torch
 
     from segexplorer.functional.inputs import LossContext

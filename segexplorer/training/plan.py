@@ -1,8 +1,8 @@
-"""What a user should know of an experiment before it trains: settings that do not do what they seem to.
+"""The plan of a run: an experiment resolved against its data and this machine before anything is trained.
 
-What there is to say of the size of the patches: beside the images, and to the network.
-
-The plan: an experiment resolved against the data, this machine and each other, before anything is trained.
+`resolve` opens the headers of all cases, assigns roles, fits the preprocessing and chooses the device. On the
+way it collects what a user should know first: errors that keep the run from starting, and warnings about
+settings, patches and memory.
 """
 
 from __future__ import annotations
@@ -30,138 +30,7 @@ from segexplorer.training.experiment import Experiment
 from segexplorer.training.slices import Layout
 from segexplorer.training.weights import check_weights
 
-
-def problems_of(experiment: Experiment, roles: Mapping[str, Role]) -> list[Problem]:
-    """Return what the settings themselves, and the roles of the cases, give reason to say.
-
-    Raises
-    ------
-    SpecError
-        When the loss requires maps that training cannot make.
-    """
-    problems: list[Problem] = []
-    for name in experiment.loss.needs():
-        if name not in MAPS:
-            raise SpecError(
-                f"The loss requires {name!r}, which training does not provide.",
-                f"It provides {', '.join(MAPS)}. Choose another loss, or use this one in a loop of your own.",
-            )
-    validates = any(r == "validation" for r in roles.values())
-    # no error, for a resumed run needs the file no more
-    problems += [replace(p, severity="warning") for p in check_weights(experiment.network_weights)]
-    problems += _cautions(experiment.loss, validates or experiment.split.self_validation)
-    if len(roles) == 1 and not experiment.split.self_validation:
-        text = "There is only one case, so nothing is held out to validate on."
-        remedy = (
-            "To train and validate on that case, with every figure badged, set split.self_validation: true."
-        )
-        problems.append(Problem("error", "one_case", text, remedy, next(iter(roles))))
-    elif not validates and not experiment.split.self_validation:
-        text = "No case validates, so no Dice is measured and there is no best checkpoint."
-        problems.append(Problem("warning", "split", text, "Add cases, or set split.self_validation."))
-    if experiment.schedule.reads_validation:
-        text = "The schedule reads the validation Dice, so figures on these cases are slightly flattered."
-        problems.append(Problem("note", "schedule", text, "Score test cases once at the end."))
-    return problems
-
-
-def _cautions(loss: LossSpec, validates: bool) -> list[Problem]:
-    """Return what the losses' parameters may do that nobody wants."""
-    problems = [
-        Problem("warning", "loss", s.warning_message(), "") for s in losses_in(loss) if s.warning_message()
-    ]
-    for spec in losses_in(loss):
-        if spec.follows_validation and not validates:
-            text = (
-                f"{spec.display_name} follows the validation, and no case validates: it stays as it starts."
-            )
-            problems.append(Problem("warning", "loss", text, "Add cases, or choose another loss."))
-    return problems
-
-
-def patch_problems(
-    experiment: Experiment, patch: tuple[int, ...] | None, divisor: Sequence[int], largest: Sequence[int]
-) -> list[Problem]:
-    """Return what a user should know of the patches.
-
-    Parameters
-    ----------
-    patch
-        Voxels that the network will see, multiples of `divisor`; None for whole volumes.
-    largest
-        Voxels of the largest training image along each axis.
-    """
-    problems = []
-    warning_message = experiment.network.warning_message(
-        Layout.of(experiment.sampling.patch_size).flat(patch or largest)
-    )
-    if warning_message:
-        problems.append(Problem("warning", "network", warning_message, ""))
-    asked = experiment.sampling.patch_size
-    if patch is not None and asked is not None and patch != tuple(asked):
-        text = f"The patch {_times(asked)} was enlarged to {_times(patch)}."
-        problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
-    if 1 in largest and Layout.of(asked).thin is None:
-        of_slices = [1 if n == 1 else p for n, p in zip(largest, patch or largest, strict=True)]
-        text = (
-            "The images are single slices, and a network of three dimensions would see padding around them."
-        )
-        problems.append(Problem("warning", "slices", text, f"Set sampling.patch_size: {of_slices}."))
-    elif patch is not None and _volume(patch) > 2 * _volume(
-        tuple(max(n, d) for n, d in zip(largest, divisor, strict=True))
-    ):
-        text = f"The patch {_times(patch)} is mostly padding: no training image exceeds {_times(largest)} voxels."
-        problems.append(Problem("warning", "patch", text, "Set a smaller sampling.patch_size."))
-    return problems
-
-
-def step_memory(
-    network: NetworkSpec,
-    layout: Layout,
-    shape: Sequence[int],
-    batch_size: int,
-    *,
-    in_channels: int,
-    out_channels: int,
-    activation_bytes: int,
-) -> int:
-    """Return the estimated bytes of a training step on patches of a shape.
-
-    Raises
-    ------
-    SpecError
-        When the network cannot be trained on so few voxels.
-    """
-    flat = layout.flat(shape)
-    try:
-        return memory_estimate(
-            network,
-            flat,
-            batch_size,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            activation_bytes=activation_bytes,
-        )
-    except (RuntimeError, ValueError) as error:  # the forward pass that counts is the first to find out
-        enough = network.smallest_patch(layout.dimensions)
-        if all(n >= least for n, least in zip(flat, enough, strict=True)):
-            raise
-        raise SpecError(
-            f"{network.display_name} cannot be trained on patches of {_times(flat)} voxels.",
-            f"Set sampling.patch_size to {_times(enough)} or more.",
-        ) from error
-
-
-def _volume(shape: Sequence[int]) -> int:
-    voxels = 1
-    for n in shape:
-        voxels *= n
-    return voxels
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " × ".join(str(n) for n in shape)
-
+# ---- the plan
 
 NOT_HELD_OUT = "training case, not held out"
 
@@ -250,7 +119,7 @@ class Plan:
         """Return the badge of a figure about a case in a role, "" for a held-out one."""
         return NOT_HELD_OUT if role == "train" or self.roles.get(case) == "train" else ""
 
-    def window_for(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def patch_for(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the sliding window for a prepared volume: the patch, or the whole volume padded."""
         return self.patch if self.patch is not None else padded(shape, self.divisor)
 
@@ -338,7 +207,7 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
     training = [refs[i] for i, role in roles.items() if role == "train"]
     if not training:
         raise DataError("No case is left for training.", "Lower split.validation_fraction.")
-    problems = [*check_dataset(list(refs.values()), roles, classes), *problems_of(experiment, roles)]
+    problems = [*check_dataset(list(refs.values()), roles, classes), *setting_problems(experiment, roles)]
     _refuse_errors(problems)
     fitted = fit(experiment.preprocessing, training)
     layout = Layout.of(experiment.sampling.patch_size)
@@ -428,3 +297,138 @@ def _counted(number: int, noun: str) -> str:
 
 def _memory(count: int) -> str:
     return f"about {count / 2**30:.1f} GiB" if count >= 2**29 else f"about {max(1, round(count / 2**20))} MiB"
+
+
+# ---- problems of settings, patches and memory
+
+
+def setting_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[Problem]:
+    """Return what the settings themselves, and the roles of the cases, give reason to say.
+
+    Raises
+    ------
+    SpecError
+        When the loss requires maps that training cannot make.
+    """
+    problems: list[Problem] = []
+    for name in experiment.loss.needs():
+        if name not in MAPS:
+            raise SpecError(
+                f"The loss requires {name!r}, which training does not provide.",
+                f"It provides {', '.join(MAPS)}. Choose another loss, or use this one in a loop of your own.",
+            )
+    validates = any(r == "validation" for r in roles.values())
+    # no error, for a resumed run needs the file no more
+    problems += [replace(p, severity="warning") for p in check_weights(experiment.network_weights)]
+    problems += _loss_warnings(experiment.loss, validates or experiment.split.self_validation)
+    if len(roles) == 1 and not experiment.split.self_validation:
+        text = "There is only one case, so nothing is held out to validate on."
+        remedy = (
+            "To train and validate on that case, with every figure badged, set split.self_validation: true."
+        )
+        problems.append(Problem("error", "one_case", text, remedy, next(iter(roles))))
+    elif not validates and not experiment.split.self_validation:
+        text = "No case validates, so no Dice is measured and there is no best checkpoint."
+        problems.append(Problem("warning", "split", text, "Add cases, or set split.self_validation."))
+    if experiment.schedule.reads_validation:
+        text = "The schedule reads the validation Dice, so figures on these cases are slightly flattered."
+        problems.append(Problem("note", "schedule", text, "Score test cases once at the end."))
+    return problems
+
+
+def _loss_warnings(loss: LossSpec, validates: bool) -> list[Problem]:
+    """Return what the losses' parameters may do that nobody wants."""
+    problems = [
+        Problem("warning", "loss", s.warning_message(), "") for s in losses_in(loss) if s.warning_message()
+    ]
+    for spec in losses_in(loss):
+        if spec.follows_validation and not validates:
+            text = (
+                f"{spec.display_name} follows the validation, and no case validates: it stays as it starts."
+            )
+            problems.append(Problem("warning", "loss", text, "Add cases, or choose another loss."))
+    return problems
+
+
+def patch_problems(
+    experiment: Experiment, patch: tuple[int, ...] | None, divisor: Sequence[int], largest: Sequence[int]
+) -> list[Problem]:
+    """Return what a user should know of the patches.
+
+    Parameters
+    ----------
+    patch
+        Voxels that the network will see, multiples of `divisor`; None for whole volumes.
+    largest
+        Voxels of the largest training image along each axis.
+    """
+    problems = []
+    warning_message = experiment.network.warning_message(
+        Layout.of(experiment.sampling.patch_size).flat(patch or largest)
+    )
+    if warning_message:
+        problems.append(Problem("warning", "network", warning_message, ""))
+    asked = experiment.sampling.patch_size
+    if patch is not None and asked is not None and patch != tuple(asked):
+        text = f"The patch {_times(asked)} was enlarged to {_times(patch)}."
+        problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
+    if 1 in largest and Layout.of(asked).thin is None:
+        of_slices = [1 if n == 1 else p for n, p in zip(largest, patch or largest, strict=True)]
+        text = (
+            "The images are single slices, and a network of three dimensions would see padding around them."
+        )
+        problems.append(Problem("warning", "slices", text, f"Set sampling.patch_size: {of_slices}."))
+    elif patch is not None and _voxel_count(patch) > 2 * _voxel_count(
+        tuple(max(n, d) for n, d in zip(largest, divisor, strict=True))
+    ):
+        text = f"The patch {_times(patch)} is mostly padding: no training image exceeds {_times(largest)} voxels."
+        problems.append(Problem("warning", "patch", text, "Set a smaller sampling.patch_size."))
+    return problems
+
+
+def step_memory(
+    network: NetworkSpec,
+    layout: Layout,
+    shape: Sequence[int],
+    batch_size: int,
+    *,
+    in_channels: int,
+    out_channels: int,
+    activation_bytes: int,
+) -> int:
+    """Return the estimated bytes of a training step on patches of a shape.
+
+    Raises
+    ------
+    SpecError
+        When the network cannot be trained on so few voxels.
+    """
+    flat = layout.flat(shape)
+    try:
+        return memory_estimate(
+            network,
+            flat,
+            batch_size,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            activation_bytes=activation_bytes,
+        )
+    except (RuntimeError, ValueError) as error:  # the forward pass that counts is the first to find out
+        enough = network.smallest_patch(layout.dimensions)
+        if all(n >= least for n, least in zip(flat, enough, strict=True)):
+            raise
+        raise SpecError(
+            f"{network.display_name} cannot be trained on patches of {_times(flat)} voxels.",
+            f"Set sampling.patch_size to {_times(enough)} or more.",
+        ) from error
+
+
+def _voxel_count(shape: Sequence[int]) -> int:
+    voxels = 1
+    for n in shape:
+        voxels *= n
+    return voxels
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(str(n) for n in shape)

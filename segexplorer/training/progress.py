@@ -1,9 +1,9 @@
-"""Where a run is, and what its epoch has added up so far: the plain numbers that a checkpoint keeps.
+"""Where a run is: its position, the sums of its current epoch, and the changes made while it trains.
 
-What is changed while a run goes on: written down when it is asked for, in effect right before a step.
-
-A change carries the step that it is asked for at, so that a resumed run, or a replay by the command line, makes it
-at the same place and gives the same numbers. An extension is a change of `schedule.epochs` to the new total.
+Position and sums are the plain numbers that a checkpoint keeps. A live change is recorded when it is
+requested and takes effect right before a step. It carries the step at which it was requested, so that a
+resumed run, or a replay by the command line, makes it at the same place and gives the same numbers. An
+extension is a change of `schedule.epochs` to the new total.
 """
 
 from __future__ import annotations
@@ -57,31 +57,33 @@ class EpochSums:
         return {k: (v / n, self.weights[k] / n) for k, v in self.values.items()}
 
 
+# ---- changes made while it trains
+
 EDITED = "edited while it ran"
 EXTENSION = "schedule.epochs"
-"""Field name under which an extension stands among an experiment's changes: the new number of epochs."""
+"""Field name of an extension among an experiment's changes; its value is the new number of epochs."""
 
 
 class LiveChanges:
-    """The changes of one run: those of earlier attempts to be replayed, and those asked for now.
+    """The changes of one run: those of earlier attempts, to be replayed, and those requested now.
 
     Parameters
     ----------
     planned
         The experiment as its folder has it, changes included.
     folder
-        Where a change is written down.
+        Where a change is recorded.
     step
         Optimiser steps done: earlier changes are in effect already.
 
     Attributes
     ----------
     planned
-        With every change asked for so far.
+        With every change requested so far.
     effective
         The experiment as the next step uses it.
     epochs
-        How many there are to be, extensions included.
+        Total number, extensions included.
     """
 
     def __init__(self, planned: Experiment, folder: RunFolder, step: int) -> None:
@@ -97,14 +99,14 @@ class LiveChanges:
 
     @property
     def badges(self) -> tuple[str, ...]:
-        """What figures of this run must say: that settings were changed, that it was made longer."""
+        """What figures of this run must say: that settings were changed, that the run was extended."""
         edited = any(c.field != EXTENSION for c in self.planned.changes)
         planned = self.planned.schedule.epochs
         longer = (f"extended from {planned} to {self.epochs} epochs",) if self.epochs > planned else ()
         return ((EDITED,) if edited else ()) + longer
 
     def ask(self, path: str, value: Any, step: int) -> None:
-        """Ask for a live change before the next step; it is written down at once.
+        """Request a live change before the next step; it is recorded at once.
 
         Raises
         ------
@@ -124,7 +126,7 @@ class LiveChanges:
         self._record(Change(step=step, field=EXTENSION, value=self.epochs))
 
     def due(self, step: int) -> Iterator[ParameterApplied]:
-        """Put what was asked for up to `step` into effect, one by one, live or replayed alike."""
+        """Apply the changes requested up to `step` one by one, whether live or replayed."""
         while self._pending and self._pending[0].step <= step:
             change = self._pending.popleft()
             if change.field == EXTENSION:

@@ -1,7 +1,7 @@
-"""A run that was, told again: its events in order and at a chosen speed, for whatever face follows runs.
+"""A recorded run, played again: its events in order and at a chosen speed, for any front end that follows runs.
 
-A `Replay` has the part of `training.run.Run` that faces follow, so that the command line, the window and the
-notebook show it as they show a run. It changes nothing, computes nothing and needs no torch.
+A `Replay` has the part of `training.run.Run` that front ends use, so that the command line, the window and
+the notebook show it as they show a run. It changes nothing, computes nothing and needs no torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from psygnal import Signal
 
 from segexplorer.core.errors import DataError, RunStateError, SpecError
 from segexplorer.core.events import Event, RunFinished, RunState, StateChanged, StepDone, WatchedDone
-from segexplorer.training.history import Frame, open_run
+from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 LONGEST_WAIT = 2.0
@@ -41,7 +41,7 @@ class Replay:
     Parameters
     ----------
     folder
-        A run folder; of a run that goes on, what is there by now.
+        A run folder; of a run still in progress, what it has recorded so far.
     speed
         How many times as fast as it was; `math.inf`: without waiting.
     load
@@ -64,13 +64,13 @@ class Replay:
         folder: str | Path,
         speed: float = 1.0,
         *,
-        load: Callable[[Frame], WatchedSnapshot] | None = None,
+        load: Callable[[HistoryFrame], WatchedSnapshot] | None = None,
     ) -> None:
         if not speed > 0:
             raise SpecError(f"A replay needs a speed above 0, not {speed:g}.", "1 is as fast as it was.")
         record = open_run(folder)
         self.folder, self.experiment, self.speed = record.folder, record.experiment, speed
-        self._events = _told_once(record.events())
+        self._events = _without_repeats(record.events())
         if not self._events:
             raise DataError(f"Nothing has happened in {folder} yet.", "Train it first.")
         frames = [*record.watched("train"), *record.watched("validation")] if load is not None else []
@@ -155,14 +155,14 @@ class Replay:
             yield event
             before = event
         assert before is not None
-        yield self._end(replace(_END, reason="nothing more was told", step=before.step, time=before.time))
+        yield self._end(replace(_END, reason="the record ends here", step=before.step, time=before.time))
 
     def _end(self, event: RunFinished) -> RunFinished:
         self.state = event.state
         return event
 
     def _wait(self, before: Event | None, event: Event) -> Iterator[Event]:
-        """Let the time between two events pass, and pauses; told like those of a run."""
+        """Let the time between two events pass, and report pauses as a run does."""
         gap = event.time - before.time if before is not None and before.attempt == event.attempt else 0.0
         until = time.monotonic() + min(LONGEST_WAIT, max(0.0, gap) / self.speed)
         while not self._stopped:
@@ -196,7 +196,7 @@ def _beside(event: Event, state: RunState) -> StateChanged:
     )
 
 
-def _told_once(events: list[Event]) -> list[Event]:
-    """Drop the ends of earlier attempts: to a face, an end is the last event of all."""
+def _without_repeats(events: list[Event]) -> list[Event]:
+    """Drop the ends of earlier attempts, since front ends take a `RunFinished` as the last event of all."""
     last = len(events) - 1
     return [e for number, e in enumerate(events) if number == last or not isinstance(e, RunFinished)]

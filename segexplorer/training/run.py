@@ -73,13 +73,13 @@ class SliceView:
 
 
 @dataclass(frozen=True)
-class _Mail:
+class _Request:
     command: Command
     argument: Any = None
 
 
 class StopRequested(BaseException):
-    """Raised where the mail is read, between two events of the engine; not an error."""
+    """Raised where the request is read, between two events of the engine; not an error."""
 
 
 class Run:
@@ -89,15 +89,15 @@ class Run:
     ----------
     folder
         The run's own folder, made by `RunFolder.create(experiment)` or opened by `RunFolder.open`; a run that
-        has a checkpoint there goes on from it.
+        has a checkpoint there resumes from it.
     window
         Whether a viewer is open in this process (leaves it one CPU core).
 
     Notes
     -----
     `events` is emitted on the thread that iterates. Iterating never raises: the last event is `RunFinished`,
-    and a failure is told there. A run that is finished or stopped can be iterated again: after `extend` it
-    goes on, after `stop` it resumes, exactly.
+    and it carries the error of a failed run. A finished or stopped run can be iterated again: after `extend` it
+    trains longer, after `stop` it resumes exactly.
     """
 
     events = Signal(Event)
@@ -109,7 +109,7 @@ class Run:
         self.state: RunState = "idle"
         self.watched: LatestValues[WatchedSnapshot] = LatestValues()
         self.patch: LatestValues[PatchSnapshot] = LatestValues()
-        self._mail: deque[_Mail] = deque()
+        self._requests: deque[_Request] = deque()
         self._arrived = threading.Condition()
         self._steps_left: int | None = None
         self._view: SliceView | None = None
@@ -167,7 +167,7 @@ class Run:
         self._post("predict_now")
 
     def extend(self, epochs: int) -> None:
-        """Train longer, at the schedule's floor; a finished run then goes on when it is iterated again."""
+        """Train longer, at the schedule's floor; a finished run continues when it is iterated again."""
         if epochs < 1:
             raise SpecError(f"A run can be extended by 1 epoch or more, not by {epochs}.")
         self._post("extend", epochs)
@@ -191,13 +191,13 @@ class Run:
         if not self.accepts(command):
             raise RunStateError(f"A run that is {self.state} cannot {command.replace('_', ' ')}.")
         with self._arrived:
-            self._mail.append(_Mail(command, argument))
+            self._requests.append(_Request(command, argument))
             self._arrived.notify_all()
 
     # ---- iteration
 
     def start(self) -> threading.Thread:
-        """Iterate in a thread of its own; `events` tells what happens. Returns the started thread."""
+        """Iterate in a new thread and return it; what happens is emitted by `events`."""
         thread = threading.Thread(target=self._drain, name=f"run {self.folder.name}", daemon=False)
         thread.start()
         return thread
@@ -223,13 +223,13 @@ class Run:
         work = self._work()
         try:
             for event in work:
-                yield self._told(event)
+                yield self._recorded(event)
                 yield from self._told_of_sinks()
             end = self._end
         except GeneratorExit:
             work.close()
             self.state = "stopped"
-            for _ in self._told_last(RunFinished(state="stopped", reason="the iteration was left")):
+            for _ in self._recorded_end(RunFinished(state="stopped", reason="the iteration was left")):
                 pass
             raise
         except SegExplorerError as error:
@@ -244,8 +244,8 @@ class Run:
             work.close()
             self.record.close()
         self.state = end.state
-        self._mail.clear()
-        yield from self._told_last(end)
+        self._requests.clear()
+        yield from self._recorded_end(end)
 
     def _work(self) -> Generator[Event, None, None]:
         self.state = "preparing"
@@ -263,7 +263,7 @@ class Run:
         self._open_sinks(engine)
         source = engine.run()
         try:
-            yield from self._obey(engine)
+            yield from self._handle_commands(engine)
             for event in source:
                 self._step = engine.position.step
                 if isinstance(event, RunFinished):
@@ -274,7 +274,7 @@ class Run:
                 if isinstance(event, StepDone) and self._steps_left is not None:
                     self._steps_left -= 1
                 yield event
-                yield from self._obey(engine)
+                yield from self._handle_commands(engine)
         except StopRequested:
             self.state = "stopping"
             yield StateChanged(state="stopping", activity="saving the last checkpoint")
@@ -288,25 +288,25 @@ class Run:
             source.close()
             engine.close()
 
-    def _obey(self, engine: Engine) -> Generator[Event, None, None]:
-        """Carry out the mail; while paused, wait here for more."""
+    def _handle_commands(self, engine: Engine) -> Generator[Event, None, None]:
+        """Carry out the request; while paused, wait here for more."""
         if self._steps_left == 0:
             self._steps_left = None
             yield from self._pause()
             if self._view is not None:
                 view, self._view = self._view, None
                 yield from engine.watch_slab(view.role, view.axis, view.world)
-        while (mail := self._next_mail(wait=self.state == "paused")) is not None:
-            yield from self._carry_out(mail, engine)
+        while (request := self._next_request(wait=self.state == "paused")) is not None:
+            yield from self._handle(request, engine)
 
-    def _next_mail(self, *, wait: bool) -> _Mail | None:
+    def _next_request(self, *, wait: bool) -> _Request | None:
         with self._arrived:
-            while wait and not self._mail:
+            while wait and not self._requests:
                 self._arrived.wait(timeout=0.5)
-            return self._mail.popleft() if self._mail else None
+            return self._requests.popleft() if self._requests else None
 
-    def _carry_out(self, mail: _Mail, engine: Engine) -> Generator[Event, None, None]:
-        match mail.command:
+    def _handle(self, request: _Request, engine: Engine) -> Generator[Event, None, None]:
+        match request.command:
             case "stop":
                 raise StopRequested
             case "pause":
@@ -314,14 +314,14 @@ class Run:
             case "unpause":
                 yield from self._unpause()
             case "step":
-                self._steps_left, self._view = 1, mail.argument
+                self._steps_left, self._view = 1, request.argument
                 yield from self._unpause()
             case "extend":
-                engine.extend(mail.argument)
-                more = f"{mail.argument} epoch{'' if mail.argument == 1 else 's'}"
+                engine.extend(request.argument)
+                more = f"{request.argument} epoch{'' if request.argument == 1 else 's'}"
                 yield Notice(message=f"Extended by {more}, to {engine.epochs}.")
             case "set":
-                engine.change(*mail.argument)
+                engine.change(*request.argument)
             case "predict_now" if engine.ready:
                 yield from engine.watch()
 
@@ -336,7 +336,7 @@ class Run:
             yield StateChanged(state=self.state)
 
     def _open_sinks(self, engine: Engine) -> None:
-        """Open the experiment's sinks, now that it is known from which step this attempt goes on."""
+        """Open the experiment's sinks, now that it is known from which step this attempt resumes."""
 
         def case(name: str) -> Case:
             if engine.plan is None:
@@ -355,7 +355,7 @@ class Run:
             event, attempt=self._attempt, seq=self._seq + 1, step=self._step, time=time.time()
         )
 
-    def _told(self, event: Event) -> Event:
+    def _recorded(self, event: Event) -> Event:
         """Stamp an event, and write it down before anybody hears of it; sinks hear of it first."""
         stamped = self._stamped(event)
         self._seq += 1
@@ -368,12 +368,12 @@ class Run:
     def _told_of_sinks(self) -> Iterator[Event]:
         """Tell of sinks that were switched off; telling it may switch off another."""
         while notices := self._sinks.take_notices():
-            yield from map(self._told, notices)
+            yield from map(self._recorded, notices)
 
-    def _told_last(self, end: RunFinished) -> Iterator[Event]:
+    def _recorded_end(self, end: RunFinished) -> Iterator[Event]:
         """Tell the end even where it cannot be written down any more (a full disk).
 
-        Sinks get it first, so that what becomes of them while they close is told before it.
+        Sinks get it first, so that a problem while they close is reported before it.
         """
         stamped = self._stamped(end)
         self._sinks.event(stamped)

@@ -1,6 +1,6 @@
 """Learning-rate schedules as specs: a factor on the optimiser's learning rate over the planned epochs.
 
-`epochs` is fixed when a run starts. A run that is extended beyond it goes on at the schedule's floor, so an
+`epochs` is fixed when a run starts. A run that is extended beyond it continues at the schedule's floor, so an
 extension never jumps the learning rate.
 """
 

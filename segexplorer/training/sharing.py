@@ -1,7 +1,7 @@
 """Pack a run for others: what was done and what came out of it, without names, paths or voxels.
 
-Each file of the archive is built anew (`training.deidentification`); only the tensors of checkpoints are copied as
-they are. Other files of the run folder are never copied.
+Each file of the archive is built anew (`training.deidentification`); only the tensors of checkpoints are
+copied as they are. Other files of the run folder are never copied.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prediction of whole volumes by sliding windows, one window at a time, so that a run can be stopped between.
 
 Positions and the Gaussian weights are MONAI's (`dense_patch_slices`, `compute_importance_map`); MONAI's own
-`sliding_window_inference` does not yield, so the loop over them stands here. Equal to it to rounding (tests).
+`sliding_window_inference` does not yield, so the loop over them is here. The result equals theirs up to rounding.
 """
 
 from __future__ import annotations

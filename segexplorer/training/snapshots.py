@@ -32,8 +32,8 @@ class WatchedSnapshot:
     probabilities
         (C, x, y, z) uint8 (255 = 1) in the same grid; None where they were not kept.
     regions, regions_affine
-        Per-region numbers of the loss over the whole case and the (4, 4) affine of the training grid their
-        boxes lie in (closest-canonical RAS); None where the loss has no regions.
+        Per-region numbers of the loss over the whole case and the (4, 4) affine of the training grid of their
+        boxes (closest-canonical RAS); None where the loss has no regions.
     loss
         The loss over the whole case.
     partial
@@ -84,7 +84,7 @@ class LatestValues(Generic[T]):
         self._last: dict[str, T] = {}
 
     def put(self, name: str, value: T) -> None:
-        """Replace what lies under a name."""
+        """Replace the value of a name."""
         with self._lock:
             self._fresh[name] = value
             self._last[name] = value

@@ -1,6 +1,7 @@
-"""How long a network takes to predict a patch, and how much memory that takes, measured on this machine.
+"""How long things take on this machine, measured: one forward pass of a network, and a planned run.
 
-How long a run will take here: a few of its own steps and windows, timed before it starts.
+`measure_network` times the prediction of one patch in a process of its own, so that the memory it reports is
+that of the network alone. `measure` times a few steps and windows of a planned run, and extrapolates.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from segexplorer.core.errors import TrainingError
 from segexplorer.networks import registry
 from segexplorer.networks.base import NetworkSpec, padded
 from segexplorer.networks.cost import parameter_count
-from segexplorer.training.compute import Compute, Runtime, memory_errors_told, resolve_compute
+from segexplorer.training.compute import Compute, Runtime, resolve_compute, translate_memory_errors
 from segexplorer.training.sliding_window import window_count
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from segexplorer.data.store import PreprocessedCache
     from segexplorer.training.learner import Learner
     from segexplorer.training.plan import Plan
+
+
+# ---- one network
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Speed:
         How many were timed.
     memory_bytes
         Peak beyond what the process held before: weights, activations and the library's workspaces. None where
-        the system does not tell.
+        the system does not report it.
     device, precision, threads
         Where, and how.
     """
@@ -110,7 +114,7 @@ def measure_network(
     return Speed(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _measured(task: dict[str, Any]) -> Speed:
+def _measure_here(task: dict[str, Any]) -> Speed:
     import torch
 
     spec, shape, passes = registry.parse(task["network"]), task["shape"], task["passes"]
@@ -119,12 +123,12 @@ def _measured(task: dict[str, Any]) -> Speed:
     # loads the libraries, which are no part of what the network takes
     spec.build(dimensions=len(shape), in_channels=in_channels, out_channels=out_channels)
     torch.nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 8, 8))
-    before = _forget_peak(runtime)
+    before = _reset_peak(runtime)
     built = spec.build(dimensions=len(shape), in_channels=in_channels, out_channels=out_channels)
     placed = runtime.place_network(built, len(shape)).eval()
     image = runtime.place(torch.rand((1, in_channels, *shape)))
     with runtime.active():
-        times = [_timed(placed, image, runtime) for _ in range(passes + 1)][1:]
+        times = [_seconds_of_pass(placed, image, runtime) for _ in range(passes + 1)][1:]
     peak = _peak(runtime)
     return Speed(
         seconds=statistics.median(times),
@@ -138,26 +142,26 @@ def _measured(task: dict[str, Any]) -> Speed:
     )
 
 
-def _timed(network: torch.nn.Module, image: torch.Tensor, runtime: Runtime) -> float:
+def _seconds_of_pass(network: torch.nn.Module, image: torch.Tensor, runtime: Runtime) -> float:
     import torch
 
-    _wait(runtime)
+    _synchronise(runtime)
     begun = time.perf_counter()
     with torch.inference_mode(), runtime.autocast():
         network(image)
-    _wait(runtime)
+    _synchronise(runtime)
     return time.perf_counter() - begun
 
 
-def _wait(runtime: Runtime) -> None:
+def _synchronise(runtime: Runtime) -> None:
     import torch
 
     if runtime.device.startswith("cuda"):
         torch.cuda.synchronize(runtime.device)
 
 
-def _forget_peak(runtime: Runtime) -> int | None:
-    """Begin anew to look for the peak, and return the bytes held now; None where the system does not tell."""
+def _reset_peak(runtime: Runtime) -> int | None:
+    """Reset the peak and return the bytes held now; None where the system does not report them."""
     import torch
 
     if runtime.device.startswith("cuda"):
@@ -180,6 +184,8 @@ def _peak(runtime: Runtime) -> int | None:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
 
+
+# ---- a planned run
 
 WINDOW_SECONDS = 5.0
 """How long windows of the validation are timed; the rest of them are taken to last as long."""
@@ -224,7 +230,7 @@ def measure(plan: Plan, *, steps: int = 3, stopped: Callable[[], bool] = lambda:
     steps
         Optimiser steps to time.
     stopped
-        Asked between two pieces of work; once it says yes, None is returned.
+        Called between two pieces of work; once it returns True, the result is None.
 
     Raises
     ------
@@ -245,19 +251,19 @@ def measure(plan: Plan, *, steps: int = 3, stopped: Callable[[], bool] = lambda:
     with tempfile.TemporaryDirectory(prefix="segexplorer-timing-") as folder, plan.runtime.active():
         store = plan.open_store(Path(folder))
         begun = time.perf_counter()
-        for case in _sampled(plan):
+        for case in _timed_cases(plan):
             if stopped():
                 return None
             store.get(case)
-        reading = (time.perf_counter() - begun) / len(_sampled(plan))
+        reading = (time.perf_counter() - begun) / len(_timed_cases(plan))
         timed = _steps(plan, store, learner, steps, stopped)
         window = _window(plan, store, learner, stopped) if timed else None
     if timed is None or window is None:
         return None
-    return _told(plan, statistics.median(timed), steps, window, reading)
+    return _timing(plan, statistics.median(timed), steps, window, reading)
 
 
-def _sampled(plan: Plan) -> tuple[str, ...]:
+def _timed_cases(plan: Plan) -> tuple[str, ...]:
     """The cases that the timed batches are drawn from: as many as one batch holds."""
     return plan.ids("train")[: plan.sampling.batch_size]
 
@@ -269,7 +275,7 @@ def _steps(
     from segexplorer.data.sampler import Loader, Sampler
 
     experiment = plan.experiment
-    sampler = Sampler(store, _sampled(plan), plan.sampling, experiment.augmentation, experiment.seed)
+    sampler = Sampler(store, _timed_cases(plan), plan.sampling, experiment.augmentation, experiment.seed)
     loader = Loader(sampler)
     seconds = []
     try:
@@ -278,7 +284,7 @@ def _steps(
                 return None
             begun = time.perf_counter()
             batch = loader.batch(1 + number // sampler.steps_per_epoch, number % sampler.steps_per_epoch)
-            with memory_errors_told():
+            with translate_memory_errors():
                 learner.step(batch, number, 1)  # its numbers are plain: the device is through
             seconds.append(time.perf_counter() - begun)
     finally:
@@ -302,13 +308,13 @@ def _window(
             learner.predictor,
             torch.from_numpy(prepared.image[None]),
             classes=len(plan.class_names) + 1,
-            patch=plan.window_for(prepared.image.shape[1:]),
+            patch=plan.patch_for(prepared.image.shape[1:]),
             overlap=validation.overlap,
             runtime=plan.runtime,
             mirror=validation.mirror,
         )
 
-    with memory_errors_told():
+    with translate_memory_errors():
         next(windows())
         begun, timed = time.perf_counter(), 0
         for timed, _ in windows():  # noqa: B007  the last count is what matters
@@ -319,9 +325,9 @@ def _window(
     return (time.perf_counter() - begun) / timed
 
 
-def _told(plan: Plan, step: float, steps: int, window: float, reading: float) -> Timing:
+def _timing(plan: Plan, step: float, steps: int, window: float, reading: float) -> Timing:
     experiment = plan.experiment
-    validation = window * sum(_windows(plan, case) for case in _predicted(plan))
+    validation = window * sum(_window_count(plan, case) for case in _predicted_cases(plan))
     epoch = plan.steps_per_epoch * step + validation / experiment.validation.every_epochs
     epochs = experiment.schedule.epochs
     validations = math.ceil(epochs / experiment.validation.every_epochs)  # the last epoch is always validated
@@ -330,16 +336,16 @@ def _told(plan: Plan, step: float, steps: int, window: float, reading: float) ->
     return Timing(step=step, steps=steps, window=window, reading=at_first, epoch=epoch, total=total)
 
 
-def _predicted(plan: Plan) -> tuple[str, ...]:
+def _predicted_cases(plan: Plan) -> tuple[str, ...]:
     """The cases that a validation predicts: its own, and the watched training case."""
     watched = plan.watched.get("train")
     return (*plan.ids("validation"), *((watched,) if watched is not None else ()))
 
 
-def _windows(plan: Plan, case: str) -> int:
+def _window_count(plan: Plan, case: str) -> int:
     shape = plan.fitted.prepared_shape(plan.refs[case])
-    return window_count(shape, plan.window_for(shape), plan.experiment.validation.overlap)
+    return window_count(shape, plan.patch_for(shape), plan.experiment.validation.overlap)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_measured(json.load(sys.stdin)))))  # noqa: T201
+    print(json.dumps(asdict(_measure_here(json.load(sys.stdin)))))  # noqa: T201

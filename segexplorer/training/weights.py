@@ -104,7 +104,7 @@ def check_weights(weights: NetworkWeights) -> list[Problem]:
 
 
 def require_weights(weights: NetworkWeights) -> None:
-    """Refuse a run that is about to start from a file which is not there; one that goes on has its own weights.
+    """Refuse to start a run from a missing file; a resumed run has weights of its own.
 
     Raises
     ------
@@ -118,14 +118,14 @@ def require_weights(weights: NetworkWeights) -> None:
 def load_weights(network: nn.Module, path: str | Path) -> WeightsReport:
     """Take over what fits of a file's weights, in place.
 
-    A name fits with or without what stands in front of all names of the file ("module."), and inside any one
+    A name fits with or without a prefix that all names of the file share ("module."), and inside any one
     child of the network ("swinViT."); the reading that fits most names is taken. Convolution kernels of another
     length are interpolated linearly, as MedNeXt's UpKern does (Roy et al. 2023, section 2.3).
 
     Raises
     ------
     DataError
-        When the file is missing, is no file of weights, holds more than tensors, or fits nowhere.
+        When the file is missing, is not a file of weights, contains more than tensors, or fits nowhere.
     """
     file = _file_of(path)
     given = _read(file)
@@ -178,7 +178,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> tuple[nn.Module, ...]
 
     Returns
     -------
-    The modules whose running statistics must stand still too: keep them in evaluation mode.
+    The modules whose running statistics must not change either: keep them in evaluation mode.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def _file_of(named: str | Path) -> Path:
         folder = open_checkpoint(checkpoints, "best" if pointer == "best" else "last")[0].folder
         return folder / (AVERAGE if (folder / AVERAGE).exists() else WEIGHTS)
     if not path.is_file():
-        raise DataError(f"There is no file of weights {path}.", "Check network_weights.path.")
+        raise DataError(f"The file of weights {path} does not exist.", "Check network_weights.path.")
     return path
 
 
@@ -243,14 +243,16 @@ def _read(file: Path) -> dict[str, Tensor]:
         try:
             stored: dict[str, Tensor] = load_file(file)
         except SafetensorError as error:
-            raise DataError(f"{file.name} is no whole safetensors file: {error}.", "Get it again.") from error
+            raise DataError(
+                f"{file.name} is not a complete safetensors file: {error}.", "Get it again."
+            ) from error
         return stored
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(
-            f"{file.name} holds more than tensors, or is no file of torch; it was not opened, for that could run "
-            "code.",
+            f"{file.name} contains more than tensors, or is not a torch file; it was not opened, since that could "
+            "run code.",
             "Have its owner save the state dict alone, best as safetensors.",
         ) from error
     except Exception as error:
@@ -290,7 +292,7 @@ def _best_reading(
 
 
 def _fronts(names: Sequence[str]) -> Iterator[str]:
-    """Yield what stands in front of all names: nothing, then one shared part after the other."""
+    """Yield the prefixes that all names share: none, then one part after the other."""
     front = ""
     yield front
     while True:

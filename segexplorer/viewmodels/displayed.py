@@ -21,7 +21,7 @@ from segexplorer.data.geometry import DisplayGrid, Grid, spacing
 from segexplorer.data.volume import Volume
 from segexplorer.metrics import score_case
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import Frame, open_run
+from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.viewmodels import errors, layer_images, regions
 from segexplorer.viewmodels import regions as maps
@@ -32,7 +32,7 @@ from segexplorer.viewmodels.regions import BalanceHistogram, balance_histogram
 Truth = NDArray[np.uint8] | None
 
 
-def frames_of(folder: Path) -> dict[Role, tuple[Frame, ...]]:
+def frames_of(folder: Path) -> dict[Role, tuple[HistoryFrame, ...]]:
     """Return the complete frames of each role, in order of steps; also while the run writes.
 
     Raises
@@ -63,7 +63,7 @@ class RunHistoryLoader:
         """Take over the label of a snapshot that came from the run itself."""
         self._truths.setdefault(snapshot.case, snapshot.truth)
 
-    def snapshot(self, frame: Frame) -> WatchedSnapshot:
+    def snapshot(self, frame: HistoryFrame) -> WatchedSnapshot:
         """Return a frame with the label of its case.
 
         Raises

@@ -82,7 +82,7 @@ def test_encoding_undoes_decoding(values: list[int], data: st.DataObject) -> Non
     [
         ({}, "No class"),
         ({"ignore": 3}, "No class"),
-        ({"a": 1, "b": [2, 1]}, "stands in two classes, a and b"),
+        ({"a": 1, "b": [2, 1]}, "is in two classes, a and b"),
         ({"a": [0, 1]}, "background"),
         ({str(n): n for n in range(1, 300)}, "too many"),
     ],

@@ -162,9 +162,7 @@ def test_cases_that_do_not_fit_are_named() -> None:
     wrong = {
         "has 2 image": Case("bad", (image, image), good.label),
         "NaN": Case("bad", (image.with_array(holes),), good.label),
-        "image and label lie on different grids": Case(
-            "bad", (image,), Volume.from_array(LABEL, affine=moved)
-        ),
+        "image and label have different grids": Case("bad", (image,), Volume.from_array(LABEL, affine=moved)),
     }
     for told, case in wrong.items():
         with pytest.raises(DataError, match=f"Case bad.*{told}"):

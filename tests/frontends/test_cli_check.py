@@ -150,7 +150,7 @@ def test_a_set_without_any_label_is_listed_all_the_same(
 def test_what_is_no_data_set_gives_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("segexplorer: ") and "no layout of a data set that is known" in error
+    assert error.startswith("segexplorer: ") and "does not have the layout of a known data set" in error
 
 
 def test_nothing_of_a_dicom_patient_is_printed_or_written(

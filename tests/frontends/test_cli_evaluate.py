@@ -158,7 +158,7 @@ def test_a_case_that_cannot_be_scored_is_named(
             array = np.ones(shape if name == "odd" else (4, 4, 4), np.uint8)
             save_volume(Volume.from_array(array), tmp_path / folder / f"{name}.nii.gz", integer=True)
     assert run(["evaluate", str(tmp_path / "p"), str(tmp_path / "t")]) == 2
-    assert "odd: The prediction and the truth lie on different grids" in capsys.readouterr().err
+    assert "odd: The prediction and the truth have different grids" in capsys.readouterr().err
 
 
 def test_formats_may_differ_and_names_of_segments_decide(

@@ -167,10 +167,10 @@ def test_the_mean_difference_is_the_difference_of_means(cases: list[list[float]]
         return "missed" if values[column] == 0 else "scored"
 
     ours, theirs = side((0, 1)), side((2, 3))
-    made_up = spurious_classes([*ours[0], *ours[1], *theirs[0], *theirs[1]])
-    one, other = (values_by_case(over_runs([*s[0], *s[1]], made_up), "dice") for s in (ours, theirs))
+    spurious = spurious_classes([*ours[0], *ours[1], *theirs[0], *theirs[1]])
+    one, other = (values_by_case(over_runs([*s[0], *s[1]], spurious), "dice") for s in (ours, theirs))
     assert one.keys() == other.keys()
-    pairs = paired(ours, theirs, "dice", made_up)
+    pairs = paired(ours, theirs, "dice", spurious)
     assert pairs.by_case == pytest.approx({case: one[case] - other[case] for case in one}, abs=1e-12)
     assert pairs.n_unpaired == 0
 

@@ -74,7 +74,7 @@ def test_settings_reach_into_kinds_that_the_file_names_bare(tmp_path: Path) -> N
         (MINIMAL, {"los.alpha": 1}, ["los", "loss"]),
         (MINIMAL, {"loss.tversky_weigth": 1}, ["tversky_weigth"]),
         ("data: [1, 2\n", {}, ["YAML", "line"]),
-        ("- 1\n", {}, ["holds no experiment"]),
+        ("- 1\n", {}, ["does not contain an experiment"]),
     ],
 )
 def test_mistakes_are_one_sentence_with_the_nearest_name(

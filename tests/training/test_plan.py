@@ -32,7 +32,7 @@ def test_a_patch_is_enlarged_to_what_the_network_divides_and_it_is_said(tiny: Ex
 
 def test_whole_volumes_are_padded_windows(tiny: Experiment) -> None:
     plan = resolve(replace_values(tiny, {"sampling.patch_size": None, "network.levels": 3}))
-    assert plan.patch is None and plan.window_for((31, 32, 29)) == (32, 32, 32)
+    assert plan.patch is None and plan.patch_for((31, 32, 29)) == (32, 32, 32)
 
 
 def test_one_case_alone_trains_only_when_that_is_confirmed(tiny: Experiment) -> None:

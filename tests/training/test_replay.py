@@ -17,7 +17,7 @@ from segexplorer.core.errors import DataError, RunStateError, SpecError
 from segexplorer.core.events import Event, RunFinished, StateChanged, StepDone, WatchedDone
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
-from segexplorer.training.history import Frame, open_run
+from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.replay import LONGEST_WAIT, Replay
 from segexplorer.training.run import Run
 
@@ -60,7 +60,7 @@ def test_every_event_comes_once_and_the_end_last(folder: Path) -> None:
 
 
 def test_watched_cases_come_from_the_history(folder: Path) -> None:
-    replay = Replay(folder, math.inf, load=Frame.load)
+    replay = Replay(folder, math.inf, load=HistoryFrame.load)
     steps: dict[str, list[int]] = {"train": [], "validation": []}
     for event in replay:
         if isinstance(event, WatchedDone):
@@ -144,4 +144,4 @@ def test_a_run_that_broke_off_ends_where_it_broke_off(folder: Path) -> None:
     (folder / "events.jsonl").write_text("".join(lines[:12]) + lines[12][:20])
     *_, end = Replay(folder, math.inf)
     assert isinstance(end, RunFinished) and end.state == "stopped"
-    assert end.reason == "nothing more was told" and end.step == open_run(folder).events()[-1].step
+    assert end.reason == "the record ends here" and end.step == open_run(folder).events()[-1].step

@@ -118,7 +118,7 @@ def test_files_that_are_no_weights_are_told(tmp_path: Path) -> None:
         ("list.pt", "no weights by name"),
         ("other.pt", "No weight of other.pt fits"),
         ("text.pt", "text.pt"),
-        ("cut.safetensors", "no whole safetensors"),
+        ("cut.safetensors", "not a complete safetensors"),
         ("absent.pt", "There is no file"),
     ):
         with pytest.raises(DataError, match=told):
@@ -195,7 +195,7 @@ def test_a_fresh_run_is_refused_before_anything_is_planned(
     replace_values(tiny, {"network_weights.path": str(tmp_path / "none.pt")}).save(file)
     assert cli(["train", str(file), "--output", str(out)]) == 2
     told = capsys.readouterr().err
-    assert "There is no file of weights" in told and "network_weights.path" in told
+    assert "does not exist" in told and "network_weights.path" in told
     assert "Steps" not in told and not out.exists()
 
 
@@ -209,7 +209,7 @@ def test_weights_that_are_not_there_are_told_before_training(
     tmp_path: Path, tiny: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    for name, told in (("none.pt", "no file of weights"), ("run", "no checkpoint")):
+    for name, told in (("none.pt", "does not exist"), ("run", "no checkpoint")):
         asked = replace_values(tiny, {"network_weights.path": str(tmp_path / name)})
         assert any(told in sentence for sentence in resolve(asked).warning_sentences())
         asked.save(tmp_path / "experiment.yaml")

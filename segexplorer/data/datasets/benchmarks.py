@@ -1,16 +1,12 @@
-"""ACDC, cine MR of the heart (Bernard 2018): end diastole and end systole of each patient, named by Info.cfg.
+"""Public benchmarks in the layout in which they are published.
 
-BraTS, the brain tumour segmentation challenge (Menze 2015, Bakas 2018): four MR sequences and a label each.
-
-BTCV, multi-organ CT of the abdomen on Synapse (Landman 2015): `img0001.nii.gz` and `label0001.nii.gz`.
-
-KiTS, the kidney tumour segmentation challenge (Heller 2019): `case_00000/imaging.nii.gz`.
-
-LiTS, the liver tumour segmentation benchmark (Bilic 2023): `volume-0.nii` and `segmentation-0.nii`.
-
-MSSEG-2, new lesions of multiple sclerosis (Commowick 2021): two FLAIR time points and a consensus label.
-
-NIH Pancreas-CT on TCIA (Roth 2015): DICOM series and NIfTI labels whose headers do not place them.
+* ACDC, cine MR of the heart (Bernard 2018): end diastole and end systole of each patient.
+* BraTS, brain tumours (Menze 2015, Bakas 2018): four MR sequences and a label.
+* BTCV, multi-organ CT of the abdomen, also known as Synapse (Landman 2015).
+* KiTS, kidney tumours in CT (Heller 2019).
+* LiTS, liver tumours in CT (Bilic 2023).
+* MSSEG-2, new lesions of multiple sclerosis (Commowick 2021): FLAIR at two time points.
+* NIH Pancreas-CT on TCIA (Roth 2015): DICOM series, and NIfTI labels whose headers do not place them.
 """
 
 from __future__ import annotations
@@ -384,7 +380,8 @@ class PancreasCt(DatasetSpec):
     place: Literal["by intensity", "stored", "rows", "slices", "rows and slices"] = parameter(
         "by intensity",
         title="Place of the labels",
-        description="Which axes of the labels are turned over; by intensity: as they stand out most in the CT.",
+        description="Which axes of the labels are reversed. By intensity: as they contrast most with their "
+        "surroundings.",
         advanced=True,
     )
 

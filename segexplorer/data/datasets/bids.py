@@ -24,7 +24,7 @@ from segexplorer.data.datasets.discovery import (
 
 _LABEL_SUFFIXES = ("dseg", "mask", "roi")
 _IDENTITY = ("sub", "ses", "run")
-"""Entities that tell one examination from another; the rest (space, desc, acq ...) describes an image of it."""
+"""Entities that identify an examination; the rest (space, desc, acq ...) describes an image of it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BidsFile:
 
     @property
     def ending(self) -> str:
-        """What tells the file from others of its examination, e.g. "label-lesion_mask"."""
+        """What distinguishes the file from others of its examination, e.g. "label-lesion_mask"."""
         left = [f"{key}-{value}" for key, value in self.entities.items() if key not in _IDENTITY]
         return "_".join([*left, self.suffix])
 

@@ -1,6 +1,6 @@
-"""Finding the files of cases: what counts as a volume, and images and labels put together by case.
+"""The files of cases: which files are volumes, which image belongs to which label, and who the patient is.
 
-Which patient a case is of: from its name, or from the DICOM header without telling who.
+The patient comes from the name of the case, or from the DICOM header without revealing who it is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from segexplorer.data.case import CaseRef, Source
 from segexplorer.data.checks import Problem
 from segexplorer.data.datasets.base import Listing
 from segexplorer.data.formats import registry
+
+# ---- which files are volumes
 
 _SECOND_HALVES = (".img", ".img.gz", ".raw", ".zraw")
 """Voxels whose header is another file; a case is named by its header."""
@@ -38,7 +40,7 @@ def stem(path: Path) -> str | None:
 
 
 def is_label_name(path: Path) -> bool:
-    """Whether a file is called a label: one of the words "seg", "label", "mask", "gt" ... stands in its name."""
+    """Whether a file is named like a label: its name contains "seg", "label", "mask", "gt" or the like."""
     return _LABEL_WORDS.search((stem(path) or "").lower()) is not None
 
 
@@ -48,7 +50,7 @@ _LABEL_WORDS = re.compile(
 
 
 def hidden(path: Path) -> bool:
-    """Whether a file or folder is none of the data set's: `.DS_Store`, `._name`, `__MACOSX`."""
+    """Whether a file or folder does not belong to the data set: `.DS_Store`, `._name`, `__MACOSX`."""
     return path.name.startswith(".") or path.name == "__MACOSX"
 
 
@@ -90,7 +92,7 @@ def files_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def reach(folder: Path, *parts: str) -> int:
-    """Return how deep below a folder its cases' files lie: 2 when it has one of the named parts, else 1."""
+    """Return the depth of the files of cases below a folder: 2 when it has one of the named parts, else 1."""
     return 2 if {path.name.lower() for path in subfolders(folder)} & set(parts) else 1
 
 
@@ -118,6 +120,9 @@ def by_case(found: Iterator[tuple[re.Match[str], Path]], group: str | int = 1) -
             raise DataError(f"{files[case]} and {path} are both for the case {case}.", "Keep one of them.")
         files[case] = path
     return files
+
+
+# ---- images and labels of a case
 
 
 def put_together(
@@ -176,6 +181,9 @@ def without(labels: Mapping[str, Source], problems: Sequence[Problem]) -> dict[s
 LONELY = "Add the image under the name of the label, or take the label out."
 
 
+# ---- patients
+
+
 def _is_expression(value: str) -> str:
     try:
         re.compile(value)
@@ -214,7 +222,7 @@ def kept_together(refs: Sequence[CaseRef]) -> list[CaseRef]:
     for case in sorted(unknown):
         try:
             key = patient_key(unknown[case])
-        except DataError:  # a file that cannot be read is told when the case is opened
+        except DataError:  # a file that cannot be read is reported when the case is opened
             key = ""
         own[case] = first.setdefault(key or f"case {case}", case)
     return [replace(ref, patient=own.get(ref.id, ref.patient)) for ref in refs]

@@ -1,6 +1,7 @@
-"""Data sets as people keep them: `images/` and `labels/`, or names with a `{case}` in them.
+"""Folders as people keep them, without a standard: images and labels are matched by their names.
 
-Image and mask side by side, told apart by an ending: `0001.png` and `0001_mask.png` (BUSI and many others).
+Either in folders of their own (`images/`, `labels/`) or by a pattern with `{case}` in it, or side by side
+with an ending that marks the label: `0001.png` and `0001_mask.png`, as in BUSI and many other data sets.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Folder(DatasetSpec):
 def _find(root: Path, place: str, patients: dict[str, str]) -> dict[str, Source]:
     """Return case -> file or DICOM folder, in a subfolder by file name or by a pattern with `{case}`.
 
-    `patients` takes in case -> patient where the pattern tells it.
+    `patients` takes in case -> patient where the pattern names it.
     """
     if "{case}" not in place:
         if not (root / place).is_dir():
@@ -158,7 +159,7 @@ def _folder_per_case(folder: Path) -> Recognition | None:
     for case in cases:
         for path in case.iterdir():
             if path.is_file() and stem(path) is not None and not path.name.startswith("."):
-                # a name that repeats the case's stands for all: p1/p1_seg.nii.gz is {case}/{case}_seg.nii.gz
+                # a name that repeats the case's is a pattern for all: p1/p1_seg.nii.gz is {case}/{case}_seg.nii.gz
                 seen[path.name.replace(case.name, "{case}")] += 1
     shared = [name for name, count in seen.items() if count > len(cases) / 2]
     labels = [name for name in shared if is_label_name(Path(name))]

@@ -31,7 +31,7 @@ def recognise(place: Path, depth: int = 2) -> Recognition:
         listed = ", ".join(f"{one.folder.name} ({one.kind})" for one in found[:5])
         raise DataError(f"{place} holds several data sets: {listed}.", "Name one of these folders.")
     raise DataError(
-        f"{place} has no layout of a data set that is known.",
+        f"{place} does not have the layout of a known data set.",
         "Give images and labels equal names in folders images and labels, or say where they are: "
         "kind folder, images: '{case}/ct.nii.gz', labels: '{case}/seg.nii.gz'.",
     )
@@ -70,7 +70,7 @@ def _below(place: Path, depth: int, kinds: list[type[DatasetSpec]], *, first: bo
 class Auto(DatasetSpec):
     """Any layout, recognised from the names in the folder; `segexplorer check FOLDER` says which one, and why."""
 
-    display_name = "Found by looking"
+    display_name = "Recognised automatically"
     layout: ClassVar[str] = "any of the others"
     kind: Literal["auto"] = "auto"
     root: str = parameter(

@@ -1,7 +1,4 @@
-"""An explicit list of cases: images, label and role of each, e.g. what the window collected.
-
-Cases listed in a file: a table (CSV, TSV) or JSON as MONAI's data lists.
-"""
+"""Cases listed one by one: in the experiment itself, or in a file (CSV, TSV, or JSON as MONAI's data lists)."""
 
 from __future__ import annotations
 

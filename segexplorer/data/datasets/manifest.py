@@ -18,7 +18,7 @@ def description(folder: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        When there is none, or it is no JSON object.
+        When it is missing, or is not a JSON object.
     """
     path = folder / NAME
     if not path.is_file():
@@ -46,7 +46,7 @@ def label_values(described: Mapping[str, Any], where: Path) -> dict[str, tuple[i
     Raises
     ------
     DataError
-        When none are named, or a value is no whole number.
+        When none are named, or a value is not a whole number.
     """
     labels = described.get("labels")
     if not isinstance(labels, dict) or not labels:
@@ -58,7 +58,7 @@ def label_values(described: Mapping[str, Any], where: Path) -> dict[str, tuple[i
         try:
             named[name] = tuple(int(v) for v in (given if isinstance(given, list) else [given]))
         except (TypeError, ValueError) as error:
-            text = f"{where / NAME} gives the label {name} the value {given!r}, which is no whole number."
+            text = f"{where / NAME} gives the label {name} the value {given!r}, which is not a whole number."
             raise DataError(text, "Repair the file, or choose values with data.classes.") from error
     return named
 

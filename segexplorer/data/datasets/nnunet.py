@@ -1,6 +1,7 @@
-"""nnU-Net's raw format, versions 1 and 2 (Isensee 2021): one file per channel and a `dataset.json`.
+"""Data sets described by a `dataset.json`: nnU-Net's raw format and the Medical Segmentation Decathlon.
 
-Data sets in the layout of the Medical Segmentation Decathlon (Antonelli 2022), with a `dataset.json`.
+nnU-Net (Isensee 2021, versions 1 and 2) keeps one file per channel, the Decathlon (Antonelli 2022) one file
+per case.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def cut(
     field: NDArray[np.float64] | None = None,
     order: Literal[0, 1] = 1,
 ) -> NDArray[Any]:
-    """Cut a patch out of a volume, turned by `matrix` about its centre; what lies outside is `fill`.
+    """Cut a patch out of a volume, turned by `matrix` about its centre; voxels outside are `fill`.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Cropping(Spec):
         return {"to": value} if isinstance(value, str) else value
 
     def box(self, case: Case) -> Box:
-        """Return the part of a case that is kept; the whole where nothing stands out (all air, all zero)."""
+        """Return the part of a case that is kept; the whole where nothing is found (all air, all zero)."""
         grid = geometry.canonical_grid(case.images[0].shape, case.images[0].affine)
         if self.to == "none":
             return whole(grid.shape)
@@ -163,7 +163,7 @@ def _box_around(mask: NDArray[np.bool_]) -> Box | None:
 
 
 def _body(image: NDArray[Any], spacing: Sequence[float], above: float) -> Box | None:
-    """Return the box around the patient in a CT (x, y, z), or None where there is none.
+    """Return the box around the patient in a CT (x, y, z), or None where none is found.
 
     Voxels above the threshold, worn down so that the table comes loose, and let grow back a little further, since a
     chin is as thin at its tip; of that the large parts. The edge of the image counts as body, so that a patient who
@@ -181,7 +181,7 @@ def _body(image: NDArray[Any], spacing: Sequence[float], above: float) -> Box | 
     kept = np.flatnonzero(sizes >= _SHARE * sizes.max()) + 1
     box = _box_around(np.isin(parts, kept))
     assert box is not None
-    # a sample stands for all voxels up to its neighbours
+    # a sample represents all voxels up to its neighbours
     x, y, z = (
         (max(0, (first - 1) * step + 1), min(n, end * step))
         for (first, end), step, n in zip(box, steps, image.shape, strict=True)

@@ -28,7 +28,7 @@ def stored_map(
     name
         `SIGNED`, `UNSIGNED` or `NEARNESS`.
     labels
-        (x, y, z) class indices; what is none of them (ignored voxels) counts as background.
+        (x, y, z) class indices; other values (ignored voxels) count as background.
     classes
         Their number, background included.
     spacing

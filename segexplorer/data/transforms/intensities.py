@@ -1,14 +1,7 @@
-"""What every rule for intensities offers, and the family they are registered in.
+"""Rules that turn stored intensities into what a network sees; importing this registers the built-in ones.
 
-CT windows: a range of Hounsfield units by the name radiologists use, or by its ends.
-
-Percentile scaling per image: a fixed share of dark and bright voxels is clipped, the rest becomes 0..1.
-
-Z-scores per image, for modalities whose scale means nothing, such as MR.
-
-The rule by modality: a window for CT, robust z-scores for the rest.
-
-Rules for intensities; importing this registers the built-in ones.
+A window for CT, percentiles and z-scores per image for modalities whose scale means nothing, such as MR, and
+`auto`, which chooses by modality.
 """
 
 from __future__ import annotations
@@ -77,7 +70,7 @@ class CTWindow(IntensitySpec):
     @model_validator(mode="after")
     def _ordered(self) -> CTWindow:
         if self.window == "custom" and self.low >= self.high:
-            raise ValueError("the lower end of the window must lie below the upper one")
+            raise ValueError("the lower end of the window must be below the upper one")
         return self
 
     @property
@@ -89,7 +82,7 @@ class CTWindow(IntensitySpec):
         return level - width / 2, level + width / 2
 
     def fit(self, volumes: Sequence[Volume]) -> dict[str, float]:
-        """Return mean and deviation of what lies strictly inside the window (air and bone left out)."""
+        """Return mean and deviation of the values strictly inside the window (air and bone left out)."""
         if self.scale != "standard":
             return {}
         low, high = self.ends
@@ -128,7 +121,7 @@ class Percentile(IntensitySpec):
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
         if self.low >= self.high:
-            raise ValueError("the lower percentile must lie below the upper one")
+            raise ValueError("the lower percentile must be below the upper one")
         return self
 
     def apply(self, array: NDArray[Any], numbers: Numbers) -> NDArray[np.float32]:

@@ -1,10 +1,8 @@
-"""A case as training sees it, and the grid that its predictions go back to.
+"""Preprocessing: what is asked for, the numbers fitted to training cases, and a case as training sees it.
 
-Smoothing before an image is sampled more coarsely, so that fine detail does not fold into false structure.
-
-Preprocessing as it is asked for, and how its numbers are decided from training cases alone.
-
-Fitted preprocessing: every number decided; brings cases to the training grid and predictions back.
+`Preprocessing` is the setting. `fit` decides every number from training cases alone and gives a
+`FittedPreprocessing`, which brings a case to the training grid (`Prepared`) and a prediction back to the
+case's own grid.
 """
 
 from __future__ import annotations
@@ -28,6 +26,8 @@ from segexplorer.data.transforms.cropping import Box, Cropping, cropped, outside
 from segexplorer.data.transforms.intensities import AnyIntensity, IntensitySpec, registry
 from segexplorer.data.volume import Volume
 
+# ---- a prepared case
+
 
 @dataclass(frozen=True)
 class CaseGrid(Grid):
@@ -43,7 +43,7 @@ class CaseGrid(Grid):
 
     @classmethod
     def of(cls, own: Grid, prepared: Grid) -> CaseGrid:
-        """Return a case's own grid with the box that a prepared grid covers: their outer faces coincide."""
+        """Return a case's own grid with the box that a prepared grid covers: their outer borders coincide."""
         canonical = canonical_grid(own.shape, own.affine)
         matrix = np.linalg.inv(canonical.affine) @ prepared.affine
         size = np.asarray(prepared.shape, float)
@@ -83,7 +83,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # which part was prepared follows from where it lies, so that a cache cannot tell otherwise
+        # which part was prepared follows from its position, so that a cache cannot contradict it
         prepared = Grid(self.image.shape[1:], self.affine)
         object.__setattr__(self, "grid", CaseGrid.of(self.grid, prepared))
 
@@ -93,7 +93,9 @@ class Prepared:
         return self.image.nbytes + (0 if self.label is None else self.label.nbytes)
 
 
-FROM_FACTOR = 1.5
+# ---- smoothing before downsampling
+
+SMOOTHING_FACTOR = 1.5
 """Coarsening of an axis above which it is smoothed; below, linear interpolation blurs enough by itself."""
 _FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, in standard deviations
 
@@ -101,7 +103,7 @@ _FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, 
 def before_downsampling(
     image: NDArray[Any], spacing: Sequence[float], target: Sequence[float]
 ) -> NDArray[Any]:
-    """Return an image (x, y, z) smoothed along the axes that become more than `FROM_FACTOR` times coarser.
+    """Return an image (x, y, z) smoothed along the axes that become more than `SMOOTHING_FACTOR` times coarser.
 
     The Gaussian widens a voxel's point spread from a width of one voxel to that of the coarse voxel, f:
     sigma = sqrt(f^2 - 1) / (2 sqrt(2 ln 2)) voxels (Cardoso et al. 2015, scale factor point spread function
@@ -113,10 +115,13 @@ def before_downsampling(
         mm along x, y, z, now and after.
     """
     factors = np.asarray(target, float) / np.asarray(spacing, float)
-    widths = np.where(factors > FROM_FACTOR, np.sqrt(np.maximum(factors**2 - 1, 0)) / _FWHM, 0.0)
+    widths = np.where(factors > SMOOTHING_FACTOR, np.sqrt(np.maximum(factors**2 - 1, 0)) / _FWHM, 0.0)
     if not widths.any():
         return image
     return np.asarray(ndimage.gaussian_filter(image.astype(np.float32), widths, mode="nearest"))
+
+
+# ---- the setting, and fitting it
 
 
 class Preprocessing(Spec):
@@ -220,6 +225,8 @@ def _spacing(spec: Preprocessing, cases: Sequence[Case]) -> tuple[float, float, 
     return float(middle[0]), float(middle[1]), float(middle[2])
 
 
+# ---- fitted preprocessing
+
 _SAME_SPACING = 1e-3
 
 
@@ -292,7 +299,7 @@ class FittedPreprocessing:
         Raises
         ------
         DataError
-            Naming the case: channels that are missing or lie on other grids, voxels that are not a number.
+            Naming the case: missing channels, channels with other grids, voxels that are not a number.
         """
         self._check(case)
         own = Grid(case.images[0].shape, case.images[0].affine)
@@ -395,7 +402,7 @@ class FittedPreprocessing:
             if not verdict.same:
                 what = "label" if other is case.label else "channels"
                 raise DataError(
-                    f"Case {case.id}: image and {what} lie on different grids: {verdict.text}.",
+                    f"Case {case.id}: image and {what} have different grids: {verdict.text}.",
                     "Resample one onto the other's grid first, or choose the file that belongs to it.",
                 )
         for image in case.images:

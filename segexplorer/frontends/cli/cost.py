@@ -155,7 +155,7 @@ def _of_data(experiment: Experiment) -> tuple[int, int, tuple[int, ...], int] | 
         return None
     shapes = [plan.fitted.prepared_shape(ref) for ref in plan.refs.values()]
     largest = tuple(max(s[axis] for s in shapes) for axis in range(3))
-    window = plan.window_for(largest)
+    window = plan.patch_for(largest)
     count = window_count(largest, window, experiment.validation.overlap)
     if experiment.validation.mirror:
         count *= 2 ** sum(n > 1 for n in window)

@@ -25,7 +25,7 @@ from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.workers import LatestWork, Machine
-from segexplorer.training.history import Frame, open_run
+from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.replay import Replay
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels.displayed import RunHistoryLoader, Seen
@@ -234,11 +234,11 @@ def replay_for_viewer(folder: Path, speed: float) -> Replay:
     return Replay(folder, speed, load=_loader(folder))
 
 
-def _loader(folder: Path) -> Callable[[Frame], WatchedSnapshot]:
+def _loader(folder: Path) -> Callable[[HistoryFrame], WatchedSnapshot]:
     """Return what reads a frame with the label of its case, or alone where the data is not on this machine."""
     past = RunHistoryLoader(open_run(folder).experiment)
 
-    def load(frame: Frame) -> WatchedSnapshot:
+    def load(frame: HistoryFrame) -> WatchedSnapshot:
         try:
             return past.snapshot(frame)
         except SegExplorerError:  # a shared run, another machine: the prediction is shown without its errors

@@ -139,7 +139,7 @@ def test_what_is_not_drawn_is_said(tmp_path: Path) -> None:
 def test_structures_on_another_grid_are_refused_by_name(tmp_path: Path) -> None:
     one = nrrd(tmp_path / "one.nrrd", mask(1, 3))
     other = nrrd(tmp_path / "other.nrrd", np.ones((4, 4, 4), np.uint8))
-    with pytest.raises(DataError, match="structure b lies on another grid"):
+    with pytest.raises(DataError, match="structure b has another grid"):
         Structures(((1, "a", one), (2, "b", other))).open(label=True)
 
 

@@ -28,7 +28,7 @@ from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, re
 from segexplorer.frontends.napari.panels.result_tables import ErrorList, Scores
 from segexplorer.frontends.napari.theme import Legend
 from segexplorer.frontends.napari.workers import LatestWork
-from segexplorer.training.history import Frame
+from segexplorer.training.history import HistoryFrame
 from segexplorer.training.run import SliceView
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.viewmodels import displayed
@@ -128,7 +128,7 @@ class HistoryRow(QWidget):  # type: ignore[misc, unused-ignore]
 
     def __init__(self) -> None:
         super().__init__()
-        self._frames: tuple[Frame, ...] = ()
+        self._frames: tuple[HistoryFrame, ...] = ()
         self._follows = True
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setPageStep(1)
@@ -153,7 +153,7 @@ class HistoryRow(QWidget):  # type: ignore[misc, unused-ignore]
         return self._follows
 
     @property
-    def frame(self) -> Frame | None:
+    def frame(self) -> HistoryFrame | None:
         """The frame under the slider; None while there is none."""
         return self._frames[self.slider.value()] if self._frames else None
 
@@ -162,7 +162,7 @@ class HistoryRow(QWidget):  # type: ignore[misc, unused-ignore]
         """Optimiser steps of the frames."""
         return tuple(frame.step for frame in self._frames)
 
-    def set_frames(self, frames: Sequence[Frame]) -> None:
+    def set_frames(self, frames: Sequence[HistoryFrame]) -> None:
         """Offer these frames; the one shown stays, unless the newest is followed."""
         shown = self.frame
         self._frames = tuple(frames)
@@ -240,7 +240,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.seen: Seen | None = None
         self._run: Any = None
         self._past: RunHistoryLoader | None = None
-        self._frames: dict[Role, tuple[Frame, ...]] = {}
+        self._frames: dict[Role, tuple[HistoryFrame, ...]] = {}
         self._asked: set[str] = set()
         self._class_seen: int | None = None
         self._work = LatestWork(self._on_seen, self._on_refused)
@@ -333,7 +333,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if folder is not None and folder.is_dir():
             self._reading.send(lambda: frames_of(folder))
 
-    def _on_frames(self, frames: dict[Role, tuple[Frame, ...]]) -> None:
+    def _on_frames(self, frames: dict[Role, tuple[HistoryFrame, ...]]) -> None:
         self._frames = frames
         followed = self.history.follows
         self.history.set_frames(frames.get(self.choices.role, ()))
