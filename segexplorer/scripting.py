@@ -77,7 +77,7 @@ def open_dataset(root: PathLike, *, kind: str = "", **settings: Any) -> DatasetS
     if not place.exists():
         raise DataError(f"There is no folder {place}.", "Check the path of the data set.")
     found = datasets.Recognition(kind, place, "") if kind else datasets.recognise(place)
-    return datasets.described(replace(found, settings={**found.settings, **settings}))
+    return datasets.recognised_dataset(replace(found, settings={**found.settings, **settings}))
 
 
 def train(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from segexplorer.core.fields import Parameter, parameters
 from segexplorer.core.registry import families
 from segexplorer.core.spec import Spec, differences
 from segexplorer.data.datasets.base import DatasetSpec
+from segexplorer.study.statistics import median_of_finite
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run
 from segexplorer.training.sinks.record import PROVENANCE
@@ -115,14 +115,9 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
         scores=chosen.scores,
         seconds=sum(e.seconds for e in steps) + sum(e.seconds for e in validations),
         badge=chosen.badge,
-        gradient_norm=_median([e.gradient_norm for e in steps]),
+        gradient_norm=median_of_finite([e.gradient_norm for e in steps]),
         precision=str(attempt.get("precision") or experiment.compute.precision),
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    finite = [v for v in values if math.isfinite(v)]
-    return statistics.median(finite) if finite else math.nan
 
 
 def _last_attempt(folder: Path) -> dict[str, Any]:

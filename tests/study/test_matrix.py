@@ -147,7 +147,7 @@ def test_a_study_trains_what_is_not_done_and_compares(
     assert found.reference == out / "dice"
     with pytest.raises(SpecError, match=r"schedule\.epochs is 1 there and 2 in the file"):
         plan_study(file, out, {"schedule.epochs": 2})
-    with pytest.raises(SpecError, match="holds none"):
+    with pytest.raises(SpecError, match="contains none"):
         runs_of([tmp_path / "nothing", tmp_path])
     # another axis gives other names; what was trained is known by its experiment
     own = Experiment.from_yaml(file).optimiser.learning_rate

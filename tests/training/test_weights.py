@@ -119,7 +119,7 @@ def test_files_that_are_no_weights_are_told(tmp_path: Path) -> None:
         ("other.pt", "No weight of other.pt fits"),
         ("text.pt", "text.pt"),
         ("cut.safetensors", "not a complete safetensors"),
-        ("absent.pt", "There is no file"),
+        ("absent.pt", "does not exist"),
     ):
         with pytest.raises(DataError, match=told):
             load_weights(network, tmp_path / name)

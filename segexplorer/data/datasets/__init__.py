@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segexplorer.core.plugins import discover
 from segexplorer.data.datasets.base import AnyDataset, DatasetSpec, Listing, Recognition, registry
-from segexplorer.data.datasets.layout import described, recognise
+from segexplorer.data.datasets.layout import recognise, recognised_dataset
 
 # Every file of this folder may register kinds, so a new data set is a new file.
 discover(__name__, __path__)
@@ -19,11 +19,11 @@ __all__ = [
     "DatasetSpec",
     "Listing",
     "Recognition",
-    "described",
     "names",
     "parse",
     "presets",
     "recognise",
+    "recognised_dataset",
     "registry",
     "spec",
 ]

@@ -35,8 +35,13 @@ from segexplorer.data.datasets.discovery import (
 )
 from segexplorer.data.sources import PlacedByIndex
 
-_FRAME = r"(?P<patient>patient\d{3})_frame(?P<frame>\d{2})(?P<truth>_gt)?"
 _DEPTH = 3
+"""How many folders deep the files of a benchmark are looked for, below the folder that was named."""
+
+
+# ---- ACDC
+
+_ACDC_FRAME = r"(?P<patient>patient\d{3})_frame(?P<frame>\d{2})(?P<truth>_gt)?"
 
 
 @registry.register
@@ -64,7 +69,7 @@ class Acdc(DatasetSpec):
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise patient001_frame01_gt."""
         depth = reach(folder, "training", "testing")
-        match = next((m for m, _ in volumes_named(folder, _FRAME, depth) if m["truth"]), None)
+        match = next((m for m, _ in volumes_named(folder, _ACDC_FRAME, depth) if m["truth"]), None)
         return match and Recognition("acdc", folder, f"files like {match[0]}")
 
     def listing(self) -> Listing:
@@ -74,8 +79,8 @@ class Acdc(DatasetSpec):
         labels: dict[str, Source] = {}
         testing: set[str] = set()
         problems: list[Problem] = []
-        for match, path in volumes_named(root, _FRAME, _DEPTH):
-            phase = phases(path.parent).get(int(match["frame"]))
+        for match, path in volumes_named(root, _ACDC_FRAME, _DEPTH):
+            phase = _phases(path.parent).get(int(match["frame"]))
             case = f"{match['patient']}_{phase or 'frame' + match['frame']}"
             if phase is None and not match["truth"]:
                 text = "Info.cfg does not say whether this frame is end diastole (ED) or end systole (ES)."
@@ -97,7 +102,7 @@ class Acdc(DatasetSpec):
         return {"right ventricle": (1,), "myocardium": (2,), "left ventricle": (3,)}
 
 
-def phases(folder: Path) -> dict[int, str]:
+def _phases(folder: Path) -> dict[int, str]:
     """Return frame -> "ED" or "ES" as a patient's Info.cfg says; empty without one."""
     path = folder / "Info.cfg"
     if not path.is_file():
@@ -106,10 +111,12 @@ def phases(folder: Path) -> dict[int, str]:
     return {int(number): phase for phase, number in said}
 
 
+# ---- BraTS
+
 SEQUENCES = ("flair", "t1", "t1ce", "t2")
-_SAME = {"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2"}
+_BRATS_NAMES = {"t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2"}
 """Names since 2023 -> names until 2021."""
-_FILE = r"(?P<case>BraTS.*?)[_-](?P<part>flair|t1|t1ce|t2|t1n|t1c|t2w|t2f|seg)"
+_BRATS_FILE = r"(?P<case>BraTS.*?)[_-](?P<part>flair|t1|t1ce|t2|t1n|t1c|t2w|t2f|seg)"
 
 
 @registry.register
@@ -137,40 +144,45 @@ class Brats(DatasetSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise files such as BraTS20_Training_001_flair.nii in a folder per case."""
-        match = next((m for m, _ in volumes_named(folder, _FILE, reach(folder, "hgg", "lgg"))), None)
+        match = next((m for m, _ in volumes_named(folder, _BRATS_FILE, reach(folder, "hgg", "lgg"))), None)
         return match and Recognition("brats", folder, f"files like {match[0]}")
 
     def listing(self) -> Listing:
         """Return the cases; those without label (the validation set) can be predicted."""
         root = existing_folder(self.root)
         parts: dict[str, dict[str, Source]] = {name: {} for name in (*SEQUENCES, "seg")}
-        for match, path in volumes_named(root, _FILE, _DEPTH):
-            parts[_SAME.get(match["part"], match["part"])][match["case"]] = path
+        for match, path in volumes_named(root, _BRATS_FILE, _DEPTH):
+            parts[_BRATS_NAMES.get(match["part"], match["part"])][match["case"]] = path
         labels = parts["seg"]
         for case, image in parts["flair"].items():
-            if case not in labels and isinstance(image, Path) and (odd := _other_label(image.parent)):
+            if case not in labels and isinstance(image, Path) and (odd := _misnamed_label(image.parent)):
                 labels[case] = odd
         names = [f"{name} image" for name in self.sequences]
         images, problems = with_all_channels([parts[name] for name in self.sequences], names)
-        found = put_together(images, without(labels, problems), root, patient_of)
+        found = put_together(images, without(labels, problems), root, _brats_patient)
         return Listing(found.cases, [*found.problems, *problems])
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the three parts of a tumour."""
-        late = any(m["part"] in _SAME for m, _ in volumes_named(existing_folder(self.root), _FILE, _DEPTH))
+        late = any(
+            m["part"] in _BRATS_NAMES
+            for m, _ in volumes_named(existing_folder(self.root), _BRATS_FILE, _DEPTH)
+        )
         return {"necrotic core": (1,), "oedema": (2,), "enhancing tumour": (3 if late else 4,)}
 
 
-def patient_of(case: str) -> str:
+def _brats_patient(case: str) -> str:
     """Return the patient of a case: BraTS-GLI-00003-001 and BraTS19_CBICA_AAB_1 name a time point last."""
     return re.sub(r"(?<=-\d{5})-\d{3}$", "", re.sub(r"^(BraTS1[789]_.+)_\d$", r"\1", case))
 
 
-def _other_label(folder: Path) -> Path | None:
+def _misnamed_label(folder: Path) -> Path | None:
     return next((p for p in files_below(folder, 0) if (stem(p) or "").lower().endswith("_segm")), None)
 
 
-ORGANS = (
+# ---- BTCV
+
+_BTCV_ORGANS = (
     "spleen",
     "right kidney",
     "left kidney",
@@ -185,7 +197,7 @@ ORGANS = (
     "right adrenal gland",
     "left adrenal gland",
 )
-_IMAGE, _LABEL, _DEPTH = r"img(\d{4})", r"label(\d{4})", 3
+_BTCV_IMAGE, _BTCV_LABEL = r"img(\d{4})", r"label(\d{4})"
 
 
 @registry.register
@@ -201,26 +213,28 @@ class Btcv(DatasetSpec):
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise img0001 with label0001."""
         depth = reach(folder, "training", "testing")
-        numbers = {match[1] for match, _ in volumes_named(folder, _IMAGE, depth)}
-        both = next((m[1] for m, _ in volumes_named(folder, _LABEL, depth) if m[1] in numbers), None)
+        numbers = {match[1] for match, _ in volumes_named(folder, _BTCV_IMAGE, depth)}
+        both = next((m[1] for m, _ in volumes_named(folder, _BTCV_LABEL, depth) if m[1] in numbers), None)
         return Recognition("btcv", folder, f"img{both} with label{both}") if both else None
 
     def listing(self) -> Listing:
         """Return the cases, named img0001 and so on."""
         root = existing_folder(self.root)
-        images = by_case(volumes_named(root, _IMAGE, _DEPTH))
+        images = by_case(volumes_named(root, _BTCV_IMAGE, _DEPTH))
         labels: dict[str, Source] = {
-            f"img{number}": path for number, path in by_case(volumes_named(root, _LABEL, _DEPTH)).items()
+            f"img{number}": path for number, path in by_case(volumes_named(root, _BTCV_LABEL, _DEPTH)).items()
         }
         return put_together({f"img{number}": (path,) for number, path in images.items()}, labels, root)
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the 13 organs."""
-        return {name: (value,) for value, name in enumerate(ORGANS, start=1)}
+        return {name: (value,) for value, name in enumerate(_BTCV_ORGANS, start=1)}
 
+
+# ---- KiTS
 
 _KITS_CASE = re.compile(r"case_\d{5}")
-_LABELS = ("segmentation", "aggregated_MAJ_seg")
+_KITS_LABELS = ("segmentation", "aggregated_MAJ_seg")
 """Of KiTS19 and KiTS23, and of KiTS21 (majority of the annotators)."""
 
 
@@ -260,13 +274,16 @@ class Kits(DatasetSpec):
             files = volume_files(folder)
             if "imaging" in files:
                 images[folder.name] = (files["imaging"],)
-            if label := next((files[name] for name in _LABELS if name in files), None):
+            if label := next((files[name] for name in _KITS_LABELS if name in files), None):
                 labels[folder.name] = label
         return put_together(images, labels, root)
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return kidney and tumour."""
         return {"kidney": (1,), "tumour": (2,)}
+
+
+# ---- LiTS
 
 
 @registry.register
@@ -301,7 +318,9 @@ class Lits(DatasetSpec):
         return {"liver": (1,), "tumour": (2,)}
 
 
-_FLAIR = re.compile(r"flair_time0([12])_on_middle_space")
+# ---- MSSEG-2
+
+_MSSEG2_FLAIR = re.compile(r"flair_time0([12])_on_middle_space")
 
 
 @registry.register
@@ -329,7 +348,7 @@ class Msseg2(DatasetSpec):
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise flair_time01_on_middle_space in a folder per patient."""
         found = any(
-            _FLAIR.fullmatch(stem(path) or "")
+            _MSSEG2_FLAIR.fullmatch(stem(path) or "")
             for path in files_below(folder, reach(folder, "training", "testing"))
         )
         return Recognition("msseg2", folder, "flair_time01_on_middle_space files") if found else None
@@ -342,7 +361,7 @@ class Msseg2(DatasetSpec):
         labels: dict[str, Source] = {}
         for path in files_below(root, _DEPTH):
             name, case = stem(path) or "", path.parent.name
-            if match := _FLAIR.fullmatch(name):
+            if match := _MSSEG2_FLAIR.fullmatch(name):
                 visits[int(match[1]) - 1][case] = path
             elif name == wanted:
                 labels[case] = path
@@ -354,6 +373,8 @@ class Msseg2(DatasetSpec):
         """Return the new lesions."""
         return {"new lesion": (1,)}
 
+
+# ---- NIH Pancreas-CT
 
 _PANCREAS_CASE = re.compile(r"PANCREAS_(\d{4})")
 _PANCREAS_LABEL = r"label(\d{4})"
@@ -388,7 +409,7 @@ class PancreasCt(DatasetSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise PANCREAS_0001 and label0001."""
-        case = next(iter(_images(folder)), None)
+        case = next(iter(_pancreas_images(folder)), None)
         label = next((match[0] for match, _ in volumes_named(folder, _PANCREAS_LABEL, 2)), None)
         if case is None or label is None:
             return None
@@ -397,7 +418,9 @@ class PancreasCt(DatasetSpec):
     def listing(self) -> Listing:
         """Return the cases; PANCREAS_0025 and 0070, withdrawn as copies, are not missed."""
         root = existing_folder(self.root)
-        images: dict[str, tuple[Source, ...]] = {f"PANCREAS_{n}": (p,) for n, p in _images(root).items()}
+        images: dict[str, tuple[Source, ...]] = {
+            f"PANCREAS_{n}": (p,) for n, p in _pancreas_images(root).items()
+        }
         labels = by_case(volumes_named(root, _PANCREAS_LABEL, 2))
         placed: dict[str, Source] = {
             f"PANCREAS_{n}": PlacedByIndex(path, self.place) for n, path in labels.items()
@@ -409,15 +432,15 @@ class PancreasCt(DatasetSpec):
         return {"pancreas": (1,)}
 
 
-def _images(root: Path) -> dict[str, Path]:
+def _pancreas_images(root: Path) -> dict[str, Path]:
     """Return number -> folder of a DICOM series, or a converted file."""
     found = {match[1]: path for match, path in volumes_named(root, _PANCREAS_CASE.pattern, 2)}
-    return {**{_PANCREAS_CASE.fullmatch(p.name)[1]: p for p in _folders(root, 2)}, **found}  # type: ignore[index]
+    return {**{_PANCREAS_CASE.fullmatch(p.name)[1]: p for p in _pancreas_folders(root, 2)}, **found}  # type: ignore[index]
 
 
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
+def _pancreas_folders(folder: Path, depth: int) -> Iterator[Path]:
     for inner in subfolders(folder):
         if _PANCREAS_CASE.fullmatch(inner.name):
             yield inner
         elif depth > 0 and stem(inner) is None:
-            yield from _folders(inner, depth - 1)
+            yield from _pancreas_folders(inner, depth - 1)

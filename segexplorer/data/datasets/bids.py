@@ -85,8 +85,8 @@ class Bids(DatasetSpec):
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise subjects (sub-...) beside derivatives with a dseg or mask."""
         subjects = any(f.name.startswith("sub-") for f in subfolders(folder))
-        described = (folder / "dataset_description.json").is_file()
-        if not (folder / "derivatives").is_dir() or not (subjects or described):
+        has_description = (folder / "dataset_description.json").is_file()
+        if not (folder / "derivatives").is_dir() or not (subjects or has_description):
             return None
         label = next((f for f in bids_files(folder / "derivatives", 5) if f.suffix in _LABEL_SUFFIXES), None)
         if label is None:

@@ -10,7 +10,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, expanded, registry
 from segexplorer.data.datasets.discovery import subfolders
 
-_MANY = 40
+_MOST_SUBFOLDERS = 40
 """A folder with more subfolders than this holds cases, not data sets."""
 
 
@@ -24,7 +24,7 @@ def recognise(place: Path, depth: int = 2) -> Recognition:
     """
     if not place.exists():
         raise DataError(f"There is no folder {place}.", "Check the path of the data set.")
-    found = _look(place, depth)
+    found = _candidates(place, depth)
     if len(found) == 1:
         return found[0]
     if found:
@@ -37,33 +37,37 @@ def recognise(place: Path, depth: int = 2) -> Recognition:
     )
 
 
-def described(recognition: Recognition) -> DatasetSpec:
+def recognised_dataset(recognition: Recognition) -> DatasetSpec:
     """Return the data set that was recognised."""
     declared = registry.spec(recognition.kind)
     place = {name: str(recognition.folder) for name in ("root", "file") if name in declared.model_fields}
     return declared.of({**place, **recognition.settings}, f"data set {recognition.kind}")
 
 
-def _look(place: Path, depth: int) -> list[Recognition]:
+def _candidates(place: Path, depth: int) -> list[Recognition]:
     kinds = registry.specs()
     if place.is_file():
         found = kinds["case_list"].recognise(place)
         return [found] if found else []
     named = [kind for kind in kinds.values() if not kind.generality]
     general = sorted((kind for kind in kinds.values() if kind.generality), key=lambda kind: kind.generality)
-    return _below(place, depth, named, first=False) or _below(place, depth, general, first=True)
+    return _candidates_below(place, depth, named, first=False) or _candidates_below(
+        place, depth, general, first=True
+    )
 
 
-def _below(place: Path, depth: int, kinds: list[type[DatasetSpec]], *, first: bool) -> list[Recognition]:
+def _candidates_below(
+    place: Path, depth: int, kinds: list[type[DatasetSpec]], *, first: bool
+) -> list[Recognition]:
     """Return what a folder is by some kinds, or else what its subfolders are; `first`: the first kind that fits."""
     own = [found for kind in kinds if (found := kind.recognise(place))]
     if len(own) == 1 or (own and first):
         return own[:1]
     # kinds look into subfolders themselves, so that several of them may see theirs inside a folder of data sets
     inner = subfolders(place) if depth > 0 else []
-    if len(inner) > _MANY:
+    if len(inner) > _MOST_SUBFOLDERS:
         return []
-    return [found for folder in inner for found in _below(folder, depth - 1, kinds, first=first)]
+    return [found for folder in inner for found in _candidates_below(folder, depth - 1, kinds, first=first)]
 
 
 @registry.register
@@ -85,7 +89,7 @@ class Auto(DatasetSpec):
         DataError
             When the layout is not known.
         """
-        found = described(recognise(expanded(self.root)))
+        found = recognised_dataset(recognise(expanded(self.root)))
         return found.model_copy(
             update={"classes": self.classes, "other_labels": self.other_labels, "resample": self.resample}
         )

@@ -9,10 +9,10 @@ from typing import Any
 
 from segexplorer.core.errors import DataError
 
-NAME = "dataset.json"
+MANIFEST = "dataset.json"
 
 
-def description(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Return what a folder's `dataset.json` says.
 
     Raises
@@ -20,27 +20,27 @@ def description(folder: Path) -> dict[str, Any]:
     DataError
         When it is missing, or is not a JSON object.
     """
-    path = folder / NAME
+    path = folder / MANIFEST
     if not path.is_file():
         raise DataError(f"{folder} has no dataset.json.", "Is it a Decathlon data set? Else use kind folder.")
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid JSON: {error}.", "Repair or download it again.") from error
-    if not isinstance(described, dict):
+    if not isinstance(manifest, dict):
         raise DataError(f"{path} does not describe a data set.", "It should hold labels and modality.")
-    return described
+    return manifest
 
 
-def channel_names(described: Mapping[str, Any]) -> tuple[str, ...]:
+def channel_names(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the channels in order, e.g. ("FLAIR", "T1w"); empty where none are named."""
-    named = described.get("channel_names", described.get("modality", {}))
+    named = manifest.get("channel_names", manifest.get("modality", {}))
     if isinstance(named, dict) and all(str(key).isdigit() for key in named):
         return tuple(str(named[key]) for key in sorted(named, key=int))
     return ()
 
 
-def label_values(described: Mapping[str, Any], where: Path) -> dict[str, tuple[int, ...]]:
+def label_values(manifest: Mapping[str, Any], where: Path) -> dict[str, tuple[int, ...]]:
     """Return name -> values of the labels, background and all; values as names or names as values.
 
     Raises
@@ -48,9 +48,9 @@ def label_values(described: Mapping[str, Any], where: Path) -> dict[str, tuple[i
     DataError
         When none are named, or a value is not a whole number.
     """
-    labels = described.get("labels")
+    labels = manifest.get("labels")
     if not isinstance(labels, dict) or not labels:
-        raise DataError(f"{where / NAME} names no labels.", "Choose them with data.classes.")
+        raise DataError(f"{where / MANIFEST} names no labels.", "Choose them with data.classes.")
     named: dict[str, tuple[int, ...]] = {}
     for key, value in labels.items():
         by_value = str(key).lstrip("-").isdigit()
@@ -58,7 +58,9 @@ def label_values(described: Mapping[str, Any], where: Path) -> dict[str, tuple[i
         try:
             named[name] = tuple(int(v) for v in (given if isinstance(given, list) else [given]))
         except (TypeError, ValueError) as error:
-            text = f"{where / NAME} gives the label {name} the value {given!r}, which is not a whole number."
+            text = (
+                f"{where / MANIFEST} gives the label {name} the value {given!r}, which is not a whole number."
+            )
             raise DataError(text, "Repair the file, or choose values with data.classes.") from error
     return named
 

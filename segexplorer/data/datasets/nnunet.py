@@ -1,4 +1,4 @@
-"""Data sets described by a `dataset.json`: nnU-Net's raw format and the Medical Segmentation Decathlon.
+"""Data sets manifest by a `dataset.json`: nnU-Net's raw format and the Medical Segmentation Decathlon.
 
 nnU-Net (Isensee 2021, versions 1 and 2) keeps one file per channel, the Decathlon (Antonelli 2022) one file
 per case.
@@ -18,10 +18,10 @@ from segexplorer.data.checks import Problem
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
 from segexplorer.data.datasets.discovery import put_together, volume_files, with_all_channels, without
 from segexplorer.data.datasets.manifest import (
-    NAME,
+    MANIFEST,
     channel_names,
-    description,
     label_values,
+    read_manifest,
     required_folders,
 )
 from segexplorer.data.sources import Part
@@ -48,29 +48,29 @@ class NnUnet(DatasetSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise dataset.json beside images with four-digit channels, or with files under "dataset"."""
-        if not (folder / NAME).is_file():
+        if not (folder / MANIFEST).is_file():
             return None
         if (folder / "imagesTr").is_dir():
             if any(CHANNEL.fullmatch(name) for name in volume_files(folder / "imagesTr")):
                 return Recognition("nnunet", folder, "dataset.json beside imagesTr with files like case_0000")
             return None
-        described = description(folder)
-        if isinstance(described.get("dataset"), dict) and "channel_names" in described:
+        manifest = read_manifest(folder)
+        if isinstance(manifest.get("dataset"), dict) and "channel_names" in manifest:
             return Recognition("nnunet", folder, "dataset.json that names the files of each case")
         return None
 
     def listing(self) -> Listing:
         """Return the training cases."""
         folder = existing_folder(self.root)
-        described = description(folder)
-        if isinstance(described.get("dataset"), dict):
-            images, labels, problems = _listed(folder, described["dataset"])
+        manifest = read_manifest(folder)
+        if isinstance(manifest.get("dataset"), dict):
+            images, labels, problems = _listed(folder, manifest["dataset"])
         else:
             required_folders(folder, "imagesTr", "labelsTr")
             labels = dict(volume_files(folder / "labelsTr"))
             images, problems = grouped_by_channel(volume_files(folder / "imagesTr"), labels)
         found = put_together(images, without(labels, problems), folder)
-        wanted = len(channel_names(described))
+        wanted = len(channel_names(manifest))
         given = len(found.cases[0].images) if found.cases else wanted
         if wanted and given != wanted:
             text = f"dataset.json names {wanted} channels, but the cases have {given}."
@@ -83,23 +83,23 @@ class NnUnet(DatasetSpec):
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the classes; of regions what no later region paints over."""
         folder = existing_folder(self.root)
-        described = description(folder)
-        named = {n: v for n, v in label_values(described, folder).items() if v != (0,) and n != IGNORE}
+        manifest = read_manifest(folder)
+        named = {n: v for n, v in label_values(manifest, folder).items() if v != (0,) and n != IGNORE}
         values = [value for group in named.values() for value in group]
-        return named if len(set(values)) == len(values) else exclusive(named, described, folder)
+        return named if len(set(values)) == len(values) else exclusive(named, manifest, folder)
 
     def ignored_values(self) -> tuple[int, ...]:
         """Return the value of the label "ignore"."""
         folder = existing_folder(self.root)
-        return label_values(description(folder), folder).get(IGNORE, ())
+        return label_values(read_manifest(folder), folder).get(IGNORE, ())
 
     def channels(self) -> tuple[str, ...]:
         """Return the names of the channels, e.g. ("FLAIR", "T1w")."""
-        return channel_names(description(existing_folder(self.root)))
+        return channel_names(read_manifest(existing_folder(self.root)))
 
 
 def exclusive(
-    regions: Mapping[str, tuple[int, ...]], described: Mapping[str, Any], folder: Path
+    regions: Mapping[str, tuple[int, ...]], manifest: Mapping[str, Any], folder: Path
 ) -> dict[str, tuple[int, ...]]:
     """Return classes that exclude each other: every value goes to the last region that holds it.
 
@@ -108,10 +108,10 @@ def exclusive(
     DataError
         When `regions_class_order` does not fit the regions.
     """
-    order = described.get("regions_class_order", list(range(1, len(regions) + 1)))
+    order = manifest.get("regions_class_order", list(range(1, len(regions) + 1)))
     if not isinstance(order, list) or len(order) != len(regions):
         raise DataError(
-            f"{folder / NAME} names {len(regions)} regions, but its regions_class_order does not have that many.",
+            f"{folder / MANIFEST} names {len(regions)} regions, but its regions_class_order has another length.",
             "Give one value for each region except background, in the order of labels.",
         )
     left: dict[str, tuple[int, ...]] = {}
@@ -151,7 +151,7 @@ def _listed(
             label = folder / str(files["label"]) if files.get("label") else None
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{folder / NAME} does not say what the images and the label of the case {case} are.",
+                f"{folder / MANIFEST} does not say what the images and the label of the case {case} are.",
                 'It should hold {"images": [...], "label": "..."}.',
             ) from error
         missing = next((p for p in (*own, *([label] if label else [])) if not p.exists()), None)
@@ -181,7 +181,7 @@ class Decathlon(DatasetSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """Recognise dataset.json beside imagesTr and labelsTr, one image file per case."""
-        if not (folder / NAME).is_file() or not (folder / "imagesTr").is_dir():
+        if not (folder / MANIFEST).is_file() or not (folder / "imagesTr").is_dir():
             return None
         if not (folder / "labelsTr").is_dir() or any(
             map(CHANNEL.fullmatch, volume_files(folder / "imagesTr"))
@@ -192,14 +192,14 @@ class Decathlon(DatasetSpec):
     def listing(self) -> Listing:
         """Return the training cases; files that `dataset.json` lists but the disk lacks are left out."""
         folder = existing_folder(self.root)
-        described = description(folder)
+        manifest = read_manifest(folder)
         required_folders(folder, "imagesTr", "labelsTr")
         labels = volume_files(folder / "labelsTr")
         files = volume_files(folder / "imagesTr")
         if any(CHANNEL.fullmatch(name) and name not in labels for name in files):
             images, problems = grouped_by_channel(files, labels)
         else:
-            frames = len(channel_names(described))
+            frames = len(channel_names(manifest))
             images, problems = {name: _channels(path, frames) for name, path in files.items()}, []
         found = put_together(images, without(labels, problems), folder)
         return Listing(found.cases, [*found.problems, *problems])
@@ -207,17 +207,17 @@ class Decathlon(DatasetSpec):
     def named_values(self) -> dict[str, tuple[int, ...]]:
         """Return the labels that `dataset.json` names, without background."""
         folder = existing_folder(self.root)
-        named = label_values(description(folder), folder)
+        named = label_values(read_manifest(folder), folder)
         return {n: v for n, v in named.items() if v != (0,) and n != "ignore"}
 
     def ignored_values(self) -> tuple[int, ...]:
         """Return the values that `dataset.json` calls "ignore"."""
         folder = existing_folder(self.root)
-        return label_values(description(folder), folder).get("ignore", ())
+        return label_values(read_manifest(folder), folder).get("ignore", ())
 
     def channels(self) -> tuple[str, ...]:
         """Return the names of the channels, e.g. ("MRI",)."""
-        return channel_names(description(existing_folder(self.root)))
+        return channel_names(read_manifest(existing_folder(self.root)))
 
 
 def _channels(path: Path, frames: int) -> tuple[Source, ...]:

@@ -25,7 +25,7 @@ from segexplorer.core.errors import DataError, SegExplorerError
 from segexplorer.core.events import Role
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
-from segexplorer.data.datasets import described, recognise, registry
+from segexplorer.data.datasets import recognise, recognised_dataset, registry
 from segexplorer.data.datasets.base import DatasetSpec, Recognition
 from segexplorer.data.formats.registry import readable_suffixes
 from segexplorer.data.geometry import GridComparison
@@ -272,7 +272,7 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
 
         def work() -> tuple[Recognition, DatasetSpec]:
             found = recognise(folder)
-            return found, described(found)
+            return found, recognised_dataset(found)
 
         widgets.say(self.message, f"Looking at {folder.name}…")
         self.job.send(work)
