@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SegExplorerError(Exception):
-    """A problem told in one sentence, with its remedy.
+    """A problem in one sentence, with its remedy.
 
     Parameters
     ----------

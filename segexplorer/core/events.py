@@ -1,10 +1,8 @@
-"""Small shared nouns: run states, roles of cases, and the plain-number summaries that cross the walls.
+"""What a run reports: its events, the summaries inside them, and how an event is written as a line of JSON.
 
-The single list of events that a run tells the world.
-
-Frozen, picklable, plain numbers and text only; no tensor crosses an event. Arrays (the watched cases, the last
-patch's region maps) lie in the run's latest-wins slots and in `history.zarr`; their events carry an index.
-`attempt` counts from 1 and grows with every resume; readers drop steps that a later attempt did again.
+Events are frozen and picklable and hold plain numbers and text, never a tensor. Arrays (predictions of the watched
+cases, region maps of the last patch) are kept by the run and in `history.zarr`; an event carries their index.
+`attempt` counts from 1 and grows with every resume; readers drop steps that a later attempt repeated.
 """
 
 from __future__ import annotations
@@ -22,6 +20,9 @@ RunState = Literal["idle", "preparing", "running", "paused", "stopping", "stoppe
 Role = Literal["train", "validation", "test"]
 Terms = Mapping[str, tuple[float, float]]
 """Name of a loss term -> (value, weight); the products add up to the loss."""
+
+
+# ---- summaries, which losses and metrics make
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,30 @@ class RegionReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaseScore:
+    """Metrics of one class in one case, on the whole volume in the case's own grid.
+
+    `state` says whether the class was there: "scored", "absent" (neither in truth nor prediction),
+    "missed" (only in the truth), "spurious" (only in the prediction). Metrics without meaning are NaN.
+    """
+
+    case: str
+    class_name: str
+    role: Role
+    state: Literal["scored", "absent", "missed", "spurious"]
+    metrics: Mapping[str, float]
+    false_positive_ml: float
+    false_negative_ml: float
+    truth_ml: float
+    badge: str = ""
+
+
+# ---- events
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
-    """Common head: which attempt, the how-many-eth event of it, and the optimiser steps done so far."""
+    """What all events have: the attempt, the number of the event within it, and the optimiser steps done so far."""
 
     attempt: int = 1
     seq: int = 0
@@ -95,7 +118,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class StateChanged(Event):
-    """The run went into another state; `activity` says what it is busy with, for people."""
+    """The run entered another state; `activity` says in words what it is doing."""
 
     state: RunState
     activity: str = ""
@@ -111,14 +134,14 @@ class Planned(Event):
     summary: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     badges: tuple[str, ...] = ()
-    """Short labels that go with every figure of this run, e.g. "training case, not held out"."""
+    """Short labels shown beside every number of this run, e.g. "training case, not held out"."""
     classes: tuple[str, ...] = ()
     """Names of the foreground classes, for values 1, 2, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Something long other than a training step moved on: reading, validating, predicting."""
+    """Something long other than a training step made progress: reading, validating, predicting."""
 
     activity: str
     done: int
@@ -143,7 +166,7 @@ class StepDone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone(Event):
-    """The last step of an epoch is done. `terms` are means over the epoch; `adaptive` is what adapted since."""
+    """The last step of an epoch is done: `terms` are means over the epoch, `adaptive` what the loss adapted to."""
 
     epoch: int
     epochs: int
@@ -151,25 +174,6 @@ class EpochDone(Event):
     terms: Terms
     adaptive: Mapping[str, float] = field(default_factory=dict)
     learning_rate: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseScore:
-    """Metrics of one class in one case, on the whole volume in the case's own grid.
-
-    `state` says whether the class was there: "scored", "absent" (neither in truth nor prediction),
-    "missed" (only in the truth), "spurious" (only in the prediction). Metrics without meaning are NaN.
-    """
-
-    case: str
-    class_name: str
-    role: Role
-    state: Literal["scored", "absent", "missed", "spurious"]
-    metrics: Mapping[str, float]
-    false_positive_ml: float
-    false_negative_ml: float
-    truth_ml: float
-    badge: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +246,9 @@ class RunFinished(Event):
     cause: str = ""
     defect: bool = False
     """Whether the error is a bug of ours rather than something the user can mend."""
+
+
+# ---- lines of JSON
 
 
 def event_kinds() -> dict[str, type[Event]]:

@@ -1,7 +1,7 @@
-"""The one UI vocabulary: how a parameter of a spec is declared, and how faces read the declaration.
+"""The one UI vocabulary: how a parameter of a spec is declared, and how frontends read the declaration.
 
 A parameter is declared once, with `parameter(...)`. Form, command line, YAML, JSON schema and docs are printed
-from what `parameters(model)` returns; no face keeps a second list.
+from what `parameters(model)` returns; no frontend keeps a second list.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def parameter(
 
 @dataclass(frozen=True)
 class Shape:
-    """What kind of value a parameter takes, as faces need to know it.
+    """What kind of value a parameter takes, as frontends need to know it.
 
     Attributes
     ----------

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from segexplorer.core import plugins
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean, explain_validation, nearest
-from segexplorer.core.spec import PLACEHOLDER, Spec
+from segexplorer.core.spec import PLACEHOLDER, Spec, walk
 
 
 class Declared(Protocol):
@@ -358,6 +358,40 @@ class Registry(_Members[type[S]]):
             raise PydanticCustomError(
                 "unknown_kind", "is unknown: {text}", {"text": f"{error.message} {error.remedy}"}
             ) from error
+
+
+def plugin_kinds(spec: BaseModel) -> dict[str, list[str]]:
+    """Return the kinds in a spec that plug-ins registered, for a record: package -> ["losses my_loss", ...]."""
+    found: dict[str, list[str]] = {}
+    for _, _, value in walk(spec):
+        for part in value if isinstance(value, tuple) else (value,):
+            for family, registry in families().items():
+                kind = getattr(part, "kind", "")
+                if isinstance(part, registry.base) and (package := registry.package_of(kind)):
+                    kinds = found.setdefault(package, [])
+                    kinds += [entry] if (entry := f"{family} {kind}") not in kinds else []
+    return found
+
+
+def require_plugins(needed: Mapping[str, Iterable[str]]) -> None:
+    """Refuse a record of `plugin_kinds` whose packages do not offer these kinds here.
+
+    Raises
+    ------
+    UnknownKindError
+        Naming the kind and the package.
+    """
+    for package, kinds in needed.items():
+        for family, _, kind in (entry.partition(" ") for entry in kinds):
+            registry = families().get(family)
+            if registry is None or kind in registry.specs():
+                continue
+            installed = any(report.package == package for report in plugins.load())
+            raise UnknownKindError(
+                f"The {registry.noun} {kind} comes from the package {package}, which "
+                + ("does not offer it here." if installed else "is not installed."),
+                "Run: segexplorer plugins" if installed else "Install it if you know where it is from.",
+            )
 
 
 class LateBound:

@@ -1,7 +1,7 @@
 """Frozen specs: plans that accept friendly input, refuse unknown keys and come back unchanged from YAML.
 
-Also the small algebra on them that live edits, `--set` and forms share: reading and replacing a value by its
-dotted path ("loss.terms.0.loss.alpha"), and the JSON schema of a model as the registries stand now.
+Also what live edits, `--set` and forms share: reading and replacing a value by its dotted path
+("loss.terms.0.loss.alpha").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segexplorer.core.fields import Parameter, parameters
 
 S = TypeVar("S", bound="Spec")
 PLACEHOLDER = "x-registry"
-"""Key that stands for a late-bound field in pydantic's own schema until `json_schema` resolves it."""
+"""Key in place of a late-bound field in pydantic's own schema until `json_schema` resolves it."""
 
 
 class Spec(BaseModel):

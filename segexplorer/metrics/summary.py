@@ -54,7 +54,7 @@ def bootstrap_interval(
     from scipy.stats import bootstrap
 
     if not 0 < level < 1:
-        raise DataError(f"A confidence level must lie between 0 and 1, not at {level}.")
+        raise DataError(f"A confidence level is between 0 and 1, not {level}.")
     used = np.asarray([v for v in values if np.isfinite(v)], float)
     if used.size == 0:
         raise DataError("There is no value to take a mean of.", "Was any class present in any case?")

@@ -227,7 +227,7 @@ def surfaces_of_classes(
     """Yield the surface distances of the classes 1, 2, ..., n_classes; None where either lacks the class.
 
     One pass over the two volumes finds the box of every class; the rest happens inside the box around both masks,
-    which changes nothing, since what lies outside is off both. A volume of one slice is measured as the picture
+    which changes nothing, since no mask has voxels outside. A volume of one slice is measured as the picture
     that it is: its contour is the surface, not all of the mask.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ import segexplorer
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean
 from segexplorer.core.fields import parameter, parameters
+from segexplorer.core.registry import plugin_kinds, require_plugins
 from segexplorer.core.spec import Spec, replace_values, walk
 from segexplorer.data.datasets.base import AnyDataset
 from segexplorer.data.datasets.base import registry as datasets
@@ -185,14 +187,19 @@ class Experiment(Spec):
         Raises
         ------
         SpecError
-            One sentence naming the file and every setting at fault, unknown keys with the nearest name.
+            One sentence naming the file and every setting at fault, unknown keys with the nearest name; for a kind
+            of a package that is not installed, that package.
         """
         path = Path(source)
         # a study's axes; the file without them is an experiment of its own
         data = {k: v for k, v in read_yaml(path).items() if k != MATRIX}
         data = _absolute(cls, data, path.resolve().parent)
         deferred = _apply_early(data, settings or {})
-        experiment = cls.of(data, path.name)
+        try:
+            experiment = cls.of(data, path.name)
+        except SpecError:
+            require_plugins(_plugins_named_in(path))
+            raise
         return (
             experiment.with_settings({k: (settings or {})[k] for k in deferred})
             if deferred
@@ -204,8 +211,13 @@ class Experiment(Spec):
         return replace_values(self, settings)._with_paths_from(Path.cwd())
 
     def to_yaml(self) -> str:
-        """Return YAML that `from_yaml` reads back to an equal experiment."""
-        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=100)
+        """Return YAML that `from_yaml` reads back to an equal experiment; kinds of plug-ins are named above it."""
+        named = [
+            f"# {kind}: package {package}\n"
+            for package, kinds in plugin_kinds(self).items()
+            for kind in kinds
+        ]
+        return "".join(named) + yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=100)
 
     def save(self, path: str | Path) -> None:
         """Write the experiment file atomically."""
@@ -218,6 +230,17 @@ class Experiment(Spec):
             if declared.path and isinstance(value, str) and _is_relative(value)
         }
         return replace_values(self, moved) if moved else self
+
+
+_PLUGIN_LINE = re.compile(r"^# (\w+ [\w-]+): package ([\w.-]+)$", re.MULTILINE)
+
+
+def _plugins_named_in(path: Path) -> dict[str, list[str]]:
+    """Return package -> kinds as `to_yaml` names them above an experiment."""
+    found: dict[str, list[str]] = {}
+    for kind, package in _PLUGIN_LINE.findall(path.read_text(encoding="utf-8")):
+        found.setdefault(package, []).append(kind)
+    return found
 
 
 def _is_relative(text: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Role
+from segexplorer.core.registry import plugin_kinds
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
 from segexplorer.data.sampler import Sampling
@@ -168,6 +169,7 @@ class Plan:
             "precision": self.runtime.precision,
             "threads": self.runtime.threads,
             "seed": self.experiment.seed,
+            "plugins": plugin_kinds(self.experiment),
             "roles": dict(self.roles),
             "data": {i: ref.fingerprint() for i, ref in self.refs.items()},
         }

@@ -1,1 +1,1 @@
-"""Toolkit-free pictures: events and snapshots in, arrays and sentences out. Faces draw them."""
+"""Toolkit-free pictures: events and snapshots in, arrays and sentences out. Frontends draw them."""

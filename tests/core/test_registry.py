@@ -21,7 +21,14 @@ from segexplorer.core import plugins
 from segexplorer.core import registry as registry_module
 from segexplorer.core.errors import SpecError, UnknownKindError
 from segexplorer.core.fields import parameter
-from segexplorer.core.registry import Declarations, Registry, declared_families, families
+from segexplorer.core.registry import (
+    Declarations,
+    Registry,
+    declared_families,
+    families,
+    plugin_kinds,
+    require_plugins,
+)
 from segexplorer.core.schema import json_schema
 from segexplorer.core.spec import Spec
 
@@ -432,3 +439,32 @@ def test_a_declared_name_is_taken_once(shades: Declarations[Shade], tmp_path: Pa
     load_from(tmp_path / "one.py", "elsewhere.one")
     with pytest.raises(TypeError, match=r"shade 'red' is registered already, by elsewhere\.one"):
         load_from(tmp_path / "other.py", "other")
+
+
+# ---- kinds of plug-ins
+
+
+@pytest.fixture
+def brick_pack(family: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if bricks came from a package of their own."""
+    entries = {**toys._entries, "brick": (Brick, "brick_pack.bricks")}
+    monkeypatch.setattr(toys, "_entries", entries)
+    report = plugins.PluginReport("bricks", "brick_pack.bricks", "brick-pack", "1.0")
+    monkeypatch.setattr(plugins, "_reports", [report])
+
+
+def test_the_packages_of_kinds_are_recorded(brick_pack: None) -> None:
+    assert plugin_kinds(Child()) == {}
+    child = Child(toy=Box(content=(Weighted(toy=Brick()), Weighted(toy="brick"))), others={"a": Brick()})
+    assert plugin_kinds(child) == {"brick-pack": ["toys brick"]}
+    require_plugins(plugin_kinds(child))
+
+
+def test_a_kind_whose_package_is_missing_names_it(brick_pack: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = {"brick-pack": ["toys ball", "toys brick"], "other-pack": ["unheard_of thing"]}
+    monkeypatch.delitem(toys._entries, "brick")
+    with pytest.raises(UnknownKindError, match="toy brick comes from the package brick-pack, which does not"):
+        require_plugins(needed)
+    monkeypatch.setattr(plugins, "_reports", [])
+    with pytest.raises(UnknownKindError, match=r"the package brick-pack, which is not installed\."):
+        require_plugins(needed)

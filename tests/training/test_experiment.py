@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from segexplorer.core import plugins
 from segexplorer.core.errors import SpecError
+from segexplorer.losses.base import registry as losses
 from segexplorer.training.experiment import Experiment
 
 MINIMAL = "data: {kind: phantom, count: 2, size: 32}\n"
@@ -98,3 +100,21 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path, missing: str) -> None:
     with pytest.raises(SpecError):
         Experiment.from_yaml(tmp_path / missing)
+
+
+def test_a_file_names_the_package_of_a_kind_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = losses._entries
+    monkeypatch.setitem(entries, "dice", (entries["dice"][0], "dice_pack.losses"))
+    report = plugins.PluginReport("dice", "dice_pack.losses", "dice-pack", "1.0")
+    monkeypatch.setattr(plugins, "_reports", [report])
+    experiment = Experiment.of({"data": {"kind": "phantom"}, "loss": "dice"})
+    path = tmp_path / "experiment.yaml"
+    experiment.save(path)
+    assert path.read_text().startswith("# losses dice: package dice-pack\n")
+    assert Experiment.from_yaml(path) == experiment
+    monkeypatch.delitem(entries, "dice")
+    monkeypatch.setattr(plugins, "_reports", [])
+    with pytest.raises(SpecError, match="loss dice comes from the package dice-pack, which is not installed"):
+        Experiment.from_yaml(path)

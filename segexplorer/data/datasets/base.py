@@ -152,7 +152,7 @@ class DatasetSpec(Spec):
     def class_values(self) -> dict[str, tuple[int, ...]]:
         """Return the chosen classes with their label values, or all that the data set names.
 
-        What the data set marks as ignored stands under "ignore", unless a class was chosen for it.
+        What the data set marks as ignored is under "ignore", unless a class was chosen for it.
         """
         if not self.classes:
             chosen = self.named_values()
