@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/losses.py [--size 96] [--repeats 9] [--threads 1] [--inductor]
 
-Times are of the processor with one thread (others may use the machine), of the clock with more. Freed pages are
-kept: glibc giving them back and fetching them again makes one and the same loss take 35 or 80 ms.
+With one thread, processor time is measured, since others may use the machine; with more, wall time. The allocator
+keeps freed pages: if glibc returns them and requests them again, the same loss takes 35 or 80 ms by chance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from segexplorer import losses
 
 KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
 GIVE_BACK = dict.fromkeys(KEEP_PAGES, "131072")
-"""Each tensor in pages of its own that go with it, so that the peak is that of the tensors that live at a time."""
+"""Each tensor in pages of its own, freed with it, so that the peak is that of the tensors that exist at a time."""
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 

@@ -3,7 +3,7 @@
     python benchmarks/networks.py [--kinds unet vnet] [--sizes 48 80] [--batch 2] [--precision float32]
 
 Two steps of training (Dice and cross entropy, Adam), and a prediction, each in a process of its own: the growth of
-its resident memory beyond what it held with all libraries loaded. On the CPU under Linux. Prints a Markdown table.
+its resident memory beyond what it held with all libraries loaded. CPU and Linux only. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = ("unet", "segresnet", "dynunet", "vnet", "attention_unet", "unetr")
 
 
 def peak_memory() -> int:
-    """Return the most bytes resident since the peak was last forgotten."""
+    """Return the most bytes resident since the peak was last reset."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 

@@ -1,7 +1,7 @@
 """Likelihoods and similarities of heavy-tailed distributions.
 
-`student_t` functions give the negative log-likelihood of segmentation errors under a multivariate Student's t
-(T-Loss); the cosine overlap of classes is sharpened like the t-distribution of von Mises and Fisher.
+The negative log-likelihood of segmentation errors under a multivariate Student's t (T-Loss), and the overlap of
+classes as a cosine, sharpened like the t-distribution of von Mises and Fisher.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Sums over voxels of what a voxel's probabilities cost, in one backward pass with the softmax.
+"""Cross entropies summed over voxels, in one backward pass with the softmax.
 
 Maps of the logits' size are most of a loss's memory, and passes over them most of its time. The first term that
-asks for such a sum makes the softmax with it: one node, whose backward pass adds the slopes of the sum, slab by
-slab in the processor's cache, to those that come back through the probabilities. So a compound of overlap and cross
-entropy holds no maps but the probabilities and their gradients.
+asks for such a sum computes the softmax with it: one node of the graph, whose backward pass adds the slopes of
+the sum, slab by slab in the processor's cache, to those that come back through the probabilities. So a compound
+of overlap and cross entropy holds no maps but the probabilities and their gradients.
 
-Cross entropy and focal cross entropy of a scene, summed over voxels, the slope in log p written by hand.
-
-Two-sided cross entropy of classes against the rest: false negatives against false positives.
+In order: the node and what it needs to know of a term (`VoxelTerm`); cross entropy and focal cross entropy, whose
+slope in log p is written by hand; the two-sided cross entropy of classes against the rest, which weighs false
+negatives against false positives.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from segexplorer.functional.softmax import SMALLEST, log_complements
 
 
 class Slab:
-    """n voxels of a sample: probabilities and memberships (C, n), and what terms make of them."""
+    """n voxels of a sample: probabilities and memberships (C, n), and what terms derive from them."""
 
     def __init__(self, p: Tensor, own: Tensor, z: Tensor | None = None) -> None:
         self.p, self.own = p, own
         self.z = z
-        """Logits, where log p cannot be taken of p."""
+        """Logits, where probabilities may be too small for log p to be computed from them; else None."""
 
     @cached_property
     def hit(self) -> Tensor:
@@ -46,7 +46,7 @@ class Slab:
 
     @cached_property
     def log_true(self) -> Tensor:
-        """(n,) log p of the own class, at any logits; the greatest p is at least 1 / C and loses nothing."""
+        """(n,) log p of the own class, exact for any logits: log of the largest p, plus a difference."""
         if self.z is None:
             return self.hit.sum(0).log_()
         below = (self.z - self.z.amax(0)).mul_(self.own).sum(0)
@@ -54,21 +54,21 @@ class Slab:
 
 
 class VoxelTerm(Protocol):
-    """What n voxels cost, and the slope of it."""
+    """What n voxels cost, and its slope."""
 
     @property
-    def remembers(self) -> bool:
+    def needs_note(self) -> bool:
         """Whether the forward pass leaves one number per voxel to the backward pass."""
 
     def values(self, at: Slab, note: Tensor | None) -> Tensor:
-        """Return (n,) values; fill the (n,) note where the term remembers."""
+        """Return (n,) values; fill the (n,) note where the term needs one."""
 
     def slopes(self, at: Slab, note: Tensor | None) -> Tensor:
         """Return (C, n) slopes in the logits, in a tensor of its own."""
 
 
 def sum_of_others(x: Tensor) -> Tensor:
-    """Return for each row of (C, n) the sum of all others, by running sums: none is taken away, no digit lost."""
+    """Return for each row of (C, n) the sum of all others; running sums, so that nothing cancels."""
     found, last = torch.empty_like(x), len(x) - 1
     before = [x[0]]  # sums of all up to a row
     for c in range(1, last):
@@ -83,7 +83,7 @@ def sum_of_others(x: Tensor) -> Tensor:
 
 
 def voxel_sum(inputs: LossInputs, term: VoxelTerm, factor: Tensor | None = None) -> Tensor:
-    """Return the sum of a term over the kept voxels of a scene with labels; not for compilers.
+    """Return the sum of a term over the kept voxels of inputs with integer labels; not for compilers.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def voxel_sum(inputs: LossInputs, term: VoxelTerm, factor: Tensor | None = None)
 
 
 class _SoftmaxAndSum(torch.autograd.Function):
-    """Where the probabilities are known already, they are no part of this node."""
+    """Softmax and a sum over its voxels; where the probabilities are known already, only the sum."""
 
     @staticmethod
     def forward(
@@ -119,7 +119,7 @@ class _SoftmaxAndSum(torch.autograd.Function):
         probs = torch.softmax(logits, 1) if known is None else known.detach()
         y = narrow(labels.flatten(1), logits.shape[1])
         weights = None if factor is None else factor.flatten(1)
-        notes = torch.empty_like(logits[:, 0]).flatten(1) if term.remembers else None
+        notes = torch.empty_like(logits[:, 0]).flatten(1) if term.needs_note else None
         total, z, p = logits.new_zeros(()), logits.flatten(2), probs.flatten(2)
         for b, part in slabs(p):
             at = Slab(p[b, :, part], membership(y[b, part], p), z[b, :, part] if wide_range else None)
@@ -188,7 +188,7 @@ class FocalTerm:
     background_only: bool = False
 
     @property
-    def remembers(self) -> bool:
+    def needs_note(self) -> bool:
         """Whether slopes differ from voxel to voxel by more than the class's weight."""
         return self.gamma > 0
 
@@ -230,16 +230,16 @@ def focal(log_p: Tensor, rest: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """
     if gamma == 0:
         return -log_p, -torch.ones_like(log_p)
-    # log1p(-rest) where p > 1/2, log p elsewhere; a sum, for a choice costs many times as much on a CPU
+    # log1p(-rest) where p > 1/2, log p elsewhere; a sum, because torch.where is many times slower on a CPU
     exact = (-rest.clamp(max=0.5)).log1p_().add_((log_p + math.log(2)).clamp_(max=0))
-    base = rest.clamp(min=1e-30)  # a power below 1 of nothing has no slope
+    base = rest.clamp(min=1e-30)  # the slope of a power below 1 is infinite at 0
     power = base**gamma if gamma in (1, 2) else base.log().mul_(gamma).exp_()  # pow is ten times slower
     slope = (exact / base).mul_(1 - rest).mul_(gamma).sub_(1).mul_(power)
     return power.mul_(exact).neg_(), slope
 
 
 def _with_slope(plain: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-    """Return a sum that is known, with the known slopes of its voxels in -`plain`."""
+    """Return a sum whose value and slopes in -`plain`, voxel by voxel, are known."""
     if torch.compiler.is_compiling():
         return value - (slope * (plain - plain.detach())).sum()
     found: Tensor = _SumWithSlope.apply(plain, value, slope)  # type: ignore[no-untyped-call]
@@ -247,7 +247,7 @@ def _with_slope(plain: Tensor, value: Tensor, slope: Tensor) -> Tensor:
 
 
 class _SumWithSlope(torch.autograd.Function):
-    """A sum that is given, with the slopes of its voxels in -`plain`."""
+    """The given sum; its backward pass uses the given slopes in -`plain`."""
 
     @staticmethod
     def forward(ctx: Any, plain: Tensor, value: Tensor, slope: Tensor) -> Tensor:
@@ -264,7 +264,7 @@ class _SumWithSlope(torch.autograd.Function):
 def _plain_sum(
     inputs: LossInputs, gamma: float, weights: Tensor | None, background_only: bool, factor: Tensor | None
 ) -> Tensor:
-    """For soft targets, and for compilers, which fuse by themselves."""
+    """The same sum for soft targets, and for compilers, which fuse operations themselves."""
     logs, shares = inputs.log_probs, inputs.truth
     shares = shares if weights is None else shares * weights.view(-1, *(1,) * len(inputs.spatial))
     for voxels in (factor, inputs.keep):
@@ -316,11 +316,12 @@ class TwoSided:
     """
 
     inside: float
-    remembers = False
+    needs_note = False
 
     def values(self, at: Slab, note: Tensor | None) -> Tensor:
         """Return (n,) sums over the foreground classes."""
-        # one logarithm of the product: of its factors at most one is small; each a sum of which one part is 0
+        # one logarithm of the product serves all classes, for at most one of its factors is small; each factor is a
+        # sum of two parts, one of which is 0
         own, rest = at.own[1:], sum_of_others(at.p)[1:]
         product = torch.addcmul(own, 1 - own, rest).prod(0)
         missed = at.log_true * (1 - at.own[0])

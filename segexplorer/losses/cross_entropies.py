@@ -136,7 +136,7 @@ class Focal(LossSpec):
     gamma: float = parameter(
         2.0,
         title="Focus gamma",
-        description="The higher, the less voxels that are nearly right count. 0: cross entropy.",
+        description="The higher, the less those voxels count that are nearly right. 0: cross entropy.",
         ge=0,
         le=10,
         step=0.1,
@@ -145,8 +145,8 @@ class Focal(LossSpec):
     foreground_weight: float | tuple[float, ...] | None = parameter(
         None,
         title="Weight of foreground",
-        description="One number from 0 to 1: that for foreground, one minus it for background; "
-        "or one per class, background first. Empty: all alike.",
+        description="One number from 0 to 1 for foreground, while background gets one minus it; "
+        "or one number per class, background first. Empty: all alike.",
         called="alpha in Lin 2017",
     )
 
@@ -195,11 +195,11 @@ class TopK(LossSpec):
         live=True,
     )
     scope: Literal["batch", "sample"] = parameter(
-        "batch", title="Worst of", description="Whether they are looked for in the batch or in each sample."
+        "batch", title="Worst of", description="Whether they are sought in the batch or in each sample."
     )
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
-        """Look for the worst voxels and average them."""
+        """Find the worst voxels and average them."""
         import torch
 
         voxel, keep = inputs.cross_entropies, inputs.keep

@@ -50,8 +50,7 @@ class TLoss(LossSpec):
     nu: float = parameter(
         math.e,
         title="Degrees of freedom nu",
-        description="Where learning starts. The smaller, the sooner a sample counts as an outlier; "
-        "very large: squared "
+        description="Start value. The smaller, the sooner a sample counts as an outlier; very large: squared "
         "errors without any tolerance.",
         gt=0,
         le=1e9,
@@ -59,7 +58,7 @@ class TLoss(LossSpec):
     learn_nu: bool = parameter(
         True,
         title="Learn nu",
-        description="Lets the optimiser move nu with the network, without weight decay.",
+        description="Lets the optimiser learn nu along with the network, without weight decay.",
     )
     normalise: bool = parameter(
         True,
@@ -105,7 +104,7 @@ class TLoss(LossSpec):
 
 @registry.register
 class TvMFDice(LossSpec):
-    """Mean over classes of (1 - phi(cos))^2, statistics over the batch as its authors do.
+    """Mean over classes of (1 - phi(cos))^2, statistics over the batch as in the authors' code.
 
     cos = sum pg / sqrt(sum p^2 sum g^2), 1 where prediction and truth agree; phi(cos) falls from 1 the faster the
     larger kappa.

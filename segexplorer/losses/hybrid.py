@@ -161,7 +161,7 @@ class UnifiedFocal(LossSpec):
     symmetric: bool = parameter(
         False,
         title="Symmetric",
-        description="Off: easy background is set aside, foreground keeps its full cross entropy. On: all alike.",
+        description="Off: easy background counts less, foreground keeps its full cross entropy. On: all alike.",
     )
     lam: float = parameter(
         0.5,
@@ -185,7 +185,7 @@ class UnifiedFocal(LossSpec):
     gamma: float = parameter(
         0.2,
         title="Focus gamma",
-        description="How much easy background is set aside, and rare classes gain. 0: cross entropy and Tversky.",
+        description="How much less easy background counts, and rare classes gain. 0: cross entropy and Tversky.",
         ge=0,
         lt=1,
         step=0.05,

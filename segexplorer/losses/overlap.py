@@ -38,7 +38,7 @@ class RatioLoss(LossSpec):
     batch: bool = parameter(
         False,
         title="Sum over batch first",
-        description="One ratio per class over the whole batch, in place of one per sample.",
+        description="One ratio per class over the whole batch, instead of one per sample.",
         advanced=True,
     )
     eps: float = parameter(
@@ -192,7 +192,7 @@ class LovaszSoftmax(LossSpec):
     per_image: bool = parameter(
         False,
         title="Per sample",
-        description="One index per sample, in place of one over the batch.",
+        description="One index per sample, instead of one over the batch.",
         advanced=True,
     )
 

@@ -1,4 +1,4 @@
-"""The training losses that the papers compare, by name."""
+"""Presets: the training losses that the papers compare, each a complete spec under its author and year."""
 
 from __future__ import annotations
 

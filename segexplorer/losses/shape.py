@@ -38,7 +38,7 @@ class CentreLines(LossSpec):
     joint: bool = parameter(
         False,
         title="Joint sums",
-        description="Sums over batch and classes together, as its authors do.",
+        description="Sums over batch and classes together, as the authors' code does.",
         advanced=True,
     )
 
@@ -101,7 +101,7 @@ class DiceClDice(CentreLines):
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     kind: Literal["dice_cl_dice"] = "dice_cl_dice"
     cl_dice_weight: float = parameter(
-        0.5, title="Weight of clDice", description="The rest is that of Dice.", ge=0, le=1, live=True
+        0.5, title="Weight of clDice", description="Dice gets one minus it.", ge=0, le=1, live=True
     )
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
@@ -175,8 +175,7 @@ class RegionMutualInformation(LossSpec):
         "softmax",
         title="Cross entropy",
         description="softmax: of the true class. binary: of each class against the rest, summed over "
-        "classes, as the "
-        "paper's; with two classes twice the softmax one.",
+        "classes, as in the paper; with two classes it is twice the softmax one.",
         advanced=True,
     )
 

@@ -1,21 +1,14 @@
-"""What every network promises, and the family "networks".
+"""What every network promises, the family "networks", and the parameters that most networks share.
 
-A network maps images `(B, C_in, *spatial)` to logits `(B, C_out, *spatial)` of the same shape, for any
-shape whose axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to bfloat16
-and in the channels-last memory formats. With deep supervision (`networks.deep_supervision`) it returns, in
-training mode alone, a tuple of logits, the full resolution first.
+A network maps images `(B, C_in, *spatial)` to logits `(B, C_out, *spatial)` of the same shape, for any shape whose
+axes are multiples of `divisor(dimensions)`. It works in 2D and 3D, under autocast to bfloat16 and in the
+channels-last memory formats. With deep supervision it returns in training mode a tuple of logits, the full
+resolution first; in evaluation mode always one tensor.
 
-Deep supervision: logits at several resolutions in training, and how much each of them counts.
-
-A network that can be supervised deeply has the setting `deep_supervision`. Switched on, it returns in training
-mode a tuple of logits, the full resolution first; in evaluation mode one tensor, as always.
-
-Networks of several resolutions, and the parameters that most networks have: each is declared here, once.
-
-A kind that differs from its relatives in a default or a range says so where it declares the parameter; title,
-meaning and unit stay the same everywhere.
-
-What the networks with a dilated bottleneck share: the dilations and how they are put together (Zhang 2025).
+The bases build on each other: `NetworkSpec`, then `SupervisedNetwork` (deep supervision), then `LevelledNetwork`
+(channels double from level to level); `DilatedNetwork` adds a bottleneck of dilated convolutions (Zhang 2025). A
+parameter that several kinds have is declared here once, by a function; a kind that needs another default or range
+passes it, while title, description and unit stay the same everywhere.
 """
 
 from __future__ import annotations
@@ -42,11 +35,11 @@ class NetworkSpec(Spec):
     reference: ClassVar[str] = ""
     """The paper the architecture comes from."""
     family: ClassVar[str] = ""
-    """What it is a relative of: "U-Net", "V-Net", "residual" or "transformer"."""
+    """Group of related architectures: "U-Net", "V-Net", "residual" or "transformer"."""
     papers: ClassVar[tuple[str, ...]] = ()
     """Citations of the papers that use it, e.g. "Chen 2023"; `core.papers` describes them."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """Packages that it cannot be built without and that are not dependencies of this one."""
+    """Packages that building it needs and that are not dependencies of this one."""
 
     def build(self, *, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
         """Return the network with freshly initialised weights (from torch's global generator), on the CPU.
@@ -93,7 +86,7 @@ class NetworkSpec(Spec):
         """Return a spatial shape that suffices for training, on a batch of one too.
 
         Twice the divisor: normalisation over space needs more than one voxel on the coarsest level. Predictions
-        take any multiple of the divisor, once it too.
+        take any multiple of the divisor, the divisor itself included.
         """
         return tuple(2 * d for d in self.divisor(dimensions))
 
@@ -113,8 +106,12 @@ def padded(shape: Sequence[int], divisor: Sequence[int]) -> tuple[int, ...]:
     return tuple(-(-n // d) * d for n, d in zip(shape, divisor, strict=True))
 
 
+# ---- the family
+
 registry: Registry[NetworkSpec] = Registry("networks", NetworkSpec, "network")
 AnyNetwork = Annotated[NetworkSpec, registry.late_bound]
+
+# ---- deep supervision
 
 Mode = Literal["none", "stride", "exp", "two", "same"]
 FEWEST_LEVELS = 3
@@ -179,6 +176,9 @@ def level_weights(mode: Mode, strides: Sequence[Sequence[int]]) -> tuple[float, 
     raise ValueError("without deep supervision there are no levels to weigh")
 
 
+# ---- networks of several resolutions
+
+
 def doubled(base: int, levels: int, most: int | None = None) -> tuple[int, ...]:
     """Return the channels of each level: doubled from level to level, never above `most`."""
     widths = tuple(base * 2**level for level in range(levels))
@@ -193,7 +193,7 @@ def base_features(
     description: str = "Channels at full resolution, doubled at each level. More learns more and costs more time.",
     advanced: bool = False,
 ) -> Any:
-    """Declare the channels of the first level, in steps of the fewest that are allowed."""
+    """Declare the channels of the first level; `least` is the smallest number and the step."""
     return parameter(
         default,
         title="Features of the first level",
@@ -229,7 +229,7 @@ def maximum_features() -> Any:
 
 
 def dropout(default: float = 0.0, *, of: str = "channel", trade: bool = True) -> Any:
-    """Declare the dropout: of a "channel", a "number" ...; `trade` tells what more of it brings."""
+    """Declare the dropout of a "channel", a "number" ...; `trade` adds to the description what more of it does."""
     more = "; more overfits less and learns slower" if trade else ""
     return parameter(
         default,
@@ -254,6 +254,8 @@ class LevelledNetwork(SupervisedNetwork):
     def divisor(self, dimensions: int) -> tuple[int, ...]:
         return (2 ** (self.levels - 1),) * dimensions
 
+
+# ---- networks with a dilated bottleneck
 
 Dilation = Annotated[int, Ge(1)]
 

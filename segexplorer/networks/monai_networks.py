@@ -1,12 +1,10 @@
-"""`attention_unet`: MONAI's Attention U-Net.
+"""Convolutional networks as MONAI builds them, with this package's parameters and deep supervision.
 
-`dynunet`: MONAI's DynUNet, the plain U-Net of nnU-Net.
-
-`segresnet`: MONAI's SegResNet, a residual encoder with a light decoder.
-
-`unet_plus_plus`: MONAI's UNet++.
-
-`mednext`: MONAI's MedNeXt, a U-Net of ConvNeXt blocks.
+- `attention_unet`: Attention U-Net.
+- `dynunet`: DynUNet, the plain U-Net of nnU-Net.
+- `segresnet`: SegResNet, a residual encoder with a light decoder.
+- `unet_plus_plus`: UNet++.
+- `mednext`: MedNeXt, a U-Net of ConvNeXt blocks.
 """
 
 from __future__ import annotations
@@ -112,7 +110,7 @@ class DynUNet(LevelledNetwork):
 
 
 _DEPTHS = (1, 2, 2, 4, 4, 4)
-"""Residual blocks per encoder level: the paper's 1, 2, 2, 4, and 4 on whatever lies deeper."""
+"""Residual blocks per encoder level: the paper's 1, 2, 2, 4, and 4 on every level below."""
 
 
 @registry.register

@@ -1,6 +1,7 @@
-"""`unetr`: MONAI's UNETR, a vision transformer with a convolutional decoder.
+"""Transformer encoders with a convolutional decoder, as MONAI builds them.
 
-`swin_unetr`: MONAI's Swin UNETR, a shifted-window transformer with a convolutional decoder.
+- `unetr`: a vision transformer on tokens of 16 voxels along each axis.
+- `swin_unetr`: a transformer whose attention is limited to shifted windows.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class UNETR(SupervisedNetwork):
     image_size: int = parameter(
         96,
         title="Image size",
-        description="Length of the patch for which positions are learned; others are interpolated. "
-        "Take the patch's.",
+        description="Length of the patch for which positions are learned; those of other lengths are interpolated. "
+        "Best the length of the training patches.",
         unit="voxels",
         ge=_TOKEN,
         le=512,

@@ -1,6 +1,7 @@
-"""`unet`: the U-Net of Zhang 2025 and Yeung 2022, the default network.
+"""U-Nets of our own.
 
-`dilated_unet`: the Dilated UNet-3D of Zhang 2025, dilated convolutions at the bottleneck.
+- `unet`: the U-Net of Zhang 2025 and Yeung 2022, the default network.
+- `dilated_unet`: the Dilated UNet-3D of Zhang 2025, with dilated convolutions at the bottleneck.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class UNetFamily(LevelledNetwork):
     def with_bottleneck(
         self, dimensions: int, in_channels: int, out_channels: int, bottleneck: nn.Module | None
     ) -> nn.Module:
-        """Build the network around what lies behind the coarsest convolutions."""
+        """Build the network with a bottleneck after the coarsest convolutions, or with none."""
         from segexplorer.networks.architectures import unet
 
         return unet.UNet(

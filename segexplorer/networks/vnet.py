@@ -1,8 +1,8 @@
-"""`vnet`: the V-Net of Chen 2023, with batch normalisation and dropout.
+"""V-Nets of our own.
 
-`dilated_vnet`: the Dilated V-Net that Zhang 2025 compares with.
-
-`longitudinal_vnet`: the V-Net of Perera 2025 for two time points and their difference.
+- `vnet`: the V-Net of Chen 2023, with batch normalisation and dropout.
+- `dilated_vnet`: the Dilated V-Net that Zhang 2025 compares with.
+- `longitudinal_vnet`: the V-Net of Perera 2025 for two time points and their difference.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class VNetFamily(LevelledNetwork):
     def with_bottleneck(
         self, dimensions: int, in_channels: int, out_channels: int, bottleneck: nn.Module | None
     ) -> nn.Module:
-        """Build the network around what lies behind the coarsest stage."""
+        """Build the network with a bottleneck after the coarsest stage, or with none."""
         from segexplorer.networks.architectures import vnet
 
         encoder = _ENCODER[: self.levels - 1]

@@ -35,7 +35,7 @@ def check_loss(loss: str | LossSpec) -> None:
         check(spec)
 
 
-def _scene(classes: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def _case(classes: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn((2, classes, *shape), generator=generator, dtype=torch.float64)
     labels = torch.randint(0, max(classes, 2), (2, 1, *shape), generator=generator)
@@ -53,7 +53,7 @@ def check_shapes(spec: LossSpec) -> None:
     low, high = spec.bounds()
     for shape in SHAPES:
         for classes in CLASSES:
-            logits, labels = _scene(classes, shape)
+            logits, labels = _case(classes, shape)
             output = spec.build().evaluate(logits, labels)
             value = output.value.item()
             assert low - 1e-5 <= value <= high + 1e-5, f"the value {value} is outside {low} to {high}"
@@ -71,7 +71,7 @@ def check_shapes(spec: LossSpec) -> None:
 
 def check_one_channel(spec: LossSpec) -> None:
     """One sigmoid channel s equals two channels (0, s)."""
-    logits, labels = _scene(1, SHAPES[0], torch.float64)
+    logits, labels = _case(1, SHAPES[0], torch.float64)
     pair = torch.cat([torch.zeros_like(logits), logits], 1)
     assert torch.allclose(spec.build()(logits, labels), spec.build()(pair, labels)), (
         "C = 1 differs from (0, s)"
@@ -83,7 +83,7 @@ def check_saturation(spec: LossSpec) -> None:
     dtypes = (torch.float32, torch.float16, torch.bfloat16)
     for classes, dtype in ((c, d) for c in (2, 4) for d in dtypes):
         for scale in (8.0, 30.0, 1e4):
-            logits, labels = _scene(classes, SHAPES[1], dtype)
+            logits, labels = _case(classes, SHAPES[1], dtype)
             big = (logits.detach().sign() * scale).requires_grad_()
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
                 value, gradient = _value_and_gradient(spec, big, labels)
@@ -93,7 +93,7 @@ def check_saturation(spec: LossSpec) -> None:
 def check_float32(spec: LossSpec) -> None:
     """float32 gives what float64 gives, for hesitant and for confident predictions, right and wrong."""
     for classes, scale in ((c, s) for c in (2, 4) for s in (1.0, 10.0, 40.0)):
-        logits, labels = _scene(classes, SHAPES[1], torch.float64)
+        logits, labels = _case(classes, SHAPES[1], torch.float64)
         wide = (logits.detach() * scale).requires_grad_()
         narrow = wide.detach().float().requires_grad_()
         expected, slope = _value_and_gradient(spec, wide.detach().float().double().requires_grad_(), labels)
@@ -109,7 +109,7 @@ def check_float32(spec: LossSpec) -> None:
 def check_empty(spec: LossSpec) -> None:
     """No foreground, full foreground, nothing kept: finite; nothing kept gives exactly 0."""
     for label in (0, 1):
-        logits, labels = _scene(3, SHAPES[0])
+        logits, labels = _case(3, SHAPES[0])
         value, gradient = _value_and_gradient(spec, logits, torch.full_like(labels, label))
         assert value.isfinite() and gradient.isfinite().all(), f"not finite where all is class {label}"
     ignoring = spec.model_copy(update={"ignore_index": 7})
@@ -121,7 +121,7 @@ def check_empty(spec: LossSpec) -> None:
 def check_ignored(spec: LossSpec) -> None:
     """Logits on ignored voxels change neither value nor gradient, and get none."""
     ignoring = spec.model_copy(update={"ignore_index": 7})
-    logits, labels = _scene(3, SHAPES[1], torch.float64)
+    logits, labels = _case(3, SHAPES[1], torch.float64)
     labels[..., :2] = 7
     value, gradient = _value_and_gradient(ignoring, logits, labels)
     other = logits.detach().clone()
@@ -156,19 +156,19 @@ def hold_detached(loss: Callable[..., Tensor], logits: Tensor, target: Tensor) -
 def check_gradient(spec: LossSpec) -> None:
     """The gradient is that of finite differences in float64, what is detached held fixed."""
     for classes in (1, 3):
-        logits, labels = _scene(classes, (4, 5), torch.float64)
+        logits, labels = _case(classes, (4, 5), torch.float64)
         held = hold_detached(spec.build(), logits, labels)
         assert torch.autograd.gradcheck(held, logits), "gradient and finite differences disagree"
 
 
 def check_learned(spec: LossSpec) -> None:
-    """What is learned has the gradient of finite differences, and is told for curves."""
+    """What is learned has the gradient of finite differences, and is reported for curves."""
     loss = spec.build()
-    logits, labels = _scene(3, (4, 5), torch.float64)
+    logits, labels = _case(3, (4, 5), torch.float64)
     parameters = list(loss.parameters())
     if not parameters:
         return
-    assert loss.adaptive(), "what is learned is not told in adaptive()"
+    assert loss.adaptive(), "what is learned is missing from adaptive()"
 
     def value(*_: Tensor) -> Tensor:
         found: Tensor = loss(logits.detach(), labels)
@@ -181,7 +181,7 @@ def check_confident_errors(spec: LossSpec) -> None:
     """Where cross entropy is part, a voxel that is wrong with certainty has a gradient."""
     if not spec.has_cross_entropy():
         return
-    _, labels = _scene(2, SHAPES[0])
+    _, labels = _case(2, SHAPES[0])
     for scale in (30.0, 1e4):
         wrong = torch.cat([(labels == c).float() * -scale for c in range(2)], 1).requires_grad_()
         _, gradient = _value_and_gradient(spec, wrong, labels)
@@ -190,7 +190,7 @@ def check_confident_errors(spec: LossSpec) -> None:
 
 def check_shift(spec: LossSpec) -> None:
     """Adding a number to all channels of a voxel changes nothing."""
-    logits, labels = _scene(3, SHAPES[1], torch.float64)
+    logits, labels = _case(3, SHAPES[1], torch.float64)
     value, gradient = _value_and_gradient(spec, logits, labels)
     other, same = _value_and_gradient(spec, (logits + logits[:, :1] * 3).detach().requires_grad_(), labels)
     assert torch.allclose(value, other) and torch.allclose(gradient, same), "a shift of the logits matters"
@@ -198,13 +198,13 @@ def check_shift(spec: LossSpec) -> None:
 
 def check_permutation(spec: LossSpec) -> None:
     """The order of the samples in a batch does not matter."""
-    logits, labels = _scene(3, SHAPES[0], torch.float64)
+    logits, labels = _case(3, SHAPES[0], torch.float64)
     assert torch.allclose(spec.build()(logits, labels), spec.build()(logits.flip(0), labels.flip(0)))
 
 
 def check_perfect(spec: LossSpec) -> None:
     """A perfect prediction has the best value."""
-    _, labels = _scene(3, SHAPES[0])
+    _, labels = _case(3, SHAPES[0])
     logits = torch.cat([(labels == c).double() * 100 for c in range(3)], 1)
     value = spec.build()(logits, labels).item()
     if math.isinf(spec.best()):  # it depends on the target: at least no other prediction is better
@@ -217,7 +217,7 @@ def check_perfect(spec: LossSpec) -> None:
 def check_copies(spec: LossSpec) -> None:
     """Plain data, deep copies, pickles and state dicts bring the loss back, with what adapted or was learned."""
     assert type(spec).of(spec.plain()) == spec, "the spec does not come back from its plain data"
-    logits, labels = _scene(3, SHAPES[0])
+    logits, labels = _case(3, SHAPES[0])
     loss = spec.build()
     terms = {name: float(v) for name, (v, _) in loss.evaluate(logits, labels).terms.items()}
     loss.step_end(terms)
@@ -234,7 +234,7 @@ def check_copies(spec: LossSpec) -> None:
 
 def check_compiled(spec: LossSpec) -> None:
     """torch.compile gives the same value and gradient."""
-    logits, labels = _scene(3, SHAPES[0])
+    logits, labels = _case(3, SHAPES[0])
     torch._dynamo.reset()
     compiled = torch.compile(spec.build(), backend="aot_eager")
     with warnings.catch_warnings():
@@ -249,7 +249,7 @@ def check_compiled(spec: LossSpec) -> None:
 
 
 def check_words(spec: LossSpec) -> None:
-    """It has a display name, reference, family, a sentence on what it punishes, and a formula that can be drawn."""
+    """It has a display name, reference, family, a sentence on what it penalises, and a drawable formula."""
     for name in ("display_name", "formula", "reference", "penalises", "family"):
         assert getattr(spec, name), f"{name} is empty"
     unknown = re.findall(r"\\[A-Za-z]+", latex_to_mathml(spec.formula))

@@ -239,15 +239,15 @@ def test_rules_work_inside_compounds_and_come_back_in_every_copy(name: str) -> N
     for epoch in (1, 2, 3):
         values = loss.evaluate(LOGITS / epoch, LABELS).terms
         loss.epoch_end(EpochSummary(epoch, 9, {k: float(v.detach()) for k, (v, _) in values.items()}))
-    told = loss.adaptive()
-    assert any(key.startswith("in: weight of") for key in told)
+    reported = loss.adaptive()
+    assert any(key.startswith("in: weight of") for key in reported)
     assert_adds_up(loss)
     loaded = spec.build()
     loaded.load_state_dict(loss.state_dict())
     for other in (loaded, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
-        assert other.adaptive() == told
+        assert other.adaptive() == reported
         other.epoch_end(EpochSummary(4, 9, {"in.generalised_dice": 0.1, "in.cross_entropy": 0.3, "out": 0.2}))
-        assert other.adaptive() != told or name == "uncertainty"
+        assert other.adaptive() != reported or name == "uncertainty"
     check_copies(spec)
     check_learned(spec)
 

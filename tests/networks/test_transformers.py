@@ -1,4 +1,4 @@
-"""UNETR and Swin UNETR: MONAI's numbers, other image sizes, and the missing package told."""
+"""UNETR and Swin UNETR: MONAI's numbers, other image sizes, and the missing package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_unetr_gives_monais_numbers_at_its_image_size() -> None:
         assert ours(torch.randn(1, 1, 48, 16, 32)).shape == (1, 2, 48, 16, 32)
 
 
-def test_a_missing_package_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks.spec("swin_unetr"), "packages", ("no_such_package",))
     with pytest.raises(
         MissingExtraError, match=r"Swin UNETR needs the package no_such_package.*pip install no"
@@ -33,7 +33,7 @@ def test_a_missing_package_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("kind", "parameters", "told"),
+    ("kind", "parameters", "message"),
     [
         ("unetr", {"image_size": 40}, "multiple of 16"),
         ("unetr", {"hidden": 50, "heads": 12}, "multiple of heads"),
@@ -42,7 +42,7 @@ def test_a_missing_package_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_settings_that_cannot_be_built_are_refused(
-    kind: str, parameters: dict[str, object], told: str
+    kind: str, parameters: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(SpecError, match=told):
+    with pytest.raises(SpecError, match=message):
         networks.create(kind, **parameters)

@@ -1,6 +1,7 @@
-"""Layers by name and number of spatial axes, and how weights start: what our own networks are built of.
+"""The parts of which our own networks are built.
 
-Dilated convolutions at the bottom of an encoder: a wider view without more down-sampling.
+Layers by name and number of spatial axes, blocks of convolutions, the dilated bottleneck (a wider view without more
+down-sampling), heads for the logits of coarser levels, and the initial weights.
 """
 
 from __future__ import annotations

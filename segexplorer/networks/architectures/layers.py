@@ -1,19 +1,15 @@
-"""A 3D convolution whose bfloat16 gradient can be trusted on the CPU.
+"""Replacements, in any network, for layers of torch that are wrong or slow on the CPU.
 
-oneDNN in torch 2.13 leaves part of the weight gradient of a padded bfloat16 `conv3d` unwritten where the
-image is shorter than the kernel, and writes past its memory with large kernels or strides: what the memory held
-before, NaN included, becomes gradient, or the process aborts. Seen for kernels of 3 at a length of 2 along the
-first axis, and at 1 along the second with stride 2; for kernels of 5 at 2 to 4 along the first and 1 along the
-second; for kernels of 7 at still more. The third axis, dilated and transposed kernels, 2D and float32 are right
-(`tests/networks/test_layers.py`).
+Wrong: oneDNN in torch 2.13 leaves part of the weight gradient of a padded bfloat16 `conv3d` unwritten where the
+image is shorter than the kernel, and writes past its memory with large kernels or strides. Then whatever the
+memory held before, NaN included, becomes gradient, or the process aborts. Seen for kernels of 3 at a length of 2
+along the first axis, and at 1 along the second with stride 2; for kernels of 5 at 2 to 4 along the first and 1
+along the second; for kernels of 7 at still more. The third axis, dilated and transposed kernels, 2D and float32
+are right (`tests/networks/test_layers.py`).
 
-Instance and group normalisation that stay fast in the channels-last formats on the CPU.
-
-torch's `InstanceNorm3d` copies a channels-last tensor to the plain format and hands a plain one on, and its
-group norm is slow there under bfloat16: on (1, 16, 64, 64, 64), forward and backward on one core, 7.5 ms and
-99 ms against 4.8 ms for batch normalisation of one sample, which is the same function.
-
-Our layers put in the place of torch's, in any network, MONAI's and plug-ins' included.
+Slow: torch's `InstanceNorm3d` copies a channels-last tensor to the plain format and passes a plain one on, and
+its group norm is slow there under bfloat16. On (1, 16, 64, 64, 64), forward and backward on one core, they take
+7.5 ms and 99 ms, against 4.8 ms for batch normalisation of one sample, which is the same function.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""MONAI's networks with logits of several resolutions in training, the full resolution first.
+"""MONAI's networks, changed where they break the promises of `networks.base`.
 
-MONAI brings every level of its DynUNet to full resolution and stacks them; its UNet++ lists them from the
-shallowest to the deepest, in evaluation too; its SegResNet, Attention U-Net and Swin UNETR have none. Here all
-return one tuple, in training alone.
+Logits of several resolutions: MONAI brings every level of its DynUNet to full resolution and stacks them; its
+UNet++ lists them from the shallowest to the deepest, in evaluation too; its SegResNet, Attention U-Net and Swin
+UNETR have none. Here all return one tuple in training, the full resolution first, and one tensor in evaluation.
 
-MONAI's UNETR for images of any size: the learned position embeddings are interpolated to the image's grid.
+Image sizes: MONAI's UNETR takes one size only. Here its learned position embeddings are interpolated to the grid
+of the image.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class DynUNet(nets.DynUNet):  # type: ignore[misc]  # MONAI is untyped
         logits: torch.Tensor = self.output_block(x)
         if not (self.training and self.deep_supervision):
             return logits
-        finer = levels[-2::-1]  # from half the resolution down; MONAI's heads stand in that order
+        finer = levels[-2::-1]  # from half the resolution down, the order of MONAI's heads
         coarse = [head(level) for head, level in zip(self.deep_supervision_heads, finer, strict=False)]
         return (logits, *coarse)
 
@@ -79,7 +80,9 @@ class UNetPlusPlus(nets.BasicUNetPlusPlus):  # type: ignore[misc]  # MONAI is un
 
     def __init__(self, *, deep_supervision: bool, **settings: Any) -> None:
         super().__init__(deep_supervision=deep_supervision, **settings)
-        if not deep_supervision:  # heads that nobody reads would learn nothing and stand in the weights
+        if (
+            not deep_supervision
+        ):  # heads that are never used would learn nothing, but be saved with the weights
             self.final_conv_0_1 = self.final_conv_0_2 = self.final_conv_0_3 = nn.Identity()
 
     def forward(self, x: torch.Tensor) -> Logits:
