@@ -7,16 +7,14 @@ copied as they are. Other files of the run folder are never copied.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-import uuid
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
-from segexplorer.core.atomic_files import translate_disk_errors
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Role, ValidationDone
 from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint, read_pointer
@@ -193,19 +191,17 @@ def _refuse_identifying_classes(record: RunRecord, names: Pseudonyms) -> None:
 
 def _pack(copy: Path, output: Path) -> tuple[str, ...]:
     """Write the archive, without times and owners; return the names of its files."""
-    part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.part")
     files = sorted(path for path in copy.rglob("*") if path.is_file())
-    with translate_disk_errors(output.absolute()):
-        try:
-            with zipfile.ZipFile(part, "x", zipfile.ZIP_DEFLATED) as archive:
-                for file in files:
-                    head = zipfile.ZipInfo(f"{INSIDE}/{file.relative_to(copy).as_posix()}", ZIP_EPOCH)
-                    head.compress_type, head.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-                    with file.open("rb") as source, archive.open(head, "w", force_zip64=True) as target:
-                        shutil.copyfileobj(source, target)
-            os.replace(part, output)  # noqa: PTH105
-        finally:
-            part.unlink(missing_ok=True)
+
+    def write(packed: IO[bytes]) -> None:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                head = zipfile.ZipInfo(f"{INSIDE}/{file.relative_to(copy).as_posix()}", ZIP_EPOCH)
+                head.compress_type, head.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                with file.open("rb") as source, archive.open(head, "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target)
+
+    atomic_write(output.absolute(), write)
     return tuple(f"{INSIDE}/{file.relative_to(copy).as_posix()}" for file in files)
 
 
