@@ -219,15 +219,21 @@ class LossInputs:
 
     @cached_property
     def volumes(self) -> Tensor:
-        """(B, C) kept voxels of each class in the target."""
+        """(B, C) kept voxels of each class in the target, in the type of the logits."""
+        return self.exact_volumes.to(self.logits.dtype)
+
+    @cached_property
+    def exact_volumes(self) -> Tensor:
+        """(B, C) kept voxels of each class in the target, float64; for differences of large volumes."""
         if self.labels is None:
             assert self.soft is not None
-            return self.kept_only(self.soft.movedim(1, 0)).movedim(0, 1).flatten(2).sum(-1)
-        counts = torch.zeros(
-            len(self.labels), self.classes, dtype=self.logits.dtype, device=self.logits.device
-        )
-        ones = torch.ones_like(self.logits[:, 0]) if self.keep is None else self.keep.to(self.logits.dtype)
-        return counts.scatter_add_(1, self.labels.flatten(1), ones.flatten(1))
+            kept = self.kept_only(self.soft.movedim(1, 0)).movedim(0, 1)
+            return kept.flatten(2).sum(-1, dtype=torch.float64)
+        # counted in integers: a float32 counter stays at 2^24, since 16777216 + 1 rounds back to 16777216
+        counts = torch.zeros(len(self.labels), self.classes, dtype=torch.int64, device=self.logits.device)
+        labels = self.labels.flatten(1)
+        ones = labels.new_ones(1).expand_as(labels) if self.keep is None else self.keep.flatten(1).long()
+        return counts.scatter_add_(1, labels, ones).double()
 
     def kept_only(self, voxels: Tensor) -> Tensor:
         """Return (..., B, *spatial) values with 0 on ignored voxels."""

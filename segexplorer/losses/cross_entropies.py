@@ -107,8 +107,13 @@ class BalancedCrossEntropy(LossSpec):
         """Weigh each voxel by its class."""
         from segexplorer.functional.entropies import focal_sum
 
-        volumes = inputs.volumes if self.scope == "sample" else inputs.volumes.sum(0, keepdim=True)
-        weights = (1 - volumes / volumes.sum(1, keepdim=True).clamp(min=1)).expand(len(inputs.logits), -1)
+        volumes = (
+            inputs.exact_volumes
+        )  # a common class's weight is near 0: the difference of two large volumes
+        if self.scope != "sample":
+            volumes = volumes.sum(0, keepdim=True)
+        shares = volumes / volumes.sum(1, keepdim=True).clamp(min=1)
+        weights = (1 - shares).to(inputs.logits.dtype).expand(len(inputs.logits), -1)
         if inputs.labels is not None:
             own = weights.gather(1, inputs.labels.flatten(1)).view_as(inputs.labels)
             total = focal_sum(inputs, 0, None, factor=own)

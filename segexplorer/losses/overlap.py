@@ -208,10 +208,14 @@ class LovaszSoftmax(LossSpec):
             p, g = (x.transpose(0, 1).flatten(1).unsqueeze(0) for x in (p, g))
         errors, order = (g - p).abs().sort(dim=-1, descending=True)
         truth = g.detach().gather(-1, order)
-        size = truth.sum(-1, keepdim=True)
-        union = (size + (1 - truth).cumsum(-1)).clamp(min=1e-12)
-        jaccard = 1 - (size - truth.cumsum(-1)) / union
-        growth = torch.diff(jaccard, dim=-1, prepend=torch.zeros_like(jaccard[..., :1]))
+        # float64: a running count in float32 stays at 2^24 voxels, and from one voxel to the next the Jaccard index
+        # grows by about one over the number of voxels, which a difference of float32 numbers near 1 loses
+        ranked = truth.cumsum(-1, dtype=torch.float64)
+        size = ranked[..., -1:]
+        rank = torch.arange(1, ranked.shape[-1] + 1, dtype=torch.float64, device=ranked.device)
+        union = (size + rank - ranked).clamp(min=1e-12)
+        jaccard = 1 - (size - ranked) / union
+        growth = torch.diff(jaccard, dim=-1, prepend=torch.zeros_like(jaccard[..., :1])).to(errors.dtype)
         losses = (errors * growth).sum(-1)
         counted = (
             (size[..., 0] > 0) if self.classes == "present" else torch.ones_like(losses, dtype=torch.bool)
