@@ -131,6 +131,6 @@ def test_where_it_is_comes_first() -> None:
     assert isinstance(explain_validation(caught.value), SpecError)
 
 
-def test_a_misspelt_key_is_told_with_the_nearest() -> None:
+def test_a_misspelt_key_is_reported_with_the_nearest() -> None:
     with pytest.raises(SpecError, match=r"^has no setting 'raet'\. Did you mean rate\?$|'raet'.*rate\?"):
         Form.of({"raet": 1})

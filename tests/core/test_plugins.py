@@ -91,7 +91,7 @@ def test_plugins_load_once_unless_asked_again(
     assert plugins.load(again=True) == ()
 
 
-def test_the_package_and_version_are_told_where_known(
+def test_the_package_and_version_are_reported_where_known(
     installed: list[EntryPoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = SimpleNamespace(

@@ -97,7 +97,9 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_told_before_training(root: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_damage_is_reported_before_training(
+    root: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     damage(root)
     with pytest.raises(SegExplorerError) as caught:
         resolve(Experiment.of(settings(root)))
@@ -129,7 +131,7 @@ def test_the_command_line_says_it_and_ends_with_2(
 
 
 @pytest.mark.parametrize("content", [0, 7], ids=["empty label", "labels no class names"])
-def test_a_useless_label_is_told_but_does_not_stop(
+def test_a_useless_label_is_reported_but_does_not_stop(
     root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], content: int
 ) -> None:
     write(_label(root), np.full(SHAPE, content, np.uint8))
@@ -140,7 +142,7 @@ def test_a_useless_label_is_told_but_does_not_stop(
     assert "bob" in told and ("marks nothing" in told or "None of the chosen classes" in told)
 
 
-def test_no_training_label_at_all_is_told(root: Path) -> None:
+def test_no_training_label_at_all_is_reported(root: Path) -> None:
     for path in (root / "labels").iterdir():
         write(path, np.full(SHAPE, 7, np.uint8))
     with pytest.raises(SegExplorerError, match="organ"):

@@ -87,7 +87,7 @@ def test_encoding_undoes_decoding(values: list[int], data: st.DataObject) -> Non
         ({str(n): n for n in range(1, 300)}, "too many"),
     ],
 )
-def test_what_is_no_mapping_is_told(classes: dict[str, int | list[int]], told: str) -> None:
+def test_what_is_no_mapping_is_reported(classes: dict[str, int | list[int]], told: str) -> None:
     with pytest.raises(DataError, match=told):
         ClassMap.from_classes(classes)
 

@@ -94,7 +94,7 @@ def test_cases_named_for_training_train_whatever_the_data_set_says() -> None:
             assign_roles(refs, Split.of({"train": ["a"], other: ["a"]}), 0)
 
 
-def test_where_too_few_cases_are_left_their_number_is_told() -> None:
+def test_where_too_few_cases_are_left_their_number_is_reported() -> None:
     refs = [named(f"case{i}") for i in range(5)]
     with pytest.raises(DataError, match="of 5 labelled cases 4 validate and 1 test"):
         assign_roles(refs, Split(validation_count=4, test=("case0",)), 0)

@@ -158,7 +158,7 @@ def test_checks_name_what_is_wrong() -> None:
     assert [(p.code, p.severity) for p in found] == [("duplicate", "error")]
 
 
-def test_paths_that_lead_nowhere_are_told() -> None:
+def test_paths_that_lead_nowhere_are_reported() -> None:
     for root, word in (
         ("/no/such/place", "no folder"),
         ("${NO_SUCH_VARIABLE_HERE}/x", "NO_SUCH_VARIABLE_HERE"),

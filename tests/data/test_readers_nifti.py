@@ -213,7 +213,7 @@ def test_missing_empty_folder_and_wrong_suffix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [1, 20, 200, 0.3, 0.999])
-def test_a_gz_cut_anywhere_is_told(tmp_path: Path, kept: float) -> None:
+def test_a_gz_cut_anywhere_is_reported(tmp_path: Path, kept: float) -> None:
     whole = tmp_path / "whole.nii.gz"
     noise = np.random.default_rng(0).integers(0, 2000, (20, 20, 20)).astype(np.int16)
     nib.save(nib.Nifti1Image(noise, LPS), whole)
@@ -223,7 +223,7 @@ def test_a_gz_cut_anywhere_is_told(tmp_path: Path, kept: float) -> None:
     refusal(path)
 
 
-def test_damaged_bytes_inside_a_gz_are_told(tmp_path: Path) -> None:
+def test_damaged_bytes_inside_a_gz_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "damaged.nii.gz"
     noise = np.random.default_rng(0).integers(0, 2000, (20, 20, 20)).astype(np.int16)
     nib.save(nib.Nifti1Image(noise, LPS), path)
@@ -233,7 +233,7 @@ def test_damaged_bytes_inside_a_gz_are_told(tmp_path: Path) -> None:
     assert "damaged" in refusal(path).message
 
 
-def test_a_file_that_vanishes_after_opening_is_told(tmp_path: Path) -> None:
+def test_a_file_that_vanishes_after_opening_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "scan.nii"
     nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), LPS), path)
     volume = open_volume(path)

@@ -158,7 +158,7 @@ def test_whole_volumes_of_a_batch_get_one_shape_the_network_can_halve() -> None:
     assert known == {"a": 9 * 8 * 3, "b": 5 * 10 * 4}
 
 
-def test_what_cannot_be_sampled_is_told() -> None:
+def test_what_cannot_be_sampled_is_reported() -> None:
     ref = numbered("c", (4, 4, 4), {})
     store = PreprocessedCache([ref], fit(Preprocessing(), [ref]), CLASSES)
     with pytest.raises(DataError, match="no case to sample"):

@@ -166,7 +166,7 @@ def test_truth_is_on_the_cases_own_grid_and_counts_as_memory() -> None:
     assert made.truth("c") is truth and made.memory == truth.nbytes
 
 
-def test_a_folder_that_cannot_be_written_and_an_unknown_case_are_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_and_an_unknown_case_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DiskError, match="cannot be written"):
         store(cases(1), tmp_path / "file").get("c0")

@@ -48,7 +48,7 @@ def problems(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_a_label_outside_the_crop_is_told_with_its_volume(
+def test_a_label_outside_the_crop_is_reported_with_its_volume(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = problems(capsys, file)

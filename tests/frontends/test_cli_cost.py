@@ -57,7 +57,7 @@ def test_without_its_data_a_file_is_counted_for_what_the_user_says(
         (["unet", "--patch", "0,64"], "--patch '0,64' is no size"),
     ],
 )
-def test_what_cannot_be_counted_is_told(
+def test_what_cannot_be_counted_is_reported(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["cost", *arguments]) == 2

@@ -142,7 +142,7 @@ def test_predictions_are_written_in_the_format_of_their_name(
         assert written.label_names == {values[0]: name for name, values in names.items()}
 
 
-def test_run_and_image_exchanged_are_told_before_anything_is_read(
+def test_run_and_image_exchanged_are_reported_before_anything_is_read(
     trained: Path, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["predict", str(files[0]), str(trained), "-o", str(tmp_path / "out")]) == 2
@@ -198,7 +198,7 @@ def test_a_run_is_replayed_in_words_and_in_lines_of_json(
     assert "not a run folder" in capsys.readouterr().err
 
 
-def test_a_shared_run_predicts_and_is_told_but_not_trained(
+def test_a_shared_run_predicts_and_is_reported_but_not_trained(
     trained: Path, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = tmp_path / "shared.zip"

@@ -223,7 +223,7 @@ def test_a_class_that_is_nowhere_is_rather_a_slip(
     assert "nan" not in capsys.readouterr().out
 
 
-def test_255_beside_other_labels_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_255_beside_other_labels_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = label(0, False)
     truth[0] = 255
     for name, array in (("p", label(0, False)), ("t", truth)):

@@ -38,7 +38,7 @@ def play(windows: list[int]) -> list[tuple[int, int, float | None, float]]:
     return told
 
 
-def test_nothing_is_told_before_the_first_window() -> None:
+def test_nothing_is_reported_before_the_first_window() -> None:
     assert [left for case, done, left, _ in play([4, 2]) if (case, done) == (0, 0)] == [None]
 
 

@@ -74,7 +74,7 @@ def test_an_image_beside_its_mask_is_passed_over(tmp_path: Path) -> None:
     assert cases(tmp_path / "p", tmp_path / "t") == {"a": ("a.png", "a_mask.png")}
 
 
-def test_predictions_without_truth_are_told(tmp_path: Path) -> None:
+def test_predictions_without_truth_are_reported(tmp_path: Path) -> None:
     touch(tmp_path / "p", "a.nii.gz", "b.nii.gz")
     touch(tmp_path / "t", "a.nii.gz")
     found = pair(tmp_path / "p", tmp_path / "t")

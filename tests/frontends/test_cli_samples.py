@@ -70,7 +70,7 @@ def test_a_fetched_sample_can_be_checked(
     assert "is there already" in capsys.readouterr().err
 
 
-def test_a_damaged_or_missing_archive_is_told(
+def test_a_damaged_or_missing_archive_is_reported(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published.write_bytes(published.read_bytes() + b"more")

@@ -46,7 +46,7 @@ def test_command_gets_the_screen_and_its_exit_code_comes_back(monkeypatch: pytes
     assert run_with_screen([sys.executable, "-c", program]) == 7
 
 
-def test_missing_xvfb_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_xvfb_is_reported_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SegExplorerError, match="apt-get install xvfb"), virtual_screen():
         pass

@@ -43,7 +43,9 @@ def test_the_table_and_json_list_series_by_facts(folder: Path, capsys: pytest.Ca
     assert not any(value in table + text for value in PATIENT.values() if len(value) > 1)
 
 
-def test_a_note_that_series_share_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_that_series_share_is_reported_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     turned = (0.9063, 0.4226, 0, -0.4226, 0.9063, 0)  # 25 degrees about the long axis
     for number in (1, 2):
         write_series(tmp_path / str(number), np.ones((3, 6, 5), np.uint16), number=number, across=turned)
@@ -60,7 +62,7 @@ def test_a_series_is_chosen_by_its_number(folder: Path) -> None:
     assert selected(folder, None) == folder
 
 
-def test_what_holds_no_series_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_holds_no_series_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "readme.txt").write_text("nothing")
     assert run(["series", str(tmp_path)]) == 2
     assert "holds no DICOM file" in capsys.readouterr().err

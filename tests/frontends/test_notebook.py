@@ -173,6 +173,6 @@ def test_missing_package_is_named_with_the_command_that_installs_it(
 
 
 @pytest.mark.parametrize(("plots", "told"), [(["losss"], "Did you mean loss"), ([], "No plot is chosen")])
-def test_a_plot_that_is_not_known_is_told(plots: list[str], told: str) -> None:
+def test_a_plot_that_is_not_known_is_reported(plots: list[str], told: str) -> None:
     with pytest.raises(SpecError, match=told):
         notebook.curves("run", plots)

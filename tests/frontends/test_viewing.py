@@ -20,7 +20,7 @@ def test_missing_toolkit_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
         segexplorer.view()
 
 
-def test_damaged_file_is_told_without_a_window(tmp_path: Path) -> None:
+def test_damaged_file_is_reported_without_a_window(tmp_path: Path) -> None:
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(b"no volume")
     with pytest.raises(DataError, match=r"scan\.nii\.gz"):

@@ -59,7 +59,7 @@ def test_several_classes_get_a_row_of_each_cases_mean() -> None:
     assert rows[1].mean == 0 and math.isnan(rows[1].low) and math.isnan(rows[1].cv)
 
 
-def test_nothing_found_is_told_and_not_invented() -> None:
+def test_nothing_found_is_reported_and_not_invented() -> None:
     (row,) = metrics.distributions([score("a", "x", "missed", hd95=math.nan)], ["hd95"])
     assert (row.n, row.n_missed, row.best_case) == (0, 1, "")
     assert math.isnan(row.mean) and math.isnan(row.median)

@@ -76,7 +76,7 @@ def test_cases_are_paired_and_the_difference_has_interval_and_p(make_run: RunMak
     assert result.conditions[0].distribution("dice").mean == pytest.approx(0.6 + 0.03 * 3.5)
 
 
-def test_seeds_are_one_condition_and_their_spread_is_told(make_run: RunMaker) -> None:
+def test_seeds_are_one_condition_and_their_spread_is_reported(make_run: RunMaker) -> None:
     folders = [
         make_run(f"{loss}{seed}", scores(shift + 0.01 * seed), loss=loss, seed=seed)
         for loss, shift in (("dice", 0.0), ("tversky", 0.05))
@@ -93,7 +93,7 @@ def test_seeds_are_one_condition_and_their_spread_is_told(make_run: RunMaker) ->
     assert {d.n_pairs for d in result.differences} == {8}  # cases, not cases times seeds
 
 
-def test_the_same_loss_with_other_parameters_is_told_apart(make_run: RunMaker) -> None:
+def test_the_same_loss_with_other_parameters_is_distinguished(make_run: RunMaker) -> None:
     folders = [
         make_run(f"run{a}", scores(), loss={"kind": "tversky", "alpha": a, "beta": 1 - a})
         for a in (0.25, 0.4)

@@ -63,7 +63,7 @@ def test_the_same_data_elsewhere_or_in_another_spelling_is_the_same(make_run: Ru
     assert not any("also differ" in note for note in result.notes)
 
 
-def test_label_values_that_differ_are_told_before_training(tmp_path: Path) -> None:
+def test_label_values_that_differ_are_reported_before_training(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     plain = {"data": on({"lesion": 5}), "matrix": {"data.classes": [{"lesion": 5}, {"lesion": 4}]}}
     file.write_text(yaml.safe_dump(plain))

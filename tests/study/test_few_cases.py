@@ -33,7 +33,7 @@ def scores(shift: float = 0.0, count: int = 8) -> list[CaseScore]:
     ]
 
 
-def test_few_cases_are_told(make_run: RunMaker) -> None:
+def test_few_cases_are_reported(make_run: RunMaker) -> None:
     folders = [make_run(loss, scores(on)[:3], loss=loss) for loss, on in (("dice", 0.0), ("tversky", 0.1))]
     result = compare(folders, metrics=["dice"])
     assert any("dice 3 of 3" in note and "cannot fall under 0.05" in note for note in result.notes)

@@ -158,7 +158,7 @@ def test_a_study_trains_what_is_not_done_and_compares(
     assert plan_study(write(tmp_path, {"loss": ["dice"]}), out).others == ("tversky",)
 
 
-def test_what_cannot_be_compared_is_told_before_training(
+def test_what_cannot_be_compared_is_reported_before_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     matrix = {"loss": ["dice", "tversky"], "network": ["unet", "segresnet"], "schedule.epochs": [1, 2]}

@@ -246,7 +246,7 @@ def test_folds_are_pooled_with_each_case_once(make_run: RunMaker) -> None:
     assert any("Left out" in note and "dice1" in note for note in part.notes)
 
 
-def test_splits_that_overlap_are_told(make_run: RunMaker) -> None:
+def test_splits_that_overlap_are_reported(make_run: RunMaker) -> None:
     cases = [f"c{i}" for i in range(8)]
     folders = []
     for loss in ("dice", "tversky"):
@@ -260,7 +260,7 @@ def test_splits_that_overlap_are_told(make_run: RunMaker) -> None:
     assert "Seeds validate on different cases" in notes
 
 
-def test_the_scale_of_the_gradient_is_told_and_warned_of_under_sgd(make_run: RunMaker) -> None:
+def test_the_scale_of_the_gradient_is_reported_and_warned_of_under_sgd(make_run: RunMaker) -> None:
     values = [score(f"c{i}", 0.5 + 0.01 * i) for i in range(8)]
     folders = [
         make_run("a", values, loss="dice", gradient_norm=0.5, optimiser={"kind": "sgd"}),

@@ -34,7 +34,7 @@ def test_a_device_that_is_not_there_is_a_sentence(device: str) -> None:
         resolve_compute(Compute(device=device))
 
 
-def test_memory_in_use_is_told() -> None:
+def test_memory_in_use_is_reported() -> None:
     assert resolve_compute(Compute(device="cpu")).memory_in_use() > 50 * 2**20
 
 

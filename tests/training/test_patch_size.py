@@ -21,7 +21,7 @@ def test_a_patch_that_the_network_cannot_be_trained_on_is_refused_with_one_that_
     resolve(replace_values(tiny, {**small, "sampling.patch_size": [32, 32, 64]}))
 
 
-def test_a_patch_larger_than_every_image_is_told(tiny: Experiment) -> None:
+def test_a_patch_larger_than_every_image_is_reported(tiny: Experiment) -> None:
     said = resolve(replace_values(tiny, {"sampling.patch_size": [48, 48, 48]})).warning_sentences()
     assert any("mostly padding" in s and "32 × 32 × 32" in s for s in said), said
     for patch in ([32, 32, 32], [32, 32, 40]):  # a little padding is none of anybody's business

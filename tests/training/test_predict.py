@@ -102,7 +102,7 @@ def test_merged_and_renumbered_labels_come_back_as_their_own_values(tmp_path: Pa
     )
 
 
-def test_every_window_is_told_and_their_number_known_beforehand(trained: Run) -> None:
+def test_every_window_is_reported_and_their_number_known_beforehand(trained: Run) -> None:
     assert trained.plan is not None
     image = trained.plan.refs[trained.plan.ids("train")[0]].open().images[0]
     predictor = load_predictor(trained.folder)

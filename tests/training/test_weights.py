@@ -98,7 +98,7 @@ def test_tensors_held_under_two_names_are_not_missing(tmp_path: Path) -> None:
     assert set(same(target, source)) == set(target.state_dict())
 
 
-def test_names_that_nobody_has_are_told(tmp_path: Path) -> None:
+def test_names_that_nobody_has_are_reported(tmp_path: Path) -> None:
     source, target = small(1, levels=4), small(2)
     torch.save(source.state_dict(), tmp_path / "w.pt")
     report = load_weights(target, tmp_path / "w.pt")
@@ -106,7 +106,7 @@ def test_names_that_nobody_has_are_told(tmp_path: Path) -> None:
     assert "in the file without a place" in report.sentence()
 
 
-def test_files_that_are_no_weights_are_told(tmp_path: Path) -> None:
+def test_files_that_are_no_weights_are_reported(tmp_path: Path) -> None:
     network = small()
     torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
     torch.save([1, 2], tmp_path / "list.pt")
@@ -205,7 +205,7 @@ def test_relative_paths_resolve_against_the_file(tmp_path: Path, tiny: Experimen
     assert Experiment.from_yaml(file).network_weights.path == str(tmp_path / "weights" / "w.pt")
 
 
-def test_weights_that_are_not_there_are_told_before_training(
+def test_weights_that_are_not_there_are_reported_before_training(
     tmp_path: Path, tiny: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)

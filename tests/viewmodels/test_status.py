@@ -111,7 +111,7 @@ def test_the_log_says_what_was_applied_when() -> None:
     assert status.log[1].sentence.endswith("step 7: loss.alpha changed from 0.5 to 0.7")
 
 
-def test_a_failure_is_told_with_its_remedy_and_its_cause_kept_apart() -> None:
+def test_a_failure_is_reported_with_its_remedy_and_its_cause_kept_apart() -> None:
     status = running()
     status.add(
         RunFinished(

@@ -191,7 +191,7 @@ def test_one_mask_of_0_and_255_is_one_class(made: Made) -> None:
     assert made("side_by_side").class_values() == {"foreground": (255,)}
 
 
-def test_label_without_image_is_told_and_the_rest_is_listed(made: Made, layouts: ModuleType) -> None:
+def test_label_without_image_is_reported_and_the_rest_is_listed(made: Made, layouts: ModuleType) -> None:
     data = made("two_folders")
     layouts.label(Path(_root(data), "Masks/p9.nii.gz"))
     listing = data.listing()

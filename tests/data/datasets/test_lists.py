@@ -73,7 +73,7 @@ def test_a_list_that_cannot_be_used_says_why(
         segexplorer.open_dataset(tmp_path / "cases.csv").cases()
 
 
-def test_broken_json_is_told(tmp_path: Path) -> None:
+def test_broken_json_is_reported(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("{")
     with pytest.raises(DataError, match=r"list\.json is not valid JSON"):
         segexplorer.open_dataset(tmp_path / "list.json").cases()

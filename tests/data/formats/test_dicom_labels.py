@@ -112,7 +112,7 @@ def test_segments_of_a_tilted_gantry_are_read_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(segments.mask(number), mask)
 
 
-def test_segments_of_other_coordinates_are_told(image: Volume, tmp_path: Path) -> None:
+def test_segments_of_other_coordinates_are_reported(image: Volume, tmp_path: Path) -> None:
     path = seg_of(image, three_masks(image), tmp_path / "seg.dcm")
     assert "frame of reference" not in " ".join(open_volume(path, label=True, like=image).notes)
     write_series(tmp_path / "other", np.zeros((8, 24, 20), np.uint16))

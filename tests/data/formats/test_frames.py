@@ -31,7 +31,7 @@ def test_every_choice_that_is_offered_is_taken_and_they_differ(extra: list[int])
 
 
 @pytest.mark.parametrize("select", [3, -1, "3", "one", "1, 1", "", "0, 0, 0"])
-def test_what_is_no_choice_is_told(select: int | str) -> None:
+def test_what_is_no_choice_is_reported(select: int | str) -> None:
     with pytest.raises(DataError, match="no frame") as caught:
         choose_frame([3], select, "a.nii")
     assert "from 0 to 2" in caught.value.remedy

@@ -42,7 +42,7 @@ def test_a_frame_is_chosen(tmp_path: Path, suffix: str) -> None:
         assert np.array_equal(open_volume(tmp_path / f"bold{suffix}", select=k).array, FRAMES[..., k])
 
 
-def test_a_header_that_knows_no_place_is_told(tmp_path: Path) -> None:
+def test_a_header_that_knows_no_place_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.mgh"
     nib.save(nib.MGHImage(FRAMES[..., 0], AFFINE), path)
     content = bytearray(path.read_bytes())

@@ -147,7 +147,7 @@ def test_equal_volumes_make_equal_files_without_names_or_times(tmp_path: Path, t
 
 
 @pytest.mark.parametrize("name", ["out.mhd", "out.nhdr", "out.mgz", "out.jpg", "out", "absent/out.nrrd"])
-def test_what_cannot_be_written_is_told(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_written_is_reported(tmp_path: Path, name: str) -> None:
     from segexplorer.core.errors import DataError
 
     with pytest.raises(DataError) as caught:

@@ -156,7 +156,7 @@ def test_a_problem_stands_under_its_field_and_goes_again() -> None:
     assert not any("Must be" in text for text in texts_shown(form.widget))
 
 
-def test_problems_inside_groups_kinds_and_lists_are_told_where_they_are() -> None:
+def test_problems_inside_groups_kinds_and_lists_are_reported_where_they_are() -> None:
     form = SpecForm(Everything(shade=Mixed(parts=(Plain(),))))
     form.widget_for("inner.low").value = "0.9"
     assert "Low must be below high" in texts_shown(form.row_for("inner"))

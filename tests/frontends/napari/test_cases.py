@@ -218,7 +218,7 @@ def test_of_a_file_with_several_volumes_the_one_shown_is_taken(panel: CasesPanel
     assert np.allclose(pair.image.affine, AFFINE)
 
 
-def test_the_place_of_the_chosen_image_is_told(panel: CasesPanel) -> None:
+def test_the_place_of_the_chosen_image_is_reported(panel: CasesPanel) -> None:
     show(panel.viewer, image_picture(image(), "scan"))
     note = panel.layer_source.geometry
     assert "10 × 10 × 10 voxels, RAS, 2 × 2 × 2.5 mm" in note.place.text()

@@ -96,7 +96,9 @@ def test_taking_the_dock_away_stops_the_run_and_keeps_its_checkpoint(
     qtbot.wait(200)
 
 
-def test_a_real_failure_is_told_and_the_form_is_ready_again(dock: SegmentationExplorer, qtbot: Any) -> None:
+def test_a_real_failure_is_reported_and_the_form_is_ready_again(
+    dock: SegmentationExplorer, qtbot: Any
+) -> None:
     broken = {**SETTINGS, "data": {"kind": "folder", "root": "/nowhere", "classes": {"liver": 1}}}
     dock.experiment.set_experiment(Experiment.of(broken))
     ends: list[RunFinished] = []
