@@ -390,10 +390,17 @@ def other_kinds() -> Lines:
 
 
 def _without_page() -> dict[str, Registry[Any]]:
-    """The families that have no page of their own, by name."""
+    """Our families that have no page of their own, by name.
+
+    Panels are left out: they are settings of no experiment, and registered only where there is a window.
+    """
     pages_of = {path.stem for path in (DOCS / "reference").glob("*.md")}
     return {
-        family: registry for family, registry in sorted(known_families().items()) if family not in pages_of
+        family: registry
+        for family, registry in sorted(known_families().items())
+        if family not in pages_of
+        and registry.base.__module__.startswith("segexplorer.")
+        and not registry.base.__module__.startswith("segexplorer.frontends.")
     }
 
 

@@ -73,7 +73,8 @@ def test_every_kind_has_an_entry() -> None:
     assert list(entries("metrics.md")) == own, STALE
     elsewhere = {**entries("experiment.md"), **entries("other-kinds.md")}
     for family, registry in families().items():
-        if not (REFERENCE / f"{family}.md").is_file():
+        without_window = not registry.base.__module__.startswith("segexplorer.frontends.")
+        if without_window and not (REFERENCE / f"{family}.md").is_file():
             assert ours(registry.specs()) <= set(elsewhere), STALE
 
 

@@ -75,7 +75,7 @@ def test_mistakes_are_answered_in_a_sentence(
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export", str(tmp_path), "-f", "onnx", "-o", str(tmp_path / "out")]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_sinks_and_exporters_are_listed_and_described(capsys: pytest.CaptureFixture[str]) -> None:

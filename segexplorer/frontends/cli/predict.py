@@ -183,12 +183,12 @@ def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> li
 
 
 def _check_run(run: Path) -> None:
-    """Refuse what is no run folder before any image is looked at, for the two are easily exchanged."""
+    """Refuse what is not a run folder before any image is opened, for the two are easily exchanged."""
     from segexplorer.training.sinks.record import EXPERIMENT
 
     if not (run / EXPERIMENT).is_file():
         raise DataError(
-            f"{run} is no run folder." if run.exists() else f"There is no run folder {run}.",
+            f"{run} is not a run folder." if run.exists() else f"There is no run folder {run}.",
             "The run comes first: segexplorer predict RUN IMAGE -o OUT",
         )
 
