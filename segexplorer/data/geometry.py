@@ -105,7 +105,9 @@ def compare(a: HasGrid, b: HasGrid, tolerance: float = TOLERANCE_MM) -> GridComp
     moved = corners(b.shape, b.affine) - corners(a.shape, a.affine)
     distance = float(np.linalg.norm(moved, axis=1).max())
     if tuple(a.shape[:3]) != tuple(b.shape[:3]):
-        text = f"{_times(a.shape)} and {_times(b.shape)} voxels, corners up to {distance:.3g} mm apart"
+        text = (
+            f"{shape_text(a.shape)} and {shape_text(b.shape)} voxels, corners up to {distance:.3g} mm apart"
+        )
         return GridComparison(False, "shape", _reordered(a, b, tolerance) or text, distance)
     if distance <= tolerance:
         return GridComparison(True, "same", "the same grid", distance)
@@ -129,7 +131,8 @@ def _reordered(a: HasGrid, b: HasGrid, tolerance: float) -> str:
     return f"the same places, but with the axes in another order ({axes}); resampling loses nothing"
 
 
-def _times(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as people read it, e.g. "512 × 512 × 300"."""
     return " × ".join(str(n) for n in shape)
 
 

@@ -18,6 +18,7 @@ from segexplorer.core.events import Role
 from segexplorer.core.registry import plugin_kinds
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
+from segexplorer.data.geometry import shape_text
 from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
 from segexplorer.data.store import PreprocessedCache
@@ -372,8 +373,10 @@ def patch_problems(
         problems.append(Problem("warning", "network", warning_message, ""))
     asked = experiment.sampling.patch_size
     if patch is not None and asked is not None and patch != tuple(asked):
-        text = f"The patch {_times(asked)} was enlarged to {_times(patch)}."
-        problems.append(Problem("note", "patch", text, f"The network needs multiples of {_times(divisor)}."))
+        text = f"The patch {shape_text(asked)} was enlarged to {shape_text(patch)}."
+        problems.append(
+            Problem("note", "patch", text, f"The network needs multiples of {shape_text(divisor)}.")
+        )
     if 1 in largest and Layout.of(asked).thin is None:
         of_slices = [1 if n == 1 else p for n, p in zip(largest, patch or largest, strict=True)]
         text = (
@@ -383,7 +386,8 @@ def patch_problems(
     elif patch is not None and _voxel_count(patch) > 2 * _voxel_count(
         tuple(max(n, d) for n, d in zip(largest, divisor, strict=True))
     ):
-        text = f"The patch {_times(patch)} is mostly padding: no training image exceeds {_times(largest)} voxels."
+        most = shape_text(largest)
+        text = f"The patch {shape_text(patch)} is mostly padding: no training image exceeds {most} voxels."
         problems.append(Problem("warning", "patch", text, "Set a smaller sampling.patch_size."))
     return problems
 
@@ -420,8 +424,8 @@ def step_memory(
         if all(n >= least for n, least in zip(flat, enough, strict=True)):
             raise
         raise SpecError(
-            f"{network.display_name} cannot be trained on patches of {_times(flat)} voxels.",
-            f"Set sampling.patch_size to {_times(enough)} or more.",
+            f"{network.display_name} cannot be trained on patches of {shape_text(flat)} voxels.",
+            f"Set sampling.patch_size to {shape_text(enough)} or more.",
         ) from error
 
 
@@ -430,7 +434,3 @@ def _voxel_count(shape: Sequence[int]) -> int:
     for n in shape:
         voxels *= n
     return voxels
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " × ".join(str(n) for n in shape)

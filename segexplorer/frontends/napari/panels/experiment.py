@@ -23,12 +23,12 @@ from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, re
 from segexplorer.frontends.napari.panels.cases import CasesPanel
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.run import ACTIVE_STATES
 from segexplorer.training.timing import Timing
 from segexplorer.viewmodels import status as timings
 
 GUIDANCE = "Choose cases first; the plan then states memory and number of steps."
 PLANNING, MEASURING = "Planning…", "Measuring: a few steps and windows of this plan…"
-_UNDER_WAY = ("preparing", "running", "paused", "stopping")
 
 
 class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
@@ -124,7 +124,7 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
             return
         if self._plan is None:
             return
-        if getattr(self._session.run, "state", None) in _UNDER_WAY:
+        if getattr(self._session.run, "state", None) in ACTIVE_STATES:
             self._on_not_timed(
                 RunStateError("A run is going on, which shows its own time.", "Stop it first.")
             )
