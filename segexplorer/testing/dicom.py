@@ -70,7 +70,7 @@ def write_series(
     spacing
         mm between (rows, columns).
     at
-        Where each slice lies, in steps from the origin; default 0, 1, 2 ...
+        Position of each slice, in steps from the origin; default 0, 1, 2 ...
     series
         Its UID; new by default.
     number

@@ -5,7 +5,7 @@
 ...     run = check_sink(MySink(), tmp_path)
 ...     assert (run / "mine.csv").exists()
 
-Nothing is trained: the sink is told what a run of three steps tells, in two attempts. Each check raises
+Nothing is trained: the sink receives the events of a run of three steps, in two attempts. Each check raises
 AssertionError with a sentence that says which promise is broken.
 """
 
@@ -47,7 +47,7 @@ _SHAPE, _AFFINE = (8, 6, 4), np.diag([1.0, 1.0, 2.0, 1.0])
 def check_sink(spec: SinkSpec, folder: Path) -> Path:
     """Tell a sink of a run that is stopped in the middle of an epoch's end and resumed.
 
-    The losses of steps 1, 2 and 3 are 0.9, 0.8 and 0.7. The end of the first epoch, at step 2, is told twice.
+    The losses of steps 1, 2 and 3 are 0.9, 0.8 and 0.7. The end of the first epoch, at step 2, is emitted twice.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ class Recognition:
 class DatasetSpec(Spec):
     """Base of data sets: `classes` chooses and merges label values; empty takes all that the data set names.
 
-    A kind implements `listing`, and `recognise` where a folder tells what it is. `layout` shows the folder for the
+    A kind implements `listing`, and `recognise` where a folder shows what it is. `layout` shows the folder for the
     documentation.
     """
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def check_cropping(cases: Sequence[CaseRef], crop: Cropping, classes: ClassMap) -> list[Problem]:
     """Return a warning for every case whose label sticks out of what its image is cropped to.
 
-    Cases that cannot be read, or whose label lies on another grid, are passed over: the table of cases names them.
+    Cases that cannot be read, or whose label is on another grid, are passed over: the table of cases names them.
     """
     from segexplorer.data.checks import check_grids
     from segexplorer.data.transforms.cropping import cut_off

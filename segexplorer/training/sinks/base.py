@@ -33,8 +33,8 @@ class Attempt:
     step
         Optimiser steps done when the attempt begins. What an earlier attempt wrote of later steps is superseded.
     earlier
-        The events of earlier attempts that still hold, in order. The end of an epoch that was told but not saved
-        is told again, with equal numbers.
+        The events of earlier attempts that still hold, in order. The end of an epoch that was emitted but not saved
+        is emitted again, with equal numbers.
     case
         Opens a case by its id, voxels read on request. Call it after `Planned` only.
     """
@@ -48,7 +48,7 @@ class Attempt:
 
 
 class Sink(Protocol):
-    """Receives what one attempt of a run tells. Derive from it and implement what you need: its methods do nothing.
+    """Receives the events of one attempt. Derive from it and implement what you need: its methods do nothing.
 
     All methods are called on the thread that iterates the run, one after the other, between two steps: training
     waits for them, so they should take milliseconds. They must not touch a window, change what they are given, or
@@ -62,7 +62,7 @@ class Sink(Protocol):
         """Take an event, right after it was written to `events.jsonl`; the last one is `RunFinished`.
 
         The first is the `StateChanged` that says that the cases are being read: what happens before, and a run that
-        fails before, is not told to sinks.
+        fails before, does not reach the sinks.
         """
         return
 
@@ -110,7 +110,7 @@ class OpenSinks:
                 self._notices.append(_switched_off(kind, error))
 
     def take_notices(self) -> list[Notice]:
-        """Return what is to be told of sinks that were switched off since the last time."""
+        """Return a notice for each sink that was switched off since the last time."""
         taken, self._notices = self._notices, []
         return taken
 

@@ -1,7 +1,7 @@
 """TensorBoard: curves, pictures of the watched cases, and how the loss's weights spread over regions.
 
 Written to `tensorboard/` in the run folder; `tensorboard --logdir segexplorer-runs` shows all runs side by side.
-A resume opens a further file there and tells TensorBoard from which step on earlier files are superseded.
+A resume opens a further file there and marks the step from which on earlier files are superseded.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Writer(Sink):
     def __init__(self, spec: TensorBoard, writer: Any, attempt: Attempt) -> None:
         self._spec, self._writer, self._attempt = spec, writer, attempt
         self._views: dict[str, PlaneView] = {}
-        # an epoch's end that was told but not saved is told again, at a step that is not superseded
+        # an epoch's end that was emitted but not saved is emitted again, at a step that is not superseded
         self._told = {type(event) for event in attempt.earlier if event.step == attempt.step}
         if attempt.number == 1:
             writer.add_text("experiment", f"```yaml\n{attempt.experiment.to_yaml()}\n```", 0)

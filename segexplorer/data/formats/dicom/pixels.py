@@ -318,7 +318,7 @@ def _decode_with_simpleitk(stream: bytes, encoding: Encoding) -> NDArray[Any]:
 # --- what a codestream promises ---
 
 _LONGEST_RUN = 64
-"""Values that a byte of RLE stands for at most: two bytes repeat one value 128 times (PS3.5, G.3.1)."""
+"""Most values that one byte of RLE can encode: two bytes repeat one value 128 times (PS3.5, G.3.1)."""
 _SIZE_OF_J2K = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 codestream and the marker of its size, which must follow; a JP2 header may come before."""
 _FRAME_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3}
