@@ -29,7 +29,7 @@ from pydantic import BaseModel
 
 import segexplorer
 from segexplorer import losses, metrics, networks
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, ExitCode
 from segexplorer.core.fields import Parameter, parameters
 from segexplorer.core.papers import PAPERS
 from segexplorer.core.registry import Declarations, Declared, Registry
@@ -437,6 +437,12 @@ def _page_of(family: str) -> str:
 
 
 # ---- the command line
+
+
+@block
+def exit_codes() -> Lines:
+    """Every exit code with its meaning."""
+    yield from _table(("Exit code", "Meaning"), [(f"{code.value}", code.description) for code in ExitCode])
 
 
 @block

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,11 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from segexplorer.core.errors import DiskError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-_FAILED = (errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST)
+from segexplorer.core.errors import disk_error
 
 
 def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
@@ -63,21 +58,10 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise DiskError(
-                f"There is no space left for {path.name} in {path.parent}.",
-                "Free some space or choose another output folder; what was saved before is unharmed.",
-            ) from error
-        if error.errno in _FORBIDDEN:
-            raise DiskError(
-                f"{path.parent} cannot be written to.", "Choose another output folder."
-            ) from error
-        if error.errno in _FAILED:
-            raise DiskError(
-                f"{path.name} cannot be written in {path.parent} ({error.strerror}).",
-                "Choose another output folder or another name.",
-            ) from error
-        raise
+        translated = disk_error(error, path, "written")
+        if translated is None:
+            raise
+        raise translated from error
 
 
 def sync_folder(folder: Path) -> None:

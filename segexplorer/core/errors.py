@@ -1,19 +1,50 @@
 """Errors that a user can act on.
 
 Every error raised on purpose carries one sentence that says what is wrong and one that says what to do.
-The command line prints both and exits with code 2; the window shows both; neither shows a traceback.
+The command line prints both and exits with the error's `exit_code`; the window shows both; neither has a traceback.
 Anything else that reaches a user is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import difflib
+import enum
+import errno
 import importlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+class ExitCode(enum.IntEnum):
+    """What the exit code of every command says, so that a script or a scheduler can act on it.
+
+    74 and 75 are EX_IOERR and EX_TEMPFAIL of sysexits.h (Allman 1980); 130 is what shells report of Ctrl-C.
+
+    Attributes
+    ----------
+    description
+        For the documentation: when a command ends with it.
+    """
+
+    description: str
+
+    def __new__(cls, code: int, description: str) -> Self:
+        """Give a code its description."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.description = description
+        return member
+
+    DONE = 0, "The command did what it was asked to do."
+    FAILED = 1, "Training failed, e.g. because the loss was not finite, or segexplorer has a defect."
+    MISTAKE = 2, "Something has to be corrected first: a setting, a path, a data set."
+    MACHINE = 74, "The machine is at fault: no space left, a failing disk, too little memory."
+    PREEMPTED = 75, "It was asked to make room (SIGTERM) and saved its state. Start the same command again."
+    INTERRUPTED = 130, "Ctrl-C ended it."
 
 
 class SegExplorerError(Exception):
@@ -26,6 +57,9 @@ class SegExplorerError(Exception):
     remedy
         What the user can do about it, as a sentence; empty where the message says it already.
     """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.MISTAKE
+    """Exit code of a command that ends with this error."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message if not remedy else f"{message} {remedy}")
@@ -88,11 +122,31 @@ def require(module: str, extra: str, purpose: str = "This") -> Any:
 
 
 class TrainingError(SegExplorerError, RuntimeError):
-    """Training could not go on: a non-finite loss, no memory."""
+    """Training could not go on, e.g. because the loss was not finite."""
+
+    exit_code = ExitCode.FAILED
 
 
-class DiskError(SegExplorerError, RuntimeError):
-    """A file that cannot be written: no space left, no permission, a broken disk."""
+class MachineError(SegExplorerError, RuntimeError):
+    """The machine cannot do it, whatever the settings' merits: its memory or its disk is at an end."""
+
+    exit_code = ExitCode.MACHINE
+
+
+class NotEnoughMemoryError(MachineError, TrainingError):
+    """A step or a prediction that does not fit into the memory."""
+
+    exit_code = ExitCode.MACHINE
+
+
+class DiskError(MachineError):
+    """A file that cannot be written or read: no space left, a broken disk, a network drive that is gone."""
+
+
+class PlaceError(DiskError):
+    """A place where files cannot be: no permission, a name too long, a loop of links; the user names another."""
+
+    exit_code = ExitCode.MISTAKE
 
 
 class RunStateError(SegExplorerError, RuntimeError):
@@ -106,6 +160,75 @@ class RunActiveError(RunStateError):
         self, message: str = "A run is already in progress.", remedy: str = "Stop it first."
     ) -> None:
         super().__init__(message, remedy)
+
+
+# ---- what the operating system says
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_PLACE = {
+    errno.ENOENT: "there is no such file or folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "links lead in a circle",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder, not a file",
+    errno.EEXIST: "a file of that name exists",
+    errno.ENOTEMPTY: "the folder is not empty",
+}
+_BROKEN = {
+    errno.EIO: "the disk reports an input or output error",
+    errno.ESTALE: "the network drive has lost it (stale file handle)",
+    errno.ENODEV: "the drive is gone",
+    errno.ENXIO: "the drive is gone",
+    errno.ETIMEDOUT: "the network drive does not answer",
+    errno.ENOTCONN: "the network drive is not connected",
+    errno.EHOSTDOWN: "the network drive does not answer",
+    errno.ENOMEM: "there is not enough memory",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EBADF: "it is closed",
+}
+
+
+def disk_error(error: OSError, path: Path | None = None, verb: str = "opened") -> DiskError | None:
+    """Return what the operating system refused as a sentence, or None for an error that is not of the disk.
+
+    Parameters
+    ----------
+    path
+        What was being written or read, where the error does not name it.
+    verb
+        What was being done to it: "written", "read".
+    """
+    place = path if path is not None else Path(error.filename) if isinstance(error.filename, str) else None
+    if place is None and error.errno in _FORBIDDEN | _PLACE.keys():
+        return None
+    name = shorten(place.name, 80) if place is not None else "the file"
+    folder = shorten(str(place.parent), 200) if place is not None else "its folder"
+    if error.errno in _FULL:
+        return DiskError(
+            f"There is no space left for {name} in {folder}.",
+            "Free some space or choose another output folder; what was saved before is unharmed.",
+        )
+    if error.errno in _FORBIDDEN:
+        why = "the disk is read-only" if error.errno == errno.EROFS else "permission denied"
+        return PlaceError(
+            f"{name} cannot be {verb} in {folder}: {why}.",
+            "Choose another folder, or change its permissions.",
+        )
+    if error.errno in _PLACE:
+        return PlaceError(
+            f"{name} cannot be {verb} in {folder}: {_PLACE[error.errno]}.", "Choose another folder or name."
+        )
+    if error.errno in _BROKEN:
+        return DiskError(
+            f"{name} cannot be {verb} in {folder}: {_BROKEN[error.errno]}.",
+            "Check the drive; what was saved before is unharmed.",
+        )
+    return None
+
+
+# ---- words
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

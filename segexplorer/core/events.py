@@ -246,6 +246,8 @@ class RunFinished(Event):
     cause: str = ""
     defect: bool = False
     """Whether the error is a bug of ours rather than something the user can mend."""
+    exit_code: int = 0
+    """`core.errors.ExitCode` of a command that ends with this run."""
 
 
 # ---- lines of JSON

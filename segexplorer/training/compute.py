@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from segexplorer.core.errors import SpecError, TrainingError
+from segexplorer.core.errors import NotEnoughMemoryError, SpecError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 
@@ -245,11 +245,11 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of mem
 
 @contextmanager
 def translate_memory_errors() -> Iterator[None]:
-    """Turn "out of memory" within the block into a `TrainingError`.
+    """Turn "out of memory" within the block into an error of the machine.
 
     Raises
     ------
-    TrainingError
+    NotEnoughMemoryError
         With three remedies.
     """
     try:
@@ -257,7 +257,7 @@ def translate_memory_errors() -> Iterator[None]:
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
-        raise TrainingError(
+        raise NotEnoughMemoryError(
             "There is not enough memory for this step.",
             "Use smaller patches (sampling.patch_size), fewer per batch (sampling.batch_size), "
             "or a smaller network (fewer features); the last checkpoint is kept.",

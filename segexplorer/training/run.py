@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from psygnal import Signal
 
-from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError, did_you_mean
+from segexplorer.core.errors import (
+    ExitCode,
+    RunStateError,
+    SegExplorerError,
+    SpecError,
+    did_you_mean,
+    disk_error,
+    shorten,
+)
 from segexplorer.core.events import (
     Event,
     Notice,
@@ -80,6 +88,16 @@ class _Request:
 
 class StopRequested(BaseException):
     """Raised where the request is read, between two events of the engine; not an error."""
+
+    def __init__(self, *, preempted: bool) -> None:
+        super().__init__()
+        self.preempted = preempted
+
+    def end(self) -> RunFinished:
+        """Return the end of the run that was asked to stop."""
+        reason = "stopped to make room (SIGTERM)" if self.preempted else "stopped by the user"
+        code = ExitCode.PREEMPTED if self.preempted else ExitCode.INTERRUPTED
+        return RunFinished(state="stopped", reason=reason, exit_code=code)
 
 
 class Run:
@@ -158,9 +176,12 @@ class Run:
         """Do one optimiser step and pause; then predict the slab of the plane that the viewer shows."""
         self._post("step", view)
 
-    def stop(self) -> None:
-        """Finish the step in hand, save `last`, and end; nothing is validated first."""
-        self._post("stop")
+    def stop(self, *, preempted: bool = False) -> None:
+        """Finish the step in hand, save `last`, and end; nothing is validated first.
+
+        `preempted` records that a scheduler wanted the machine rather than the user an end.
+        """
+        self._post("stop", preempted)
 
     def predict_now(self) -> None:
         """Predict the watched cases at the next boundary."""
@@ -232,11 +253,8 @@ class Run:
             for _ in self._recorded_end(RunFinished(state="stopped", reason="the iteration was left")):
                 pass
             raise
-        except SegExplorerError as error:
-            end = _failure(error, error.message, error.remedy)
         except Exception as error:  # noqa: BLE001  iterating a run never raises; the end says why
-            remedy = "This is a defect of segexplorer; please report it with the cause below."
-            end = _failure(error, f"{type(error).__name__}: {error}", remedy, defect=True)
+            end = _failure(error)
         except BaseException:  # a second Ctrl-C
             self._sinks.close()
             raise
@@ -275,11 +293,11 @@ class Run:
                     self._steps_left -= 1
                 yield event
                 yield from self._handle_commands(engine)
-        except StopRequested:
+        except StopRequested as request:
             self.state = "stopping"
             yield StateChanged(state="stopping", activity="saving the last checkpoint")
             yield from engine.save_at_stop()
-            self._end = RunFinished(state="stopped", reason="stopped by the user")
+            self._end = request.end()
         except GeneratorExit:  # `break` in a loop over the run: saved as by a stop, though nobody listens
             for _ in engine.save_at_stop():
                 pass
@@ -308,7 +326,7 @@ class Run:
     def _handle(self, request: _Request, engine: Engine) -> Generator[Event, None, None]:
         match request.command:
             case "stop":
-                raise StopRequested
+                raise StopRequested(preempted=bool(request.argument))
             case "pause":
                 yield from self._pause()
             case "unpause":
@@ -384,14 +402,31 @@ class Run:
             self.record.write(stamped)
             self.record.close()
         except SegExplorerError as error:
-            error_text, remedy = end.error or error.message, end.remedy or error.remedy
-            stamped = dataclasses.replace(stamped, state="failed", error=error_text, remedy=remedy)
+            failed = end if end.state == "failed" else _failure(error)
+            stamped = self._stamped(failed)
         self._seq += 1
         yield stamped
 
 
-def _failure(error: Exception, message: str, remedy: str, *, defect: bool = False) -> RunFinished:
+def _failure(error: Exception) -> RunFinished:
+    """Return the end of a run that an error ended; what is neither the user's nor the machine's is a defect."""
     cause = "".join(traceback.format_exception(error))
+    known = disk_error(error) if isinstance(error, OSError) else error
+    if isinstance(known, SegExplorerError):
+        return RunFinished(
+            state="failed",
+            reason="failed",
+            error=known.message,
+            remedy=known.remedy,
+            cause=cause,
+            exit_code=known.exit_code,
+        )
     return RunFinished(
-        state="failed", reason="failed", error=message, remedy=remedy, cause=cause, defect=defect
+        state="failed",
+        reason="failed",
+        error=f"{type(error).__name__}: {shorten(str(error), 300)}",
+        remedy="This is a defect of segexplorer; please report it with the cause below.",
+        cause=cause,
+        defect=True,
+        exit_code=ExitCode.FAILED,
     )

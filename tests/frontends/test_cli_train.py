@@ -32,8 +32,8 @@ class PlayedRun:
     def accepts(self, command: str) -> bool:
         return True
 
-    def stop(self) -> None:
-        self.stopped = True
+    def stop(self, *, preempted: bool = False) -> None:
+        self.stopped, self.preempted = True, preempted
 
     def __iter__(self) -> Iterator[Event]:
         for index, event in enumerate(self.played):
@@ -154,7 +154,9 @@ def test_second_interrupt_quits_at_once() -> None:
 @pytest.mark.parametrize(
     ("remedy", "code", "traceback_shown"),
     [
-        ("Lower the learning rate.", 2, False),
+        ("Lower the learning rate.", 1, False),
+        ("Free some space.", 74, False),
+        ("Correct the setting.", 2, False),
         ("This is a defect of segexplorer; please report it with the cause below.", 1, True),
     ],
 )
@@ -168,6 +170,7 @@ def test_failure_is_a_sentence_and_a_defect_keeps_its_traceback(
         remedy=remedy,
         cause="Traceback ...",
         defect=traceback_shown,
+        exit_code=code,
     )
     assert follow(PlayedRun([PLAN, end])) == code  # type: ignore[arg-type]
     told = capsys.readouterr().err

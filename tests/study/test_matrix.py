@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segexplorer.core.errors import SpecError
+from segexplorer.core.errors import ExitCode, SpecError
 from segexplorer.data.splits import Split, assign_roles
 from segexplorer.frontends.cli.app import run as cli
 from segexplorer.study.matrix import Point, expand, fold_cases
@@ -182,10 +182,10 @@ def test_an_interrupted_study_says_how_to_go_on(
 ) -> None:
     from segexplorer.frontends.cli import study
 
-    monkeypatch.setattr(study, "follow", lambda run: study.INTERRUPTED)
+    monkeypatch.setattr(study, "follow", lambda run: ExitCode.INTERRUPTED)
     file, out = write(tmp_path, {"loss": ["dice"]}), tmp_path / "my runs"
     arguments = ["study", str(file), "-o", str(out), "-s", "schedule.epochs=2", "--allow", "network"]
-    assert cli(arguments) == study.INTERRUPTED
+    assert cli(arguments) == ExitCode.INTERRUPTED
     words = shlex.split(capsys.readouterr().err.strip().splitlines()[-1].partition("with: ")[2])
     assert words[1:] == [
         *("study", str(file), "--output", str(out)),

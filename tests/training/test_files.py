@@ -47,8 +47,8 @@ def test_disk_errors_become_a_sentence_with_a_remedy(tmp_path: Path, number: int
 
 
 def test_other_os_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError), translate_disk_errors(tmp_path / "x"):
-        raise IsADirectoryError(errno.EISDIR, "is a directory")
+    with pytest.raises(BlockingIOError), translate_disk_errors(tmp_path / "x"):
+        raise BlockingIOError(errno.EAGAIN, "try again")
 
 
 def test_pointers_follow_and_unreferenced_folders_go(tmp_path: Path) -> None:

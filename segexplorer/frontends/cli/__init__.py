@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Run the command line; exit code 2 and one sentence for what a user can mend, never a traceback."""
+    """Run the command line; see `core.errors.ExitCode` for its exit codes."""
     from segexplorer.frontends.cli.app import run
 
     raise SystemExit(run())

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 import typer
 
 import segexplorer
-from segexplorer.core.errors import SegExplorerError, SpecError
+from segexplorer.core.errors import (
+    ExitCode,
+    NotEnoughMemoryError,
+    SegExplorerError,
+    SpecError,
+    disk_error,
+)
+from segexplorer.frontends.cli.streams import standard_streams
 
 app = typer.Typer(
     name="segexplorer",
@@ -37,23 +47,48 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 2 with one sentence for what a user can mend."""
+    """Run the command line and return its `ExitCode`; what is no defect ends with a sentence, not a traceback."""
+    with standard_streams(), _preemption():
+        try:
+            try:
+                app(list(arguments) if arguments is not None else None, prog_name="segexplorer")
+            finally:
+                sys.stdout.flush()  # a full disk is found out here, not as the interpreter ends
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        except MemoryError:
+            return _tell(
+                NotEnoughMemoryError("There is not enough memory for this.", "Close other programs.")
+            )
+        except SegExplorerError as error:
+            return _tell(error)
+        except OSError as error:
+            if (known := disk_error(error)) is None:
+                raise
+            return _tell(known)
+    return ExitCode.DONE
+
+
+def _tell(error: SegExplorerError) -> int:
+    sys.stderr.write(f"segexplorer: {error}\n")
+    return error.exit_code
+
+
+@contextmanager
+def _preemption() -> Iterator[None]:
+    """End with `ExitCode.PREEMPTED` at a scheduler's SIGTERM; training saves its state first (`cli.train`)."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(ExitCode.PREEMPTED)
+
+    signal.signal(signal.SIGTERM, leave)
     try:
-        app(list(arguments) if arguments is not None else None, prog_name="segexplorer")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except SegExplorerError as error:
-        sys.stderr.write(f"segexplorer: {error}\n")
-        return 2
-    except OSError as error:
-        if error.errno not in _TOLD or error.filename is None:
-            raise
-        sys.stderr.write(f"segexplorer: {error.filename}: {error.strerror}.\n")
-        return 2
-    return 0
-
-
-_TOLD = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENOSPC, errno.EROFS}
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import segexplorer
-from segexplorer.core.errors import DataError, SegExplorerError, SpecError
+from segexplorer.core.errors import DataError, ExitCode, SegExplorerError, SpecError, disk_error
 from segexplorer.frontends.cli.series import selected
 from segexplorer.frontends.cli.terminal import print_json, remarks, results
 
@@ -119,6 +119,8 @@ def write_csv(report: Report, path: Path) -> None:
     try:
         _write_rows(report, path)
     except OSError as error:
+        if (known := disk_error(error, path, "written")) and known.exit_code == ExitCode.MACHINE:
+            raise known from error
         text = f"The table cannot be written to {path}: {error.strerror or error}."
         raise SpecError(
             text, "Name a file in a folder that is there and may be written, e.g. --csv cases.csv."
@@ -276,7 +278,8 @@ def run_check(
         print_json(report.plain())
     else:
         print_report(report)
-    return 2 if any(problem.severity == "error" for problem in report.problems) else 0
+    wrong = any(problem.severity == "error" for problem in report.problems)
+    return ExitCode.MISTAKE if wrong else ExitCode.DONE
 
 
 def check_experiment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -15,15 +16,15 @@ from rich.progress import BarColumn, Progress
 from rich.table import Column
 
 import segexplorer
-from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.errors import DataError, ExitCode, SpecError
 from segexplorer.frontends.cli.series import selected
+from segexplorer.frontends.cli.streams import ReaderGoneError
 from segexplorer.frontends.cli.terminal import EtaEstimator, TimeLeft, remarks, whole
 
 if TYPE_CHECKING:
     from segexplorer.data.volume import Volume
     from segexplorer.training.predict import Predictor
 
-INTERRUPTED = 130
 LOOKS_LIKE_A_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}")
 """What a folder's name hardly ends with, unlike `predictions_0.5`."""
 
@@ -61,7 +62,7 @@ def run_predict(
     except KeyboardInterrupt:
         shown = f"Stopped; {written} of {len(targets)} predictions are written, none of them in part."
         remarks().print(shown, soft_wrap=True)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     return 0
 
 
@@ -127,7 +128,8 @@ class WindowDisplay:
         self._pace.tell_case(time.monotonic())
         done, of = self._pace.case, len(self._windows)
         self._bar.stop()  # the bar and the path may share a terminal, and stdout may be a pipe
-        print(target, flush=True)
+        with contextlib.suppress(ReaderGoneError):  # `| head`: the other cases are predicted all the same
+            print(target, flush=True)
         if not self._console.is_terminal:
             count = self._windows[done - 1]
             self._console.print(f"case {done} of {of}: {count} window{'s' if count > 1 else ''}")

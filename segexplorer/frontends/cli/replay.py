@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segexplorer.core.errors import ExitCode
 from segexplorer.core.events import Event, RunFinished, to_json
 from segexplorer.frontends.cli.terminal import RunDisplay, remarks
-from segexplorer.frontends.cli.train import INTERRUPTED, best_of, tell_best
+from segexplorer.frontends.cli.train import best_of, tell_best
 from segexplorer.frontends.viewing import require_window
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run_replay(folder: Path, speed: float, *, window: bool, as_json: bool) -> in
         else:
             _show(replay)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     return 0
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from segexplorer.core.errors import SegExplorerError
+from segexplorer.core.errors import ExitCode, SegExplorerError
 
 USAGE = "python -m segexplorer.frontends.cli.screen COMMAND [ARGUMENT ...]"
 SIZE = "1600x1000x24"
@@ -84,16 +84,16 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         stream = sys.stdout if arguments else sys.stderr
         stream.write(f"Usage: {USAGE}\n\n{__doc__}")
-        return 0 if arguments else 2
+        return ExitCode.DONE if arguments else ExitCode.MISTAKE
     try:
         return run_with_screen(arguments)
     except SegExplorerError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return error.exit_code
 
 
 if __name__ == "__main__":
     try:
         raise SystemExit(main(sys.argv[1:]))
     except KeyboardInterrupt:  # the command had it, too, and had its say
-        raise SystemExit(130) from None
+        raise SystemExit(ExitCode.INTERRUPTED) from None

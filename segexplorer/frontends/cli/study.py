@@ -9,15 +9,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from segexplorer.core.errors import SegExplorerError
+from segexplorer.core.errors import ExitCode, SegExplorerError
 from segexplorer.frontends.cli.compare import allowances, print_groups
 from segexplorer.frontends.cli.settings import parse_settings
 from segexplorer.frontends.cli.terminal import print_json, remarks
-from segexplorer.frontends.cli.train import INTERRUPTED, follow
+from segexplorer.frontends.cli.train import follow
 from segexplorer.session import Session
 from segexplorer.study import Allowance, compare_groups
 from segexplorer.study.plan import PlannedRun, StudyPlan, forecast, plan_study
 
+_BY_GRAVITY = (ExitCode.MACHINE, ExitCode.FAILED, ExitCode.MISTAKE)
 WORDS = {"new": "to train", "resume": "to go on with", "done": "done"}
 
 
@@ -34,7 +35,7 @@ def run_study(
 
     Returns
     -------
-    Exit code: 0, 2 when a run failed, or that of an interruption.
+    `ExitCode`: that of the interruption where there was one, else the most serious one of a run that failed.
     """
     folder = output if output is not None else Path.cwd() / "segexplorer-runs" / config.stem
     allowed = allowances(allow)
@@ -47,22 +48,22 @@ def run_study(
     if dry_run:
         return 0
     plan.save()
-    failed: list[str] = []
+    failed: dict[str, int] = {}
     for number, run in enumerate(plan.runs, start=1):
         if run.todo == "done":
             continue
         out.rule(f"{number} of {len(plan.runs)}: {run.folder.name}")
         code = _train(run, out)
-        if code == INTERRUPTED:
+        if code in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED):
             command = _command(config, output, settings, allow)
             out.print(f"The study goes on where it is with: {command}", markup=False, soft_wrap=True)
             return code
         if code:
-            failed.append(run.folder.name)
+            failed[run.folder.name] = code
     for name in failed:
         out.print(f"Failed: {name}; the same command tries it again.", markup=False, soft_wrap=True)
     _compare(plan, failed, allowed, as_json=as_json)
-    return 2 if failed else 0
+    return next((code for code in _BY_GRAVITY if code in failed.values()), ExitCode.DONE)
 
 
 def _announce(plan: StudyPlan, allowed: Collection[Allowance], out: Console) -> None:
@@ -92,9 +93,9 @@ def _train(planned: PlannedRun, out: Console) -> int:
         )
     except SegExplorerError as error:
         out.print(f"{planned.folder.name}: {error}", markup=False, soft_wrap=True)
-        return 2
+        return error.exit_code
     code = follow(run)
-    if code == 2 and planned.todo == "new" and run.plan is None:
+    if code == ExitCode.MISTAKE and planned.todo == "new" and run.plan is None:
         shutil.rmtree(run.folder, ignore_errors=True)
     return code
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segexplorer.core.errors import SpecError
+from segexplorer.core.errors import ExitCode, SpecError
 from segexplorer.core.events import Event, RunFinished, StateChanged, ValidationDone
 from segexplorer.frontends.cli.settings import parse_settings
 from segexplorer.frontends.cli.terminal import RunDisplay, print_json, remarks
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from segexplorer.metrics import Interval
     from segexplorer.training.run import Run
-
-INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells know it."""
 
 
 def run_train(
@@ -36,14 +33,14 @@ def run_train(
     *,
     as_json: bool,
 ) -> int:
-    """Train or resume; return 0 for finished, 130 for stopped, 2 for what a user can mend, 1 for a defect."""
+    """Train or resume; return the `ExitCode` that says how it ended."""
     values = parse_settings(settings)
     if resume is None:
         if extend:
             raise SpecError("--extend goes with --resume.", "For a new run set schedule.epochs.")
         run = _prepare(config, values, output)
         code = follow(run, as_json=as_json)
-        if code == 2 and run.plan is None:
+        if code == ExitCode.MISTAKE and run.plan is None:
             # nothing was planned, let alone trained: the corrected command may have the folder
             shutil.rmtree(run.folder, ignore_errors=True)
         return code
@@ -109,7 +106,7 @@ def _tell_finished(
     out.print(f"{folder} is finished: {end.reason} ({end.step} steps).", markup=False, soft_wrap=True)
     tell_best(out, best)
     out.print(f"To train it longer: {longer}", markup=False, soft_wrap=True)
-    return 0
+    return ExitCode.DONE
 
 
 def best_of(events: Sequence[Event]) -> ValidationDone | None:
@@ -136,7 +133,7 @@ def follow(run: Run, *, as_json: bool = False, earlier: Sequence[Event] = ()) ->
             if interrupted and not asked and run.accepts("stop"):
                 asked = True
                 display.say("Stopping at the next step and saving; press Ctrl-C again to quit at once.")
-                run.stop()
+                run.stop(preempted=interrupted[0] == signal.SIGTERM)
     assert end is not None, "a run ends with RunFinished"
     if as_json:
         print_json(_summary(run.folder, end, best))
@@ -145,14 +142,17 @@ def follow(run: Run, *, as_json: bool = False, earlier: Sequence[Event] = ()) ->
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C or termination signal; the second one acts as it always does."""
+    """Collect the first Ctrl-C, and every termination signal; a second Ctrl-C acts as it always does.
+
+    Schedulers often send SIGTERM to the job and to each of its steps, so that it arrives twice within a moment; the
+    second must not end the program while the state is being saved.
+    """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        for signal_number, handler in before.items():
-            signal.signal(signal_number, handler)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     for number in before:
         signal.signal(number, receive)
@@ -220,15 +220,16 @@ def _tell_end(run: Run, end: RunFinished, best: ValidationDone | None) -> int:
         out.print(f"Run folder: {run.folder}", markup=False, soft_wrap=True)
     if end.state == "finished":
         out.print(f"Next: segexplorer predict {folder} IMAGE -o OUT", markup=False, soft_wrap=True)
-        return 0
+        return ExitCode.DONE
     if end.state == "stopped":
-        out.print(f"Stopped. Go on with: segexplorer train --resume {folder}", markup=False, soft_wrap=True)
-        return INTERRUPTED
+        preempted = end.exit_code == ExitCode.PREEMPTED
+        what = "Preempted; the state is saved" if preempted else "Stopped"
+        out.print(f"{what}. Go on with: segexplorer train --resume {folder}", markup=False, soft_wrap=True)
+        return ExitCode.PREEMPTED if preempted else ExitCode.INTERRUPTED
     out.print(f"segexplorer: {end.error or end.reason} {end.remedy}".rstrip(), markup=False, soft_wrap=True)
-    if not end.defect:
-        return 2
-    out.print(end.cause, markup=False, soft_wrap=True)  # a bug of ours keeps its traceback
-    return 1
+    if end.defect:
+        out.print(end.cause, markup=False, soft_wrap=True)  # a bug of ours keeps its traceback
+    return end.exit_code or ExitCode.FAILED
 
 
 def tell_best(out: Console, best: ValidationDone | None) -> None:
