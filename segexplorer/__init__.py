@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segexplorer.scripting import open_case as open_case
     from segexplorer.scripting import open_dataset as open_dataset
     from segexplorer.scripting import predict as predict
+    from segexplorer.scripting import score_split as score_split
     from segexplorer.scripting import train as train
     from segexplorer.session import Session as Session
     from segexplorer.training.experiment import Experiment as Experiment
@@ -44,6 +45,7 @@ _HOMES = {
     "open_volume": "segexplorer.data.io",
     "predict": "segexplorer.scripting",
     "save_volume": "segexplorer.data.io",
+    "score_split": "segexplorer.scripting",
     "train": "segexplorer.scripting",
     "view": "segexplorer.frontends.viewing",
 }
@@ -70,6 +72,7 @@ __all__ = [
     "open_volume",
     "predict",
     "save_volume",
+    "score_split",
     "train",
     "view",
 ]

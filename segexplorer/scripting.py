@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, TrainingError
-from segexplorer.core.events import CaseScore, Event, RunFinished
+from segexplorer.core.events import CaseScore, Event, Role, RunFinished
 from segexplorer.data.case import Case, CaseRef, ClassMap, Source, integer_labels
 from segexplorer.data.geometry import compare
 from segexplorer.data.io import open_volume
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segexplorer.data.datasets.base import DatasetSpec
     from segexplorer.training.experiment import Experiment
     from segexplorer.training.run import Run
+    from segexplorer.training.scores import SplitScores
 
 PathLike = str | Path
 Classes = Mapping[str, int | Sequence[int]]
@@ -188,6 +189,40 @@ def evaluate(
         role="test",
         surfaces=surfaces,
     )
+
+
+def score_split(
+    run: Run | PathLike,
+    split: Role = "test",
+    *,
+    checkpoint: Literal["best", "last"] | None = None,
+    again: bool = False,
+) -> SplitScores:
+    """Score a run's own test cases with its network, once; later calls return what was recorded.
+
+    The record is kept in the run folder (`scores/test.json`), and `open_run(folder).scores("test")` reads all of
+    them: how many there are says how often the test cases were looked at.
+
+    Parameters
+    ----------
+    split
+        "test", "validation" or "train".
+    checkpoint
+        "best" (highest validation Dice) or "last"; by default that of the newest record, else "best".
+    again
+        Whether to score the cases once more although there is a record; the earlier one is kept.
+
+    Raises
+    ------
+    DataError
+        When the run has no such cases or no checkpoint, or a case has other data than in training.
+    SpecError
+        When the recorded scores are of other weights than those asked for.
+    """
+    from segexplorer.session import Session
+
+    folder = Path(run) if isinstance(run, (str, Path)) else run.folder
+    return Session().score_split(folder, split, checkpoint=checkpoint, again=again)
 
 
 def error_map(

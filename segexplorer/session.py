@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from segexplorer.core.errors import RunActiveError
-from segexplorer.core.events import Event
+from segexplorer.core.events import Event, Role
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import ACTIVE_STATES, Run
@@ -20,6 +20,7 @@ from segexplorer.training.run import ACTIVE_STATES, Run
 if TYPE_CHECKING:
     from segexplorer.data.volume import Volume
     from segexplorer.training.plan import Plan
+    from segexplorer.training.scores import SplitScores, Weights
 
 
 class Session:
@@ -81,3 +82,16 @@ class Session:
         from segexplorer.training.predict import predict
 
         return predict(folder, images, checkpoint=checkpoint)
+
+    def score_split(
+        self,
+        folder: str | Path,
+        split: Role = "test",
+        *,
+        checkpoint: Weights | None = None,
+        again: bool = False,
+    ) -> SplitScores:
+        """Score a run's own test, validation or training cases once; return what is recorded of them afterwards."""
+        from segexplorer.training.scores import score_split
+
+        return score_split(folder, split, checkpoint=checkpoint, again=again)

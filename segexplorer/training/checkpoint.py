@@ -40,6 +40,12 @@ class Checkpoint:
         """Optimiser steps done when it was saved."""
         return int(self.meta["step"])
 
+    @property
+    def weights_sha256(self) -> str:
+        """Checksum of the file of weights that predicts: the averaged ones where they are there."""
+        sums = self.meta["sha256"]
+        return str(sums[AVERAGE] if (self.folder / AVERAGE).exists() else sums[WEIGHTS])
+
     def load_weights(self, network: torch.nn.Module, *, average: bool = False) -> None:
         """Load the weights into a network of the same spec; the averaged ones where asked for and there."""
         from safetensors.torch import load_model

@@ -6,6 +6,7 @@ experiment.yaml   what was planned (absolute paths), with the live changes so fa
 provenance.json   per attempt: versions, device, threads, precision, seed, data hashes
 events.jsonl      every event            metrics.csv   per validation, case and class
 history.zarr      the watched cases      checkpoints/  see training.checkpoint
+scores/           of a split, on request; see training.scores
 ```
 """
 

@@ -33,6 +33,7 @@ from segexplorer.core.events import (
     from_json,
 )
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.scores import SplitScores, recorded_scores
 from segexplorer.training.sinks.record import EVENTS, EXPERIMENT, METRICS
 from segexplorer.training.snapshots import WatchedSnapshot
 
@@ -190,6 +191,16 @@ class RunRecord:
         """`metrics.csv` as a table: one row per validation, case and class; empty before the first."""
         path = self.folder / METRICS
         return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+    def scores(self, split: Role = "test") -> tuple[SplitScores, ...]:
+        """Return what `segexplorer evaluate RUN --split` recorded of a split, the oldest scoring first.
+
+        Raises
+        ------
+        DataError
+            When a record is damaged.
+        """
+        return recorded_scores(self.folder, split)
 
     def watched(self, role: Role) -> Sequence[HistoryFrame]:
         """Return the complete frames of a role in order of steps, superseded ones dropped."""

@@ -14,7 +14,7 @@ from segexplorer.core.events import Progress
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.geometry import Grid
 from segexplorer.data.io import open_volume
-from segexplorer.data.transforms import FittedPreprocessing, Prepared
+from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.data.volume import Volume
 from segexplorer.networks.base import padded
 from segexplorer.training.checkpoint import Checkpoint, Pointer, open_checkpoint
@@ -40,6 +40,7 @@ class Predictor:
     """
 
     def __init__(self, checkpoint: Checkpoint, runtime: Runtime | None = None) -> None:
+        self.checkpoint = checkpoint
         meta = checkpoint.meta
         # a sink says nothing of a network, and its plug-in may not be installed here
         self.experiment = Experiment.of({**meta["experiment"], "sinks": []}, "the checkpoint's experiment")
@@ -73,6 +74,14 @@ class Predictor:
         DataError
             When the images are not those that the network takes.
         """
+        indices = yield from self.class_steps(images)
+        names = {
+            values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
+        }
+        return images[0].with_array(self.classes.decode(indices), label_names=names)
+
+    def class_steps(self, images: Sequence[Volume]) -> Generator[Progress, None, NDArray[np.uint8]]:
+        """Predict a case as `steps` does, but return class indices instead of label values."""
         import torch
 
         total = self.windows(self._checked(images))
@@ -98,7 +107,7 @@ class Predictor:
                     break
             yield Progress(activity="predicting", done=done, total=total)
         yield Progress(activity="putting back", done=done, total=total)
-        return self._brought_back(logits, prepared, images[0])
+        return own_classes(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
 
     def predict(self, images: Sequence[Volume]) -> Volume:
         """Predict a case at one go; see `steps`."""
@@ -124,14 +133,6 @@ class Predictor:
                 "Give the same images as in training, in the same order.",
             )
         return images
-
-    def _brought_back(self, logits: torch.Tensor, prepared: Prepared, image: Volume) -> Volume:
-        """Return the label volume in the image's own grid."""
-        indices = own_classes(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
-        names = {
-            values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
-        }
-        return image.with_array(self.classes.decode(indices), label_names=names)
 
 
 def own_classes(

@@ -191,8 +191,28 @@ def export(
 
 @app.command(rich_help_panel=TRAIN)
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Label file of any format, or a folder of them.")],
-    truth: Annotated[Path, typer.Argument(help="Label file, or a folder with the same case names.")],
+    prediction: Annotated[
+        Path,
+        typer.Argument(help="Label file of any format, or a folder of them; with --split: a run folder."),
+    ],
+    truth: Annotated[
+        Path | None,
+        typer.Argument(help="Label file, or a folder with the same case names.", show_default=False),
+    ] = None,
+    split: Annotated[
+        Literal["test", "validation", "train"] | None,
+        typer.Option(
+            help="Of a run: predict its own cases and score them, once; the run folder keeps the scores.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Literal["best", "last"] | None,
+        typer.Option(help="With --split: which weights.", show_default="best, or as recorded"),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --split: score once more; earlier scores are kept.")
+    ] = False,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -217,10 +237,29 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score predictions against the truth: per case and class, and over cases, on whole volumes."""
+    """Score predictions, or a run's own test cases: per case and class, and over cases, on whole volumes."""
     from segexplorer.frontends.cli.evaluate import run_evaluate
+    from segexplorer.frontends.cli.evaluate_split import refuse_with_split, require_truth, run_evaluate_split
 
-    run_evaluate(prediction, truth, classes, as_json=as_json, metrics=metrics, csv=csv, spread_csv=spread_csv)
+    if split is None:
+        if checkpoint is not None or again:
+            raise SpecError("--checkpoint and --again belong to --split.", "Add --split test.")
+        truth = require_truth(prediction, truth)
+        run_evaluate(
+            prediction, truth, classes, as_json=as_json, metrics=metrics, csv=csv, spread_csv=spread_csv
+        )
+        return
+    refuse_with_split(truth, classes)
+    run_evaluate_split(
+        prediction,
+        split,
+        checkpoint=checkpoint,
+        again=again,
+        as_json=as_json,
+        metrics=metrics,
+        csv=csv,
+        spread_csv=spread_csv,
+    )
 
 
 @app.command(rich_help_panel=TRAIN)

@@ -370,9 +370,7 @@ def run_evaluate(
         Files for one row per case and class, and for one per class and metric.
     """
     chosen = chosen_metrics(metrics)
-    for path in (csv, spread_csv):
-        if path is not None and path.is_dir():
-            raise SpecError(f"{path} is a folder.", "Name a file to write, e.g. scores.csv.")
+    check_places(csv, spread_csv)
     wanted = parse_classes(classes)
     found = pair(prediction, truth)
     files = as_json or csv is not None or spread_csv is not None
@@ -380,22 +378,44 @@ def run_evaluate(
     scores = _scored(found, wanted, surfaces=surfaces)
     _tell_found_nowhere(scores)
     _tell_255(scores)
-    rows = distributions(scores, chosen or None)
-    from segexplorer.core.atomic_files import atomic_write
-
-    for path, text in (
-        (csv, scores_to_csv(scores)),
-        (spread_csv, distributions_to_csv(distributions(scores))),
-    ):
-        if path is not None:
-            atomic_write(path, text.encode())
+    write_tables(scores, csv, spread_csv)
     if as_json:
-        summary = asdict(summarise(scores))
-        spread = [asdict(row) for row in rows]
-        shown: dict[str, Any] = {"scores": [asdict(s) for s in scores], "summary": summary, "spread": spread}
+        shown = scores_as_plain(scores, chosen)
         print_json({**shown, "predictions_without_truth": list(found.extra)})
     else:
-        _print(scores, chosen, found, asked=wanted is not None)
+        shown_cases = scores if wanted is not None else [s for s in scores if s.state != "absent"]
+        print_scores(scores, chosen, shown=shown_cases)
+        there = {score.case for score in shown_cases}
+        _remark(
+            "Without a label in prediction and truth", [p.case for p in found.pairs if p.case not in there]
+        )
+        _remark("Without a truth, not scored", found.extra)
+
+
+def check_places(*paths: Path | None) -> None:
+    """Refuse a table's file that is a folder, before the work."""
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise SpecError(f"{path} is a folder.", "Name a file to write, e.g. scores.csv.")
+
+
+def write_tables(scores: Sequence[CaseScore], csv: Path | None, spread_csv: Path | None) -> None:
+    """Write one row per case and class, and one per class and metric, where a file is named."""
+    from segexplorer.core.atomic_files import atomic_write
+
+    if csv is not None:
+        atomic_write(csv, scores_to_csv(scores).encode())
+    if spread_csv is not None:
+        atomic_write(spread_csv, distributions_to_csv(distributions(scores)).encode())
+
+
+def scores_as_plain(scores: Sequence[CaseScore], chosen: Sequence[str]) -> dict[str, Any]:
+    """Return scores, their means and their spread as plain data for JSON."""
+    return {
+        "scores": [asdict(s) for s in scores],
+        "summary": asdict(summarise(scores)),
+        "spread": [asdict(row) for row in distributions(scores, chosen or None)],
+    }
 
 
 def chosen_metrics(text: str) -> tuple[str, ...]:
@@ -465,20 +485,18 @@ def _told(pairs: Sequence[Pair]) -> Iterator[Pair]:
             yield each
 
 
-def _print(scores: Sequence[CaseScore], chosen: Sequence[str], found: Pairing, *, asked: bool) -> None:
-    """Print the tables; absent classes of a case only where classes were asked for."""
+def print_scores(
+    scores: Sequence[CaseScore], chosen: Sequence[str], *, shown: Sequence[CaseScore] | None = None
+) -> None:
+    """Print the tables; `shown`: those of the scores that the table of cases has, by default all."""
     out = results()
     names = [name for name in chosen or SHOWN if any(name in s.metrics for s in scores)]
-    shown = scores if asked else [score for score in scores if score.state != "absent"]
-    for table in case_tables(shown, names, out.width):
+    for table in case_tables(scores if shown is None else shown, names, out.width):
         out.print(table)
         out.print()
-    if len(found.pairs) > 1:
+    if len({score.case for score in scores}) > 1:
         _print_spread(out, scores, chosen)
     _print_mean(out, scores)
-    there = {score.case for score in shown}
-    _remark("Without a label in prediction and truth", [p.case for p in found.pairs if p.case not in there])
-    _remark("Without a truth, not scored", found.extra)
 
 
 def _remark(text: str, names: Sequence[str]) -> None:

@@ -1,0 +1,152 @@
+"""`segexplorer evaluate RUN --split test`: the run's own cases, scored once and recorded in the run folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.status import Status
+
+from segexplorer.core.errors import SpecError
+from segexplorer.core.events import Progress, Role
+from segexplorer.frontends.cli.evaluate import (
+    check_places,
+    chosen_metrics,
+    print_scores,
+    scores_as_plain,
+    write_tables,
+)
+from segexplorer.frontends.cli.terminal import print_json, remarks, results
+from segexplorer.training.scores import SplitScores, Weights, is_current, score_split_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+NOUNS: dict[Role, str] = {"test": "Test", "validation": "Validation", "train": "Training"}
+
+
+def run_evaluate_split(
+    run: Path,
+    split: Role,
+    *,
+    checkpoint: Weights | None,
+    again: bool,
+    as_json: bool,
+    metrics: str = "",
+    csv: Path | None = None,
+    spread_csv: Path | None = None,
+) -> None:
+    """Score the cases of a run's split and print the result; where it is recorded already, print the record.
+
+    Parameters
+    ----------
+    checkpoint
+        Which weights; None: those of the record, else the best.
+    again
+        Whether to score although there is a record.
+    metrics, csv, spread_csv
+        As for `run_evaluate`.
+    """
+    chosen = chosen_metrics(metrics)
+    check_places(csv, spread_csv)
+    record, computed = _with_progress(score_split_steps(run, split, checkpoint=checkpoint, again=again))
+    write_tables(record.scores, csv, spread_csv)
+    if as_json:
+        about = record.model_dump(exclude={"scores"})
+        print_json({"record": {**about, "computed_now": computed}, **scores_as_plain(record.scores, chosen)})
+        return
+    out = results()
+    out.print(f"[bold]{NOUNS[split]} cases[/bold]", end="")
+    out.print(f" of {run.name}, {weights_text(record)}, on {record.grid}", markup=False, soft_wrap=True)
+    out.print()
+    print_scores(record.scores, chosen)
+    current = computed or is_current(run, record)
+    for note in notes(record, computed=computed, current=current):
+        out.print(note, markup=False, soft_wrap=not out.is_terminal)
+
+
+def weights_text(record: SplitScores) -> str:
+    """Return which weights were scored."""
+    return f"{record.checkpoint} weights (step {record.step})"
+
+
+def notes(record: SplitScores, *, computed: bool, current: bool) -> list[str]:
+    """Say when the scores were made and how often the cases were looked at, and what flatters them."""
+    noun = f"{NOUNS[record.split].lower()} cases"
+    times = "once" if record.number == 1 else f"{record.number} times"
+    lines = []
+    if computed:
+        lines.append(
+            f"Recorded in scores/ of the run folder. The {noun} of this run have been scored {times}."
+        )
+    else:
+        lines.append(
+            f"Scored on {record.when} and recorded; nothing was computed now. At that time the {noun} had been "
+            f"scored {times}. --again scores them once more and keeps this record."
+        )
+    if not current:
+        lines.append(f"The run has other {record.checkpoint} weights by now, since its training went on.")
+    if record.split == "test" and record.number > 1:
+        lines.append(
+            "A choice that was made after an earlier look at the test cases makes these scores optimistic: "
+            "state how often they were scored."
+        )
+    if record.split == "validation" and record.checkpoint == "best":
+        lines.append("The best weights were chosen by these same cases, which flatters the scores.")
+    badges = {score.badge for score in record.scores if score.badge}
+    return [*lines, *(f"{badge[0].upper()}{badge[1:]}." for badge in sorted(badges))]
+
+
+def _with_progress(source: Generator[Progress, None, SplitScores]) -> tuple[SplitScores, bool]:
+    """Return the record and whether it was made now; a terminal says how far that is."""
+    computed = False
+    with Status("opening the run", console=remarks()) as status:
+        status_shown = sys.stderr.isatty()
+        if not status_shown:
+            status.stop()
+        while True:
+            try:
+                at = next(source)
+            except StopIteration as end:
+                return end.value, computed
+            computed = True
+            if status_shown:
+                status.update(f"{at.activity}, window {at.done} of {at.total}")
+
+
+def require_truth(prediction: Path, truth: Path | None) -> Path:
+    """Return the truth.
+
+    Raises
+    ------
+    SpecError
+        When there is none; for a run folder, with the command that scores it.
+    """
+    if truth is not None:
+        return truth
+    from segexplorer.training.sinks.record import EXPERIMENT
+
+    if (prediction / EXPERIMENT).is_file():
+        raise SpecError(
+            f"{prediction} is a run folder: which of its cases are to be scored?",
+            "Add --split test; or name a prediction and its truth.",
+        )
+    raise SpecError("There is no truth to score against.", "Name two files or two folders: PREDICTION TRUTH.")
+
+
+def refuse_with_split(truth: Path | None, classes: str | None) -> None:
+    """Refuse what has no meaning beside --split.
+
+    Raises
+    ------
+    SpecError
+        Naming it.
+    """
+    if truth is not None:
+        raise SpecError(
+            f"With --split the truth is the data set's own, so {truth} is not needed.",
+            "Name the run folder alone; or leave out --split.",
+        )
+    if classes is not None:
+        raise SpecError("With --split the classes are those of the run.", "Leave out --classes.")
