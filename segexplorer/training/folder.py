@@ -12,6 +12,7 @@ scores/           of a split, on request; see training.scores
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +21,18 @@ from typing import Any, Self
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Event, Role, ValidationDone
-from segexplorer.training.checkpoint import Checkpoint, open_checkpoint, read_pointer
+from segexplorer.core.untrusted_files import with_checksum_comment
+from segexplorer.training.checkpoint import Checkpoint, open_checkpoint
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import (
     HistoryWriter,
     drop_superseded,
     read_events,
-    require_run_folder,
+    read_experiment,
     write_format,
 )
-from segexplorer.training.sinks.record import EXPERIMENT, EventLog, MetricsTable, write_provenance
+from segexplorer.training.run_files import EXPERIMENT, require_run_folder
+from segexplorer.training.sinks.record import EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot
 
 DEFAULT_PARENT = "segexplorer-runs"
@@ -99,11 +102,11 @@ class RunFolder:
 
     def experiment(self) -> Experiment:
         """Return the planned experiment with its changes."""
-        return Experiment.from_yaml(self.path / EXPERIMENT)
+        return read_experiment(self.path)
 
     def save_experiment(self, experiment: Experiment) -> None:
         """Replace `experiment.yaml`."""
-        experiment.save(self.path / EXPERIMENT)
+        atomic_write(self.path / EXPERIMENT, with_checksum_comment(experiment.to_yaml()).encode())
 
     def attempts(self) -> int:
         """Return how many attempts there were."""
@@ -122,7 +125,7 @@ class RunFolder:
         DataError
             When there are checkpoints but all are damaged.
         """
-        if read_pointer(self.checkpoints, "last") is None:
+        if not os.path.lexists(self.checkpoints / "last"):
             return None, ""
         return open_checkpoint(self.checkpoints, "last")
 
