@@ -34,7 +34,7 @@ def experiment(patch: int, threads: int, device: str) -> Experiment:
             "split": {"validation_count": 1},
             "sampling": {"patch_size": [patch] * 3, "batch_size": 2, "steps_per_epoch": 100_000},
             "network": {"kind": "unet"},
-            "loss": "chen2023_adaptive_region",
+            "loss": "squared_dice_ce_adaptive_region",
             "optimiser": {"kind": "adamw"},
             "compute": {"device": device, "threads": threads},
         }

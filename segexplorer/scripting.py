@@ -17,6 +17,7 @@ from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.core.events import CaseScore, Event, Role, RunFinished
 from segexplorer.data.case import Case, CaseRef, ClassMap, Source, integer_labels
 from segexplorer.data.geometry import compare
+from segexplorer.data.grid import on_one_grid
 from segexplorer.data.io import open_volume
 from segexplorer.data.volume import Volume, value_counts
 
@@ -156,6 +157,8 @@ def evaluate(
     *,
     case: str = "",
     surfaces: bool = True,
+    resample: bool = False,
+    on_note: Callable[[str], object] | None = None,
 ) -> tuple[CaseScore, ...]:
     """Score one predicted label volume against the truth, class by class, on the whole volume.
 
@@ -166,6 +169,11 @@ def evaluate(
         above 0 that occurs in either, called as the files name it, else by its number.
     surfaces
         Whether surface distances are measured too; they take most of the time.
+    resample
+        Whether a prediction on another lattice than the truth is resampled onto it (nearest voxel). Axes in another
+        order and labels cropped or padded by whole voxels are brought together without it, which loses nothing.
+    on_note
+        Called with a sentence for each thing that was done to bring the two onto one grid.
 
     Returns
     -------
@@ -175,11 +183,14 @@ def evaluate(
     Raises
     ------
     DataError
-        When the two have different grids, or name their labels in contradiction.
+        When the two are on different lattices, or name their labels in contradiction.
     """
     from segexplorer.metrics import score_case
 
-    pair = _encode(prediction, truth, classes)
+    pair = _encode(prediction, truth, classes, resample)
+    for note in pair.notes:
+        if on_note is not None:
+            on_note(note)
     return score_case(
         pair.prediction,
         pair.truth,
@@ -226,26 +237,32 @@ def score_split(
 
 
 def error_map(
-    prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None = None
+    prediction: PathLike | Volume,
+    truth: PathLike | Volume,
+    classes: Classes | None = None,
+    *,
+    resample: bool = False,
 ) -> Volume:
-    """Return where a prediction is right and wrong, in the truth's grid.
+    """Return where a prediction is right and wrong, on the truth's grid.
+
+    Where the prediction reaches beyond that grid, it is made larger by whole voxels.
 
     Values are those of `viewmodels.errors.Code`: 0 nothing, 1 right, 2 extra (false positive), 3 missed
     (false negative), 4 one class taken for another.
 
     Parameters
     ----------
-    classes
+    classes, resample
         As for `evaluate`.
 
     Raises
     ------
     DataError
-        When the two have different grids.
+        When the two are on different lattices.
     """
     from segexplorer.viewmodels.errors import Code, error_codes
 
-    pair = _encode(prediction, truth, classes)
+    pair = _encode(prediction, truth, classes, resample)
     names = {int(code): code.name.lower().replace("_", " ") for code in Code if code}
     return pair.grid.with_array(error_codes(pair.prediction, pair.truth), label_names=names)
 
@@ -258,20 +275,19 @@ class _Pair:
     prediction: NDArray[np.uint8]
     truth: NDArray[np.uint8]
     grid: Volume
+    notes: tuple[str, ...] = ()
 
 
-def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None) -> _Pair:
+def _encode(
+    prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None, resample: bool
+) -> _Pair:
     predicted = prediction if isinstance(prediction, Volume) else open_volume(prediction, label=True)
     true = truth if isinstance(truth, Volume) else open_volume(truth, label=True)
     if not compare(predicted, true).same:
         predicted = _onto(prediction, predicted, true)
         true = _onto(truth, true, predicted)
-    verdict = compare(predicted, true)
-    if not verdict.same:
-        raise DataError(
-            f"The prediction and the truth have different grids: {verdict.text}.",
-            "Resample one onto the other's grid first (nearest neighbour).",
-        )
+    before = predicted.provenance.notes, true.provenance.notes
+    predicted, true = on_one_grid(predicted, true, resample=resample)
     if classes is not None:
         mapping = ClassMap.from_classes(
             {name: _values(given) for name, given in classes.items()}, "background"
@@ -279,7 +295,9 @@ def _encode(prediction: PathLike | Volume, truth: PathLike | Volume, classes: Cl
         own = replace(mapping, ignored=())  # only the truth says what does not count
     else:
         own, mapping = _occurring(predicted, true)
-    return _Pair(mapping.names, own.encode(predicted.array), mapping.encode(true.array), true)
+    notes = tuple(f"Prediction: {note}" for note in predicted.provenance.notes if note not in before[0])
+    notes += tuple(f"Truth: {note}" for note in true.provenance.notes if note not in before[1])
+    return _Pair(mapping.names, own.encode(predicted.array), mapping.encode(true.array), true, notes)
 
 
 def _onto(given: PathLike | Volume, opened: Volume, other: Volume) -> Volume:

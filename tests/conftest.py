@@ -22,3 +22,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data here (set SEGEXPLORER_SHARED to its parent)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """Folder of small files with known right answers; the test is skipped where it is absent."""
+    folder = SHARED / "cases"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/cases here (set SEGEXPLORER_SHARED to its parent)")
+    return folder

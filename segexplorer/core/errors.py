@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from segexplorer.core.printable import printable
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -62,9 +64,10 @@ class SegExplorerError(Exception):
     """Exit code of a command that ends with this error."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message if not remedy else f"{message} {remedy}")
-        self.message = message
-        self.remedy = remedy
+        # both may quote a name from somebody else's file, and are shown in terminals and labels
+        self.message = printable(message, lines=True)
+        self.remedy = printable(remedy, lines=True)
+        super().__init__(self.message if not remedy else f"{self.message} {self.remedy}")
 
     def __reduce__(self) -> tuple[type[SegExplorerError], tuple[str, str]]:
         return type(self), (self.message, self.remedy)
@@ -160,20 +163,6 @@ class RunActiveError(RunStateError):
         self, message: str = "A run is already in progress.", remedy: str = "Stop it first."
     ) -> None:
         super().__init__(message, remedy)
-
-
-class RunHeldError(RunActiveError):
-    """Another process trains a run; the message says which one and since when."""
-
-
-class OwnershipLostError(RunStateError):
-    """Another process took a run over from this one, which had shown no sign of life."""
-
-    exit_code = ExitCode.FAILED
-
-
-class FolderGoneError(DiskError):
-    """A run folder that was deleted, moved or replaced while the run was going on."""
 
 
 # ---- what the operating system says

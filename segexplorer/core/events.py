@@ -3,25 +3,38 @@
 Events are frozen and picklable and hold plain numbers and text, never a tensor. Arrays (predictions of the watched
 cases, region maps of the last patch) are kept by the run and in `history.zarr`; an event carries their index.
 `attempt` counts from 1 and grows with every resume; readers drop steps that a later attempt repeated.
+
+A line of JSON may come from somebody else: `from_json` accepts only the declared types, counts that a computer can
+count, and times that are finite.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json as parse_json
+
+from segexplorer.core.printable import printable_values
 
 RunState = Literal["idle", "preparing", "running", "paused", "stopping", "stopped", "finished", "failed"]
-ACTIVE_STATES: frozenset[RunState] = frozenset({"preparing", "running", "paused", "stopping"})
-"""States of a run that is being iterated."""
 Role = Literal["train", "validation", "test"]
-Terms = Mapping[str, tuple[float, float]]
+Number = Annotated[float, AfterValidator(lambda value: value if value == value else math.nan)]
+"""A number that may be NaN, always the same one, so that an event read twice is equal to itself."""
+Terms = Mapping[str, tuple[Number, Number]]
 """Name of a loss term -> (value, weight); the products add up to the loss."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A number of things; up to 2^53 a float64 counts exactly, too."""
+Seconds = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+SettingValue = Annotated[Any, BeforeValidator(lambda value: _revived(value))]
 
 
 # ---- summaries, which losses and metrics make
@@ -91,10 +104,10 @@ class CaseScore:
     class_name: str
     role: Role
     state: Literal["scored", "absent", "missed", "spurious"]
-    metrics: Mapping[str, float]
-    false_positive_ml: float
-    false_negative_ml: float
-    truth_ml: float
+    metrics: Mapping[str, Number]
+    false_positive_ml: Number
+    false_negative_ml: Number
+    truth_ml: Number
     badge: str = ""
 
 
@@ -105,10 +118,10 @@ class CaseScore:
 class Event:
     """What all events have: the attempt, the number of the event within it, and the optimiser steps done so far."""
 
-    attempt: int = 1
-    seq: int = 0
-    step: int = 0
-    time: float = 0.0
+    attempt: Count = 1
+    seq: Count = 0
+    step: Count = 0
+    time: Seconds = 0.0
     """Seconds since the epoch (UTC), when the event was made."""
 
     _registered: ClassVar[dict[str, type[Event]]] = {}
@@ -130,9 +143,9 @@ class StateChanged(Event):
 class Planned(Event):
     """The plan was resolved; `summary` is what the window and the command line show of it."""
 
-    steps: int
-    epochs: int
-    steps_per_epoch: int
+    steps: Count
+    epochs: Count
+    steps_per_epoch: Count
     summary: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     badges: tuple[str, ...] = ()
@@ -146,23 +159,23 @@ class Progress(Event):
     """Something long other than a training step made progress: reading, validating, predicting."""
 
     activity: str
-    done: int
-    total: int
+    done: Count
+    total: Count
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone(Event):
     """One optimiser step. Loss and terms are those of its batch, before the step."""
 
-    epoch: int
-    loss: float
+    epoch: Count
+    loss: Number
     terms: Terms
-    learning_rate: float
-    gradient_norm: float
-    seconds: float
-    samples: int
+    learning_rate: Number
+    gradient_norm: Number
+    seconds: Seconds
+    samples: Count
     cases: tuple[str, ...] = ()
-    memory_bytes: int = 0
+    memory_bytes: Count = 0
     """Peak device memory on CUDA, resident memory of the process on the CPU."""
 
 
@@ -170,12 +183,12 @@ class StepDone(Event):
 class EpochDone(Event):
     """The last step of an epoch is done: `terms` are means over the epoch, `adaptive` what the loss adapted to."""
 
-    epoch: int
-    epochs: int
-    loss: float
+    epoch: Count
+    epochs: Count
+    loss: Number
     terms: Terms
-    adaptive: Mapping[str, float] = field(default_factory=dict)
-    learning_rate: float = 0.0
+    adaptive: Mapping[str, Number] = field(default_factory=dict)
+    learning_rate: Number = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,16 +200,16 @@ class ValidationDone(Event):
     `n_missed` of the used ones were missed entirely.
     """
 
-    epoch: int
-    loss: float
+    epoch: Count
+    loss: Number
     scores: tuple[CaseScore, ...]
-    mean_dice: float
-    class_dice: Mapping[str, float]
-    n_used: int
-    n_absent: int
-    n_missed: int
+    mean_dice: Number
+    class_dice: Mapping[str, Number]
+    n_used: Count
+    n_absent: Count
+    n_missed: Count
     best: bool
-    seconds: float
+    seconds: Seconds
     badge: str = ""
 
 
@@ -206,7 +219,7 @@ class WatchedDone(Event):
 
     case: str
     role: Role
-    index: int
+    index: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +227,8 @@ class ParameterApplied(Event):
     """A live change took effect before the next step."""
 
     field: str
-    value: Any
-    previous: Any
+    value: SettingValue
+    previous: SettingValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,32 +293,65 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def from_json(line: str) -> Event:
+MAX_TEXT = 100_000
+"""Longest text in an event, in characters."""
+_SUSPICIOUS = re.compile(
+    rb"[\x00-\x1f\x7f-\xff]|\\[bfnrt]|\\u(?:00(?:[0189]|7[fF])|20[26]|[dD][89a-fA-F]|[fF][fF])"
+)
+"""What a line has, as bytes or as an escape, that holds a character which must not reach a terminal."""
+
+
+def from_json(line: str | bytes) -> Event:
     """Read a line that `to_json` wrote; keys that this version does not know are dropped.
 
     Raises
     ------
     ValueError
-        For a torn line, an unknown event, or one that lacks what its kind needs.
+        For a torn line, an unknown event, or one that lacks what its kind needs or holds something else.
     """
-    data = json.loads(line)
+    raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+    data = parse_json(raw)
     if not isinstance(data, dict) or data.get("event") not in Event._registered:
         raise ValueError("not an event")
-    cls = Event._registered[data.pop("event")]
-    known = {f.name for f in fields(cls)}
+    if len(raw) > MAX_TEXT:
+        _require_short_texts(data)
+    if _SUSPICIOUS.search(raw.strip()):
+        data = printable_values(data, keep_lines=_KEEP_LINES)
+    cls = Event._registered[data["event"]]
     try:
-        return cls(**{k: _revived(k, v) for k, v in data.items() if k in known})
-    except TypeError as error:
-        raise ValueError(f"not a whole {cls.__name__}: {error}") from error
+        event = _adapter(cls.__name__).validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"not a whole {cls.__name__}: {place}: {first['msg']}") from error
+    assert isinstance(event, Event)
+    return event
 
 
-def _revived(name: str, value: Any) -> Any:
+_KEEP_LINES = frozenset({"cause"})
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(Event._registered[name])
+
+
+def _require_short_texts(value: Any) -> None:
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise ValueError("a text is too long")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _require_short_texts(key)
+            _require_short_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _require_short_texts(item)
+
+
+def _revived(value: Any) -> Any:
+    """Return a setting's value as it was: tuples, which JSON writes as lists, and non-finite numbers."""
     if isinstance(value, str):
         return _NON_FINITE.get(value, value)
-    if name == "scores":
-        return tuple(CaseScore(**{k: _revived(k, v) for k, v in score.items()}) for score in value)
-    if isinstance(value, list):
-        return tuple(_revived("", v) for v in value)
-    if isinstance(value, dict):
-        return {k: _revived("", v) for k, v in value.items()}
-    return value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_revived, value))
+    return {key: _revived(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -20,7 +20,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
 from segexplorer.data.case import Case, CaseRef, ClassMap, file_identity, integer_labels, label_values
 from segexplorer.data.geometry import canonical_grid, compare, spacing
-from segexplorer.data.grid import overlap_fraction
+from segexplorer.data.grid import APART, overlap_fraction
 from segexplorer.data.sources import PLACES, contrasts
 from segexplorer.data.volume import Volume, value_counts
 
@@ -76,7 +76,7 @@ def check_grids(case: Case) -> list[Problem]:
         text = "It has no label."
         return [*problems, Problem("note", "no_label", text, "It can be predicted, not trained on.", case.id)]
     if not (verdict := compare(first, case.label)).same:
-        code = "shape" if verdict.kind == "shape" else "grid"
+        code = "shape" if first.shape != case.label.shape else "grid"
         text = f"Image and label have different grids: {verdict.text}."
         problems.append(Problem("error", code, text, _remedy(first, case.label), case.id))
     return problems
@@ -85,7 +85,7 @@ def check_grids(case: Case) -> list[Problem]:
 def _remedy(image: Volume, label: Volume) -> str:
     covered = overlap_fraction(image, label)
     if covered == 0:
-        return "They do not touch anywhere: one of them belongs to something else."
+        return APART
     return (
         f"The label covers {100 * covered:.0f} % of the image. If it belongs to it, set data.resample: true, which "
         "brings it onto the image's grid by world position (nearest voxel)."

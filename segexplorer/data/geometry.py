@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 TOLERANCE_MM = 1e-3
+SAME_VOXELS = 0.01
+"""Fraction of a voxel up to which two voxels are at the same place: headers round their cosines and spacings."""
 Affine = NDArray[np.float64]
-VerdictKind = Literal["same", "shape", "shifted", "different"]
+VerdictKind = Literal["same", "reordered", "lattice", "shape", "shifted", "different"]
 
 
 class HasGrid(Protocol):
@@ -79,56 +81,137 @@ def corners(shape: Sequence[int], affine: Affine) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where the voxels of one grid are among those of another, both on one lattice: nothing has to be resampled.
+
+    Attributes
+    ----------
+    axes
+        For each axis of the target, the axis of the source along it.
+    flips
+        For each axis of the target, whether the source counts the other way.
+    start
+        Index in the target of the source's first voxel along each axis of the target; negative where the source
+        begins before the target does.
+    shape
+        Shape of the source in the target's order of axes.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    start: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the axes of both are the same."""
+        return self.axes == (0, 1, 2) and not any(self.flips)
+
+    def covers(self, shape: Sequence[int]) -> bool:
+        """Whether the source holds every voxel of a target of this shape."""
+        ends = (s + n for s, n in zip(self.start, self.shape, strict=True))
+        return max(self.start) <= 0 and all(end >= n for end, n in zip(ends, shape, strict=False))
+
+    def inside(self, shape: Sequence[int]) -> bool:
+        """Whether a target of this shape holds every voxel of the source."""
+        ends = (s + n for s, n in zip(self.start, self.shape, strict=True))
+        return min(self.start) >= 0 and all(end <= n for end, n in zip(ends, shape, strict=False))
+
+    def touches(self, shape: Sequence[int]) -> bool:
+        """Whether the source and a target of this shape have a voxel in common."""
+        return all(s < n and s + m > 0 for s, m, n in zip(self.start, self.shape, shape, strict=False))
+
+    def turned(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of a source array (i, j, k) in the target's order and direction of axes."""
+        steps = tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
+        return array.transpose(self.axes)[steps]
+
+    def put(self, array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+        """Return a source array (i, j, k) on a target of this shape, 0 where the source has no voxel."""
+        turned = self.turned(array)
+        if not any(self.start) and self.shape == tuple(shape):
+            return turned
+        target = np.zeros(tuple(shape), array.dtype, order="F")
+        into, out = [], []
+        for start, length, room in zip(self.start, self.shape, shape, strict=True):
+            first, last = max(start, 0), max(min(start + length, room), 0)
+            into.append(slice(first, max(first, last)))
+            out.append(slice(first - start, max(first, last) - start))
+        target[tuple(into)] = turned[tuple(out)]
+        return target
+
+
+def placement(target: HasGrid, source: HasGrid) -> Placement | None:
+    """Return where the voxels of a grid are among those of another; None where they are not on one lattice.
+
+    They are where every voxel of the source is within a hundredth of a voxel of one of the target, or of one that
+    the target would have if it went on.
+    """
+    matrix = np.linalg.inv(np.asarray(target.affine, float)) @ np.asarray(source.affine, float)
+    turn, shift = np.rint(matrix[:3, :3]), np.rint(matrix[:3, 3])
+    if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
+        return None
+    # the difference is affine, so that it is largest at a corner
+    ends = np.array(np.meshgrid(*[(0, n - 1) for n in source.shape[:3]], indexing="ij")).reshape(3, -1)
+    off = (matrix[:3, :3] - turn) @ ends + (matrix[:3, 3] - shift)[:, np.newaxis]
+    if not np.abs(off).max() <= SAME_VOXELS:
+        return None
+    x, y, z = (int(axis) for axis in np.abs(turn).argmax(axis=1))
+    flips = [bool(turn[row, axis] < 0) for row, axis in enumerate((x, y, z))]
+    shape = [int(source.shape[axis]) for axis in (x, y, z)]
+    start = [int(s) - (n - 1 if flip else 0) for s, n, flip in zip(shift, shape, flips, strict=True)]
+    return Placement((x, y, z), (flips[0], flips[1], flips[2]), (*start,), (*shape,))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
 class GridComparison:
     """Whether two grids are one.
 
     Attributes
     ----------
     same
-        Equal shape, and every corner voxel within 1e-3 mm.
+        Equal shape, and every voxel within a hundredth of a voxel.
     kind
-        "same", "shape" (other number of voxels), "shifted" (only the origin) or "different".
+        "same"; "reordered" (the same places, axes in another order); "lattice" (cropped or padded by whole voxels);
+        else what differs: "shape" (number of voxels), "shifted" (only the origin) or "different".
     text
         The verdict as a sentence.
     distance_mm
         Largest distance between corresponding corners.
+    placement
+        Where the voxels of the second are among those of the first, for the first three kinds.
     """
 
     same: bool
     kind: VerdictKind
     text: str
     distance_mm: float
+    placement: Placement | None = None
 
 
-def compare(a: HasGrid, b: HasGrid, tolerance: float = TOLERANCE_MM) -> GridComparison:
-    """Compare two grids at their corners, in mm, so that a rounded header does not count as another grid."""
+def compare(a: HasGrid, b: HasGrid) -> GridComparison:
+    """Compare two grids at their corners, in voxels, so that a rounded header does not count as another grid."""
     moved = corners(b.shape, b.affine) - corners(a.shape, a.affine)
     distance = float(np.linalg.norm(moved, axis=1).max())
-    if tuple(a.shape[:3]) != tuple(b.shape[:3]):
-        text = (
-            f"{shape_text(a.shape)} and {shape_text(b.shape)} voxels, corners up to {distance:.3g} mm apart"
-        )
-        return GridComparison(False, "shape", _reordered(a, b, tolerance) or text, distance)
-    if distance <= tolerance:
-        return GridComparison(True, "same", "the same grid", distance)
-    if float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()) <= tolerance:
+    shapes, axes = tuple(a.shape[:3]), f"{orientation(a.affine)} and {orientation(b.affine)}"
+    sizes = f"{shape_text(a.shape)} and {shape_text(b.shape)} voxels"
+    found = placement(a, b)
+    if found is not None and found.touches(shapes):
+        if any(found.start) or found.shape != shapes:
+            text = f"{sizes} of one lattice, cropped, padded or moved by whole voxels"
+            return GridComparison(False, "lattice", text, distance, found)
+        if found.in_order:
+            return GridComparison(True, "same", "the same grid", distance, found)
+        text = f"the same places, but with the axes in another order ({axes})"
+        return GridComparison(False, "reordered", text, distance, found)
+    if shapes != tuple(b.shape[:3]):
+        text = f"{sizes}, corners up to {distance:.3g} mm apart"
+        return GridComparison(False, "shape", text, distance)
+    if float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()) <= SAME_VOXELS * min(
+        spacing(a.affine)
+    ):
         return GridComparison(False, "shifted", f"shifted by {distance:.3g} mm", distance)
-    text = f"{orientation(a.affine)} and {orientation(b.affine)}, corners up to {distance:.3g} mm apart"
-    return GridComparison(False, "different", _reordered(a, b, tolerance) or text, distance)
-
-
-def _reordered(a: HasGrid, b: HasGrid, tolerance: float) -> str:
-    """Return a sentence when two grids hold the same places in another axis order, else nothing."""
-    first, second = canonical_grid(a.shape[:3], a.affine), canonical_grid(b.shape[:3], b.affine)
-    if first.shape != second.shape:
-        return ""
-    distances = np.linalg.norm(
-        corners(first.shape, first.affine) - corners(second.shape, second.affine), axis=1
-    )
-    if distances.max() > tolerance:
-        return ""
-    axes = f"{orientation(a.affine)} and {orientation(b.affine)}"
-    return f"the same places, but with the axes in another order ({axes}); resampling loses nothing"
+    return GridComparison(False, "different", f"{axes}, corners up to {distance:.3g} mm apart", distance)
 
 
 def shape_text(shape: Sequence[int]) -> str:

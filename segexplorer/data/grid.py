@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
-from segexplorer.data.geometry import Affine, Grid, GridComparison, HasGrid
+from segexplorer.data.geometry import Affine, Grid, GridComparison, HasGrid, Placement
 from segexplorer.data.volume import Volume
 
 _PLAUSIBLE_MM = 1e-4, 200.0
@@ -106,18 +107,21 @@ def describe(volume: Volume) -> GeometryReport:
 def compare_grids(image: HasGrid, label: HasGrid) -> tuple[GridComparison, str]:
     """Compare the grid of a label with that of its image; where they differ, say what can be done about it.
 
-    `label.resampled(image, order=0)` brings it there by world position.
+    `aligned` brings it there.
     """
     verdict = geometry.compare(image, label)
-    if verdict.same:
+    if fits(image, label, label=True):
         return verdict, ""
     overlap = overlap_fraction(image, label)
     if overlap == 0:
-        return verdict, "They do not touch anywhere: one of them belongs to something else."
+        return verdict, APART
     return verdict, (
         f"The label covers {100 * overlap:.0f} % of the image; it can be resampled onto the image's grid by world "
         "position (nearest voxel)."
     )
+
+
+APART = "They do not touch anywhere: one of them belongs to something else."
 
 
 def overlap_fraction(image: HasGrid, other: HasGrid, samples: int = 24) -> float:
@@ -163,46 +167,119 @@ def _times(numbers: Any) -> str:
 
 def same_places(a: HasGrid, b: HasGrid) -> bool:
     """Whether two grids hold the same places, perhaps with the index axes in another order or direction."""
-    first = geometry.canonical_grid(a.shape[:3], a.affine)
-    second = geometry.canonical_grid(b.shape[:3], b.affine)
-    return geometry.compare(first, second).same
+    return geometry.compare(a, b).kind in ("same", "reordered")
 
 
-def aligned(volume: Volume, like: Volume, *, label: bool, resample: bool = False) -> Volume:
+def fits(like: HasGrid, volume: HasGrid, *, label: bool) -> bool:
+    """Whether a volume comes onto the grid of another without loss: the same voxels in any order, or a part.
+
+    A label may be cropped or padded by whole voxels, for there is background beyond it; an image must cover the
+    other. Both must say where they are, or their first voxels need not be at one place.
+    """
+    verdict = geometry.compare(like, volume)
+    if verdict.placement is None:
+        return False
+    if verdict.kind != "lattice":
+        return True
+    return (label or verdict.placement.covers(like.shape)) and _has_place(like) and _has_place(volume)
+
+
+def _has_place(grid: HasGrid) -> bool:
+    """Whether a volume says where it is: its reader assumed nothing, and its affine was set by somebody."""
+    facts = grid.provenance.header if isinstance(grid, Volume) else {}
+    return bool(facts.get("place", True)) and not np.array_equal(grid.affine, np.eye(4))
+
+
+def aligned(
+    volume: Volume, like: HasGrid, *, label: bool, resample: bool = False, whose: str = "the first image's"
+) -> Volume:
     """Return a volume on the grid of another; its voxels are still read when they are needed.
 
-    The same places in another order of axes (a DICOM image and a NIfTI label of it, often) are put in order, which
-    loses nothing. Any other grid is resampled by world position only if `resample` says so (labels: nearest voxel,
-    images: linear); else the volume comes back as it is. What was done is a note.
+    What loses nothing is done without being asked for: the same places in another order of axes (a DICOM image
+    and a NIfTI label of it, often) are put in order, and a label on the same lattice that was cropped or padded
+    by whole voxels (3D Slicer writes such labels) is placed; so is an image that covers the other. Any other grid
+    is resampled by world position only if `resample` says so (labels: nearest voxel, images: linear); else the
+    volume comes back as it is. What was done is a note, which calls the other grid by `whose`.
     """
-    if geometry.compare(like, volume).same:
+    verdict = geometry.compare(like, volume)
+    if verdict.same:
         return volume
-    if same_places(like, volume):
-        axes = f"from {volume.orientation} to {like.orientation}"
-        note = f"The axes of the {'label' if label else 'image'} were put in the order of the first image, {axes}."
-        voxels: Any = _Reordered(volume, like.affine)
+    what, place = "label" if label else "image", verdict.placement
+    if verdict.kind == "reordered":
+        axes = f"from {volume.orientation} to {geometry.orientation(like.affine)}"
+        note = f"The axes of the {what} were put in {whose} order, {axes}."
+    elif place is not None and fits(like, volume, label=label):
+        sizes = f"{geometry.shape_text(volume.shape)} on {geometry.shape_text(like.shape)} voxels"
+        beyond = (
+            ""
+            if place.inside(like.shape) or not label
+            else "; what it marks outside of the image is left out"
+        )
+        note = f"The {what} was placed on {whose} grid without resampling, {sizes}{beyond}."
     elif resample:
-        what, how = ("label", "nearest voxel") if label else ("image", "linear")
-        difference = geometry.compare(like, volume).text
-        note = f"The {what} was resampled onto the first image's grid ({how}); before: {difference}."
-        voxels = _Resampled(volume, Grid(like.shape, like.affine), 0 if label else 1)
+        how = "nearest voxel" if label else "linear"
+        note = f"The {what} was resampled onto {whose} grid ({how}); before: {verdict.text}."
+        place = None
     else:
         return volume
+    voxels: Any = (
+        _Resampled(volume, Grid(like.shape, like.affine), 0 if label else 1)
+        if place is None
+        else _Placed(volume, place, like.shape)
+    )
     origin = replace(volume.provenance, notes=(*volume.provenance.notes, note))
     known = volume.modality if volume.loaded and not label else None
-    return Volume(like.shape, like.affine, load=voxels, modality=known, provenance=origin)
+    return Volume(like.shape[:3], like.affine, load=voxels, modality=known, provenance=origin)
+
+
+def on_one_grid(prediction: Volume, truth: Volume, *, resample: bool = False) -> tuple[Volume, Volume]:
+    """Return two labels on one grid, for scores and error maps; no voxel of either is left out.
+
+    The grid is that of the truth, made larger by whole voxels where the prediction reaches beyond it.
+
+    Parameters
+    ----------
+    resample
+        Whether a prediction on another lattice is resampled onto the truth's grid (nearest voxel).
+
+    Raises
+    ------
+    DataError
+        When they are on different lattices and resampling was not asked for, or do not touch.
+    """
+    verdict = geometry.compare(truth, prediction)
+    place = verdict.placement
+    if place is not None and fits(truth, prediction, label=True):
+        low = np.minimum(place.start, 0)
+        high = np.maximum(np.add(place.start, place.shape), truth.shape)
+        affine = np.array(truth.affine, float)
+        affine[:3, 3] += affine[:3, :3] @ low
+        like = Grid(tuple((high - low).tolist()), affine)
+        return (
+            aligned(prediction, like, label=True, whose="the truth's"),
+            aligned(truth, like, label=True, whose="a larger"),
+        )
+    if overlap_fraction(truth, prediction) == 0:
+        raise DataError("The prediction and the truth are at different places in the world.", APART)
+    if not resample:
+        raise DataError(
+            f"The prediction and the truth have different grids: {verdict.text}.",
+            "Add --resample, or bring one onto the other's grid: "
+            "segexplorer regrid PREDICTION --like TRUTH -o OUT.",
+        )
+    return aligned(prediction, truth, label=True, resample=True, whose="the truth's"), truth
 
 
 @dataclass(frozen=True)
-class _Reordered:
-    """Turns and swaps axes when the voxels are asked for."""
+class _Placed:
+    """Turns, crops and pads by whole voxels when the voxels are asked for."""
 
     volume: Volume
-    affine: Affine
+    placement: Placement
+    shape: tuple[int, ...]
 
     def __call__(self) -> NDArray[Any]:
-        turned, _ = geometry.canonical(self.volume.array, self.volume.affine)
-        return np.asarray(geometry.from_canonical(turned, self.affine))
+        return self.placement.put(np.asarray(self.volume.array), self.shape)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from segexplorer.core.fields import parameter
 from segexplorer.losses.base import CompoundTerm, WeightingSpec, registry
 from segexplorer.losses.compound import Compound
 from segexplorer.losses.cross_entropies import CrossEntropy, Focal, TopK
-from segexplorer.losses.overlap import Dice
+from segexplorer.losses.overlap import ClassReduction, Dice, class_reduction
 from segexplorer.losses.tversky import FALSE_NEGATIVES, FALSE_POSITIVES, FocalTversky, Tversky
 from segexplorer.losses.weightings import LossProportion
 
@@ -283,6 +283,8 @@ class HybridFocal(Compound):
         description="Whether class 0 counts in the Tversky term, as in Yeung 2022.",
         advanced=True,
     )
+    eps: float = parameter(1e-5, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
+    class_reduction: ClassReduction = class_reduction()
 
     def compound_terms(self) -> tuple[CompoundTerm, ...]:
         """Return focal and focal Tversky."""
@@ -291,6 +293,8 @@ class HybridFocal(Compound):
             beta=self.beta,
             exponent=self.exponent,
             include_background=self.include_background,
+            eps=self.eps,
+            class_reduction=self.class_reduction,
         )
         focal = Focal(gamma=self.gamma, foreground_weight=self.foreground_weight)
         return (

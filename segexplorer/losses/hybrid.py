@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, registry
-from segexplorer.losses.overlap import dice_losses, tversky_losses
+from segexplorer.losses.overlap import ClassReduction, class_reduction, dice_losses, tversky_losses
 from segexplorer.losses.tversky import TverskyRatio
 
 if TYPE_CHECKING:
@@ -58,23 +58,44 @@ class Combo(LossSpec):
         live=True,
         called="beta in Taghanaki 2019 and Yeung 2022",
     )
+    cross_entropy: Literal["each_class", "categorical"] = parameter(
+        "each_class",
+        title="Cross entropy",
+        description="each_class: of every foreground class against the rest, averaged; categorical: of all classes "
+        "together, background weighted by one minus the weight of foreground. Alike for two classes.",
+        advanced=True,
+    )
+    include_background: bool = parameter(
+        False,
+        title="Include background",
+        description="Whether class 0 counts in the Dice term.",
+        advanced=True,
+    )
+    class_reduction: ClassReduction = class_reduction()
     eps: float = parameter(1e-5, title="Smoothing", description="Of the Dice term.", gt=0, advanced=True)
 
     def bounds(self) -> tuple[float, float]:
-        """Return lam - 1 to infinity."""
-        return self.lam - 1, math.inf
+        """Return lam - 1 to infinity; the lower end of a sum over classes depends on their number."""
+        return self.best(), math.inf
 
     def best(self) -> float:
-        """Return lam - 1: no cross entropy, and a Dice of 1."""
-        return self.lam - 1
+        """Return lam - 1: no cross entropy, and a Dice of 1; of a sum over classes, -inf."""
+        return self.lam - 1 if self.class_reduction == "mean" or self.lam == 1 else -math.inf
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms; the Dice coefficient counts negatively."""
-        from segexplorer.functional.entropies import modified_cross_entropy
+        from segexplorer.functional.entropies import focal_sum, modified_cross_entropy
 
-        entropy = modified_cross_entropy(inputs, self.positive_weight)
+        if self.cross_entropy == "each_class":
+            entropy = modified_cross_entropy(inputs, self.positive_weight)
+        else:
+            own = self.positive_weight
+            weights = inputs.logits.new_tensor([1 - own, *(own,) * (inputs.classes - 1)])
+            entropy = focal_sum(inputs, 0, weights) / inputs.kept
         some = (inputs.kept > 0) & (inputs.volumes.sum() > 0)
-        dice = (1 - dice_losses(inputs.overlap(), self.eps)[:, 1:].mean()) * some
+        coefficients = 1 - dice_losses(inputs.overlap(), self.eps)[:, 0 if self.include_background else 1 :]
+        dice = coefficients.mean() if self.class_reduction == "mean" else coefficients.sum(1).mean()
+        dice = dice * some
         terms = {
             "modified_cross_entropy": (entropy.detach(), self.lam),
             "dice_coefficient": (dice.detach(), self.lam - 1),
@@ -143,8 +164,9 @@ class UnifiedFocal(LossSpec):
     """lam F + (1 - lam) T, symmetric or asymmetric (Yeung 2022, its misprints resolved).
 
     F is the focal cross entropy with weight delta for foreground and 1 - delta for background; T the focal
-    Tversky with delta on false negatives and 1 - delta on false positives, mean over all classes. Asymmetric: the
-    factor (1-p)^gamma acts on background alone, the exponent 1 - gamma on foreground alone.
+    Tversky with delta on false negatives and 1 - delta on false positives, mean over all classes as in the authors'
+    code (eq. 19 has their sum, which the presets of the paper set). Asymmetric: the factor (1-p)^gamma acts on
+    background alone, the exponent 1 - gamma on foreground alone.
     """
 
     display_name: ClassVar[str] = "Unified focal"
@@ -191,11 +213,12 @@ class UnifiedFocal(LossSpec):
         step=0.05,
         live=True,
     )
+    class_reduction: ClassReduction = class_reduction()
     eps: float = parameter(1e-7, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
 
     def bounds(self) -> tuple[float, float]:
-        """Return 0 to infinity; without the focal term, 0 to 1."""
-        return 0.0, math.inf if self.lam > 0 else 1.0
+        """Return 0 to infinity; without the focal term, and classes averaged, 0 to 1."""
+        return 0.0, math.inf if self.lam > 0 or self.class_reduction == "sum" else 1.0
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms."""
@@ -211,7 +234,7 @@ class UnifiedFocal(LossSpec):
         powers = root_free_power(losses, 1 - self.gamma)
         if not self.symmetric:
             powers = torch.cat([losses[:, :1], powers[:, 1:]], 1)
-        tversky = powers.mean()
+        tversky = powers.mean() if self.class_reduction == "mean" else powers.sum(1).mean()
         terms = {
             "focal": (focal.detach(), self.lam),
             "focal_tversky": (tversky.detach(), 1 - self.lam),

@@ -14,7 +14,7 @@ samples and classes are averaged; Tversky and its relatives (`losses.tversky`) b
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -27,6 +27,20 @@ if TYPE_CHECKING:
     from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
     from segexplorer.losses.module import Loss
+
+
+ClassReduction = Literal["mean", "sum"]
+
+
+def class_reduction() -> Any:
+    """Declare how the ratios of the classes become one number, for the kinds that offer both ways."""
+    return parameter(
+        "mean",
+        title="Classes",
+        description="Mean over the classes, or their sum, as the equations of some papers have it "
+        "(Yeung 2022, eq. 11, 12 and 19; Chen 2023, eq. 9).",
+        advanced=True,
+    )
 
 
 class RatioLoss(LossSpec):
@@ -77,8 +91,15 @@ class RatioLoss(LossSpec):
         """Return (B, C) sums as they are, or summed over the batch where it counts as one sample."""
         return sums.sum(0, keepdim=True) if self.batch else sums
 
+    def adds_classes_up(self) -> bool:
+        """Whether classes are summed and samples averaged, instead of a mean over both."""
+        return False
+
     def averaged(self, losses: Tensor, counts: Overlap, inputs: LossInputs) -> Tensor:
-        """Return the weighted mean of (B, C) losses over the pairs that count; 0 where none does."""
+        """Return the weighted mean of (B, C) losses over the pairs that count; 0 where none does.
+
+        Where classes are added up: the mean over samples of the weighted sum over the classes that count.
+        """
         import torch
 
         if self.absent == "fp":
@@ -90,6 +111,8 @@ class RatioLoss(LossSpec):
             weights = weights * (counts.truth > 0)
         if not self.include_background:
             losses, weights = losses[:, 1:], weights[:, 1:]
+        if self.adds_classes_up():
+            return (weights * losses).sum() / len(losses)
         total = weights.sum()
         return (weights * losses).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
@@ -134,6 +157,15 @@ class Dice(RatioLoss):
         title="Squared denominator",
         description="Sums p^2 and g^2 in the denominator, as V-Net does; favours decided probabilities.",
     )
+    class_reduction: ClassReduction = class_reduction()
+
+    def adds_classes_up(self) -> bool:
+        """Whether classes are summed."""
+        return self.class_reduction == "sum"
+
+    def bounds(self) -> tuple[float, float]:
+        """Return 0 to 1; a sum over classes has no upper end."""
+        return (0.0, math.inf) if self.adds_classes_up() else self.value_range
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Divide overlap by volumes."""

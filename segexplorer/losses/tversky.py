@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, registry, single
-from segexplorer.losses.overlap import RatioLoss, log_cosh, tversky_losses
+from segexplorer.losses.overlap import ClassReduction, RatioLoss, class_reduction, log_cosh, tversky_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,8 +73,22 @@ class TverskyRatio(RatioLoss):
         return tversky_losses(counts, self.alpha, self.beta, self.eps), counts
 
 
+class SummableTversky(TverskyRatio):
+    """Base of the losses whose classes may be added up instead of averaged."""
+
+    class_reduction: ClassReduction = class_reduction()
+
+    def adds_classes_up(self) -> bool:
+        """Whether classes are summed."""
+        return self.class_reduction == "sum"
+
+    def bounds(self) -> tuple[float, float]:
+        """Return 0 to 1; a sum over classes has no upper end."""
+        return (0.0, math.inf) if self.adds_classes_up() else self.value_range
+
+
 @registry.register
-class Tversky(TverskyRatio):
+class Tversky(SummableTversky):
     """Mean of 1 - (TP + eps) / (TP + alpha FP + beta FN + eps) over foreground classes."""
 
     display_name: ClassVar[str] = "Tversky"
@@ -91,7 +105,7 @@ class Tversky(TverskyRatio):
 
 
 @registry.register
-class FocalTversky(TverskyRatio):
+class FocalTversky(SummableTversky):
     """Mean over samples and foreground classes of (1 - TI)^exponent, power before mean."""
 
     display_name: ClassVar[str] = "Focal Tversky"

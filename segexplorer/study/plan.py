@@ -21,7 +21,7 @@ from segexplorer.study.matrix import Point, expand
 from segexplorer.study.runs import identity, labels_of, value_text
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run, read_events
-from segexplorer.training.sinks.record import EXPERIMENT
+from segexplorer.training.run_files import EXPERIMENT
 
 FOLDS_FILE = "folds.json"
 STUDY_FILE = "study.json"

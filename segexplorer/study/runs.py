@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segexplorer.core.errors import DataError
-from segexplorer.core.events import CaseScore, StepDone, ValidationDone
+from segexplorer.core.events import CaseScore, RunState, StepDone, ValidationDone
 from segexplorer.core.fields import Parameter, parameters
 from segexplorer.core.registry import families
 from segexplorer.core.spec import Spec, differences
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.study.statistics import median_of_finite
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import RecordedState, open_run
-from segexplorer.training.sinks.record import PROVENANCE
+from segexplorer.training.history import open_run
+from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_provenance
 
 # ---- runs
 
@@ -56,7 +56,7 @@ class RunScores:
 
     folder: Path
     experiment: Experiment
-    state: RecordedState
+    state: RunState
     roles: Mapping[str, str]
     fingerprints: Mapping[str, str]
     steps: int
@@ -107,8 +107,8 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
         folder=record.folder,
         experiment=experiment,
         state=record.state,
-        roles=attempt.get("roles", {}),
-        fingerprints={case: str(value) for case, value in attempt.get("data", {}).items()},
+        roles=attempt.roles or {},
+        fingerprints=attempt.data or {},
         steps=max((e.step for e in steps), default=chosen.step),
         scored_step=chosen.step,
         scored_epoch=chosen.epoch,
@@ -116,20 +116,18 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
         seconds=sum(e.seconds for e in steps) + sum(e.seconds for e in validations),
         badge=chosen.badge,
         gradient_norm=median_of_finite([e.gradient_norm for e in steps]),
-        precision=str(attempt.get("precision") or experiment.compute.precision),
+        precision=attempt.precision or experiment.compute.precision,
     )
 
 
-def _last_attempt(folder: Path) -> dict[str, Any]:
-    path = folder / PROVENANCE
-    attempts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    if not attempts or "roles" not in attempts[-1]:
+def _last_attempt(folder: Path) -> AttemptFacts:
+    attempts = read_provenance(folder)
+    if not attempts or attempts[-1].roles is None:
         raise DataError(
             f"{folder.name} does not say which cases it trained on ({PROVENANCE} lacks them).",
             "Compare whole run folders, as training left them.",
         )
-    last: dict[str, Any] = attempts[-1]
-    return last
+    return attempts[-1]
 
 
 # ---- which runs belong together

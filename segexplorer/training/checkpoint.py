@@ -13,13 +13,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segexplorer.core.atomic_files import atomic_write, sync_folder, translate_disk_errors
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, shorten
+from segexplorer.core.untrusted_files import open_regular, sha256_of, with_checksum
+from segexplorer.training.run_files import COPY_AGAIN, MAX_TENSORS, checkpoint_meta, read_pointer
 
 if TYPE_CHECKING:
     import torch
@@ -47,18 +50,92 @@ class Checkpoint:
         return str(sums[AVERAGE] if (self.folder / AVERAGE).exists() else sums[WEIGHTS])
 
     def load_weights(self, network: torch.nn.Module, *, average: bool = False) -> None:
-        """Load the weights into a network of the same spec; the averaged ones where asked for and there."""
+        """Load the weights into a network of the same spec; the averaged ones where asked for and there.
+
+        Raises
+        ------
+        DataError
+            When they do not fit, or are not finite.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_model
 
-        name = AVERAGE if average and (self.folder / AVERAGE).exists() else WEIGHTS
-        load_model(network, self.folder / name)
+        name = AVERAGE if average and AVERAGE in self.meta["sha256"] else WEIGHTS
+        try:
+            load_model(network, self.folder / name)
+        except (RuntimeError, ValueError, SafetensorError) as error:
+            raise DataError(
+                f"The weights of {self.folder.name} do not fit the network that its meta.json describes.",
+                COPY_AGAIN,
+            ) from error
+        require_finite(network.state_dict(), f"{name} of {self.folder.name}")
 
     def load_state(self, device: str) -> dict[str, Any]:
-        """Return optimiser, loss and scaler state."""
-        import torch
+        """Return optimiser, loss and scaler state.
 
-        state: dict[str, Any] = torch.load(self.folder / STATE, map_location=device, weights_only=True)
-        return state
+        Raises
+        ------
+        DataError
+            When the file holds more than tensors and plain numbers, or is damaged.
+        """
+        if STATE not in self.meta["sha256"]:
+            raise DataError(f"{self.folder.name} has no {STATE}.", COPY_AGAIN)
+        return read_state(self.folder / STATE, device)
+
+
+def require_finite(tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Check that no tensor of floating-point numbers holds NaN or infinity.
+
+    Raises
+    ------
+    DataError
+        Naming the source and the first such tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise DataError(
+                f"{source}: {shorten(name, 80)} has values that are not finite.",
+                "Use weights of an earlier step.",
+            )
+
+
+def read_state(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """Return what a file of `torch.save` holds: tensors and plain values by name; nothing in it is executed.
+
+    Raises
+    ------
+    DataError
+        When it holds anything else, is packed (it could unpack to any size), or is damaged.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        with open_regular(path, MAX_TENSORS) as file:
+            with zipfile.ZipFile(file) as archive:
+                packed = any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist())
+            if packed:
+                raise DataError(
+                    f"{path.name} is packed, which torch does not write.",
+                    "Do not use a file of unknown origin.",
+                )
+            file.seek(0)
+            state = torch.load(file, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path.name} contains more than tensors; it was not opened, since that could run code.",
+            "Do not use a file of unknown origin.",
+        ) from error
+    except (OSError, MemoryError):
+        raise
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path.name} is damaged ({type(error).__name__}).", COPY_AGAIN) from error
+    if not isinstance(state, dict):
+        raise DataError(f"{path.name} is damaged: it holds no values by name.", COPY_AGAIN)
+    return state
 
 
 def save_checkpoint(
@@ -69,18 +146,8 @@ def save_checkpoint(
     state: Mapping[str, Any],
     meta: Mapping[str, Any],
     best: bool,
-    mark: str = "",
-    check: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a checkpoint under `root` ("checkpoints") and move the pointers to it.
-
-    Parameters
-    ----------
-    mark
-        Becomes part of the name under which it is written aside: the token of the lease, so that it is known whose
-        leftover it is.
-    check
-        Called before each change that others see; raises where this process may not write any more.
 
     Raises
     ------
@@ -91,10 +158,9 @@ def save_checkpoint(
     from safetensors import SafetensorError
     from safetensors.torch import save_model
 
-    check()
-    aside = root / f".step_{meta['step']}.{mark or os.getpid()}.tmp"
+    root.mkdir(parents=True, exist_ok=True)
+    aside = root / f".step_{meta['step']}.{os.getpid()}.tmp"
     with translate_disk_errors(root / f"step_{meta['step']}"):
-        root.mkdir(exist_ok=True)  # not its parents: a run folder that was deleted must not come back
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         try:
@@ -103,19 +169,17 @@ def save_checkpoint(
                 save_model(average, str(aside / AVERAGE))
             torch.save(dict(state), aside / STATE)
             sums = {f.name: _sha256(f) for f in sorted(aside.iterdir())}
-            (aside / META).write_text(json.dumps({**meta, "sha256": sums}, indent=1), encoding="utf-8")
+            text = json.dumps(with_checksum({**meta, "sha256": sums}), indent=1)
+            (aside / META).write_text(text, encoding="utf-8")
             for file in aside.iterdir():
                 _sync_file(file)
             final = _free_name(root, int(meta["step"]))
             sync_folder(aside)
-            check()
             aside.rename(final)
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
-            check()  # where the folder is gone, that is the reason
             raise _as_disk_error(error) from error
         sync_folder(root)
-    check()
     _move_pointers(root, final.name, best=best)
     _remove_unreferenced(root)
     return final
@@ -152,15 +216,8 @@ def _remove_unreferenced(root: Path) -> None:
     for folder in root.glob("step_*"):
         if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_pointer(root: Path, pointer: str) -> str | None:
-    """Return the folder name that a pointer file holds, or None."""
-    file = root / pointer
-    if not file.is_file():
-        return None
-    name = file.read_text(encoding="utf-8").strip()
-    return name if name.startswith("step_") and Path(name).name == name else None
+    for stale in root.glob(".step_*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def open_checkpoint(root: Path, pointer: Pointer = "last") -> tuple[Checkpoint, str]:
@@ -178,14 +235,17 @@ def open_checkpoint(root: Path, pointer: Pointer = "last") -> tuple[Checkpoint, 
     order: tuple[str, ...] = ("last", "previous") if pointer == "last" else (pointer,)
     trouble = ""
     for name in order:
+        if not os.path.lexists(root / name):
+            continue
         folder_name = read_pointer(root, name)
         if folder_name is None:
+            trouble = f"The pointer {name} is damaged; went on from the checkpoint before it."
             continue
-        problem = _damage(root / folder_name)
-        if not problem:
-            meta = json.loads((root / folder_name / META).read_text(encoding="utf-8"))
-            return Checkpoint(root / folder_name, meta), trouble
-        trouble = f"Checkpoint {folder_name} is damaged ({problem}); went on from the one before it."
+        try:
+            return Checkpoint(root / folder_name, verified_meta(root, folder_name)), trouble
+        except (DataError, FileNotFoundError) as error:
+            cause = error.message.rstrip(".") if isinstance(error, DataError) else "a file is missing"
+            trouble = f"Checkpoint {folder_name} is damaged ({cause}); went on from the one before it."
     if trouble:
         raise DataError(f"No whole checkpoint is left in {root.parent.name}.", "Start the run again.")
     raise DataError(
@@ -196,15 +256,23 @@ def open_checkpoint(root: Path, pointer: Pointer = "last") -> tuple[Checkpoint, 
     )
 
 
-def _damage(folder: Path) -> str:
-    try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        for name, expected in meta["sha256"].items():
-            if _sha256(folder / name) != expected:
-                return f"{name} has another checksum"
-    except (OSError, ValueError, KeyError) as error:
-        return f"{type(error).__name__}"
-    return ""
+def verified_meta(root: Path, name: str) -> dict[str, Any]:
+    """Return `meta.json` of a checkpoint in `root`, the checksums of its other files compared.
+
+    Raises
+    ------
+    DataError
+        When something is damaged, missing or no regular file.
+    """
+    meta = checkpoint_meta(root, name)
+    for file, expected in {WEIGHTS: "", **meta["sha256"]}.items():
+        try:
+            found = sha256_of(root / name / file, MAX_TENSORS, within=root)
+        except FileNotFoundError as error:
+            raise DataError(f"{file} is missing.", COPY_AGAIN) from error
+        if found != expected:
+            raise DataError(f"{file} has another checksum.", COPY_AGAIN)
+    return meta
 
 
 def _sha256(path: Path) -> str:

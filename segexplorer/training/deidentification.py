@@ -316,7 +316,7 @@ def deidentify_provenance(attempts: Iterable[Mapping[str, Any]], names: Pseudony
         | {
             key: {names.case(case): value for case, value in attempt[key].items()}
             for key in ("roles", "data")
-            if key in attempt
+            if attempt.get(key)
         }
         for attempt in attempts
     ]

@@ -30,6 +30,7 @@ from segexplorer.training.compute import translate_memory_errors
 from segexplorer.training.evaluator import Evaluator, Validator
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.progress import EpochSums, LiveChanges, Position
+from segexplorer.training.run_files import COPY_AGAIN, require_keys
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ class Engine:
                     f"{folder.path.name} is a shared copy: it predicts, but cannot be trained further.",
                     "Go on with the run itself, where it was trained.",
                 )
-            self.position, self.sums = Position(**meta["position"]), EpochSums(**meta["sums"])
+            require_keys(meta, ("sums", "best"), self._checkpoint.folder.name)
+            try:
+                self.position, self.sums = Position(**meta["position"]), EpochSums(**meta["sums"])
+            except TypeError as error:
+                raise DataError("meta.json of the checkpoint is damaged.", COPY_AGAIN) from error
             self.best = meta["best"]
         self.changes = LiveChanges(planned, folder, self.position.step)
         self.ready = False
@@ -330,8 +335,6 @@ class Engine:
                 **self.plan.for_prediction(),
             },
             best=best,
-            mark=lease.holder.token if (lease := self.folder.lease) is not None else "",
-            check=self.folder.require_ownership,
         )
         self._saved_at = time.monotonic()
         return CheckpointSaved(folder=saved.name, pointers=("last", "best") if best else ("last",))

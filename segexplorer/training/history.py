@@ -6,12 +6,13 @@ reader in another process, or after a kill, never sees half a frame.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
-    ACTIVE_STATES,
     EpochDone,
     Event,
+    Notice,
     RegionReport,
     Role,
     RunFinished,
@@ -31,61 +32,55 @@ from segexplorer.core.events import (
     StateChanged,
     StepDone,
     ValidationDone,
-    from_json,
 )
+from segexplorer.core.printable import printable
+from segexplorer.core.untrusted_files import open_regular, read_bytes, require_inside, with_checksum
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.ownership import Holder, holder_of
+from segexplorer.training.run_files import (
+    COPY_AGAIN,
+    EXPERIMENT,
+    FORMAT,
+    HISTORY,
+    LIMITS,
+    METRICS,
+    RUN,
+    read_log,
+    require_run_folder,
+)
 from segexplorer.training.scores import SplitScores, recorded_scores
-from segexplorer.training.sinks.record import EVENTS, EXPERIMENT, METRICS
 from segexplorer.training.snapshots import WatchedSnapshot
-
-HISTORY = "history.zarr"
-FORMAT_FILE, FORMAT = "run.json", 2
-"""File that names the format of a run folder, and the format that is written and read now. Format 1 had no such
-file; its settings, events and loss states have other names."""
-
-RecordedState = RunState | Literal["interrupted"]
-"""State of a run folder. A run is interrupted when its process died, or has shown no sign of life for minutes."""
+from segexplorer.training.stored_frames import (
+    REGIONS,
+    FrameFacts,
+    GroupHeader,
+    array_names,
+    frame_name,
+    frame_names,
+    read_array,
+    read_frame_facts,
+    read_group,
+    require_fitting,
+)
 
 
 def write_format(folder: Path) -> None:
     """Write the format number into a new run folder."""
-    atomic_write(folder / FORMAT_FILE, json.dumps({"format": FORMAT}).encode())
-
-
-def require_run_folder(folder: Path) -> None:
-    """Check that a folder holds a run in the present format.
-
-    Raises
-    ------
-    DataError
-        When it is not a run folder, or was written by an older or newer version.
-    """
-    if not (folder / EXPERIMENT).is_file():
-        raise DataError(f"{folder} is not a run folder.", f"Choose a folder that contains {EXPERIMENT}.")
-    try:
-        found = json.loads((folder / FORMAT_FILE).read_text(encoding="utf-8"))["format"]
-    except FileNotFoundError:
-        found = 1
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / FORMAT_FILE} is damaged.", "Copy the whole run folder again.") from error
-    if found != FORMAT:
-        age = "an older" if isinstance(found, int) and found < FORMAT else "another"
-        raise DataError(
-            f"The run folder {folder} was written by {age} version of segexplorer (format {found}, not {FORMAT}).",
-            "Open it with that version, or train the experiment again.",
-        )
+    atomic_write(folder / RUN, json.dumps(with_checksum({"format": FORMAT})).encode())
 
 
 class HistoryWriter:
     """Writes frames of the watched cases."""
 
     def __init__(self, folder: Path) -> None:
-        self._root = zarr.open_group(str(folder / HISTORY), mode="a")
+        self._folder = folder
+        if (folder / HISTORY).exists():
+            require_inside(folder / HISTORY, folder)
+            read_group(folder, HISTORY, GroupHeader)
+        self._root = zarr.open_group(str(folder / HISTORY), mode="a", zarr_format=3, use_consolidated=False)
 
     def next_index(self, role: Role) -> int:
         """Return the number for the next frame of a role."""
-        return 1 + max((int(k) for k in _frames(self._root, role)), default=-1)
+        return 1 + max(map(int, frame_names(self._folder, role)), default=-1)
 
     def write(self, snapshot: WatchedSnapshot, attempt: int) -> None:
         """Write one frame: prediction, probabilities and region maps of a watched case."""
@@ -107,7 +102,7 @@ class HistoryWriter:
         }
         if snapshot.regions is not None and snapshot.regions_affine is not None:
             for key, values in snapshot.regions.values.items():
-                _store(group, f"regions_{key}", values)
+                _store(group, f"{REGIONS}{key}", values)
             attributes["edges"] = [list(e) for e in snapshot.regions.edges]
             attributes["regions_affine"] = snapshot.regions_affine.tolist()
         group.attrs.update({**attributes, "complete": True})
@@ -119,12 +114,7 @@ def _store(group: zarr.Group, name: str, array: NDArray[Any]) -> None:
     stored[...] = array
 
 
-def _frames(root: zarr.Group, role: Role) -> list[str]:
-    if role not in root:
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a frame being written or deleted by another process
-        return sorted(k for k in root[role].group_keys() if k.isdigit())
+# ---- frames, as they may come from anybody
 
 
 @dataclass(frozen=True)
@@ -135,36 +125,46 @@ class HistoryFrame:
     index: int
     step: int
     attempt: int
-    _group: zarr.Group
+    run: Path
+    facts: FrameFacts
 
     def load(self) -> WatchedSnapshot:
-        """Read the frame; `truth` is left None, since the label is the data set's."""
-        attrs = self._group.attrs.asdict()
+        """Read the frame; `truth` is left None, since the label is the data set's.
+
+        Raises
+        ------
+        DataError
+            When it is damaged, or its arrays do not fit one another.
+        """
+        facts, name = self.facts, frame_name(self.role, self.index)
+        names = array_names(self.run, name)
+        kept = "probabilities" in names
+        probabilities = read_array(self.run, f"{name}/probabilities") if kept else None
         regions, affine = None, None
-        if "edges" in attrs:
-            keys = [k for k in self._group.array_keys() if k.startswith("regions_")]
-            regions = RegionReport(
-                {k.removeprefix("regions_"): np.asarray(self._group[k]) for k in keys},
-                tuple(tuple(e) for e in attrs["edges"]),
-            )
-            affine = np.asarray(attrs["regions_affine"])
-        loss = attrs.get("loss")
-        return WatchedSnapshot(
-            case=attrs["case"],
+        if facts.edges is not None:
+            values = {
+                key.removeprefix(REGIONS): read_array(self.run, f"{name}/{key}")
+                for key in names
+                if key.startswith(REGIONS)
+            }
+            regions = RegionReport(values, tuple(map(tuple, facts.edges)))
+            affine = np.asarray(facts.regions_affine, np.float64)
+        snapshot = WatchedSnapshot(
+            case=facts.case,
             role=self.role,
             step=self.step,
             index=self.index,
-            class_names=tuple(attrs["class_names"]),
-            affine=np.asarray(attrs["affine"]),
-            prediction=np.asarray(self._group["prediction"]),
-            probabilities=(
-                np.asarray(self._group["probabilities"]) if "probabilities" in self._group else None
-            ),
+            class_names=tuple(facts.class_names),
+            affine=np.asarray(facts.affine, np.float64),
+            prediction=read_array(self.run, f"{name}/prediction"),
+            probabilities=probabilities,
             regions=regions,
             regions_affine=affine,
-            loss=float("nan") if loss is None else float(loss),
-            badge=attrs.get("badge", ""),
+            loss=float("nan") if facts.loss is None else facts.loss,
+            badge=facts.badge,
         )
+        require_fitting(snapshot, name)
+        return snapshot
 
 
 class RunRecord:
@@ -176,31 +176,47 @@ class RunRecord:
     @property
     def experiment(self) -> Experiment:
         """The effective experiment, its live changes in `changes`."""
-        return Experiment.from_yaml(self.folder / EXPERIMENT)
+        return read_experiment(self.folder)
 
     def events(self) -> list[Event]:
         """Return the events in order, without steps that a later attempt repeated."""
         return drop_superseded(read_events(self.folder))
 
+    def notices(self) -> list[Notice]:
+        """Return what `events` left out: damaged lines, and a last line that a killed process did not finish."""
+        return read_log(self.folder).notices()
+
     @property
-    def state(self) -> RecordedState:
-        """The last recorded state; "interrupted" where a run was going on and nobody trains it any more."""
+    def state(self) -> RunState:
+        """The last recorded state; "stopped" for a run whose process died."""
         state: RunState = "idle"
         for event in read_events(self.folder):
             if isinstance(event, (RunFinished, StateChanged)):
                 state = event.state
-        return "interrupted" if state in ACTIVE_STATES and self.holder is None else state
-
-    @property
-    def holder(self) -> Holder | None:
-        """The process that trains the run now, as far as can be known; None where nobody does."""
-        return holder_of(self.folder)
+        return state
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """`metrics.csv` as a table: one row per validation, case and class; empty before the first."""
-        path = self.folder / METRICS
-        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+        """`metrics.csv` as a table: one row per validation, case and class; empty before the first.
+
+        Raises
+        ------
+        DataError
+            When it is damaged.
+        """
+        try:
+            content = read_bytes(self.folder / METRICS, LIMITS[METRICS], within=self.folder)
+        except FileNotFoundError:
+            return pd.DataFrame()
+        try:
+            table = pd.read_csv(io.BytesIO(content))
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"{METRICS} is damaged: it is not a table.", COPY_AGAIN) from error
+        table.columns = table.columns.map(lambda name: printable(str(name)))
+        for name, column in table.items():
+            if not pd.api.types.is_numeric_dtype(column):
+                table[name] = column.map(lambda value: printable(value) if isinstance(value, str) else value)
+        return table
 
     def scores(self, split: Role = "test") -> tuple[SplitScores, ...]:
         """Return what `segexplorer evaluate RUN --split` recorded of a split, the oldest scoring first.
@@ -213,37 +229,43 @@ class RunRecord:
         return recorded_scores(self.folder, split)
 
     def watched(self, role: Role) -> Sequence[HistoryFrame]:
-        """Return the complete frames of a role in order of steps, superseded ones dropped."""
-        store = self.folder / HISTORY
-        if not store.exists():
-            return []
-        root = zarr.open_group(str(store), mode="r")
-        frames = []
-        for key in _frames(root, role):
-            group = root[f"{role}/{key}"]
-            attrs = group.attrs.asdict()
-            if attrs.get("complete"):
-                frames.append(HistoryFrame(role, int(key), int(attrs["step"]), int(attrs["attempt"]), group))
+        """Return the complete frames of a role in order of steps, superseded ones dropped.
+
+        Raises
+        ------
+        DataError
+            When the history is damaged, or stored in another way than segexplorer stores it.
+        """
+        frames: list[HistoryFrame] = []
+        for key in frame_names(self.folder, role):
+            facts = read_frame_facts(self.folder, role, key)
+            if facts is not None:
+                frames.append(HistoryFrame(role, int(key), facts.step, facts.attempt, self.folder, facts))
         kept: list[HistoryFrame] = []
-        for frame in frames:
-            kept = [f for f in kept if f.step < frame.step or f.attempt == frame.attempt]
+        for frame in frames:  # a later attempt repeats the steps after the one that it resumed from
+            while kept and kept[-1].step >= frame.step and kept[-1].attempt != frame.attempt:
+                kept.pop()
             kept.append(frame)
         return kept
 
 
+def read_experiment(folder: Path) -> Experiment:
+    """Return the experiment of a run folder, live changes in `changes`.
+
+    Raises
+    ------
+    DataError, SpecError
+        When its file is not a regular file of the folder, or no valid experiment.
+    """
+    # opened once beforehand, since a pipe or a device under this name would keep its reader waiting
+    with contextlib.suppress(FileNotFoundError):
+        open_regular(folder / EXPERIMENT, LIMITS[EXPERIMENT], within=folder).close()
+    return Experiment.from_yaml(folder / EXPERIMENT)
+
+
 def read_events(folder: Path) -> list[Event]:
-    """Return every event of the log in order of writing; torn lines are left out."""
-    path = folder / EVENTS
-    if not path.exists():
-        return []
-    events = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                events.append(from_json(line))
-            except (ValueError, TypeError):
-                continue  # the last line of a killed process
-    return events
+    """Return every event of the log in order of writing; torn lines are left out (see `RunRecord.notices`)."""
+    return read_log(folder).events
 
 
 def drop_superseded(events: Sequence[Event]) -> list[Event]:
@@ -251,7 +273,11 @@ def drop_superseded(events: Sequence[Event]) -> list[Event]:
     begins: dict[int, int] = {}
     for event in events:
         begins.setdefault(event.attempt, event.step)
-    limits = {a: min((s for b, s in begins.items() if b > a), default=None) for a in begins}
+    limits: dict[int, int | None] = {}
+    lowest: int | None = None
+    for attempt in sorted(begins, reverse=True):
+        limits[attempt] = lowest
+        lowest = begins[attempt] if lowest is None else min(lowest, begins[attempt])
     kept: dict[Any, Event] = {}
     for number, event in enumerate(events):
         limit = limits[event.attempt]

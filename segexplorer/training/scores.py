@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,13 +24,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import segexplorer
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore, Progress, Role
+from segexplorer.core.untrusted_files import read_json, with_checksum
 from segexplorer.metrics import ALL_METRICS, score_case
 from segexplorer.training.plan import NOT_HELD_OUT
-from segexplorer.training.sinks.record import PROVENANCE
+from segexplorer.training.run_files import PROVENANCE, read_pointer, read_provenance
 
 if TYPE_CHECKING:
     from segexplorer.data.case import CaseRef
-    from segexplorer.training.history import RunRecord
     from segexplorer.training.predict import Predictor
 
 SCORES = "scores"
@@ -115,20 +115,26 @@ def recorded_scores(folder: Path, split: Role) -> tuple[SplitScores, ...]:
     for path in place.iterdir() if place.is_dir() else ():
         if found := re.fullmatch(rf"{split}(?:\.([1-9]\d{{0,5}}))?\.json", path.name):
             numbered[int(found[1] or 1)] = path
-    return tuple(_read(path, split) for _, path in sorted(numbered.items()))
+    return tuple(read_scores(path, folder, split) for _, path in sorted(numbered.items()))
 
 
-def _read(path: Path, split: Role) -> SplitScores:
+def read_scores(path: Path, folder: Path, split: Role) -> SplitScores:
+    """Return one record of a run folder.
+
+    Raises
+    ------
+    DataError
+        When it is damaged, or of another split than its name says.
+    """
     try:
-        if not path.is_file() or path.stat().st_size > MOST_BYTES:
-            raise ValueError("not a file of this size")
-        record = SplitScores.model_validate_json(path.read_bytes())
+        record = SplitScores.model_validate(read_json(path, MOST_BYTES, within=folder))
         if record.split != split:
             raise ValueError("of another split")
-    except (OSError, ValueError) as error:  # pydantic's own error is a ValueError
+    except (OSError, ValueError) as error:  # pydantic's own error is a ValueError, DataError is one
         at = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else ""
+        why = f" ({at})" if at else f": {error.message}" if isinstance(error, DataError) else "."
         raise DataError(
-            f"The scores in {path} are damaged{f' ({at})' if at else ''}.",
+            f"The scores in {path} are damaged{why}{'.' if at else ''}",
             "Copy the whole run folder again; or remove the file, and the cases can be scored anew.",
         ) from error
     return record
@@ -187,28 +193,16 @@ def score_split_steps(
     earlier = recorded_scores(record.folder, split)
     if earlier and not again:
         return _asked_for(earlier, checkpoint)
-    owned = RunFolder.open(record.folder)
-    with (
-        owned.held()
-    ):  # so that nobody else looks at the cases at the same time, or trains the weights further
-        made = yield from _score_split(record, split, checkpoint or "best")
-        owned.write_text(_record_name(split, made.number), made.model_dump_json(indent=1))
-    return made
-
-
-def _score_split(
-    record: RunRecord, split: Role, checkpoint: Weights
-) -> Generator[Progress, None, SplitScores]:
     experiment = record.experiment
     hashes, badge = _cases_of(record.folder, experiment.split.self_validation, split)
     cases = _unchanged(hashes, experiment.data.cases(), record.folder.name)
     began = time.time()
-    predictor, pointer = _open_weights(record.folder, checkpoint)
+    predictor, pointer = _open_weights(record.folder, checkpoint or "best")
     scores: list[CaseScore] = []
     for number, ref in enumerate(cases, start=1):
         activity = f"case {number} of {len(cases)}"
         scores += yield from _score_case(predictor, ref, split, badge, activity)
-    return SplitScores(
+    made = SplitScores(
         split=split,
         number=len(recorded_scores(record.folder, split)) + 1,
         checkpoint=pointer,
@@ -222,6 +216,9 @@ def _score_split(
         fingerprints=hashes,
         scores=tuple(scores),
     )
+    text = json.dumps(with_checksum(json.loads(made.model_dump_json())), indent=1)
+    RunFolder.open(record.folder).write_text(_record_name(split, made.number), text)
+    return made
 
 
 def score_split(
@@ -264,14 +261,13 @@ def _cases_of(folder: Path, self_validation: bool, split: Role) -> tuple[dict[st
     DataError
         When there are none, or the run does not say so.
     """
-    path = folder / PROVENANCE
-    attempts: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    if not attempts or not {"roles", "data"} <= attempts[-1].keys():
+    attempts = read_provenance(folder)
+    if not attempts or attempts[-1].roles is None or attempts[-1].data is None:
         raise DataError(
             f"{folder.name} does not say which cases it trained on ({PROVENANCE} lacks them).",
             "Score whole run folders, as training left them.",
         )
-    roles, data = attempts[-1]["roles"], attempts[-1]["data"]
+    roles, data = attempts[-1].roles, attempts[-1].data
     chosen = [case for case, role in roles.items() if role == split]
     trained = split == "train"
     if split == "validation" and not chosen and self_validation:
@@ -286,7 +282,7 @@ def _cases_of(folder: Path, self_validation: bool, split: Role) -> tuple[dict[st
             f"No case of {folder.name} was kept for {'testing' if split == 'test' else split}.",
             f"{keep}; or score files of your own: segexplorer evaluate PREDICTION TRUTH.",
         )
-    return {case: str(data.get(case, "")) for case in chosen}, NOT_HELD_OUT if trained else ""
+    return {case: data.get(case, "") for case in chosen}, NOT_HELD_OUT if trained else ""
 
 
 def _unchanged(wanted: Mapping[str, str], refs: Sequence[CaseRef], run: str) -> list[CaseRef]:
@@ -314,7 +310,6 @@ def _unchanged(wanted: Mapping[str, str], refs: Sequence[CaseRef], run: str) -> 
 
 def _open_weights(folder: Path, asked: Weights) -> tuple[Predictor, Weights]:
     """Return the network, and which weights it has: "last" where nothing was validated, so that none is best."""
-    from segexplorer.training.checkpoint import read_pointer
     from segexplorer.training.predict import load_predictor
 
     best = read_pointer(folder / "checkpoints", "best") is not None

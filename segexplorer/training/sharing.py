@@ -17,7 +17,8 @@ from typing import IO, Any, get_args
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Role, ValidationDone
-from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint, read_pointer
+from segexplorer.core.untrusted_files import with_checksum, with_checksum_comment
+from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint
 from segexplorer.training.deidentification import (
     Pseudonyms,
     deidentify_events,
@@ -30,7 +31,8 @@ from segexplorer.training.deidentification import (
     paths_in,
 )
 from segexplorer.training.history import HistoryWriter, RunRecord, open_run, write_format
-from segexplorer.training.sinks.record import EXPERIMENT, PROVENANCE, EventLog, MetricsTable
+from segexplorer.training.run_files import EXPERIMENT, PROVENANCE, read_pointer, read_provenance
+from segexplorer.training.sinks.record import EventLog, MetricsTable
 
 INSIDE = "run"
 """Folder in the archive; the run's own name may identify somebody."""
@@ -116,12 +118,14 @@ def _write_record(record: RunRecord, copy: Path, names: Pseudonyms) -> None:
     """Write experiment, provenance, events and metrics."""
     attempts = _attempts(record)
     for attempt in attempts:
-        for case in attempt.get("roles", {}):
+        for case in attempt.get("roles") or {}:
             names.case(case)
     experiment = record.experiment
-    deidentify_experiment(experiment, names).save(copy / EXPERIMENT)
+    plain = deidentify_experiment(experiment, names).to_yaml()
+    (copy / EXPERIMENT).write_text(with_checksum_comment(plain), encoding="utf-8")
     write_format(copy)
-    (copy / PROVENANCE).write_text(json.dumps(deidentify_provenance(attempts, names), indent=1))
+    facts = [with_checksum(entry) for entry in deidentify_provenance(attempts, names)]
+    (copy / PROVENANCE).write_text(json.dumps(facts, indent=1))
     log, copies = EventLog(copy), list(deidentify_events(record.events(), experiment, names))
     for event in copies:
         log.write(event)
@@ -132,8 +136,7 @@ def _write_record(record: RunRecord, copy: Path, names: Pseudonyms) -> None:
 
 
 def _attempts(record: RunRecord) -> list[dict[str, Any]]:
-    provenance = record.folder / PROVENANCE
-    return json.loads(provenance.read_text(encoding="utf-8")) if provenance.exists() else []
+    return [attempt.model_dump(exclude_unset=True) for attempt in read_provenance(record.folder)]
 
 
 def _copy_checkpoints(source: Path, target: Path, names: Pseudonyms) -> None:
@@ -154,7 +157,7 @@ def _copy_checkpoints(source: Path, target: Path, names: Pseudonyms) -> None:
                 shutil.copyfile(checkpoint.folder / name, folder / name)
             sums = {name: checkpoint.meta["sha256"][name] for name in kept}
             meta = {**deidentify_meta(checkpoint.meta, names), "sha256": sums}
-            (folder / META).write_text(json.dumps(meta, indent=1))
+            (folder / META).write_text(json.dumps(with_checksum(meta), indent=1))
         (target / pointer).write_text(f"{folder.name}\n")
 
 

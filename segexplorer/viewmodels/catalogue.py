@@ -26,7 +26,7 @@ START_HERE: Mapping[str, tuple[str, ...]] = {
         "tversky",
         "adaptive_tversky_cross_entropy",
         "unified_focal",
-        "chen2023_adaptive_region",
+        "squared_dice_ce_adaptive_region",
     ),
     "networks": ("unet", "vnet", "dynunet", "segresnet", "unetr"),
 }

@@ -16,10 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core import events
-from segexplorer.core.events import CaseScore, Event, Notice, StepDone, event_kinds, from_json, to_json
+from segexplorer.core.events import (
+    CaseScore,
+    Count,
+    Event,
+    Notice,
+    Number,
+    Seconds,
+    SettingValue,
+    StepDone,
+    event_kinds,
+    from_json,
+    to_json,
+)
+from segexplorer.core.printable import is_printable
 
 KINDS = event_kinds()
-text = st.text(max_size=8).filter(lambda t: t not in ("NaN", "Infinity", "-Infinity"))
+text = st.text(max_size=8).filter(is_printable)
+plain_text = text.filter(lambda t: t not in ("NaN", "Infinity", "-Infinity"))
 floats = st.floats(allow_nan=True, allow_infinity=True)
 
 
@@ -27,7 +41,7 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     """Return values of an annotation that occurs in events."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
-        return st.none() | st.booleans() | st.integers(-9, 9) | floats | text
+        return st.none() | st.booleans() | st.integers(-9, 9) | floats | plain_text
     if annotation is CaseScore:
         return instances(CaseScore)
     if origin is Literal:
@@ -38,12 +52,21 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*(values(a) for a in args))
     if origin is Mapping:
         return st.dictionaries(values(args[0]), values(args[1]), max_size=3)
-    plain = {int: st.integers(0, 10**9), float: floats, str: text, bool: st.booleans()}
+    if annotation == Seconds:
+        return st.floats(-1e12, 1e12)
+    plain = {
+        int: st.integers(0, 10**9),
+        Count: st.integers(0, 2**53),
+        float: floats,
+        Number: floats,
+        str: text,
+    }
+    plain |= {bool: st.booleans(), SettingValue: values(Any) if annotation == SettingValue else st.none()}
     return plain[annotation]
 
 
 def instances(cls: type) -> st.SearchStrategy[Any]:
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     return st.builds(cls, **{f.name: values(hints[f.name]) for f in fields(cls)})
 
 

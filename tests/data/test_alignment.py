@@ -49,7 +49,7 @@ def test_what_was_put_in_order_is_said_and_nothing_is_said_otherwise() -> None:
     image, label = turned_volume([1, 0, 2], (1, -1, 1))
     case = CaseRef("a", (image, label), label).open()
     notes = [p.message for p in check_case(case, None) if p.code == "geometry"]
-    assert len(notes) == 2 and all("put in the order of the first image" in note for note in notes)
+    assert len(notes) == 2 and all("put in the first image's order" in note for note in notes)
     assert aligned(image, image, label=True) is image
 
 

@@ -176,10 +176,11 @@ def moved_by(mm: float, axis: int = 0) -> Grid:
     return Grid(SHAPE, affine)
 
 
-def test_verdict_same_within_a_micrometre() -> None:
-    verdict = geometry.compare(moved_by(0), moved_by(0.9e-3))
+def test_verdict_same_within_a_hundredth_of_a_voxel() -> None:
+    size = geometry.spacing(affine_of("LPS"))[0]
+    verdict = geometry.compare(moved_by(0), moved_by(0.0099 * size))
     assert verdict.same and verdict.kind == "same"
-    assert not geometry.compare(moved_by(0), moved_by(1.1e-3)).same
+    assert not geometry.compare(moved_by(0), moved_by(0.0101 * size)).same
 
 
 def test_verdict_shifted_tells_how_far() -> None:
@@ -197,7 +198,7 @@ def test_verdict_measures_at_the_corners_not_at_the_origin() -> None:
 
 
 def test_verdict_shape_names_both() -> None:
-    verdict = geometry.compare(Grid((4, 5, 6), np.eye(4)), Grid((4, 5, 7), np.eye(4)))
+    verdict = geometry.compare(Grid((4, 5, 6), np.eye(4)), Grid((4, 5, 7), np.diag([1, 1, 0.9, 1])))
     assert verdict.kind == "shape" and "4 × 5 × 6" in verdict.text and "4 × 5 × 7" in verdict.text
 
 

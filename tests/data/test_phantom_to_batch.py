@@ -142,7 +142,7 @@ def test_checks_name_what_is_wrong() -> None:
     holes = image.array.copy()
     holes[0, 0, 0] = np.nan
     empty = Volume.from_array(np.zeros((8, 8, 8), np.uint8))
-    moved = Volume.from_array(np.ones((8, 8, 7), np.uint8))
+    moved = Volume.from_array(np.ones((8, 8, 7), np.uint8), spacing=(1, 1, 1.2))
     binary = Volume.from_array((np.arange(512).reshape(8, 8, 8) % 2 * 255).astype(np.uint8))
     lesion = ClassMap.from_classes({"lesion": 1})
     cases = [

@@ -70,9 +70,9 @@ def test_a_label_beside_its_image() -> None:
     image = Grid(SHAPE, np.eye(4))
     assert compare_grids(image, Grid(SHAPE, np.eye(4)))[1] == ""
     half = np.eye(4)
-    half[0, 3] = 5
+    half[0, 3] = 5.5
     verdict, remedy = compare_grids(image, Grid(SHAPE, half))
-    assert verdict.distance_mm == 5 and "covers 50 % of the image" in remedy and "nearest" in remedy
+    assert verdict.distance_mm == 5.5 and "covers 50 % of the image" in remedy and "nearest" in remedy
     far = np.eye(4)
     far[2, 3] = 1000
     assert "do not touch" in compare_grids(image, Grid(SHAPE, far))[1]

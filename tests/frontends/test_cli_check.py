@@ -68,7 +68,7 @@ def test_every_fault_is_found_named_and_leads_to_code_2(
     (images / "p2.nii.gz").write_bytes((images / "p3.nii.gz").read_bytes())  # a duplicate
     other = np.zeros((14, 12, 9), np.uint8)
     other[3:5] = 1
-    volume = Volume.from_array(other, spacing=(1, 1, 2))
+    volume = Volume.from_array(other, spacing=(1, 1, 2.2))
     save_volume(volume, labels / "p4.nii.gz", integer=True)  # another grid
     (images / "p5.nii.gz").write_bytes(b"\x1f\x8b torn")  # unreadable
     code, found = told(capsys, root)

@@ -156,7 +156,10 @@ def test_a_case_that_cannot_be_scored_is_named(
         (tmp_path / folder).mkdir()
         for name in ("fine", "odd"):
             array = np.ones(shape if name == "odd" else (4, 4, 4), np.uint8)
-            save_volume(Volume.from_array(array), tmp_path / folder / f"{name}.nii.gz", integer=True)
+            spacing = (1, 1, 4 / array.shape[2])
+            save_volume(
+                Volume.from_array(array, spacing=spacing), tmp_path / folder / f"{name}.nii.gz", integer=True
+            )
     assert run(["evaluate", str(tmp_path / "p"), str(tmp_path / "t")]) == 2
     assert "odd: The prediction and the truth have different grids" in capsys.readouterr().err
 

@@ -101,14 +101,14 @@ def test_repeated_terms_get_distinct_names_whatever_they_are_called() -> None:
     assert list(output.terms) == ["dice", "dice_2", "dice_3", "dice_4"]
 
 
-def test_chen_2023_s_presets_add_a_term_each() -> None:
+def test_region_presets_add_a_term_each() -> None:
     assert set(losses.presets()) >= {"chen2023_baseline", "chen2023_region", "chen2023_adaptive_region"}
     base = losses.create("dice", squared=True, eps=1e-7)(LOGITS, LABELS) + losses.create("cross_entropy")(
         LOGITS, LABELS
     )
-    assert torch.allclose(losses.create("chen2023_baseline")(LOGITS, LABELS), base)
+    assert torch.allclose(losses.create("squared_dice_ce")(LOGITS, LABELS), base)
     for name, term in (("region", "region_dice"), ("adaptive_region", "adaptive_region_tversky")):
-        whole = losses.create(f"chen2023_{name}")(LOGITS, LABELS)
+        whole = losses.create(f"squared_dice_ce_{name}")(LOGITS, LABELS)
         assert torch.allclose(whole, base + losses.create(term)(LOGITS, LABELS))
 
 

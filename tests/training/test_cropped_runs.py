@@ -23,7 +23,7 @@ def experiment_on_phantoms() -> Experiment:
             "preprocessing": {"crop": {"to": "body", "margin": 6}, "spacing": [6, 6, 6]},
             "sampling": {"patch_size": None, "batch_size": 1, "steps_per_epoch": 1},
             "network": {"kind": "unet", "base_features": 4, "levels": 2},
-            "loss": "chen2023_adaptive_region",
+            "loss": "squared_dice_ce_adaptive_region",
             "schedule": {"kind": "constant", "epochs": 1},
             "compute": {"device": "cpu", "precision": "float32", "threads": 1},
         }

@@ -92,8 +92,21 @@ def test_no_whole_checkpoint_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_pointer_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "last").write_text("step_../../etc\n")
-    assert read_pointer(tmp_path, "last") is None
+    for text in ("step_../../etc\n", "../step_1", "/step_1", "step_1/..", "step_1\x00", "step_\u0661", ""):
+        (tmp_path / "last").write_text(text)
+        assert read_pointer(tmp_path, "last") is None
+
+
+def test_a_damaged_pointer_is_no_run_without_checkpoints(tmp_path: Path) -> None:
+    """A run must not begin anew because a file of one line was damaged."""
+    _save(tmp_path, 1)
+    _save(tmp_path, 2)
+    (tmp_path / "last").write_text("ste")
+    opened, trouble = open_checkpoint(tmp_path, "last")
+    assert opened.step == 1 and "pointer last is damaged" in trouble
+    (tmp_path / "previous").write_bytes(b"")
+    with pytest.raises(DataError, match="No whole checkpoint"):
+        open_checkpoint(tmp_path, "last")
 
 
 FULL = """
@@ -129,7 +142,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
     [
         (None, r"older version of segexplorer \(format 1, not 2\)"),
         ('{"format": 1}', "older version of segexplorer"),
-        ('{"format": 3}', "another version of segexplorer"),
+        ('{"format": 3}', "newer version of segexplorer"),
         ('{"for', "run.json is damaged"),
     ],
 )

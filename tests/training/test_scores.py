@@ -141,6 +141,7 @@ def edit_provenance(folder: Path, **changes: dict[str, str]) -> None:
     attempts = json.loads(path.read_text())
     for name, values in changes.items():
         attempts[-1][name] |= values
+    attempts[-1].pop("checksum")
     path.write_text(json.dumps(attempts))
 
 

@@ -71,7 +71,7 @@ def test_the_context_of_a_slice_has_two_axes() -> None:
     assert flat.spacing.tolist() == [[1.0, 3.0], [1.0, 3.0]]
 
 
-@pytest.mark.parametrize("loss", ["chen2023_adaptive_region", "boundary_difference_over_union"])
+@pytest.mark.parametrize("loss", ["squared_dice_ce_adaptive_region", "boundary_difference_over_union"])
 def test_slices_train_and_whole_volumes_are_scored(loss: str, tmp_path: Path) -> None:
     experiment = Experiment.of({**SLICES, "loss": loss})
     run = Run(RunFolder.create(experiment, tmp_path / "run"))

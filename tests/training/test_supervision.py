@@ -90,7 +90,7 @@ def test_the_spacing_grows_with_the_stride(monkeypatch: pytest.MonkeyPatch) -> N
     assert [c.origin is origin for c in seen] == [True, False, False]
 
 
-@pytest.mark.parametrize("loss", ["region_dice", "chen2023_adaptive_region", "boundary"])
+@pytest.mark.parametrize("loss", ["region_dice", "squared_dice_ce_adaptive_region", "boundary"])
 def test_losses_of_the_full_resolution_are_refused_in_a_sentence(tiny: Experiment, loss: str) -> None:
     with pytest.raises(SpecError, match=r"Deep supervision.*full resolution"):
         replace_values(

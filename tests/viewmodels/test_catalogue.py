@@ -23,7 +23,7 @@ def test_five_losses_to_start_with() -> None:
         "kind:tversky",
         "kind:adaptive_tversky_cross_entropy",
         "kind:unified_focal",
-        "preset:chen2023_adaptive_region",
+        "preset:squared_dice_ce_adaptive_region",
     ]
 
 

@@ -81,7 +81,8 @@ def read_meta_image(path: Path, *, label: bool = False, select: Select = None) -
     chosen = choose_frame(beyond if channels == 1 else (channels, *beyond), select, path.name)
     space: tuple[int | None, ...] = (None,) * min(3, len(sizes))
     index = (*space, *chosen) if channels == 1 else (chosen[0], *space, *chosen[1:])
-    provenance = Provenance(path, "MetaImage", (*notes, *grid_notes(affine)))
+    facts = {"place": _numbers(header, "Offset", "Position", "Origin") is not None}
+    provenance = Provenance(path, "MetaImage", (*notes, *grid_notes(affine)), facts)
     return Volume(
         (*sizes, 1)[:3],
         affine,

@@ -70,7 +70,7 @@ def read_mgz(path: Path, *, label: bool = False, select: Select = None) -> Volum
         affine,
         load=Frame(stored, (None, None, None, *frame), label),
         modality="unknown" if label else None,
-        provenance=Provenance(path, "MGH", notes),
+        provenance=Provenance(path, "MGH", notes, {"place": placed}),
     )
 
 

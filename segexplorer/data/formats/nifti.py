@@ -82,27 +82,33 @@ def world_affine(image: Any, shape: tuple[int, int, int], name: str) -> tuple[Af
 
 
 def _form_notes(header: Any, shape: tuple[int, int, int], sform: int, qform: int) -> list[str]:
-    if sform <= 0 and qform <= 0:
+    if not _has_form(header):
         return [
             "The file does not say where it is in space; left-anterior-superior axes (LAS) were assumed, centred."
         ]
     if sform <= 0 or qform <= 0:
         return []
     apart = _forms_apart(header, shape)
-    if apart <= geometry.TOLERANCE_MM:
+    if apart == 0:
         return []
     how_far = f"by up to {apart:.3g} mm" if math.isfinite(apart) else "(the qform is broken)"
     return [f"sform and qform disagree {how_far}; the sform was used."]
 
 
+def _has_form(header: Any) -> bool:
+    return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+
+
 def _forms_apart(header: Any, shape: tuple[int, int, int]) -> float:
+    """Return how far the two forms are apart, mm; 0 for one grid, infinite where the qform is broken."""
     try:
         qform = header.get_qform()
     except (HeaderDataError, ValueError):
         return math.inf
     if geometry.is_singular(qform):
         return math.inf
-    return geometry.compare(Grid(shape, header.get_sform()), Grid(shape, qform)).distance_mm
+    verdict = geometry.compare(Grid(shape, header.get_sform()), Grid(shape, qform))
+    return 0.0 if verdict.same else verdict.distance_mm
 
 
 def _unit(header: Any) -> str:
@@ -136,7 +142,8 @@ def write_geometry(
         header.set_xyzt_units(facts["units"])
         as_written = np.array(header.get_best_affine())
         as_written[:3] *= TO_MM.get(facts["units"], 1.0)
-        if geometry.compare(Grid(tuple(shape), as_written), Grid(tuple(shape), affine)).same:
+        apart = geometry.compare(Grid(tuple(shape), as_written), Grid(tuple(shape), affine)).distance_mm
+        if apart <= geometry.TOLERANCE_MM:
             return
     header.set_xyzt_units("mm")
     # a qform cannot hold a shear, so none is written then
@@ -242,6 +249,9 @@ def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Vol
     if not plain:
         voxels = _Scaled(voxels, slope, inter, label)
     affine, notes = world_affine(image, shape, path.name)
+    if label and not plain and not (slope.is_integer() and inter.is_integer()):
+        text = f"Its values are stored in steps of {abs(slope):.3g} and were rounded to the nearest whole number."
+        notes = (*notes, text)
     if len(image.shape) == 2:
         notes = ("It is a single slice; its thickness may be made up.", *notes)
     nifti2 = isinstance(image, (nib.Nifti2Image, nib.Nifti2Pair))
@@ -249,7 +259,7 @@ def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Vol
         path,
         "NIfTI-2" if nifti2 else "NIfTI-1",
         notes,
-        {**geometry_facts(image.header), "nifti2": nifti2},
+        {**geometry_facts(image.header), "nifti2": nifti2, "place": _has_form(image.header)},
     )
     return Volume(shape, affine, load=voxels, modality="unknown" if label else None, provenance=provenance)
 
@@ -351,7 +361,16 @@ class _Scaled:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are noted later
             for k in range(raw.shape[2]):
                 array[..., k] = raw[..., k].astype(np.float64) * self.slope + self.inter
-        return as_labels(array, self.frame.stored.name) if self.label else array
+        return as_labels(array, self.frame.stored.name, self.rounding) if self.label else array
+
+    @property
+    def rounding(self) -> float:
+        """How far a label value may be from a whole number: what its storage in steps of a slope made of it.
+
+        Programs that keep the old header of an image store labels as multiples of a slope such as 2/255, in which
+        1 becomes .996. No more than 1/4 counts as rounding, else a probability map would pass for a label.
+        """
+        return min(max(1e-3, abs(self.slope) / 2 * 1.001), 0.25)
 
 
 _NIFTI1_LONGEST = 32767

@@ -131,7 +131,7 @@ def read_nrrd(path: Path, *, label: bool = False, select: Select = None) -> Volu
     inside = [i for i, step in enumerate(axes.steps) if step is not None]
     extra = [i for i in range(len(sizes)) if i not in inside]
     segments = segments_of(header.pairs, len(extra) == 1)
-    facts: dict[str, Any] = {"nrrd_space": axes.space}
+    facts: dict[str, Any] = {"nrrd_space": axes.space, "place": axes.placed}
     load: Any
     if segments and len(extra) <= 1 and _by_segment(segments, select, bool(extra)):
         layers = Layers.choose(stored, extra[0] if extra else None, segments, select, path.name)
@@ -272,6 +272,7 @@ class _Axes:
     signs: NDArray[np.float64]
     notes: list[str]
     space: str = "left-posterior-superior"
+    placed: bool = True
 
 
 def _axes(header: TextHeader, dimension: int) -> _Axes:
@@ -290,7 +291,8 @@ def _axes(header: TextHeader, dimension: int) -> _Axes:
         notes.append(f"The file gives directions but {said}; left, posterior, superior (LPS) were assumed.")
         short = "left-posterior-superior"
     found = _vectors(header, "space origin")
-    if found and found[0] is not None:
+    placed = bool(found) and found[0] is not None
+    if placed and found[0] is not None:
         origin = _three(header, found[0])
     else:
         notes.append("The file does not give the position of its first voxel; the origin was assumed.")
@@ -303,27 +305,68 @@ def _axes(header: TextHeader, dimension: int) -> _Axes:
             result.append(None)
         else:
             result.append(factor * _three(header, step))
-    return _Axes(result, factor * origin, np.array(_SPACES[short]), notes, short)
+    return _Axes(result, factor * origin, np.array(_SPACES[short]), notes, short, placed)
 
 
 def _by_spacing(header: TextHeader, dimension: int) -> _Axes:
-    """Return the axes of a file that has no directions: along LPS, with its spacings."""
-    kinds = [kind.lower() for kind in header.words("kinds")]
-    other = {i for i, kind in enumerate(kinds) if kind in _NOT_SPACE or "-" in kind or "matrix" in kind}
-    inside = [i for i in range(dimension) if i not in other][:3]
-    spacings = header.words("spacings") or ["nan"] * dimension
-    if len(spacings) != dimension:
-        raise header.refusal(f"gives {len(spacings)} spacings for {dimension} axes")
+    """Return the axes of a file that has no directions: along LPS, with its spacings or the ends of its axes."""
+    spacings = _per_axis(header, "spacings", dimension)
+    inside = _in_space(header, dimension, spacings)
+    low, high = _per_axis(header, "axis mins", dimension), _per_axis(header, "axis maxs", dimension)
+    sizes = np.array([float(word) for word in header.words("sizes")])
+    # samples are in the middle of cells, or at nodes from one end to the other
+    cells = np.array(
+        [word.lower() == "cell" for word in (*header.words("centers"), *[""] * dimension)][:dimension]
+    )
+    ranges = np.abs(high - low) / np.maximum(np.where(cells, sizes, sizes - 1), 1)
+    given = np.where(np.isfinite(spacings) & (spacings != 0), np.abs(spacings), ranges)
     notes = ["The file does not say where it is in space; left, posterior, superior (LPS) were assumed."]
+    if not (np.isfinite(given[inside]) & (given[inside] > 0)).all():
+        notes.append("The file does not give its spacing; 1 mm was assumed.")
+    given = np.where(np.isfinite(given) & (given > 0), given, 1.0)
     steps: list[NDArray[np.float64] | None] = [None] * dimension
-    given = np.abs([_number(header, spacings[i]) for i in inside])
+    origin = np.zeros(3)
     for k, i in enumerate(inside):
         step = np.zeros(3)
-        step[k] = given[k] if np.isfinite(given[k]) else 1.0
+        # an axis whose end is below its beginning runs the other way
+        step[k] = -given[i] if high[i] < low[i] else given[i]
         steps[i] = step
-    if not np.isfinite(given).all():
-        notes.append("The file does not give its spacing; 1 mm was assumed.")
-    return _Axes(steps, np.zeros(3), LPS_TO_RAS, notes)
+        if np.isfinite(low[i]):
+            origin[k] = low[i] + (step[k] / 2 if cells[i] else 0.0)
+    return _Axes(steps, origin, LPS_TO_RAS, notes, placed=False)
+
+
+def _per_axis(header: TextHeader, field: str, dimension: int) -> NDArray[np.float64]:
+    """Return one number per axis; NaN where the file gives none."""
+    words = header.words(field) or ["nan"] * dimension
+    if len(words) != dimension:
+        raise header.refusal(f"gives {len(words)} {field} for {dimension} axes")
+    return np.array([_number(header, word) for word in words])
+
+
+def _in_space(header: TextHeader, dimension: int, spacings: NDArray[np.float64]) -> list[int]:
+    """Return the axes of space of a file without directions.
+
+    Raises
+    ------
+    DataError
+        When it has more than three axes and does not say which: its voxels would come out as another shape.
+    """
+    kinds = [kind.lower() for kind in header.words("kinds")]
+    other = {i for i, kind in enumerate(kinds) if kind in _NOT_SPACE or "-" in kind or "matrix" in kind}
+    inside = [i for i in range(dimension) if i not in other]
+    if len(inside) > 3:
+        # "spacings: nan 1 1 2": what is no length is no axis of space
+        measured = [i for i in inside if np.isfinite(spacings[i])]
+        if len(measured) == 3:
+            return measured
+        if segments_of(header.pairs, layered=True) and dimension == 4:
+            return [1, 2, 3]
+        raise header.refusal(
+            f"has {len(inside)} axes and does not say which are those of space",
+            "Give its kinds, or export it as a volume.",
+        )
+    return inside
 
 
 def _vectors(header: TextHeader, field: str) -> list[NDArray[np.float64] | None]:

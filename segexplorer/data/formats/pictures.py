@@ -77,7 +77,7 @@ def read_picture(path: Path, *, label: bool = False, select: Select = None) -> V
         )
     if label and path.suffix.lower() in (".jpg", ".jpeg"):
         notes.append("JPEG does not keep label values exactly; use PNG for labels.")
-    provenance = Provenance(path, "picture", tuple(notes))
+    provenance = Provenance(path, "picture", tuple(notes), {"place": False})
     load = _Pixels(path, label, channel)
     return Volume((width, height, 1), AXES, load=load, modality="unknown", provenance=provenance)
 
@@ -242,7 +242,7 @@ def read_tiff(path: Path, *, label: bool = False, select: Select = None) -> Volu
     volume_shape = (shape[axes.index("X")], shape[axes.index("Y")], slices)
     notes = (NO_SCALE, *colour_notes(channel, colour=colours and not label))
     load = _Pages(path, label, channel, tuple(zip(extra, chosen, strict=True)), volume_shape)
-    provenance = Provenance(path, "TIFF", notes)
+    provenance = Provenance(path, "TIFF", notes, {"place": False})
     return Volume(volume_shape, AXES, load=load, modality="unknown", provenance=provenance)
 
 

@@ -268,8 +268,13 @@ class Frame:
         return as_labels(volume, self.stored.name) if self.label else volume
 
 
-def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
+def as_labels(array: NDArray[Any], name: str, within: float = 1e-3) -> NDArray[Any]:
     """Return label voxels as integers.
+
+    Parameters
+    ----------
+    within
+        How far a value may be from a whole number.
 
     Raises
     ------
@@ -281,7 +286,7 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     rounded = np.rint(array)
-    if not np.isfinite(array).all() or np.abs(array - rounded).max(initial=0) > 1e-3:
+    if not np.isfinite(array).all() or np.abs(array - rounded).max(initial=0) > within:
         raise DataError(
             f"{name} holds values that are no whole numbers, so it is not a label.",
             "Was the image chosen as its label? Probability maps need a threshold first.",

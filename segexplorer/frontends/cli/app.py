@@ -235,6 +235,12 @@ def evaluate(
         Path | None,
         typer.Option("--spread-csv", help="Write a row per class and metric here.", show_default=False),
     ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample", help="Bring predictions on another lattice onto the truth's (nearest voxel)."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score predictions, or a run's own test cases: per case and class, and over cases, on whole volumes."""
@@ -246,7 +252,14 @@ def evaluate(
             raise SpecError("--checkpoint and --again belong to --split.", "Add --split test.")
         truth = require_truth(prediction, truth)
         run_evaluate(
-            prediction, truth, classes, as_json=as_json, metrics=metrics, csv=csv, spread_csv=spread_csv
+            prediction,
+            truth,
+            classes,
+            as_json=as_json,
+            metrics=metrics,
+            csv=csv,
+            spread_csv=spread_csv,
+            resample=resample,
         )
         return
     refuse_with_split(truth, classes)
@@ -260,6 +273,23 @@ def evaluate(
         csv=csv,
         spread_csv=spread_csv,
     )
+
+
+@app.command(rich_help_panel=LOOK)
+def regrid(
+    label: Annotated[Path, typer.Argument(help="Label file or folder to bring onto another grid.")],
+    like: Annotated[Path, typer.Option("--like", help="Image whose grid it gets.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    image: Annotated[
+        bool, typer.Option("--image", help="It is an image: interpolate linearly instead of nearest voxel.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    select: Select = None,
+) -> None:
+    """Bring a label onto an image's grid: without loss on the same lattice, else by the nearest voxel."""
+    from segexplorer.frontends.cli.regrid import run_regrid
+
+    run_regrid(label, like, output, image=image, select=select, overwrite=overwrite)
 
 
 @app.command(rich_help_panel=TRAIN)

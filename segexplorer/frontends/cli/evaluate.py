@@ -359,6 +359,7 @@ def run_evaluate(
     metrics: str = "",
     csv: Path | None = None,
     spread_csv: Path | None = None,
+    resample: bool = False,
 ) -> None:
     """Score one pair of files, or all pairs of two folders, and print the result.
 
@@ -368,6 +369,8 @@ def run_evaluate(
         Names with commas of what is printed; empty for a choice that fits a line. Files hold every metric.
     csv, spread_csv
         Files for one row per case and class, and for one per class and metric.
+    resample
+        Whether predictions on another lattice are resampled onto the truth's grid.
     """
     chosen = chosen_metrics(metrics)
     check_places(csv, spread_csv)
@@ -375,7 +378,7 @@ def run_evaluate(
     found = pair(prediction, truth)
     files = as_json or csv is not None or spread_csv is not None
     surfaces = files or any(name in SURFACE_METRICS for name in chosen or SHOWN)
-    scores = _scored(found, wanted, surfaces=surfaces)
+    scores = _scored(found, wanted, surfaces=surfaces, resample=resample)
     _tell_found_nowhere(scores)
     _tell_255(scores)
     write_tables(scores, csv, spread_csv)
@@ -429,12 +432,16 @@ def chosen_metrics(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(spec(name.strip()).name for name in text.split(",") if name.strip()))
 
 
-def _scored(found: Pairing, classes: dict[str, tuple[int, ...]] | None, *, surfaces: bool) -> list[CaseScore]:
+def _scored(
+    found: Pairing, classes: dict[str, tuple[int, ...]] | None, *, surfaces: bool, resample: bool
+) -> list[CaseScore]:
     """Score every pair; without chosen classes, what one case has and another has not is absent there."""
     scores = [
         score
         for each in _told(found.pairs)
-        for score in score_pair(each, classes, named=len(found.pairs) > 1, surfaces=surfaces)
+        for score in score_pair(
+            each, classes, named=len(found.pairs) > 1, surfaces=surfaces, resample=resample
+        )
     ]
     if not scores:
         raise DataError(
@@ -445,10 +452,23 @@ def _scored(found: Pairing, classes: dict[str, tuple[int, ...]] | None, *, surfa
 
 
 def score_pair(
-    each: Pair, classes: dict[str, tuple[int, ...]] | None, *, named: bool, surfaces: bool
+    each: Pair,
+    classes: dict[str, tuple[int, ...]] | None,
+    *,
+    named: bool,
+    surfaces: bool,
+    resample: bool = False,
 ) -> tuple[CaseScore, ...]:
     try:
-        return segexplorer.evaluate(each.prediction, each.truth, classes, case=each.case, surfaces=surfaces)
+        return segexplorer.evaluate(
+            each.prediction,
+            each.truth,
+            classes,
+            case=each.case,
+            surfaces=surfaces,
+            resample=resample,
+            on_note=lambda note: remarks().print(f"{each.case}: {note}", markup=False, soft_wrap=True),
+        )
     except DataError as error:
         if not named:
             raise

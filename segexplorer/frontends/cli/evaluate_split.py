@@ -125,7 +125,7 @@ def require_truth(prediction: Path, truth: Path | None) -> Path:
     """
     if truth is not None:
         return truth
-    from segexplorer.training.sinks.record import EXPERIMENT
+    from segexplorer.training.run_files import EXPERIMENT
 
     if (prediction / EXPERIMENT).is_file():
         raise SpecError(

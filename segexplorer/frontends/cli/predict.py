@@ -186,7 +186,7 @@ def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> li
 
 def _check_run(run: Path) -> None:
     """Refuse what is not a run folder before any image is opened, for the two are easily exchanged."""
-    from segexplorer.training.sinks.record import EXPERIMENT
+    from segexplorer.training.run_files import EXPERIMENT
 
     if not (run / EXPERIMENT).is_file():
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _train(planned: PlannedRun, out: Console) -> int:
         return error.exit_code
     code = follow(run)
     if code == ExitCode.MISTAKE and planned.todo == "new" and run.plan is None:
-        run.record.discard()
+        shutil.rmtree(run.folder, ignore_errors=True)
     return code
 
 

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.events import Event, Progress, ValidationDone, to_json
-
-EVENTS, METRICS, PROVENANCE, EXPERIMENT = "events.jsonl", "metrics.csv", "provenance.json", "experiment.yaml"
+from segexplorer.core.untrusted_files import with_checksum
+from segexplorer.training.run_files import EVENTS, METRICS, PROVENANCE, read_provenance
 
 
 class EventLog:
@@ -99,7 +99,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def write_provenance(folder: Path, attempt: int, facts: Mapping[str, Any]) -> None:
     """Add what an attempt ran on to `provenance.json`: versions, machine kind, and the given facts."""
     path = folder / PROVENANCE
-    attempts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    attempts = [a.model_dump(exclude_unset=True) for a in read_provenance(folder)]
     names = ("segexplorer", "torch", "monai", "numpy", "scipy", "nibabel", "napari")
     entry = {
         "attempt": attempt,
@@ -107,8 +107,9 @@ def write_provenance(folder: Path, attempt: int, facts: Mapping[str, Any]) -> No
         "platform": f"{platform.system()} {platform.machine()}",
         **facts,
     }
-    kept = [a for a in attempts if a.get("attempt") != attempt]
-    atomic_write(path, json.dumps([*kept, entry], indent=1).encode())
+    kept = [a for a in attempts if a["attempt"] != attempt]
+    entries = [with_checksum(a) for a in (*kept, entry)]
+    atomic_write(path, json.dumps(entries, indent=1).encode())
 
 
 def _version(package: str) -> str:

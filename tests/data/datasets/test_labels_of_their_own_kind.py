@@ -88,11 +88,11 @@ def test_an_organ_turned_over_in_a_ct_is_noticed() -> None:
     assert not check_case(CaseRef("a", (image,), right).open(), None)
 
 
-def nrrd(path: Path, voxels: np.ndarray) -> Path:
+def nrrd(path: Path, voxels: np.ndarray, thickness: float = 2.5) -> Path:
     """Write voxels (x, y, z) as NRRD by SimpleITK."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = sitk.GetImageFromArray(voxels.transpose(2, 1, 0))
-    image.SetSpacing((1.0, 1.0, 2.5))
+    image.SetSpacing((1.0, 1.0, thickness))
     sitk.WriteImage(image, str(path), useCompression=True)
     return path
 
@@ -138,7 +138,7 @@ def test_what_is_not_drawn_is_said(tmp_path: Path) -> None:
 
 def test_structures_on_another_grid_are_refused_by_name(tmp_path: Path) -> None:
     one = nrrd(tmp_path / "one.nrrd", mask(1, 3))
-    other = nrrd(tmp_path / "other.nrrd", np.ones((4, 4, 4), np.uint8))
+    other = nrrd(tmp_path / "other.nrrd", np.ones((4, 4, 4), np.uint8), thickness=2.0)
     with pytest.raises(DataError, match="structure b has another grid"):
         Structures(((1, "a", one), (2, "b", other))).open(label=True)
 

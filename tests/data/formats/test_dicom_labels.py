@@ -300,3 +300,23 @@ def test_structures_without_image_or_contours_are_refused(image: Volume, tmp_pat
     away = write_structures(tmp_path / "a.dcm", {"Part": [contour(image, 99, (9, 9), (3, 3))]})
     with pytest.raises(DataError, match="outside the image"):
         open_volume(away, label=True, like=image)
+
+
+def test_segments_outside_of_the_image_are_refused(image: Volume, tmp_path: Path) -> None:
+    path = seg_of(image, three_masks(image), tmp_path / "seg.dcm")
+    affine = image.affine.copy()
+    affine[2, 3] += 500
+    far = Volume.from_array(image.array, affine=affine)
+    with pytest.raises(DataError, match=r"outside of the image.*drawn on"):
+        open_volume(path, label=True, like=far)
+
+
+def test_contours_that_cross_are_said(image: Volume, tmp_path: Path) -> None:
+    one, other = ((7.3, 9.2), (4.1, 5.4)), ((12.2, 11.7), (4.9, 5.3))
+    nested = ((7.2, 9.1), (1.9, 2.3))
+    crossing = {"Pair": [contour(image, 3, *one), contour(image, 3, *other)]}
+    path = write_structures(tmp_path / "crossing.dcm", crossing)
+    assert "Contours of Pair cross each other" in " ".join(read_segments(path, like=image).provenance.notes)
+    ring = {"Ring": [contour(image, 3, *one), contour(image, 3, *nested)]}
+    path = write_structures(tmp_path / "ring.dcm", ring)
+    assert "cross" not in " ".join(read_segments(path, like=image).provenance.notes)

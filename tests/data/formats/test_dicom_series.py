@@ -453,3 +453,28 @@ def test_writing_segments_names_the_package_that_it_needs(
     ):
         save_volume(label, tmp_path / "out.dcm", integer=True)
     assert not (tmp_path / "out.dcm").exists()
+
+
+def test_padding_is_not_mixed_into_slices_that_are_filled(tmp_path: Path) -> None:
+    voxels = np.full((3, 6, 5), 1000, np.uint16)
+    voxels[2] = 1200
+    voxels[2, 0] = 63536
+
+    def padded(data: Any, number: int) -> None:
+        data.add_new("PixelPaddingValue", "US", 63536)
+
+    write_series(tmp_path, voxels, at=[0, 1, 4], change=padded)
+    found = open_volume(tmp_path).array
+    assert found.shape == (5, 6, 5)
+    # slices 2 and 3 are filled between 1 and 4; where 4 holds padding, the nearer of the two counts alone
+    assert (found[:, 0, 1] == -24).all() and (found[:, 0, 2] == -24).all()
+    assert (found[:, 0, 3] == 63536 - 1024).all() and (found[:, 0, 4] == 63536 - 1024).all()
+    assert (found[:, 1:, 2] == round(-24 + 200 / 3)).all() and (found[:, 1:, 3] == round(-24 + 400 / 3)).all()
+
+
+def test_a_rescale_slope_of_0_is_said(tmp_path: Path) -> None:
+    voxels = stored(3)
+    write_series(tmp_path, voxels, slope=0)
+    volume = open_volume(tmp_path)
+    assert "rescale slope of 0" in " ".join(volume.notes)
+    np.testing.assert_array_equal(volume.array, hounsfield(voxels))

@@ -153,6 +153,30 @@ def test_what_a_header_leaves_open_is_assumed_and_told(tmp_path: Path) -> None:
     assert volume.spacing == (1, 1, 1) and "1 mm was assumed" in volume.notes[1]
 
 
+def test_ends_of_axes_give_spacing_and_origin(tmp_path: Path) -> None:
+    bare: dict[str, str | None] = {"space": None, "space directions": None, "space origin": None}
+    node = {"axis mins": "-3 10 0", "axis maxs": "3 2 12.5"}
+    volume = open_volume(written(tmp_path / "a.nrrd", **bare, **node))
+    # three gaps between four nodes; the second axis runs the other way; LPS turns x and y
+    np.testing.assert_allclose(volume.affine[:3, :3], np.diag([-2.0, 2.0, 2.5]))
+    np.testing.assert_allclose(volume.affine[:3, 3], (3, -10, 0))
+    cell = written(tmp_path / "b.nrrd", **bare, **node, centers="cell cell cell")
+    np.testing.assert_allclose(open_volume(cell).spacing, (1.5, 1.6, 12.5 / 6))
+    np.testing.assert_allclose(open_volume(cell).affine[:3, 3], (2.25, -9.2, 12.5 / 12))
+    given = open_volume(written(tmp_path / "c.nrrd", **bare, **node, spacings="7 nan 7"))
+    np.testing.assert_allclose(given.spacing, (7, 2, 7))
+
+
+def test_axes_of_space_are_never_guessed(tmp_path: Path) -> None:
+    bare: dict[str, str | None] = {"space": None, "space directions": None, "space origin": None}
+    frames = np.arange(4 * 5 * 6 * 2, dtype=np.int16).tobytes()
+    four = {"dimension": "4", "sizes": "2 4 5 6"}
+    assert "4 axes and does not say which" in refusal(written(tmp_path / "a.nrrd", frames, **bare, **four))
+    told = open_volume(written(tmp_path / "b.nrrd", frames, **bare, **four, spacings="nan 1 2 3"), select=1)
+    assert told.shape == SHAPE and told.spacing == (1, 2, 3)
+    assert np.array_equal(told.array.ravel(order="F"), np.arange(1, 240, 2))
+
+
 def test_units_become_millimetres(tmp_path: Path) -> None:
     volume = open_volume(written(tmp_path / "a.nrrd", space_units='"um" "um" "um"'))
     np.testing.assert_allclose(volume.affine[:3], GIVEN[:3] / 1000)

@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "split": {"validation_count": 1},
     "sampling": {"patch_size": [16, 16, 16], "batch_size": 1, "steps_per_epoch": 3},
     "network": {"kind": "unet", "base_features": 4, "levels": 2},
-    "loss": "chen2023_adaptive_region",
+    "loss": "squared_dice_ce_adaptive_region",
     "schedule": {"kind": "polynomial", "epochs": 200},
     "compute": {"device": "cpu", "precision": "float32", "threads": 1},
 }

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.gui
 CLASSES = {"liver": "5", "spleen": "1", "kidneys": "2, 3", "aorta": "52"}
 SMALL = """
 network: {kind: unet, base_features: 4, levels: 3}
-loss: chen2023_adaptive_region
+loss: squared_dice_ce_adaptive_region
 sampling: {patch_size: [32, 32, 32], batch_size: 1, steps_per_epoch: 4}
 schedule: {kind: polynomial, epochs: 60}
 validation: {every_epochs: 2, overlap: 0.0}

@@ -91,6 +91,10 @@ class Frame:
         What distinguishes volumes at one position: time, echo, b-value, ...
     segment
         Of a segmentation: the segment's number; 0 elsewhere.
+    padding
+        Lowest and highest value that stand for "no voxel here", as stored, or None.
+    flat
+        Whether its rescale slope is 0, under which every voxel would be equal; `slope` is 1 then.
     """
 
     place: Place
@@ -105,6 +109,8 @@ class Frame:
     intercept: float
     phase: tuple[str, ...]
     segment: int = 0
+    padding: tuple[float, float] | None = None
+    flat: bool = False
 
     @property
     def placed(self) -> bool:
@@ -150,6 +156,8 @@ _WANTED = (
     "PhotometricInterpretation",
     "RescaleSlope",
     "RescaleIntercept",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "LossyImageCompression",
     "TemporalPositionIdentifier",
     "EchoTime",
@@ -405,11 +413,22 @@ def _frame(place: Place, encoding: Encoding, index: int, number: int, where: tup
         _numbers(where, "PixelMeasuresSequence", "PixelSpacing", 2)
         or _numbers((data,), "", "ImagerPixelSpacing", 2),
         abs(gap) if gap else thick or None,
-        1.0 if slope is None else slope,
+        slope or 1.0,
         0.0 if intercept is None else intercept,
         _phase(where, content),
         int(segment or 0),
+        _padding(data),
+        slope == 0,
     )
+
+
+def _padding(data: Any) -> tuple[float, float] | None:
+    """Return the range of stored values that stand for padding (C.7.5.1.1.2), or None."""
+    value = _number((data,), "", "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = _number((data,), "", "PixelPaddingRangeLimit")
+    return (value, value) if limit is None else (min(value, limit), max(value, limit))
 
 
 def _phase(where: tuple[Any, ...], content: Any) -> tuple[str, ...]:

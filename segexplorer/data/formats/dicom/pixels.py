@@ -67,12 +67,43 @@ class StackVoxels:
             _rescale(stored, frames[i], out[row_of[i]])
         for k, one in enumerate(sources):
             if one.weight:
-                _interpolate(one, out[row_of[one.first]], out[row_of[one.second]], out[k])
+                padding = (
+                    _padding_values(frames[one.first], out.dtype),
+                    _padding_values(frames[one.second], out.dtype),
+                )
+                _interpolate(one, out[row_of[one.first]], out[row_of[one.second]], padding, out[k])
         return out[:count].transpose(2, 1, 0)
 
 
-def _interpolate(source: SliceSource, first: NDArray[Any], second: NDArray[Any], out: NDArray[Any]) -> None:
+Range = tuple[float, float]
+
+
+def _padding_values(frame: Frame, dtype: np.dtype[Any]) -> Range | None:
+    """Return the range that padding has after rescaling; None where a file names none that its voxels can hold."""
+    if frame.padding is None or frame.encoding.floating:
+        return None
+    least = -(1 << frame.encoding.allocated - 1)
+    if not all(least <= value < 1 << frame.encoding.allocated for value in frame.padding):
+        return None
+    ends = np.empty(2, np.float64 if dtype.kind == "i" else dtype)
+    _rescale(np.array(frame.padding, np.int64), frame, ends)
+    return float(ends.min()), float(ends.max())
+
+
+def _interpolate(
+    source: SliceSource,
+    first: NDArray[Any],
+    second: NDArray[Any],
+    padding: tuple[Range | None, Range | None],
+    out: NDArray[Any],
+) -> None:
+    """Mix two slices; where one holds padding, which is no intensity, the nearer of the two counts alone."""
     mixed = (1 - source.weight) * first.astype(np.float64) + source.weight * second
+    padded = np.zeros(first.shape, bool)
+    for values, ends in zip((first, second), padding, strict=True):
+        if ends is not None:
+            padded |= (values >= ends[0]) & (values <= ends[1])
+    np.copyto(mixed, second if source.weight > 0.5 else first, where=padded)
     out[...] = mixed if out.dtype.kind == "f" else np.rint(mixed)
 
 

@@ -1,14 +1,17 @@
 """RTSTRUCT: contours of radiotherapy, filled on the grid of the image they were drawn on.
 
-A voxel belongs to a structure when its centre is inside the contours of its slice; contours inside others cut
-holes (XOR, even-odd). A contour belongs to the slice nearest to it; where several planes of contours fall on one
-slice, as on an image with thicker slices, the nearest plane counts.
+A voxel belongs to a structure when its centre is inside the contours of its slice, or on one of them; contours
+inside others cut holes (XOR, even-odd). Programs that trace masks put their points on the centres of the
+outermost voxels of a structure, of a hole too, and write them rounded: what is within a hundredth of a voxel is
+on the contour. A contour belongs to the slice nearest to it; where several planes of contours fall on one slice,
+as on an image with thicker slices, the nearest plane counts.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.data.formats.dicom.files import Opener, parse, reading
 from segexplorer.data.formats.dicom.header import Header
 from segexplorer.data.formats.dicom.segments import Mask, Segments
-from segexplorer.data.geometry import Affine, Grid, HasGrid
+from segexplorer.data.geometry import SAME_VOXELS, Affine, Grid, HasGrid
 from segexplorer.data.volume import Provenance
 
 _WANTED = ("StructureSetROISequence", "ROIContourSequence")
@@ -165,6 +168,11 @@ class _Planes:
         return cls({n: tuple(planes[n][h]) for n, h in sorted(nearest.items())}, outside, skipped, off)
 
     @property
+    def crossing(self) -> bool:
+        """Whether contours of a slice cross."""
+        return any(len(polygons) > 1 and _cross(polygons) for polygons in self.polygons.values())
+
+    @property
     def left_out(self) -> int:
         """Slices without a contour between those that have one."""
         return max(self.polygons) - min(self.polygons) + 1 - len(self.polygons) if self.polygons else 0
@@ -184,13 +192,68 @@ class _Filled:
         shape = tuple(n for axis, n in enumerate(self.shape) if axis != self.axis)
         for number, polygons in self.planes[value].polygons.items():
             inside = np.zeros(shape, bool, order="F")
+            border = np.concatenate([_on_contour(points) for points in polygons])
             for points in polygons:
                 low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, shape)
                 high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, 0, shape)
                 if (high > low).all():
                     box = inside[low[0] : high[0], low[1] : high[1]]
                     box ^= polygon2mask(tuple(high - low), points - low)
+            border = border[((border >= 0) & (border < shape)).all(axis=1)]
+            inside[border[:, 0], border[:, 1]] = True
             yield number, inside
+
+
+def _on_contour(points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the voxels (n, 2) whose centres are on a closed polygon, up to a hundredth of a voxel.
+
+    Every edge is followed along the axis on which it is longer, from voxel to voxel; where the other coordinate is
+    almost whole, too, it meets a centre.
+    """
+    ends = np.roll(points, -1, axis=0)
+    along = np.abs(ends - points).argmax(axis=1)
+    rows = np.arange(len(points))
+    first, last = points[rows, along], ends[rows, along]
+    low = np.ceil(np.minimum(first, last) - SAME_VOXELS).astype(np.int64)
+    counts = np.maximum(np.floor(np.maximum(first, last) + SAME_VOXELS).astype(np.int64) - low + 1, 0)
+    edge = np.repeat(rows, counts)
+    steps = low[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
+    length = (last - first)[edge]
+    share = np.divide(steps - first[edge], length, out=np.zeros(len(edge)), where=length != 0)
+    start, end = points[edge, 1 - along[edge]], ends[edge, 1 - along[edge]]
+    other = start + np.clip(share, 0, 1) * (end - start)
+    met = np.abs(other - np.rint(other)) <= SAME_VOXELS
+    found = np.empty((int(met.sum()), 2), np.int64)
+    found[np.arange(len(found)), along[edge][met]] = steps[met]
+    found[np.arange(len(found)), 1 - along[edge][met]] = np.rint(other[met]).astype(np.int64)
+    return found
+
+
+def _cross(polygons: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether two polygons of a slice cross: points of one are both inside and outside of the other."""
+    from skimage.measure import points_in_poly
+
+    for one, other in itertools.permutations(polygons, 2):
+        apart = (one.max(axis=0) < other.min(axis=0)) | (other.max(axis=0) < one.min(axis=0))
+        if apart.any():
+            continue
+        # points on the contour of the other are neither inside nor outside of it
+        near = _distances(one, other) > 0.5
+        within = points_in_poly(one[near], other)
+        if within.any() and not within.all():
+            return True
+    return False
+
+
+def _distances(points: NDArray[np.float64], polygon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance (n,) of points to the nearest edge of a polygon, voxels."""
+    starts, steps = polygon, np.roll(polygon, -1, axis=0) - polygon
+    lengths = np.maximum((steps**2).sum(axis=1), 1e-12)
+    found = np.full(len(points), np.inf)
+    for index, point in enumerate(points):
+        share = np.clip(((point - starts) * steps).sum(axis=1) / lengths, 0, 1)
+        found[index] = np.sqrt(((point - starts - share[:, np.newaxis] * steps) ** 2).sum(axis=1).min())
+    return found
 
 
 def _notes(structures: dict[int, Structure], filled: dict[int, _Planes]) -> tuple[str, ...]:
@@ -211,6 +274,9 @@ def _notes(structures: dict[int, Structure], filled: dict[int, _Planes]) -> tupl
     if total["outside"]:
         number = _count(total["outside"], "contour")
         notes.append(f"Beyond the first or last slice, {number} had to be left out.")
+    if crossing := [one.name for value, one in structures.items() if filled[value].crossing]:
+        some = ", ".join(crossing[:3]) + (f" and {len(crossing) - 3} more" if len(crossing) > 3 else "")
+        notes.append(f"Contours of {some} cross each other in a slice; where two overlap, they cut a hole.")
     if total["between"]:
         number = _count(total["between"], "plane")
         notes.append(f"Between slices, {number} of contours had to give way to nearer ones.")

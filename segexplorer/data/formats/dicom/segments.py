@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError, did_you_mean
 from segexplorer.data import geometry
 from segexplorer.data.geometry import Grid, HasGrid
+from segexplorer.data.grid import overlap_fraction
 from segexplorer.data.volume import Provenance, Volume
 
 Mask = NDArray[np.bool_]
 Planes = Callable[[int], Iterator[tuple[int, Mask]]]
 """Reads the voxels of one value, slice by slice, empty slices left out: number of the slice, and its voxels."""
-_WHOLE = 1e-2
-"""How much of a voxel two grids may differ and still hold the same voxels."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +117,23 @@ class Segments:
         return Volume(self.grid.shape, self.grid.affine, load=load, modality="unknown", provenance=provenance)
 
     def onto(self, like: HasGrid) -> Segments:
-        """Return the segments on another grid, found by world position, nearest voxel."""
+        """Return the segments on another grid, found by world position, nearest voxel.
+
+        Raises
+        ------
+        DataError
+            When the two grids do not touch.
+        """
         target = Grid(tuple(like.shape), np.asarray(like.affine))
         if geometry.compare(self.grid, target).same:
             return self
-        matrix = np.linalg.inv(self.grid.affine) @ target.affine
-        shift = np.rint(matrix[:3, 3])
-        corner = np.append(np.asarray(target.shape, float) - 1, 1)
-        off = np.abs(matrix @ corner - np.append(corner[:3] + shift, 1)).max()
-        if max(off, np.abs(matrix[:3, 3] - shift).max()) < _WHOLE:
-            moved: Planes = _Shifted(self.planes, self.axis, tuple(int(n) for n in shift), target.shape)
+        if overlap_fraction(target, self.grid) == 0:
+            raise DataError(
+                "The segments are outside of the image.", "Choose the image that they were drawn on."
+            )
+        place = geometry.placement(self.grid, target)
+        if place is not None and place.in_order:
+            moved: Planes = _Shifted(self.planes, self.axis, place.start, target.shape)
             return replace(self, planes=moved, grid=target)
         return replace(self, planes=_Resampled(self, target), axis=2, grid=target)
 

@@ -185,9 +185,14 @@ def _placeless(frames: tuple[Frame, ...]) -> Stack:
 
 
 def _assumed(frame: Frame) -> list[str]:
+    notes = []
     if frame.spacing is None:
-        return ["The file gives no pixel spacing; 1 mm was assumed."]
-    return []
+        notes.append("The file gives no pixel spacing; 1 mm was assumed.")
+    if frame.flat:
+        notes.append(
+            "The file gives a rescale slope of 0, which would make every voxel equal; 1 was assumed."
+        )
+    return notes
 
 
 def _sideways(

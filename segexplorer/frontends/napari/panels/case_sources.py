@@ -29,7 +29,7 @@ from segexplorer.data.datasets import recognise, recognised_dataset, registry
 from segexplorer.data.datasets.base import DatasetSpec, Recognition
 from segexplorer.data.formats.registry import readable_suffixes
 from segexplorer.data.geometry import GridComparison
-from segexplorer.data.grid import compare_grids, describe
+from segexplorer.data.grid import aligned, compare_grids, describe
 from segexplorer.data.io import open_volume, save_volume
 from segexplorer.data.splits import Split
 from segexplorer.data.volume import Volume
@@ -71,7 +71,8 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
         self.place, self.distance = widgets.guidance(), widgets.guidance()
         self.bring = QPushButton(BRING)
         self.bring.setToolTip(
-            "Adds a new label layer with the image's voxels: each takes the value of the label's nearest voxel."
+            "Adds a new label layer with the image's voxels: without loss where the label is on the image's "
+            "lattice, else each takes the value of the label's nearest voxel."
         )
         self.bring.clicked.connect(self._bring)
         self.bring.hide()
@@ -108,7 +109,11 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
             return
         names, title = names_in(source), f"{source.name} on the image's grid"
         self.bring.setEnabled(False)
-        self.job.send(lambda: label_picture(label.resampled(image, order=0), title, names, key="resampled"))
+        self.job.send(
+            lambda: label_picture(
+                aligned(label, image, label=True, resample=True), title, names, key="resampled"
+            )
+        )
 
     def _add(self, picture: Picture) -> None:
         self._label.visible = False
@@ -128,10 +133,12 @@ def _place(volume: Volume) -> str:
 def _distance(grids: GridComparison, remedy: str) -> str:
     if grids.same:
         return ""
+    if not remedy:
+        return f"Image and label: {grids.text}. The label is brought onto the image's grid without loss."
     far = f"Image and label are on different grids: {grids.text.rstrip('.')}."
     if "do not touch" in remedy:
         return f"{far} {remedy}"
-    return f"{far} {remedy.partition(';')[0].rstrip('.')}." if remedy else far
+    return f"{far} {remedy.partition(';')[0].rstrip('.')}."
 
 
 @dataclass(frozen=True)

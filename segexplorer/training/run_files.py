@@ -1,0 +1,338 @@
+"""Reading a run folder: one loader for all of its text files, each with a declared form and size.
+
+A run folder may come from anybody. What is read here is a regular file inside the folder, no larger than its kind
+can be, of the declared types, with texts that can be shown; everything else ends in one sentence. Files that are
+replaced whole carry a checksum of their content (`core.untrusted_files`). It finds damage, not malice.
+
+To read a further file of JSON, derive a model from `RunFile` and call `read_run_file`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from segexplorer.core.errors import DataError, shorten
+from segexplorer.core.events import Count, Event, Notice, Role, from_json
+from segexplorer.core.untrusted_files import open_regular, read_bytes, read_json, require_inside
+
+RUN, EXPERIMENT, PROVENANCE = "run.json", "experiment.yaml", "provenance.json"
+EVENTS, METRICS, CHECKPOINTS, HISTORY = "events.jsonl", "metrics.csv", "checkpoints", "history.zarr"
+FORMAT = 2
+"""The format of run folders that is written and read now. Format 1 had no `run.json`; its settings, events and loss
+states have other names."""
+
+KiB, MiB, GiB = 2**10, 2**20, 2**30
+LIMITS = {
+    RUN: 64 * KiB,
+    EXPERIMENT: 4 * MiB,
+    PROVENANCE: 32 * MiB,
+    METRICS: 256 * MiB,
+    EVENTS: GiB,
+    "meta.json": 16 * MiB,
+    "zarr.json": MiB,
+    "last": KiB,
+    "previous": KiB,
+    "best": KiB,
+}
+"""Largest size of each file, by name. A run of 1000 epochs with 250 steps writes about 110 MiB of events."""
+OTHER_LIMIT = 16 * MiB
+"""Largest size of a file of JSON that is not in `LIMITS`."""
+MAX_LINE = 64 * MiB
+"""Longest line of the event log: a validation of some ten thousand classes in cases."""
+MAX_TENSORS = 64 * GiB
+"""Largest file of weights or of an optimiser's state."""
+COPY_AGAIN = "Copy the whole run folder again."
+
+Name = Annotated[str, StringConstraints(max_length=4096)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class RunFile(BaseModel):
+    """Base of the typed models; what a later version adds is kept as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class FormatFile(RunFile):
+    """`run.json`."""
+
+    format: Count
+
+
+class AttemptFacts(RunFile):
+    """What one attempt ran on, an entry of `provenance.json`; versions, device and the like are kept beside it.
+
+    Attributes
+    ----------
+    roles, data
+        Case -> its role; case -> hash of its files. None where the attempt did not get so far.
+    """
+
+    attempt: Count
+    versions: dict[Name, Name] = {}
+    platform: Name = ""
+    precision: Name = ""
+    seed: int | None = None
+    roles: dict[Name, Role] | None = None
+    data: dict[Name, Name] | None = None
+
+
+class PositionFacts(RunFile):
+    """Where training was at a checkpoint."""
+
+    epoch: Count = 1
+    index: Count = 0
+    step: Count = 0
+
+
+class SumsFacts(RunFile):
+    """Sums over the epoch in hand at a checkpoint."""
+
+    samples: Count = 0
+    loss: float = 0.0
+    values: dict[Name, float] = {}
+    weights: dict[Name, float] = {}
+
+
+class ClassFacts(RunFile):
+    """Classes as `ClassMap.plain` writes them."""
+
+    names: list[Name]
+    values: list[list[int]]
+    other_labels: Literal["background", "ignored"]
+    ignored: list[int] = []
+
+
+class CheckpointMeta(RunFile):
+    """`meta.json` of a checkpoint. Only `step` and the checksums are always there."""
+
+    step: Count
+    sha256: dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.(safetensors|pt)$")], Sha256
+    ]
+    position: PositionFacts | None = None
+    sums: SumsFacts | None = None
+    best: float | None = None
+    experiment: dict[str, Any] | None = None
+    classes: ClassFacts | None = None
+    preprocessing: dict[str, Any] | None = None
+    channels: Annotated[int, Field(ge=1, le=1000)] | None = None
+    patch: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(max_length=3)] | None = None
+    badges: list[Name] = []
+
+
+Model = TypeVar("Model", bound=RunFile)
+
+
+# ---- the folder
+
+
+def require_run_folder(folder: Path) -> None:
+    """Check that a folder holds a run in the present format, and that none of its parts leads elsewhere.
+
+    Raises
+    ------
+    DataError
+        When it is not a run folder, or was written by an older or newer version.
+    """
+    if not (folder / EXPERIMENT).is_file():
+        raise DataError(f"{folder} is not a run folder.", f"Choose a folder that contains {EXPERIMENT}.")
+    for part in (EXPERIMENT, CHECKPOINTS, HISTORY):
+        if (folder / part).is_symlink():
+            require_inside(folder / part, folder)
+    written = read_run_file(folder, RUN, FormatFile)
+    found = written.format if written is not None else 1
+    if found > FORMAT:
+        raise DataError(
+            f"The run folder {folder} was written by a newer version of segexplorer (format {found}; this version "
+            f"reads format {FORMAT}).",
+            "Install the newest version of segexplorer.",
+        )
+    if found < FORMAT:
+        raise DataError(
+            f"The run folder {folder} was written by an older version of segexplorer (format {found}, not "
+            f"{FORMAT}).",
+            "Open it with that version, or train the experiment again.",
+        )
+
+
+def read_run_file(folder: Path, name: str, model: type[Model]) -> Model | None:
+    """Return a JSON file of a run folder as its model, None where there is none.
+
+    Parameters
+    ----------
+    name
+        Its path in the folder, e.g. "run.json" or "checkpoints/step_10/meta.json".
+
+    Raises
+    ------
+    DataError
+        When it is not a regular file of the folder, too large, damaged, or holds something else than declared.
+    """
+    found = _document(folder, name)
+    return None if found is None else parsed(found, model, name)
+
+
+def parsed(found: Any, model: type[Model], name: str) -> Model:
+    """Return a document as its model.
+
+    Raises
+    ------
+    DataError
+        Naming the first field that is missing or holds something else.
+    """
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(shorten(str(part)) for part in first["loc"][:4])
+        what = f" ({place}: {shorten(first['msg'], 100)})" if place else ""
+        raise DataError(f"{name} is damaged{what}.", COPY_AGAIN) from error
+
+
+def read_provenance(folder: Path) -> list[AttemptFacts]:
+    """Return what each attempt ran on, in order; empty before the first.
+
+    Raises
+    ------
+    DataError
+        As `read_run_file`.
+    """
+    found = _document(folder, PROVENANCE)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise DataError(f"{PROVENANCE} is damaged: it is not a list of attempts.", COPY_AGAIN)
+    return [parsed(entry, AttemptFacts, PROVENANCE) for entry in found]
+
+
+def _document(folder: Path, name: str) -> Any:
+    path = folder / name
+    try:
+        return read_json(path, LIMITS.get(path.name, OTHER_LIMIT), within=folder)
+    except FileNotFoundError:
+        return None
+
+
+def read_pointer(root: Path, pointer: str) -> str | None:
+    """Return the folder name that a pointer file in `root` ("checkpoints") holds; None if missing or damaged."""
+    try:
+        content = read_bytes(root / pointer, LIMITS[pointer], within=root)
+    except FileNotFoundError:
+        return None
+    name = content.decode("ascii", "replace").strip()
+    return name if re.fullmatch(r"step_\d{1,16}(\.\d{1,9})?", name, re.ASCII) else None
+
+
+# ---- the event log
+
+
+@dataclass(frozen=True)
+class EventLogContent:
+    """What `events.jsonl` holds.
+
+    Attributes
+    ----------
+    events
+        In order of writing.
+    damaged
+        Numbers of the lines that are no events, counted from 1; not those that a killed process left unfinished.
+    unfinished
+        Whether the last line breaks off.
+    """
+
+    events: list[Event]
+    damaged: tuple[int, ...] = ()
+    unfinished: bool = False
+
+    def notices(self) -> list[Notice]:
+        """Return what was left out, in sentences, at the place of the last event."""
+        texts = []
+        if self.damaged:
+            shown = ", ".join(map(str, self.damaged[:5])) + (", ..." if len(self.damaged) > 5 else "")
+            which = "line" if len(self.damaged) == 1 else "lines"
+            texts.append(f"{len(self.damaged)} damaged {which} of {EVENTS} left out ({shown}).")
+        if self.unfinished:
+            texts.append(f"The last line of {EVENTS} is unfinished and was left out.")
+        last = self.events[-1] if self.events else Event()
+        return [
+            Notice(attempt=last.attempt, seq=last.seq, step=last.step, time=last.time, message=text)
+            for text in texts
+        ]
+
+
+def read_log(folder: Path) -> EventLogContent:
+    """Read the event log of a run folder; empty where there is none.
+
+    Raises
+    ------
+    DataError
+        When it is not a regular file of the folder, too large, or not a log.
+    """
+    events: list[Event] = []
+    damaged: list[int] = []
+    unfinished = False
+    for number, line in enumerate(_lines(folder), 1):
+        try:
+            events.append(from_json(line))
+        except ValueError:
+            if not line.endswith(b"\n"):
+                unfinished = True
+            elif not _broke_off(line):
+                damaged.append(number)
+    return EventLogContent(events, tuple(damaged), unfinished)
+
+
+def _lines(folder: Path) -> Iterator[bytes]:
+    try:
+        file = open_regular(folder / EVENTS, LIMITS[EVENTS], within=folder)
+    except FileNotFoundError:
+        return
+    with file:
+        while line := file.readline(MAX_LINE):
+            if len(line) == MAX_LINE:
+                raise DataError(f"{EVENTS} is damaged: a line is too long.", COPY_AGAIN)
+            if line.strip():
+                yield line
+
+
+def _broke_off(line: bytes) -> bool:
+    """Whether a line is the beginning of an event, which a killed process left and a resume closed."""
+    return line.startswith(b'{"event"'[: len(line.rstrip())]) and not line.rstrip().endswith(b"}")
+
+
+# ---- what a checkpoint promises
+
+
+def checkpoint_meta(root: Path, name: str) -> dict[str, Any]:
+    """Return the verified `meta.json` of a checkpoint in `root` ("checkpoints") as plain data.
+
+    Raises
+    ------
+    DataError
+        When it is missing, damaged, or holds something else.
+    """
+    found = _document(root, f"{name}/meta.json")
+    if not isinstance(found, dict):
+        raise DataError(f"meta.json of {name} is missing or damaged.", COPY_AGAIN)
+    parsed(found, CheckpointMeta, f"meta.json of {name}")
+    return found
+
+
+def require_keys(meta: Mapping[str, Any], keys: tuple[str, ...], name: str) -> None:
+    """Check that a checkpoint holds what is needed of it.
+
+    Raises
+    ------
+    DataError
+        Naming what is missing.
+    """
+    missing = [key for key in keys if meta.get(key) is None]
+    if missing:
+        raise DataError(f"meta.json of {name} is damaged: it lacks {', '.join(missing)}.", COPY_AGAIN)
