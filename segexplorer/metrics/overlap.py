@@ -8,15 +8,19 @@ Dice, Jaccard and F2 are 0 by definition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.metrics.base import IGNORED, NEAR_ONE, Metric, registry
+
+if TYPE_CHECKING:
+    from segexplorer.metrics.structure import Structure
 
 
 def confusion_matrix(
@@ -53,14 +57,21 @@ def confusion_matrix(
         if array.dtype.kind not in "iub":
             raise DataError(f"The {noun} holds {array.dtype} values.", "Metrics need integer class indices.")
     prediction, truth = prediction.ravel(), truth.ravel()
-    keep = truth != ignored
-    if not keep.all():
-        prediction, truth = prediction[keep], truth[keep]
-    for array, noun in ((prediction, "prediction"), (truth, "truth")):
-        _check_range(array, noun, n_classes)
-    # the smallest type that holds every pair keeps the pass over memory short
-    pairs = truth.astype(np.int32) * np.int32(n_classes) + prediction.astype(np.int32)
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    counts = np.zeros(n_classes**2, np.int64)
+    for start in range(0, truth.size, SLAB):
+        found, true = prediction[start : start + SLAB], truth[start : start + SLAB]
+        keep = true != ignored
+        if not keep.all():
+            found, true = found[keep], true[keep]
+        for array, noun in ((found, "prediction"), (true, "truth")):
+            _check_range(array, noun, n_classes)
+        pairs = true.astype(np.int32) * np.int32(n_classes) + found.astype(np.int32)
+        counts += np.bincount(pairs, minlength=n_classes**2)
+    return counts.reshape(n_classes, n_classes)
+
+
+SLAB = 2**20
+"""Voxels that are counted at once: they stay in the cache, and no copy of a volume is made."""
 
 
 def _check_range(array: NDArray[Any], noun: str, n_classes: int) -> None:
@@ -118,6 +129,10 @@ class OverlapMetric(Metric):
 
     function: Callable[[Counts], float]
 
+    def value(self, structure: Structure) -> float:
+        """Return what the function gives."""
+        return self.function(structure.counts)
+
 
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator > 0 else float("nan")
@@ -158,6 +173,21 @@ def accuracy(c: Counts) -> float:
     return _ratio(c.tp + c.tn, c.tp + c.fp + c.fn + c.tn)
 
 
+def mcc(c: Counts) -> float:
+    """Matthews correlation coefficient; 0 where all voxels of one volume are alike, as a coin would score."""
+    product = (c.tp + c.fp) * (c.tp + c.fn) * (c.tn + c.fp) * (c.tn + c.fn)  # of Python's integers, so exact
+    if product:
+        return (c.tp * c.tn - c.fp * c.fn) / math.sqrt(product)
+    return 0.0 if c.fp or c.fn else math.nan
+
+
+def kappa(c: Counts) -> float:
+    """Cohen's kappa: agreement beyond what volumes of these sizes reach by chance."""
+    n = c.tp + c.fp + c.fn + c.tn
+    by_chance = (c.tp + c.fp) * (c.tp + c.fn) + (c.tn + c.fn) * (c.tn + c.fp)
+    return _ratio(n * (c.tp + c.tn) - by_chance, n * n - by_chance)
+
+
 _BY_VOLUME = "Near 1 by volume: the background of a large image outweighs any error."
 _TAHA = "Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x"
 
@@ -173,6 +203,14 @@ METRICS: Mapping[str, OverlapMetric] = {
             function=dice,
             reference="Dice 1945, doi:10.2307/1932409",
             papers=("Zhang 2025", "Perera 2025 (DC)", "Yeung 2022 (eq. 8)", "Oshah 2025", "Chen 2023"),
+            missed=0.0,
+            spurious=0.0,
+            absent=math.nan,
+            tasks={
+                "organs": "The common measure of overlap, so results can be compared with others.",
+                "lesions": "Overlap of all lesions together; says nothing of how many were found.",
+            },
+            pitfalls=("small structures", "boundary", "empty references", "resolution"),
         ),
         OverlapMetric(
             name="f2",
@@ -183,6 +221,10 @@ METRICS: Mapping[str, OverlapMetric] = {
             note="F-beta with beta = 2: an FN weighs four times an FP.",
             reference="van Rijsbergen 1979, Information Retrieval, ch. 7",
             papers=("Zhang 2025",),
+            missed=0.0,
+            spurious=0.0,
+            absent=math.nan,
+            pitfalls=("small structures", "empty references"),
         ),
         OverlapMetric(
             name="sensitivity",
@@ -194,6 +236,10 @@ METRICS: Mapping[str, OverlapMetric] = {
             note="Blind to what is extra: read it with precision.",
             reference=_TAHA,
             papers=("Zhang 2025 (eq. 12)", "Yeung 2022 (eq. 23, recall)", "Chen 2023 (eq. 10, recall)"),
+            missed=0.0,
+            spurious=math.nan,
+            absent=math.nan,
+            pitfalls=("small structures", "empty references"),
         ),
         OverlapMetric(
             name="specificity",
@@ -206,6 +252,7 @@ METRICS: Mapping[str, OverlapMetric] = {
             reference=_TAHA,
             papers=("Zhang 2025 (eq. 14)",),
             by_volume=True,
+            pitfalls=("imbalance", "empty references"),
         ),
         OverlapMetric(
             name="precision",
@@ -217,6 +264,10 @@ METRICS: Mapping[str, OverlapMetric] = {
             note="Blind to what is missing: read it with sensitivity.",
             reference=_TAHA,
             papers=("Zhang 2025 (eq. 13)", "Perera 2025 (PR)", "Yeung 2022 (eq. 24)", "Chen 2023 (eq. 11)"),
+            missed=math.nan,
+            spurious=0.0,
+            absent=math.nan,
+            pitfalls=("small structures", "empty references"),
         ),
         OverlapMetric(
             name="jaccard",
@@ -228,6 +279,10 @@ METRICS: Mapping[str, OverlapMetric] = {
             note="Dice by another scale within a case, J = D / (2 - D); means over cases may rank otherwise.",
             reference="Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x",
             papers=("Perera 2025 (JC)", "Oshah 2025"),
+            missed=0.0,
+            spurious=0.0,
+            absent=math.nan,
+            pitfalls=("small structures", "boundary", "empty references", "resolution"),
         ),
     )
 }
@@ -246,6 +301,10 @@ FURTHER_METRICS: Mapping[str, OverlapMetric] = {
             "not defined there; it cannot be this one.",
             reference=_TAHA,
             papers=("Perera 2025 (not as defined here)",),
+            missed=0.0,
+            spurious=0.0,
+            absent=math.nan,
+            pitfalls=("small structures", "empty references"),
         ),
         OverlapMetric(
             name="accuracy",
@@ -257,10 +316,51 @@ FURTHER_METRICS: Mapping[str, OverlapMetric] = {
             note=_BY_VOLUME,
             reference=_TAHA,
             by_volume=True,
+            pitfalls=("imbalance", "empty references"),
         ),
     )
 }
 """Ratios that tables give as well, because papers report them."""
+
+registry.register(
+    OverlapMetric(
+        name="mcc",
+        display_name="Matthews correlation (MCC)",
+        short_name="MCC",
+        definition="correlation of the two masks",
+        formula=r"\frac{TP \cdot TN - FP \cdot FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}}",
+        lowest=-1.0,
+        missed=0.0,
+        spurious=0.0,
+        absent=math.nan,
+        function=mcc,
+        note="Where the structure is small it is nearly the geometric mean of "
+        "sensitivity and precision.",
+        reference="Matthews 1975, doi:10.1016/0005-2795(75)90109-9",
+        default=False,
+        pitfalls=("small structures",),
+    )
+)
+registry.register(
+    OverlapMetric(
+        name="kappa",
+        display_name="Cohen's kappa",
+        short_name="Kappa",
+        definition="(accuracy - by chance) / (1 - by chance)",
+        formula=r"\frac{p_o - p_e}{1 - p_e},\quad p_o = \frac{TP + TN}{N},\quad "
+        r"p_e = \frac{(TP + FP)(TP + FN) + (TN + FN)(TN + FP)}{N^2}",
+        lowest=-1.0,
+        missed=0.0,
+        spurious=0.0,
+        absent=math.nan,
+        function=kappa,
+        note="Agreement beyond chance. In a large image it is nearly Dice, and it depends on how much background "
+        "the image has.",
+        reference="Cohen 1960, doi:10.1177/001316446002000104",
+        default=False,
+        pitfalls=("small structures", "imbalance"),
+    )
+)
 
 
 def class_counts(matrix: NDArray[np.int64]) -> tuple[Counts, ...]:

@@ -1,4 +1,4 @@
-"""Scores of one case, class by class: overlap always, surface distances when asked for.
+"""Scores of one case, class by class: overlap always, surface distances and further metrics when asked for.
 
 Before that, `match_classes` finds out which label value of a prediction and which of its truth are one class, when
 nobody has said so; after it, `complete` adds the classes that a case was not scored for.
@@ -11,19 +11,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore, Role
-from segexplorer.metrics.base import registry
-from segexplorer.metrics.overlap import OverlapMetric, class_counts, confusion_matrix
-from segexplorer.metrics.surface import (
-    Surfaces,
-    image_diagonal,
-    surface_metrics,
-    surfaces_of_classes,
-)
+from segexplorer.metrics.base import Metric, registry
+from segexplorer.metrics.options import MetricOptions
+from segexplorer.metrics.structure import LabelPair
+from segexplorer.metrics.surface import SurfaceMetric
+from segexplorer.metrics.tasks import choose
 
 NUMBERED = "label "
 """Begins the name of a class that nothing names but its value."""
@@ -136,7 +132,8 @@ def complete(scores: Iterable[CaseScore], cases: Iterable[str]) -> list[CaseScor
     pairs = list(scores)
     classes = sorted(dict.fromkeys(score.class_name for score in pairs), key=_number)
     there = {(score.case, score.class_name): score for score in pairs}
-    nothing = dict.fromkeys([m for m in registry if any(m in s.metrics for s in pairs)], math.nan)
+    there_are = [m for m in registry.values() if any(m.name in s.metrics for s in pairs)]
+    nothing = {m.name: math.nan if isinstance(m.absent, str) else m.absent for m in there_are}
     return [
         there.get((case, name))
         or CaseScore(
@@ -164,6 +161,8 @@ def score_case(
     role: Role = "validation",
     badge: str = "",
     surfaces: bool = False,
+    metrics: Iterable[str] = (),
+    options: MetricOptions | None = None,
 ) -> tuple[CaseScore, ...]:
     """Score one predicted volume against the truth, class by class.
 
@@ -181,6 +180,10 @@ def score_case(
     surfaces
         Whether distances between surfaces are measured too: about a second for an organ in a CT of
         300x512x512 voxels, milliseconds for small volumes.
+    metrics
+        Further metrics beside the default ones: names of metrics, tasks ("lesions") or protocols ("coactseg").
+    options
+        How lesions are matched, the tolerance of surfaces ...
 
     Returns
     -------
@@ -191,33 +194,41 @@ def score_case(
     ------
     DataError
         When shapes differ or a class index is out of range.
+    UnknownKindError
+        When a metric does not exist.
     """
-    prediction, truth = np.asarray(prediction), np.asarray(truth)
-    matrix = confusion_matrix(prediction, truth, len(class_names) + 1)
-    millilitres = float(np.prod(np.asarray(spacing, float))) / 1000.0
-    diagonal = image_diagonal(truth.shape, spacing)
-    measured: Iterable[Surfaces | None] = (
-        surfaces_of_classes(prediction, truth, len(class_names), spacing)
-        if surfaces
-        else [None] * len(class_names)
-    )
-    ratios = registry.of(OverlapMetric).values()
-    scores = []
-    for name, counts, distances in zip(class_names, class_counts(matrix)[1:], measured, strict=True):
-        values = {metric.name: metric.function(counts) for metric in ratios}
-        if surfaces:
-            values |= surface_metrics(distances, counts.state != "absent", diagonal)
-        scores.append(
-            CaseScore(
-                case=case,
-                class_name=name,
-                role=role,
-                state=counts.state,
-                metrics=values,
-                false_positive_ml=counts.fp * millilitres,
-                false_negative_ml=counts.fn * millilitres,
-                truth_ml=(counts.tp + counts.fn) * millilitres,
-                badge=badge,
-            )
+    pair = LabelPair(prediction, truth, class_names, spacing, options)
+    chosen = metrics_to_compute(metrics, surfaces=surfaces)
+    millilitres = pair.voxel_mm3 / 1000.0
+    return tuple(
+        CaseScore(
+            case=case,
+            class_name=structure.name,
+            role=role,
+            state=structure.state,
+            metrics={metric.name: metric.compute(structure) for metric in chosen},
+            false_positive_ml=structure.counts.fp * millilitres,
+            false_negative_ml=structure.counts.fn * millilitres,
+            truth_ml=(structure.counts.tp + structure.counts.fn) * millilitres,
+            badge=badge,
         )
-    return tuple(scores)
+        for structure in pair.structures()
+    )
+
+
+def metrics_to_compute(further: Iterable[str] = (), *, surfaces: bool = False) -> tuple[Metric, ...]:
+    """Return the metrics of a case: the default ones, and those that are named, each once and in order of tables.
+
+    Parameters
+    ----------
+    further
+        Names of metrics, tasks or protocols.
+    surfaces
+        Whether the default distances between surfaces are among them.
+    """
+    named = set(choose(further))
+    return tuple(
+        metric
+        for name, metric in registry.items()
+        if name in named or (metric.default and (surfaces or not isinstance(metric, SurfaceMetric)))
+    )

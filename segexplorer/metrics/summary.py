@@ -170,9 +170,16 @@ def values_by_case(scores: Iterable[CaseScore], metric: str) -> dict[str, float]
     found: dict[str, list[float]] = {}
     for score in scores:
         value = score.metrics.get(metric, math.nan)
-        if score.state != "absent" and math.isfinite(value):
+        if _counts(score, metric) and math.isfinite(value):
             found.setdefault(score.case, []).append(value)
     return {case: math.fsum(values) / len(values) for case, values in found.items()}
+
+
+def _counts(score: CaseScore, metric: str) -> bool:
+    """Whether a score enters means of a metric: of an absent class only where the metric says so."""
+    return score.state != "absent" or (
+        (declared := registry.get(metric)) is not None and declared.over_absent
+    )
 
 
 def _distribution(
@@ -184,7 +191,12 @@ def _distribution(
     few = Interval(math.nan, math.nan, math.nan, 0, 0.95, "none")
     interval = bootstrap_interval(list(values)) if by_case else few
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    ranked = sorted(by_case, key=lambda case: by_case[case], reverse=registry[metric].better == "higher")
+    better = registry[metric].better
+    ranked = sorted(
+        by_case,
+        key=lambda case: abs(by_case[case]) if better == "zero" else by_case[case],
+        reverse=better == "higher",
+    )
     partly = {
         s.case
         for s in members
@@ -295,9 +307,9 @@ def summarise(scores: Iterable[CaseScore]) -> Summary:
 def _summary(scores: list[CaseScore]) -> ClassSummary:
     used = [score for score in scores if score.state != "absent"]
     metrics = list(METRICS)
-    metrics += [name for score in used for name in score.metrics if name not in metrics]
+    metrics += [name for s in scores for name in s.metrics if _counts(s, name) and name not in metrics]
     finite = {
-        name: [v for v in (s.metrics.get(name, math.nan) for s in used) if math.isfinite(v)]
+        name: [v for s in scores if math.isfinite(v := s.metrics.get(name, math.nan)) and _counts(s, name)]
         for name in dict.fromkeys(metrics)
     }
     return ClassSummary(

@@ -10,15 +10,18 @@ the diagonal of the image instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.metrics.base import IGNORED, Metric, registry
+from segexplorer.metrics.base import Better, Metric, NotScored, registry
+
+if TYPE_CHECKING:
+    from segexplorer.metrics.structure import Structure
 
 Distances = NDArray[np.float64]
 
@@ -85,6 +88,22 @@ class SurfaceMetric(Metric):
 
     function: Callable[[Surfaces], float]
     penalised: bool = False
+    better: Better = "lower"
+    best: float = 0.0
+    highest: float = math.inf
+    unit: str = "mm"
+    missed: NotScored = math.nan
+    spurious: NotScored = math.nan
+    absent: NotScored = math.nan
+
+    def __post_init__(self) -> None:
+        if self.penalised:
+            object.__setattr__(self, "missed", "diagonal")
+            object.__setattr__(self, "spurious", "diagonal")
+
+    def value(self, structure: Structure) -> float:
+        """Return what the function gives; NaN where the class is not in both volumes."""
+        return math.nan if structure.surfaces is None else self.function(structure.surfaces)
 
 
 _FOUND = "Mean over structures that are found; read it with the numbers missed and spurious."
@@ -94,10 +113,8 @@ _HEIMANN = "Heimann et al. 2009, doi:10.1109/TMI.2009.2013851"
 _P95_MAX = r"\max\left(P_{95}\,d(P, T),\; P_{95}\,d(T, P)\right)"
 _MEAN_POOLED = r"\frac{\sum d(P, T) + \sum d(T, P)}{|\partial P| + |\partial T|}"
 
-_distance = partial(SurfaceMetric, better="lower", best=0.0, unit="mm")
-
 for _metric in (
-    _distance(
+    SurfaceMetric(
         name="hd95",
         display_name="HD95",
         definition="max(P95 d(P, T), P95 d(T, P))",
@@ -105,8 +122,13 @@ for _metric in (
         function=hd95,
         note=f"The larger of the directed 95th percentiles, as in MONAI. {_FOUND}",
         reference=_HUTTENLOCHER,
+        tasks={
+            "organs": "The largest deviations of the boundary without its stray voxels, in mm.",
+            "vessels": "How far the prediction strays, in mm.",
+        },
+        pitfalls=("empty references", "resolution"),
     ),
-    _distance(
+    SurfaceMetric(
         name="hd95_penalised",
         display_name="HD95, penalised",
         short_name="HD95 pen.",
@@ -116,8 +138,10 @@ for _metric in (
         penalised=True,
         note=_PENALTY,
         reference=_HUTTENLOCHER,
+        tasks={"organs": "The same where structures may be missed: a miss cannot improve its mean."},
+        pitfalls=("resolution",),
     ),
-    _distance(
+    SurfaceMetric(
         name="assd",
         display_name="ASSD",
         definition="mean of d(P, T) and d(T, P) together",
@@ -125,8 +149,10 @@ for _metric in (
         function=assd,
         note=f"Every border voxel weighs the same, as in MONAI's symmetric form. {_FOUND}",
         reference=_HEIMANN,
+        tasks={"organs": "The mean deviation of the boundary, which no single place decides."},
+        pitfalls=("empty references", "resolution"),
     ),
-    _distance(
+    SurfaceMetric(
         name="assd_penalised",
         display_name="ASSD, penalised",
         short_name="ASSD pen.",
@@ -136,8 +162,9 @@ for _metric in (
         penalised=True,
         note=_PENALTY,
         reference=_HEIMANN,
+        pitfalls=("resolution",),
     ),
-    _distance(
+    SurfaceMetric(
         name="hd",
         display_name="Hausdorff distance",
         short_name="HD",
@@ -147,8 +174,9 @@ for _metric in (
         note=f"One stray voxel decides it. {_FOUND}",
         reference=_HUTTENLOCHER,
         papers=("Perera 2025 (HD, unit not stated)",),
+        pitfalls=("outliers", "empty references", "resolution"),
     ),
-    _distance(
+    SurfaceMetric(
         name="hd95_pooled",
         display_name="HD95, pooled",
         short_name="HD95 pooled",
@@ -157,8 +185,9 @@ for _metric in (
         function=hd95_pooled,
         note=f"The percentile of both lists as one, as in medpy. {_FOUND}",
         reference=_HUTTENLOCHER,
+        pitfalls=("empty references", "resolution"),
     ),
-    _distance(
+    SurfaceMetric(
         name="hd95_mean",
         display_name="HD95, mean of directed",
         short_name="HD95 mean",
@@ -168,8 +197,9 @@ for _metric in (
         note=f"What Chen 2023 calls HD95; never above HD95. {_FOUND}",
         reference="Chen 2023, eq. 13",
         papers=("Chen 2023 (eq. 13, HD95)",),
+        pitfalls=("empty references", "resolution"),
     ),
-    _distance(
+    SurfaceMetric(
         name="asd",
         display_name="ASD, prediction to truth",
         short_name="ASD",
@@ -179,8 +209,9 @@ for _metric in (
         note=f"One-sided: blind to what the prediction leaves out. {_FOUND}",
         reference=_HEIMANN,
         papers=("Perera 2025 (ASD, form not stated)",),
+        pitfalls=("empty references", "resolution"),
     ),
-    _distance(
+    SurfaceMetric(
         name="assd_mean",
         display_name="ASSD, mean of directed",
         short_name="ASSD mean",
@@ -190,6 +221,7 @@ for _metric in (
         note=f"What Chen 2023 calls ASD: both surfaces weigh the same, whatever their sizes. {_FOUND}",
         reference="Chen 2023, eq. 12",
         papers=("Chen 2023 (eq. 12, ASD)",),
+        pitfalls=("empty references", "resolution"),
     ),
 ):
     registry.register(_metric)
@@ -198,65 +230,9 @@ SURFACE_METRICS: Mapping[str, SurfaceMetric] = registry.of(SurfaceMetric)
 """Every metric of surface distances by name, those of plug-ins included."""
 
 
-def surface_metrics(surfaces: Surfaces | None, present: bool, diagonal: float) -> dict[str, float]:
-    """Return every surface metric of one class.
-
-    Parameters
-    ----------
-    surfaces
-        None where the class is not in both truth and prediction.
-    present
-        Whether the class is in either of them; an absent one has no metric at all.
-    diagonal
-        Of the image, mm.
-    """
-    if surfaces is not None:
-        return {name: metric.function(surfaces) for name, metric in SURFACE_METRICS.items()}
-    penalty = diagonal if present else float("nan")
-    return {name: penalty if m.penalised else float("nan") for name, m in SURFACE_METRICS.items()}
-
-
 def image_diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
     """Return the length of the image's diagonal from corner to corner, mm."""
     return float(np.linalg.norm(np.asarray(shape, float) * np.asarray(spacing, float)))
-
-
-def surfaces_of_classes(
-    prediction: NDArray[Any], truth: NDArray[Any], n_classes: int, spacing: Sequence[float]
-) -> Iterator[Surfaces | None]:
-    """Yield the surface distances of the classes 1, 2, ..., n_classes; None where either lacks the class.
-
-    One pass over the two volumes finds the box of every class; the rest happens inside the box around both masks,
-    which changes nothing, since no mask has voxels outside. A volume of one slice is measured as the picture
-    that it is: its contour is the surface, not all of the mask.
-
-    Parameters
-    ----------
-    prediction, truth
-        Integer class indices of one shape, 2 or 3 axes; voxels whose truth is 255 are on no mask.
-    spacing
-        Voxel size along each axis, mm.
-    """
-    from scipy.ndimage import find_objects
-
-    thick = [axis for axis, size in enumerate(truth.shape) if size > 1] or [0]
-    flat = tuple(axis for axis in range(truth.ndim) if axis not in thick)
-    prediction, truth = prediction.squeeze(flat), truth.squeeze(flat)
-    spacing = [spacing[axis] for axis in thick]
-    ignored = truth == IGNORED
-    if ignored.any():
-        prediction = np.where(ignored, prediction.dtype.type(0), prediction)
-    boxes: list[Sequence[tuple[slice, ...] | None]] = [
-        find_objects(volume.astype(np.int32, copy=False), n_classes) for volume in (prediction, truth)
-    ]
-    for index, (one, other) in enumerate(zip(*boxes, strict=True), start=1):
-        if one is None or other is None:
-            yield None
-            continue
-        box = tuple(
-            slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
-        )
-        yield surface_distances(prediction[box] == index, truth[box] == index, spacing)
 
 
 def surface_distances(
@@ -267,8 +243,7 @@ def surface_distances(
     share = sum(int(b.sum()) for b in borders) / prediction.size
     if share > DENSE_SHARE and prediction.size > 2**15:
         return Surfaces(_by_transform(*borders, spacing), _by_transform(*borders[::-1], spacing))
-    points = [np.argwhere(b) * np.asarray(spacing, float) for b in borders]
-    return Surfaces(_by_tree(points[0], points[1]), _by_tree(points[1], points[0]))
+    return Surfaces(nearest_distances(*borders, spacing), nearest_distances(*borders[::-1], spacing))
 
 
 def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -279,12 +254,34 @@ def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~eroded
 
 
-def _by_tree(points: Distances, others: Distances) -> Distances:
+def nearest_distances(
+    points: NDArray[np.bool_], others: NDArray[np.bool_], spacing: Sequence[float], upper: float = np.inf
+) -> Distances:
+    """Return the distance of every marked point of a grid to the nearest of others, mm, in the order of the grid.
+
+    Parameters
+    ----------
+    points, others
+        Marked voxels of one grid; `others` has at least one.
+    upper
+        Distances from here on may be infinite, which saves time.
+    """
     from scipy.spatial import KDTree
 
-    # points on a grid fill space evenly, so the sliding-midpoint tree is as good as a balanced one and built sooner
-    tree = KDTree(others, leafsize=32, balanced_tree=False, compact_nodes=False)
-    return np.asarray(tree.query(points)[0], float)
+    distances: Distances = np.zeros(int(np.count_nonzero(points)))
+    away = ~others[points]  # a point of both is at 0 mm, and good predictions share most of theirs
+    if away.any():
+        apart = points & ~others
+        # points on a grid fill space evenly, so the sliding-midpoint tree is as good as a balanced one and built
+        # sooner
+        tree = KDTree(_millimetres(others, spacing), leafsize=32, balanced_tree=False, compact_nodes=False)
+        distances[away] = tree.query(_millimetres(apart, spacing), distance_upper_bound=upper)[0]
+    return distances
+
+
+def _millimetres(marked: NDArray[np.bool_], spacing: Sequence[float]) -> Distances:
+    points: Distances = np.argwhere(marked) * np.asarray(spacing, float)
+    return points
 
 
 def _by_transform(here: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Sequence[float]) -> Distances:

@@ -124,7 +124,7 @@ def test_ratios_from_sets_of_voxels(name: str) -> None:
         "jaccard": both / len(prediction | truth),
         "accuracy": Fraction(everything - len(prediction ^ truth), everything),
     }
-    assert set(expected) == {*metrics.names()} - set(metrics.SURFACE_METRICS)
+    assert set(expected) == {*metrics.default_names()} - set(metrics.SURFACE_METRICS)
     score = scored(*pairs()[name]).metrics
     for metric, value in expected.items():
         assert score[metric] == pytest.approx(float(value), rel=1e-12), metric
