@@ -270,12 +270,16 @@ def metrics_overview() -> Lines:
             m.display_name,
             m.definition,
             m.unit or "–",
-            m.better,
+            m.range_text,
+            {"zero": "nearer to 0"}.get(m.better, m.better),
+            "default" if m.default else "on request",
             ", ".join(m.papers) or "–",
         )
         for name, m in _own_declarations(metrics.registry).items()
     ]
-    yield from _table(("Name", "What it is", "Definition", "Unit", "Better", "Reported in"), rows)
+    yield from _table(
+        ("Name", "What it is", "Definition", "Unit", "Range", "Better", "Computed", "Reported in"), rows
+    )
 
 
 @block
@@ -289,7 +293,10 @@ def metrics_edge_cases() -> Lines:
         "Spurious": (here, nowhere),
         "Absent": (nowhere, nowhere),
     }
-    scored = [metrics.score_case(p, t, ("x",), (1.0, 1.0, 1.0), surfaces=True)[0] for p, t in cases.values()]
+    every, spacing = metrics.names(), (1.0, 1.0, 1.0)
+    scored = [
+        metrics.score_case(p, t, ("x",), spacing, surfaces=True, metrics=every)[0] for p, t in cases.values()
+    ]
     rows = [
         (f"`{name}`", *(_score(score.metrics[name], metric) for score in scored))
         for name, metric in _own_declarations(metrics.registry).items()
@@ -313,7 +320,7 @@ def metrics_example() -> Lines:
     named = [
         name
         for name, m in _own_declarations(metrics.registry).items()
-        if m.unit == "mm" and not name.endswith("_penalised")
+        if m.unit == "mm" and m.default and not name.endswith("_penalised")
     ]
     yield "| " + " | ".join(f"`{name}`" for name in named) + " |"
     yield "|" + "---:|" * len(named)
@@ -343,7 +350,7 @@ def _mask(voxel: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
 def _score(value: float, metric: Metric) -> str:
     if math.isnan(value):
         return "–"
-    if metric.unit and math.isclose(value, math.sqrt(3) * 10):
+    if metric.unit == "mm" and math.isclose(value, math.sqrt(3) * 10):
         return "diagonal"
     return f"{value:.3g}" + (f" {metric.unit}" if metric.unit and value else "")
 

@@ -173,11 +173,12 @@ def missing_text(value: NotScored) -> str:
 
 
 class Metrics(Declarations[Metric]):
-    """The metrics by name: those that are computed by default first, then those that are computed on request."""
+    """The metrics by name: those that are computed by default first, then those on request, then protocols."""
 
     def _members(self) -> dict[str, Metric]:
         members = super()._members()
-        return {name: m for wanted in (True, False) for name, m in members.items() if m.default is wanted}
+        ordered = sorted(members.items(), key=lambda item: (not item[1].default, bool(item[1].protocol)))
+        return dict(ordered)
 
 
 registry = Metrics(

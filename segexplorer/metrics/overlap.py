@@ -334,8 +334,7 @@ registry.register(
         spurious=0.0,
         absent=math.nan,
         function=mcc,
-        note="Where the structure is small it is nearly the geometric mean of "
-        "sensitivity and precision.",
+        note="Where the structure is small it is nearly the geometric mean of sensitivity and precision.",
         reference="Matthews 1975, doi:10.1016/0005-2795(75)90109-9",
         default=False,
         pitfalls=("small structures",),

@@ -94,7 +94,7 @@ def test_every_figure_is_legible(folders: tuple[Path, Path], width: int) -> None
     console = Console(width=width, record=True, file=io.StringIO())
     rows = metrics.distributions(scores)
     for table in (
-        *case_tables(scores, metrics.names(), width),
+        *case_tables(scores, metrics.default_names(), width),
         *spread_tables(rows, width),
         extreme_table(rows, width),
     ):
@@ -102,7 +102,7 @@ def test_every_figure_is_legible(folders: tuple[Path, Path], width: int) -> None
     text = console.export_text()
     assert "…" not in text and max(map(len, text.splitlines())) <= width
     for score in scores:
-        for name in metrics.names():
+        for name in metrics.default_names():
             value = score.metrics[name]
             assert np.isnan(value) or value_text(value, name) in text
     assert text.count("near 1 by") >= 4  # specificity and accuracy say so wherever they stand
@@ -117,9 +117,9 @@ def test_files_hold_every_metric_whatever_is_shown(
     shown = capsys.readouterr().out
     assert "pooled" in shown and "F2" in shown and "Prec." not in shown
     table = pd.read_csv(cases)
-    assert len(table) == 10 and set(metrics.names()) <= set(table.columns)
+    assert len(table) == 10 and set(metrics.default_names()) <= set(table.columns)
     assert list(table[table["class"] == "lesion"]["state"]) == [*3 * ["scored"], "missed", "spurious"]
-    assert set(pd.read_csv(spread)["metric"]) == set(metrics.names())
+    assert set(pd.read_csv(spread)["metric"]) == set(metrics.default_names())
     assert [path.name for path in tmp_path.iterdir()] != [] and not list(tmp_path.glob(".*"))
 
 
@@ -132,7 +132,7 @@ def test_json_has_the_spread(folders: tuple[Path, Path], capsys: pytest.CaptureF
         (metrics.ALL_CLASSES, "dice"),
     ]
     assert told["predictions_without_truth"] == ["nobody.mha"]
-    assert set(told["scores"][0]["metrics"]) == set(metrics.names())
+    assert set(told["scores"][0]["metrics"]) == set(metrics.default_names())
 
 
 def test_an_unknown_metric_is_refused_before_any_work(

@@ -160,8 +160,10 @@ def test_wrong_input_is_refused_in_a_sentence() -> None:
 
 def test_metrics_are_declared_once_and_fully() -> None:
     assert metrics.names()[:4] == ["dice", "f2", "sensitivity", "specificity"]
-    assert set(metrics.names()) == {*metrics.METRICS, "f1", "accuracy", *metrics.SURFACE_METRICS}
-    for name, metric in metrics.ALL_METRICS.items():
+    assert set(metrics.default_names()) == {*metrics.METRICS, "f1", "accuracy", *metrics.SURFACE_METRICS}
+    assert metrics.names()[: len(metrics.default_names())] == metrics.default_names()
+    for name in metrics.default_names():
+        metric = metrics.spec(name)
         assert metric.name == name
         assert metric.display_name
         distance = name in metrics.SURFACE_METRICS

@@ -29,9 +29,9 @@ def test_every_metric_and_state_of_every_case_and_class() -> None:
     table = pd.read_csv(io.StringIO(metrics.scores_to_csv(scores())))
     assert list(table["case"]) == ["a", "a", 'quote", comma', 'quote", comma']
     assert list(table["state"]) == ["scored", "missed", "scored", "absent"]
-    assert set(metrics.names()) <= set(table.columns)
+    assert set(metrics.default_names()) <= set(table.columns)
     for row, score in zip(table.to_dict("records"), scores(), strict=True):
-        for name in metrics.names():
+        for name in metrics.default_names():
             assert row[name] == pytest.approx(score.metrics[name], nan_ok=True, rel=1e-15), name
         assert row["truth_ml"] == pytest.approx(score.truth_ml)
     assert np.isnan(table["hd95"][1]) and table["hd95_penalised"][1] == pytest.approx(
@@ -41,7 +41,7 @@ def test_every_metric_and_state_of_every_case_and_class() -> None:
 
 def test_the_spread_of_every_class_and_metric() -> None:
     table = pd.read_csv(io.StringIO(metrics.distributions_to_csv(metrics.distributions(scores()))))
-    assert len(table) == 3 * len(metrics.names())
+    assert len(table) == 3 * len(metrics.default_names())
     organ = table[(table.class_name == "organ") & (table.metric == "hd")].iloc[0]
     assert (organ.n, organ.best_case, organ.worst_case, organ.best, organ.worst) == (
         2,
