@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from segexplorer.core.errors import RunActiveError
-from segexplorer.core.events import Event, Role
+from segexplorer.core.events import ACTIVE_STATES, Event, Role
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
-from segexplorer.training.run import ACTIVE_STATES, Run
+from segexplorer.training.run import Run
 
 if TYPE_CHECKING:
     from segexplorer.data.volume import Volume
@@ -52,17 +52,26 @@ class Session:
 
         return resolve(experiment, window=window)
 
-    def prepare(self, experiment: Experiment, output: Path | None = None, *, window: bool = False) -> Run:
+    def prepare(
+        self,
+        experiment: Experiment,
+        output: Path | None = None,
+        *,
+        parent: Path | None = None,
+        window: bool = False,
+    ) -> Run:
         """Make a new idle run in its own folder; iterate it, or call its `start`.
 
         Parameters
         ----------
         output
-            The run folder, new or empty; by default `./segexplorer-runs/<time>-<loss>`.
+            The run folder, new or empty; by default `<parent>/<time>-<loss>`.
+        parent
+            `./segexplorer-runs` by default.
         window
             Whether a viewer is open in this process (leaves it one CPU core).
         """
-        return self._adopt(Run(RunFolder.create(experiment, output), window=window))
+        return self._adopt(Run(RunFolder.create(experiment, output, parent=parent), window=window))
 
     def resume(self, folder: str | Path, *, window: bool = False) -> Run:
         """Open a run folder to continue from its last checkpoint."""

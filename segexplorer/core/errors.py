@@ -165,6 +165,20 @@ class RunActiveError(RunStateError):
         super().__init__(message, remedy)
 
 
+class RunHeldError(RunActiveError):
+    """Another process trains a run; the message says which one and since when."""
+
+
+class OwnershipLostError(RunStateError):
+    """Another process took a run over from this one, which had shown no sign of life."""
+
+    exit_code = ExitCode.FAILED
+
+
+class FolderGoneError(DiskError):
+    """A run folder that was deleted, moved or replaced while the run was going on."""
+
+
 # ---- what the operating system says
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

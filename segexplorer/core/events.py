@@ -26,6 +26,8 @@ from pydantic_core import from_json as parse_json
 from segexplorer.core.printable import printable_values
 
 RunState = Literal["idle", "preparing", "running", "paused", "stopping", "stopped", "finished", "failed"]
+ACTIVE_STATES: frozenset[RunState] = frozenset({"preparing", "running", "paused", "stopping"})
+"""States of a run that is being iterated."""
 Role = Literal["train", "validation", "test"]
 Number = Annotated[float, AfterValidator(lambda value: value if value == value else math.nan)]
 """A number that may be NaN, always the same one, so that an event read twice is equal to itself."""

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segexplorer.core.errors import DataError
-from segexplorer.core.events import CaseScore, RunState, StepDone, ValidationDone
+from segexplorer.core.events import CaseScore, StepDone, ValidationDone
 from segexplorer.core.fields import Parameter, parameters
 from segexplorer.core.registry import families
 from segexplorer.core.spec import Spec, differences
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.study.statistics import median_of_finite
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import open_run
+from segexplorer.training.history import RecordedState, open_run
 from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_provenance
 
 # ---- runs
@@ -56,7 +56,7 @@ class RunScores:
 
     folder: Path
     experiment: Experiment
-    state: RunState
+    state: RecordedState
     roles: Mapping[str, str]
     fingerprints: Mapping[str, str]
     steps: int

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -146,8 +146,18 @@ def save_checkpoint(
     state: Mapping[str, Any],
     meta: Mapping[str, Any],
     best: bool,
+    mark: str = "",
+    check: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a checkpoint under `root` ("checkpoints") and move the pointers to it.
+
+    Parameters
+    ----------
+    mark
+        Becomes part of the name under which it is written aside: the token of the lease, so that it is known whose
+        leftover it is.
+    check
+        Called before each change that others see; raises where this process may not write any more.
 
     Raises
     ------
@@ -158,9 +168,10 @@ def save_checkpoint(
     from safetensors import SafetensorError
     from safetensors.torch import save_model
 
-    root.mkdir(parents=True, exist_ok=True)
-    aside = root / f".step_{meta['step']}.{os.getpid()}.tmp"
+    check()
+    aside = root / f".step_{meta['step']}.{mark or os.getpid()}.tmp"
     with translate_disk_errors(root / f"step_{meta['step']}"):
+        root.mkdir(exist_ok=True)  # not its parents: a run folder that was deleted must not come back
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         try:
@@ -175,11 +186,14 @@ def save_checkpoint(
                 _sync_file(file)
             final = _free_name(root, int(meta["step"]))
             sync_folder(aside)
+            check()
             aside.rename(final)
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
+            check()  # where the folder is gone, that is the reason
             raise _as_disk_error(error) from error
         sync_folder(root)
+    check()
     _move_pointers(root, final.name, best=best)
     _remove_unreferenced(root)
     return final
@@ -216,8 +230,6 @@ def _remove_unreferenced(root: Path) -> None:
     for folder in root.glob("step_*"):
         if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-    for stale in root.glob(".step_*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)
 
 
 def open_checkpoint(root: Path, pointer: Pointer = "last") -> tuple[Checkpoint, str]:

@@ -335,6 +335,8 @@ class Engine:
                 **self.plan.for_prediction(),
             },
             best=best,
+            mark=lease.holder.token if (lease := self.folder.lease) is not None else "",
+            check=self.folder.require_ownership,
         )
         self._saved_at = time.monotonic()
         return CheckpointSaved(folder=saved.name, pointers=("last", "best") if best else ("last",))

@@ -2,6 +2,7 @@
 
 ```
 run.json          the format of the folder
+owner.json        which process trains it, while one does; see training.ownership
 experiment.yaml   what was planned (absolute paths), with the live changes so far
 provenance.json   per attempt: versions, device, threads, precision, seed, data hashes
 events.jsonl      every event            metrics.csv   per validation, case and class
@@ -12,14 +13,17 @@ scores/           of a split, on request; see training.scores
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, RunHeldError, SegExplorerError
 from segexplorer.core.events import Event, Role, ValidationDone
 from segexplorer.core.untrusted_files import with_checksum_comment
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint
@@ -31,23 +35,22 @@ from segexplorer.training.history import (
     read_experiment,
     write_format,
 )
-from segexplorer.training.run_files import EXPERIMENT, require_run_folder
+from segexplorer.training.ownership import Lease, holder_of, in_use, is_owner_file
+from segexplorer.training.run_files import EXPERIMENT, RUN, require_run_folder
 from segexplorer.training.sinks.record import EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot
 
 DEFAULT_PARENT = "segexplorer-runs"
+_BEFORE = {RUN}
+"""What is written into a new folder before the experiment makes it a run folder."""
 
 
-def fresh_folder(experiment: Experiment, parent: Path | None = None) -> Path:
-    """Return a path that does not exist yet: `<parent>/<time>-<loss>`, parent `./segexplorer-runs` by default."""
-    base = parent if parent is not None else Path.cwd() / DEFAULT_PARENT
+def _names(experiment: Experiment) -> Iterator[str]:
+    """Yield names for the folder of a new run: `<time>-<loss>`, then the same with a number."""
     kind = getattr(experiment.loss, "kind", "loss")
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name or kind}".replace("/", "-").replace(" ", "-")
-    candidate, count = base / name, 1
-    while candidate.exists():
-        count += 1
-        candidate = base / f"{name}-{count}"
-    return candidate
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 class RunFolder:
@@ -58,30 +61,60 @@ class RunFolder:
         self._log: EventLog | None = None
         self._table: MetricsTable | None = None
         self._history: HistoryWriter | None = None
+        self._lease: Lease | None = None
 
     @classmethod
-    def create(cls, experiment: Experiment, path: Path | None = None) -> Self:
-        """Make a new run folder with its experiment file.
+    def create(cls, experiment: Experiment, path: Path | None = None, *, parent: Path | None = None) -> Self:
+        """Make a new run folder with its experiment file; of several processes that try the same, one succeeds.
+
+        Parameters
+        ----------
+        path
+            The folder, new or empty; by default `<parent>/<time>-<loss>`, with a number where that exists.
+        parent
+            `./segexplorer-runs` by default.
 
         Raises
         ------
         DataError
             When the folder already exists and is not empty.
-        TrainingError
+        RunHeldError
+            When another process is making it.
+        DiskError
             When it cannot be written.
         """
-        target = path if path is not None else fresh_folder(experiment)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise DataError(
-                f"{target} already exists, and runs are never overwritten.",
-                "Choose another output folder, or continue that run with --resume.",
-            )
-        with translate_disk_errors(target):
-            target.mkdir(parents=True, exist_ok=True)
-        write_format(target)
-        created = cls(target)
-        created.save_experiment(experiment)
-        return created
+        if path is not None:
+            if not path.exists():
+                with translate_disk_errors(path):
+                    path.mkdir(parents=True, exist_ok=True)
+            return cls._fill(path, experiment)
+        base = parent if parent is not None else Path.cwd() / DEFAULT_PARENT
+        for name in _names(experiment):
+            with translate_disk_errors(base / name):
+                base.mkdir(parents=True, exist_ok=True)
+                try:
+                    (base / name).mkdir()
+                except FileExistsError:
+                    continue
+            try:
+                return cls._fill(base / name, experiment)
+            except (
+                DataError,
+                RunHeldError,
+            ):  # another process was told to use just this folder, and was quicker
+                continue
+        raise AssertionError("the names never end")
+
+    @classmethod
+    def _fill(cls, path: Path, experiment: Experiment) -> Self:
+        """Make a run folder of an empty one. Whoever has the lease does it; the experiment is written last."""
+        _require_unused(path)
+        made = cls(path)
+        with made.held():
+            _require_unused(path)  # who had the lease before may have made a run of it
+            write_format(path)
+            made.save_experiment(experiment)
+        return made
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -95,6 +128,78 @@ class RunFolder:
         require_run_folder(Path(path))
         return cls(Path(path))
 
+    # ---- ownership
+
+    def hold(self) -> Lease:
+        """Take the lease of the folder, or return it where this object has it already.
+
+        What a predecessor has left of a checkpoint half written is removed, if it has certainly died.
+
+        Raises
+        ------
+        RunHeldError
+            When another process has it, or another run of this one.
+        """
+        if self._lease is None:
+            self._lease = Lease.take(self.path)
+            for token in self._lease.died:
+                for part in self.checkpoints.glob(f".step_*.{token}.tmp"):
+                    shutil.rmtree(part, ignore_errors=True)
+        return self._lease
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease that this object has."""
+        return self._lease
+
+    def release(self) -> None:
+        """Close the log and give the lease back; safe to call without it."""
+        lease, self._lease = self._lease, None
+        try:
+            self.close()
+        finally:
+            if lease is not None:
+                lease.release()
+
+    @contextmanager
+    def held(self) -> Iterator[Lease]:
+        """Hold the lease for the duration."""
+        before = self._lease
+        try:
+            yield self.hold()
+        finally:
+            if before is None:
+                self.release()
+
+    def require_ownership(self) -> None:
+        """Make sure that this process may write now; every writer calls it first.
+
+        Raises
+        ------
+        RunHeldError
+            When this object does not have the lease and another process has.
+        OwnershipLostError, FolderGoneError
+            When it has lost the lease or the folder.
+        """
+        if self._lease is not None:
+            self._lease.check()
+        elif (holder := holder_of(self.path)) is not None:
+            raise in_use(self.path, holder)
+
+    def discard(self) -> None:
+        """Remove the folder of a run in which nothing was trained yet, unless another process uses it."""
+        try:
+            with self.held() as lease:
+                if self.checkpoints.exists():
+                    return
+                self.close()
+                lease.check()
+                shutil.rmtree(self.path, ignore_errors=True)
+        except SegExplorerError:
+            return
+
+    # ---- contents
+
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints and their pointers."""
@@ -106,6 +211,7 @@ class RunFolder:
 
     def save_experiment(self, experiment: Experiment) -> None:
         """Replace `experiment.yaml`."""
+        self.require_ownership()
         atomic_write(self.path / EXPERIMENT, with_checksum_comment(experiment.to_yaml()).encode())
 
     def attempts(self) -> int:
@@ -131,6 +237,7 @@ class RunFolder:
 
     def write(self, event: Event) -> None:
         """Write an event to the log and, where it is a validation, to the metrics table."""
+        self.require_ownership()
         if self._log is None:
             before = drop_superseded(read_events(self.path))
             kept = [e for e in before if isinstance(e, ValidationDone) and e.step <= event.step]
@@ -149,6 +256,7 @@ class RunFolder:
 
     def write_frame(self, snapshot: WatchedSnapshot, attempt: int) -> None:
         """Add a frame to the history."""
+        self.require_ownership()
         with translate_disk_errors(self.path / "history.zarr"):
             self._open_history().write(snapshot, attempt)
 
@@ -159,10 +267,12 @@ class RunFolder:
 
     def write_provenance(self, attempt: int, facts: Mapping[str, Any]) -> None:
         """Record what an attempt runs on."""
+        self.require_ownership()
         write_provenance(self.path, attempt, facts)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file of the run atomically."""
+        self.require_ownership()
         atomic_write(self.path / name, text.encode())
 
     def close(self) -> None:
@@ -170,3 +280,21 @@ class RunFolder:
         if self._log is not None:
             log, self._log = self._log, None
             log.close()
+
+
+def _require_unused(path: Path) -> None:
+    """Check that a folder is empty, apart from what the making of a run may have left that was killed.
+
+    Raises
+    ------
+    DataError
+        When there is something else in it, or it is a file.
+    """
+    if path.is_dir() and all(
+        is_owner_file(f) or f.name in _BEFORE or f.suffix == ".part" for f in path.iterdir()
+    ):
+        return
+    raise DataError(
+        f"{path} already exists, and runs are never overwritten.",
+        "Choose another output folder, or continue that run with --resume.",
+    )

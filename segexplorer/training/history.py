@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
+    ACTIVE_STATES,
     EpochDone,
     Event,
     Notice,
@@ -36,6 +37,7 @@ from segexplorer.core.events import (
 from segexplorer.core.printable import printable
 from segexplorer.core.untrusted_files import open_regular, read_bytes, require_inside, with_checksum
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.ownership import Holder, holder_of
 from segexplorer.training.run_files import (
     COPY_AGAIN,
     EXPERIMENT,
@@ -61,6 +63,9 @@ from segexplorer.training.stored_frames import (
     read_group,
     require_fitting,
 )
+
+RecordedState = RunState | Literal["interrupted"]
+"""State of a run folder. A run is interrupted when its process died, or has shown no sign of life for minutes."""
 
 
 def write_format(folder: Path) -> None:
@@ -187,13 +192,18 @@ class RunRecord:
         return read_log(self.folder).notices()
 
     @property
-    def state(self) -> RunState:
-        """The last recorded state; "stopped" for a run whose process died."""
+    def state(self) -> RecordedState:
+        """The last recorded state; "interrupted" where a run was going on and nobody trains it any more."""
         state: RunState = "idle"
         for event in read_events(self.folder):
             if isinstance(event, (RunFinished, StateChanged)):
                 state = event.state
-        return state
+        return "interrupted" if state in ACTIVE_STATES and self.holder is None else state
+
+    @property
+    def holder(self) -> Holder | None:
+        """The process that trains the run now, as far as can be known; None where nobody does."""
+        return holder_of(self.folder)
 
     @property
     def metrics(self) -> pd.DataFrame:

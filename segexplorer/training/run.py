@@ -56,9 +56,6 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now"]
 
-ACTIVE_STATES: frozenset[RunState] = frozenset({"preparing", "running", "paused", "stopping"})
-"""States of a run that is being iterated."""
-
 ACCEPTED: dict[RunState, frozenset[Command]] = {
     "idle": frozenset({"start", "set", "extend"}),
     "preparing": frozenset({"pause", "stop", "set"}),
@@ -136,6 +133,7 @@ class Run:
         self._before_pause: RunState = "running"
         self._attempt, self._seq, self._step = folder.attempts(), 0, folder.saved_step()
         self._iterating = threading.Lock()
+        self._saves_when_left = True
         self._end = RunFinished(state="stopped", reason="")
 
     @property
@@ -217,6 +215,16 @@ class Run:
 
     # ---- iteration
 
+    def claim(self) -> None:
+        """Take the run folder for this process now; iterating does it otherwise, and gives it back at its end.
+
+        Raises
+        ------
+        RunHeldError
+            When another process has it; the message says which one and since when.
+        """
+        self.record.hold()
+
     def start(self) -> threading.Thread:
         """Iterate in a new thread and return it; what happens is emitted by `events`."""
         thread = threading.Thread(target=self._drain, name=f"run {self.folder.name}", daemon=False)
@@ -238,9 +246,28 @@ class Run:
             self._iterating.release()
 
     def _attempt_events(self) -> Iterator[Event]:
+        """One attempt, for which the folder belongs to this process; where it cannot, only the reason follows."""
+        try:
+            self.record.hold()
+            attempts = self.record.attempts()
+            if attempts != self._attempt:  # others have trained it since this object was made
+                self._attempt, self._step = attempts, self.record.saved_step()
+        except Exception as error:  # noqa: BLE001  iterating a run never raises; the end says why
+            self.record.release()
+            self.state = "failed"
+            self._requests.clear()
+            yield self._stamped(_failure(error))  # and not written down: the folder is another's
+            return
+        try:
+            yield from self._owned_events()
+        finally:
+            self.record.release()
+
+    def _owned_events(self) -> Iterator[Event]:
         """One attempt from preparing to its end; every failure becomes the last event."""
         self._attempt += 1
         self._seq, self._steps_left = 0, None
+        self._saves_when_left = True
         work = self._work()
         try:
             for event in work:
@@ -254,7 +281,7 @@ class Run:
                 pass
             raise
         except Exception as error:  # noqa: BLE001  iterating a run never raises; the end says why
-            end = _failure(error)
+            end, self._saves_when_left = _failure(error), False
         except BaseException:  # a second Ctrl-C
             self._sinks.close()
             raise
@@ -268,6 +295,8 @@ class Run:
     def _work(self) -> Generator[Event, None, None]:
         self.state = "preparing"
         yield StateChanged(state="preparing", activity="loading torch and MONAI")
+        if (lease := self.record.lease) is not None and lease.notice:
+            yield Notice(message=lease.notice)
         from segexplorer.training.engine import Engine
 
         engine = self._engine = Engine(
@@ -299,8 +328,9 @@ class Run:
             yield from engine.save_at_stop()
             self._end = request.end()
         except GeneratorExit:  # `break` in a loop over the run: saved as by a stop, though nobody listens
-            for _ in engine.save_at_stop():
-                pass
+            if self._saves_when_left:
+                for _ in engine.save_at_stop():
+                    pass
             raise
         finally:
             source.close()
@@ -321,6 +351,8 @@ class Run:
         with self._arrived:
             while wait and not self._requests:
                 self._arrived.wait(timeout=0.5)
+                if (lease := self.record.lease) is not None:
+                    lease.check_last_beat()
             return self._requests.popleft() if self._requests else None
 
     def _handle(self, request: _Request, engine: Engine) -> Generator[Event, None, None]:
@@ -394,9 +426,12 @@ class Run:
         Sinks get it first, so that a problem while they close is reported before it.
         """
         stamped = self._stamped(end)
-        self._sinks.event(stamped)
-        self._sinks.close()
         try:
+            try:
+                self.record.require_ownership()
+                self._sinks.event(stamped)
+            finally:
+                self._sinks.close()
             yield from self._told_of_sinks()
             stamped = self._stamped(end)
             self.record.write(stamped)

@@ -31,6 +31,7 @@ from segexplorer.training.run_files import PROVENANCE, read_pointer, read_proven
 
 if TYPE_CHECKING:
     from segexplorer.data.case import CaseRef
+    from segexplorer.training.history import RunRecord
     from segexplorer.training.predict import Predictor
 
 SCORES = "scores"
@@ -193,16 +194,29 @@ def score_split_steps(
     earlier = recorded_scores(record.folder, split)
     if earlier and not again:
         return _asked_for(earlier, checkpoint)
+    owned = RunFolder.open(record.folder)
+    with (
+        owned.held()
+    ):  # so that nobody else looks at the cases at the same time, or trains the weights further
+        made = yield from _score_split(record, split, checkpoint or "best")
+        text = json.dumps(with_checksum(json.loads(made.model_dump_json())), indent=1)
+        owned.write_text(_record_name(split, made.number), text)
+    return made
+
+
+def _score_split(
+    record: RunRecord, split: Role, checkpoint: Weights
+) -> Generator[Progress, None, SplitScores]:
     experiment = record.experiment
     hashes, badge = _cases_of(record.folder, experiment.split.self_validation, split)
     cases = _unchanged(hashes, experiment.data.cases(), record.folder.name)
     began = time.time()
-    predictor, pointer = _open_weights(record.folder, checkpoint or "best")
+    predictor, pointer = _open_weights(record.folder, checkpoint)
     scores: list[CaseScore] = []
     for number, ref in enumerate(cases, start=1):
         activity = f"case {number} of {len(cases)}"
         scores += yield from _score_case(predictor, ref, split, badge, activity)
-    made = SplitScores(
+    return SplitScores(
         split=split,
         number=len(recorded_scores(record.folder, split)) + 1,
         checkpoint=pointer,
@@ -216,9 +230,6 @@ def score_split_steps(
         fingerprints=hashes,
         scores=tuple(scores),
     )
-    text = json.dumps(with_checksum(json.loads(made.model_dump_json())), indent=1)
-    RunFolder.open(record.folder).write_text(_record_name(split, made.number), text)
-    return made
 
 
 def score_split(

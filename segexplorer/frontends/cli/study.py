@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def _train(planned: PlannedRun, out: Console) -> int:
         return error.exit_code
     code = follow(run)
     if code == ExitCode.MISTAKE and planned.todo == "new" and run.plan is None:
-        shutil.rmtree(run.folder, ignore_errors=True)
+        run.record.discard()
     return code
 
 

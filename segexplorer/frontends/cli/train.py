@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +41,7 @@ def run_train(
         code = follow(run, as_json=as_json)
         if code == ExitCode.MISTAKE and run.plan is None:
             # nothing was planned, let alone trained: the corrected command may have the folder
-            shutil.rmtree(run.folder, ignore_errors=True)
+            run.record.discard()
         return code
     if config is not None or output is not None:
         raise SpecError(
@@ -65,7 +64,9 @@ def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -
         raise SpecError(
             "train needs an experiment file, or --resume RUN.", f"See {sample_configs()} for examples."
         )
-    return Session().prepare(Experiment.from_yaml(config, values), output)
+    run = Session().prepare(Experiment.from_yaml(config, values), output)
+    run.claim()
+    return run
 
 
 def _resume(folder: Path, values: dict[str, Any], extend: int) -> Run:
@@ -76,6 +77,7 @@ def _resume(folder: Path, values: dict[str, Any], extend: int) -> Run:
         run.set(path, value)
     if extend:
         run.extend(extend)
+    run.claim()
     return run
 
 

@@ -18,7 +18,7 @@ from qtpy.QtCore import QTimer
 from segexplorer.core.errors import TrainingError
 from segexplorer.core.events import Event, Role, RunFinished, StepDone, ValidationDone
 from segexplorer.training.experiment import Experiment, sample_configs
-from segexplorer.training.folder import RunFolder, fresh_folder
+from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run
 
 CONFIGURATION = "chen2023_phantom.yaml"
@@ -35,7 +35,7 @@ LIVER_Z, KIDNEYS_Z = 64, 47
 class DemoReport:
     """What a headless demo left."""
 
-    run_folder: Path
+    run_folder: Path | None = None
     pictures: list[Path] = field(default_factory=list)
     last: ValidationDone | None = None
     end: RunFinished | None = None
@@ -62,9 +62,7 @@ def run_demo(output: Path, headless: bool) -> DemoReport:
     viewer.window.resize(*SIZE)
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
     experiment = Experiment.from_yaml(sample_configs() / CONFIGURATION)
-    # made before the tabs are there, so that the pictures and the run of a demo are in one folder
-    folder = fresh_folder(experiment, output)
-    report = DemoReport(run_folder=folder)
+    report = DemoReport()
     player = _Player(viewer, dock, experiment, output, report, headless=headless)
     dock.ready.connect(player.begin)
     napari.run()
@@ -107,8 +105,9 @@ class _Player:
             self.tab("run")
 
     def start(self) -> None:
-        """Begin the run; the same as Start, with a folder that is known beforehand."""
-        run = Run(RunFolder.create(self.experiment, self.report.run_folder), window=True)
+        """Begin the run, beside the pictures."""
+        run = Run(RunFolder.create(self.experiment, parent=self.output), window=True)
+        self.report.run_folder = run.folder
         self.dock.run.begin(run)
 
     def tab(self, kind: str) -> None:

@@ -25,10 +25,10 @@ class Door:
         self.runs: list[ScriptedRun] = []
         self.folders: list[Path] = []
 
-    def prepare(self, experiment: Experiment, output: Path, *, window: bool = False) -> ScriptedRun:
+    def prepare(self, experiment: Experiment, *, parent: Path, window: bool = False) -> ScriptedRun:
         assert window
         self.runs.append(self.make())
-        self.folders.append(output)
+        self.folders.append(parent)
         return self.runs[-1]
 
 
@@ -76,7 +76,7 @@ def test_start_pause_step_resume_stop_and_start_again(panel: RunPanel, qtbot: An
     assert panel.buttons.pause.text() == "Go on"
     again = start(qtbot, panel)
     assert again is not run and again.state == "running"
-    assert {folder.parent for folder in panel.session.folders} == {tmp_path}
+    assert set(panel.session.folders) == {tmp_path}
 
 
 def test_a_stopped_run_goes_on_and_a_finished_one_is_extended(panel: RunPanel, qtbot: Any) -> None:

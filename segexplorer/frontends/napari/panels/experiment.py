@@ -16,6 +16,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError
+from segexplorer.core.events import ACTIVE_STATES
 from segexplorer.frontends.forms import SpecForm
 from segexplorer.frontends.napari.bridge import lower_priority
 from segexplorer.frontends.napari.panels import widgets
@@ -23,7 +24,6 @@ from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, re
 from segexplorer.frontends.napari.panels.cases import CasesPanel
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.run import ACTIVE_STATES
 from segexplorer.training.timing import Timing
 from segexplorer.viewmodels import status as timings
 

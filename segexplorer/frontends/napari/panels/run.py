@@ -33,7 +33,6 @@ from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.workers import LatestWork, Machine
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.folder import fresh_folder
 from segexplorer.training.history import open_run
 from segexplorer.viewmodels import status
 from segexplorer.viewmodels.status import LogLine, Status
@@ -386,7 +385,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
         def work() -> Any:
             experiment = make()
-            return session.prepare(experiment, fresh_folder(experiment, parent), window=True)
+            return session.prepare(experiment, parent=parent, window=True)
 
         self._busy_making = True
         self.progress.failure.clear()
