@@ -113,6 +113,45 @@ class CaseScore:
     badge: str = ""
 
 
+CalibrationRegion = Literal["box", "all"]
+"""Where calibration is measured: around the truth's foreground, or everywhere (`metrics.calibration`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """How often voxels were right, by the probability that the network stated: one curve of a reliability diagram.
+
+    Attributes
+    ----------
+    class_name
+        A class, whose probability it is; or "any class", for the probability of the predicted class.
+    counts, confidences, corrects
+        Per bin of equal width between 0 and 1: voxels, the sum of their probabilities, how many were right.
+    brier, nll
+        Sums over voxels of the squared error and of the negative log-likelihood.
+    ece_mass
+        Expected calibration error with bins of equal mass, which cannot be had from the other sums.
+    """
+
+    class_name: str
+    region: CalibrationRegion
+    counts: tuple[Count, ...]
+    confidences: tuple[Number, ...]
+    corrects: tuple[Count, ...]
+    brier: Number
+    nll: Number
+    ece_mass: Number
+
+    def __post_init__(self) -> None:
+        if not len(self.counts) == len(self.confidences) == len(self.corrects) > 0:
+            raise ValueError("the bins of a reliability curve differ in number")
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels in all bins."""
+        return sum(self.counts)
+
+
 # ---- events
 
 
@@ -217,11 +256,16 @@ class ValidationDone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedDone(Event):
-    """A watched case was predicted whole; frame `index` of its role in the history, and in the run's slot."""
+    """A watched case was predicted whole; frame `index` of its role in the history, and in the run's slot.
+
+    `calibration` has the curve of every class and of any class, in both regions; it is empty where the case has no
+    label, or was predicted in part.
+    """
 
     case: str
     role: Role
     index: Count
+    calibration: tuple[Reliability, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from segexplorer.core.fields import Shape, parameters
 from segexplorer.core.spec import Spec, live_parameters, walk
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.transforms import FittedPreprocessing
+from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.progress import EDITED
@@ -282,7 +283,11 @@ def _event(event: Event, live: Iterable[str], names: Pseudonyms) -> Event | None
                 badge=own_badges(event.badge),
             )
         case events.WatchedDone():
-            return replace(event, case=names.case(event.case))
+            curves = tuple(
+                c if c.class_name == ANY_CLASS else replace(c, class_name=names.class_(c.class_name))
+                for c in event.calibration
+            )
+            return replace(event, case=names.case(event.case), calibration=curves)
         case events.ParameterApplied() if event.field in live:
             before, after = _value(event.previous), _value(event.value)
             return replace(event, value=after, previous=before)

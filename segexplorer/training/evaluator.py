@@ -20,13 +20,16 @@ from segexplorer.core.events import (
     Event,
     Progress,
     RegionReport,
+    Reliability,
     Role,
     ValidationDone,
     WatchedDone,
 )
 from segexplorer.data.case import IGNORED
+from segexplorer.data.geometry import spacing
 from segexplorer.data.transforms.distance_maps import as_numbers
 from segexplorer.metrics import Confusion, score_case, summarise
+from segexplorer.metrics.calibration import CalibrationCounts
 from segexplorer.training.compute import translate_memory_errors
 from segexplorer.training.progress import Position
 from segexplorer.training.sliding_window import predict_logits
@@ -59,6 +62,7 @@ class CaseResult:
     loss: float
     scores: tuple[CaseScore, ...]
     snapshot: WatchedSnapshot | None
+    calibration: tuple[Reliability, ...] = ()
 
 
 class Evaluator:
@@ -97,13 +101,21 @@ class Evaluator:
         prepared = self.store.get(case)
         logits = yield from self._logits(prepared, activity)
         value, regions = self._loss(logits, prepared, epoch)
-        own, probabilities, labels = self._own_grid(logits, prepared, keep=index is not None)
         truth = self.store.truth(case)
+        settings = self.learner.experiment.validation
+        calibrate = index is not None and truth is not None and settings.calibration
+        keep = index is not None and settings.keep_probabilities
+        own, probabilities, labels = self._own_grid(logits, prepared, probabilities=calibrate or keep)
         scores: tuple[CaseScore, ...] = ()
+        calibration: tuple[Reliability, ...] = ()
         if truth is not None:
             scores = self._scores(own, truth, prepared, role)
             if confusion is not None:
                 confusion.add(own, truth)
+            if calibrate and probabilities is not None:
+                counts = CalibrationCounts(self.plan.class_names)
+                counts.add(probabilities, own, truth, spacing(prepared.grid.affine))
+                calibration = counts.reliability()
         snapshot = None
         if index is not None:
             self._prepared_labels[role] = labels
@@ -116,14 +128,14 @@ class Evaluator:
                 affine=prepared.grid.affine,
                 prediction=own,
                 truth=truth,
-                probabilities=probabilities,
+                probabilities=in_bytes(probabilities) if keep and probabilities is not None else None,
                 regions=regions,
                 regions_affine=prepared.affine,
                 loss=value,
                 badge=self.plan.badge_of(case, role),
             )
             self._last[role] = snapshot
-        return CaseResult(case, value, scores, snapshot)
+        return CaseResult(case, value, scores, snapshot, calibration)
 
     def _logits(
         self, prepared: Prepared, activity: str, only: tuple[slice, ...] | None = None
@@ -181,25 +193,23 @@ class Evaluator:
         return float(output.value), report
 
     def _own_grid(
-        self, logits: torch.Tensor, prepared: Prepared, *, keep: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8]]:
-        """Return labels in the case's own grid, its probabilities there (uint8) if kept, labels as trained."""
+        self, logits: torch.Tensor, prepared: Prepared, *, probabilities: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, NDArray[np.uint8]]:
+        """Return labels in the case's own grid, its probabilities there if asked for, labels as trained."""
         import torch
 
         labels: NDArray[np.uint8] = logits[0].argmax(0).to(torch.uint8).numpy()
         fitted = self.plan.fitted
         resampled = prepared.resampled
-        kept = keep and self.learner.experiment.validation.keep_probabilities
-        if not resampled and not kept:
+        if not resampled and not probabilities:
             return fitted.restore(labels, prepared.grid, order=0), None, labels
-        probabilities = torch.softmax(logits[0], 0).numpy()
-        restored = fitted.restore(probabilities, prepared.grid, order=1)
+        restored = fitted.restore(torch.softmax(logits[0], 0).numpy(), prepared.grid, order=1)
         own = (
             restored.argmax(0).astype(np.uint8)
             if resampled
             else fitted.restore(labels, prepared.grid, order=0)
         )
-        return own, np.round(restored * 255).astype(np.uint8) if kept else None, labels
+        return own, restored if probabilities else None, labels
 
     def _scores(
         self, own: NDArray[np.uint8], truth: NDArray[np.uint8], prepared: Prepared, role: Role
@@ -208,7 +218,7 @@ class Evaluator:
             own,
             truth,
             self.plan.class_names,
-            tuple(np.sqrt((prepared.grid.affine[:3, :3] ** 2).sum(0))),
+            spacing(prepared.grid.affine),
             case=prepared.case,
             role=role,
             badge=self.plan.badge_of(prepared.case, role),
@@ -238,6 +248,11 @@ class Evaluator:
         snapshot = dataclasses.replace(last, prediction=own, probabilities=None, step=step, partial=True)
         self._last[role] = snapshot
         return snapshot
+
+
+def in_bytes(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return probabilities as the history keeps them, 255 for 1."""
+    return np.round(probabilities * 255).astype(np.uint8)
 
 
 def error_boxes(logits: torch.Tensor, labels: torch.Tensor) -> RegionReport:
@@ -351,5 +366,5 @@ class Validator:
         if result.snapshot is not None and index is not None:
             self.folder.write_frame(result.snapshot, self.attempt)
             self.slots.put(role, result.snapshot)
-            yield WatchedDone(case=case, role=role, index=index)
+            yield WatchedDone(case=case, role=role, index=index, calibration=result.calibration)
         return result

@@ -94,6 +94,12 @@ class Validation(Spec):
         description="Store the class probabilities of the watched cases in the history (8 bits each).",
         advanced=True,
     )
+    calibration: bool = parameter(
+        True,
+        title="Calibration",
+        description="Compare the probabilities of the watched cases with how often they are right.",
+        advanced=True,
+    )
 
 
 class Change(Spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,14 +75,16 @@ class Predictor:
         DataError
             When the images are not those that the network takes.
         """
-        indices = yield from self.class_steps(images)
+        indices = (yield from self.class_steps(images)).classes
         names = {
             values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
         }
         return images[0].with_array(self.classes.decode(indices), label_names=names)
 
-    def class_steps(self, images: Sequence[Volume]) -> Generator[Progress, None, NDArray[np.uint8]]:
-        """Predict a case as `steps` does, but return class indices instead of label values."""
+    def class_steps(
+        self, images: Sequence[Volume], *, probabilities: bool = False
+    ) -> Generator[Progress, None, PredictedCase]:
+        """Predict a case as `steps` does, but return class indices, and probabilities if asked for."""
         import torch
 
         total = self.windows(self._checked(images))
@@ -107,7 +110,10 @@ class Predictor:
                     break
             yield Progress(activity="predicting", done=done, total=total)
         yield Progress(activity="putting back", done=done, total=total)
-        return own_classes(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
+        if probabilities:
+            return own_probabilities(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
+        classes = own_classes(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
+        return PredictedCase(classes)
 
     def predict(self, images: Sequence[Volume]) -> Volume:
         """Predict a case at one go; see `steps`."""
@@ -135,6 +141,35 @@ class Predictor:
         return images
 
 
+@dataclass(frozen=True)
+class PredictedCase:
+    """A case predicted in its own grid and index order.
+
+    Attributes
+    ----------
+    classes
+        (x, y, z) class indices, 0 is background.
+    probabilities
+        (C, x, y, z) float32, background first; None where they were not asked for.
+    """
+
+    classes: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None = None
+
+
+def own_probabilities(
+    logits: torch.Tensor, fitted: FittedPreprocessing, grid: Grid, *, resampled: bool
+) -> PredictedCase:
+    """Return the classes of `own_classes` with their probabilities; arguments as there."""
+    restored = fitted.restore(logits.softmax(0).numpy(), grid, order=1)
+    classes = (
+        np.asarray(restored.argmax(0), np.uint8)
+        if resampled
+        else own_classes(logits, fitted, grid, resampled=False)
+    )
+    return PredictedCase(classes, restored)
+
+
 def own_classes(
     logits: torch.Tensor, fitted: FittedPreprocessing, grid: Grid, *, resampled: bool
 ) -> NDArray[np.uint8]:
@@ -151,8 +186,7 @@ def own_classes(
     """
     if not resampled:
         return fitted.restore(logits.argmax(0).numpy(), grid, order=0).astype(np.uint8)
-    probabilities = logits.softmax(0).numpy()
-    return np.asarray(fitted.restore(probabilities, grid, order=1).argmax(0), np.uint8)
+    return own_probabilities(logits, fitted, grid, resampled=True).classes
 
 
 def predict(

@@ -15,6 +15,7 @@ import json
 import re
 import time
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,16 +24,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import segexplorer
 from segexplorer.core.errors import DataError, SpecError
-from segexplorer.core.events import CaseScore, Progress, Role
+from segexplorer.core.events import CaseScore, Progress, Reliability, Role
 from segexplorer.core.untrusted_files import read_json, with_checksum
 from segexplorer.metrics import ALL_METRICS, score_case
+from segexplorer.metrics.calibration import CalibrationCounts
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.run_files import PROVENANCE, read_pointer, read_provenance
 
 if TYPE_CHECKING:
     from segexplorer.data.case import CaseRef
     from segexplorer.training.history import RunRecord
-    from segexplorer.training.predict import Predictor
+    from segexplorer.training.predict import PredictedCase, Predictor
 
 SCORES = "scores"
 """Folder of the records in a run folder."""
@@ -69,6 +71,8 @@ class SplitScores(BaseModel):
         Case -> hash of its files.
     scores
         One per case and class, cases in order.
+    calibration
+        Reliability curves of every class and of any class over the voxels of all cases, see `metrics.calibration`.
     """
 
     # a metric without meaning is NaN, which JSON does not have: written as a string
@@ -88,6 +92,7 @@ class SplitScores(BaseModel):
     definitions: Mapping[str, str]
     fingerprints: Mapping[str, str]
     scores: tuple[CaseScore, ...] = Field(min_length=1)
+    calibration: tuple[Reliability, ...] = ()
 
     @property
     def when(self) -> str:
@@ -213,9 +218,12 @@ def _score_split(
     began = time.time()
     predictor, pointer = _open_weights(record.folder, checkpoint)
     scores: list[CaseScore] = []
+    calibration = CalibrationCounts(predictor.classes.names)
     for number, ref in enumerate(cases, start=1):
         activity = f"case {number} of {len(cases)}"
-        scores += yield from _score_case(predictor, ref, split, badge, activity)
+        case = yield from _score_case(predictor, ref, split, badge, activity)
+        scores += case.scores
+        calibration.merge(case.calibration)
     return SplitScores(
         split=split,
         number=len(recorded_scores(record.folder, split)) + 1,
@@ -229,6 +237,7 @@ def _score_split(
         definitions={name: ALL_METRICS[name].definition for name in scores[0].metrics},
         fingerprints=hashes,
         scores=tuple(scores),
+        calibration=calibration.reliability(),
     )
 
 
@@ -328,27 +337,38 @@ def _open_weights(folder: Path, asked: Weights) -> tuple[Predictor, Weights]:
     return load_predictor(folder, pointer), pointer
 
 
+@dataclass(frozen=True)
+class _Scored:
+    scores: tuple[CaseScore, ...]
+    calibration: CalibrationCounts
+
+
 def _score_case(
     predictor: Predictor, ref: CaseRef, split: Role, badge: str, activity: str
-) -> Generator[Progress, None, tuple[CaseScore, ...]]:
+) -> Generator[Progress, None, _Scored]:
     case = ref.open()
     assert case.label is not None
-    source = predictor.class_steps(case.images)
+    source = predictor.class_steps(case.images, probabilities=True)
     while True:
         try:
             at = next(source)
         except StopIteration as end:
-            prediction = end.value
+            predicted: PredictedCase = end.value
             break
         yield Progress(activity=f"{activity}: {at.activity}", done=at.done, total=at.total)
     truth = predictor.classes.encode(np.asarray(case.label.array))
-    return score_case(
-        prediction,
+    spacing = case.images[0].spacing
+    calibration = CalibrationCounts(predictor.classes.names)
+    assert predicted.probabilities is not None
+    calibration.add(predicted.probabilities, predicted.classes, truth, spacing)
+    scores = score_case(
+        predicted.classes,
         truth,
         predictor.classes.names,
-        case.images[0].spacing,
+        spacing,
         case=ref.id,
         role=split,
         badge=badge,
         surfaces=True,
     )
+    return _Scored(scores, calibration)

@@ -22,6 +22,7 @@ from segexplorer.core.events import (
     Event,
     Notice,
     Number,
+    Reliability,
     Seconds,
     SettingValue,
     StepDone,
@@ -44,6 +45,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
         return st.none() | st.booleans() | st.integers(-9, 9) | floats | plain_text
     if annotation is CaseScore:
         return instances(CaseScore)
+    if annotation is Reliability:
+        return curves()
     if origin is Literal:
         return st.sampled_from(args)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
@@ -63,6 +66,21 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     }
     plain |= {bool: st.booleans(), SettingValue: values(Any) if annotation == SettingValue else st.none()}
     return plain[annotation]
+
+
+@st.composite
+def curves(draw: st.DrawFn) -> Reliability:
+    """Return a curve, whose sums all have one value per bin."""
+    n = draw(st.integers(1, 3))
+    bins = {name: st.lists(values(of), min_size=n, max_size=n) for name, of in (("n", Count), ("p", Number))}
+    return Reliability(
+        class_name=draw(text),
+        region=draw(st.sampled_from(["box", "all"])),
+        counts=tuple(draw(bins["n"])),
+        confidences=tuple(draw(bins["p"])),
+        corrects=tuple(draw(bins["n"])),
+        **{name: draw(floats) for name in ("brier", "nll", "ece_mass")},
+    )
 
 
 def instances(cls: type) -> st.SearchStrategy[Any]:

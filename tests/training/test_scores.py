@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import segexplorer
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError
-from segexplorer.core.events import ValidationDone
+from segexplorer.core.events import ValidationDone, WatchedDone
 from segexplorer.data.io import save_volume
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.cli.app import run as cli
+from segexplorer.metrics.calibration import ANY_CLASS, curve_of, ece
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.scores import recorded_scores, score_split_steps
@@ -128,6 +130,42 @@ def test_record_says_what_was_scored(fresh: Path) -> None:
     with pytest.raises(SpecError, match="with 'best' they would be looked at once more") as error:
         segexplorer.score_split(fresh, checkpoint="best")
     assert "--again" in error.value.remedy
+
+
+def test_calibration_is_recorded_with_the_scores(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = segexplorer.score_split(fresh)
+    voxels = 2 * 20 * 22 * 14
+    for name in ("block", "corner", ANY_CLASS):
+        curve = curve_of(record.calibration, name, "all")
+        assert curve.voxels == voxels and 0 < ece(curve) < 1
+        # the box around both structures, 10 mm wider: all of so small a volume
+        assert curve_of(record.calibration, name, "box").voxels <= voxels
+    # of any class, right is what is neither a false positive nor a false negative of the scores
+    accuracy = sum(curve_of(record.calibration, ANY_CLASS, "all").corrects) / voxels
+    predicted, truth = predictions_and_truths(fresh, record.cases)
+    assert accuracy == pytest.approx(np.mean(predicted == truth), abs=1e-12)
+    assert cli(["evaluate", str(fresh), "--split", "test"]) == 0
+    assert "any class" in capsys.readouterr().out
+
+
+def predictions_and_truths(run: Path, cases: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return predicted and true label values of all cases, one after the other."""
+    refs = [ref for ref in segexplorer.open_run(run).experiment.data.cases() if ref.id in cases]
+    predicted = [np.asarray(segexplorer.predict(run, list(ref.images)).array).ravel() for ref in refs]
+    true = [np.asarray(ref.open().label.array).ravel() for ref in refs]  # type: ignore[union-attr]
+    return np.concatenate(predicted).astype(np.int64), np.concatenate(true).astype(np.int64)
+
+
+def test_watched_cases_are_calibrated_in_training(trained: Path) -> None:
+    watched = [e for e in segexplorer.open_run(trained).events() if isinstance(e, WatchedDone)]
+    assert {e.role for e in watched} == {"train", "validation"}
+    for event in watched:
+        assert curve_of(event.calibration, ANY_CLASS, "all").voxels == 20 * 22 * 14
+    last = [e for e in watched if e.role == "validation"][-1]
+    record = segexplorer.score_split(trained, "validation", checkpoint="last")
+    for mine, theirs in zip(record.calibration, last.calibration, strict=True):
+        assert mine.counts == theirs.counts and mine.corrects == theirs.corrects
+        assert mine.confidences == pytest.approx(theirs.confidences)
 
 
 def test_training_cases_carry_their_badge(fresh: Path) -> None:

@@ -16,8 +16,9 @@ from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Role
 from segexplorer.core.fields import parameters
 from segexplorer.data import datasets
+from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.training.checkpoint import open_checkpoint, save_checkpoint
-from segexplorer.training.deidentification import Pseudonyms, deidentify_experiment
+from segexplorer.training.deidentification import Pseudonyms, deidentify_events, deidentify_experiment
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
@@ -379,3 +380,25 @@ def test_nothing_is_replaced_unasked(run: Path, tmp_path: Path) -> None:
         share_run(tmp_path, tmp_path / "other.zip")
     assert output.read_text() == "mine"
     assert share_run(run, output, overwrite=True).cases == 3
+
+
+def test_curves_of_calibration_leave_without_names_of_classes() -> None:
+    names = Pseudonyms(number_classes=True)
+    curves = tuple(
+        events.Reliability(
+            class_name=name,
+            region="box",
+            counts=(3,),
+            confidences=(2.5,),
+            corrects=(2,),
+            brier=0.5,
+            nll=0.25,
+            ece_mass=0.1,
+        )
+        for name in ("Jane Roe", ANY_CLASS)
+    )
+    event = events.WatchedDone(case="P1", role="train", index=0, calibration=curves)
+    (copy,) = deidentify_events([event], Experiment.of({"data": {"kind": "phantom"}}), names)
+    assert isinstance(copy, events.WatchedDone)
+    assert [curve.class_name for curve in copy.calibration] == ["class_1", ANY_CLASS]
+    assert copy.calibration[0].counts == (3,) and copy.case == "case_001"

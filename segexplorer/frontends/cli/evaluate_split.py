@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.status import Status
+from rich.table import Table
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import Progress, Role
@@ -18,6 +21,8 @@ from segexplorer.frontends.cli.evaluate import (
     write_tables,
 )
 from segexplorer.frontends.cli.terminal import print_json, remarks, results
+from segexplorer.metrics.calibration import BINS, CALIBRATION_METRICS, MARGIN_MM, calibration_values
+from segexplorer.metrics.formatting import NONE
 from segexplorer.training.scores import SplitScores, Weights, is_current, score_split_steps
 
 if TYPE_CHECKING:
@@ -61,9 +66,42 @@ def run_evaluate_split(
     out.print(f" of {run.name}, {weights_text(record)}, on {record.grid}", markup=False, soft_wrap=True)
     out.print()
     print_scores(record.scores, chosen)
+    if record.calibration:
+        out.print()
+        out.print("[bold]Calibration[/bold], over the voxels of all cases")
+        out.print(calibration_table(record))
+        for line in CALIBRATION_NOTES:
+            out.print(line, markup=False, style="dim", soft_wrap=not out.is_terminal)
+        out.print()
     current = computed or is_current(run, record)
     for note in notes(record, computed=computed, current=current):
         out.print(note, markup=False, soft_wrap=not out.is_terminal)
+
+
+CALIBRATION_NOTES = (
+    f"ECE: {BINS} bins of equal width; ECE mass: {BINS} bins of as many voxels each. NLL in nats. Any class: the "
+    "predicted one, whichever it is, background included.",
+    f"box: around the truth's foreground, widened by {MARGIN_MM:g} mm. all voxels: near 0 by volume, since most "
+    "background is easy.",
+)
+
+
+def calibration_table(record: SplitScores) -> Table:
+    """Return one line per class: calibration in the box around the foreground, and over all voxels."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("class")
+    for metric in CALIBRATION_METRICS.values():
+        where = "box" if metric.region == "box" else "all voxels"
+        table.add_column(f"{metric.head.removesuffix(' all')}\n{where}", justify="right", no_wrap=True)
+    for name in dict.fromkeys(curve.class_name for curve in record.calibration):
+        values = calibration_values(record.calibration, name).values()
+        table.add_row(escape(name), *(small(value) for value in values))
+    return table
+
+
+def small(value: float) -> str:
+    """Return a figure that may be far below 1, with three digits that count."""
+    return f"{value:.3g}" if math.isfinite(value) else NONE
 
 
 def weights_text(record: SplitScores) -> str:

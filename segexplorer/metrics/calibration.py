@@ -1,0 +1,437 @@
+"""Calibration: how often voxels are right for which the network states a probability.
+
+A network is calibrated if 80 % of the voxels to which it gives a probability of 0.8 belong to the class. Voxels are
+counted in bins of the stated probability (a reliability diagram), for two regions:
+
+"box"
+    The box around the truth's foreground, widened by 10 mm on every side. It depends on the truth alone, so it is
+    the same for every network. A case without foreground has none.
+"all"
+    All voxels of the volume. Most of them are background that any network knows: the figures are near 0 by volume.
+
+Per class the probability is that of the class, and a voxel is right where the truth is that class (class-wise
+calibration; Nixon 2019). For "any class" it is the largest of all classes, background included, and a voxel is
+right where that class is the true one (confidence calibration; Guo 2017). Voxels whose truth is ignored, or whose
+probabilities are not finite, count nowhere.
+
+References
+----------
+Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
+Naeini, Cooper and Hauskrecht 2015, AAAI (expected calibration error).
+Guo, Pleiss, Sun and Weinberger 2017, arXiv:1706.04599 (reliability diagram and ECE of networks).
+Nixon et al. 2019, arXiv:1904.01685 (class-wise errors, bins of equal mass).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.events import CalibrationRegion, Reliability
+from segexplorer.metrics.base import IGNORED, Metric
+
+Binning = Literal["width", "mass"]
+
+BINS = 15
+"""Bins of the error and of a diagram, as in Guo 2017."""
+FINE = 200
+"""Finer bins in each of these: bins of equal mass are put together from them."""
+MARGIN_MM = 10.0
+"""By which the box around the foreground is widened on every side."""
+LEAST_PROBABILITY = 1e-7
+"""Probabilities are raised to this in the negative log-likelihood: softmax in float32 rounds smaller ones to 0."""
+ANY_CLASS = "any class"
+"""Name of the curve of the predicted class, whichever it is."""
+REGIONS: tuple[CalibrationRegion, ...] = ("box", "all")
+
+_CHUNK = 2**16  # voxels, so that what is computed of them stays in the cache
+_TOTAL = BINS * FINE
+_LOW, _HIGH = np.float32(1 / _TOTAL), np.float32(1 - 1 / _TOTAL)
+
+
+# ---- counting
+
+
+class CalibrationCounts:
+    """Sums over voxels, gathered over one case or many: bins of every class, Brier score and log-likelihood.
+
+    Counts are integers and sums float64, so that they are exact for volumes of any size.
+
+    Parameters
+    ----------
+    class_names
+        Names of the foreground classes, for the values 1, 2, ...
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.names = (*class_names, ANY_CLASS)
+        shape = 2, len(self.names)  # inside the box, and outside
+        self.count: NDArray[np.int64] = np.zeros((*shape, _TOTAL), np.int64)
+        self.correct: NDArray[np.int64] = np.zeros((*shape, _TOTAL), np.int64)
+        self.confidence: NDArray[np.float64] = np.zeros((*shape, _TOTAL))
+        self.brier: NDArray[np.float64] = np.zeros(shape)
+        self.nll: NDArray[np.float64] = np.zeros(shape)
+
+    def add(
+        self,
+        probabilities: NDArray[np.floating[Any]],
+        prediction: NDArray[np.integer[Any]],
+        truth: NDArray[np.integer[Any]],
+        spacing: Sequence[float],
+    ) -> None:
+        """Count one case.
+
+        Parameters
+        ----------
+        probabilities
+            (C, *spatial), background first; they add up to 1.
+        prediction, truth
+            (*spatial) class indices; voxels whose truth is 255 are left out.
+        spacing
+            Voxel size along each axis, mm.
+        """
+        box = foreground_box(truth, spacing)
+        parts = [(0, box)] if box is not None else []
+        parts += [(1, beside) for beside in _outside(truth.shape, box)]
+        for part, place in parts:
+            inside = probabilities[(slice(None), *place)], prediction[place], truth[place]
+            for chunk in _chunks(inside[1].shape):
+                self._add_part(part, inside[0][(slice(None), *chunk)], inside[1][chunk], inside[2][chunk])
+
+    def merge(self, other: CalibrationCounts) -> None:
+        """Add the sums of other cases."""
+        for name in ("count", "correct", "confidence", "brier", "nll"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
+    def _add_part(
+        self,
+        part: int,
+        probabilities: NDArray[np.floating[Any]],
+        prediction: NDArray[np.integer[Any]],
+        truth: NDArray[np.integer[Any]],
+    ) -> None:
+        classes = [own.ravel() for own in probabilities]
+        truth, right = truth.ravel(), (prediction == truth).ravel()
+        keep = truth != IGNORED
+        if not math.isfinite(sum(float(own.sum()) for own in classes)):
+            keep &= np.isfinite(classes).all(0)
+        if not keep.all():
+            classes, truth, right = [own[keep] for own in classes], truth[keep], right[keep]
+        overall = len(self.names) - 1
+        voxels = np.bincount(truth, minlength=len(classes))
+        nowhere = np.zeros(truth.size, np.bool_)
+        largest = classes[0]
+        for index, own in enumerate(classes):
+            largest = np.maximum(largest, own)
+            true = truth == index if voxels[index] else nowhere
+            of_class = own.astype(np.float64)
+            total, squares = float(of_class.sum()), float(of_class @ of_class)
+            of_true = of_class[true] if voxels[index] else of_class[:0]
+            brier = squares - 2 * float(of_true.sum()) + of_true.size
+            likelihood = -float(np.log(np.maximum(of_true, LEAST_PROBABILITY)).sum())
+            self.brier[part, overall] += brier
+            self.nll[part, overall] += likelihood
+            if not index:
+                continue
+            some = np.flatnonzero(own >= _LOW)
+            likely, likely_true = of_class[some], true[some]
+            self._bin(part, index - 1, likely, likely_true, 0, own.size, total, of_true.size)
+            self.brier[part, index - 1] += brier
+            # -log(1 - p) = p + p^2 / 2 + p^3 / 3 + ...: below 1/3000 what follows is below 1e-11
+            low_true = of_true[of_true < _LOW]
+            low = total - float(likely.sum()) - float(low_true.sum())
+            low += (squares - float(likely @ likely) - float(low_true @ low_true)) / 2
+            against = -float(np.log(np.maximum(1 - likely[~likely_true], LEAST_PROBABILITY)).sum())
+            self.nll[part, index - 1] += likelihood + max(0.0, low) + against
+        of_largest = largest.astype(np.float64)
+        some = np.flatnonzero(largest < _HIGH)
+        n_right = int(np.count_nonzero(right))
+        total = float(of_largest.sum())
+        self._bin(part, overall, of_largest[some], right[some], -1, right.size, total, n_right)
+
+    def _bin(
+        self,
+        part: int,
+        row: int,
+        some: NDArray[np.float64],
+        right: NDArray[np.bool_],
+        end: int,
+        n: int,
+        total: float,
+        n_right: int,
+    ) -> None:
+        """Sort `some` voxels of `n` into bins; all others are in the bin `end`, the first or the last one.
+
+        Most probabilities of a class are close to 0, and most of the likeliest class close to 1. What they add to
+        that bin is what the others leave over of the sum of all probabilities, `total`, and of the right ones,
+        `n_right`.
+        """
+        places = np.minimum((some * _TOTAL).astype(np.int32), _TOTAL - 1)
+        self.count[part, row] += np.bincount(places, minlength=_TOTAL)
+        self.confidence[part, row] += np.bincount(places, weights=some, minlength=_TOTAL)
+        self.correct[part, row] += np.bincount(places[right], minlength=_TOTAL)
+        if n > some.size:
+            self.count[part, row, end] += n - some.size
+            self.confidence[part, row, end] += max(0.0, total - float(some.sum()))
+            self.correct[part, row, end] += n_right - int(np.count_nonzero(right))
+
+    # ---- what follows from the sums
+
+    def reliability(self) -> tuple[Reliability, ...]:
+        """Return the curve of every class and of any class, in both regions, in a form of bounded size."""
+        curves = []
+        for region in REGIONS:
+            count, correct, confidence, brier, nll = (
+                values[0] if region == "box" else values.sum(axis=0)
+                for values in (self.count, self.correct, self.confidence, self.brier, self.nll)
+            )
+            curves += [
+                Reliability(
+                    class_name=name,
+                    region=region,
+                    counts=tuple(map(int, _merged(count[row]))),
+                    confidences=tuple(map(float, _merged(confidence[row]))),
+                    corrects=tuple(map(int, _merged(correct[row]))),
+                    brier=float(brier[row]),
+                    nll=float(nll[row]),
+                    ece_mass=_ece_mass(count[row], confidence[row], correct[row]),
+                )
+                for row, name in enumerate(self.names)
+            ]
+        return tuple(curves)
+
+
+def foreground_box(truth: NDArray[np.integer[Any]], spacing: Sequence[float]) -> tuple[slice, ...] | None:
+    """Return the box around all voxels of a class, widened by `MARGIN_MM`; None where there is none."""
+    marked = (truth != 0) & (truth != IGNORED)
+    box = []
+    for axis, size in enumerate(spacing):
+        others = tuple(a for a in range(truth.ndim) if a != axis)
+        there = np.flatnonzero(marked.any(axis=others))
+        if not there.size:
+            return None
+        margin = math.ceil(MARGIN_MM / size)
+        box.append(slice(max(0, int(there[0]) - margin), int(there[-1]) + 1 + margin))
+    return tuple(box)
+
+
+def _chunks(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yield slabs along the first axis, of about `_CHUNK` voxels; a slab of one slice is divided once more."""
+    slice_voxels = math.prod(shape[1:])
+    step = max(1, _CHUNK // max(1, slice_voxels))
+    for begin in range(0, shape[0], step):
+        slab = slice(begin, begin + step)
+        if step == 1 and len(shape) > 1 and slice_voxels > 2 * _CHUNK:
+            yield from ((slab, *place) for place in _chunks(shape[1:]))
+        else:
+            yield (slab,)
+
+
+def _outside(shape: Sequence[int], box: tuple[slice, ...] | None) -> Iterator[tuple[slice, ...]]:
+    """Yield boxes that together are everything but the box."""
+    if box is None:
+        yield tuple(slice(0, size) for size in shape)
+        return
+    for axis, size in enumerate(shape):
+        begin, end, _ = box[axis].indices(size)
+        for side in (slice(0, begin), slice(end, size)):
+            if side.start < side.stop:
+                yield (*box[:axis], side, *(slice(0, n) for n in shape[axis + 1 :]))
+
+
+def _merged(fine: NDArray[Any]) -> NDArray[Any]:
+    merged: NDArray[Any] = fine.reshape(BINS, FINE).sum(axis=1)
+    return merged
+
+
+def _of_equal_mass(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each fine bin the bin of equal mass that its middle voxel is in.
+
+    A fine bin is not divided, so a probability that most voxels share is a bin by itself.
+    """
+    total = max(1, int(counts.sum()))
+    middle = counts.cumsum() - counts / 2
+    return np.minimum((middle * BINS / total).astype(np.int64), BINS - 1)
+
+
+def _ece_mass(count: NDArray[np.int64], confidence: NDArray[np.float64], correct: NDArray[np.int64]) -> float:
+    bins = _of_equal_mass(count)
+    return _error(
+        *(np.bincount(bins, weights=values, minlength=BINS) for values in (count, confidence, correct))
+    )
+
+
+def _error(counts: NDArray[Any], confidences: NDArray[Any], corrects: NDArray[Any]) -> float:
+    """Return the mean over voxels of |share right - mean confidence| of their bin; NaN without voxels."""
+    total = float(np.sum(counts))
+    return float(np.abs(np.asarray(corrects) - confidences).sum()) / total if total else math.nan
+
+
+# ---- the figures of a curve
+
+
+def ece(curve: Reliability, binning: Binning = "width") -> float:
+    """Return the expected calibration error, 0 to 1: sum over bins of n_b / N |share right - mean confidence|.
+
+    Parameters
+    ----------
+    binning
+        "width": 15 bins of equal width; "mass": 15 bins with about as many voxels each.
+    """
+    if binning == "mass":
+        return curve.ece_mass
+    return _error(np.asarray(curve.counts), np.asarray(curve.confidences), np.asarray(curve.corrects))
+
+
+def brier_score(curve: Reliability) -> float:
+    """Return the mean squared error of the probability; of any class, the sum over classes (0 to 2; Brier 1950)."""
+    return curve.brier / curve.voxels if curve.voxels else math.nan
+
+
+def negative_log_likelihood(curve: Reliability) -> float:
+    """Return the mean negative log-likelihood, nats; of a class, that of "this class or not"."""
+    return curve.nll / curve.voxels if curve.voxels else math.nan
+
+
+@dataclass(frozen=True)
+class DiagramBar:
+    """One bin of a reliability diagram that has voxels."""
+
+    low: float
+    high: float
+    confidence: float
+    right: float
+    voxels: int
+
+
+def diagram(curve: Reliability) -> tuple[DiagramBar, ...]:
+    """Return the bins that have voxels: mean confidence, share right, and how many there are."""
+    return tuple(
+        DiagramBar(place / BINS, (place + 1) / BINS, confidence / count, right / count, count)
+        for place, (count, confidence, right) in enumerate(
+            zip(curve.counts, curve.confidences, curve.corrects, strict=True)
+        )
+        if count
+    )
+
+
+def curve_of(
+    curves: Sequence[Reliability], class_name: str = ANY_CLASS, region: CalibrationRegion = "box"
+) -> Reliability:
+    """Return the curve of a class in a region."""
+    return next(c for c in curves if c.class_name == class_name and c.region == region)
+
+
+# ---- metrics, so that tables, files and comparisons have them
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationMetric(Metric):
+    """A metric of the probabilities of one class; only a run's own predictions have it, label files do not."""
+
+    function: Callable[[Reliability], float]
+    region: CalibrationRegion
+
+
+_BOX = "In the box around the truth's foreground, widened by 10 mm."
+_ALL = "Over all voxels: near 0 by volume, since background is easy."
+_OWN = "From probabilities: of the watched cases in training, and of `evaluate RUN --split`."
+_NIXON = "Nixon et al. 2019, arXiv:1904.01685; Guo et al. 2017, arXiv:1706.04599"
+_metric = partial(CalibrationMetric, better="lower", best=0.0)
+
+CALIBRATION_METRICS: Mapping[str, CalibrationMetric] = {
+    metric.name: metric
+    for metric in (
+        _metric(
+            name="ece",
+            display_name="ECE",
+            definition="sum over 15 bins of equal width: n / N |share right - mean p|",
+            formula=r"\sum_b \frac{n_b}{N} \left|\bar y_b - \bar p_b\right|",
+            function=ece,
+            region="box",
+            note=f"{_BOX} {_OWN}",
+            reference=_NIXON,
+        ),
+        _metric(
+            name="ece_mass",
+            display_name="ECE, bins of equal mass",
+            short_name="ECE mass",
+            definition="as ECE, with 15 bins of as many voxels each",
+            formula=r"\sum_b \frac{n_b}{N} \left|\bar y_b - \bar p_b\right|",
+            function=partial(ece, binning="mass"),
+            region="box",
+            note=f"{_BOX} {_OWN}",
+            reference=_NIXON,
+        ),
+        _metric(
+            name="brier",
+            display_name="Brier score",
+            short_name="Brier",
+            definition="mean (p - y)^2",
+            formula=r"\frac1N \sum_i (p_i - y_i)^2",
+            function=brier_score,
+            region="box",
+            note=f"{_BOX} {_OWN}",
+            reference="Brier 1950, Monthly Weather Review 78(1):1-3",
+        ),
+        _metric(
+            name="nll",
+            display_name="Negative log-likelihood",
+            short_name="NLL",
+            definition="mean -(y log p + (1 - y) log(1 - p))",
+            formula=r"-\frac1N \sum_i y_i \log p_i + (1 - y_i) \log(1 - p_i)",
+            function=negative_log_likelihood,
+            region="box",
+            note=f"In nats; p is at least 1e-7. {_BOX} {_OWN}",
+            reference="Guo et al. 2017, arXiv:1706.04599",
+        ),
+        _metric(
+            name="ece_all",
+            display_name="ECE, all voxels",
+            short_name="ECE all",
+            definition="as ECE, over all voxels",
+            formula=r"\sum_b \frac{n_b}{N} \left|\bar y_b - \bar p_b\right|",
+            function=ece,
+            region="all",
+            note=f"{_ALL} {_OWN}",
+            reference=_NIXON,
+        ),
+        _metric(
+            name="brier_all",
+            display_name="Brier score, all voxels",
+            short_name="Brier all",
+            definition="as Brier score, over all voxels",
+            formula=r"\frac1N \sum_i (p_i - y_i)^2",
+            function=brier_score,
+            region="all",
+            note=f"{_ALL} {_OWN}",
+            reference="Brier 1950, Monthly Weather Review 78(1):1-3",
+        ),
+        _metric(
+            name="nll_all",
+            display_name="Negative log-likelihood, all voxels",
+            short_name="NLL all",
+            definition="as NLL, over all voxels",
+            formula=r"-\frac1N \sum_i y_i \log p_i + (1 - y_i) \log(1 - p_i)",
+            function=negative_log_likelihood,
+            region="all",
+            note=f"In nats; p is at least 1e-7. {_ALL} {_OWN}",
+            reference="Guo et al. 2017, arXiv:1706.04599",
+        ),
+    )
+}
+"""Every metric of calibration by name."""
+
+
+def calibration_values(curves: Sequence[Reliability], class_name: str) -> dict[str, float]:
+    """Return every calibration metric of one class; NaN where its region has no voxel."""
+    return {
+        name: metric.function(curve_of(curves, class_name, metric.region))
+        for name, metric in CALIBRATION_METRICS.items()
+    }
