@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
+from segexplorer.core.printable import printable
 from segexplorer.data.grid import aligned
 from segexplorer.data.io import open_volume
 from segexplorer.data.sources import Recipe
@@ -72,6 +73,10 @@ class CaseRef:
     role: Role | None = None
     identity: str = ""
     resample: bool = False
+
+    def __post_init__(self) -> None:
+        # from the name of a file, and shown in tables, logs and layers
+        object.__setattr__(self, "id", printable(self.id))
 
     def open(self) -> Case:
         """Open the headers; everything is put on the first image's grid where that loses nothing, or is asked for.

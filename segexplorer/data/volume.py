@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
+from segexplorer.core.printable import printable
 from segexplorer.data import geometry
 
 # ---- counting values
@@ -263,7 +264,8 @@ class Volume:
     @property
     def label_names(self) -> dict[int, str]:
         """Names of label values, where the file or the prediction names them."""
-        return {int(value): name for value, name in self.provenance.header.get("label_names", {}).items()}
+        named = self.provenance.header.get("label_names", {})
+        return {int(value): printable(name) for value, name in named.items()}
 
     def with_array(self, array: NDArray[Any], *, label_names: Mapping[int, str] | None = None) -> Volume:
         """Return a volume with other voxels on the same grid (a prediction), provenance kept for writing.

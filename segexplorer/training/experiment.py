@@ -12,10 +12,12 @@ from pydantic import model_validator
 
 import segexplorer
 from segexplorer.core.atomic_files import atomic_write
-from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean
+from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean, shorten
 from segexplorer.core.fields import parameter, parameters
+from segexplorer.core.printable import is_printable, printable
 from segexplorer.core.registry import plugin_kinds, require_plugins
 from segexplorer.core.spec import Spec, replace_values, walk
+from segexplorer.core.untrusted_files import require_bounded
 from segexplorer.data.datasets.base import AnyDataset
 from segexplorer.data.datasets.base import registry as datasets
 from segexplorer.data.sampler import Sampling
@@ -244,9 +246,14 @@ _PLUGIN_LINE = re.compile(r"^# (\w+ [\w-]+): package ([\w.-]+)$", re.MULTILINE)
 def _plugins_named_in(path: Path) -> dict[str, list[str]]:
     """Return package -> kinds as `to_yaml` names them above an experiment."""
     found: dict[str, list[str]] = {}
-    for kind, package in _PLUGIN_LINE.findall(path.read_text(encoding="utf-8")):
+    for kind, package in _PLUGIN_LINE.findall(_text_of(path)):
         found.setdefault(package, []).append(kind)
     return found
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(MAX_YAML_BYTES).decode("utf-8", "replace")
 
 
 def _is_relative(text: str) -> bool:
@@ -283,13 +290,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SpecError(f"There is no experiment file {path}.", f"Check the path, or see {sample_configs()}.")
     if path.is_dir():
         raise SpecError(f"{path} is a folder, not an experiment file.", "Name the YAML file inside it.")
-    if path.stat().st_size > MAX_YAML_BYTES:
+    with path.open("rb") as file:  # a device has no size that could be asked for
+        content = file.read(MAX_YAML_BYTES + 1)
+    if len(content) > MAX_YAML_BYTES:
         raise SpecError(
             f"{path.name} is too large for an experiment file.", "Check that it is the right file."
         )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = yaml.safe_load(content.decode("utf-8"))
+    except RecursionError as error:
+        raise SpecError(f"{path.name} is nested too deeply.", "Check that it is the right file.") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date of month 13 is a ValueError
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "it is not text"
@@ -298,7 +309,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SpecError(
             f"{path.name} does not contain an experiment.", "It should start with data:, network:, loss: ..."
         )
+    require_bounded(data, path.name)
+    _require_printable(data, path.name)
     return data
+
+
+def _require_printable(value: Any, name: str) -> None:
+    """Check that no name or text holds characters that act on a terminal; they reach every table and label.
+
+    Raises
+    ------
+    SpecError
+        Naming the text, its characters written out.
+    """
+    if isinstance(value, str) and not is_printable(value.replace("\n", " ").replace("\t", " ")):
+        raise SpecError(
+            f"{name} holds characters that cannot be shown: {shorten(printable(value), 60)}.",
+            "Write the text without them.",
+        )
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in (*parts, *(value if isinstance(value, dict) else ())):
+        _require_printable(part, name)
 
 
 def _absolute(model: type[Experiment], data: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from segexplorer.training.checkpoint import Checkpoint, Pointer, open_checkpoint
 from segexplorer.training.compute import Compute, Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
+from segexplorer.training.run_files import COPY_AGAIN, require_keys
 from segexplorer.training.slices import Layout
 from segexplorer.training.sliding_window import predict_logits, window_count
 
@@ -43,15 +44,21 @@ class Predictor:
     def __init__(self, checkpoint: Checkpoint, runtime: Runtime | None = None) -> None:
         self.checkpoint = checkpoint
         meta = checkpoint.meta
+        require_keys(meta, ("experiment", "classes", "preprocessing", "channels"), checkpoint.folder.name)
         # a sink says nothing of a network, and its plug-in may not be installed here
         self.experiment = Experiment.of({**meta["experiment"], "sinks": []}, "the checkpoint's experiment")
         # the device of the training machine may not be here; precision is kept
         spec = self.experiment.compute.model_copy(update={"device": "auto"})
         self.runtime = runtime if runtime is not None else resolve_compute(Compute.of(spec.plain()))
         self.classes = ClassMap.of(meta["classes"])
-        self.fitted = FittedPreprocessing.of(meta["preprocessing"])
+        try:
+            self.fitted = FittedPreprocessing.of(meta["preprocessing"])
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"meta.json of {checkpoint.folder.name} is damaged (preprocessing).", COPY_AGAIN
+            ) from error
         self.channels = int(meta["channels"])
-        self.patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta["patch"] else None
+        self.patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta.get("patch") else None
         self.layout = Layout.of(self.experiment.sampling.patch_size)
         self.divisor = self.layout.divisor(self.experiment.network)
         network = self.layout.build(self.experiment.network, self.channels, len(self.classes.names) + 1)

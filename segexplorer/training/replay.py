@@ -17,7 +17,8 @@ from psygnal import Signal
 
 from segexplorer.core.errors import DataError, RunStateError, SpecError
 from segexplorer.core.events import Event, RunFinished, RunState, StateChanged, StepDone, WatchedDone
-from segexplorer.training.history import HistoryFrame, open_run
+from segexplorer.training.history import HistoryFrame, drop_superseded, open_run
+from segexplorer.training.run_files import read_log
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 LONGEST_WAIT = 2.0
@@ -70,9 +71,10 @@ class Replay:
             raise SpecError(f"A replay needs a speed above 0, not {speed:g}.", "1 is as fast as it was.")
         record = open_run(folder)
         self.folder, self.experiment, self.speed = record.folder, record.experiment, speed
-        self._events = _without_repeats(record.events())
-        if not self._events:
+        log = read_log(record.folder)
+        if not log.events:
             raise DataError(f"Nothing has happened in {folder} yet.", "Train it first.")
+        self._events = [*log.notices(), *_without_repeats(drop_superseded(log.events))]
         frames = [*record.watched("train"), *record.watched("validation")] if load is not None else []
         self._frames = {(frame.role, frame.index): frame for frame in frames}
         self._load = load

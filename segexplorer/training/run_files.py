@@ -52,6 +52,9 @@ COPY_AGAIN = "Copy the whole run folder again."
 Name = Annotated[str, StringConstraints(max_length=4096)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
+Millimetres = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
+Voxels = Annotated[int, Field(ge=0, le=8192)]
+
 
 class RunFile(BaseModel):
     """Base of the typed models; what a later version adds is kept as it is."""
@@ -109,6 +112,17 @@ class ClassFacts(RunFile):
     ignored: list[int] = []
 
 
+class PreprocessingFacts(RunFile):
+    """Fitted preprocessing as `FittedPreprocessing.plain` writes it; its rules are validated by their registry."""
+
+    intensities: Annotated[list[Any], Field(min_length=1, max_length=1000)]
+    numbers: list[dict[Name, Annotated[float, Field(allow_inf_nan=False)]]]
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    resize: tuple[Voxels, Voxels, Voxels] | None = None
+    difference: bool = False
+    crop: dict[Name, Any] = {}
+
+
 class CheckpointMeta(RunFile):
     """`meta.json` of a checkpoint. Only `step` and the checksums are always there."""
 
@@ -121,9 +135,9 @@ class CheckpointMeta(RunFile):
     best: float | None = None
     experiment: dict[str, Any] | None = None
     classes: ClassFacts | None = None
-    preprocessing: dict[str, Any] | None = None
+    preprocessing: PreprocessingFacts | None = None
     channels: Annotated[int, Field(ge=1, le=1000)] | None = None
-    patch: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(max_length=3)] | None = None
+    patch: Annotated[list[Annotated[int, Field(ge=1, le=8192)]], Field(max_length=3)] | None = None
     badges: list[Name] = []
 
 

@@ -7,11 +7,17 @@ copied as they are. Other files of the run folder are never copied.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import stat
+import struct
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, get_args
 
 from segexplorer.core.atomic_files import atomic_write
@@ -206,6 +212,113 @@ def _pack(copy: Path, output: Path) -> tuple[str, ...]:
 
     atomic_write(output.absolute(), write)
     return tuple(f"{INSIDE}/{file.relative_to(copy).as_posix()}" for file in files)
+
+
+# ---- unpacking an archive of somebody else's
+
+MAX_MEMBERS = 500_000
+"""Most files in an archive: a run with all predictions has about ten files for each of its frames."""
+MAX_UNPACKED = 64 * 2**30
+"""Most bytes that an archive may unpack to."""
+MAX_RATIO = 1032
+"""The highest ratio that deflate reaches; a member that claims more is a bomb."""
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    struct.error,
+)
+"""What reading a damaged archive raises."""
+
+
+@contextmanager
+def unpacked_run(path: str | Path) -> Iterator[Path]:
+    """Yield a run folder: the folder itself, or what an archive that `share_run` packed holds, while it is needed.
+
+    Raises
+    ------
+    DataError
+        When it is an archive that `share_run` has not packed, or a damaged one; see `unpack_run`.
+    """
+    source = Path(path)
+    if not (source.suffix.lower() == ".zip" and source.is_file()):
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="segexplorer-shared-") as place:
+        unpack_run(source, Path(place))
+        yield Path(place) / INSIDE
+
+
+def unpack_run(archive: Path, target: Path) -> None:
+    """Unpack an archive that `share_run` packed into an empty folder; nothing is written outside of it.
+
+    Raises
+    ------
+    DataError
+        When it is damaged, encrypted or a bomb, holds anything but plain files of one run folder, or points out of
+        the folder.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = packed.infolist()
+            _require_harmless(members, archive.name)
+            for member in members:
+                file = target.joinpath(*PurePosixPath(member.filename).parts)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with packed.open(member) as inside, file.open("xb") as out:
+                    _copy(inside, out, member.file_size, archive.name)
+    except DataError:
+        raise
+    except (*_BROKEN, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise DataError(
+            f"{archive.name} is not a whole zip archive.", "Get it again from its owner."
+        ) from error
+
+
+def _require_harmless(members: Sequence[zipfile.ZipInfo], name: str) -> None:
+    """Check the table of contents before anything is unpacked; see `unpack_run`."""
+    if len(members) > MAX_MEMBERS or sum(member.file_size for member in members) > MAX_UNPACKED:
+        raise DataError(f"{name} holds more than a shared run can hold.", _ASK_AGAIN)
+    seen: set[str] = set()
+    for member in members:
+        parts = PurePosixPath(member.filename).parts
+        plain = re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+", member.filename, re.ASCII)
+        if not plain or parts[0] != INSIDE or any(part.strip(".") == "" for part in parts):
+            raise DataError(f"{name} is no run that `segexplorer share` packed.", "Choose another archive.")
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise DataError(f"{name} holds something that is no file.", _ASK_AGAIN)
+        if member.flag_bits & 1:
+            raise DataError(f"{name} is encrypted.", "Unpack it with its password and open the folder.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{name} is packed in a way that `segexplorer share` does not use.", _ASK_AGAIN)
+        if member.file_size > MAX_RATIO * max(1, member.compress_size):
+            raise DataError(
+                f"{name} holds a file that claims to unpack to much more than it can.", _ASK_AGAIN
+            )
+        if member.filename.lower() in seen:
+            raise DataError(f"{name} holds a file twice.", _ASK_AGAIN)
+        seen.add(member.filename.lower())
+    if f"{INSIDE}/{EXPERIMENT}" not in seen:
+        raise DataError(f"{name} is no run that `segexplorer share` packed.", "Choose another archive.")
+
+
+_ASK_AGAIN = "Do not use it if you do not know where it comes from."
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int, name: str) -> None:
+    """Copy a member, whose end is where the table of contents says; `zipfile` compares the checksum there."""
+    left = size
+    while block := source.read(min(2**20, left + 1)):
+        left -= len(block)
+        if left < 0:
+            break
+        target.write(block)
+    if left:
+        raise DataError(f"{name} holds a file of another size than it claims.", _ASK_AGAIN)
 
 
 def _readme(names: Pseudonyms, *, weights: bool, predictions: bool) -> str:

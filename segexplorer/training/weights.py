@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.errors import DataError, SpecError, shorten
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.data.checks import Problem
@@ -239,16 +240,23 @@ def _read(file: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from segexplorer.training.checkpoint import require_finite
+
     if file.suffix == ".safetensors":
         try:
             stored: dict[str, Tensor] = load_file(file)
-        except SafetensorError as error:
+        except (SafetensorError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"{file.name} is not a complete safetensors file: {error}.", "Get it again."
+                f"{file.name} is not a complete safetensors file: {shorten(str(error), 100)}.",
+                "Get it again.",
             ) from error
+        require_finite(stored, file.name)
         return stored
     try:
+        _require_unpacked(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except DataError:
+        raise
     except pickle.UnpicklingError as error:
         raise DataError(
             f"{file.name} contains more than tensors, or is not a torch file; it was not opened, since that could "
@@ -260,7 +268,26 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise DataError(
             f"{file.name} cannot be read as a file of torch ({kind}).", "Get it again."
         ) from error
-    return _tensors(content, file.name)
+    tensors = _tensors(content, file.name)
+    require_finite(tensors, file.name)
+    return tensors
+
+
+def _require_unpacked(file: Path) -> None:
+    """Refuse an archive with compressed members, which torch never writes: it could unpack to any size.
+
+    Raises
+    ------
+    DataError
+        Naming the file.
+    """
+    if not zipfile.is_zipfile(file):
+        return  # the format of before torch 1.6, which is not packed
+    with zipfile.ZipFile(file) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise DataError(
+                f"{file.name} is packed, which torch does not write.", "Do not use a file of unknown origin."
+            )
 
 
 def _tensors(content: Any, name: str) -> dict[str, Tensor]:

@@ -383,8 +383,19 @@ def show(
 
 
 @app.command(rich_help_panel=LOOK)
+def verify(
+    run: Annotated[Path, typer.Argument(help="Run folder, or an archive that `segexplorer share` packed.")],
+    as_json: AsJson = False,
+) -> None:
+    """Read all that a run folder holds, compare its checksums, and say what is sound (exit code 2: not all)."""
+    from segexplorer.frontends.cli.verify import run_verify
+
+    raise typer.Exit(run_verify(run, as_json=as_json))
+
+
+@app.command(rich_help_panel=LOOK)
 def replay(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, or an archive that `segexplorer share` packed.")],
     speed: Annotated[float, typer.Option(min=0, help="Times as fast as it was; 0: without waiting.")] = 10.0,
     window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the events, one line of JSON each.")] = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from segexplorer.core.errors import ExitCode
 from segexplorer.core.events import Event, RunFinished, to_json
+from segexplorer.core.printable import printable_json
 from segexplorer.frontends.cli.terminal import RunDisplay, remarks
 from segexplorer.frontends.cli.train import best_of, tell_best
 from segexplorer.frontends.viewing import require_window
@@ -24,9 +25,15 @@ def run_replay(folder: Path, speed: float, *, window: bool, as_json: bool) -> in
     -------
     0, or 130 when Ctrl-C ended it.
     """
+    from segexplorer.training.sharing import unpacked_run
+
+    with unpacked_run(folder) as unpacked:
+        return _replay(unpacked, speed or math.inf, window=window, as_json=as_json)
+
+
+def _replay(folder: Path, pace: float, *, window: bool, as_json: bool) -> int:
     from segexplorer.training.replay import Replay
 
-    pace = speed or math.inf
     if window:
         require_window()
         importlib.import_module("segexplorer.frontends.napari.dock").show_replay(folder, pace)
@@ -35,7 +42,7 @@ def run_replay(folder: Path, speed: float, *, window: bool, as_json: bool) -> in
     try:
         if as_json:
             for event in replay:
-                print(to_json(event), flush=True)
+                print(printable_json(to_json(event)), flush=True)
         else:
             _show(replay)
     except KeyboardInterrupt:

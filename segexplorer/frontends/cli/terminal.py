@@ -6,35 +6,49 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
 from segexplorer.core import events
 from segexplorer.core.events import Event
+from segexplorer.core.printable import printable, printable_json
 from segexplorer.viewmodels.status import Status
 
 PIPE_WIDTH = 120
 
 
+class _Console(Console):
+    """A console on which no text acts as a command of the terminal: names come from files of others."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what is to be written; rich's own colours and movements are not part of the texts."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text, lines=True), segment.style)
+
+
 def results() -> Console:
     """Return a console on stdout; in a pipe it is wide enough for tables and has no colours."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return _Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def remarks() -> Console:
     """Return a console on stderr."""
-    return Console(width=None if sys.stderr.isatty() else PIPE_WIDTH, stderr=True, highlight=False)
+    return _Console(width=None if sys.stderr.isatty() else PIPE_WIDTH, stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
     """Print strict JSON; non-finite numbers become null."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(printable_json(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def _finite(value: Any) -> Any:

@@ -58,33 +58,41 @@ class MetricsTable:
         self.path = folder / METRICS
         self._rows: list[dict[str, Any]] = []
         for event in earlier:
-            self._add(event)
+            self._rows += _rows(event)
 
     def write(self, event: Event) -> None:
         """Add a validation's scores and replace the file; other events are not for this table."""
         if isinstance(event, ValidationDone):
-            self._rows = [r for r in self._rows if r["step"] < event.step]
-            self._add(event)
+            self._rows = [*(r for r in self._rows if r["step"] < event.step), *_rows(event)]
             atomic_write(self.path, _csv(self._rows).encode())
 
-    def _add(self, event: ValidationDone) -> None:
-        for score in event.scores:
-            self._rows.append(
-                {
-                    "attempt": event.attempt,
-                    "epoch": event.epoch,
-                    "step": event.step,
-                    "case": score.case,
-                    "class": score.class_name,
-                    "role": score.role,
-                    "state": score.state,
-                    **score.metrics,
-                    "false_positive_ml": score.false_positive_ml,
-                    "false_negative_ml": score.false_negative_ml,
-                    "truth_ml": score.truth_ml,
-                    "badge": score.badge,
-                }
-            )
+
+def _rows(event: ValidationDone) -> list[dict[str, Any]]:
+    return [
+        {
+            "attempt": event.attempt,
+            "epoch": event.epoch,
+            "step": event.step,
+            "case": score.case,
+            "class": score.class_name,
+            "role": score.role,
+            "state": score.state,
+            **score.metrics,
+            "false_positive_ml": score.false_positive_ml,
+            "false_negative_ml": score.false_negative_ml,
+            "truth_ml": score.truth_ml,
+            "badge": score.badge,
+        }
+        for score in event.scores
+    ]
+
+
+def metrics_text(validations: Iterable[ValidationDone]) -> str:
+    """Return what `metrics.csv` holds after these validations, in order."""
+    rows: list[dict[str, Any]] = []
+    for event in validations:
+        rows = [*(r for r in rows if r["step"] < event.step), *_rows(event)]
+    return _csv(rows) if rows else ""
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -105,8 +106,8 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_plan(self, plan: Any) -> None:
         self._plan = plan
-        lines = [f"<b>{label}</b>&nbsp; {text}" for label, text in plan.summary().items()]
-        widgets.say(self.summary, "<br>".join(lines))
+        lines = [f"<b>{label}</b>&nbsp; {escape(text)}" for label, text in plan.summary().items()]
+        widgets.say(self.summary, "<br>".join(lines), rich=True)
         shown = [
             *plan.badges,
             *(f"{p.case}: {p.message} {p.remedy}".removeprefix(": ") for p in plan.warnings),
@@ -143,7 +144,7 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
         plan, found = answer
         if plan is self._plan:
             text = "" if found is None else f"<b>Time</b>&nbsp; {timings.sentence(found)}"
-            widgets.say(self.time, text)
+            widgets.say(self.time, text, rich=True)
         self._show_button(done=True)
 
     def _on_not_timed(self, error: SegExplorerError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
+from segexplorer.core.printable import printable
 from segexplorer.frontends.forms.appearance import Tone, set_tone
 
 RED: Tone = "red"
@@ -29,9 +30,10 @@ def guidance(text: str = "", tone: Tone = GREY) -> QLabel:
     return label
 
 
-def say(label: QLabel, text: str, tone: Tone = GREY) -> None:
-    """Put a text into a guidance label, or hide it."""
-    label.setText(text)
+def say(label: QLabel, text: str, tone: Tone = GREY, *, rich: bool = False) -> None:
+    """Put a text into a guidance label, or hide it; plain unless `rich`, since it may quote a name from a file."""
+    label.setTextFormat(Qt.TextFormat.RichText if rich else Qt.TextFormat.PlainText)
+    label.setText(printable(text, lines=True))
     set_tone(label, tone)
     label.setVisible(bool(text))
 
