@@ -219,7 +219,7 @@ def score_split(
     split
         "test", "validation" or "train".
     checkpoint
-        "best" (highest validation Dice) or "last"; by default that of the newest record, else "best".
+        "best" (chosen by validation) or "last"; by default that of the newest record, else "best".
     again
         Whether to score the cases once more although there is a record; the earlier one is kept.
 

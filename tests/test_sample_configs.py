@@ -128,6 +128,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "perera2025_msseg2": _msseg2,
     "yeung2022_bus2017": _bus2017,
     "yeung2022_bus2017_deep": _bus2017,
+    "yeung2022_bus2017_tuning": _bus2017,
     "yeung2022_brats20": _brats20,
     "yeung2022_brats20_deep": _brats20,
     "yeung2022_kits19": _kits19,

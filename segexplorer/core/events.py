@@ -238,7 +238,8 @@ class ValidationDone(Event):
 
     `mean_dice` is the mean foreground Dice over (case, class) pairs whose class is present in truth or
     prediction; a missed or spurious structure counts 0. `n_used + n_absent` is the number of pairs;
-    `n_missed` of the used ones were missed entirely.
+    `n_missed` of the used ones were missed entirely. `loss` is the mean over whole cases, NaN where it was not
+    computed.
     """
 
     epoch: Count
@@ -252,6 +253,8 @@ class ValidationDone(Event):
     best: bool
     seconds: Seconds
     badge: str = ""
+    criterion: Literal["dice", "loss"] = "dice"
+    """What `best` was judged by: the highest `mean_dice`, or the lowest `loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)

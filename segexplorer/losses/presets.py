@@ -61,6 +61,72 @@ def _unified_focal(*, symmetric: bool = False) -> UnifiedFocal:
     return UnifiedFocal(symmetric=symmetric, lam=0.5, delta=0.6, gamma=0.2, class_reduction="sum", eps=_EPS)
 
 
+_YEUNG = "Parameters and equations of the paper: overlaps of all classes, background included, are added up. "
+_presets(
+    "Yeung 2022",
+    {
+        "ce": ("Cross entropy", CrossEntropy(), "Equation 2 of the paper."),
+        "focal": (
+            "Focal",
+            Focal(foreground_weight=0.25, gamma=2.0),
+            "Parameters as the paper states them; alpha weighs foreground, one minus it background, as in Lin "
+            "2017, because eq. 7 has a weight for each class.",
+        ),
+        "dice": ("Dice", Dice(class_reduction="sum", eps=2 * _EPS), _YEUNG),
+        "tversky": (
+            "Tversky",
+            Tversky(alpha=0.3, beta=0.7, include_background=True, class_reduction="sum", eps=_EPS),
+            _YEUNG,
+        ),
+        "focal_tversky": (
+            "Focal Tversky",
+            FocalTversky(
+                alpha=0.3, beta=0.7, exponent=3 / 4, include_background=True, class_reduction="sum", eps=_EPS
+            ),
+            _YEUNG + "The exponent is one over the paper's gamma of 4/3.",
+        ),
+        "combo": (
+            "Combo",
+            Combo(
+                lam=0.5,
+                positive_weight=0.5,
+                cross_entropy="categorical",
+                include_background=True,
+                class_reduction="sum",
+                eps=2 * _EPS,
+            ),
+            _YEUNG
+            + "Eq. 13 and 14 are for two classes; with more, as figure 1 and the authors' code require.",
+        ),
+        "hybrid_focal": (
+            "Hybrid focal",
+            HybridFocal(
+                lam=0.5,
+                foreground_weight=0.25,
+                gamma=2.0,
+                alpha=0.3,
+                beta=0.7,
+                exponent=3 / 4,
+                include_background=True,
+                class_reduction="sum",
+                eps=_EPS,
+            ),
+            _YEUNG + "The paper gives no lambda: 1/2.",
+        ),
+        "unified_focal_symmetric": (
+            "Symmetric unified focal",
+            _unified_focal(symmetric=True),
+            _YEUNG
+            + "The symmetric form is that of the authors' code: the focal exponents act on all classes.",
+        ),
+        "unified_focal_asymmetric": (
+            "Asymmetric unified focal",
+            _unified_focal(),
+            _YEUNG + "The authors' code averages classes, as the kind unified_focal does.",
+        ),
+    },
+)
+
 # Table I of Perera 2025 names its losses without parameters.
 _PERERA = "The paper gives no parameters: {}."
 _SAME_ROWS = "Three rows of the paper's table I agree in every digit, so they are no evidence. "
@@ -125,72 +191,6 @@ _presets(
             HyTver(gamma=0.5, alpha=0.3, beta=0.7, positive_weight=0.7),
             "The equations of section II, misprints resolved. The paper gives no parameters: those of the authors' "
             "code here, as it means them; its order of arguments and a sign differ.",
-        ),
-    },
-)
-
-_YEUNG = "Parameters and equations of the paper: overlaps of all classes, background included, are added up. "
-_presets(
-    "Yeung 2022",
-    {
-        "ce": ("Cross entropy", CrossEntropy(), "Equation 2 of the paper."),
-        "focal": (
-            "Focal",
-            Focal(foreground_weight=0.25, gamma=2.0),
-            "Parameters as the paper states them; alpha weighs foreground, one minus it background, as in Lin "
-            "2017, because eq. 7 has a weight for each class.",
-        ),
-        "dice": ("Dice", Dice(class_reduction="sum", eps=2 * _EPS), _YEUNG),
-        "tversky": (
-            "Tversky",
-            Tversky(alpha=0.3, beta=0.7, include_background=True, class_reduction="sum", eps=_EPS),
-            _YEUNG,
-        ),
-        "focal_tversky": (
-            "Focal Tversky",
-            FocalTversky(
-                alpha=0.3, beta=0.7, exponent=3 / 4, include_background=True, class_reduction="sum", eps=_EPS
-            ),
-            _YEUNG + "The exponent is one over the paper's gamma of 4/3.",
-        ),
-        "combo": (
-            "Combo",
-            Combo(
-                lam=0.5,
-                positive_weight=0.5,
-                cross_entropy="categorical",
-                include_background=True,
-                class_reduction="sum",
-                eps=2 * _EPS,
-            ),
-            _YEUNG
-            + "Eq. 13 and 14 are for two classes; with more, as figure 1 and the authors' code require.",
-        ),
-        "hybrid_focal": (
-            "Hybrid focal",
-            HybridFocal(
-                lam=0.5,
-                foreground_weight=0.25,
-                gamma=2.0,
-                alpha=0.3,
-                beta=0.7,
-                exponent=3 / 4,
-                include_background=True,
-                class_reduction="sum",
-                eps=_EPS,
-            ),
-            _YEUNG + "The paper gives no lambda: 1/2.",
-        ),
-        "unified_focal_symmetric": (
-            "Symmetric unified focal",
-            _unified_focal(symmetric=True),
-            _YEUNG
-            + "The symmetric form is that of the authors' code: the focal exponents act on all classes.",
-        ),
-        "unified_focal_asymmetric": (
-            "Asymmetric unified focal",
-            _unified_focal(),
-            _YEUNG + "The authors' code averages classes, as the kind unified_focal does.",
         ),
     },
 )
@@ -276,6 +276,4 @@ for _name, _title, _paper, _terms in (
         (AdaptiveRegionTversky(),),
     ),
 ):
-    registry.register_preset(
-        _name, _title, _sum(*_MEAN_BASE, *_terms), group="Chen 2023", note=_MEANS.format(_paper)
-    )
+    registry.register_preset(_name, _title, _sum(*_MEAN_BASE, *_terms), note=_MEANS.format(_paper))

@@ -30,7 +30,7 @@ from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_proven
 Which = Literal["last", "best"]
 CHECKPOINT_DESCRIPTIONS: Mapping[Which, str] = {
     "last": "the weights at the end of training",
-    "best": "the weights with the best mean Dice on these same validation cases, which flatters every run",
+    "best": "the weights that were best on these same validation cases, which flatters every run",
 }
 
 
@@ -85,7 +85,7 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
     Parameters
     ----------
     checkpoint
-        "last": the validation at the run's end; "best": the one with the highest mean Dice.
+        "last": the validation at the run's end; "best": the best one, by Dice or by loss as the run chose.
 
     Raises
     ------

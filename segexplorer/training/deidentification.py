@@ -281,6 +281,7 @@ def _event(event: Event, live: Iterable[str], names: Pseudonyms) -> Event | None
                 scores=tuple(_score(score, names) for score in event.scores),
                 class_dice={names.class_(n): dice for n, dice in event.class_dice.items()},
                 badge=own_badges(event.badge),
+                criterion="loss" if event.criterion == "loss" else "dice",
             )
         case events.WatchedDone():
             curves = tuple(

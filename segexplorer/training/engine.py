@@ -7,6 +7,7 @@ bit on the CPU under the same threads and precision.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator
 from dataclasses import asdict
@@ -27,7 +28,7 @@ from segexplorer.core.events import (
     ValidationDone,
 )
 from segexplorer.training.compute import translate_memory_errors
-from segexplorer.training.evaluator import Evaluator, Validator
+from segexplorer.training.evaluator import Evaluator, Validator, merit
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.progress import EpochSums, LiveChanges, Position
 from segexplorer.training.run_files import COPY_AGAIN, require_keys
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 30.0
 PATCH_SECONDS = 0.5
+WORST = -sys.float_info.max
+"""Merit before the first validation; a number, since a checkpoint keeps it as JSON, which has no infinity."""
 
 
 class Engine:
@@ -75,7 +78,7 @@ class Engine:
         self._checkpoint, self._trouble = folder.last_checkpoint()
         self.position = Position()
         self.sums = EpochSums()
-        self.best = -1.0
+        self.best = WORST
         if self._checkpoint is not None:
             meta = self._checkpoint.meta
             if "position" not in meta:  # `segexplorer share` leaves it out, and the optimiser's state
@@ -277,7 +280,7 @@ class Engine:
         yield ended
         best = done is not None and done.best
         if best and done is not None:
-            self.best = done.mean_dice
+            self.best = merit(done.criterion, done.mean_dice, done.loss)
         if best or last or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
             yield self._save(best=best)
 

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from segexplorer.core.events import (
     CaseScore,
     Event,
+    Notice,
     Progress,
     RegionReport,
     Reliability,
@@ -268,6 +269,11 @@ def error_boxes(logits: torch.Tensor, labels: torch.Tensor) -> RegionReport:
 # ---- all validation cases
 
 
+def merit(criterion: Literal["dice", "loss"], mean_dice: float, loss: float) -> float:
+    """Return the figure of a validation by which the best checkpoint is chosen: the higher, the better."""
+    return mean_dice if criterion == "dice" else -loss
+
+
 class Validator:
     """Scores the validation cases, and predicts the watched ones whenever somebody wants to see them.
 
@@ -289,11 +295,12 @@ class Validator:
         self.evaluator, self.plan = evaluator, evaluator.plan
         self.folder, self.slots, self.attempt = folder, slots, attempt
         self.watched_at = time.monotonic()
+        self._losses_missed = False
 
     def validate(
         self, at: Position, *, best: float, badges: tuple[str, ...]
     ) -> Generator[Event, None, tuple[ValidationDone, dict[int, float]]]:
-        """Score every validation case; `best` is the highest mean Dice so far.
+        """Score every validation case; `best` is the highest `merit` so far.
 
         Returns the event, and class -> Dice over all voxels of all cases, which adaptive losses follow.
         """
@@ -318,20 +325,35 @@ class Validator:
         summary = summarise(scores)
         finite = [e.loss for e in results if np.isfinite(e.loss)]
         mean_dice = summary.mean["dice"]
+        loss = float(np.mean(finite)) if finite else float("nan")
+        criterion = self.evaluator.learner.experiment.validation.select_best
+        if criterion == "loss" and len(finite) < len(results):
+            yield from self._notice_missing_losses([e.case for e in results if not np.isfinite(e.loss)])
         event = ValidationDone(
             epoch=at.epoch,
-            loss=float(np.mean(finite)) if finite else float("nan"),
+            loss=loss,
             scores=scores,
             mean_dice=mean_dice,
             class_dice=summary.class_dice,
             n_used=summary.n_used,
             n_absent=summary.n_absent,
             n_missed=summary.n_missed,
-            best=bool(mean_dice > best),
+            best=bool(merit(criterion, mean_dice, loss) > best),
+            criterion=criterion,
             seconds=time.perf_counter() - begun,
             badge="; ".join(badges),
         )
         return event, confusion.class_dice() if cases else {}
+
+    def _notice_missing_losses(self, cases: list[str]) -> Generator[Event, None, None]:
+        """Say once which validation cases the loss could not be computed on."""
+        if not self._losses_missed:
+            self._losses_missed = True
+            yield Notice(
+                message=f"The loss could not be computed on {', '.join(cases)}, and the best checkpoint is chosen "
+                "without them.",
+                remedy="Set validation.select_best: dice to choose by all cases.",
+            )
 
     def watch(self, at: Position) -> Generator[Event, None, None]:
         """Predict the watched cases now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import model_validator
@@ -69,6 +69,12 @@ class Validation(Spec):
         ge=0,
         lt=1,
         advanced=True,
+    )
+    select_best: Literal["dice", "loss"] = parameter(
+        "dice",
+        title="Best checkpoint",
+        description="dice: that of the highest mean Dice of whole validation volumes; loss: that of their lowest "
+        "mean loss.",
     )
     watch_train: str | None = parameter(
         None,

@@ -333,6 +333,13 @@ def setting_problems(experiment: Experiment, roles: Mapping[str, Role]) -> list[
     elif not validates and not experiment.split.self_validation:
         text = "No case validates, so no Dice is measured and there is no best checkpoint."
         problems.append(Problem("warning", "split", text, "Add cases, or set split.self_validation."))
+    changes = any(s.state_buffers() or s.learned() for s in losses_in(experiment.loss))
+    if experiment.validation.select_best == "loss" and changes:
+        text = (
+            "The best checkpoint is that of the lowest validation loss, but this loss changes during training, so "
+            "that its values of different epochs cannot be compared."
+        )
+        problems.append(Problem("warning", "loss", text, "Set validation.select_best: dice."))
     if experiment.schedule.reads_validation:
         text = "The schedule reads the validation Dice, so figures on these cases are slightly flattered."
         problems.append(Problem("note", "schedule", text, "Score test cases once at the end."))

@@ -211,7 +211,7 @@ def predict(
     images
         The image, or the case's images in the order of training.
     checkpoint
-        "best" (highest validation Dice; "last" where nothing was validated yet), "last" or "previous".
+        "best" (chosen by validation; "last" where nothing was validated yet), "last" or "previous".
 
     Returns
     -------

@@ -175,7 +175,7 @@ def score_split_steps(
     Parameters
     ----------
     checkpoint
-        "best" (highest validation Dice) or "last"; by default that of the newest record, else best, or last where
+        "best" (chosen by validation) or "last"; by default that of the newest record, else best, or last where
         nothing was validated.
     again
         Whether to score the cases although there is a record, which is kept.

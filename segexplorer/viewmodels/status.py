@@ -153,9 +153,10 @@ class Status:
         self._validations.append(event.step)
         best = ", the best so far" if event.best else ""
         badge = f" ({event.badge})" if event.badge else ""
+        loss = f", loss {event.loss:.4g}" if event.criterion == "loss" else ""
         self._note(
             event,
-            f"validated: mean Dice {event.mean_dice:.3f}{best}; "
+            f"validated: mean Dice {event.mean_dice:.3f}{loss}{best}; "
             f"{event.n_used} used, {event.n_absent} absent, {event.n_missed} missed{badge}",
         )
 

@@ -231,4 +231,5 @@ def validation_line(done: events.ValidationDone) -> str:
     classes = ", ".join(f"{name} {dice:.3f}" for name, dice in done.class_dice.items())
     counts = f"{done.n_used} used, {done.n_absent} absent, {done.n_missed} missed"
     marks = (" best" if done.best else "") + (f" [{done.badge}]" if done.badge else "")
-    return f"epoch {done.epoch}: mean Dice {done.mean_dice:.3f} ({classes}; {counts}){marks}"
+    loss = f", loss {done.loss:.4g}" if done.criterion == "loss" else ""
+    return f"epoch {done.epoch}: mean Dice {done.mean_dice:.3f} ({classes}; {counts}){loss}{marks}"

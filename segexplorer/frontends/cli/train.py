@@ -178,6 +178,7 @@ def _summary(folder: Path, end: RunFinished, best: ValidationDone | None) -> dic
         summary["best"] = {
             "epoch": best.epoch,
             "step": best.step,
+            "criterion": best.criterion,
             "mean_dice": best.mean_dice,
             "class_dice": dict(best.class_dice),
             "n_used": best.n_used,
@@ -185,6 +186,8 @@ def _summary(folder: Path, end: RunFinished, best: ValidationDone | None) -> dic
             "n_missed": best.n_missed,
             "badge": best.badge,
         }
+        if math.isfinite(best.loss):
+            summary["best"]["loss"] = best.loss
         interval = _interval(best)
         if interval is not None and math.isfinite(interval.low):
             summary["best"]["interval_95"] = [interval.low, interval.high]
@@ -239,8 +242,11 @@ def tell_best(out: Console, best: ValidationDone | None) -> None:
     if best is None:
         return
     badge = f" ({best.badge})" if best.badge else ""
+    dice = f"mean foreground Dice {best.mean_dice:.3f}{_spread(best)}"
+    after = f"after epoch {best.epoch}{badge}"
+    chosen = f"Lowest validation loss {best.loss:.4g} {after}: {dice}." if best.criterion == "loss" else ""
     out.print(
-        f"Best mean foreground Dice {best.mean_dice:.3f}{_spread(best)} after epoch {best.epoch}{badge}.",
+        chosen or f"Best {dice} {after}.",
         markup=False,
         soft_wrap=True,
     )

@@ -77,7 +77,7 @@ def export_run(
     output
         The file or folder to make; a missing suffix is added.
     checkpoint
-        "best" (highest validation Dice; "last" where nothing was validated yet), "last" or "previous".
+        "best" (chosen by validation; "last" where nothing was validated yet), "last" or "previous".
     overwrite
         Whether a file that is there already is replaced; a folder never is.
 
