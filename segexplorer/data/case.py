@@ -18,8 +18,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
 from segexplorer.core.printable import printable
 from segexplorer.data.grid import aligned
-from segexplorer.data.io import open_volume
-from segexplorer.data.sources import Recipe
+from segexplorer.data.sources import Recipe, open_image, open_label
 from segexplorer.data.volume import Volume, value_counts
 
 # ---- cases
@@ -64,6 +63,8 @@ class CaseRef:
         Everything that decides the voxels, where the data set knows it without making them (a phantom's seed).
     resample
         Whether a label or further image on another grid is resampled onto that of the first image.
+    series
+        Which series of a DICOM folder that holds several is the image: see `choose_by_rule`.
     """
 
     id: str
@@ -73,6 +74,7 @@ class CaseRef:
     role: Role | None = None
     identity: str = ""
     resample: bool = False
+    series: str = "largest"
 
     def __post_init__(self) -> None:
         # from the name of a file, and shown in tables, logs and layers
@@ -87,8 +89,8 @@ class CaseRef:
             From the reader, the case's name in front.
         """
         try:
-            first, *further = (_opened(source) for source in self.images)
-            label = _opened(self.label, like=first) if self.label is not None else None
+            first, *further = (_opened(source, series=self.series) for source in self.images)
+            label = _opened(self.label, like=first, label=True) if self.label is not None else None
         except DataError as error:
             raise DataError(f"{self.id}: {error.message}", error.remedy) from error
         rest = (aligned(image, first, label=False, resample=self.resample) for image in further)
@@ -103,7 +105,8 @@ class CaseRef:
         DataError
             When a file is not there or cannot be read; the sentence names the case.
         """
-        digest = hashlib.sha256(self.identity.encode() + (b"resampled" if self.resample else b""))
+        chosen = b"" if self.series == "largest" else f"series {self.series}".encode()
+        digest = hashlib.sha256(self.identity.encode() + (b"resampled" if self.resample else b"") + chosen)
         for source in () if self.identity else (*self.images, self.label):
             try:
                 digest.update(b"none" if source is None else _content(source))
@@ -138,13 +141,13 @@ def _content(source: Source) -> bytes:
     return digest.digest()
 
 
-def _opened(source: Source, *, like: Volume | None = None) -> Volume:
+def _opened(source: Source, *, like: Volume | None = None, label: bool = False, series: str = "") -> Volume:
     """Open an image; or a label, `like` its image, whose grid it takes where it has none of its own."""
     if isinstance(source, Volume):
         return source
     if isinstance(source, Recipe):
-        return source.open(label=like is not None, like=like)
-    return open_volume(source, label=like is not None, like=like)
+        return source.open(label=label, like=like)
+    return open_label(source, like) if label else open_image(source, series)
 
 
 # ---- classes

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, shorten
 from segexplorer.data.formats.registry import (
     Format,
     format_of,
@@ -83,18 +84,69 @@ def _format_to_read(path: Path) -> Format:
     try:
         folder = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.", "Check the path.") from error
+        raise DataError(*why_missing(path, str(path))) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(
             f"{path} cannot be looked at ({reason}).", "Check the path and its permissions."
         ) from error
+    if not folder:
+        _refuse_pointer(path)
     found = next((f for f in formats.values() if f.folders), None) if folder else format_of(path)
     if folder and found is None:
         raise DataError(f"{path} is a folder, not a volume.", "Name the file inside it.")
     if found is None or found.reader is None:
         raise _unknown(path, "reader", readable_suffixes())
     return found
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_POINTER_BYTES = 1024
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse what Git LFS leaves in the place of a file that was not downloaded."""
+    if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > _POINTER_BYTES:
+        return
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise DataError(
+                f"{path.name} is a pointer of Git LFS, not the file itself.",
+                "Run git lfs pull in its folder.",
+            )
+
+
+def why_missing(path: Path, text: str = "") -> tuple[str, str]:
+    """Return a sentence and a remedy for a file that is not there.
+
+    Parameters
+    ----------
+    text
+        The path as it was written, where that differs.
+    """
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", text):
+        return (
+            f"{shorten(text)} is a path of a Windows machine.",
+            "Copy the files here and write paths relative to the list.",
+        )
+    link = next((part for part in (path, *path.parents) if part.is_symlink() and not part.exists()), None)
+    if link is not None:
+        target = str(link.readlink())
+        if ".git/annex" in target:
+            return f"{path.name} was not fetched by git-annex.", "Run git annex get in its data set."
+        return f"{link.name} is a link to {shorten(target)}, which is not there.", "Repair the link."
+    there = next((part for part in path.parents if part.exists()), path.parent)
+    if Path(text).is_absolute() and len(there.parts) <= 2 and there != path.parent:
+        return (
+            f"There is no file {shorten(text, 80)}; it seems to be a path of another machine.",
+            "Copy the files here and write paths relative to the list.",
+        )
+    if there != path.parent:
+        return (
+            f"There is no file {path.name}: its folder {path.parent} is not there either.",
+            "Check the path.",
+        )
+    return f"There is no file {text or path}.", "Check the path."
 
 
 def _unknown(path: Path, noun: str, suffixes: tuple[str, ...]) -> DataError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segexplorer.core.errors import DataError
+from segexplorer.data.formats.voxels import SeveralVolumesError
 from segexplorer.data.geometry import compare
 from segexplorer.data.grid import aligned, same_places
 from segexplorer.data.io import open_volume
@@ -74,6 +75,83 @@ class Part(Recipe):
     def open(self, *, label: bool, like: Volume | None = None) -> Volume:
         """Open that part."""
         return open_volume(self.path, label=label, select=self.select, like=like)
+
+
+def open_image(path: Path, series: str) -> Volume:
+    """Open an image; of a DICOM folder or archive that holds several series, the one that a rule means.
+
+    Parameters
+    ----------
+    series
+        See `choose_by_rule`.
+
+    Raises
+    ------
+    DataError
+        From the reader, or when the rule leaves a choice.
+    """
+    try:
+        return open_volume(path)
+    except DataError as error:
+        if not getattr(error, "series", ()):
+            raise
+        from segexplorer.data.formats.dicom.reader import image_volume
+        from segexplorer.data.formats.dicom.series import SeveralSeriesError, choose_by_rule
+
+        assert isinstance(error, SeveralSeriesError)
+        chosen = choose_by_rule(error, series)
+        if chosen.problem is not None:
+            raise chosen.problem from error
+        volume = image_volume(chosen, path)
+        rest = "; ".join(one.text for one in error.series if one is not chosen)
+        note = f"Of {len(error.series)} series in the folder, {chosen.text} was taken ({series}); left out: {rest}."
+        return volume.with_note(note)
+
+
+def open_label(path: Path, like: Volume | None) -> Volume:
+    """Open a label; one of several volumes, each of 0 and 1, is one-hot: a class for each volume.
+
+    Where every voxel is in exactly one of them, the first is background and the values are 1, 2, ... from the
+    second on; else they are numbered from 1, and where two overlap the later one counts.
+
+    Raises
+    ------
+    DataError
+        From the reader, or when the volumes hold other values.
+    """
+    try:
+        return open_volume(path, label=True, like=like)
+    except SeveralVolumesError as error:
+        if len(error.counts) != 1:
+            raise
+        parts = tuple(open_volume(path, label=True, select=n) for n in range(error.counts[0]))
+        note = f"Its {len(parts)} volumes are read as one class each (one-hot)."
+        first = parts[0].provenance
+        origin = replace(first, notes=(*first.notes, note))
+        voxels = _OneHot(parts, path.name)
+        return Volume(parts[0].shape, parts[0].affine, load=voxels, modality="unknown", provenance=origin)
+
+
+@dataclass(frozen=True)
+class _OneHot:
+    """Reads volumes of 0 and 1 into one label."""
+
+    parts: tuple[Volume, ...]
+    name: str
+
+    def __call__(self) -> NDArray[Any]:
+        label = np.zeros(self.parts[0].shape, np.uint8)
+        marked = np.zeros(self.parts[0].shape, np.uint8)
+        for value, part in enumerate(self.parts, start=1):
+            mask = np.asarray(part.array)
+            if mask.size and not (mask.min() >= 0 and mask.max() <= 1):
+                raise DataError(
+                    f"{self.name} holds {len(self.parts)} volumes of more than 0 and 1, so it is no one-hot label.",
+                    "Choose one of its volumes as the label.",
+                )
+            label[mask > 0] = value
+            marked += mask > 0
+        return label - 1 if (marked == 1).all() else label
 
 
 @dataclass(frozen=True)

@@ -300,6 +300,17 @@ class Volume:
             provenance=self.provenance,
         )
 
+    def with_note(self, note: str) -> Volume:
+        """Return the volume with a sentence more about what was assumed or done on reading."""
+        return Volume(
+            self.shape,
+            self.affine,
+            array=self._array,
+            load=self._load,
+            modality=self._modality,
+            provenance=dataclasses.replace(self.provenance, notes=(*self.provenance.notes, note)),
+        )
+
     def resampled(self, target: geometry.HasGrid, *, order: int) -> Volume:
         """Return the volume on another grid, found by world position.
 

@@ -82,6 +82,15 @@ class DatasetSpec(Spec):
         advanced=True,
     )
 
+    series: str = parameter(
+        "largest",
+        title="DICOM series",
+        description="Which series is the image where a folder holds several, such as a scout beside a CT: "
+        "largest, a modality (CT), a part of its description, or its number.",
+        min_length=1,
+        advanced=True,
+    )
+
     @field_validator("classes", mode="after")
     @classmethod
     def _one_class_per_value(cls, classes: dict[str, Any]) -> dict[str, Any]:
@@ -123,9 +132,10 @@ class DatasetSpec(Spec):
             As `listing`.
         """
         found = self.listing()
-        if not self.resample:
+        if not self.resample and self.series == "largest":
             return found
-        return Listing([replace(ref, resample=True) for ref in found.cases], found.problems)
+        chosen = [replace(ref, resample=self.resample, series=self.series) for ref in found.cases]
+        return Listing(chosen, found.problems)
 
     def cases(self) -> list[CaseRef]:
         """Return the cases, by names alone, sorted by id.

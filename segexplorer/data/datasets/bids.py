@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,15 +20,20 @@ from segexplorer.data.datasets.discovery import (
     with_all_channels,
     without,
 )
+from segexplorer.data.datasets.tables import read_rows
 
-_LABEL_SUFFIXES = ("dseg", "mask", "roi")
+_LABEL_WORDS = ("dseg", "mask", "roi", "seg", "label", "labels", "lesion")
+"""What marks a label, as the last word of a name (`_dseg`) or as an entity (`_seg-manual`, `_label-SC_seg`)."""
 _IDENTITY = ("sub", "ses", "run")
 """Entities that identify an examination; the rest (space, desc, acq ...) describes an image of it."""
 
 
 @dataclass(frozen=True)
 class BidsFile:
-    """A file by its name: entities such as `sub-01`, and the suffix such as `T1w`."""
+    """A file by its name: entities such as `sub-01`, and the suffix such as `T1w`.
+
+    A word without a value may be in the middle, as in `sub-01_T2w_label-SC_seg`, and an entity be the last.
+    """
 
     entities: dict[str, str]
     suffix: str
@@ -43,8 +47,18 @@ class BidsFile:
     @property
     def ending(self) -> str:
         """What distinguishes the file from others of its examination, e.g. "label-lesion_mask"."""
-        left = [f"{key}-{value}" for key, value in self.entities.items() if key not in _IDENTITY]
-        return "_".join([*left, self.suffix])
+        parts = self.path_words[1:]
+        return "_".join(part for part in parts if part.partition("-")[0] not in _IDENTITY)
+
+    @property
+    def path_words(self) -> list[str]:
+        """The parts of its name between underscores."""
+        return (stem(self.path) or "").split("_")
+
+    @property
+    def is_label(self) -> bool:
+        """Whether its name marks it as a label."""
+        return self.suffix in _LABEL_WORDS or any(key in ("seg", "label") for key in self.entities)
 
 
 @registry.register
@@ -88,7 +102,7 @@ class Bids(DatasetSpec):
         has_description = (folder / "dataset_description.json").is_file()
         if not (folder / "derivatives").is_dir() or not (subjects or has_description):
             return None
-        label = next((f for f in bids_files(folder / "derivatives", 5) if f.suffix in _LABEL_SUFFIXES), None)
+        label = next((f for f in bids_files(folder / "derivatives", 5) if f.is_label), None)
         if label is None:
             return None
         return Recognition("bids", folder, f"sub-... and the derivative {label.path.name}")
@@ -97,8 +111,9 @@ class Bids(DatasetSpec):
         """Return the examinations that have the images; those without label can be predicted."""
         root = existing_folder(self.root)
         labels = self._labels(root)
-        raw = [f for top in subfolders(root) if top.name.startswith("sub-") for f in bids_files(top, 2)]
-        derived = [f for f in bids_files(root / "derivatives", 5) if f.suffix not in _LABEL_SUFFIXES]
+        tops = [folder for folder in subfolders(root) if folder.name.startswith("sub-")]
+        raw = [f for top in tops for f in bids_files(top, 2) if not f.is_label]
+        derived = [f for f in bids_files(root / "derivatives", 5) if not f.is_label]
         endings = self.images or (_only_image(raw or derived, labels, root),)
         channels: list[dict[str, Source]] = []
         for ending in endings:
@@ -121,11 +136,12 @@ class Bids(DatasetSpec):
 
     def _labels(self, root: Path) -> dict[str, Path]:
         derivatives = root / "derivatives"
-        files = (
-            [f for f in bids_files(derivatives, 5) if f.suffix in _LABEL_SUFFIXES]
-            if derivatives.is_dir()
-            else []
-        )
+        inside = list(bids_files(derivatives, 5)) if derivatives.is_dir() else []
+        # an ending that was chosen makes a label of a file whatever it is called
+        files = [f for f in inside if (f.ending == self.label if self.label else f.is_label)]
+        if self.label and not files:
+            known = sorted({f.ending for f in inside})
+            raise DataError(f"No label ends in _{self.label}.", did_you_mean(self.label, known))
         tops = sorted({_pipeline(f, derivatives) for f in files})
         if self.pipeline and self.pipeline not in tops:
             raise DataError(
@@ -134,8 +150,6 @@ class Bids(DatasetSpec):
         chosen = self.pipeline or _only(tops, "derivatives with labels", "pipeline", root)
         own = [f for f in files if _pipeline(f, derivatives) == chosen]
         endings = sorted({f.ending for f in own})
-        if self.label and self.label not in endings:
-            raise DataError(f"No label ends in _{self.label}.", did_you_mean(self.label, endings))
         return _of_ending(own, self.label or _only(endings, "kinds of label", "label", root))
 
 
@@ -143,10 +157,11 @@ def bids_files(folder: Path, depth: int) -> Iterator[BidsFile]:
     """Yield the volumes below a folder whose names follow BIDS."""
     for path in files_below(folder, depth) if folder.is_dir() else ():
         name = stem(path)
-        if name is None or not re.fullmatch(r"sub-[^_]+(_[a-zA-Z]+-[^_]+)*_[a-zA-Z0-9]+", name):
+        if name is None or not re.fullmatch(r"sub-[^_]+(_[a-zA-Z0-9]+(-[^_]+)?)+", name):
             continue
-        *pairs, suffix = name.split("_")
-        yield BidsFile(dict(pair.split("-", 1) for pair in pairs), suffix, path)
+        words = name.split("_")
+        entities = dict(word.split("-", 1) for word in words if "-" in word)
+        yield BidsFile(entities, words[-1] if "-" not in words[-1] else "", path)
 
 
 def _pipeline(file: BidsFile, derivatives: Path) -> str:
@@ -171,7 +186,10 @@ def _only(names: list[str], what: str, setting: str, root: Path) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise DataError(f"{root} holds no labels in derivatives.", "Labels end in _dseg or _mask.")
+        raise DataError(
+            f"{root} holds no labels in derivatives.",
+            "Labels end in _dseg, _mask or _seg, or choose another ending with data.label.",
+        )
     raise DataError(
         f"{root} holds several {what}: {', '.join(names)}.", f"Choose one: data.{setting}: {names[0]}."
     )
@@ -200,8 +218,7 @@ def _tables(label: Path) -> Iterator[Path]:
 
 
 def _named(table: Path) -> dict[str, tuple[int, ...]]:
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = read_rows(table)[1]
     try:
         return {row["name"]: (int(row["index"]),) for row in rows if int(row["index"]) != 0}
     except (KeyError, TypeError, ValueError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -189,17 +188,19 @@ class SideBySide(DatasetSpec):
     generality: ClassVar[int] = 2
     kind: Literal["side_by_side"] = "side_by_side"
     root: str = parameter(title="Folder", description="The folder of the files.", path="folder")
-    ending: str = parameter(
-        "_mask",
-        title="Ending",
-        description="What a label's name has behind the name of its image.",
+    ending: tuple[str, ...] = parameter(
+        ("_mask",),
+        title="Endings of labels",
+        description="What a label's name has behind the name of its case, e.g. _mask, _seg-manual; one, or several "
+        "where a folder has several namings.",
         min_length=1,
     )
-    image_ending: str = parameter(
-        "",
-        title="Ending of images",
+    image_ending: tuple[str, ...] = parameter(
+        ("",),
+        title="Endings of images",
         description="What an image's name has behind the name of its case, e.g. _image; other files "
         "are passed over.",
+        min_length=1,
         advanced=True,
     )
     patient_pattern: Pattern = parameter(
@@ -209,18 +210,37 @@ class SideBySide(DatasetSpec):
         advanced=True,
     )
 
+    @field_validator("ending", "image_ending", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("ending")
+    @classmethod
+    def _each_marks_a_label(cls, endings: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in endings:
+            raise ValueError("an ending of labels must not be empty")
+        return endings
+
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
-        """Recognise files whose name with one of the usual endings is there too."""
+        """Recognise files whose name with one of the usual endings is there too; there may be several namings."""
         for place in _places(folder, _DEPTH):
             names = {name for path in files_below(place, 0) if (name := stem(path))}
-            for image_ending, ending in product(IMAGE_ENDINGS, ENDINGS):
-                found = (name.removesuffix(ending) for name in sorted(names) if name.endswith(ending))
-                case = next((head for head in found if head and head + image_ending in names), None)
-                if case is not None:
-                    reason = f"{case}{ending} beside {case}{image_ending}"
-                    settings = {"ending": ending, "image_ending": image_ending}
-                    return Recognition("side_by_side", folder, reason, settings)
+            found: dict[tuple[str, str], str] = {}
+            for name in sorted(names):
+                ending = next((e for e in _longest_first(ENDINGS) if name.endswith(e) and name != e), None)
+                case = name.removesuffix(ending or "")
+                image_ending = next((e for e in IMAGE_ENDINGS if case + e in names), None)
+                if ending is not None and image_ending is not None:
+                    found.setdefault((ending, image_ending), case)
+            if found:
+                reasons = [f"{case}{e} beside {case}{i}" for (e, i), case in found.items()]
+                settings = {
+                    "ending": tuple(dict.fromkeys(e for e, _ in found)),
+                    "image_ending": tuple(dict.fromkeys(i for _, i in found)),
+                }
+                return Recognition("side_by_side", folder, ", ".join(reasons[:3]), settings)
         return None
 
     def listing(self) -> Listing:
@@ -231,10 +251,9 @@ class SideBySide(DatasetSpec):
         for path in files_below(root, _DEPTH):
             if (name := stem(path)) is None:
                 continue
-            head, found, number = name.rpartition(self.ending)
-            if found and head and (not number or number.lstrip("_-").isdigit()):
+            if (head := self._labelled(name)) is not None:
                 masks.setdefault(path.parent / head, []).append(path)
-            elif name.endswith(self.image_ending) and (case := name.removesuffix(self.image_ending)):
+            elif (case := self._pictured(name)) is not None:
                 if (twin := images.get(path.parent / case)) is not None:
                     raise DataError(
                         f"{twin.name} and {path.name} in {path.parent} have one name.", "Keep one."
@@ -244,6 +263,23 @@ class SideBySide(DatasetSpec):
         labels: dict[str, Source] = {names[key]: _one_label(paths) for key, paths in masks.items()}
         together = {names[key]: (path,) for key, path in images.items()}
         return put_together(together, labels, root, lambda case: patient_by(self.patient_pattern, case))
+
+    def _labelled(self, name: str) -> str | None:
+        """Return the case that a label's name is for, a number behind its ending left out; None for other names."""
+        for ending in _longest_first(self.ending):
+            head, found, number = name.rpartition(ending)
+            if found and head and (not number or number.lstrip("_-").isdigit()):
+                return head
+        return None
+
+    def _pictured(self, name: str) -> str | None:
+        """Return the case that an image's name is for; None for names without one of the endings."""
+        fitting = (e for e in _longest_first(self.image_ending) if name.endswith(e) and name != e)
+        return next((name.removesuffix(ending) for ending in fitting), None)
+
+
+def _longest_first(endings: tuple[str, ...]) -> list[str]:
+    return sorted(endings, key=lambda ending: -len(ending))
 
 
 def _one_label(paths: list[Path]) -> Source:

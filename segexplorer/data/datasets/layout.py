@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, expanded, registry
-from segexplorer.data.datasets.discovery import subfolders
+from segexplorer.data.datasets.discovery import files_below, is_label_name, stem, subfolders
+from segexplorer.data.datasets.folder import LABEL_FOLDERS
+from segexplorer.data.formats.registry import suffix_of
 
 _MOST_SUBFOLDERS = 40
 """A folder with more subfolders than this holds cases, not data sets."""
@@ -30,11 +38,74 @@ def recognise(place: Path, depth: int = 2) -> Recognition:
     if found:
         listed = ", ".join(f"{one.folder.name} ({one.kind})" for one in found[:5])
         raise DataError(f"{place} holds several data sets: {listed}.", "Name one of these folders.")
+    found_files = _files(place) if place.is_dir() else []
+    listed = _endings(found_files)
     raise DataError(
-        f"{place} does not have the layout of a known data set.",
-        "Give images and labels equal names in folders images and labels, or say where they are: "
-        "kind folder, images: '{case}/ct.nii.gz', labels: '{case}/seg.nii.gz'.",
+        f"{place} does not have the layout of a known data set ({listed or 'no volumes were found'}).",
+        _proposal(place, found_files)
+        or "Give images and labels equal names in folders images and labels, or say where they are: "
+        "kind folder, images: '{case}/ct.nii.gz', labels: '{case}/seg.nii.gz'; or list them in a CSV file.",
     )
+
+
+_LOOKED_AT, _DEPTH = 5000, 4
+
+
+def _files(place: Path) -> list[Path]:
+    """Return the volumes below a folder, relative to it; of a large one the first thousands."""
+    return [
+        path.relative_to(place)
+        for path in islice(files_below(place, _DEPTH), _LOOKED_AT)
+        if stem(path) is not None
+    ]
+
+
+def _endings(files: Sequence[Path]) -> str:
+    """Return how many files of each ending there are: "12 files .nii.gz, 3 files .dcm"."""
+    counts = Counter(suffix_of(path) or path.suffix for path in files)
+    return ", ".join(f"{n} file{'s' if n > 1 else ''} {suffix}" for suffix, n in counts.most_common(4))
+
+
+def _proposal(place: Path, files: Sequence[Path]) -> str:
+    """Return the command with the patterns by which most files make cases of image and label, or nothing.
+
+    Every part of a path, and every beginning of a file's name up to a separator, may be what cases are called; the
+    patterns that are left when it is taken out are counted.
+    """
+    cases: dict[str, set[str]] = {}
+    for path in files:
+        for case in _case_names(path):
+            cases.setdefault(path.as_posix().replace(case, "{case}"), set()).add(case)
+    several = {pattern: found for pattern, found in cases.items() if len(found) > 1}
+    best: tuple[int, int, str, str] | None = None
+    for label, labelled in several.items():
+        if not any(is_label_name(Path(part)) or part.lower() in LABEL_FOLDERS for part in _words(label)):
+            continue
+        for image, pictured in several.items():
+            if image == label or any(is_label_name(Path(part)) for part in _words(image)):
+                continue
+            shared = len(labelled & pictured)
+            # of patterns with equally many cases the longest one leaves the least to chance
+            if shared > 1 and (best is None or (shared, len(image + label)) > best[:2]):
+                best = shared, len(image + label), image, label
+    if best is None:
+        return ""
+    shared, _, image, label = best
+    command = ["segexplorer", "check", str(place), "--kind", "folder"]
+    command += ["--set", f"images=[{json.dumps(image)}]", "--set", f"labels={json.dumps(label)}"]
+    return f"This would find {shared} cases: {shlex.join(command)}"
+
+
+def _words(pattern: str) -> list[str]:
+    *folders, name = pattern.split("/")
+    return [*folders, name.replace("{case}", "")]
+
+
+def _case_names(path: Path) -> list[str]:
+    """Return what the case of a file may be called: a folder above it, or the beginning of its own name."""
+    name = stem(path) or path.name
+    beginnings = [name[: found.start()] for found in re.finditer(r"[_\-. ]", name) if found.start()]
+    return list(dict.fromkeys([*path.parts[:-1], *beginnings, name]))
 
 
 def recognised_dataset(recognition: Recognition) -> DatasetSpec:
@@ -78,7 +149,9 @@ class Auto(DatasetSpec):
     layout: ClassVar[str] = "any of the others"
     kind: Literal["auto"] = "auto"
     root: str = parameter(
-        title="Folder", description="The folder of the data set, or a CSV or JSON file.", path="folder"
+        title="Folder",
+        description="The folder of the data set, or a file that lists its cases.",
+        path="folder",
     )
 
     def recognised(self) -> DatasetSpec:
@@ -91,7 +164,7 @@ class Auto(DatasetSpec):
         """
         found = recognised_dataset(recognise(expanded(self.root)))
         return found.model_copy(
-            update={"classes": self.classes, "other_labels": self.other_labels, "resample": self.resample}
+            update={name: getattr(self, name) for name in ("classes", "other_labels", "resample", "series")}
         )
 
     def listing(self) -> Listing:

@@ -1,10 +1,8 @@
-"""Cases listed one by one: in the experiment itself, or in a file (CSV, TSV, or JSON as MONAI's data lists)."""
+"""Cases listed one by one: in the experiment itself, or in a file (a table, or JSON as MONAI's data lists)."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,10 +14,33 @@ from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import CaseRef
 from segexplorer.data.checks import Problem
-from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, expanded, registry
-from segexplorer.data.datasets.discovery import hidden, is_label_name, kept_together, stem, subfolders
+from segexplorer.data.datasets.base import (
+    DatasetSpec,
+    Listing,
+    Recognition,
+    existing_folder,
+    expanded,
+    registry,
+)
+from segexplorer.data.datasets.discovery import (
+    hidden,
+    is_label_name,
+    kept_together,
+    stem,
+    subfolders,
+    volume_files,
+)
 from segexplorer.data.datasets.manifest import label_values
+from segexplorer.data.datasets.tables import (
+    DOCUMENTS,
+    TABLES,
+    cell,
+    local_path,
+    read_document,
+    read_rows,
+)
 from segexplorer.data.formats import registry as readers
+from segexplorer.data.io import why_missing
 
 
 class FurtherImage(Spec):
@@ -95,7 +116,7 @@ class Pairs(DatasetSpec):
 
     def listing(self) -> Listing:
         """Return the listed cases, sorted by name."""
-        return Listing(kept_together(sorted((_ref(pair) for pair in self.pairs), key=lambda ref: ref.id)))
+        return _listing([_ref(pair) for pair in self.pairs])
 
 
 def _slices(folder: Path) -> bool:
@@ -104,13 +125,28 @@ def _slices(folder: Path) -> bool:
     return found is not None and found.name == "DICOM"
 
 
-def _ref(pair: Pair) -> CaseRef:
-    images = tuple(expanded(path) for path in (pair.image, *(more.image for more in pair.further)))
-    label = None if pair.label is None else expanded(pair.label)
-    for path in (*images, *([] if label is None else [label])):
+def _ref(pair: Pair) -> tuple[CaseRef, Problem | None]:
+    """Return the case of an entry, and what is wrong with the first of its files that is not there."""
+    given = (pair.image, *(more.image for more in pair.further), *([pair.label] if pair.label else []))
+    paths = [expanded(path) for path in given]
+    images, label = tuple(paths[: len(pair.further) + 1]), paths[-1] if pair.label else None
+    ref = CaseRef(pair.case, images, label, pair.patient or pair.case, pair.role)
+    return ref, _no_file(pair.case, zip(paths, given, strict=True), "data.pairs")
+
+
+def _no_file(case: str, files: Iterable[tuple[Path, str]], where: str) -> Problem | None:
+    """Return the problem of the first file that is not there, given as (path, as it was written)."""
+    for path, text in files:
         if not path.exists():
-            raise DataError(f"Case {pair.case}: there is no file {path}.", "Check its path in data.pairs.")
-    return CaseRef(pair.case, images, label, pair.patient or pair.case, pair.role)
+            message, remedy = why_missing(path, text)
+            return Problem(
+                "error",
+                "no_file",
+                message,
+                remedy.replace("Check the path.", f"Check its path in {where}."),
+                case,
+            )
+    return None
 
 
 _ROLES: dict[str, Role | None] = {
@@ -123,14 +159,26 @@ _ROLES: dict[str, Role | None] = {
     "test": "test",
     "testing": "test",
 }
-SUFFIXES = (".csv", ".tsv", ".json")
+SUFFIXES = (*TABLES, *DOCUMENTS)
+IMAGE_COLUMNS = ("image", "images", "img", "scan", "volume")
+LABEL_COLUMNS = ("label", "labels", "mask", "segmentation", "seg", "truth")
+CASE_COLUMNS = ("case", "id", "name")
+PATIENT_COLUMNS = ("patient", "subject", "patient_id", "subject_id")
+ROLE_COLUMNS = ("role", "split", "set")
+
+
+def _listing(found: Sequence[tuple[CaseRef, Problem | None]]) -> Listing:
+    """Return the cases that have all their files, and the problems of the others."""
+    cases = sorted((ref for ref, problem in found if problem is None), key=lambda ref: ref.id)
+    return Listing(kept_together(cases), [problem for _, problem in found if problem is not None])
 
 
 @registry.register
 class CaseList(DatasetSpec):
-    """A table with the columns case, image (image_2 ... for more channels), label, role, patient; or JSON.
+    """A table with the columns case, image (image_2 ... for more channels), label, role, patient; or JSON or YAML.
 
-    JSON is a list of such entries, or lists under training, validation and test; `image` may be a list of channels.
+    Tables are CSV, TSV or Excel, in any encoding and with any delimiter; headings may be in any case. JSON and YAML
+    hold a list of such entries, or lists under training, validation and test; `image` may be a list of channels.
     Only image is needed. Paths are relative to the file.
     """
 
@@ -140,11 +188,11 @@ class CaseList(DatasetSpec):
         "p1,p1/t1.nii.gz,p1/t2.nii.gz,p1/seg.nii.gz,train,p1"
     )
     kind: Literal["case_list"] = "case_list"
-    file: str = parameter(title="File", description="The CSV, TSV or JSON file.", path="file")
+    file: str = parameter(title="File", description="The CSV, TSV, Excel, JSON or YAML file.", path="file")
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
-        """Recognise a CSV, TSV or JSON file (not a folder) that lists images."""
+        """Recognise a file (not a folder) that lists images."""
         if not folder.is_file() or folder.suffix.lower() not in SUFFIXES:
             return None
         return Recognition("case_list", folder, "a file that lists cases")
@@ -152,55 +200,42 @@ class CaseList(DatasetSpec):
     def listing(self) -> Listing:
         """Return the listed cases, sorted by name."""
         path = expanded(self.file)
-        cases: list[CaseRef] = []
-        problems: list[Problem] = []
-        for number, entry in enumerate(_entries(path), start=1):
-            ref, missing = _case(path, number, entry)
-            if missing:
-                text = f"There is no file {missing.name}."
-                problems.append(Problem("error", "no_file", text, f"Check its path in {path.name}.", ref.id))
-            else:
-                cases.append(ref)
-        return Listing(kept_together(sorted(cases, key=lambda ref: ref.id)), problems)
+        return _listing([_case(path, number, entry) for number, entry in enumerate(_entries(path), start=1)])
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
-        """Return the classes that a JSON file names under "labels", or those the labels hold."""
+        """Return the classes that a JSON or YAML file names under "labels", or those the labels hold."""
         path = expanded(self.file)
-        named = _json(path).get("labels") if path.suffix.lower() == ".json" else None
-        if not isinstance(named, dict):
+        document = _document(path) if path.suffix.lower() in DOCUMENTS else {}
+        if not isinstance(document.get("labels"), dict):
             return super().named_values()
-        return {name: v for name, v in label_values(_json(path), path.parent).items() if v != (0,)}
+        return {name: v for name, v in label_values(document, path.parent).items() if v != (0,)}
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"There is no file {path}.", "Check data.file.")
-    if path.suffix.lower() == ".json":
-        listed = _json(path)
+    found: list[dict[str, Any]]
+    if path.suffix.lower() in DOCUMENTS:
+        listed = _document(path)
         found = [
             {"role": role, **_mapping(path, entry)}
             for key, role in _ROLES.items()
             for entry in (listed.get(key) or [] if isinstance(listed.get(key), list) else [])
         ]
     else:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            found = [{str(k).strip(): v for k, v in row.items() if k} for row in reader]
-            columns = [str(name).strip() for name in reader.fieldnames or []]
-        if "image" not in columns:
+        columns, rows = read_rows(path)
+        if not set(columns) & set(IMAGE_COLUMNS):
             raise DataError(
                 f"{path.name} has no column image.", f"Its columns are {', '.join(columns) or 'none'}."
             )
+        found = [dict(row) for row in rows]
     if not found:
         raise DataError(f"{path.name} lists no case.", "It needs an image for each case.")
     return found
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name} is not valid JSON: {error}.", "Repair it.") from error
+def _document(path: Path) -> dict[str, Any]:
+    read = read_document(path)
     if isinstance(read, list):
         return {"": read}
     if not isinstance(read, dict):
@@ -213,34 +248,60 @@ def _mapping(path: Path, entry: Any) -> dict[str, Any]:
         return {"image": entry}
     if not isinstance(entry, Mapping):
         raise DataError(f"{path.name} holds an entry that is no case: {entry!r}.", 'Write {"image": ...}.')
-    return dict(entry)
+    return {str(key).strip().lower(): value for key, value in entry.items()}
 
 
-def _case(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[CaseRef, Path | None]:
-    """Return the case of an entry, and the first of its files that is not there."""
-    given = entry.get("image")
+def _case(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[CaseRef, Problem | None]:
+    """Return the case of an entry, and what is wrong with the first of its files that is not there."""
+    given = next((entry[name] for name in IMAGE_COLUMNS if entry.get(name)), None)
     images = [str(i) for i in (given if isinstance(given, list) else [given]) if i]
     images += [
         str(entry[key]) for key in sorted(entry, key=_natural) if key.startswith("image_") and entry[key]
     ]
     if not images:
         raise DataError(f"Case {number} of {path.name} has no image.", "Fill in its image.")
-    role = str(entry.get("role") or entry.get("split") or "").strip().lower()
+    role = cell(entry, *ROLE_COLUMNS).lower()
     if role not in _ROLES:
         text = f"Case {number} of {path.name} has the role {role!r}."
         raise DataError(text, did_you_mean(role, [name for name in _ROLES if name]))
-    sources = tuple(_beside(path, image) for image in images)
-    label = _beside(path, str(entry["label"])) if entry.get("label") else None
-    name = str(entry.get("case") or entry.get("id") or stem(sources[0]) or sources[0].name).strip()
-    patient = str(entry.get("patient") or entry.get("subject") or name).strip()
-    missing = next((p for p in (*sources, *([label] if label else [])) if not p.exists()), None)
-    return CaseRef(name, sources, label, patient, _ROLES[role]), missing
-
-
-def _beside(path: Path, file: str) -> Path:
-    return path.parent / expanded(file.strip())
+    written = [*images, *filter(None, [cell(entry, *LABEL_COLUMNS)])]
+    paths = [local_path(str(expanded(text.strip())), path.parent) for text in written]
+    sources, label = tuple(paths[: len(images)]), paths[-1] if len(paths) > len(images) else None
+    name = cell(entry, *CASE_COLUMNS) or stem(sources[0]) or sources[0].name
+    patient = cell(entry, *PATIENT_COLUMNS) or name
+    ref = CaseRef(name, sources, label, patient, _ROLES[role])
+    return ref, _no_file(name, zip(paths, written, strict=True), path.name)
 
 
 def _natural(key: str) -> tuple[int, str]:
     number = key.rpartition("_")[2]
     return (int(number) if number.isdigit() else 0, key)
+
+
+@registry.register
+class Archives(DatasetSpec):
+    """A folder of archives, each with an image (`imgs`) and its label (`gts`), as MedSAM packs its data."""
+
+    display_name = "Archives of arrays"
+    layout: ClassVar[str] = "CT_Abd_case1.npz: imgs, gts, spacing\nCT_Abd_case2.npz"
+    generality: ClassVar[int] = 1
+    kind: Literal["archives"] = "archives"
+    root: str = parameter(title="Folder", description="The folder of the .npz files.", path="folder")
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """Recognise a folder that holds .npz files and no other volumes."""
+        files = (
+            [path for path in volume_files(folder).values() if not hidden(path)] if folder.is_dir() else []
+        )
+        if not files or any(path.suffix.lower() != ".npz" for path in files):
+            return None
+        return Recognition("archives", folder, f"{files[0].name}, an archive of image and label")
+
+    def listing(self) -> Listing:
+        """Return an archive as a case."""
+        files = volume_files(existing_folder(self.root))
+        found = {name: path for name, path in files.items() if path.suffix.lower() == ".npz"}
+        if not found:
+            raise DataError(f"{self.root} holds no .npz file.", "Name the folder of the archives.")
+        return Listing([CaseRef(name, (path,), path, name) for name, path in found.items()])

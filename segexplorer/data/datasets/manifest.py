@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segexplorer.core.errors import DataError
+from segexplorer.data.datasets.tables import read_object
 
 MANIFEST = "dataset.json"
 
@@ -23,13 +23,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(f"{folder} has no dataset.json.", "Is it a Decathlon data set? Else use kind folder.")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}.", "Repair or download it again.") from error
-    if not isinstance(manifest, dict):
-        raise DataError(f"{path} does not describe a data set.", "It should hold labels and modality.")
-    return manifest
+    return read_object(path)
 
 
 def channel_names(manifest: Mapping[str, Any]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from typing import IO, Any, Literal
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -166,7 +167,7 @@ def check_extensions(path: Path) -> None:
     OSError, EOFError, zlib.error
         When the file cannot be read.
     """
-    packed = path.name.lower().endswith(".gz")
+    packed = is_packed(path)
     held = path.stat().st_size * (MAX_RATIO if packed else 1)
     with gzip.open(path) if packed else path.open("rb") as opened:
         file: Any = opened
@@ -249,6 +250,9 @@ def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Vol
     if not plain:
         voxels = _Scaled(voxels, slope, inter, label)
     affine, notes = world_affine(image, shape, path.name)
+    if stored.encoding != ("deflate" if stored.path.name.lower().endswith(".gz") else "raw"):
+        what = "compressed" if stored.encoding == "deflate" else "not compressed"
+        notes = (*notes, f"It is {what}, against its suffix; it was read by its first bytes.")
     if label and not plain and not (slope.is_integer() and inter.is_integer()):
         text = f"Its values are stored in steps of {abs(slope):.3g} and were rounded to the nearest whole number."
         notes = (*notes, text)
@@ -286,10 +290,44 @@ def _open(path: Path) -> Any:
 
 def _load(path: Path) -> Any:
     check_extensions(path)
+    name = path.name.lower()
+    other = name.endswith((".nii", ".nii.gz")) and is_packed(path) != name.endswith(".gz")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         # nibabel warns of odd extensions, which are not read; a form that is not finite is refused later
         warnings.simplefilter("ignore", UserWarning)
-        return nib.load(path)
+        return _load_by_first_bytes(path) if other else nib.load(path)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is compressed with gzip, by its first bytes: suffixes are wrong now and then.
+
+    One that begins with neither gzip's mark nor a header is what its suffix says, and damaged.
+    """
+    named = path.name.lower().endswith(".gz")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:  # the second file of a pair may be missing, which reading it reports
+        return named
+    if start[:2] == b"\x1f\x8b":
+        return True
+    return named and not {_size(start, "<"), _size(start, ">")} & set(_HEADER_SIZES)
+
+
+def _load_by_first_bytes(path: Path) -> Any:
+    """Open a file whose suffix and compression disagree; nibabel goes by the suffix."""
+    with gzip.open(path) if is_packed(path) else path.open("rb") as opened:
+        size = opened.read(4)
+        opened.seek(0)
+        kind = (
+            nib.Nifti2Image if _HEADER_SIZES[1] in (_size(size, "<"), _size(size, ">")) else nib.Nifti1Image
+        )
+        holder = FileHolder(filename=str(path), fileobj=opened)
+        return kind.from_file_map({"image": holder, "header": holder})
+
+
+def _size(data: bytes, order: str) -> int:
+    return int(struct.unpack(f"{order}i", data)[0]) if len(data) == 4 else 0
 
 
 def _reason(error: BaseException) -> str:
@@ -331,7 +369,7 @@ def _one_volume(
 def _stored(image: Any, path: Path, shape: Sequence[int]) -> RawArray:
     """Return where the voxels are in the file; checked against a limit and against the file."""
     data = Path(image.file_map["image"].filename)
-    offset, packed = int(image.dataobj.offset), data.name.lower().endswith(".gz")
+    offset, packed = int(image.dataobj.offset), is_packed(data)
     return RawArray(
         data,
         path.name,

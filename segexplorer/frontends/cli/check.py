@@ -229,7 +229,7 @@ def _spacing(spacing: Sequence[float]) -> str:
 
 
 YAML = (".yaml", ".yml")
-LISTS = (".csv", ".tsv", ".json")
+LISTS = (".csv", ".tsv", ".txt", ".xlsx", ".json")
 
 
 def run_check(
@@ -369,12 +369,12 @@ def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: b
 
     if kind:
         return check_data(segexplorer.open_dataset(path, kind=kind, **settings), None, quick=quick)
-    if _is_series(path):
+    if path.is_dir() and _is_series(path):
         return check_image(path, None)
     seen = recognise(path)
     data = segexplorer.open_dataset(seen.folder, kind=seen.kind, **{**seen.settings, **settings})
     report = check_data(data, None, quick=quick)
-    facts = {"Folder": str(seen.folder), "Recognised by": seen.reason}
+    facts = {"Folder" if path.is_dir() else "File": str(seen.folder), "Recognised by": seen.reason}
     return Report({**facts, **report.facts}, report.rows, report.classes, report.problems)
 
 

@@ -54,7 +54,9 @@ def test_recognition_gives_its_reason(tmp_path: Path, layouts: ModuleType) -> No
 
 def test_folder_of_unknown_layout_says_what_to_do(tmp_path: Path, layouts: ModuleType) -> None:
     layouts.image(tmp_path / "something.nii.gz")
-    with pytest.raises(DataError, match=r"does not have the layout of a known data set\. .*\{case\}"):
+    with pytest.raises(
+        DataError, match=r"does not have the layout of a known data set \(1 file \.nii\.gz\)\. .*\{case\}"
+    ):
         segexplorer.open_dataset(tmp_path)
     layouts.lits(tmp_path / "one")
     layouts.btcv(tmp_path / "two")

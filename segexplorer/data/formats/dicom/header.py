@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,7 @@ _WANTED = (
     "Modality",
     "SeriesInstanceUID",
     "SeriesNumber",
+    "SeriesDescription",
     "InstanceNumber",
     "ImageType",
     "ImagePositionPatient",
@@ -181,6 +182,8 @@ class Header:
         Hash of its frame of reference: files with the same one share coordinates; "" where none is named.
     problem
         Why its voxels cannot be read, or None; such a file has no frames.
+    description
+        Of its series, to choose it by; never shown, for it may hold a name.
     """
 
     place: Place
@@ -192,6 +195,7 @@ class Header:
     space: str
     frames: tuple[Frame, ...]
     problem: DataError | None = None
+    description: str = field(default="", repr=False)
 
 
 def read_header(place: Place, opener: Opener) -> Header | None:
@@ -240,6 +244,7 @@ def _header(place: Place, data: Any, pixels: PixelElement | None) -> Header:
         _space(data),
         frames,
         problem,
+        _text(data, "SeriesDescription"),
     )
 
 

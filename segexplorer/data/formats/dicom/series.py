@@ -8,6 +8,7 @@ are there twice are taken once.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -192,6 +193,49 @@ def choose(path: Path, *, label: bool = False, select: int | None = None) -> Ser
         f"Choose one by its number, e.g. select={fitting[0].number} or --series {fitting[0].number}.",
         fitting,
     )
+
+
+LARGEST = "largest"
+
+
+def choose_by_rule(error: SeveralSeriesError, rule: str) -> Series:
+    """Return the one of several series that a rule means.
+
+    Parameters
+    ----------
+    rule
+        "largest" (most voxels), a number of the listing, a modality ("CT"), or a part of the series' description,
+        in any case; where several have that modality or description, the largest of them.
+
+    Raises
+    ------
+    SeveralSeriesError
+        When two are equally large: then nothing tells which one is meant.
+    DataError
+        When there is none.
+    """
+    wanted = rule.strip().lower()
+    if wanted.isdecimal():
+        found = [one for one in error.series if one.number == int(wanted)]
+    elif wanted == LARGEST:
+        found = list(error.series)
+    else:
+        found = [one for one in error.series if one.modality.lower() == wanted] or [
+            one for one in error.series if any(wanted in h.description.lower() for h in one.headers)
+        ]
+    if not found:
+        raise DataError(
+            f"No series of modality or description {rule!r}: there are {_listing(error.series)}.",
+            "Set data.series to largest, a modality, a number, or a part of the description.",
+        )
+    sizes = [math.prod(one.shape) for one in found]
+    if sizes.count(max(sizes)) > 1:
+        raise SeveralSeriesError(
+            f"{error.message.removesuffix('.')}; several are equally large.",
+            "Set data.series to a modality, a number, or a part of the description.",
+            error.series,
+        )
+    return found[sizes.index(max(sizes))]
 
 
 def kind_of(header: Header) -> SeriesKind:
