@@ -28,13 +28,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.events import CalibrationRegion, Reliability
-from segexplorer.metrics.base import IGNORED, Metric
+from segexplorer.metrics.base import IGNORED, Metric, registry
+
+if TYPE_CHECKING:
+    from segexplorer.metrics.structure import Structure
 
 Binning = Literal["width", "mass"]
 
@@ -338,15 +341,19 @@ class CalibrationMetric(Metric):
     function: Callable[[Reliability], float]
     region: CalibrationRegion
 
+    def value(self, structure: Structure) -> float:
+        """Return NaN: two label volumes say nothing of probabilities; `calibration_values` does."""
+        return math.nan
+
 
 _BOX = "In the box around the truth's foreground, widened by 10 mm."
 _ALL = "Over all voxels: near 0 by volume, since background is easy."
 _OWN = "From probabilities: of the watched cases in training, and of `evaluate RUN --split`."
 _NIXON = "Nixon et al. 2019, arXiv:1904.01685; Guo et al. 2017, arXiv:1706.04599"
-_metric = partial(CalibrationMetric, better="lower", best=0.0)
+_metric = partial(CalibrationMetric, better="lower", best=0.0, default=False)
 
 CALIBRATION_METRICS: Mapping[str, CalibrationMetric] = {
-    metric.name: metric
+    metric.name: registry.register(metric)
     for metric in (
         _metric(
             name="ece",
@@ -382,6 +389,7 @@ CALIBRATION_METRICS: Mapping[str, CalibrationMetric] = {
         ),
         _metric(
             name="nll",
+            highest=math.inf,
             display_name="Negative log-likelihood",
             short_name="NLL",
             definition="mean -(y log p + (1 - y) log(1 - p))",
@@ -415,6 +423,7 @@ CALIBRATION_METRICS: Mapping[str, CalibrationMetric] = {
         ),
         _metric(
             name="nll_all",
+            highest=math.inf,
             display_name="Negative log-likelihood, all voxels",
             short_name="NLL all",
             definition="as NLL, over all voxels",

@@ -15,7 +15,7 @@ import json
 import re
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +27,7 @@ from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore, Progress, Reliability, Role
 from segexplorer.core.untrusted_files import read_json, with_checksum
 from segexplorer.metrics import ALL_METRICS, score_case
-from segexplorer.metrics.calibration import CalibrationCounts
+from segexplorer.metrics.calibration import CalibrationCounts, calibration_values
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.run_files import PROVENANCE, read_pointer, read_provenance
 
@@ -200,9 +200,7 @@ def score_split_steps(
     if earlier and not again:
         return _asked_for(earlier, checkpoint)
     owned = RunFolder.open(record.folder)
-    with (
-        owned.held()
-    ):  # so that nobody else looks at the cases at the same time, or trains the weights further
+    with owned.held():  # nobody else looks at the cases at the same time, or trains the weights further
         made = yield from _score_split(record, split, checkpoint or "best")
         text = json.dumps(with_checksum(json.loads(made.model_dump_json())), indent=1)
         owned.write_text(_record_name(split, made.number), text)
@@ -371,4 +369,9 @@ def _score_case(
         badge=badge,
         surfaces=True,
     )
-    return _Scored(scores, calibration)
+    curves = calibration.reliability()
+    complete = (
+        replace(score, metrics={**score.metrics, **calibration_values(curves, score.class_name)})
+        for score in scores
+    )
+    return _Scored(tuple(complete), calibration)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 import segexplorer
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError
-from segexplorer.core.events import ValidationDone, WatchedDone
+from segexplorer.core.events import CaseScore, ValidationDone, WatchedDone
 from segexplorer.data.io import save_volume
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.cli.app import run as cli
-from segexplorer.metrics.calibration import ANY_CLASS, curve_of, ece
+from segexplorer.metrics.calibration import ANY_CLASS, CALIBRATION_METRICS, curve_of, ece
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.scores import recorded_scores, score_split_steps
@@ -72,6 +72,12 @@ def fresh(trained: Path, tmp_path: Path) -> Path:
     return copy
 
 
+def from_labels(score: CaseScore) -> dict[str, float]:
+    """Return the metrics but those of calibration, which every score of a split has besides."""
+    assert set(CALIBRATION_METRICS) <= set(score.metrics)
+    return {name: value for name, value in score.metrics.items() if name not in CALIBRATION_METRICS}
+
+
 def test_they_are_what_scoring_files_gives(fresh: Path, tmp_path: Path) -> None:
     record = segexplorer.score_split(fresh)
     assert record.cases == ("case_3", "case_4") and record.checkpoint == "best" and record.number == 1
@@ -85,7 +91,7 @@ def test_they_are_what_scoring_files_gives(fresh: Path, tmp_path: Path) -> None:
         own = [score for score in record.scores if score.case == ref.id]
         assert [s.class_name for s in own] == [s.class_name for s in files] == ["block", "corner"]
         for mine, theirs in zip(own, files, strict=True):
-            assert mine.metrics == pytest.approx(dict(theirs.metrics), rel=1e-6, nan_ok=True)
+            assert from_labels(mine) == pytest.approx(dict(theirs.metrics), rel=1e-6, nan_ok=True)
             assert mine.truth_ml == pytest.approx(theirs.truth_ml)
     # the grid is the cases' own: all voxels of the file count, in the file's size
     block = next(score for score in record.scores if score.class_name == "block")
@@ -97,7 +103,7 @@ def test_validation_cases_repeat_the_scores_of_training(fresh: Path) -> None:
     record = segexplorer.score_split(fresh, "validation", checkpoint="last")
     assert len(record.scores) == len(done.scores) == 2
     for mine, theirs in zip(record.scores, done.scores, strict=True):
-        assert dict(mine.metrics) == pytest.approx(dict(theirs.metrics), nan_ok=True)
+        assert from_labels(mine) == pytest.approx(dict(theirs.metrics), nan_ok=True)
         assert (mine.case, mine.state, mine.role) == (theirs.case, theirs.state, "validation")
 
 
@@ -144,8 +150,9 @@ def test_calibration_is_recorded_with_the_scores(fresh: Path, capsys: pytest.Cap
     accuracy = sum(curve_of(record.calibration, ANY_CLASS, "all").corrects) / voxels
     predicted, truth = predictions_and_truths(fresh, record.cases)
     assert accuracy == pytest.approx(np.mean(predicted == truth), abs=1e-12)
-    assert cli(["evaluate", str(fresh), "--split", "test"]) == 0
-    assert "any class" in capsys.readouterr().out
+    assert cli(["evaluate", str(fresh), "--split", "test", "--metrics", "ece,brier"]) == 0
+    out = capsys.readouterr().out
+    assert "any class" in out and "Brier" in out
 
 
 def predictions_and_truths(run: Path, cases: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
