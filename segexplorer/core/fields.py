@@ -22,6 +22,9 @@ Form = Literal[
     "flag", "integer", "number", "text", "choice", "tuple", "list", "mapping", "group", "kind", "one_of"
 ]
 PathRole = Literal["", "file", "folder"]
+ResumeRule = Literal["refuse", "announce", "extend", "free"]
+"""What another value of a setting means to a run that goes on: "refuse": it would be another run; "announce": it
+goes on, and its figures say so; "extend": a larger number makes the run longer; "free": no result depends on it."""
 
 
 def parameter(
@@ -35,6 +38,7 @@ def parameter(
     called: str = "",
     advanced: bool = False,
     path: PathRole = "",
+    resume: ResumeRule | None = None,
     default_factory: Callable[[], Any] | None = None,
     ge: float | None = None,
     gt: float | None = None,
@@ -63,6 +67,10 @@ def parameter(
         Shown folded away under "More" in forms.
     path
         "file" or "folder" for text that names a place on the disk; relative ones resolve against the YAML file.
+    resume
+        Whether a run may go on with another value than it was begun with. Where it is not declared, a `live`
+        setting may change, a place on the disk is free, and everything else is refused. What is declared for a
+        group holds for all that is inside.
     """
     extra: dict[str, Any] = {
         _KEY: {
@@ -72,6 +80,7 @@ def parameter(
             "called": called,
             "advanced": advanced,
             "path": path,
+            "resume": resume,
         }
     }
     bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt, "min_length": min_length, "max_length": max_length}
@@ -128,6 +137,7 @@ class Parameter:
     called: str
     advanced: bool
     path: PathRole
+    resume: ResumeRule | None
     default: Any
     required: bool
     shape: Shape
@@ -177,6 +187,7 @@ def _read(name: str, info: FieldInfo) -> Parameter:
         called=extra.get("called", ""),
         advanced=extra.get("advanced", False),
         path=extra.get("path", ""),
+        resume=extra.get("resume"),
         default=None if required else info.get_default(call_default_factory=True, validated_data={}),
         required=required,
         shape=shape_of(info.annotation, tuple(info.metadata)),

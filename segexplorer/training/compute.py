@@ -30,11 +30,13 @@ class Compute(Spec):
         "auto",
         title="Device",
         description="auto takes an NVIDIA GPU where torch can use one, else the CPU. Or cpu, cuda, cuda:1.",
+        resume="announce",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = parameter(
         "auto",
         title="Precision",
         description="Precision of convolutions; losses always compute in float32. auto: bfloat16 where it pays.",
+        resume="announce",
     )
     threads: int | None = parameter(
         None,
@@ -43,6 +45,7 @@ class Compute(Spec):
         ge=1,
         le=1024,
         advanced=True,
+        resume="announce",
     )
     cache_gb: float = parameter(
         4.0,
@@ -51,6 +54,7 @@ class Compute(Spec):
         unit="GB",
         gt=0,
         advanced=True,
+        resume="free",
     )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.errors import DataError
@@ -26,16 +27,22 @@ from segexplorer.core.events import (
     StateChanged,
     StepDone,
     ValidationDone,
+    from_json,
+    to_json,
 )
+from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.training.compute import translate_memory_errors
 from segexplorer.training.evaluator import Evaluator, Validator, merit
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.progress import EpochSums, LiveChanges, Position
+from segexplorer.training.identity import Comparison, Identity, compare, settle
+from segexplorer.training.progress import EpochSums, LiveChanges, Patience, Position
 from segexplorer.training.run_files import COPY_AGAIN, require_keys
+from segexplorer.training.schedules import ScheduleState
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 if TYPE_CHECKING:
     from segexplorer.data.sampler import Batch, Loader
+    from segexplorer.training.checkpoint import Checkpoint
     from segexplorer.training.folder import RunFolder
     from segexplorer.training.learner import Learner, StepResult
     from segexplorer.training.plan import Plan
@@ -79,6 +86,11 @@ class Engine:
         self.position = Position()
         self.sums = EpochSums()
         self.best = WORST
+        self.patience, self._total = Patience(), planned.schedule.epochs
+        self.announced: tuple[str, ...] = ()
+        self._before, self._settings = Identity(), Comparison(())
+        self._untold: list[Event] = []
+        self._due: deque[Event] = deque()
         if self._checkpoint is not None:
             meta = self._checkpoint.meta
             if "position" not in meta:  # `segexplorer share` leaves it out, and the optimiser's state
@@ -92,9 +104,11 @@ class Engine:
             except TypeError as error:
                 raise DataError("meta.json of the checkpoint is damaged.", COPY_AGAIN) from error
             self.best = meta["best"]
+            planned = self._same_run(planned, meta)
         self.changes = LiveChanges(planned, folder, self.position.step)
         self.ready = False
         self.plan: Plan | None = None
+        self._saved_position = replace(self.position) if self._checkpoint is not None else None
         self._saved_at = self._patch_shown_at = 0.0
 
     @property
@@ -111,7 +125,37 @@ class Engine:
     def badges(self) -> tuple[str, ...]:
         """Short labels that go with every figure: the plan's, and whether settings were changed during training."""
         own = self.plan.badges if self.plan is not None else ()
-        return (*own, *self.changes.badges)
+        return (*own, *self.changes.badges, *self.announced)
+
+    def _same_run(self, planned: Experiment, meta: Mapping[str, Any]) -> Experiment:
+        """Return the experiment to go on with, after a comparison of its settings with the checkpoint's.
+
+        Raises
+        ------
+        DataError
+            When the checkpoint does not say what it was made of.
+        SpecError
+            When a setting was changed that makes it another run.
+        """
+        name = self.folder.path.name
+        self._before = Identity.of_meta(meta, name)
+        if self._before.planned is None:
+            raise DataError(
+                f"The checkpoint of {name} was saved by an older version of segexplorer, which "
+                "did not record what it was made of.",
+                "Go on with that version, or train the experiment again.",
+            )
+        require_keys(meta, ("patience", "total", "pieces", "untold", "announced"), name)
+        try:
+            self.patience, self._total = Patience(**meta["patience"]), int(meta["total"])
+            self.announced = tuple(map(str, meta["announced"]))
+            self._untold = [from_json(line) for line in meta["untold"]]
+            self._pieces = [(int(first), int(length)) for first, length in meta["pieces"]]
+        except (TypeError, ValueError) as error:
+            raise DataError("meta.json of the checkpoint is damaged.", COPY_AGAIN) from error
+        self._settings = compare(self._before, Identity(planned=planned), step=self.position.step)
+        self._settings.require()
+        return settle(self._before.planned, planned, self._settings.findings)
 
     # ---- the whole attempt
 
@@ -125,6 +169,8 @@ class Engine:
         with self.learner.runtime.active():
             yield from self._train()
         done = "its epoch is done" if self.epochs == 1 else f"all {self.epochs} epochs are done"
+        if self.position.epoch <= self.epochs:
+            done = f"{self.patience.reason(self.experiment.validation.early_stopping)} (early stopping)"
         yield RunFinished(state="finished", reason=done)
 
     def _prepare(self) -> Generator[Event, None, None]:
@@ -136,6 +182,9 @@ class Engine:
         if self._checkpoint is None:
             require_weights(self.experiment.network_weights)
         plan = resolve(self.experiment, window=self.window)
+        self.identity = Identity.of_plan(plan, self.changes.planned)
+        if self._checkpoint is not None:
+            plan = yield from self._go_on_with(plan, self._checkpoint)
         self.plan = plan
         yield Planned(
             steps=self.epochs * plan.steps_per_epoch,
@@ -160,8 +209,9 @@ class Engine:
             if self.learner.average is not None:
                 self._checkpoint.load_weights(self.learner.average.module, average=True)
             self.learner.load(self._checkpoint.load_state(plan.runtime.device))
-        elif (report := self.learner.load_pretrained()) is not None:
-            yield Notice(message=report.sentence())
+            self.learner.pieces = self._pieces
+        elif self.experiment.network_weights.path:
+            yield from self._begin_with_weights()
         sampler = Sampler(
             store, plan.ids("train"), plan.sampling, self.experiment.augmentation, self.experiment.seed
         )
@@ -173,17 +223,70 @@ class Engine:
         self._saved_at = time.monotonic()
         self.ready = True
 
+    def _go_on_with(self, plan: Plan, checkpoint: Checkpoint) -> Generator[Event, None, Plan]:
+        """Compare the plan with what the checkpoint was made of; return it with the checkpoint's own statistics.
+
+        Raises
+        ------
+        SpecError
+            When the data, or what the settings mean here, make it another run.
+        """
+        found = compare(self._before, replace(self.identity, planned=None), step=self.position.step)
+        found.require()
+        self.announced = tuple(dict.fromkeys((*self.announced, *found.badges)))
+        for finding in found.of("announced"):
+            yield Notice(message=finding.sentence)
+        live = {f.field: f.now for f in self._settings.of("live")}
+        if live:
+            self.changes.ask(live, self.position.step)
+            yield Notice(
+                message=f"Changed since it was saved, and in effect from here on: {', '.join(live)}."
+            )
+        for finding in self._settings.of("extended"):
+            if finding.now > self.epochs:
+                self.changes.extend(finding.now, self.position.step)
+        fitted = FittedPreprocessing.of(checkpoint.meta["preprocessing"])
+        return plan if fitted.plain() == plan.fitted.plain() else replace(plan, fitted=fitted)
+
+    def _begin_with_weights(self) -> Generator[Event, None, None]:
+        """Take over pre-trained weights; those of a run of this program say what they mean.
+
+        Raises
+        ------
+        SpecError
+            When the outputs of the network belong to the same classes in another order.
+        """
+        from segexplorer.training.weights import source_run
+
+        source = source_run(self.experiment.network_weights)
+        if source is not None:
+            found = compare(
+                Identity.of_meta(source.meta, source.folder.name), self.identity, purpose="weights"
+            )
+            found.require()
+            for finding in found.of("announced"):
+                yield Notice(message=finding.sentence)
+        report = self.learner.load_pretrained()
+        assert report is not None
+        yield Notice(message=report.sentence())
+
     def _train(self) -> Generator[Event, None, None]:
         assert self.plan is not None
+        yield from self._tell_untold()
         while True:
             if self.position.index == self.plan.steps_per_epoch:
                 yield from self._end_epoch()
                 continue
             yield from self._take_over_changes()
-            if self.position.epoch > self.epochs:
+            if self.position.epoch > self.epochs or self.stopped_early:
                 return
             yield self._step()
             yield from self._between_steps()
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation has not improved for as long as `validation.early_stopping` waits."""
+        return self.patience.is_over(self.experiment.validation.early_stopping)
 
     # ---- one step
 
@@ -258,7 +361,6 @@ class Engine:
         if last or position.epoch % self.experiment.validation.every_epochs == 0:
             done, dice = yield from self.validator.validate(position, best=self.best, badges=self.badges)
             yield from self._notes()
-            yield done
         summary = EpochSummary(
             position.epoch, self.epochs, {k: v for k, (v, _) in sums.mean_terms().items()}, dice
         )
@@ -277,12 +379,28 @@ class Engine:
         )
         position.epoch, position.index = position.epoch + 1, 0
         self.sums = EpochSums()
-        yield ended
         best = done is not None and done.best
-        if best and done is not None:
-            self.best = merit(done.criterion, done.mean_dice, done.loss)
+        if done is not None:
+            self.best = merit(done.criterion, done.mean_dice, done.loss) if best else self.best
+            self.patience.take(done, self.experiment.validation.early_stopping)
+        self._due.extend([ended] if done is None else [done, ended])
+        # saved before anybody hears of it: whoever leaves at the news of a new best has it
+        last = last or self.stopped_early
         if best or last or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
-            yield self._save(best=best)
+            self._due.append(self._save(best=best))
+        yield from self._tell()
+
+    def _tell(self) -> Generator[Event, None, None]:
+        """Tell what has happened and was not told yet."""
+        while self._due:
+            yield self._due.popleft()
+
+    def _tell_untold(self) -> Generator[Event, None, None]:
+        """Tell of an epoch's end that was saved with the checkpoint, where a kill came before it was recorded."""
+        if self._untold:
+            told = {(type(e), e.step) for e in self.folder.earlier_events(self.attempt)}
+            self._due.extend(e for e in self._untold if (type(e), self.position.step) not in told)
+            yield from self._tell()
 
     # ---- what others ask for between two events
 
@@ -294,30 +412,47 @@ class Engine:
         """Predict the slab of a watched case around the plane that a viewer shows."""
         yield from self.validator.watch_slab(role, axis, world, self.position)
 
-    def change(self, path: str, value: Any) -> None:
-        """Ask for a live change before the next step.
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Ask for live changes before the next step, as one.
 
         Raises
         ------
         SpecError
-            When the setting does not exist or may not take the value.
+            When a setting does not exist, or may not take the value.
         """
-        self.changes.ask(path, value, self.position.step)
+        self.changes.ask(values, self.position.step)
 
     def extend(self, epochs: int) -> None:
-        """Train `epochs` more, at the schedule's floor."""
-        self.changes.extend(epochs, self.position.step)
+        """Train `epochs` more: after the planned end, or after the present one where training stopped early."""
+        base = self.position.epoch - 1 if self.stopped_early else self.epochs
+        self.changes.extend(base + epochs, self.position.step)
 
     def _take_over_changes(self) -> Generator[Event, None, None]:
         for applied in self.changes.due(self.position.step):
             self.learner.apply(self.experiment)
             yield applied
+        self._take_over_extension()
+
+    def _take_over_extension(self) -> None:
+        """Let an extension that is due begin: patience anew, and where the schedule says so, its course anew."""
+        assert self.plan is not None
+        step, per_epoch, pieces = self.position.step, self.plan.steps_per_epoch, self.learner.pieces
+        if self.epochs != self._total:
+            start = step if self.stopped_early else max(step, self._total * per_epoch)
+            self._total = self.epochs
+            self.patience = Patience(best=self.patience.best)
+            length = self._total * per_epoch - start
+            if self.experiment.schedule.extension == "fresh" and length > 0:
+                pieces[:] = [*(p for p in pieces if p[0] < start), (start, length)]
+        if len(pieces) > 1 and step == pieces[-1][0]:
+            self.learner.schedule_state = ScheduleState()
 
     # ---- saving
 
     def save_at_stop(self) -> Generator[Event, None, None]:
-        """Save the present state as `last`; before the network is built there is nothing to save."""
-        if self.ready:
+        """Tell what is due and save the present state as `last`; before the network is built there is nothing."""
+        yield from self._tell()
+        if self.ready and self._saved_position != self.position:
             yield self._save(best=False)
 
     def _save(self, *, best: bool) -> CheckpointSaved:
@@ -334,6 +469,12 @@ class Engine:
                 "position": asdict(self.position),
                 "sums": asdict(self.sums),
                 "best": self.best,
+                "patience": asdict(self.patience),
+                "total": self._total,
+                "pieces": self.learner.pieces,
+                "untold": [to_json(event) for event in self._due],
+                "announced": list(self.announced),
+                "identity": replace(self.identity, planned=self.changes.planned).plain(),
                 "experiment": self.experiment.plain(),
                 **self.plan.for_prediction(),
             },
@@ -341,7 +482,7 @@ class Engine:
             mark=lease.holder.token if (lease := self.folder.lease) is not None else "",
             check=self.folder.require_ownership,
         )
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_position = time.monotonic(), replace(self.position)
         return CheckpointSaved(folder=saved.name, pointers=("last", "best") if best else ("last",))
 
     def close(self) -> None:

@@ -37,6 +37,33 @@ MATRIX = "matrix"
 """Key of a file that `segexplorer study` expands (study.matrix); training it alone leaves it aside."""
 
 
+class EarlyStopping(Spec):
+    """When training ends before its last epoch, because the validation improves no more."""
+
+    patience: int | None = parameter(
+        None,
+        title="Patience",
+        description="Training ends after this many validations without an improvement. None: never early.",
+        unit="validations",
+        ge=1,
+        live=True,
+    )
+    min_delta: float = parameter(
+        0.0,
+        title="Smallest improvement",
+        description="A validation is better when it exceeds the best one so far by more than this.",
+        ge=0,
+        live=True,
+        advanced=True,
+    )
+    monitor: Literal["dice", "loss"] = parameter(
+        "dice",
+        title="Monitored value",
+        description="dice: the mean foreground Dice of the validation cases, which should rise; loss: their "
+        "mean loss, which should fall.",
+    )
+
+
 class Validation(Spec):
     """How often whole volumes are predicted and scored, and which cases are watched."""
 
@@ -61,6 +88,12 @@ class Validation(Spec):
         description="Average the predictions of all mirrored volumes: up to 8 times slower, a little better.",
         live=True,
     )
+    early_stopping: EarlyStopping = parameter(
+        default_factory=EarlyStopping,
+        title="Early stopping",
+        description="Whether training ends when the validation improves no more. It then reads the validation "
+        "cases, so that figures on them are slightly flattered.",
+    )
     average_weights: float = parameter(
         0.0,
         title="Weight averaging",
@@ -81,12 +114,14 @@ class Validation(Spec):
         title="Watched training case",
         description="Name of the case. None: the first training case.",
         advanced=True,
+        resume="free",
     )
     watch_validation: str | None = parameter(
         None,
         title="Watched validation case",
         description="Name of the case. None: the first validation case.",
         advanced=True,
+        resume="free",
     )
     watch_every_seconds: float | None = parameter(
         None,
@@ -101,6 +136,7 @@ class Validation(Spec):
         title="Keep probabilities",
         description="Store the class probabilities of the watched cases in the history (8 bits each).",
         advanced=True,
+        resume="free",
     )
     calibration: bool = parameter(
         True,
@@ -124,7 +160,9 @@ class Experiment(Spec):
     `changes` are live changes of an earlier run; they are replayed at their steps.
     """
 
-    name: str = parameter("", title="Name", description="A name of your choice.", advanced=True)
+    name: str = parameter(
+        "", title="Name", description="A name of your choice.", advanced=True, resume="free"
+    )
     data: AnyDataset = parameter(
         title="Data", description="Where the cases are and which labels are learned."
     )
@@ -175,6 +213,7 @@ class Experiment(Spec):
         description="Further places for the run's events besides its own folder, e.g. tensorboard. "
         "They change no result.",
         advanced=True,
+        resume="free",
     )
     changes: tuple[Change, ...] = parameter(
         (), title="Changes", description="Live changes to replay at their steps.", advanced=True

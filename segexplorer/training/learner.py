@@ -70,6 +70,8 @@ class Learner:
         self._still = freeze(self.network, experiment.network_weights.freeze)
         self.loss: Loss = experiment.loss.build().to(runtime.device)
         self.schedule_state = ScheduleState()
+        # (first step, length) of every course of the schedule; an extension may add one
+        self.pieces: list[tuple[int, int]] = [(0, steps)]
         self.scaler = runtime.scaler()
         self.optimiser = experiment.optimiser.build(self._groups())
         memory = experiment.validation.average_weights
@@ -110,7 +112,8 @@ class Learner:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of optimiser step `step`, counted from 0."""
-        factor = self.experiment.schedule.scale(step, self.steps, self.schedule_state)
+        start, length = next(piece for piece in reversed(self.pieces) if piece[0] <= step)
+        factor = self.experiment.schedule.scale(step - start, length, self.schedule_state)
         return self.experiment.optimiser.learning_rate * factor
 
     def step(self, batch: Batch, step: int, epoch: int) -> StepResult:
@@ -201,7 +204,8 @@ class Learner:
         """Take over a saved state; the network's weights are loaded by the checkpoint."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.loss.load_state_dict(state["loss"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"] and self.scaler.is_enabled():  # empty where the run began without float16
+            self.scaler.load_state_dict(state["scaler"])
         self.schedule_state = ScheduleState(**state["schedule"])
         if self.average is not None:
             self.average.n_averaged.fill_(state["averaged"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from segexplorer.networks.base import NetworkSpec, padded
 from segexplorer.networks.cost import memory_estimate, parameter_count
 from segexplorer.training.compute import Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.sinks.record import COMPUTING, package_versions
 from segexplorer.training.slices import Layout
 from segexplorer.training.weights import check_weights
 
@@ -163,6 +165,21 @@ class Plan:
             "Device": f"{self.device}, {self.precision}, {_counted(self.threads, 'thread')}",
         }
 
+    @cached_property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Case -> hash of its files, read once."""
+        return {i: ref.fingerprint() for i, ref in self.refs.items()}
+
+    @property
+    def plugins(self) -> dict[str, list[str]]:
+        """Package -> kinds of the experiment that it registered."""
+        return plugin_kinds(self.experiment)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Package -> version, of those whose version may change a number."""
+        return package_versions((*COMPUTING, *self.plugins))
+
     def provenance(self) -> dict[str, Any]:
         """Return what an attempt runs on, for `provenance.json`."""
         return {
@@ -170,9 +187,9 @@ class Plan:
             "precision": self.runtime.precision,
             "threads": self.runtime.threads,
             "seed": self.experiment.seed,
-            "plugins": plugin_kinds(self.experiment),
+            "plugins": self.plugins,
             "roles": dict(self.roles),
-            "data": {i: ref.fingerprint() for i, ref in self.refs.items()},
+            "data": self.fingerprints,
         }
 
     def for_prediction(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -28,7 +28,6 @@ from segexplorer.core.errors import (
     RunStateError,
     SegExplorerError,
     SpecError,
-    did_you_mean,
     disk_error,
     shorten,
 )
@@ -42,9 +41,9 @@ from segexplorer.core.events import (
     StepDone,
     WatchedDone,
 )
-from segexplorer.core.spec import get_value, live_parameters, replace_value
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
+from segexplorer.training.progress import LiveChanges
 from segexplorer.training.sinks.base import Attempt, OpenSinks
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
@@ -130,6 +129,7 @@ class Run:
         self._view: SliceView | None = None
         self._engine: Engine | None = None
         self._sinks = OpenSinks()
+        self._unheard: list[Event] = []
         self._before_pause: RunState = "running"
         self._attempt, self._seq, self._step = folder.attempts(), 0, folder.saved_step()
         self._iterating = threading.Lock()
@@ -186,25 +186,37 @@ class Run:
         self._post("predict_now")
 
     def extend(self, epochs: int) -> None:
-        """Train longer, at the schedule's floor; a finished run continues when it is iterated again."""
+        """Train longer, as `schedule.extension` says; a finished run continues when it is iterated again."""
         if epochs < 1:
             raise SpecError(f"A run can be extended by 1 epoch or more, not by {epochs}.")
         self._post("extend", epochs)
 
     def set(self, path: str, value: Any) -> None:
-        """Change a live setting from the next step on.
+        """Change a live setting from the next step on; see `set_values` for several that depend on each other.
 
         Raises
         ------
         SpecError
             When the setting may not change during a run, or not to this value.
         """
-        live = live_parameters(self.experiment)
-        if path not in live:
-            get_value(self.experiment, path)  # says which part of the path is wrong, if one is
-            raise SpecError(f"{path} cannot change during a run.", did_you_mean(path, live))
-        replace_value(self.experiment, path, value)
-        self._post("set", (path, value))
+        self.set_values({path: value})
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Change several live settings (dotted path -> value) from the next step on, as one change.
+
+        Raises
+        ------
+        SpecError
+            When a setting may not change during a run, or the values do not go together, also with changes that
+            were asked for and are not in effect yet.
+        """
+        with self._arrived:
+            earlier = [r.argument for r in self._requests if r.command == "set"]
+            changes = self._engine.changes if self._engine is not None else None
+            if changes is None:
+                changes = LiveChanges(self.planned, self.record, self._step)
+            changes.check(values, self._step, earlier)
+            self._post("set", dict(values))
 
     def _post(self, command: Command, argument: Any = None) -> None:
         if not self.accepts(command):
@@ -266,7 +278,7 @@ class Run:
     def _owned_events(self) -> Iterator[Event]:
         """One attempt from preparing to its end; every failure becomes the last event."""
         self._attempt += 1
-        self._seq, self._steps_left = 0, None
+        self._seq, self._steps_left, self._unheard = 0, None, []
         self._saves_when_left = True
         work = self._work()
         try:
@@ -276,6 +288,8 @@ class Run:
             end = self._end
         except GeneratorExit:
             work.close()
+            for event in self._unheard:
+                self._recorded(event)
             self.state = "stopped"
             for _ in self._recorded_end(RunFinished(state="stopped", reason="the iteration was left")):
                 pass
@@ -329,8 +343,7 @@ class Run:
             self._end = request.end()
         except GeneratorExit:  # `break` in a loop over the run: saved as by a stop, though nobody listens
             if self._saves_when_left:
-                for _ in engine.save_at_stop():
-                    pass
+                self._unheard = list(engine.save_at_stop())
             raise
         finally:
             source.close()
@@ -371,7 +384,10 @@ class Run:
                 more = f"{request.argument} epoch{'' if request.argument == 1 else 's'}"
                 yield Notice(message=f"Extended by {more}, to {engine.epochs}.")
             case "set":
-                engine.change(*request.argument)
+                try:
+                    engine.change(request.argument)
+                except SpecError as error:  # another change came first; it was checked when it was asked for
+                    yield Notice(message=f"Not changed: {error.message}", remedy=error.remedy)
             case "predict_now" if engine.ready:
                 yield from engine.watch()
 

@@ -1,7 +1,7 @@
 """Learning-rate schedules as specs: a factor on the optimiser's learning rate over the planned epochs.
 
 `epochs` is fixed when a run starts. A run that is extended beyond it continues at the schedule's floor, so an
-extension never jumps the learning rate.
+extension does not jump the learning rate, unless `extension` asks for the whole schedule once more.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class ScheduleSpec(Spec):
         unit="epochs",
         ge=1,
         le=100_000,
+        resume="extend",
     )
     warmup_steps: int = parameter(
         0,
@@ -42,6 +43,15 @@ class ScheduleSpec(Spec):
         description="The learning rate rises linearly from 0 over these first steps.",
         unit="steps",
         ge=0,
+        advanced=True,
+    )
+
+    extension: Literal["floor", "fresh"] = parameter(
+        "floor",
+        title="Extensions",
+        description="The learning rate of epochs that a run is extended by. floor: it stays where the schedule "
+        "ended; fresh: the whole schedule once more, over the added epochs.",
+        live=True,
         advanced=True,
     )
 
@@ -61,7 +71,7 @@ class ScheduleSpec(Spec):
 registry: Registry[ScheduleSpec] = Registry("schedules", ScheduleSpec, "schedule")
 AnySchedule = Annotated[ScheduleSpec, registry.late_bound]
 
-_FLOOR_MEANING = "Smallest factor on the learning rate, at the planned end and for every extension."
+_FLOOR_MEANING = "Smallest factor on the learning rate, at the planned end and for extensions."
 
 
 @registry.register

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from segexplorer.training.checkpoint import Checkpoint
+
 _WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net")
 """Keys under which training programs save the weights beside other things."""
 _COUNTERS = "num_batches_tracked"
@@ -217,16 +219,33 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
+def source_run(weights: NetworkWeights) -> Checkpoint | None:
+    """Return the checkpoint that the weights come from, None where they are a file or random.
+
+    Raises
+    ------
+    DataError
+        When the run folder has no whole checkpoint.
+    """
+    return _checkpoint_in(Path(os.path.expandvars(weights.path)).expanduser()) if weights.path else None
+
+
+def _checkpoint_in(path: Path) -> Checkpoint | None:
+    from segexplorer.training.checkpoint import open_checkpoint
+
+    checkpoints = path / "checkpoints"
+    if not checkpoints.is_dir():
+        return None
+    return open_checkpoint(checkpoints, "best" if (checkpoints / "best").exists() else "last")[0]
+
+
 def _file_of(named: str | Path) -> Path:
     """Return the file of weights that a path means: itself, or those of a run folder's best checkpoint."""
-    from segexplorer.training.checkpoint import AVERAGE, WEIGHTS, open_checkpoint
+    from segexplorer.training.checkpoint import AVERAGE, WEIGHTS
 
     path = Path(os.path.expandvars(named)).expanduser()
-    checkpoints = path / "checkpoints"
-    if checkpoints.is_dir():
-        pointer = "best" if (checkpoints / "best").exists() else "last"
-        folder = open_checkpoint(checkpoints, "best" if pointer == "best" else "last")[0].folder
-        return folder / (AVERAGE if (folder / AVERAGE).exists() else WEIGHTS)
+    if (checkpoint := _checkpoint_in(path)) is not None:
+        return checkpoint.folder / (AVERAGE if (checkpoint.folder / AVERAGE).exists() else WEIGHTS)
     if not path.is_file():
         raise DataError(f"The file of weights {path} does not exist.", "Check network_weights.path.")
     return path

@@ -73,8 +73,8 @@ def _resume(folder: Path, values: dict[str, Any], extend: int) -> Run:
     from segexplorer.session import Session
 
     run = Session().resume(folder)
-    for path, value in values.items():
-        run.set(path, value)
+    if values:
+        run.set_values(values)
     if extend:
         run.extend(extend)
     run.claim()

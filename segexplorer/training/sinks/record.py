@@ -108,16 +108,24 @@ def write_provenance(folder: Path, attempt: int, facts: Mapping[str, Any]) -> No
     """Add what an attempt ran on to `provenance.json`: versions, machine kind, and the given facts."""
     path = folder / PROVENANCE
     attempts = [a.model_dump(exclude_unset=True) for a in read_provenance(folder)]
-    names = ("segexplorer", "torch", "monai", "numpy", "scipy", "nibabel", "napari")
     entry = {
         "attempt": attempt,
-        "versions": {"python": platform.python_version(), **{n: _version(n) for n in names}},
+        "versions": {"python": platform.python_version(), **package_versions((*COMPUTING, "napari"))},
         "platform": f"{platform.system()} {platform.machine()}",
         **facts,
     }
     kept = [a for a in attempts if a["attempt"] != attempt]
     entries = [with_checksum(a) for a in (*kept, entry)]
     atomic_write(path, json.dumps(entries, indent=1).encode())
+
+
+COMPUTING = ("segexplorer", "torch", "monai", "numpy", "scipy", "nibabel")
+"""Packages whose version may change a number of a run."""
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return package -> installed version, "not installed" where it is not."""
+    return {name: _version(name) for name in names}
 
 
 def _version(package: str) -> str:
