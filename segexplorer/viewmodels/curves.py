@@ -20,7 +20,9 @@ from segexplorer.core.events import (
     ParameterApplied,
     StepDone,
     ValidationDone,
+    WatchedDone,
 )
+from segexplorer.metrics.calibration import ece
 from segexplorer.metrics.overlap import METRICS
 from segexplorer.metrics.summary import ClassSummary, summarise
 from segexplorer.metrics.surface import SURFACE_METRICS
@@ -88,6 +90,7 @@ X_TITLE = "optimiser step"
 DISTANCES = ("hd95", "hd95_penalised", "assd")
 """Surface distances that have a plot, in mm; what was not found is counted in the plot `NOT_FOUND`."""
 NOT_FOUND = "not_found"
+CALIBRATION = "ece"
 EMPTY: dict[Domain, str] = {
     "training, patches": "The curves appear when training starts",
     "whole volumes": "The curves appear with the first validation",
@@ -128,6 +131,7 @@ PLOTS: tuple[Plot, ...] = (
     ),
     *(_plot(m.name, m.title, m.title, "whole volumes") for m in map(SURFACE_METRICS.__getitem__, DISTANCES)),
     _plot(NOT_FOUND, "Structures missed, spurious", "cases", "whole volumes"),
+    _plot(CALIBRATION, "Calibration error (ECE), watched case", "ECE around the foreground", "whole volumes"),
     _plot("error_volume", "Error volumes", "ml per case", "whole volumes"),
     _plot("learning_rate", "Learning rate", "learning rate", "training, patches", logarithmic=True),
     _plot("gradient_norm", "Gradient norm", "norm", "training, patches", logarithmic=True),
@@ -197,9 +201,13 @@ class Curves:
             if self._attempt:
                 self._drop_from(event)
             self._attempt = event.attempt
-        if not isinstance(event, (StepDone, EpochDone, ValidationDone, ParameterApplied, CheckpointSaved)):
+        if not isinstance(
+            event, (StepDone, EpochDone, ValidationDone, WatchedDone, ParameterApplied, CheckpointSaved)
+        ):
             return
-        if isinstance(event, StepDone):
+        if isinstance(event, WatchedDone):
+            self._add_calibration(event)
+        elif isinstance(event, StepDone):
             self._add_step(event)
         elif isinstance(event, EpochDone):
             for name, value in event.adaptive.items():
@@ -258,6 +266,13 @@ class Curves:
         if not event.scores:
             for class_name, dice in event.class_dice.items():
                 self._point("dice", class_name, event.step, dice)
+
+    def _add_calibration(self, event: WatchedDone) -> None:
+        """Add the calibration errors of the watched validation case."""
+        if event.role == "validation":
+            for curve in event.calibration:
+                if curve.region == "box" and curve.voxels:
+                    self._point(CALIBRATION, curve.class_name, event.step, ece(curve))
 
     def _add_distances(self, name: str, step: int, summary: ClassSummary) -> None:
         """Add the means over found structures; NaN, a gap in the curve, where none was found."""

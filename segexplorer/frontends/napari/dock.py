@@ -144,7 +144,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_shown(self, seen: Seen) -> None:
         self.plots.show_step(seen.snapshot.step)
-        self.plots.show_balance(seen.balance)
+        self.plots.show_prediction(seen)
 
     def _on_refused(self, error: SegExplorerError) -> None:
         self.message.setText(str(error))

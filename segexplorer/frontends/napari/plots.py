@@ -1,4 +1,4 @@
-"""The plot dock below the canvas: two plots side by side, of curves over steps or a histogram of regions."""
+"""The plot dock below the canvas: two plots side by side, of curves over steps, regions or probabilities."""
 
 from __future__ import annotations
 
@@ -25,16 +25,22 @@ from qtpy.QtWidgets import (
 )
 
 from segexplorer.core import colours
-from segexplorer.core.events import Event, Planned
+from segexplorer.core.events import Event, Planned, WatchedDone
 from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point
+from segexplorer.viewmodels.displayed import Seen
 from segexplorer.viewmodels.regions import BalanceHistogram
+from segexplorer.viewmodels.reliability import ReliabilityDiagram, WatchedCalibration
 
 KEY_WIDTH = 118
 BALANCE = "balance_histogram"
 BALANCE_TITLE = "Balance of the regions (histogram)"
 NO_BALANCE = "Losses with regions show their balance here"
+RELIABILITY = "reliability"
+RELIABILITY_TITLE = "Reliability of the probabilities (diagram)"
+NO_RELIABILITY = "Appears with the prediction of a watched case that has a label"
 _ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
 _ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
 
@@ -48,8 +54,9 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         Curves to choose from.
     first
         Key of the one shown at first.
-    balance
-        Whether the histogram of the balance can be chosen too.
+    prediction
+        Whether what belongs to the shown prediction can be chosen too: the histogram of the balance, and the
+        reliability diagram.
 
     Attributes
     ----------
@@ -59,16 +66,18 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     step_dragged = Signal(float)
 
-    def __init__(self, plots: tuple[Plot, ...], first: str, *, balance: bool = False) -> None:
+    def __init__(self, plots: tuple[Plot, ...], first: str, *, prediction: bool = False) -> None:
         super().__init__()
         self._plots = {plot.key: plot for plot in plots}
         self.picker = QComboBox()
         for plot in plots:
             self.picker.addItem(plot.title, plot.key)
-        if balance:
+        if prediction:
             self.picker.addItem(BALANCE_TITLE, BALANCE)
+            self.picker.addItem(RELIABILITY_TITLE, RELIABILITY)
         self._balance: BalanceHistogram | None = None
-        self._bars: Any = None
+        self._reliability: ReliabilityDiagram | None = None
+        self._shapes: list[Any] = []
         self.picker.setCurrentIndex(list(self._plots).index(first))
         self.canvas = pg.PlotWidget(antialias=False)
         self.canvas.setMenuEnabled(False)
@@ -119,7 +128,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     @property
     def plot(self) -> Plot | None:
-        """The curves drawn now; None for the histogram."""
+        """The curves drawn now; None for what belongs to the shown prediction."""
         return self._plots.get(self.key)
 
     @property
@@ -156,16 +165,16 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self.canvas.removeItem(item)
         for mark in self.marks:
             self.canvas.removeItem(mark)
-        if self._bars is not None:
-            self.canvas.removeItem(self._bars)
-        self._curves, self.marks, self._keys, self._bars = {}, [], [], None
+        for shape in self._shapes:
+            self.canvas.removeItem(shape)
+        self._curves, self.marks, self._keys, self._shapes = {}, [], [], []
         self.partial.clear()
         self.legend.setText("")
 
     def redraw(self, curves: Curves) -> None:
         """Draw the curves as they are now."""
         if self.plot is None:
-            self._draw_balance()
+            self._draw_of_prediction()
             return
         series = curves.series(self.plot.key)
         if set(self._curves) - set(series):
@@ -200,27 +209,62 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         """Write a remark below the key."""
         self.legend.setText("<br>".join([*self._keys, *([f"<i>{escape(remark)}</i>"] if remark else [])]))
 
-    def show_balance(self, balance: BalanceHistogram | None) -> None:
-        """Take another histogram; drawn where it is chosen."""
-        self._balance = balance
+    def show_prediction(
+        self, balance: BalanceHistogram | None, reliability: ReliabilityDiagram | None
+    ) -> None:
+        """Take what belongs to another prediction; drawn where it is chosen."""
+        self._balance, self._reliability = balance, reliability
         if self.plot is None:
-            self._draw_balance()
+            self._draw_of_prediction()
 
-    def _draw_balance(self) -> None:
+    def _draw_of_prediction(self) -> None:
         self.forget()
-        found = self._balance
-        self.empty_text.setText(NO_BALANCE)
+        of_balance = self.key == BALANCE
+        found = self._balance if of_balance else self._reliability
+        self.empty_text.setText(NO_BALANCE if of_balance else NO_RELIABILITY)
         self.empty_text.setVisible(found is None)
         self._place_empty()
-        if found is None:
-            return
+        if isinstance(found, BalanceHistogram):
+            self._draw_balance(found)
+        elif found is not None:
+            self._draw_reliability(found)
+
+    def _draw_balance(self, found: BalanceHistogram) -> None:
         centres = (found.edges[1:] + found.edges[:-1]) / 2
         brushes = [pg.mkBrush(*(int(255 * c) for c in colour)) for colour in np.asarray(found.colours)]
-        self._bars = pg.BarGraphItem(
+        bars = pg.BarGraphItem(
             x=centres, height=found.error_ml, width=0.94 * np.diff(found.edges), brushes=brushes, pen=None
         )
-        self.canvas.addItem(self._bars)
+        self._add_shape(bars)
         self.legend.setText(f"{escape(found.class_name)}<br>{found.regions} regions with error")
+
+    def _draw_reliability(self, found: ReliabilityDiagram) -> None:
+        """Draw the share of right voxels per bin, and how far it is from the diagonal at the mean probability."""
+        low, high, confidence, right = np.array(
+            [[b.low, b.high, b.confidence, b.right] for b in found.bars]
+        ).T
+        share = np.array([bar.voxels for bar in found.bars], float)
+        # from a ten-thousandth of the voxels, almost transparent, to all of them
+        depth = np.clip(1 + np.log10(share / share.sum()) / 4, 0, 1)
+        brushes = []
+        for value in depth:
+            fill = pg.mkColor(self._pens[1])
+            fill.setAlpha(int(30 + 190 * value))
+            brushes.append(pg.mkBrush(fill))
+        self._add_shape(pg.BarGraphItem(x0=low, x1=high, y0=0, height=right, brushes=brushes, pen=None))
+        ink = pg.mkPen(self._ink, width=1, style=Qt.PenStyle.DashLine)
+        self._add_shape(pg.PlotCurveItem([0, 1], [0, 1], pen=ink))
+        gaps = np.column_stack([confidence, confidence]), np.column_stack([confidence, right])
+        gap_pen = pg.mkPen(colours.VERMILLION, width=2)
+        self._add_shape(pg.PlotCurveItem(gaps[0].ravel(), gaps[1].ravel(), connect="pairs", pen=gap_pen))
+        self._add_shape(pg.ScatterPlotItem(confidence, right, size=6, brush=pg.mkBrush(self._ink), pen=None))
+        lines = (f"<b>{escape(found.class_name)}</b>", *map(escape, found.figures), escape(found.verdict))
+        gap = f'<span style="color:{colours.VERMILLION}">┃</span> error of a bin'
+        self.legend.setText("<br>".join([*lines, gap, "pale: few voxels"]))
+
+    def _add_shape(self, shape: Any) -> None:
+        self._shapes.append(shape)
+        self.canvas.addItem(shape)
 
     def show_step(self, step: float | None) -> None:
         """Mark the step whose prediction the viewer shows; None marks nothing."""
@@ -229,7 +273,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self.cursor.setValue(step)
 
     def _pen(self, name: str, number: int) -> Any:
-        if name in ("total", "mean"):
+        if name in ("total", "mean", ANY_CLASS):
             return pg.mkPen(self._ink, width=2)
         class_name, _, error = name.partition(", ")
         style = Qt.PenStyle.DashLine if error == "missed" else Qt.PenStyle.SolidLine
@@ -279,7 +323,12 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     def _title(self) -> None:
         plot = self.plot
         if plot is None:
-            self._label("error volume in ml", "balance: -1 all missed, 1 all extra; watched case")
+            left, bottom = (
+                ("error volume in ml", "balance: -1 all missed, 1 all extra; watched case")
+                if self.key == BALANCE
+                else ("share of right voxels", "probability; watched case")
+            )
+            self._label(left, bottom)
             self.canvas.setLogMode(y=False)
             return
         self._label(plot.y_title.removesuffix(f" ({plot.domain})"), f"{plot.x_title}; {plot.domain}")
@@ -293,7 +342,10 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     def _range(self) -> None:
         """Let the axes follow what is drawn; ratios are shown from 0 to 1 whatever their values."""
         self.canvas.enableAutoRange()
-        if self.plot is None:
+        if self.key == RELIABILITY:
+            self.canvas.setXRange(0, 1, padding=0.02)
+            self.canvas.setYRange(0, 1, padding=0.02)
+        elif self.plot is None:
             self.canvas.setXRange(-1, 1, padding=0.02)
         elif self.plot.limits is not None:
             self.canvas.setYRange(*self.plot.limits, padding=0.02)
@@ -339,9 +391,11 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self.viewer = viewer
         self.curves = Curves()
+        self.calibration = WatchedCalibration()
         self._drawn = -1
         self._run: Any = None
-        self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice", balance=True))
+        self._seen: Seen | None = None
+        self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice", prediction=True))
         self._export = QPushButton("Export…")
         menu = QMenu(self._export)
         for title, ending in FORMATS.items():
@@ -384,10 +438,14 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         for pane in self.panes:
             pane.show_step(step)
 
-    def show_balance(self, balance: BalanceHistogram | None) -> None:
-        """Take the balance of the regions of the prediction shown."""
+    def show_prediction(self, seen: Seen) -> None:
+        """Take the balance of the regions and the reliability of the prediction shown."""
+        self._seen = seen
+        snapshot, index = seen.snapshot, seen.wanted.class_index
+        name = snapshot.class_names[index - 1] if index else ""
+        reliability = self.calibration.diagram(snapshot.role, snapshot.index, name)
         for pane in self.panes:
-            pane.show_balance(balance)
+            pane.show_prediction(seen.balance, reliability)
 
     def refresh(self) -> None:
         """Draw what has changed, in the panes that can be seen."""
@@ -418,7 +476,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_begun(self, run: Any) -> None:
         if run is not self._run:
             self._run = run
-            self.curves = Curves()
+            self.curves, self.calibration, self._seen = Curves(), WatchedCalibration(), None
             for pane in self.panes:
                 pane.change(self.curves)
         self._drawn = -1
@@ -426,6 +484,9 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_events(self, events: list[Event]) -> None:
         self.curves.extend(events)
+        self.calibration.extend(events)
+        if self._seen is not None and any(isinstance(event, WatchedDone) for event in events):
+            self.show_prediction(self._seen)  # the picture may have come before the event
         for event in events:
             if isinstance(event, Planned):
                 for pane in self.panes:

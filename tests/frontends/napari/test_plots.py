@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from segexplorer.core.events import ParameterApplied, ValidationDone
+from segexplorer.core.events import ParameterApplied, ValidationDone, WatchedDone
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.plots import PlotDock
 from segexplorer.metrics import score_case
-from tests.frontends.napari.scripted import ScriptedRun
+from segexplorer.metrics.calibration import CalibrationCounts
+from segexplorer.viewmodels import displayed
+from tests.frontends.napari.scripted import ScriptedRun, snapshot
 
 
 class Themed(ViewerModel):
@@ -124,3 +126,28 @@ def test_a_plot_without_distances_says_so(dock: PlotDock, qtbot: Any) -> None:
     pane = dock.panes[1]
     pane.picker.setCurrentIndex(pane.picker.findData("assd"))
     assert pane.is_empty and "segexplorer evaluate" in pane.empty_text.toPlainText()
+
+
+def test_reliability_of_the_prediction_shown(dock: PlotDock, tmp_path: Path) -> None:
+    shown = snapshot()
+    assert shown.truth is not None
+    sure = np.eye(len(shown.class_names) + 1, dtype=np.float32)[shown.prediction]
+    probabilities = np.moveaxis(0.8 * sure + 0.2 / sure.shape[-1], -1, 0)
+    counts = CalibrationCounts(shown.class_names)
+    counts.add(probabilities, shown.prediction, shown.truth, (1.0, 1.0, 1.0))
+    pane = dock.panes[1]
+    pane.picker.setCurrentIndex(pane.picker.findData("reliability"))
+    assert pane.is_empty
+    # the picture comes before the event that has its calibration
+    dock.show_prediction(displayed.see(shown, None, displayed.Wanted(frozenset())))
+    assert pane.is_empty
+    event = WatchedDone(case=shown.case, role=shown.role, index=shown.index, calibration=counts.reliability())
+    dock.bridge.events_arrived.emit([event])
+    assert not pane.is_empty and "any class" in pane.legend.text() and "ECE" in pane.legend.text()
+    dock.show_prediction(displayed.see(shown, None, displayed.Wanted(frozenset(), class_index=1)))
+    assert shown.class_names[0] in pane.legend.text()
+    pane.export(tmp_path / "reliability.svg")
+    assert (tmp_path / "reliability.svg").stat().st_size > 1000
+    pane.picker.setCurrentIndex(pane.picker.findData("dice"))
+    pane.change(dock.curves)
+    assert "any class" not in pane.legend.text()
