@@ -9,6 +9,8 @@ To read a further file of JSON, derive a model from `RunFile` and call `read_run
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -157,9 +159,8 @@ def require_run_folder(folder: Path) -> None:
     """
     if not (folder / EXPERIMENT).is_file():
         raise DataError(f"{folder} is not a run folder.", f"Choose a folder that contains {EXPERIMENT}.")
-    for part in (EXPERIMENT, CHECKPOINTS, HISTORY):
-        if (folder / part).is_symlink():
-            require_inside(folder / part, folder)
+    for part in (RUN, EXPERIMENT, PROVENANCE, EVENTS, METRICS, CHECKPOINTS, HISTORY):
+        _require_part(folder, part, is_folder=part in (CHECKPOINTS, HISTORY))
     written = read_run_file(folder, RUN, FormatFile)
     found = written.format if written is not None else 1
     if found > FORMAT:
@@ -174,6 +175,25 @@ def require_run_folder(folder: Path) -> None:
             f"{FORMAT}).",
             "Open it with that version, or train the experiment again.",
         )
+
+
+def _require_part(folder: Path, name: str, *, is_folder: bool) -> None:
+    """Check that a part of a run folder, if it is there, is what it should be: writers would follow a link, too.
+
+    Raises
+    ------
+    DataError
+        Naming the part.
+    """
+    path = folder / name
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
+            require_inside(path, folder)
+    if not (path.is_dir() if is_folder else path.is_file()):
+        what = "a folder" if is_folder else "a regular file"
+        raise DataError(f"{name} in {folder.name} is not {what}.", COPY_AGAIN)
 
 
 def read_run_file(folder: Path, name: str, model: type[Model]) -> Model | None:
