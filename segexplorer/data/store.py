@@ -213,5 +213,7 @@ def _write(path: Path, prepared: Prepared) -> None:
 
 
 def _save(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write a cache file that is whole or not there."""
+    """Write a cache file that is whole or not there; nothing where the folder of the run has been deleted."""
+    if not path.parent.parent.is_dir():
+        return
     atomic_write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
 """A study: the experiments of a matrix in one folder, and which of them can be compared once they are trained.
 
-Each experiment is trained once, and resumed where it was interrupted. The forecast is made before anything is
-trained, since hours of runs that cannot be compared are expensive.
+Each experiment is trained once, and resumed where it was interrupted. Several processes may train one study: a run
+belongs to the process that has the lease of its folder (`training.ownership`). The forecast is made before anything
+is trained, since hours of runs that cannot be compared are expensive.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,22 +22,46 @@ from segexplorer.study.matrix import Point, expand
 from segexplorer.study.runs import identity, labels_of, value_text
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run, read_events
-from segexplorer.training.run_files import EXPERIMENT
+from segexplorer.training.run_files import EVENTS, EXPERIMENT
 
 FOLDS_FILE = "folds.json"
 STUDY_FILE = "study.json"
 """In a study's folder: its runs in the order of the matrix, and which of them have the file's own settings."""
-Todo = Literal["new", "resume", "done"]
+Todo = Literal["new", "resume", "held", "failed", "done"]
+"""What is left to do for a run. Another process holds it ("held"), or it failed there since this was planned."""
 SHOWN_DIFFERENCES = 3
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One experiment of a study, its run folder, and what is left to do."""
+    """One experiment of a study, its run folder, and what is left to do.
+
+    Attributes
+    ----------
+    written
+        Bytes of its event log when that was found out.
+    """
 
     point: Point
     folder: Path
     todo: Todo
+    written: int = 0
+
+    def now(self) -> PlannedRun:
+        """Return what is left to do by now: other processes may train runs of the same study.
+
+        Raises
+        ------
+        SpecError
+            When the folder holds the run of another experiment by now.
+        """
+        made = (self.folder / EXPERIMENT).exists()
+        there = {self.folder: open_run(self.folder).experiment} if made else {}
+        found = _planned(self.point, self.folder, there)
+        failed = found.todo == "resume" and found.written > self.written
+        if failed and open_run(self.folder).state == "failed":
+            return replace(found, todo="failed")
+        return found
 
 
 @dataclass(frozen=True)
@@ -125,7 +150,12 @@ def _planned(point: Point, folder: Path, there: Mapping[Path, Experiment]) -> Pl
         folder = next(same, folder)
     if folder not in there:
         return PlannedRun(point, folder, "new")
-    return PlannedRun(point, folder, "done" if open_run(folder).state == "finished" else "resume")
+    record = open_run(folder)
+    if record.holder is not None:
+        return PlannedRun(point, folder, "held")
+    log = folder / EVENTS
+    written = log.stat().st_size if log.exists() else 0
+    return PlannedRun(point, folder, "done" if record.state == "finished" else "resume", written)
 
 
 def _unchanged(experiment: Experiment) -> Experiment:

@@ -7,9 +7,10 @@ Errors of torch and numpy that mean "out of memory" become a sentence with remed
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segexplorer.core.errors import NotEnoughMemoryError, SpecError
@@ -41,7 +42,8 @@ class Compute(Spec):
     threads: int | None = parameter(
         None,
         title="CPU threads",
-        description="None: all cores, one fewer while a window is open. Equal threads give equal numbers.",
+        description="None: all cores that this process may use, one fewer while a window is open, and no more than "
+        "OMP_NUM_THREADS. Equal threads give equal numbers.",
         ge=1,
         le=1024,
         advanced=True,
@@ -143,20 +145,13 @@ def _resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def cores() -> int:
-    """Return how many CPU cores this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
-
-
 def resolve_compute(spec: Compute, *, window: bool = False) -> Runtime:
     """Resolve "auto" against this machine.
 
     Parameters
     ----------
     window
-        Whether a viewer is open in this process; then one core is left to it (measured on 2 cores: 231 training
-        steps beside a window with one thread, 43 with two, for OpenMP waits by spinning).
+        Whether a viewer is open in this process; then one core is left to it (`usable_threads`).
 
     Raises
     ------
@@ -176,7 +171,7 @@ def resolve_compute(spec: Compute, *, window: bool = False) -> Runtime:
         raise SpecError("torch cannot use a CUDA GPU here.", gpu_remedy() or "Set compute.device to cpu.")
     if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
         raise SpecError(f"There is no {device}.", f"This machine has {torch.cuda.device_count()} GPU(s).")
-    threads = spec.threads or max(1, cores() - (1 if window else 0))
+    threads = spec.threads or usable_threads(window=window)
     precision: Precision = _auto_precision(kind) if spec.precision == "auto" else spec.precision
     if kind == "cpu" and precision == "float16":
         raise SpecError("float16 does not train on the CPU.", "Set compute.precision to bfloat16 or float32.")
@@ -239,6 +234,100 @@ def gpu_remedy() -> str:
             "--index-url https://download.pytorch.org/whl/cu128"
         )
     return f"torch was built for CUDA {torch.version.cuda}; update the NVIDIA driver, then restart."
+
+
+# ---- cores and threads
+
+
+def usable_threads(*, window: bool = False, environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many threads a run takes where its experiment does not say so, at least 1.
+
+    Parameters
+    ----------
+    window
+        Whether a viewer is open in this process; then one core is left to it (measured on 2 cores: 231 training
+        steps beside a window with one thread, 43 with two, for OpenMP waits by spinning).
+    environment
+        `OMP_NUM_THREADS`, "8" or "8,2" (of nested levels), is the most that is taken.
+    """
+    free = cores(environment=environment) - (1 if window else 0)
+    asked = _positive(environment.get("OMP_NUM_THREADS", "").partition(",")[0])
+    return max(1, free if asked is None else min(free, asked))
+
+
+def cores(*, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """Return how many CPU cores this process may use, at least 1.
+
+    That is the least of those that it is bound to, those that SLURM gave to each task (`SLURM_CPUS_PER_TASK`) and
+    the quota of its control group. The quota is rounded down: threads beyond it would wait for one another.
+
+    Parameters
+    ----------
+    root
+        Where `proc` and `sys` are mounted.
+    """
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    bound = len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+    quota = _quota(root)
+    limits = (bound, _positive(environment.get("SLURM_CPUS_PER_TASK", "")), quota)
+    return max(1, int(min(limit for limit in limits if limit is not None)))
+
+
+def _positive(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() and int(text) > 0 else None
+
+
+def _quota(root: Path) -> float | None:
+    """Return the processor time per time that the control groups of this process allow; None without a limit.
+
+    A group is limited by those above it, too. See cgroups(7): version 2 has `cpu.max`, version 1 two files.
+    """
+    limits = []
+    for folder, top in _control_groups(root):
+        while True:
+            limits.append(_limit(folder))
+            if folder == top:
+                break
+            folder = folder.parent
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _control_groups(root: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield (folder of this process's group, folder where its hierarchy is mounted) for those that limit the CPU.
+
+    In a container, only a part of the hierarchy may be mounted; `mountinfo` says which one (proc(5)).
+    """
+    groups: dict[str, str] = {}  # controller -> group; version 2 has no controllers here
+    for line in _lines_of(root / "proc/self/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        groups.update(dict.fromkeys(controllers.split(","), group))
+    for line in _lines_of(root / "proc/self/mountinfo"):
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        own = groups.get("" if kind == "cgroup2" else "cpu")
+        if own is None or not (kind == "cgroup2" or (kind == "cgroup" and "cpu" in options.split(","))):
+            continue
+        mounted, at = before.split(" ")[3:5]
+        top = root / at.lstrip("/")
+        below = Path(own).relative_to(mounted) if Path(own).is_relative_to(mounted) else Path()
+        yield top / below, top
+
+
+def _limit(folder: Path) -> float | None:
+    """Return the quota of one group as a number of cores."""
+    if lines := _lines_of(folder / "cpu.max"):
+        quota, _, period = lines[0].partition(" ")
+    else:
+        quota, period = ("".join(_lines_of(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+    time, each = _positive(quota), _positive(period)  # "max" or "-1" is no limit
+    return None if time is None or each is None else time / each
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 # ---- out of memory

@@ -31,7 +31,7 @@ from segexplorer.core.events import (
     to_json,
 )
 from segexplorer.data.transforms import FittedPreprocessing
-from segexplorer.training.compute import translate_memory_errors
+from segexplorer.training.compute import cores, translate_memory_errors
 from segexplorer.training.evaluator import Evaluator, Validator, merit
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.identity import Comparison, Identity, compare, settle
@@ -216,7 +216,9 @@ class Engine:
             store, plan.ids("train"), plan.sampling, self.experiment.augmentation, self.experiment.seed
         )
         on_gpu = plan.runtime.device.startswith("cuda")
-        self.loader: Loader = Loader(sampler, workers=4 if on_gpu else 1, ahead=8 if on_gpu else 2)
+        self.loader: Loader = Loader(
+            sampler, workers=min(4, cores()) if on_gpu else 1, ahead=8 if on_gpu else 2
+        )
         self.evaluator = Evaluator(plan, store, self.learner)
         self.validator = Validator(self.evaluator, self.folder, self.watched_slots, self.attempt)
         self.folder.write_provenance(self.attempt, plan.provenance())

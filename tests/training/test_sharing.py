@@ -17,11 +17,13 @@ from segexplorer.core.events import Role
 from segexplorer.core.fields import parameters
 from segexplorer.data import datasets
 from segexplorer.metrics.calibration import ANY_CLASS
+from segexplorer.training import host
 from segexplorer.training.checkpoint import open_checkpoint, save_checkpoint
 from segexplorer.training.deidentification import Pseudonyms, deidentify_events, deidentify_experiment
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
+from segexplorer.training.ownership import Lease
 from segexplorer.training.run import Run
 from segexplorer.training.sharing import Shared, share_run
 from segexplorer.training.snapshots import WatchedSnapshot
@@ -144,6 +146,7 @@ def planted_run(place: Path, changes: dict[str, Any] | None = None) -> Path:
         folder.checkpoints, network=network, average=None, state={"Hans": torch.ones(1)}, meta=meta, best=True
     )
     (folder.path / "notes Mueller.txt").write_text("Anna Schmidt")
+    (folder.path / "owner.json").write_text(json.dumps({"host": "station7", "job": "drhouse"}))
     (folder.path / "cache").mkdir()
     (folder.path / "cache" / f"{CASES[0]}.npy").write_bytes(b"voxels of Hans")
     with (folder.path / "events.jsonl").open("a") as log:
@@ -185,12 +188,28 @@ def test_a_real_run_is_shared_without_path_user_host_or_case(
     monkeypatch.setattr("getpass.getuser", lambda: "jdoe4711")
     monkeypatch.setattr("platform.node", lambda: "ws-radiology-7")
     monkeypatch.setattr("socket.gethostname", lambda: "ws-radiology-7")
+    monkeypatch.setenv("SLURM_JOB_ID", "job8151")
+    host.this_host.cache_clear()
     run = make_run("lauf_mueller")
     list(run)
+    lease = Lease.take(run.folder)
     shared = share_run(run.folder, tmp_path / "out.zip", predictions=True)
+    lease.release()
+    host.this_host.cache_clear()
+    attempt = json.loads((run.folder / "provenance.json").read_text())[0]
+    assert (attempt["host"], attempt["job"]) == ("ws-radiology-7", "SLURM job8151")
     with zipfile.ZipFile(shared.path) as archive:
         whole = b"\n".join(name.encode() + archive.read(name) for name in archive.namelist()).lower()
-    texts = ("jdoe4711", "ws-radiology-7", "mueller", str(tmp_path), tmp_path.name, str(Path.home()))
+    texts = (
+        "jdoe4711",
+        "ws-radiology-7",
+        "job8151",
+        "owner",
+        "mueller",
+        str(tmp_path),
+        tmp_path.name,
+        str(Path.home()),
+    )
     texts += (*(case for case in run.plan.roles), str(Path.cwd()))  # type: ignore[union-attr]
     for text in texts:
         assert text in ("/", "localhost") or text.lower().encode() not in whole, text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from segexplorer.core.errors import ExitCode, SegExplorerError
+from segexplorer.core.errors import DataError, ExitCode, RunHeldError, SegExplorerError
 from segexplorer.frontends.cli.compare import allowances, print_groups
 from segexplorer.frontends.cli.settings import parse_settings
 from segexplorer.frontends.cli.terminal import print_json, remarks
@@ -16,9 +16,11 @@ from segexplorer.frontends.cli.train import follow
 from segexplorer.session import Session
 from segexplorer.study import Allowance, compare_groups
 from segexplorer.study.plan import PlannedRun, StudyPlan, forecast, plan_study
+from segexplorer.training.history import open_run
+from segexplorer.training.run import Run
 
 _BY_GRAVITY = (ExitCode.MACHINE, ExitCode.FAILED, ExitCode.MISTAKE)
-WORDS = {"new": "to train", "resume": "to go on with", "done": "done"}
+WORDS = {"new": "to train", "resume": "to go on with", "held": "in other processes", "done": "done"}
 
 
 def run_study(
@@ -31,6 +33,8 @@ def run_study(
     allow: Sequence[str] = (),
 ) -> int:
     """Train every experiment of a file that is not done yet; a failed one is reported and the others go on.
+
+    Runs that other processes have claimed are left to them, so that a study started several times is shared.
 
     Returns
     -------
@@ -48,20 +52,23 @@ def run_study(
         return 0
     plan.save()
     failed: dict[str, int] = {}
-    for number, run in enumerate(plan.runs, start=1):
-        if run.todo == "done":
-            continue
-        out.rule(f"{number} of {len(plan.runs)}: {run.folder.name}")
-        code = _train(run, out)
-        if code in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED):
-            command = _command(config, output, settings, allow)
-            out.print(f"The study goes on where it is with: {command}", markup=False, soft_wrap=True)
-            return code
-        if code:
-            failed[run.folder.name] = code
+    left = [(number, run) for number, run in enumerate(plan.runs, start=1) if run.todo != "done"]
+    before = len(left) + 1
+    while len(left) < before:  # once more for those of others, who may have given back a run meanwhile
+        before, left, visited = len(left), [], left
+        for number, run in visited:
+            code = _train(run, f"{number} of {len(plan.runs)}: {run.folder.name}", out)
+            if code in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED):
+                command = _command(config, output, settings, allow)
+                out.print(f"The study goes on where it is with: {command}", markup=False, soft_wrap=True)
+                return code
+            if code is None:
+                left.append((number, run))
+            elif code:
+                failed[run.folder.name] = code
     for name in failed:
         out.print(f"Failed: {name}; the same command tries it again.", markup=False, soft_wrap=True)
-    _compare(plan, failed, allowed, as_json=as_json)
+    _compare(plan, _left_to_others(plan, failed, out), allowed, as_json=as_json)
     return next((code for code in _BY_GRAVITY if code in failed.values()), ExitCode.DONE)
 
 
@@ -81,28 +88,72 @@ def _announce(plan: StudyPlan, allowed: Collection[Allowance], out: Console) -> 
         )
 
 
-def _train(planned: PlannedRun, out: Console) -> int:
-    """Train one run; return its exit code. A folder in which nothing was even planned is given back."""
-    session = Session()
+def _train(planned: PlannedRun, title: str, out: Console) -> int | None:
+    """Train one run; return its exit code, or None where it is done or another process has it.
+
+    A folder in which nothing was even planned is given back.
+    """
     try:
-        run = (
-            session.resume(planned.folder)
-            if planned.todo == "resume"
-            else session.prepare(planned.point.experiment, planned.folder)
-        )
+        run, made = _claim(planned)
     except SegExplorerError as error:
         out.print(f"{planned.folder.name}: {error}", markup=False, soft_wrap=True)
         return error.exit_code
+    if run is None:
+        return None
+    out.rule(title)
     code = follow(run)
-    if code == ExitCode.MISTAKE and planned.todo == "new" and run.plan is None:
+    if code == ExitCode.MISTAKE and made and run.plan is None:
         run.record.discard()
     return code
 
 
+def _claim(planned: PlannedRun) -> tuple[Run | None, bool]:
+    """Return the run, its folder taken for this process, and whether that was made; None where nothing is to do."""
+    session, now = Session(), planned.now()
+    if now.todo in ("held", "failed", "done"):
+        return None, False
+    made = now.todo == "new"
+    try:
+        run = session.prepare(planned.point.experiment, now.folder) if made else session.resume(now.folder)
+        run.claim()
+    except RunHeldError:
+        return None, False
+    except DataError:
+        if made and planned.now().todo != "new":  # another process was quicker
+            return None, False
+        raise
+    if open_run(now.folder).state == "finished":  # between the two looks
+        run.record.release()
+        return None, False
+    return run, made
+
+
+def _left_to_others(plan: StudyPlan, failed: Collection[str], out: Console) -> list[str]:
+    """Say which runs other processes train now, or failed to; return the names of all that are not finished."""
+    now = [run.now() for run in plan.runs]
+    unfinished = {run.folder.name: run for run in now if run.todo != "done"}
+    held = [(name, run) for name, run in unfinished.items() if run.todo == "held"]
+    for name, run in held:
+        holder = open_run(run.folder).holder
+        whose = f": {holder}" if holder is not None else ""
+        out.print(f"Left to another process: {name}{whose}.", markup=False, soft_wrap=True)
+    if held:
+        command = shlex.join(["segexplorer", "compare", str(plan.folder)])
+        out.print(
+            f"The process that ends last compares all runs; so does, at any time: {command}",
+            markup=False,
+            soft_wrap=True,
+        )
+    for name, run in unfinished.items():
+        if run.todo == "failed" and name not in failed:
+            out.print(f"Failed in another process: {name}.", markup=False, soft_wrap=True)
+    return list(unfinished)
+
+
 def _compare(
-    plan: StudyPlan, failed: Collection[str], allowed: Collection[Allowance], *, as_json: bool
+    plan: StudyPlan, unfinished: Collection[str], allowed: Collection[Allowance], *, as_json: bool
 ) -> None:
-    finished = [run.folder for run in plan.runs if run.folder.name not in failed]
+    finished = [run.folder for run in plan.runs if run.folder.name not in unfinished]
     if not finished:
         return
     reference = next((folder for folder in finished if folder.name in plan.reference), "")

@@ -15,6 +15,7 @@ from typing import IO, Any
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.events import Event, Progress, ValidationDone, to_json
 from segexplorer.core.untrusted_files import with_checksum
+from segexplorer.training.host import job_id, this_host
 from segexplorer.training.run_files import EVENTS, METRICS, PROVENANCE, read_provenance
 
 
@@ -105,13 +106,15 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def write_provenance(folder: Path, attempt: int, facts: Mapping[str, Any]) -> None:
-    """Add what an attempt ran on to `provenance.json`: versions, machine kind, and the given facts."""
+    """Add what an attempt ran on to `provenance.json`: versions, machine, host, job, and the given facts."""
     path = folder / PROVENANCE
     attempts = [a.model_dump(exclude_unset=True) for a in read_provenance(folder)]
     entry = {
         "attempt": attempt,
         "versions": {"python": platform.python_version(), **package_versions((*COMPUTING, "napari"))},
         "platform": f"{platform.system()} {platform.machine()}",
+        "host": this_host().name,
+        "job": job_id(),
         **facts,
     }
     kept = [a for a in attempts if a["attempt"] != attempt]

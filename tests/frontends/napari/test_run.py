@@ -195,6 +195,33 @@ def test_an_earlier_run_is_opened_shown_and_can_be_gone_on_with(
     assert panel.buttons.extend.isEnabled() and not panel.buttons.stop.isEnabled()
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_run_of_another_process_is_named_and_one_that_died_is_stopped(
+    panel: RunPanel, qtbot: Any, tmp_path: Path, held: bool
+) -> None:
+    from segexplorer.core.events import RunFinished, StateChanged
+    from segexplorer.session import Session
+    from segexplorer.training.folder import RunFolder
+
+    folder = RunFolder.create(Experiment.of({"data": {"kind": "phantom"}}), tmp_path / "earlier")
+    folder.write(StateChanged(attempt=1, state="running"))
+    if held:
+        folder.hold()
+    ended: list[RunFinished] = []
+    panel.session = Session()
+    panel.bridge.ended.connect(ended.append)
+    panel.open_run(folder.path)
+    qtbot.waitUntil(lambda: panel.bridge.run is not None, timeout=10_000)
+    if held:
+        assert "in use by this process, since 20" in panel.why_not.text()
+        click(qtbot, panel.buttons.pause)
+        qtbot.waitUntil(lambda: len(ended) == 2, timeout=10_000)
+        assert "in use by this process" in panel.status.failure
+    else:
+        assert panel.status.state == "stopped" and ended[0].reason == "its process has died"
+    folder.release()
+
+
 def test_a_folder_that_is_no_run_is_refused_in_a_sentence(
     panel: RunPanel, qtbot: Any, tmp_path: Path
 ) -> None:

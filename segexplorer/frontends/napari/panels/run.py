@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -34,6 +35,7 @@ from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, re
 from segexplorer.frontends.napari.workers import LatestWork, Machine
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run
+from segexplorer.training.ownership import Holder
 from segexplorer.viewmodels import status
 from segexplorer.viewmodels.status import LogLine, Status
 
@@ -420,21 +422,35 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         session = self.session
 
         def work() -> Any:
-            events = open_run(folder).events()
-            return session.resume(folder, window=True), events
+            record = open_run(folder)
+            events = record.events()
+            if record.state == "interrupted":
+                at = events[-1]
+                end = RunFinished(
+                    state="stopped", reason="its process has died", attempt=at.attempt, step=at.step
+                )
+                events.append(replace(end, seq=at.seq + 1, time=at.time))
+            return session.resume(folder, window=True), events, record.holder
 
         self._busy_making = True
         widgets.say(self.why_not, "Opening the run…")
         self._opening.send(work)
         self._redraw()
 
-    def _on_opened(self, answer: tuple[Any, list[Event]]) -> None:
-        run, events = answer
+    def _on_opened(self, answer: tuple[Any, list[Event], Holder | None]) -> None:
+        run, events, holder = answer
         self._busy_making = False
         self.status = status.Status()
         self.log.clear()
         self.started.emit(run)
         self.bridge.open(run, events)
+        if holder is not None:
+            widgets.say(
+                self.why_not,
+                f"This run is in use by {holder}. It is shown as it was when it was opened, and can be gone on "
+                "with once that has ended.",
+                widgets.AMBER,
+            )
 
     def begin(self, run: Any) -> None:
         """Iterate a run that was made elsewhere (a demo, a resumed folder)."""
