@@ -363,7 +363,8 @@ def chosen_class(report: RegionReport, class_index: int | None) -> int:
     """Return the class whose regions are shown: the chosen one; of all, the one with most error volume."""
     if class_index is not None:
         return class_index
-    error = np.nansum(report.values["fp"] + report.values["fn"], axis=1)
+    both = (report.values["fp"] + report.values["fn"]).astype(np.float64)
+    error: NDArray[np.float64] = np.nansum(both, axis=1)
     return int(error[1:].argmax()) + 1
 
 

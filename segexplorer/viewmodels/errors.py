@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from segexplorer.core import colours
 from segexplorer.core.errors import DataError
+from segexplorer.data.volume import value_counts
 from segexplorer.viewmodels.regions import millilitres
 
 IGNORED = 255
@@ -140,9 +141,9 @@ def with_outline(
 
 def volumes_ml(codes: NDArray[np.uint8], spacing: Sequence[float]) -> Mapping[Code, float]:
     """Return the volume of every code but nothing, in ml; `spacing` in mm. Take codes without outline."""
-    counts = np.bincount(codes.ravel(), minlength=len(Code))
+    counts = value_counts(codes)
     millilitres = float(np.prod(np.asarray(spacing, dtype=float))) / 1000
-    return {code: float(counts[code]) * millilitres for code in Code if code is not Code.NOTHING}
+    return {code: counts.get(int(code), 0) * millilitres for code in Code if code is not Code.NOTHING}
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,8 @@ def balance_histogram(
         When the report has no such class, or reports no errors.
     """
     balance = region_picture(report, class_index, voxel_ml).values.ravel()
-    error = (report.values["fp"][class_index] + report.values["fn"][class_index]) * voxel_ml
+    # numpy adds up the weights of a histogram in their own type
+    error = (_row(report, "fp", class_index) + _row(report, "fn", class_index)) * voxel_ml
     shown = np.isfinite(balance)
     sums, edges = np.histogram(balance[shown], bins=BINS, range=(-1, 1), weights=error[shown])
     return BalanceHistogram(class_name, edges, sums, int(shown.sum()))
