@@ -120,7 +120,9 @@ class _SoftmaxAndSum(torch.autograd.Function):
         y = narrow(labels.flatten(1), logits.shape[1])
         weights = None if factor is None else factor.flatten(1)
         notes = torch.empty_like(logits[:, 0]).flatten(1) if term.needs_note else None
-        total, z, p = logits.new_zeros(()), logits.flatten(2), probs.flatten(2)
+        z, p = logits.flatten(2), probs.flatten(2)
+        # thousands of slabs one after the other: a running sum in float32 loses a digit or two
+        total = logits.new_zeros((), dtype=torch.float64)
         for b, part in slabs(p):
             at = Slab(p[b, :, part], membership(y[b, part], p), z[b, :, part] if wide_range else None)
             values = term.values(at, None if notes is None else notes[b, part])
@@ -128,7 +130,7 @@ class _SoftmaxAndSum(torch.autograd.Function):
         ctx.save_for_backward(probs, y, weights, notes)
         ctx.term = term
         ctx.set_materialize_grads(False)
-        return (probs if known is None else None), total
+        return (probs if known is None else None), total.to(logits.dtype)
 
     @staticmethod
     @once_differentiable

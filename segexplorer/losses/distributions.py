@@ -92,7 +92,7 @@ class TLoss(LossSpec):
 
         inside, outside = inputs.squared_errors
         squared = inside + outside
-        voxels = torch.full_like(squared[:, :1], float(math.prod(inputs.spatial)))
+        voxels = torch.full_like(squared[:, :1], math.prod(inputs.spatial), dtype=torch.float64)
         if inputs.keep is not None:
             voxels = inputs.keep.flatten(1).sum(1, keepdim=True)
         losses = student_t_nll(squared, voxels, self.degrees(state).to(squared.device))

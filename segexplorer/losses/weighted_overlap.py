@@ -145,6 +145,15 @@ class GeneralisedWassersteinDice(LossSpec):
         return single(self.kind, (wrong / (2 * hit + wrong + self.eps)).mean())
 
 
+def outside_volumes(inputs: LossInputs, loss: RatioLoss) -> Tensor:
+    """Return (B, C) kept voxels outside each class, in the scope of a loss.
+
+    Beside a common class there may be few: the difference of two large volumes, taken before they are rounded.
+    """
+    volumes = loss.scoped(inputs.exact_volumes)
+    return (volumes.sum(1, keepdim=True) - volumes).to(inputs.logits.dtype)
+
+
 @registry.register
 class WSDice(RatioLoss):
     """Mean over samples and classes of the squared Dice of w (2p - 1) and w (2g - 1).
@@ -188,8 +197,7 @@ class WSDice(RatioLoss):
         On a class's own voxels 2p - 1 = 1 - 2 (1 - p), and w is 1 - background; elsewhere it is minus 1 - 2p.
         """
         inner, outer = (1 - self.background) ** 2, self.background**2
-        own = counts.truth
-        others = self.scoped(inputs.volumes.sum(1, keepdim=True)) - own
+        own, others = counts.truth, outside_volumes(inputs, self)
         square_in, square_out = (self.scoped(sums) for sums in inputs.squared_errors)
         product = inner * (own - 2 * counts.fn) + outer * (others - 2 * counts.fp)
         found = inner * (own - 4 * counts.fn + 4 * square_in) + outer * (
@@ -246,7 +254,6 @@ class SensitivitySpecificity(RatioLoss):
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
         inside, outside = (self.scoped(sums) for sums in inputs.squared_errors)
-        counts = self.counts(inputs)
-        others = self.scoped(inputs.volumes.sum(1, keepdim=True)) - counts.truth
+        counts, others = self.counts(inputs), outside_volumes(inputs, self)
         losses = self.r * inside / (counts.truth + self.eps) + (1 - self.r) * outside / (others + self.eps)
         return single(self.kind, self.averaged(losses, counts, inputs))
