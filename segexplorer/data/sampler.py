@@ -75,7 +75,8 @@ class Sampling(Spec):
     foreground_ratio: float = parameter(
         0.67,
         title="Foreground share",
-        description="Share of the patches that are placed on a voxel of some class; the rest may be anywhere.",
+        description="Share of the patches that are placed on a voxel of some class; the rest may be anywhere, "
+        "with sparse labels on a voxel that is annotated.",
         ge=0,
         le=1,
     )
@@ -202,12 +203,30 @@ class Sampler:
         room = np.maximum(shape - size, 0)
         origin = np.minimum((anywhere * (room + 1)).astype(np.int64), room)
         voxels = self._voxels(item) if on_foreground and room.any() else ()
+        if not voxels and room.any():
+            # of sparse labels only what is annotated teaches anything
+            voxels = self._annotated(item)
         if voxels:
             chosen = self._choose(voxels, choice)
             centre = np.asarray(np.unravel_index(chosen, tuple(shape)))
             origin = np.clip(centre - size // 2 + np.round(shift).astype(np.int64), 0, room)
         origin = np.where(size > shape, -((size - shape) // 2), origin)
         return int(origin[0]), int(origin[1]), int(origin[2])
+
+    def _annotated(self, item: Prepared) -> tuple[NDArray[np.int64], ...]:
+        """Return flat indices of the voxels that count, thinned evenly, where some do not; cached."""
+        key = f"annotated {item.case}"
+        with self._lock:
+            if key in self._foreground:
+                return self._foreground[key]
+        found: tuple[NDArray[np.int64], ...] = ()
+        if item.label is not None:
+            counts = item.label.ravel() != IGNORED
+            if not counts.all() and counts.any():
+                found = (_thinned(np.flatnonzero(counts)),)
+        with self._lock:
+            self._foreground[key] = found
+        return found
 
     def _choose(self, voxels: Sequence[NDArray[np.int64]], choice: NDArray[np.float64]) -> int:
         if self.sampling.class_balanced:

@@ -24,6 +24,7 @@ from segexplorer.core.events import CaseScore, Event
 from segexplorer.core.fields import Shape, parameters
 from segexplorer.core.spec import Spec, live_parameters, walk
 from segexplorer.data.datasets.base import DatasetSpec
+from segexplorer.data.seen_images import SeenImages
 from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.training.experiment import Experiment
@@ -346,6 +347,7 @@ def deidentify_meta(meta: Mapping[str, Any], names: Pseudonyms) -> dict[str, Any
             "ignored": [int(v) for v in classes.get("ignored", ())],
         },
         "badges": [badge for badge in map(own_sentence, meta["badges"]) if badge],
+        "seen": None if (seen := SeenImages.of(meta.get("seen"))) is None else seen.plain(),
     }
 
 

@@ -30,6 +30,7 @@ from segexplorer.core.events import (
     from_json,
     to_json,
 )
+from segexplorer.data.seen_images import CASES, SeenImages, look_at_training
 from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.training.compute import cores, translate_memory_errors
 from segexplorer.training.evaluator import Evaluator, Validator, merit
@@ -110,6 +111,7 @@ class Engine:
         self.plan: Plan | None = None
         self._saved_position = replace(self.position) if self._checkpoint is not None else None
         self._saved_at = self._patch_shown_at = 0.0
+        self._looks: SeenImages | None = None
 
     @property
     def experiment(self) -> Experiment:
@@ -479,6 +481,7 @@ class Engine:
                 "identity": replace(self.identity, planned=self.changes.planned).plain(),
                 "experiment": self.experiment.plain(),
                 **self.plan.for_prediction(),
+                "seen": self._seen(),
             },
             best=best,
             mark=lease.holder.token if (lease := self.folder.lease) is not None else "",
@@ -486,6 +489,14 @@ class Engine:
         )
         self._saved_at, self._saved_position = time.monotonic(), replace(self.position)
         return CheckpointSaved(folder=saved.name, pointers=("last", "best") if best else ("last",))
+
+    def _seen(self) -> dict[str, Any] | None:
+        """Return what the training images look like, looked at once in an attempt."""
+        if self._looks is None:
+            assert self.plan is not None
+            store = self.evaluator.store
+            self._looks = look_at_training(store.get(case) for case in self.plan.ids("train")[:CASES])
+        return None if self._looks is None else self._looks.plain()
 
     def close(self) -> None:
         """End the loader's threads; safe to call at any time."""

@@ -14,11 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.errors import DataError, SegExplorerError, SpecError
 from segexplorer.core.events import Role
 from segexplorer.core.registry import plugin_kinds
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
+from segexplorer.data.class_voxels import class_problems
 from segexplorer.data.geometry import shape_text
 from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
@@ -203,13 +204,15 @@ class Plan:
         }
 
 
-def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
+def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = False) -> Plan:
     """Resolve an experiment.
 
     Parameters
     ----------
     window
         Whether a viewer is open in this process.
+    all_cases
+        Whether the classes of every case are counted, not only of some dozens of a large data set.
 
     Raises
     ------
@@ -231,6 +234,9 @@ def resolve(experiment: Experiment, *, window: bool = False) -> Plan:
     _refuse_errors(problems)
     fitted = fit(experiment.preprocessing, training)
     layout = Layout.of(experiment.sampling.patch_size)
+    problems += loss_problems(experiment.loss, len(classes.names) + 1, layout.dimensions)
+    problems += class_problems(refs, roles, fitted, classes, all_cases=all_cases)
+    _refuse_errors(problems)
     divisor = layout.divisor(experiment.network)
     largest = _largest(training, fitted)
     asked = experiment.sampling.patch_size
@@ -375,6 +381,35 @@ def _loss_warnings(loss: LossSpec, validates: bool) -> list[Problem]:
             )
             problems.append(Problem("warning", "loss", text, "Add cases, or choose another loss."))
     return problems
+
+
+_TRIED = 4
+"""Voxels along each axis of the made-up patch on which a loss is tried."""
+
+
+def loss_problems(loss: LossSpec, outputs: int, dimensions: int) -> list[Problem]:
+    """Try the loss on a patch of made-up voxels, so that what does not fit the classes is said before training.
+
+    Parameters
+    ----------
+    outputs
+        Channels of the network, background included.
+    """
+    import torch
+
+    from segexplorer.functional.inputs import LossContext
+
+    # a volume of every class in turn, and logits that prefer none
+    space = (max(_TRIED, outputs),) * dimensions
+    labels = (torch.arange(math.prod(space)) % outputs).reshape(1, 1, *space)
+    logits = torch.zeros(1, outputs, *space)
+    maps = {name: torch.zeros(1, outputs, *space) for name in loss.needs()}
+    context = LossContext(distance_maps=maps or None, spacing=[[1.0] * dimensions], epoch=0)
+    try:
+        loss.build().evaluate(logits, labels, context)
+    except SegExplorerError as error:
+        return [Problem("error", "loss", f"The loss does not fit the data: {error.message}", error.remedy)]
+    return []
 
 
 def patch_problems(

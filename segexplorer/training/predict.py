@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from segexplorer.core.events import Progress
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.geometry import Grid
 from segexplorer.data.io import open_volume
+from segexplorer.data.seen_images import SeenImages, own_spacing
 from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.data.volume import Volume
 from segexplorer.networks.base import padded
@@ -58,6 +59,7 @@ class Predictor:
                 f"meta.json of {checkpoint.folder.name} is damaged (preprocessing).", COPY_AGAIN
             ) from error
         self.channels = int(meta["channels"])
+        self.seen = SeenImages.of(meta.get("seen"))
         self.patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta.get("patch") else None
         self.layout = Layout.of(self.experiment.sampling.patch_size)
         self.divisor = self.layout.divisor(self.experiment.network)
@@ -75,18 +77,23 @@ class Predictor:
 
         Returns
         -------
-        Label volume with the data set's own values, in the first image's grid and index order.
+        Label volume with the data set's own values, in the first image's grid and index order; where the images are
+        unlike those of training, its notes say so.
 
         Raises
         ------
         DataError
             When the images are not those that the network takes.
         """
-        indices = (yield from self.class_steps(images)).classes
+        found = yield from self.class_steps(images)
+        indices = found.classes
         names = {
             values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
         }
-        return images[0].with_array(self.classes.decode(indices), label_names=names)
+        predicted = images[0].with_array(self.classes.decode(indices), label_names=names)
+        for concern in found.concerns:
+            predicted = predicted.with_note(concern)
+        return predicted
 
     def class_steps(
         self, images: Sequence[Volume], *, probabilities: bool = False
@@ -97,6 +104,10 @@ class Predictor:
         total = self.windows(self._checked(images))
         yield Progress(activity="reading", done=0, total=total)
         prepared = self.fitted.apply(Case("case", tuple(images), None), self.classes)
+        concerns: list[str] = []
+        if self.seen is not None:
+            size = None if self.fitted.resize is not None else own_spacing(prepared)
+            concerns = self.seen.concerns(size, prepared.image)
         source = predict_logits(
             self.network,
             torch.from_numpy(prepared.image[None]),
@@ -118,9 +129,10 @@ class Predictor:
             yield Progress(activity="predicting", done=done, total=total)
         yield Progress(activity="putting back", done=done, total=total)
         if probabilities:
-            return own_probabilities(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
+            own = own_probabilities(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
+            return replace(own, concerns=tuple(concerns))
         classes = own_classes(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
-        return PredictedCase(classes)
+        return PredictedCase(classes, concerns=tuple(concerns))
 
     def predict(self, images: Sequence[Volume]) -> Volume:
         """Predict a case at one go; see `steps`."""
@@ -158,10 +170,13 @@ class PredictedCase:
         (x, y, z) class indices, 0 is background.
     probabilities
         (C, x, y, z) float32, background first; None where they were not asked for.
+    concerns
+        What is unlike training in the case's images, as sentences.
     """
 
     classes: NDArray[np.uint8]
     probabilities: NDArray[np.float32] | None = None
+    concerns: tuple[str, ...] = ()
 
 
 def own_probabilities(

@@ -311,11 +311,7 @@ class FittedPreprocessing:
         ]
         if self.difference:
             channels.append(channels[1] - channels[0])
-        label = None
-        if case.label is not None:
-            indices = classes.encode(np.asarray(case.label.array))
-            moved = self._moved(case.label.with_array(indices), target, resampled, order=0)
-            label = np.ascontiguousarray(moved, np.uint8)
+        label = None if case.label is None else self._label(case.label, classes, target, resampled)
         return Prepared(
             case=case.id,
             image=np.ascontiguousarray(np.stack(channels), np.float32),
@@ -326,6 +322,27 @@ class FittedPreprocessing:
             resampled=resampled,
             notes=notes,
         )
+
+    def prepared_label(self, case: Case, classes: ClassMap) -> NDArray[np.uint8]:
+        """Return the label (x, y, z) of a case as `apply` prepares it; images are read for cropping alone.
+
+        Raises
+        ------
+        DataError
+            When a value of the label is not a whole number, or image and label do not fit.
+        """
+        assert case.label is not None
+        own = Grid(case.images[0].shape, case.images[0].affine)
+        if not geometry.compare(own, case.label).same:
+            self._check(case)
+        case, kept, _ = self._cropped(case, own, classes)
+        assert case.label is not None
+        return self._label(case.label, classes, *self._training_grid(kept))
+
+    def _label(self, label: Volume, classes: ClassMap, target: Grid, resampled: bool) -> NDArray[np.uint8]:
+        indices = classes.encode(np.asarray(label.array))
+        moved = self._moved(label.with_array(indices), target, resampled, order=0)
+        return np.ascontiguousarray(moved, np.uint8)
 
     def restore(self, array: NDArray[Any], grid: Grid, order: int) -> NDArray[Any]:
         """Bring a prediction back to a case's own grid and index order.

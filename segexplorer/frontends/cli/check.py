@@ -335,7 +335,7 @@ def _planned(experiment: Experiment) -> tuple[Plan | None, list[Problem]]:
     from segexplorer.training.plan import resolve
 
     try:
-        plan = resolve(experiment)
+        plan = resolve(experiment, all_cases=True)
     except SegExplorerError as error:
         return None, [Problem("error", "plan", error.message, error.remedy)]
     return plan, list(plan.problems)

@@ -78,6 +78,8 @@ def _predict_case(
             break
         display.show(at.activity, at.done)
     display.show("writing", at.done)
+    for concern in volume.provenance.notes[len(images[0].provenance.notes) :]:
+        display.say(f"{target.name}: {concern}")
     segexplorer.save_volume(volume, target, integer=True)
     display.case_done(target)
 
@@ -122,6 +124,10 @@ class WindowDisplay:
         """Tell what the present case is at, and how many of its windows are done."""
         self._pace.update(done, time.monotonic())
         self._draw(activity, done)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def case_done(self, target: Path) -> None:
         """Tell that the present case is written, and print where on stdout, above the bar."""
