@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.metrics.base import IGNORED
+from segexplorer.metrics.centreline import centreline
 from segexplorer.metrics.detection import Matching, match_components
 from segexplorer.metrics.options import MetricOptions
 from segexplorer.metrics.overlap import class_counts, confusion_matrix
@@ -170,11 +171,5 @@ class Structure:
     @cached_property
     def skeletons(self) -> tuple[Mask, Mask]:
         """Centrelines of prediction and truth (Zhang and Suen 1984 in 2D, Lee et al. 1994 in 3D)."""
-        from skimage.morphology import skeletonize
-
-        prediction, truth = (
-            # a row of voxels is thinned as a picture of one row
-            np.asarray(skeletonize(mask[:, None] if mask.ndim == 1 else mask), bool).reshape(mask.shape)
-            for mask in self.masks
-        )
+        prediction, truth = (centreline(mask) for mask in self.masks)
         return prediction, truth
