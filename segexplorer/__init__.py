@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segexplorer.frontends.viewing import view as view
     from segexplorer.scripting import error_map as error_map
     from segexplorer.scripting import evaluate as evaluate
+    from segexplorer.scripting import lesions as lesions
     from segexplorer.scripting import open_case as open_case
     from segexplorer.scripting import open_dataset as open_dataset
     from segexplorer.scripting import predict as predict
@@ -39,6 +40,7 @@ _HOMES = {
     "Session": "segexplorer.session",
     "error_map": "segexplorer.scripting",
     "evaluate": "segexplorer.scripting",
+    "lesions": "segexplorer.scripting",
     "open_case": "segexplorer.scripting",
     "open_dataset": "segexplorer.scripting",
     "open_run": "segexplorer.training.history",
@@ -63,6 +65,7 @@ __all__ = [
     "datasets",
     "error_map",
     "evaluate",
+    "lesions",
     "losses",
     "metrics",
     "networks",

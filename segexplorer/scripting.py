@@ -23,6 +23,7 @@ from segexplorer.data.volume import Volume, value_counts
 
 if TYPE_CHECKING:
     from segexplorer.data.datasets.base import DatasetSpec
+    from segexplorer.metrics import Lesion, MetricOptions
     from segexplorer.training.experiment import Experiment
     from segexplorer.training.run import Run
     from segexplorer.training.scores import SplitScores
@@ -158,6 +159,8 @@ def evaluate(
     case: str = "",
     surfaces: bool = True,
     resample: bool = False,
+    metrics: Sequence[str] = (),
+    options: MetricOptions | None = None,
     on_note: Callable[[str], object] | None = None,
 ) -> tuple[CaseScore, ...]:
     """Score one predicted label volume against the truth, class by class, on the whole volume.
@@ -172,6 +175,11 @@ def evaluate(
     resample
         Whether a prediction on another lattice than the truth is resampled onto it (nearest voxel). Axes in another
         order and labels cropped or padded by whole voxels are brought together without it, which loses nothing.
+    metrics
+        Further metrics beside the default ones: names of metrics, of tasks ("lesions", "organs", "vessels") or of
+        protocols ("coactseg").
+    options
+        How lesions are matched, the tolerance of surfaces ...
     on_note
         Called with a sentence for each thing that was done to bring the two onto one grid.
 
@@ -184,6 +192,8 @@ def evaluate(
     ------
     DataError
         When the two are on different lattices, or name their labels in contradiction.
+    UnknownKindError
+        When a metric does not exist.
     """
     from segexplorer.metrics import score_case
 
@@ -199,7 +209,43 @@ def evaluate(
         case=case or _name_of(truth),
         role="test",
         surfaces=surfaces,
+        metrics=metrics,
+        options=options,
     )
+
+
+def lesions(
+    prediction: PathLike | Volume,
+    truth: PathLike | Volume,
+    classes: Classes | None = None,
+    *,
+    case: str = "",
+    options: MetricOptions | None = None,
+    resample: bool = False,
+) -> tuple[Lesion, ...]:
+    """Return every lesion of a predicted label volume and of the truth: its size, and whether it was matched.
+
+    A lesion is a connected component of one class. `segexplorer.metrics.by_size` makes a table of those of many
+    cases.
+
+    Parameters
+    ----------
+    classes, resample
+        As for `evaluate`.
+    options
+        Connectivity, smallest lesion and matching rule.
+
+    Raises
+    ------
+    DataError
+        When the two are on different lattices, or name their labels in contradiction.
+    """
+    from segexplorer.metrics import LabelPair
+    from segexplorer.metrics import lesions as lesions_of
+
+    pair = _encode(prediction, truth, classes, resample)
+    volumes = LabelPair(pair.prediction, pair.truth, pair.names, pair.grid.spacing, options)
+    return lesions_of(volumes, case or _name_of(truth))
 
 
 def score_split(

@@ -145,7 +145,7 @@ class Metric:
             "missed": missing_text(self.missed),
             "spurious": missing_text(self.spurious),
             "absent": missing_text(self.absent),
-            "by default": self.default,
+            "computed": "by default" if self.default else "on request",
             "note": self.note,
             "recommended for": [f"{task}: {why}" for task, why in self.tasks.items()],
             "misled by": list(self.pitfalls),

@@ -224,6 +224,8 @@ class Evaluator:
             role=role,
             badge=self.plan.badge_of(prepared.case, role),
             surfaces=truth.size <= SURFACE_VOXELS,
+            metrics=self.plan.experiment.validation.metrics,
+            options=self.plan.experiment.validation.metric_options,
         )
 
     def predict_slab(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 import segexplorer
 from segexplorer.core.atomic_files import atomic_write
@@ -24,6 +25,7 @@ from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import Split
 from segexplorer.data.transforms import Augmentation, Preprocessing
 from segexplorer.losses.base import AnyLoss
+from segexplorer.metrics import MetricOptions, choose
 from segexplorer.networks.base import AnyNetwork
 from segexplorer.training.compute import Compute
 from segexplorer.training.deep_supervision import incompatibility
@@ -109,6 +111,19 @@ class Validation(Spec):
         description="dice: that of the highest mean Dice of whole validation volumes; loss: that of their lowest "
         "mean loss.",
     )
+    metrics: tuple[str, ...] = parameter(
+        (),
+        title="Further metrics",
+        description="Names of metrics, tasks (lesions, organs, vessels) or protocols (coactseg) that are computed "
+        "beside the default metrics at every validation; see `segexplorer list metrics`.",
+        advanced=True,
+    )
+    metric_options: MetricOptions = parameter(
+        title="Options of metrics",
+        description="What the definitions of further metrics leave open.",
+        default_factory=MetricOptions,
+        advanced=True,
+    )
     watch_train: str | None = parameter(
         None,
         title="Watched training case",
@@ -144,6 +159,17 @@ class Validation(Spec):
         description="Compare the probabilities of the watched cases with how often they are right.",
         advanced=True,
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            choose(value)
+        except UnknownKindError as error:
+            raise PydanticCustomError(
+                "metric", "{text}", {"text": f"{error.message} {error.remedy}"}
+            ) from error
+        return value
 
 
 class Change(Spec):

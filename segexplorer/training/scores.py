@@ -26,7 +26,7 @@ import segexplorer
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore, Progress, Reliability, Role
 from segexplorer.core.untrusted_files import read_json, with_checksum
-from segexplorer.metrics import ALL_METRICS, score_case
+from segexplorer.metrics import ALL_METRICS, MetricOptions, choose, score_case
 from segexplorer.metrics.calibration import CalibrationCounts, calibration_values
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.run_files import PROVENANCE, read_pointer, read_provenance
@@ -165,7 +165,13 @@ def _record_name(split: Role, number: int) -> str:
 
 
 def score_split_steps(
-    folder: str | Path, split: Role = "test", *, checkpoint: Weights | None = None, again: bool = False
+    folder: str | Path,
+    split: Role = "test",
+    *,
+    checkpoint: Weights | None = None,
+    again: bool = False,
+    metrics: Sequence[str] = (),
+    options: MetricOptions | None = None,
 ) -> Generator[Progress, None, SplitScores]:
     """Return the recorded scores of a split; where there are none, predict and score its cases, and record that.
 
@@ -179,6 +185,10 @@ def score_split_steps(
         nothing was validated.
     again
         Whether to score the cases although there is a record, which is kept.
+    metrics
+        Further metrics, tasks or protocols beside those of the experiment.
+    options
+        Of further metrics; None: those of the experiment.
 
     Yields
     ------
@@ -190,7 +200,7 @@ def score_split_steps(
     DataError
         When the run has no such cases or no checkpoint, or a case is missing or has other data than in training.
     SpecError
-        When the recorded scores are of other weights than those asked for.
+        When the recorded scores are of other weights than those asked for, or lack metrics.
     """
     from segexplorer.training.folder import RunFolder
     from segexplorer.training.history import open_run
@@ -198,28 +208,34 @@ def score_split_steps(
     record = open_run(folder)
     earlier = recorded_scores(record.folder, split)
     if earlier and not again:
-        return _asked_for(earlier, checkpoint)
+        return _with_metrics(_asked_for(earlier, checkpoint), metrics)
     owned = RunFolder.open(record.folder)
     with owned.held():  # nobody else looks at the cases at the same time, or trains the weights further
-        made = yield from _score_split(record, split, checkpoint or "best")
+        made = yield from _score_split(record, split, checkpoint or "best", metrics, options)
         text = json.dumps(with_checksum(json.loads(made.model_dump_json())), indent=1)
         owned.write_text(_record_name(split, made.number), text)
     return made
 
 
 def _score_split(
-    record: RunRecord, split: Role, checkpoint: Weights
+    record: RunRecord,
+    split: Role,
+    checkpoint: Weights,
+    metrics: Sequence[str] = (),
+    options: MetricOptions | None = None,
 ) -> Generator[Progress, None, SplitScores]:
     experiment = record.experiment
     hashes, badge = _cases_of(record.folder, experiment.split.self_validation, split)
     cases = _unchanged(hashes, experiment.data.cases(), record.folder.name)
+    further = choose((*experiment.validation.metrics, *metrics))
+    options = options or experiment.validation.metric_options
     began = time.time()
     predictor, pointer = _open_weights(record.folder, checkpoint)
     scores: list[CaseScore] = []
     calibration = CalibrationCounts(predictor.classes.names)
     for number, ref in enumerate(cases, start=1):
         activity = f"case {number} of {len(cases)}"
-        case = yield from _score_case(predictor, ref, split, badge, activity)
+        case = yield from _score_case(predictor, ref, split, badge, activity, further, options)
         scores += case.scores
         calibration.merge(case.calibration)
     return SplitScores(
@@ -250,6 +266,23 @@ def score_split(
         except StopIteration as end:
             record: SplitScores = end.value
             return record
+
+
+def _with_metrics(record: SplitScores, metrics: Sequence[str]) -> SplitScores:
+    """Return a record that has all metrics that are asked for.
+
+    Raises
+    ------
+    SpecError
+        Naming those that it lacks.
+    """
+    missing = [name for name in choose(metrics) if name not in record.definitions]
+    if missing:
+        raise SpecError(
+            f"The recorded scores of the {record.split} cases have no {', '.join(missing)}.",
+            "--again scores the cases once more, with these metrics, and keeps the record.",
+        )
+    return record
 
 
 def _asked_for(earlier: Sequence[SplitScores], checkpoint: Weights | None) -> SplitScores:
@@ -342,7 +375,13 @@ class _Scored:
 
 
 def _score_case(
-    predictor: Predictor, ref: CaseRef, split: Role, badge: str, activity: str
+    predictor: Predictor,
+    ref: CaseRef,
+    split: Role,
+    badge: str,
+    activity: str,
+    metrics: Sequence[str],
+    options: MetricOptions,
 ) -> Generator[Progress, None, _Scored]:
     case = ref.open()
     assert case.label is not None
@@ -368,6 +407,8 @@ def _score_case(
         role=split,
         badge=badge,
         surfaces=True,
+        metrics=metrics,
+        options=options,
     )
     curves = calibration.reliability()
     complete = (

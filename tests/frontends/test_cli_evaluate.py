@@ -238,3 +238,89 @@ def test_255_beside_other_labels_is_reported(tmp_path: Path, capsys: pytest.Capt
     streams = capsys.readouterr()
     (score,) = json.loads(streams.out)["scores"]
     assert score["metrics"]["dice"] == 1.0 and "255" not in streams.err
+
+
+# ---- metrics on request
+
+
+@pytest.fixture(scope="module")
+def lesion_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return predictions and truths of lesions: one found and one missed, one invented, and a case without any."""
+    root = tmp_path_factory.mktemp("lesions")
+    p, t = root / "predictions", root / "truths"
+    p.mkdir(), t.mkdir()
+    nothing = np.zeros((20, 14, 8), np.uint8)
+    two, one = nothing.copy(), nothing.copy()
+    two[2:6, 2:6, 2:6] = two[12:14, 2:4, 2:4] = 1
+    one[3:6, 2:6, 2:6] = 1
+    for name, (found, true) in {"a": (one, two), "b": (one, nothing), "c": (nothing, nothing)}.items():
+        for folder, array in ((p, found), (t, true)):
+            save_volume(Volume.from_array(array, spacing=(1, 1, 2)), folder / f"{name}.nii.gz", integer=True)
+    return p, t
+
+
+def test_metrics_of_a_task_are_printed_and_written(
+    lesion_folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv = tmp_path / "cases.csv"
+    arguments = ["--classes", "{lesion: 1}", "--metrics", "lesions", "--csv", str(csv), "--json"]
+    assert run(["evaluate", *map(str, lesion_folders), *arguments]) == 0
+    spread = {row["metric"]: row for row in json.loads(capsys.readouterr().out)["spread"]}
+    assert set(spread) == {metric.name for metric in metrics.metrics_for("lesions")}
+    assert spread["lesion_sensitivity"]["mean"] == 0.5 and spread["lesion_sensitivity"]["n"] == 1
+    # one false lesion in three cases: the one without any lesion counts
+    assert spread["lesion_fp"]["mean"] == pytest.approx(1 / 3) and spread["lesion_fp"]["n"] == 3
+    table = pd.read_csv(csv)
+    assert {*metrics.default_names(), "lesion_f1", "pq"} <= set(table.columns)
+    assert run(["evaluate", *map(str, lesion_folders), "--metrics", "lesions,mcc"]) == 0
+    shown = capsys.readouterr().out
+    assert "Lesion" in shown and "MCC" in shown and "HD95" not in shown
+
+
+def test_the_options_decide_what_is_found(
+    lesion_folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sensitivity(*settings: str) -> float:
+        given = [word for setting in settings for word in ("--set", setting)]
+        chosen = ["--metrics", "lesion_sensitivity", "--json", "--classes", "{lesion: 1}"]
+        assert run(["evaluate", *map(str, lesion_folders), *chosen, *given]) == 0
+        return json.loads(capsys.readouterr().out)["spread"][0]["mean"]
+
+    assert sensitivity() == 0.5
+    assert sensitivity("min_voxels=20") == 1
+    assert sensitivity("matching=overlap", "min_overlap=0.8") == 0
+    assert run(["evaluate", *map(str, lesion_folders), "--set", "matching=touch"]) == 2
+    assert "matching" in capsys.readouterr().err
+
+
+def test_a_protocol_is_printed_beside_our_definitions(
+    lesion_folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = [str(folder / "a.nii.gz") for folder in lesion_folders]
+    assert run(["evaluate", *pair, "--protocol", "coactseg", "--json"]) == 0
+    (score,) = json.loads(capsys.readouterr().out)["scores"]
+    values = score["metrics"]
+    assert values["coactseg_dice"] == values["dice"]
+    assert values["coactseg_f1"] == 1  # the lesion of 8 voxels is none there
+    assert run(["evaluate", *pair, "--protocol", "coactseg"]) == 0
+    shown = capsys.readouterr().out
+    assert "CoactSeg" in shown and "HD95" in shown
+    assert run(["evaluate", *pair, "--protocol", "coactsegg"]) == 2
+    assert "coactseg" in capsys.readouterr().err
+
+
+def test_lesions_are_written_one_by_one_and_counted_by_size(
+    lesion_folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "lesions.csv"
+    arguments = ["--lesions-csv", str(path), "--set", "lesion_sizes=[30]", "--classes", "{lesion: 1}"]
+    assert run(["evaluate", *map(str, lesion_folders), *arguments]) == 0
+    shown = capsys.readouterr().out
+    table = pd.read_csv(path)
+    assert len(table) == 4 and set(table["volume"]) == {"truth", "prediction"}
+    assert table[table["volume"] == "truth"]["mm3"].tolist() == [128.0, 16.0]
+    (small,) = [line.split() for line in shown.splitlines() if "0 to 30" in line]
+    assert small[-8:] == ["1", "0", "0", "0", "0.000", "–", "–", "0.00"]
+    (everything,) = [line.split() for line in shown.splitlines() if line.split()[:1] == ["all"]]
+    assert everything == ["all", "2", "1", "2", "1", "0.500", "0.500", "0.500", "0.33"]
+    assert "any voxel is in the other volume" in shown

@@ -36,3 +36,27 @@ def test_an_unknown_metric_is_answered_with_the_nearest(capsys: pytest.CaptureFi
     assert "hd95" in capsys.readouterr().err
     assert run(["list", "metric"]) == 2
     assert "metrics" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", [*metrics.TASKS, *metrics.PROTOCOLS])
+def test_a_task_is_explained_by_its_metrics_and_pitfalls(
+    task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["describe", "metrics", "--task", task]) == 0
+    told = capsys.readouterr().out
+    for metric in metrics.metrics_for(task):
+        assert metric.name in told
+    assert run(["describe", "metrics", "--task", task, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts["metrics"]) == [metric.name for metric in metrics.metrics_for(task)]
+    assert "resolution" in facts["pitfalls"]
+
+
+def test_an_unknown_task_or_a_task_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["describe", "metrics", "--task", "lesion"]) == 2
+    assert "lesions" in capsys.readouterr().err
+    assert run(["describe", "losses", "--task", "lesions"]) == 2
+    assert run(["describe", "metrics", "dice", "--task", "lesions"]) == 2
+    assert "Tasks belong to metrics" in capsys.readouterr().err
+    assert run(["describe", "metrics"]) == 2
+    assert "list metrics" in capsys.readouterr().err

@@ -223,17 +223,40 @@ def evaluate(
         str,
         typer.Option(
             "--metrics",
-            help="Names, with commas; `segexplorer list metrics` knows them.",
+            help="Names of metrics or tasks (lesions, organs, vessels), with commas; `segexplorer list metrics` "
+            "knows them.",
             show_default="dice,f2,...",
         ),
     ] = "",
+    protocol: Annotated[
+        str,
+        typer.Option(help="Also score as a published code does: coactseg.", show_default=False),
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", metavar="NAME=VALUE", help="Set an option of metrics, e.g. matching=iou."
+        ),
+    ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", help="Write a row per case and class here, every metric.", show_default=False),
+        typer.Option(
+            "--csv",
+            help="Write a row per case and class here: all default metrics and those that are named.",
+            show_default=False,
+        ),
     ] = None,
     spread_csv: Annotated[
         Path | None,
         typer.Option("--spread-csv", help="Write a row per class and metric here.", show_default=False),
+    ] = None,
+    lesions_csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--lesions-csv",
+            help="Write a row per lesion here, and print how many were found by their size.",
+            show_default=False,
+        ),
     ] = None,
     resample: Annotated[
         bool,
@@ -257,12 +280,15 @@ def evaluate(
             classes,
             as_json=as_json,
             metrics=metrics,
+            protocol=protocol,
+            settings=settings or (),
             csv=csv,
             spread_csv=spread_csv,
+            lesions_csv=lesions_csv,
             resample=resample,
         )
         return
-    refuse_with_split(truth, classes)
+    refuse_with_split(truth, classes, lesions_csv)
     run_evaluate_split(
         prediction,
         split,
@@ -270,6 +296,8 @@ def evaluate(
         again=again,
         as_json=as_json,
         metrics=metrics,
+        protocol=protocol,
+        settings=settings or (),
         csv=csv,
         spread_csv=spread_csv,
     )
@@ -536,13 +564,27 @@ def list_kinds(
 @app.command(rich_help_panel=KNOW)
 def describe(
     family: Annotated[str, typer.Argument(help="losses, networks, datasets ...")],
-    kind: Annotated[str, typer.Argument(help="Its name, e.g. tversky.")],
+    kind: Annotated[str | None, typer.Argument(help="Its name, e.g. tversky.", show_default=False)] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Of metrics: which to report for lesions, organs or vessels, or what a protocol computes.",
+            show_default=False,
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Explain one kind: formula, reference, what it punishes, every parameter with range and unit."""
-    from segexplorer.frontends.cli.catalogue import print_kind
+    from segexplorer.frontends.cli.catalogue import print_kind, print_task
 
-    print_kind(family, kind, as_json=as_json)
+    if task:
+        print_task(family, kind, task, as_json=as_json)
+    elif kind is not None:
+        print_kind(family, kind, as_json=as_json)
+    else:
+        raise SpecError(
+            f"Which of the {family} is to be described?", f"segexplorer list {family} prints their names."
+        )
 
 
 @app.command(rich_help_panel=KNOW)

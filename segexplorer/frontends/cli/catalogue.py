@@ -119,6 +119,66 @@ def print_kind(family: str, kind: str, *, as_json: bool) -> None:
         _print_kind(spec, preset)
 
 
+def print_task(family: str, kind: str | None, task: str, *, as_json: bool) -> None:
+    """Print which metrics to report for a task and why, and the pitfalls that decide; or a protocol's metrics.
+
+    Raises
+    ------
+    SpecError
+        For another family than metrics, or beside the name of a metric.
+    UnknownKindError
+        With the nearest names of tasks.
+    """
+    from segexplorer.metrics.tasks import METRICS_RELOADED, PITFALLS, PROTOCOLS, TASKS, metrics_for
+
+    if family != "metrics" or kind is not None:
+        raise SpecError("Tasks belong to metrics.", "Write: segexplorer describe metrics --task lesions")
+    chosen = metrics_for(task)
+    protocol = PROTOCOLS.get(task)
+    title, advice = (
+        (protocol.title, protocol.explanation) if protocol else (TASKS[task].title, TASKS[task].advice)
+    )
+    reasons = {m.name: m.definition if protocol else m.tasks[task] for m in chosen}
+    pitfalls = {
+        name: [m.name for m in chosen if name in m.pitfalls]
+        for name in PITFALLS
+        if any(name in m.pitfalls for m in chosen)
+    }
+    if as_json:
+        print_json(
+            {
+                "task": task,
+                "title": title,
+                "advice": advice,
+                "metrics": reasons,
+                "pitfalls": {
+                    name: {"explanation": PITFALLS[name].explanation, "mislead": misled}
+                    for name, misled in pitfalls.items()
+                },
+            }
+        )
+        return
+    out = results()
+    out.print(f"[bold]{escape(title)}[/bold]")
+    out.print(escape(advice), soft_wrap=not out.is_terminal)
+    out.print()
+    table = _table("metric", "what it is", "definition" if protocol else "why", "by default")
+    for metric in chosen:
+        by_default = "yes" if metric.default else "on request"
+        table.add_row(metric.name, escape(metric.title), escape(reasons[metric.name]), by_default)
+    out.print(table)
+    out.print()
+    table = _table("pitfall", "what to know", "misleads")
+    for name, misled in pitfalls.items():
+        table.add_row(PITFALLS[name].title, escape(PITFALLS[name].explanation), ", ".join(misled))
+    out.print(table)
+    out.print()
+    option = f"--protocol {task}" if protocol else f"--metrics {task}"
+    out.print(f"Compute them: segexplorer evaluate PREDICTION TRUTH {option}")
+    source = protocol.reference if protocol else METRICS_RELOADED
+    out.print(f"More about one: segexplorer describe metrics NAME. After {source}.", soft_wrap=True)
+
+
 def _print_declarations(declarations: Declarations[Any], *, as_json: bool) -> None:
     if as_json:
         print_json([member.facts() for member in declarations.values()])

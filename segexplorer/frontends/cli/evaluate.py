@@ -24,18 +24,23 @@ from segexplorer.core.events import CaseScore
 from segexplorer.data.case import IGNORED
 from segexplorer.data.datasets.discovery import hidden, is_label_name, stem, subfolders, suffixes
 from segexplorer.data.formats import registry
-from segexplorer.frontends.cli.settings import parse_classes
+from segexplorer.frontends.cli.settings import parse_classes, parse_settings
 from segexplorer.frontends.cli.terminal import print_json, remarks, results
 from segexplorer.metrics import (
     ALL_CLASSES,
     ALL_METRICS,
     SURFACE_METRICS,
     Distribution,
+    Lesion,
+    MetricOptions,
+    SizeClass,
+    by_size,
+    choose,
     complete,
     distributions,
     distributions_to_csv,
+    metrics_for,
     scores_to_csv,
-    spec,
     summarise,
 )
 from segexplorer.metrics.formatting import (
@@ -44,6 +49,7 @@ from segexplorer.metrics.formatting import (
     interval_text,
     mean_text,
     percent_text,
+    rows_to_csv,
     value_text,
 )
 from segexplorer.metrics.scoring import NUMBERED
@@ -357,8 +363,11 @@ def run_evaluate(
     *,
     as_json: bool,
     metrics: str = "",
+    protocol: str = "",
+    settings: Sequence[str] = (),
     csv: Path | None = None,
     spread_csv: Path | None = None,
+    lesions_csv: Path | None = None,
     resample: bool = False,
 ) -> None:
     """Score one pair of files, or all pairs of two folders, and print the result.
@@ -366,28 +375,43 @@ def run_evaluate(
     Parameters
     ----------
     metrics
-        Names with commas of what is printed; empty for a choice that fits a line. Files hold every metric.
+        Names with commas of what is printed, of metrics or tasks; empty for a choice that fits a line. Files hold
+        every default metric, too.
+    protocol
+        A published scorer, whose metrics are printed beside ours.
+    settings
+        Options of metrics, NAME=VALUE.
     csv, spread_csv
         Files for one row per case and class, and for one per class and metric.
+    lesions_csv
+        File for one row per lesion; the table by size is printed.
     resample
         Whether predictions on another lattice are resampled onto the truth's grid.
     """
-    chosen = chosen_metrics(metrics)
-    check_places(csv, spread_csv)
+    chosen = chosen_metrics(metrics, protocol)
+    options = metric_options(settings)
+    check_places(csv, spread_csv, lesions_csv)
     wanted = parse_classes(classes)
     found = pair(prediction, truth)
     files = as_json or csv is not None or spread_csv is not None
     surfaces = files or any(name in SURFACE_METRICS for name in chosen or SHOWN)
-    scores = _scored(found, wanted, surfaces=surfaces, resample=resample)
+    scores = _scored(found, wanted, surfaces=surfaces, resample=resample, metrics=chosen, options=options)
     _tell_found_nowhere(scores)
     _tell_255(scores)
     write_tables(scores, csv, spread_csv)
+    rows, sizes = _lesions(found, wanted, options, resample=resample) if lesions_csv is not None else ([], [])
+    if lesions_csv is not None:
+        write_rows(lesions_csv, rows)
     if as_json:
         shown = scores_as_plain(scores, chosen)
+        if lesions_csv is not None:
+            shown["lesions_by_size"] = [asdict(row) for row in sizes]
         print_json({**shown, "predictions_without_truth": list(found.extra)})
     else:
         shown_cases = scores if wanted is not None else [s for s in scores if s.state != "absent"]
         print_scores(scores, chosen, shown=shown_cases)
+        if sizes:
+            print_sizes(sizes, options)
         there = {score.case for score in shown_cases}
         _remark(
             "Without a label in prediction and truth", [p.case for p in found.pairs if p.case not in there]
@@ -421,26 +445,61 @@ def scores_as_plain(scores: Sequence[CaseScore], chosen: Sequence[str]) -> dict[
     }
 
 
-def chosen_metrics(text: str) -> tuple[str, ...]:
+def write_rows(path: Path, rows: Sequence[Lesion]) -> None:
+    """Write one row per lesion as CSV."""
+    from segexplorer.core.atomic_files import atomic_write
+
+    atomic_write(path, rows_to_csv([asdict(row) for row in rows]).encode())
+
+
+def chosen_metrics(text: str, protocol: str = "") -> tuple[str, ...]:
     """Return the metrics named with commas, each once; none for an empty text.
+
+    A task stands for its metrics. Those of a protocol come last; without other names beside what is shown anyway.
 
     Raises
     ------
     UnknownKindError
         With the nearest names.
     """
-    return tuple(dict.fromkeys(spec(name.strip()).name for name in text.split(",") if name.strip()))
+    named = choose(text.split(","))
+    if not protocol:
+        return named
+    return tuple(dict.fromkeys((*(named or SHOWN), *(metric.name for metric in metrics_for(protocol)))))
+
+
+def metric_options(settings: Sequence[str]) -> MetricOptions:
+    """Return options of metrics from entries like "matching=iou".
+
+    Raises
+    ------
+    SpecError
+        Naming the option at fault.
+    """
+    return MetricOptions.of(parse_settings(settings), "the options of metrics")
 
 
 def _scored(
-    found: Pairing, classes: dict[str, tuple[int, ...]] | None, *, surfaces: bool, resample: bool
+    found: Pairing,
+    classes: dict[str, tuple[int, ...]] | None,
+    *,
+    surfaces: bool,
+    resample: bool,
+    metrics: Sequence[str],
+    options: MetricOptions,
 ) -> list[CaseScore]:
     """Score every pair; without chosen classes, what one case has and another has not is absent there."""
     scores = [
         score
         for each in _told(found.pairs)
         for score in score_pair(
-            each, classes, named=len(found.pairs) > 1, surfaces=surfaces, resample=resample
+            each,
+            classes,
+            named=len(found.pairs) > 1,
+            surfaces=surfaces,
+            resample=resample,
+            metrics=metrics,
+            options=options,
         )
     ]
     if not scores:
@@ -458,6 +517,8 @@ def score_pair(
     named: bool,
     surfaces: bool,
     resample: bool = False,
+    metrics: Sequence[str] = (),
+    options: MetricOptions | None = None,
 ) -> tuple[CaseScore, ...]:
     try:
         return segexplorer.evaluate(
@@ -467,12 +528,71 @@ def score_pair(
             case=each.case,
             surfaces=surfaces,
             resample=resample,
+            metrics=metrics,
+            options=options,
             on_note=lambda note: remarks().print(f"{each.case}: {note}", markup=False, soft_wrap=True),
         )
     except DataError as error:
         if not named:
             raise
         raise DataError(f"{each.case}: {error.message}", error.remedy) from error
+
+
+def _lesions(
+    found: Pairing, classes: dict[str, tuple[int, ...]] | None, options: MetricOptions, *, resample: bool
+) -> tuple[list[Lesion], list[SizeClass]]:
+    """Return every lesion of every pair, and detection by class and size."""
+    rows = [
+        row
+        for each in found.pairs
+        for row in segexplorer.lesions(
+            each.prediction, each.truth, classes, case=each.case, options=options, resample=resample
+        )
+    ]
+    return rows, list(by_size(rows, len(found.pairs), options.lesion_sizes, options.size_unit))
+
+
+def print_sizes(sizes: Sequence[SizeClass], options: MetricOptions) -> None:
+    """Print detection of lesions by class and size, and the rule by which they were matched."""
+    out = results()
+    unit = "mm³" if options.size_unit == "mm3" else "voxels"
+    out.print("[bold]Lesions by size[/bold]")
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for title in (f"size, {unit}", "true", "found", "pred.", "correct", "sens.", "PPV", "F1", "FP/case"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, row in zip(_blanked([row.class_name for row in sizes]), sizes, strict=True):
+        counts = (row.true, row.found, row.predicted, row.correct)
+        ratios = (row.sensitivity, row.ppv, row.f1)
+        table.add_row(
+            escape(name),
+            _span(row),
+            *map(str, counts),
+            *(value_text(ratio, "lesion_f1") for ratio in ratios),
+            f"{row.false_positives_per_case:.2f}",
+        )
+    out.print(table)
+    out.print(
+        f"Lesions: components across {options.connectivity} of {options.min_voxels} voxels or more; "
+        f"{RULES[options.matching].format(options)}.",
+        markup=False,
+        style="dim",
+    )
+    out.print()
+
+
+RULES = {
+    "any": "found if any voxel is in the other volume",
+    "overlap": "found if more than {0.min_overlap:g} of it is in the other volume",
+    "iou": "found if paired one to one with an IoU above {0.min_iou:g}",
+}
+"""When a lesion counts, in words."""
+
+
+def _span(row: SizeClass) -> str:
+    if math.isinf(row.high):
+        return f"from {row.low:g}" if row.low else "all"
+    return f"{row.low:g} to {row.high:g}"
 
 
 def _tell_found_nowhere(scores: Sequence[CaseScore]) -> None:

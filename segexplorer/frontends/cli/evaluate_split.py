@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from segexplorer.core.events import Progress, Role
 from segexplorer.frontends.cli.evaluate import (
     check_places,
     chosen_metrics,
+    metric_options,
     print_scores,
     scores_as_plain,
     write_tables,
@@ -39,6 +41,8 @@ def run_evaluate_split(
     again: bool,
     as_json: bool,
     metrics: str = "",
+    protocol: str = "",
+    settings: Sequence[str] = (),
     csv: Path | None = None,
     spread_csv: Path | None = None,
 ) -> None:
@@ -50,12 +54,22 @@ def run_evaluate_split(
         Which weights; None: those of the record, else the best.
     again
         Whether to score although there is a record.
-    metrics, csv, spread_csv
+    metrics, protocol, settings, csv, spread_csv
         As for `run_evaluate`.
     """
-    chosen = chosen_metrics(metrics)
+    chosen = chosen_metrics(metrics, protocol)
+    options = metric_options(settings)
     check_places(csv, spread_csv)
-    record, computed = _with_progress(score_split_steps(run, split, checkpoint=checkpoint, again=again))
+    record, computed = _with_progress(
+        score_split_steps(
+            run,
+            split,
+            checkpoint=checkpoint,
+            again=again,
+            metrics=chosen,
+            options=options if settings else None,
+        )
+    )
     write_tables(record.scores, csv, spread_csv)
     if as_json:
         about = record.model_dump(exclude={"scores"})
@@ -173,7 +187,7 @@ def require_truth(prediction: Path, truth: Path | None) -> Path:
     raise SpecError("There is no truth to score against.", "Name two files or two folders: PREDICTION TRUTH.")
 
 
-def refuse_with_split(truth: Path | None, classes: str | None) -> None:
+def refuse_with_split(truth: Path | None, classes: str | None, lesions_csv: Path | None = None) -> None:
     """Refuse what has no meaning beside --split.
 
     Raises
@@ -188,3 +202,8 @@ def refuse_with_split(truth: Path | None, classes: str | None) -> None:
         )
     if classes is not None:
         raise SpecError("With --split the classes are those of the run.", "Leave out --classes.")
+    if lesions_csv is not None:
+        raise SpecError(
+            "--lesions-csv needs label files, which a record of scores does not keep.",
+            "Predict the cases with segexplorer predict, and evaluate the files.",
+        )
