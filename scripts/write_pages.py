@@ -340,6 +340,59 @@ def metrics_entries() -> Lines:
         yield ""
 
 
+@block
+def metrics_tasks() -> Lines:
+    """Which metrics are recommended for each task, and why."""
+    for task in metrics.TASKS.values():
+        yield f"## {task.title}\n"
+        yield f"{task.advice}\n"
+        rows = [
+            (
+                f"[`{m.name}`](../reference/metrics.md#{m.name})",
+                m.display_name,
+                m.tasks[task.name],
+                "default" if m.default else "on request",
+            )
+            for m in metrics.metrics_for(task.name)
+            if m.name in _own_declarations(metrics.registry)
+        ]
+        yield from _table(("Metric", "What it is", "Why", "Computed"), rows)
+        yield ""
+
+
+@block
+def metrics_pitfalls() -> Lines:
+    """Every pitfall, and the metrics that it misleads."""
+    own = _own_declarations(metrics.registry)
+    rows = [
+        (
+            pitfall.title,
+            pitfall.explanation,
+            ", ".join(
+                f"`{name}`" for name, m in own.items() if pitfall.name in m.pitfalls and not m.protocol
+            ),
+        )
+        for pitfall in metrics.PITFALLS.values()
+    ]
+    yield from _table(("Pitfall", "What to know", "Misleads"), rows)
+
+
+@block
+def metrics_options() -> Lines:
+    """What the definitions of metrics on request leave open."""
+    yield from _parameters(metrics.MetricOptions)
+
+
+@block
+def metrics_protocols() -> Lines:
+    """Published scorers and the metrics that they compute."""
+    for protocol in metrics.PROTOCOLS.values():
+        yield f"**{protocol.title}**, `--protocol {protocol.name}`. {protocol.explanation}\n"
+        rows = [(f"[`{m.name}`](#{m.name})", m.title, m.note) for m in metrics.metrics_for(protocol.name)]
+        yield from _table(("Metric", "What it is", "Note"), rows)
+        yield ""
+
+
 def _mask(voxel: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
     volume = np.zeros((10, 10, 10), np.uint8)
     if voxel is not None:

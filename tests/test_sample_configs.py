@@ -53,7 +53,7 @@ def _pancreas_ct(root: Path) -> None:
 
 
 def _msseg2(root: Path) -> None:
-    for n in range(13, 23):
+    for n in (*range(13, 17), 26, 27, 91, 94, 95, 99, 100):
         folder = root / f"MSSEG-2/training/{n:03d}"
         for visit in (1, 2):
             _image(folder / f"flair_time0{visit}_on_middle_space.nii.gz")

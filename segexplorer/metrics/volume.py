@@ -49,7 +49,7 @@ for _metric in (
     StructureMetric(
         name="avd",
         display_name="Absolute volume difference",
-        short_name="|Vol. diff.|",
+        short_name="AVD",
         definition="|V(P) - V(T)|",
         formula=r"\left|V_P - V_T\right|",
         better="lower",
@@ -66,7 +66,7 @@ for _metric in (
     StructureMetric(
         name="rvd",
         display_name="Relative volume difference",
-        short_name="Rel. vol. diff.",
+        short_name="RVD",
         definition="100 (V(P) - V(T)) / V(T)",
         formula=r"100\,\frac{V_P - V_T}{V_T}",
         better="zero",
@@ -85,7 +85,7 @@ for _metric in (
     StructureMetric(
         name="arvd",
         display_name="Absolute relative volume difference",
-        short_name="|Rel. vol. diff.|",
+        short_name="ARVD",
         definition="100 |V(P) - V(T)| / V(T)",
         formula=r"100\,\frac{\left|V_P - V_T\right|}{V_T}",
         better="lower",

@@ -117,6 +117,7 @@ class Validation(Spec):
         description="Names of metrics, tasks (lesions, organs, vessels) or protocols (coactseg) that are computed "
         "beside the default metrics at every validation; see `segexplorer list metrics`.",
         advanced=True,
+        resume="free",
     )
     metric_options: MetricOptions = parameter(
         title="Options of metrics",

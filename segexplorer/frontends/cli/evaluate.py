@@ -573,7 +573,7 @@ def print_sizes(sizes: Sequence[SizeClass], options: MetricOptions) -> None:
         )
     out.print(table)
     out.print(
-        f"Lesions: components across {options.connectivity} of {options.min_voxels} voxels or more; "
+        f"Lesions: components connected across {options.connectivity}, of {options.min_voxels} or more voxels; "
         f"{RULES[options.matching].format(options)}.",
         markup=False,
         style="dim",
