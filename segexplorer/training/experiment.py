@@ -124,6 +124,7 @@ class Validation(Spec):
         description="What the definitions of further metrics leave open.",
         default_factory=MetricOptions,
         advanced=True,
+        resume="free",
     )
     watch_train: str | None = parameter(
         None,
