@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,12 @@ import pytest
 from napari.components import ViewerModel
 
 from segexplorer.core.events import ValidationDone
+from segexplorer.core.untrusted_files import with_checksum
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.inspect import InspectPanel
 from segexplorer.frontends.napari.panels.result_tables import ScoreTable, counts_sentence
+from segexplorer.training.scores import SplitScores
 from segexplorer.viewmodels import displayed
 from tests.frontends.napari.scripted import score, snapshot
 
@@ -163,3 +168,32 @@ def test_scores_of_several_cases_are_counted(qtbot: Any, panel: InspectPanel) ->
     panel.bridge.events_arrived.emit([done])
     assert panel.scores.table.row_texts(0)[-1] == "1 of 2"
     assert "2 of 2" in panel.scores.counts.text() and "step 7" in panel.scores.counts.text()
+
+
+def test_recorded_scores_of_test_cases_are_shown(panel: InspectPanel, qtbot: Any, tmp_path: Path) -> None:
+    record = SplitScores(
+        split="test",
+        number=2,
+        checkpoint="best",
+        weights="step_40",
+        step=40,
+        sha256="0" * 64,
+        time=0.0,
+        seconds=1.0,
+        version="0",
+        definitions={},
+        fingerprints={},
+        scores=(score("liver", "scored", 0.75), score("liver", "missed", 0.0, "case 2")),
+    )
+    run = SimpleNamespace(folder=tmp_path, experiment=None, plan=None)
+    panel.scores.source.setCurrentIndex(panel.scores.source.findData("test"))
+    panel.bridge.begun.emit(run)
+    assert "have not been scored" in panel.scores.counts.text()
+    (tmp_path / "scores").mkdir()
+    path = tmp_path / "scores/test.2.json"
+    path.write_text(json.dumps(with_checksum(json.loads(record.model_dump_json()))))
+    panel.bridge.begun.emit(SimpleNamespace(folder=tmp_path, experiment=None, plan=None))
+    qtbot.waitUntil(lambda: panel.scores.table.rowCount() > 0, timeout=10_000)
+    text = panel.scores.counts.text()
+    assert "best weights, step 40" in text and "scored 2 times" in text and "1970-01-01" in text
+    assert panel.scores.table.item(0, 1).text() == "0.375"

@@ -30,6 +30,7 @@ from segexplorer.frontends.napari.theme import Legend
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.history import HistoryFrame
 from segexplorer.training.run import SliceView
+from segexplorer.training.scores import SplitScores, recorded_scores
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.viewmodels import displayed
 from segexplorer.viewmodels.displayed import SWITCHES, RunHistoryLoader, Seen, Switch, Wanted, frames_of
@@ -245,6 +246,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._class_seen: int | None = None
         self._work = LatestWork(self._on_seen, self._on_refused)
         self._reading = LatestWork(self._on_frames, self._on_refused)
+        self._recorded = LatestWork(self._on_recorded, self._on_refused)
         self._image = CaseImage(viewer, layers, self._on_refused)
         self._build()
         bridge.begun.connect(self._on_begun)
@@ -318,6 +320,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self._asked |= self.choices.on
             self.scores.forget()
             self.history.set_frames(())
+            self._read_recorded()
 
     def _on_events(self, events: list[Event]) -> None:
         if self.snapshot is None and any(isinstance(event, Planned) for event in events):
@@ -332,6 +335,15 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         folder: Path | None = getattr(self._run, "folder", None)
         if folder is not None and folder.is_dir():
             self._reading.send(lambda: frames_of(folder))
+
+    def _read_recorded(self) -> None:
+        """Find what is recorded of the test cases."""
+        folder: Path | None = getattr(self._run, "folder", None)
+        if folder is not None and folder.is_dir():
+            self._recorded.send(lambda: recorded_scores(folder, "test"))
+
+    def _on_recorded(self, records: tuple[SplitScores, ...]) -> None:
+        self.scores.show_recorded(records)
 
     def _on_frames(self, frames: dict[Role, tuple[HistoryFrame, ...]]) -> None:
         self._frames = frames
@@ -469,6 +481,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         """Let go of the viewer and of work under way."""
         self._work.close()
         self._reading.close()
+        self._recorded.close()
         self._image.closing()
         self.errors.closing()
         if self._on_cursor in self.viewer.mouse_move_callbacks:

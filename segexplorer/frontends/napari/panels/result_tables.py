@@ -21,10 +21,14 @@ from segexplorer.core.events import CaseScore, ValidationDone
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.metrics.overlap import METRICS
 from segexplorer.metrics.summary import ClassSummary, summarise
+from segexplorer.training.scores import SplitScores
 from segexplorer.viewmodels.displayed import Seen
 from segexplorer.viewmodels.errors import ErrorPiece
 
 _NONE = "Scores come with the first validation."
+_NOT_TESTED = (
+    "The test cases have not been scored. When every choice is made: segexplorer evaluate RUN --split test"
+)
 
 
 class Scores(QWidget):  # type: ignore[misc, unused-ignore]
@@ -33,11 +37,13 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__()
         self._validations: dict[int, ValidationDone] = {}
+        self._tests: tuple[SplitScores, ...] = ()
         self._seen: Seen | None = None
         self._newest = True
         self.source = QComboBox()
         self.source.addItem("All validation cases, whole volumes", "validation")
         self.source.addItem("The watched case, whole volume", "watched")
+        self.source.addItem("Test cases, as recorded", "test")
         self.source.currentIndexChanged.connect(lambda _: self._draw())
         self.table = ScoreTable()
         self.counts = widgets.guidance(_NONE)
@@ -48,12 +54,17 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
 
     def forget(self) -> None:
         """Forget the validations of a run."""
-        self._validations, self._seen = {}, None
+        self._validations, self._tests, self._seen = {}, (), None
         self._draw()
 
     def add(self, validations: Iterable[ValidationDone]) -> None:
         """Take over validations of the run."""
         self._validations |= {event.step: event for event in validations}
+        self._draw()
+
+    def show_recorded(self, tests: tuple[SplitScores, ...]) -> None:
+        """Take over what is recorded of the test cases."""
+        self._tests = tests
         self._draw()
 
     def show_seen(self, seen: Seen, *, newest: bool) -> None:
@@ -62,7 +73,13 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
         self._draw()
 
     def _draw(self) -> None:
-        scores, where = self._of_watched() if self.source.currentData() == "watched" else self._of_all()
+        chosen = self.source.currentData()
+        if chosen == "test" and not self._tests:
+            self.table.show_scores(())
+            widgets.say(self.counts, _NOT_TESTED)
+            return
+        of_source = {"watched": self._of_watched, "test": self._of_tests, "validation": self._of_all}
+        scores, where = of_source[chosen]()
         self.table.show_scores(scores)
         badges = {score.badge for score in scores if score.badge}
         shown = (counts_sentence(scores), where, *badges)
@@ -72,6 +89,14 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
         if self._seen is None:
             return (), ""
         return self._seen.scores, f"{self._seen.snapshot.case}, step {self._seen.snapshot.step}"
+
+    def _of_tests(self) -> tuple[tuple[CaseScore, ...], str]:
+        record = self._tests[-1]
+        times = "once" if record.number == 1 else f"{record.number} times"
+        return (
+            record.scores,
+            f"{record.checkpoint} weights, step {record.step}; {record.when}; scored {times}",
+        )
 
     def _of_all(self) -> tuple[tuple[CaseScore, ...], str]:
         limit = None if self._newest or self._seen is None else self._seen.snapshot.step
