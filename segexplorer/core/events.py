@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from pydantic_core import from_json as parse_json
 
 from segexplorer.core.printable import printable_values
+from segexplorer.core.regions import BoxRegions, Edges, Regions
 
 RunState = Literal["idle", "preparing", "running", "paused", "stopping", "stopped", "finished", "failed"]
 ACTIVE_STATES: frozenset[RunState] = frozenset({"preparing", "running", "paused", "stopping"})
@@ -74,24 +75,52 @@ class RegionReport:
         absent or the loss skips the pair. `fp` and `fn` are soft volumes in voxels.
     edges
         Box edges per spatial axis, e.g. ((0, 8, 16), (0, 8, 16), (0, 8)): R = product of the interval counts,
-        the last axis running fastest.
+        the last axis running fastest. Empty where the regions are not boxes.
+    divided
+        The regions themselves, where they are more than boxes that cover the grid; None: those between `edges`.
+    scope
+        What was measured, as it is written beside the map: "whole case, evaluation mode, step 40" or
+        "this patch, step 41".
     """
 
     values: Mapping[str, NDArray[np.float32]]
-    edges: tuple[tuple[int, ...], ...]
+    edges: Edges = ()
+    divided: Regions | None = None
+    scope: str = ""
+
+    @classmethod
+    def of(cls, values: Mapping[str, NDArray[np.float32]], regions: Regions, scope: str = "") -> RegionReport:
+        """Return a report on these regions."""
+        edges = regions.edges if isinstance(regions, BoxRegions) else ()
+        return cls(values, edges, regions, scope)
+
+    @property
+    def regions(self) -> Regions:
+        """The regions: their places, and their numbers in the whole volume."""
+        return BoxRegions.of(self.edges) if self.divided is None else self.divided
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Number of boxes along each axis."""
-        return tuple(len(e) - 1 for e in self.edges)
+        """Number of boxes along each axis; of regions of any shape, their number alone."""
+        regions = self.regions
+        return regions.counts if isinstance(regions, BoxRegions) else (len(regions.ids),)
 
     def paint(self, name: str) -> NDArray[np.float32]:
-        """Return the values as voxels, (C, *spatial); boxes are repeated, never interpolated."""
-        array = self.values[name]
-        painted = array.reshape(array.shape[0], *self.counts)
-        for axis, edges in enumerate(self.edges, start=1):
-            painted = np.repeat(painted, np.diff(edges), axis=axis)
-        return painted
+        """Return the values as voxels, (C, *spatial); regions are filled, never interpolated."""
+        return self.regions.paint(self.values[name])
+
+    def placed(self, regions: Regions) -> RegionReport:
+        """Return the numbers on other regions of the same volume, by number; NaN on those that have none here."""
+        own = self.regions.ids
+        order = np.argsort(own)
+        places = np.minimum(np.searchsorted(own, regions.ids, sorter=order), max(0, len(own) - 1))
+        found = order[places] if len(own) else places
+        missing = own[found] != regions.ids if len(own) else np.ones(len(regions.ids), bool)
+        values = {}
+        for name, rows in self.values.items():
+            taken = rows[:, found] if len(own) else np.zeros((len(rows), len(found)), np.float32)
+            values[name] = np.where(missing, np.float32(np.nan), taken).astype(np.float32)
+        return RegionReport.of(values, regions, self.scope)
 
 
 @dataclass(frozen=True, kw_only=True)

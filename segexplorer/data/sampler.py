@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
+from segexplorer.core.regions import Partition, PatchRegions
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORED
 from segexplorer.data.store import PreprocessedCache
@@ -43,6 +44,10 @@ class Batch:
         (B, D) mm.
     maps
         Name -> (B, C, *S) float32: distance maps of the whole volumes, cut with the patches.
+    regions
+        Partition -> for each patch, the regions of the whole volume that its voxels belong to.
+    moved
+        Whether any patch was mirrored, rotated, scaled or deformed, so that its origin does not place its voxels.
     """
 
     images: NDArray[np.float32]
@@ -52,6 +57,8 @@ class Batch:
     volume_shapes: NDArray[np.int64]
     spacings: NDArray[np.float64]
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    regions: Mapping[Partition, tuple[PatchRegions, ...]] = field(default_factory=dict)
+    moved: bool = False
 
 
 _PATCHES, _ORDER = 1, 2  # last word of a seed: one stream for patches, one for the order of cases
@@ -122,6 +129,8 @@ class Sampler:
         Training cases; their order does not matter.
     sampling, augmentation, seed
         What decides every draw, together with epoch and index.
+    partitions
+        Ways to divide the volumes into regions, whose parts go with the patches; those of a regional loss.
     """
 
     def __init__(
@@ -131,11 +140,13 @@ class Sampler:
         sampling: Sampling,
         augmentation: Augmentation,
         seed: int,
+        partitions: Sequence[Partition] = (),
     ) -> None:
         if not ids:
             raise DataError("There is no case to sample from.", "Lower the validation share.")
         self.store, self.ids = prepared, tuple(sorted(ids))
         self.sampling, self.augmentation, self.seed = sampling, augmentation, seed
+        self.partitions = tuple(partitions)
         self.steps_per_epoch = sampling.steps_for(len(self.ids))
         self._foreground: dict[str, tuple[NDArray[np.int64], ...]] = {}
         self._lock = threading.Lock()
@@ -155,6 +166,8 @@ class Sampler:
         shape = self.sampling.patch_size or self._common_shape(prepared)
         images, labels, origins = [], [], []
         maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.store.map_names}
+        regions: dict[Partition, list[PatchRegions]] = {partition: [] for partition in self.partitions}
+        moved = False
         for item in prepared:
             origin = self._origin(item, shape, rng)
             variation = draw(self.augmentation, rng, shape, item.spacing)
@@ -164,6 +177,10 @@ class Sampler:
             origins.append(origin)
             for name, stored in self.store.maps(item.case).items():
                 maps[name].append(variation.map(name, stored, origin, shape))
+            for partition, seen in regions.items():
+                volume = self.store.regions(item.case, partition)
+                seen.append(PatchRegions(variation.regions(volume, origin, shape), volume))
+            moved = moved or variation.moves
         return Batch(
             images=np.stack(images),
             labels=np.stack(labels)[:, None].astype(np.int64),
@@ -172,6 +189,8 @@ class Sampler:
             volume_shapes=np.asarray([item.image.shape[1:] for item in prepared], np.int64),
             spacings=np.asarray([item.spacing for item in prepared], np.float64),
             maps={name: np.stack(pieces) for name, pieces in maps.items()},
+            regions={partition: tuple(seen) for partition, seen in regions.items()},
+            moved=moved,
         )
 
     def _case(self, epoch: int, sample: int) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
+from segexplorer.core.regions import Partition, Regions
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.geometry import Grid
 from segexplorer.data.transforms.distance_maps import stored_map
@@ -57,10 +58,10 @@ class PreprocessedCache:
         self.refs = dict(refs) if isinstance(refs, Mapping) else {ref.id: ref for ref in refs}
         self.fitted, self.classes = fitted, classes
         self._budget, self._folder = memory_budget, disk_folder
-        self._kept: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[Hashable, str], Any] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._busy: dict[tuple[str, str], threading.Lock] = {}
+        self._busy: dict[tuple[Hashable, str], threading.Lock] = {}
         self._notes: deque[str] = deque()
 
     @property
@@ -105,6 +106,25 @@ class PreprocessedCache:
             _save(path, map=made)
         return made
 
+    def regions(self, case: str, partition: Partition) -> Regions:
+        """Return the regions into which a partition divides a prepared case.
+
+        Raises
+        ------
+        SpecError
+            When the partition does not fit the case.
+        """
+        shape = self.get(case).image.shape[1:]
+        if not partition.follows_truth:
+            return partition.divide(shape)
+
+        def divide() -> Regions:
+            prepared = self.get(case)
+            return partition.divide(shape, prepared.label, prepared.spacing)
+
+        found: Regions = self._kept_or_made((partition, case), divide)
+        return found
+
     def truth(self, case: str) -> NDArray[np.uint8] | None:
         """Return the label as class indices in the case's own grid and index order, or None."""
         ref = self._ref(case)
@@ -124,7 +144,7 @@ class PreprocessedCache:
             raise DataError(f"There is no case {case!r}.", "Choose one of the data set.")
         return self.refs[case]
 
-    def _kept_or_made(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
+    def _kept_or_made(self, key: tuple[Hashable, str], make: Callable[[], Any]) -> Any:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -139,7 +159,7 @@ class PreprocessedCache:
                 self._keep(key, made)
             return made
 
-    def _keep(self, key: tuple[str, str], value: Any) -> None:
+    def _keep(self, key: tuple[Hashable, str], value: Any) -> None:
         self._kept[key] = value
         self._bytes += value.nbytes
         while self._bytes > self._budget and len(self._kept) > 1:

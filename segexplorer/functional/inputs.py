@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from segexplorer.core.errors import LossInputError
+from segexplorer.core.regions import PatchRegions
 from segexplorer.functional.class_sums import SquaredErrors, class_sums
 from segexplorer.functional.overlap import Overlap, overlap_hard, overlap_soft, squared_volumes
-from segexplorer.functional.regions import Boxes
+from segexplorer.functional.regions import BatchRegions, Boxes, Divided, anchored
 from segexplorer.functional.softmax import softmax_and_log_true
 
 
@@ -62,7 +63,11 @@ class LossContext:
     voxel_weights
         (B, 1, *spatial) weights of voxels in the cross entropy.
     spacing, origin, volume_shape
-        (B, D): mm; voxel index of the patch in its volume; that volume's shape.
+        (B, D): mm; voxel index of the patch in its volume; that volume's shape. Where both of the latter are given,
+        regional losses divide the volumes and not the patches, which must have been cut out as they are.
+    regions
+        Partition -> the regions of the volumes that each patch sees; for patches that were mirrored, rotated or
+        deformed, and for partitions that follow the truth of the whole volume.
     epoch
         Counted from 1.
     ignore_index
@@ -77,6 +82,7 @@ class LossContext:
     volume_shape: Any = None
     epoch: int | None = None
     ignore_index: int | None = 255
+    regions: Mapping[Any, BatchRegions] | None = None
 
 
 class LossInputs:
@@ -125,6 +131,7 @@ class LossInputs:
         self.wide_range = True
         """Whether a probability may be too small for its logarithm; False where the logits' range rules it out."""
         self._overlaps: dict[Any, Overlap] = {}
+        self._regions: dict[Any, Divided] = {}
         if soft:
             given = target.to(self.logits.dtype)
             self.soft = torch.cat([1 - given, given], 1) if one else given
@@ -256,15 +263,62 @@ class LossInputs:
         inside = square * self.truth
         return inside.flatten(2).sum(-1), (square - inside).flatten(2).sum(-1)
 
-    def overlap(self, boxes: Boxes | None = None, *, squared: bool = False) -> Overlap:
-        """Return the overlap of all classes, per sample or per box; terms that ask the same share one.
+    def regions(self, partition: Any) -> Divided:
+        """Return the regions of a partition in this batch; terms that ask the same share them.
 
-        That of whole samples is added up from boxes where some were counted before.
+        They are those of the whole volumes where the context knows the volumes, else those of what is given here.
+
+        Raises
+        ------
+        LossInputError
+            When the context's regions have another shape than the logits.
+        SpecError
+            When the partition does not fit, or needs more than the context knows.
+        """
+        if partition not in self._regions:
+            self._regions[partition] = self._divided(partition)
+        return self._regions[partition]
+
+    def _divided(self, partition: Any) -> Divided:
+        context = self.context
+        if context.regions is not None and partition in context.regions:
+            given = context.regions[partition]
+            if given.shape != self.spatial or len(given.samples) != len(self.logits):
+                raise LossInputError(
+                    f"The context's regions are of {len(given.samples)} samples of {given.shape} voxels, "
+                    f"the logits of {len(self.logits)} of {self.spatial}."
+                )
+            return given
+        if partition.follows_truth:
+            return self._divided_by_truth(partition)
+        if context.origin is not None and context.volume_shape is not None:
+            place = (context.origin, context.volume_shape)
+            return anchored(partition, *place, self.spatial, self.logits.device)
+        boxes: Boxes = partition.boxes(self.spatial)
+        return boxes
+
+    def _divided_by_truth(self, partition: Any) -> BatchRegions:
+        """Divide each sample by its own target, as if it were a whole volume."""
+        labels = self.soft.argmax(1) if self.soft is not None else self.labels
+        assert labels is not None
+        classes = labels if self.keep is None else torch.where(self.keep, labels, 255)
+        spacings = spacing_of(self)
+        samples = []
+        for b, own in enumerate(classes.to(torch.uint8).cpu().numpy()):
+            whole = partition.divide(self.spatial, own, None if spacings is None else spacings[b])
+            samples.append(PatchRegions(whole, whole))
+        return BatchRegions(samples, self.logits.device)
+
+    def overlap(self, boxes: Divided | None = None, *, squared: bool = False) -> Overlap:
+        """Return the overlap of all classes, per sample or per region; terms that ask the same share one.
+
+        That of whole samples is added up from regions where some were counted before that cover all voxels.
         """
         for key in ((boxes, True),) if squared else ((boxes, False), (boxes, True)):
             if key in self._overlaps:
                 return self._overlaps[key]
-        regional = next((o for (b, _), o in self._overlaps.items() if b is not None), None)
+        whole = (o for (b, _), o in self._overlaps.items() if b is not None and b.complete)
+        regional = next(whole, None)
         if boxes is None and regional is not None:
             found = regional.over_boxes()
             if squared and found.predicted_square is None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from segexplorer.functional.class_sums import choose, class_sums, narrow
-from segexplorer.functional.regions import Boxes
+from segexplorer.functional.regions import Divided
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Overlap:
 
 
 def overlap_hard(
-    probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+    probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Divided | None, squared: bool
 ) -> Overlap:
     """Return the overlap with class indices.
 
@@ -100,7 +100,7 @@ def overlap_hard(
 
 
 def overlap_soft(
-    probs: Tensor, target: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+    probs: Tensor, target: Tensor, keep: Tensor | None, boxes: Divided | None, squared: bool
 ) -> Overlap:
     """Return the overlap with a soft target (B, C, *spatial); TP = sum min(p, g), so that p = g is perfect."""
     if keep is not None:
@@ -156,12 +156,12 @@ class _Squares:
         torch.mul(p, 2 * grads[0], out=out)
 
 
-def _total(volume: Tensor, boxes: Boxes | None) -> Tensor:
+def _total(volume: Tensor, boxes: Divided | None) -> Tensor:
     return volume.flatten(2).sum(-1) if boxes is None else boxes.sum(volume)
 
 
 def _forward(
-    probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes | None, squared: bool
+    probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Divided | None, squared: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     columns: list[list[Tensor]] = [[] for _ in range(5)]
     kept = None if keep is None else keep.unsqueeze(1).to(probs.dtype)
@@ -185,7 +185,7 @@ class _HardBoxes(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Boxes, squared: bool
+        ctx: Any, probs: Tensor, labels: Tensor, keep: Tensor | None, boxes: Divided, squared: bool
     ) -> tuple[Tensor, ...]:
         classes = probs.shape[1]
         small = narrow(labels, classes)

@@ -1,7 +1,9 @@
-"""Partitions of a volume into boxes, and sums over them without a loop over boxes.
+"""Sums over the regions of a volume without a loop over regions, and the partitions into boxes.
 
-`grid` cuts an axis of S voxels into min(G, S) boxes by the rule of `numpy.array_split` (the first S mod G are one
-voxel larger); `box_size` cuts boxes of that many voxels, the last one smaller where it does not divide S.
+`Boxes` divide what they are given, the same for every sample. `BatchRegions` are the parts of the regions of whole
+volumes that the patches of a batch see: each sample has its own, and not equally many. `grid` cuts an axis of S
+voxels into min(G, S) boxes by the rule of `numpy.array_split` (the first S mod G are one voxel larger); `box_size`
+cuts boxes of that many voxels, the last one smaller where it does not divide S.
 """
 
 from __future__ import annotations
@@ -10,11 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from segexplorer.core.errors import SpecError
+from segexplorer.core.regions import BoxRegions, MapRegions, PatchRegions
 
 Sizes = int | Sequence[int]
 
@@ -46,6 +52,11 @@ class Boxes:
         """Number of boxes, R."""
         return math.prod(self.counts)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every voxel belongs to a box, as it always does."""
+        return True
+
     def sizes(self, axis: int) -> tuple[int, ...]:
         """Lengths of the boxes along a spatial axis, in voxels."""
         edges = self.edges[axis]
@@ -69,6 +80,125 @@ class Boxes:
             if set(sizes) != {1}:
                 painted = painted.repeat_interleave(repeats, dim=axis - rank)
         return painted
+
+
+class BatchRegions:
+    """The regions that each patch of a batch sees; a sample with fewer than R of them has empty ones at its end.
+
+    Parameters
+    ----------
+    samples
+        Of each sample; all of one grid.
+    device
+        Where maps of regions are kept.
+    """
+
+    def __init__(self, samples: Sequence[PatchRegions], device: torch.device | str = "cpu") -> None:
+        self.samples = tuple(samples)
+        self.count = max(1, *(len(sample.patch.ids) for sample in self.samples))
+        self.complete = all(sample.patch.complete for sample in self.samples)
+        self._device = device
+        parts = [sample.patch for sample in self.samples]
+        self._parts = [_Inner(p) if isinstance(p, BoxRegions) else _Mapped(p, device) for p in parts]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape of the patches in voxels."""
+        return self.samples[0].patch.shape
+
+    def without_axis(self, axis: int) -> BatchRegions:
+        """Return the regions of patches that are one voxel thick along an axis, without that axis."""
+        samples = [PatchRegions(sample.patch.without_axis(axis), sample.volume) for sample in self.samples]
+        return BatchRegions(samples, self._device)
+
+    def sum(self, volume: Tensor) -> Tensor:
+        """Return the sum over each region: (B, ..., *spatial) -> (B, ..., R); 0 for empty ones."""
+        sums = [part.sum(of_sample) for part, of_sample in zip(self._parts, volume, strict=True)]
+        return torch.stack([pad(s, (0, self.count - s.shape[-1])) for s in sums])
+
+    def paint(self, values: Tensor) -> Tensor:
+        """Return each region's value on all of its voxels: (B, ..., R) -> (B, ..., *spatial); 0 outside."""
+        return torch.stack([part.paint(row) for part, row in zip(self._parts, values, strict=True)])
+
+
+class _Inner:
+    """Boxes of one sample, which need not reach the faces of its patch."""
+
+    def __init__(self, regions: BoxRegions) -> None:
+        self.shape, self.rank = regions.shape, len(regions.shape)
+        self.spans = [(e[0], e[-1]) if e else (0, 0) for e in regions.edges]
+        self.empty = not len(regions.ids)
+        self.boxes = Boxes(tuple(tuple(e - axis[0] for e in axis) for axis in regions.edges))
+
+    def sum(self, volume: Tensor) -> Tensor:
+        if self.empty:
+            return volume.new_zeros(*volume.shape[: -self.rank], 0)
+        for axis, (begin, end) in enumerate(self.spans):
+            volume = volume.narrow(axis - self.rank, begin, end - begin)
+        return self.boxes.sum(volume)
+
+    def paint(self, values: Tensor) -> Tensor:
+        if self.empty:
+            return values.new_zeros(*values.shape[:-1], *self.shape)
+        painted = self.boxes.paint(values[..., : self.boxes.count])
+        margins = [(begin, n - end) for (begin, end), n in zip(self.spans, self.shape, strict=True)]
+        if not any(map(any, margins)):
+            return painted
+        return pad(painted, [m for margin in reversed(margins) for m in margin])
+
+
+class _Mapped:
+    """Regions of any shape of one sample."""
+
+    def __init__(self, regions: MapRegions, device: torch.device | str) -> None:
+        self.shape, self.count = regions.shape, len(regions.ids)
+        # voxels without a region are added to one region more, which is dropped
+        places = np.where(regions.labels < 0, self.count, regions.labels).ravel().astype(np.int64)
+        self.places = torch.from_numpy(places).to(device)
+
+    def sum(self, volume: Tensor) -> Tensor:
+        rank = len(self.shape)
+        rows = volume.reshape(-1, self.places.numel())
+        # in float64: a float32 counter of more than 2^24 voxels stays there, since 16777216 + 1 rounds back
+        sums = [
+            row.new_zeros(self.count + 1, dtype=torch.float64).index_add(0, self.places, row.double())
+            for row in rows
+        ]
+        total = torch.stack(sums)[:, : self.count].to(volume.dtype)
+        return total.reshape(*volume.shape[:-rank], self.count)
+
+    def paint(self, values: Tensor) -> Tensor:
+        known = pad(values[..., : self.count], (0, 1))
+        painted: Tensor = known.index_select(-1, self.places)
+        return painted.reshape(*values.shape[:-1], *self.shape)
+
+
+Divided = Boxes | BatchRegions
+"""Regions of a batch, at most R in a sample: what overlaps are summed over."""
+
+
+def anchored(
+    partition: Any, origins: Any, volume_shapes: Any, shape: Sequence[int], device: torch.device | str
+) -> Divided:
+    """Return the regions of whole volumes that patches see which were cut from them as they are.
+
+    Parameters
+    ----------
+    partition
+        Divides the volumes.
+    origins, volume_shapes
+        (B, D) first voxel of each patch in its volume, and that volume's shape.
+    shape
+        Spatial shape of the patches.
+    """
+    samples = []
+    for origin, volume in zip(np.asarray(origins).tolist(), np.asarray(volume_shapes).tolist(), strict=True):
+        whole = partition.divide(tuple(volume))
+        samples.append(PatchRegions(whole.patch(origin, shape), whole))
+    if all(tuple(s.volume.shape) == tuple(shape) and s.patch.complete for s in samples):
+        boxes: Boxes = partition.boxes(shape)  # whole volumes: the same for all samples
+        return boxes
+    return BatchRegions(samples, device)
 
 
 def _sum_along(volume: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:

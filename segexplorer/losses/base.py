@@ -20,14 +20,16 @@ import numpy as np
 from segexplorer.core.errors import LossInputError
 from segexplorer.core.events import EpochSummary, RegionReport
 from segexplorer.core.fields import parameter
+from segexplorer.core.regions import BoxRegions, Regions
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec, walk
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from segexplorer.core.regions import Partition
     from segexplorer.functional.inputs import LossInputs
-    from segexplorer.functional.regions import Boxes
+    from segexplorer.functional.regions import BatchRegions, Boxes
     from segexplorer.losses.module import Loss
 
 
@@ -39,10 +41,13 @@ Numbers = Mapping[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class RegionMap:
-    """A number per sample, class and region: `values` (B, C, R), detached, NaN where absent or skipped."""
+    """A number per sample, class and region: `values` (B, C, R), detached, NaN where absent or skipped.
+
+    `regions` are boxes that all samples share, or those of each sample, whose empty ones are NaN.
+    """
 
     values: Tensor
-    regions: Boxes
+    regions: Boxes | BatchRegions
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,10 @@ class LossSpec(Spec):
     def needs(self) -> tuple[str, ...]:
         """Return the parts of the context that the loss or its terms require, each once."""
         return self.requires
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """Return how the loss divides volumes, where it does; the losses inside it say so themselves."""
+        return ()
 
     def has_cross_entropy(self) -> bool:
         """Whether a logarithm per voxel is part of the loss, or of one of its terms."""
@@ -307,21 +316,36 @@ def terms_inside(name: str, terms: Mapping[str, float]) -> dict[str, float]:
     return {key.removeprefix(start): value for key, value in terms.items() if key.startswith(start)}
 
 
+def partitions_in(loss: LossSpec) -> tuple[Partition, ...]:
+    """Return how a loss and the losses inside it divide volumes, each partition once."""
+    return tuple(dict.fromkeys(p for part in losses_in(loss) for p in part.partitions()))
+
+
 def region_reports(output: LossOutput) -> list[RegionReport]:
     """Return one report per sample, on the CPU; empty where the loss has no regions.
 
     Maps over another partition than the first one's (two region terms in one loss) are left out.
     """
+    from segexplorer.functional.regions import BatchRegions
+
     if not output.maps:
         return []
-    edges = next(iter(output.maps.values())).regions.edges
+    regions = next(iter(output.maps.values())).regions
     arrays = {
         name: region.values.detach().float().cpu().numpy().astype(np.float32, copy=True)
         for name, region in output.maps.items()
-        if region.regions.edges == edges
+        if region.regions == regions
     }
     samples = len(next(iter(arrays.values())))
-    return [RegionReport({name: a[b] for name, a in arrays.items()}, edges) for b in range(samples)]
+    divided: list[Regions]
+    if isinstance(regions, BatchRegions):
+        divided = [sample.patch for sample in regions.samples]
+    else:
+        divided = [BoxRegions.of(regions.edges)] * samples
+    return [
+        RegionReport.of({name: a[b, :, : len(of.ids)] for name, a in arrays.items()}, of)
+        for b, of in enumerate(divided)
+    ]
 
 
 def checked_weights(given: tuple[float, ...] | None) -> tuple[float, ...] | None:

@@ -1,9 +1,10 @@
 """How regional losses divide a volume into boxes: the family "partitions".
 
-A partition says where each axis is cut, so its regions are boxes whose faces are parallel to the axes: region maps
-are saved, drawn and read out by these cuts. `grid` and `box_size` are built in. Another package adds one by
-registering a `PartitionSpec` whose `edges` returns its cuts; every regional loss then takes it as `partition`, for
-example `loss: {kind: region_dice, partition: {kind: slabs, thickness: 4}}`.
+A partition divides a whole prepared volume. A training patch sees parts of the volume's regions, wherever it was
+cut and however it was mirrored, rotated or deformed, so that what trains is what a map of the volume shows. `grid`
+and `box_size` cut each axis. Another package adds a partition by registering a `PartitionSpec` whose `edges`
+returns its cuts; every regional loss then takes it as `partition`, for example
+`loss: {kind: region_dice, partition: {kind: slabs, thickness: 4}}`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import field_validator
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.fields import parameter
+from segexplorer.core.regions import BoxRegions, Edges, Regions
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 
 if TYPE_CHECKING:
     from segexplorer.functional.regions import Boxes
 
+__all__ = ["AnyPartition", "BoxSize", "Edges", "Grid", "PartitionSpec", "registry"]
+
 Sizes = int | tuple[int, ...]
-Edges = tuple[tuple[int, ...], ...]
-"""Box edges in voxels per spatial axis, both ends included: ((0, 8, 16), (0, 8, 12))."""
 
 
 def checked_sizes(value: Sizes | None) -> Sizes | None:
@@ -39,6 +43,8 @@ class PartitionSpec(Spec):
     """Base of all partitions; a kind implements `edges`."""
 
     reference: ClassVar[str] = ""
+    follows_truth: ClassVar[bool] = False
+    """Whether the regions depend on a case's label, and not on its shape alone."""
 
     def edges(self, shape: Sequence[int]) -> Edges:
         """Return the box edges along each axis of a spatial shape in voxels: increasing, from 0 to its length.
@@ -50,6 +56,15 @@ class PartitionSpec(Spec):
         """
         raise NotImplementedError  # pragma: no cover  every kind has its own
 
+    def divide(
+        self,
+        shape: Sequence[int],
+        labels: NDArray[np.uint8] | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> Regions:
+        """Return the regions of a whole volume: the boxes between the edges (`core.regions.Partition.divide`)."""
+        return BoxRegions.of(self._checked_edges(shape))
+
     def boxes(self, shape: Sequence[int]) -> Boxes:
         """Return the boxes of a spatial shape, which sum over regions and paint them.
 
@@ -60,6 +75,9 @@ class PartitionSpec(Spec):
         """
         from segexplorer.functional.regions import Boxes
 
+        return Boxes(self._checked_edges(shape))
+
+    def _checked_edges(self, shape: Sequence[int]) -> Edges:
         edges = tuple(tuple(int(edge) for edge in axis) for axis in self.edges(shape))
         if len(edges) != len(shape) or not all(map(_covers, edges, shape)):
             raise SpecError(
@@ -67,7 +85,7 @@ class PartitionSpec(Spec):
                 f"its edges are {[list(axis) for axis in edges]}.",
                 "Choose another partition, or report this to its author.",
             )
-        return Boxes(edges)
+        return edges
 
 
 def _covers(edges: tuple[int, ...], length: int) -> bool:
@@ -80,7 +98,7 @@ AnyPartition = Annotated[PartitionSpec, registry.late_bound]
 
 @registry.register
 class Grid(PartitionSpec):
-    """A number of boxes along each axis, whose lengths differ by at most one voxel; for whole volumes."""
+    """A number of boxes along each axis of the volume, whose lengths differ by at most one voxel."""
 
     display_name: ClassVar[str] = "Grid"
     reference: ClassVar[str] = "Chen 2023: 16 boxes along each axis"
@@ -101,7 +119,7 @@ class Grid(PartitionSpec):
 
 @registry.register
 class BoxSize(PartitionSpec):
-    """Boxes of a fixed size, the last along an axis smaller where the size does not divide it; for patches."""
+    """Boxes of a fixed size from the first voxel of the volume; the last along an axis may be smaller."""
 
     display_name: ClassVar[str] = "Box size"
     kind: Literal["box_size"] = "box_size"

@@ -1,5 +1,7 @@
 """`region_dice` and `adaptive_region_tversky`: overlap box by box (Chen 2023).
 
+A box is one of the whole volume, of which a training patch may see a part.
+
 Only those (class, box) pairs count in which the class is present. Elsewhere the loss of a box is about 1 whatever
 the prediction, and its gradient is almost zero or, where the predicted volume is near eps, a spike.
 """
@@ -14,13 +16,14 @@ from pydantic import field_validator
 from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, RegionMap, registry, single
 from segexplorer.losses.partitions import AnyPartition, BoxSize, Grid, PartitionSpec, checked_sizes
+from segexplorer.losses.penalties import AnyPenalty
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
-    from segexplorer.functional.regions import Boxes
+    from segexplorer.functional.regions import Divided
     from segexplorer.losses.module import Loss
 
 
@@ -33,11 +36,14 @@ class RegionLoss(LossSpec):
     grid: int | tuple[int, ...] | None = parameter(
         None,
         title="Grid",
-        description="Boxes along each axis, for training on whole volumes (the paper: 16). "
+        description="Boxes along each axis of the whole volume (the paper: 16). "
         "Where given, it replaces the box size.",
     )
     box_size: int | tuple[int, ...] = parameter(
-        8, title="Box size", description="Edge of a box, for training on patches.", unit="voxels"
+        8,
+        title="Box size",
+        description="Edge of a box; the first box begins at the first voxel of the volume.",
+        unit="voxels",
     )
     partition: AnyPartition | None = parameter(
         None,
@@ -68,9 +74,13 @@ class RegionLoss(LossSpec):
             return self.partition
         return BoxSize(size=self.box_size) if self.grid is None else Grid(count=self.grid)
 
-    def boxes(self, inputs: LossInputs) -> Boxes:
-        """Return the boxes into which the volume or patch is divided."""
-        return self.chosen_partition().boxes(inputs.spatial)
+    def partitions(self) -> tuple[PartitionSpec, ...]:
+        """Return the chosen partition."""
+        return (self.chosen_partition(),)
+
+    def boxes(self, inputs: LossInputs) -> Divided:
+        """Return the regions: those of the whole volumes where the context knows them, else of what is given."""
+        return inputs.regions(self.chosen_partition())
 
     def bounds(self) -> tuple[float, float]:
         """Return 0 to 1; a sum has no upper end."""
@@ -83,7 +93,7 @@ class RegionLoss(LossSpec):
             return total / losses.shape[0]
         return total / present.sum().clamp(min=1)
 
-    def maps(self, losses: Tensor, counts: Overlap, boxes: Boxes, **more: Tensor) -> dict[str, RegionMap]:
+    def maps(self, losses: Tensor, counts: Overlap, boxes: Divided, **more: Tensor) -> dict[str, RegionMap]:
         """Return the region maps, NaN where the class is absent from the box."""
         present = counts.truth > 0
         whole = losses.detach().where(present, losses.new_zeros(()))
@@ -134,7 +144,7 @@ class AdaptiveRegionTversky(RegionLoss):
 
     display_name: ClassVar[str] = "Adaptive region Tversky"
     formula: ClassVar[str] = (
-        r"\alpha_{ck}=A+B\frac{FP}{FP+FN},\ \beta_{ck}=A+B\frac{FN}{FP+FN},\quad "
+        r"\alpha_{ck}=A+B\,f\left(\frac{FP}{FP+FN}\right),\ \beta_{ck}=A+B\,f\left(\frac{FN}{FP+FN}\right),\quad "
         r"L_{ck}=1-\frac{TP+\epsilon}{TP+\alpha_{ck}FP+\beta_{ck}FN+\epsilon}"
     )
     reference: ClassVar[str] = "Chen 2023, eq. 6-8: adaptive region-specific loss"
@@ -160,6 +170,13 @@ class AdaptiveRegionTversky(RegionLoss):
         live=True,
         called="B in Chen 2023",
     )
+    penalty_rule: AnyPenalty = parameter(
+        "linear",
+        title="Penalty rule",
+        description="How the penalties between A and A + B follow the shares of false positives and false "
+        "negatives in the box's error; the paper's rule is linear, f(x) = x.",
+        advanced=True,
+    )
     detach: bool = parameter(
         True,
         title="Hold penalties fixed",
@@ -178,14 +195,19 @@ class AdaptiveRegionTversky(RegionLoss):
     def warning_message(self) -> str:
         """Warn where errors may be rewarded.
 
-        Undetached, surplus voxels weigh A + B (x^2 + 2x - 1) / (1 + x)^2 with x = FP / FN: A - B where x is near 0.
+        Undetached, surplus voxels weigh A + B (x^2 + 2x - 1) / (1 + x)^2 with x = FP / FN under the linear rule:
+        A - B where x is near 0. `PenaltySpec.lowest_pull` is this factor of B under any rule.
         """
-        if self.detach or self.a >= self.b:
+        if self.detach:
             return ""
+        lowest = self.penalty_rule.lowest_pull()
+        if self.a + self.b * lowest >= 0:
+            return ""
+        factor = "" if lowest == -1 else f"{-lowest:.3g} "
         return (
             f"{self.display_name} without detach rewards surplus voxels in boxes where nearly all errors are "
-            f"missed ones, and the reverse, for A = {self.a:g} is below B = {self.b:g}; "
-            "set detach: true, or A of at least B."
+            f"missed ones, and the reverse, for A = {self.a:g} is below {factor}B = {-lowest * self.b:.3g}; "
+            f"set detach: true, or A of at least {factor}B."
         )
 
     def penalties(self, fp: Tensor, fn: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,8 +215,8 @@ class AdaptiveRegionTversky(RegionLoss):
         if self.detach:
             fp, fn = fp.detach(), fn.detach()
         add = self.eps / 2 if self.smoothing == "symmetric" else self.eps
-        both = fp + fn + self.eps
-        return self.a + self.b * (fp + add) / both, self.a + self.b * (fn + add) / both
+        both, rule = fp + fn + self.eps, self.penalty_rule.scaled
+        return self.a + self.b * rule((fp + add) / both), self.a + self.b * rule((fn + add) / both)
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh the errors of each box by its own penalties."""

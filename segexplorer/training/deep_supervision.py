@@ -94,5 +94,11 @@ def _coarser_context(context: LossContext, stride: Sequence[int]) -> LossContext
 
     spacing = None if context.spacing is None else np.asarray(context.spacing) * np.asarray(stride)
     return replace(
-        context, spacing=spacing, distance_maps=None, voxel_weights=None, origin=None, volume_shape=None
+        context,
+        spacing=spacing,
+        distance_maps=None,
+        voxel_weights=None,
+        origin=None,
+        volume_shape=None,
+        regions=None,
     )

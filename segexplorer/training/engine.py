@@ -14,6 +14,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
     CheckpointSaved,
@@ -177,6 +179,7 @@ class Engine:
 
     def _prepare(self) -> Generator[Event, None, None]:
         from segexplorer.data.sampler import Loader, Sampler
+        from segexplorer.losses.base import partitions_in
         from segexplorer.training.learner import Learner
         from segexplorer.training.plan import resolve
         from segexplorer.training.weights import require_weights
@@ -215,7 +218,12 @@ class Engine:
         elif self.experiment.network_weights.path:
             yield from self._begin_with_weights()
         sampler = Sampler(
-            store, plan.ids("train"), plan.sampling, self.experiment.augmentation, self.experiment.seed
+            store,
+            plan.ids("train"),
+            plan.sampling,
+            self.experiment.augmentation,
+            self.experiment.seed,
+            partitions_in(self.experiment.loss),
         )
         on_gpu = plan.runtime.device.startswith("cuda")
         self.loader: Loader = Loader(
@@ -319,6 +327,7 @@ class Engine:
 
     def _show_patch(self, batch: Batch, result: StepResult) -> None:
         """Put the first patch's region maps into the slot, at most twice a second."""
+        from segexplorer.functional.regions import BatchRegions
         from segexplorer.losses import region_reports
 
         now = time.monotonic()
@@ -327,15 +336,26 @@ class Engine:
         self._patch_shown_at = now
         assert self.plan is not None
         prepared = self.evaluator.store.get(batch.cases[0])
+        origin, size = batch.origins[0], np.asarray(batch.images.shape[2:])
+        report = region_reports(result.output)[0]
+        regions = next(iter(result.output.maps.values())).regions
+        if isinstance(regions, BatchRegions):
+            # over the anatomy: what was mirrored or turned for training is drawn at its own place in the volume
+            volume = regions.samples[0].volume
+            first = np.maximum(origin, 0)
+            origin, size = first, np.minimum(origin + size, volume.shape) - first
+            report = report.placed(volume.patch(origin.tolist(), size.tolist()))
+        else:
+            report = self.learner.layout.lift(report)
         snapshot = PatchSnapshot(
             case=batch.cases[0],
             step=self.position.step,
-            origin=tuple(int(v) for v in batch.origins[0]),
-            shape=tuple(batch.images.shape[2:]),
+            origin=tuple(int(v) for v in origin),
+            shape=tuple(int(n) for n in size),
             affine=prepared.affine,
             case_shape=prepared.grid.shape,
             case_affine=prepared.grid.affine,
-            regions=self.learner.layout.lift(region_reports(result.output)[0]),
+            regions=replace(report, scope=f"this patch, step {self.position.step}"),
             class_names=self.plan.class_names,
         )
         self.patch_slots.put("patch", snapshot)

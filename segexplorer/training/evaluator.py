@@ -55,6 +55,10 @@ SURFACE_VOXELS = 64 * 2**20
 network's noise would take gigabytes and many seconds."""
 
 
+WHOLE_CASE = "whole case, evaluation mode"
+"""Scope of the region maps of a watched case: what the network predicts for it, without dropout or augmentation."""
+
+
 @dataclass(frozen=True)
 class CaseResult:
     """One whole case, predicted and (where it has a label) scored."""
@@ -102,6 +106,8 @@ class Evaluator:
         prepared = self.store.get(case)
         logits = yield from self._logits(prepared, activity)
         value, regions = self._loss(logits, prepared, epoch)
+        if regions is not None:
+            regions = dataclasses.replace(regions, scope=f"{WHOLE_CASE}, step {step}")
         truth = self.store.truth(case)
         settings = self.learner.experiment.validation
         calibrate = index is not None and truth is not None and settings.calibration
@@ -168,8 +174,11 @@ class Evaluator:
         """Evaluate the loss over the whole case; its region maps, or the plain FP/FN volumes per box."""
         import torch
 
+        from segexplorer.core.regions import PatchRegions
         from segexplorer.functional.inputs import LossContext
+        from segexplorer.functional.regions import BatchRegions
         from segexplorer.losses import region_reports
+        from segexplorer.losses.base import partitions_in
 
         if prepared.label is None or logits.numel() > LOSS_VOXELS:
             return float("nan"), None
@@ -179,8 +188,15 @@ class Evaluator:
             name: torch.from_numpy(as_numbers(name, stored)[np.newaxis]).to(device)
             for name, stored in self.store.maps(prepared.case).items()
         }
+        # boxes follow from the shape; what follows the truth is the map that also goes with the patches
+        regions = {}
+        for partition in partitions_in(self.learner.loss.spec):
+            if partition.follows_truth:
+                whole = self.store.regions(prepared.case, partition)
+                regions[partition] = BatchRegions([PatchRegions(whole, whole)], device)
         context = LossContext(
             distance_maps=maps or None,
+            regions=regions or None,
             spacing=np.asarray([prepared.spacing]),
             origin=np.zeros((1, 3), dtype=np.int64),
             volume_shape=np.asarray([prepared.label.shape]),

@@ -35,6 +35,7 @@ from segexplorer.core.events import (
     ValidationDone,
 )
 from segexplorer.core.printable import printable
+from segexplorer.core.regions import MapRegions
 from segexplorer.core.untrusted_files import open_regular, read_bytes, require_inside, with_checksum
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.ownership import Holder, holder_of
@@ -52,6 +53,9 @@ from segexplorer.training.run_files import (
 from segexplorer.training.scores import SplitScores, recorded_scores
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.training.stored_frames import (
+    MAX_MAP,
+    REGION_IDS,
+    REGION_MAP,
     REGIONS,
     FrameFacts,
     GroupHeader,
@@ -105,12 +109,26 @@ class HistoryWriter:
             "affine": snapshot.affine.tolist(),
             "badge": snapshot.badge,
         }
-        if snapshot.regions is not None and snapshot.regions_affine is not None:
+        if _can_keep(snapshot.regions) and snapshot.regions_affine is not None:
+            assert snapshot.regions is not None
             for key, values in snapshot.regions.values.items():
                 _store(group, f"{REGIONS}{key}", values)
-            attributes["edges"] = [list(e) for e in snapshot.regions.edges]
+            divided = snapshot.regions.regions
+            if isinstance(divided, MapRegions):
+                _store(group, REGION_MAP, divided.labels)
+                _store(group, REGION_IDS, divided.ids)
+            else:
+                attributes["edges"] = [list(e) for e in snapshot.regions.edges]
             attributes["regions_affine"] = snapshot.regions_affine.tolist()
+            attributes["regions_scope"] = snapshot.regions.scope
         group.attrs.update({**attributes, "complete": True})
+
+
+def _can_keep(report: RegionReport | None) -> bool:
+    """Whether there are regions whose map, where they need one, is not larger than what is read again."""
+    return report is not None and not (
+        isinstance(report.regions, MapRegions) and report.regions.labels.size > MAX_MAP
+    )
 
 
 def _store(group: zarr.Group, name: str, array: NDArray[Any]) -> None:
@@ -146,13 +164,18 @@ class HistoryFrame:
         kept = "probabilities" in names
         probabilities = read_array(self.run, f"{name}/probabilities") if kept else None
         regions, affine = None, None
-        if facts.edges is not None:
+        mapped = REGION_MAP in names and REGION_IDS in names
+        if facts.regions_affine is not None and (mapped or facts.edges is not None):
             values = {
                 key.removeprefix(REGIONS): read_array(self.run, f"{name}/{key}")
                 for key in names
                 if key.startswith(REGIONS)
             }
-            regions = RegionReport(values, tuple(map(tuple, facts.edges)))
+            if facts.edges is not None:
+                regions = RegionReport(values, tuple(map(tuple, facts.edges)), scope=facts.regions_scope)
+            else:
+                places = (read_array(self.run, f"{name}/{part}") for part in (REGION_MAP, REGION_IDS))
+                regions = RegionReport.of(values, MapRegions(*places), facts.regions_scope)
             affine = np.asarray(facts.regions_affine, np.float64)
         snapshot = WatchedSnapshot(
             case=facts.case,

@@ -228,18 +228,23 @@ def _moving_average(memory: float) -> Callable[[Sequence[torch.Tensor], Sequence
 
 
 def context_of(batch: Batch, epoch: int, device: torch.device | str = "cpu") -> LossContext:
-    """Return the `LossContext` of a batch: its distance maps, the positions of its patches, and the spacing."""
+    """Return the `LossContext` of a batch: distance maps, regions, the positions of its patches, and the spacing.
+
+    The positions of patches that were mirrored, rotated or deformed are left out: they would misplace voxels.
+    """
     import torch
 
     from segexplorer.functional.inputs import LossContext
+    from segexplorer.functional.regions import BatchRegions
 
     maps = {name: torch.from_numpy(pieces).to(device) for name, pieces in batch.maps.items()}
     return LossContext(
         distance_maps=maps or None,
         spacing=batch.spacings,
-        origin=batch.origins,
+        origin=None if batch.moved else batch.origins,
         volume_shape=batch.volume_shapes,
         epoch=epoch,
+        regions={partition: BatchRegions(seen, device) for partition, seen in batch.regions.items()} or None,
     )
 
 

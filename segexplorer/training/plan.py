@@ -14,8 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError
 from segexplorer.core.events import Role
+from segexplorer.core.regions import BoxRegions, Partition
 from segexplorer.core.registry import plugin_kinds
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
@@ -26,7 +29,7 @@ from segexplorer.data.splits import assign_roles
 from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import FittedPreprocessing, fit
 from segexplorer.data.transforms.distance_maps import MAPS
-from segexplorer.losses.base import LossSpec, losses_in
+from segexplorer.losses.base import LossSpec, losses_in, partitions_in
 from segexplorer.networks.base import NetworkSpec, padded
 from segexplorer.networks.cost import memory_estimate, parameter_count
 from segexplorer.training.compute import Runtime, resolve_compute
@@ -134,6 +137,7 @@ class Plan:
         voxels = sum(math.prod(self.fitted.prepared_shape(ref)) for ref in self.refs.values())
         needed = self.experiment.loss.needs()
         map_bytes = 2 * (len(self.class_names) + 1) * len(needed)
+        map_bytes += 4 * sum(partition.follows_truth for partition in partitions_in(self.experiment.loss))
         fits = voxels * (4 * self.channels + 2 + map_bytes) < budget
         return PreprocessedCache(
             self.refs,
@@ -242,6 +246,7 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
     asked = experiment.sampling.patch_size
     patch = None if asked is None else padded(asked, divisor)
     problems += patch_problems(experiment, patch, divisor, largest)
+    problems += region_problems(experiment.loss, patch, layout, [fitted.prepared_shape(r) for r in training])
     sampling = experiment.sampling.model_copy(update={"patch_size": patch, "divisor": divisor})
     runtime = resolve_compute(experiment.compute, window=window)
     outputs = len(classes.names) + 1
@@ -449,6 +454,80 @@ def patch_problems(
         text = f"The patch {shape_text(patch)} is mostly padding: no training image exceeds {most} voxels."
         problems.append(Problem("warning", "patch", text, "Set a smaller sampling.patch_size."))
     return problems
+
+
+SMALL_SHARE = 0.25
+"""Mean share of a region that a patch must see, or the plan warns of it."""
+FEW_VOXELS = 27
+"""Fewer voxels of a region than a cube of three: each one moves the overlap of its region by several per cent."""
+
+
+def region_problems(
+    loss: LossSpec, patch: Sequence[int] | None, layout: Layout, shapes: Sequence[Sequence[int]]
+) -> list[Problem]:
+    """Return where patches see too little of the boxes that a regional loss divides the volume into.
+
+    A patch of P voxels that meets a box of L, anywhere, sees P L / (P + L - 1) voxels of it on average.
+
+    Parameters
+    ----------
+    patch
+        Voxels that the network will see; None for whole volumes.
+    layout
+        Whether patches are slices, which see one layer of their boxes by intention.
+    shapes
+        Of the prepared training volumes.
+
+    Raises
+    ------
+    SpecError
+        When a partition does not fit such volumes.
+    """
+    problems = []
+    for spec in losses_in(loss):
+        for partition in spec.partitions():
+            if not partition.follows_truth:
+                problems += _box_problems(spec.display_name, partition, patch, layout, shapes)
+    return problems
+
+
+def _box_problems(
+    name: str,
+    partition: Partition,
+    patch: Sequence[int] | None,
+    layout: Layout,
+    shapes: Sequence[Sequence[int]],
+) -> list[Problem]:
+    middle = tuple(int(np.median([shape[axis] for shape in shapes])) for axis in range(3))
+    regions = partition.divide(middle)
+    if not isinstance(regions, BoxRegions):
+        return []
+    axes = [axis for axis in range(3) if axis != layout.thin]
+    boxes = [np.diff(edges).max() if len(edges) > 1 else middle[a] for a, edges in enumerate(regions.edges)]
+    boxes = [int(n) for n in boxes]
+    window = [middle[a] if patch is None else min(patch[a], middle[a]) for a in range(3)]
+    seen = [
+        window[a] * boxes[a] / (window[a] + boxes[a] - 1) if window[a] < middle[a] else boxes[a] for a in axes
+    ]
+    share = math.prod(seen) / math.prod(boxes[a] for a in axes)
+    text, remedy = "", "Choose smaller boxes, or a larger sampling.patch_size."
+    if any(boxes[a] > window[a] for a in axes):
+        text = (
+            f"{name} divides the volumes into boxes of up to {shape_text(boxes)} voxels, and a patch of "
+            f"{shape_text(window)} never sees a whole one: each step trains on the part that it sees."
+        )
+    elif share < SMALL_SHARE:
+        text = (
+            f"A patch of {shape_text(window)} voxels sees {100 * share:.0f} % of a box of {name} "
+            f"({shape_text(boxes)}) on average: each step trains on the part that it sees."
+        )
+    elif math.prod(seen) < FEW_VOXELS:
+        text = (
+            f"A step sees about {math.prod(seen):.0f} voxels of a box of {name} ({shape_text(boxes)}), "
+            "so that single voxels decide its overlap."
+        )
+        remedy = "Choose larger boxes."
+    return [Problem("warning", "regions", text, remedy)] if text else []
 
 
 def step_memory(

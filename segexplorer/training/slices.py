@@ -82,8 +82,10 @@ class Layout:
             name: None if getattr(context, name) is None else np.delete(getattr(context, name), self.thin, 1)
             for name in ("spacing", "origin", "volume_shape")
         }
+        regions = context.regions
         return replace(
             context,
+            regions=None if regions is None else {k: r.without_axis(self.thin) for k, r in regions.items()},
             distance_maps=None if maps is None else {k: self.drop(v) for k, v in maps.items()},
             voxel_weights=None if context.voxel_weights is None else self.drop(context.voxel_weights),
             **columns,
@@ -95,7 +97,7 @@ class Layout:
             return report
         edges = list(report.edges)
         edges.insert(self.thin, (0, 1))
-        return replace(report, edges=tuple(edges))
+        return RegionReport(report.values, tuple(edges), scope=report.scope)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,11 @@ class WatchedSnapshot:
 
 @dataclass(frozen=True)
 class PatchSnapshot:
-    """The last training patch with its own boxes: where it was, and what the loss did there.
+    """The last training patch: where it was in its case, and what the loss did in the regions it saw.
 
-    `origin` and `shape` are in voxels of the training grid whose (4, 4) affine is given. `case_shape` and
+    `origin` and `shape` are in voxels of the training grid whose (4, 4) affine is given, without what was padding.
+    `regions` are those of the volume within that box, each with the number that the patch had for it; a patch that
+    was mirrored, rotated or deformed for training is therefore drawn at its place in the anatomy. `case_shape` and
     `case_affine` are the case's own grid.
     """
 

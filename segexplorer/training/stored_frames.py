@@ -22,22 +22,29 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Count, Role
+from segexplorer.core.regions import NOWHERE, MapRegions
 from segexplorer.core.untrusted_files import open_regular, size_text
 from segexplorer.training.run_files import COPY_AGAIN, HISTORY, Name, RunFile, parsed, read_run_file
 from segexplorer.training.snapshots import WatchedSnapshot
 
 REGIONS = "regions_"
 """Beginning of the names of arrays of region values."""
+REGION_MAP, REGION_IDS = "region_map", "region_ids"
+"""Names of the arrays of regions that are no boxes: the place of each voxel's region in the ids, and the ids."""
 ARRAYS: tuple[tuple[str, str, int], ...] = (
     (r"prediction", "uint8", 3),
     (r"probabilities", "uint8", 4),
     (rf"{REGIONS}[A-Za-z0-9_]{{1,40}}", "float32", 2),
+    (REGION_MAP, "int32", 3),
+    (REGION_IDS, "int64", 1),
 )
 """What a frame may hold: name of the array, type of its numbers, number of axes."""
 MAX_ARRAY = 2 * 2**30
 """Bytes of the largest array."""
 MAX_VOXELS = 2**29
 """Voxels of the largest grid, as 512 x 512 x 2048."""
+MAX_MAP = 2**27
+"""Voxels of the largest map of regions that is kept, as 512 x 512 x 512."""
 MAX_FRAMES = 100_000
 """Most frames of one watched case."""
 
@@ -148,6 +155,7 @@ class FrameFacts(RunFile):
     badge: Name = ""
     edges: Edges | None = None
     regions_affine: Affine | None = None
+    regions_scope: Name = ""
 
 
 Header = TypeVar("Header", bound=RunFile)
@@ -334,6 +342,17 @@ def require_fitting(snapshot: WatchedSnapshot, name: str) -> None:
     if snapshot.probabilities is not None and snapshot.probabilities.shape != (classes, *shape):
         raise DataError(f"{name} is damaged: probabilities and prediction differ in shape.", COPY_AGAIN)
     if snapshot.regions is not None:
+        regions = snapshot.regions.regions
+        if isinstance(regions, MapRegions) and not _is_region_map(regions):
+            raise DataError(f"{name} is damaged: its map of regions has numbers of no region.", COPY_AGAIN)
         wanted: Sequence[int] = (classes, math.prod(snapshot.regions.counts))
         if any(values.shape != tuple(wanted) for values in snapshot.regions.values.values()):
             raise DataError(f"{name} is damaged: its region values do not fit its regions.", COPY_AGAIN)
+
+
+def _is_region_map(regions: MapRegions) -> bool:
+    """Whether every voxel has the place of a region, or none, and no two regions have one number."""
+    labels, ids = regions.labels, regions.ids
+    low, high = int(labels.min(initial=NOWHERE)), int(labels.max(initial=NOWHERE))
+    whole = 0 < labels.size <= MAX_MAP and low >= NOWHERE and high < len(ids)
+    return whole and bool((ids >= 0).all()) and len(np.unique(ids)) == len(ids)

@@ -273,9 +273,17 @@ def _steps(
 ) -> list[float] | None:
     """Return the seconds of each step after the first."""
     from segexplorer.data.sampler import Loader, Sampler
+    from segexplorer.losses.base import partitions_in
 
     experiment = plan.experiment
-    sampler = Sampler(store, _timed_cases(plan), plan.sampling, experiment.augmentation, experiment.seed)
+    sampler = Sampler(
+        store,
+        _timed_cases(plan),
+        plan.sampling,
+        experiment.augmentation,
+        experiment.seed,
+        partitions_in(experiment.loss),
+    )
     loader = Loader(sampler)
     seconds = []
     try:

@@ -96,9 +96,13 @@ class RunHistoryLoader:
 
 
 def trained(snapshot: WatchedSnapshot) -> str:
-    """Return the role of a watched case: "training" or "not trained on", and any badge."""
+    """Return the role of a watched case ("training" or "not trained on", or its badge) and the step shown."""
+    return f"{_role(snapshot)}, step {snapshot.step}"
+
+
+def _role(snapshot: WatchedSnapshot) -> str:
     words = snapshot.badge or ("training" if snapshot.role == "train" else "not trained on")
-    return f"{snapshot.case}, {words}, step {snapshot.step}"
+    return f"{snapshot.case}, {words}"
 
 
 def _snapshot_volume(snapshot: WatchedSnapshot, array: NDArray[Any]) -> Volume:
@@ -201,6 +205,8 @@ def balance_picture(
     if snapshot.regions is None or snapshot.regions_affine is None:
         raise DataError("This loss has no regions, so it has no balance map.", "Choose a region-wise loss.")
     name = class_name(snapshot, class_index)
+    # a slab predicted later does not change the map, whose scope names the step of the whole prediction
+    scope = snapshot.regions.scope or f"step {snapshot.step}"
     return _region_picture(
         snapshot.regions,
         snapshot.regions_affine,
@@ -209,7 +215,8 @@ def balance_picture(
         quantity,
         threshold_ml,
         key or f"balance/{name}",
-        f"{maps.TITLES[quantity]}, {name} ({trained(snapshot)})",
+        f"{maps.TITLES[quantity]}, {name} ({_role(snapshot)}, {scope})",
+        f"{maps.TITLES[quantity]}, {name}: {snapshot.case}, {scope}",
     )
 
 
@@ -234,6 +241,7 @@ def patch_picture(
         threshold_ml,
         key or f"patch/{name}",
         f"{maps.TITLES[quantity]}, {name} (last patch of {patch.case}, step {patch.step})",
+        f"{maps.TITLES[quantity]}, {name}: {patch.case}, {patch.regions.scope or 'this patch'}",
     )
 
 
@@ -246,6 +254,7 @@ def _region_picture(
     threshold_ml: float,
     key: str,
     name: str,
+    caption: str,
 ) -> Picture:
     millilitres = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     regions = maps.region_picture(
@@ -262,6 +271,7 @@ def _region_picture(
         contrast_range=regions.limits,
         colours="balance",
         colour_map=regions.colour_map,
+        caption=caption,
     )
 
 
@@ -280,7 +290,7 @@ SWITCHES: dict[Switch, str] = {
     "balance": "FP-FN balance of the regions",
     "alpha": "Alpha: penalty for false positives",
     "beta": "Beta: penalty for false negatives",
-    "patch": "The last patch's own boxes",
+    "patch": "FP-FN balance of the last patch",
 }
 """Layers that can be switched; their keys and titles."""
 
@@ -437,7 +447,8 @@ def under_cursor(snapshot: WatchedSnapshot, class_index: int | None, world: Sequ
     millilitres = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     region = regions.read_out(snapshot.regions, shown, [float(v) for v in voxel], millilitres)
     name = snapshot.class_names[shown - 1]
-    return f"{sentence}\nRegion, {name}: {region}" if region else sentence
+    scope = f" ({snapshot.regions.scope})" if snapshot.regions.scope else ""
+    return f"{sentence}\nRegion, {name}: {region}{scope}" if region else sentence
 
 
 def _voxel_sentence(snapshot: WatchedSnapshot, predicted: int, true: int | None) -> str:

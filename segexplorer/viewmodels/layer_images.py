@@ -123,6 +123,8 @@ class Picture:
     """Header facts and notes of the volume's file, for exports and for the geometry verdict."""
     colour_map: NDArray[np.float32] | None = None
     """(n, 4) colours from the lower contrast limit to the upper; for balances."""
+    caption: str = ""
+    """What is written on the picture while the layer is visible: what a map shows, and of what."""
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

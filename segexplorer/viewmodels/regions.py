@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import RegionReport
+from segexplorer.core.regions import BoxRegions, Regions
 
 Quantity = Literal["balance", "alpha", "beta"]
 TITLES: dict[Quantity, str] = {
@@ -29,22 +30,22 @@ FAINTEST = 0.25
 
 @dataclass(frozen=True)
 class RegionPicture:
-    """One class's boxes, ready to be painted.
+    """One class's regions, ready to be painted.
 
     Attributes
     ----------
     values
-        (n1, n2, n3) float32, one number per box; NaN where nothing is shown.
+        (n1, n2, n3) float32, one number per box, or (R,) per region of any shape; NaN where nothing is shown.
     opacity
-        (n1, n2, n3) float32 from 0 to 1, by error volume; 0 where nothing is shown.
+        As `values`, from 0 to 1, by error volume; 0 where nothing is shown.
     limits
         Values at the ends of the colour map.
     colour_map
         (255, 4) colours from the lower limit to the upper.
-    edges
-        Box edges per axis in voxels, as in `RegionReport`.
+    regions
+        Where the regions are, as in `RegionReport`.
     full_ml
-        Error volume of a box drawn fully opaque, ml.
+        Error volume of a region drawn fully opaque, ml.
     """
 
     quantity: Quantity
@@ -52,15 +53,16 @@ class RegionPicture:
     opacity: NDArray[np.float32]
     limits: tuple[float, float]
     colour_map: NDArray[np.float32]
-    edges: tuple[tuple[int, ...], ...]
+    regions: Regions
     full_ml: float
 
     def paint(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return values and opacity as voxels; boxes are repeated, never interpolated."""
-        return _painted(self.values, self.edges), _painted(self.opacity, self.edges)
+        """Return values and opacity as voxels; regions are filled, never interpolated."""
+        opacity = self.regions.paint(self.opacity.ravel())
+        return self.regions.paint(self.values.ravel()), np.nan_to_num(opacity, copy=False)
 
     def box_colours(self) -> NDArray[np.float32]:
-        """Return (n1, n2, n3, 4) colours, 0 to 1, with opacity in the last channel."""
+        """Return (n1, n2, n3, 4) or (R, 4) colours, 0 to 1, with opacity in the last channel."""
         low, high = self.limits
         shown = np.isfinite(self.values)
         position = (np.where(shown, self.values, low) - low) / (high - low)
@@ -72,13 +74,8 @@ class RegionPicture:
 
     def rgba(self) -> NDArray[np.float32]:
         """Return the colours as voxels, (*spatial, 4)."""
-        return _painted(self.box_colours(), self.edges)
-
-
-def _painted(boxes: NDArray[np.float32], edges: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    for axis, of_axis in enumerate(edges):
-        boxes = np.repeat(boxes, np.diff(of_axis), axis=axis)
-    return boxes
+        channels = self.regions.paint(np.ascontiguousarray(self.box_colours().reshape(-1, 4).T))
+        return np.nan_to_num(np.moveaxis(channels, 0, -1), copy=False)
 
 
 def region_picture(
@@ -130,7 +127,7 @@ def region_picture(
         limits=limits,
         # a high beta means much was missed: blue must stay the colour of missed
         colour_map=colours.diverging(flipped=quantity == "beta"),
-        edges=report.edges,
+        regions=report.regions,
         full_ml=full,
     )
 
@@ -167,24 +164,23 @@ def _penalty_limits(report: RegionReport, class_index: int) -> tuple[float, floa
 
 def box_at(edges: Sequence[Sequence[int]], voxel: Sequence[float]) -> int | None:
     """Return the flat index of the box that a voxel is in, the last axis running fastest; None outside."""
-    flat = 0
-    for of_axis, position in zip(edges, voxel, strict=True):
-        index = int(np.searchsorted(of_axis, np.floor(position + 0.5), side="right")) - 1
-        if not 0 <= index < len(of_axis) - 1:
-            return None
-        flat = flat * (len(of_axis) - 1) + index
-    return flat
+    return BoxRegions.of(edges).region_at(_whole(voxel))
+
+
+def _whole(voxel: Sequence[float]) -> tuple[int, ...]:
+    """Return the voxel that a position is in; centres are whole numbers."""
+    return tuple(int(np.floor(position + 0.5)) for position in voxel)
 
 
 def read_out(report: RegionReport, class_index: int, voxel: Sequence[float], voxel_ml: float) -> str:
-    """Return the sentence for the box under the cursor; empty outside the report's grid.
+    """Return the sentence for the region under the cursor; empty outside all regions.
 
     Parameters
     ----------
     voxel
         Position in voxels of the report's grid; voxel centres are whole numbers.
     """
-    box = box_at(report.edges, voxel)
+    box = report.regions.region_at(_whole(voxel))
     if box is None:
         return ""
     fp, fn = (float(_row(report, name, class_index)[box]) for name in ("fp", "fn"))
@@ -228,12 +224,15 @@ class BalanceHistogram:
         (BINS,) soft error volume of the regions in each bin, ml.
     regions
         Number of regions with error.
+    scope
+        What was measured, as `RegionReport.scope`.
     """
 
     class_name: str
     edges: NDArray[np.float64]
     error_ml: NDArray[np.float64]
     regions: int
+    scope: str = ""
 
     @property
     def colours(self) -> NDArray[np.float32]:
@@ -246,7 +245,7 @@ def balance_histogram(
 ) -> BalanceHistogram:
     """Sum the error volume of one class's regions by their balance (FP - FN) / (FP + FN).
 
-    WeightingState by volume keeps the many regions with next to no error from hiding the few that matter.
+    Weighting by volume keeps the many regions with next to no error from hiding the few that matter.
 
     Parameters
     ----------
@@ -265,4 +264,4 @@ def balance_histogram(
     error = (_row(report, "fp", class_index) + _row(report, "fn", class_index)) * voxel_ml
     shown = np.isfinite(balance)
     sums, edges = np.histogram(balance[shown], bins=BINS, range=(-1, 1), weights=error[shown])
-    return BalanceHistogram(class_name, edges, sums, int(shown.sum()))
+    return BalanceHistogram(class_name, edges, sums, int(shown.sum()), report.scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -106,6 +106,23 @@ def cut(
         target.append(slice(begin - first, max(end, begin) - first))
     patch[tuple(target)] = array[tuple(source)]
     return patch
+
+
+def nearest_reader(
+    origin: Sequence[int],
+    shape: Sequence[int],
+    *,
+    fill: float,
+    matrix: Matrix | None,
+    field: NDArray[np.float64] | None,
+) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Return `cut` of order 0 for several volumes of one shape, as `cut_label` reads a label."""
+    if field is None:
+        return lambda array: cut(array, origin, shape, fill=fill, matrix=matrix, order=0)
+    places = _displaced(origin, shape, matrix, field)  # the costly part, which all volumes share
+    return lambda array: np.asarray(
+        ndimage.map_coordinates(array, places, order=0, mode="constant", cval=fill, prefilter=False)
+    )
 
 
 def cut_label(

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.fields import parameter
+from segexplorer.core.regions import NOWHERE, Regions
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORED
-from segexplorer.data.transforms.affine import Matrix, Placement, cut, cut_label
+from segexplorer.data.transforms.affine import Matrix, Placement, cut, cut_label, nearest_reader
 from segexplorer.data.transforms.distance_maps import as_numbers
 from segexplorer.data.transforms.elastic import DrawnElastic, Elastic
 from segexplorer.data.transforms.flips import Flips
@@ -82,6 +83,22 @@ class Variation:
         cut_out = np.stack([cut(c, origin, shape, fill=0.0, matrix=matrix, field=field) for c in wide])
         steps = tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
         return np.ascontiguousarray(as_numbers(name, cut_out[(slice(None), *steps)]))
+
+    def regions(self, volume: Regions, origin: Sequence[int], shape: Sequence[int]) -> Regions:
+        """Return which of a volume's regions each voxel of the patch was read from, as its label is read.
+
+        Where nothing is turned or deformed, boxes stay boxes, which are summed over faster.
+        """
+        matrix, field = self.matrix, self._field(shape)
+        if matrix is None and field is None:
+            return volume.patch(origin, shape).mirrored(self.flips)
+        reader = nearest_reader(origin, shape, fill=NOWHERE, matrix=matrix, field=field)
+        return volume.read(reader).mirrored(self.flips)
+
+    @property
+    def moves(self) -> bool:
+        """Whether voxels of the patch come from elsewhere than their place in it says."""
+        return any(self.flips) or self.matrix is not None or self.elastic is not None
 
     def _field(self, shape: Sequence[int]) -> NDArray[np.float64] | None:
         return None if self.elastic is None else self.elastic.field(shape)

@@ -267,10 +267,10 @@ class CaseLayers:
     def _assign(self, shown: _Shown, picture: Picture) -> None:
         """Put new values into a layer; what the user set (name, opacity, colours, visibility) stays."""
         layer = shown.layer
+        layer.metadata = {**layer.metadata, METADATA: metadata_of(picture)}
         layer.data = picture.data
         if not np.allclose(layer.scale, picture.scale) or not np.allclose(layer.translate, picture.translate):
             layer.scale, layer.translate = picture.scale, picture.translate
-        layer.metadata = {**layer.metadata, METADATA: metadata_of(picture)}
         if picture.colours == "balance" and tuple(layer.contrast_limits) != picture.contrast_limits:
             layer.contrast_limits_range = picture.contrast_range
             layer.contrast_limits = picture.contrast_limits
@@ -375,6 +375,7 @@ def metadata_of(picture: Picture) -> dict[str, Any]:
         "header": dict(picture.provenance.header),
         "colours": picture.colours,
         "open_at": picture.open_at,
+        "caption": picture.caption,
         "classes": {int(value): name for value, name in picture.values.items()},
     }
 

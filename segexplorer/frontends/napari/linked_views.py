@@ -18,7 +18,7 @@ from qtpy.QtCore import QEvent, QObject, QSettings, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QLabel, QSplitter, QVBoxLayout, QWidget
 
-from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.layers import METADATA, CaseLayers
 from segexplorer.viewmodels.layer_images import edge_letters, plane_name
 
 
@@ -161,6 +161,7 @@ class Crosshair(CanvasOverlay):
 _LETTER_STYLE = (
     "color: #f5f5f5; background: rgba(0, 0, 0, 120); border-radius: 3px; padding: 1px 5px; font-weight: bold;"
 )
+_CAPTION_STYLE = "color: #f5f5f5; background: rgba(0, 0, 0, 140); border-radius: 3px; padding: 2px 6px;"
 _MARGIN = 6
 
 
@@ -224,6 +225,70 @@ class EdgeLetters(CanvasOverlay):
                 side, (height - label.height()) // 2
             )
             label.move(x, y)
+
+
+class MapCaptions(CanvasOverlay):
+    """What the visible maps of regions show, written into a corner of the canvas: of which case, and in what state.
+
+    Parameters as of `CanvasOverlay`.
+    """
+
+    def __init__(self, viewer: Any, canvas: QWidget) -> None:
+        self.label = QLabel(canvas)
+        self.label.setStyleSheet(_CAPTION_STYLE)
+        self.label.setTextFormat(Qt.TextFormat.PlainText)
+        super().__init__(
+            viewer, canvas, (self.label,), (viewer.layers.events.inserted, viewer.layers.events.removed)
+        )
+        self._followed: list[Any] = []
+        self.follow()
+
+    @property
+    def text(self) -> str:
+        """The captions that can be read now, one a line."""
+        return "" if self.label.isHidden() else str(self.label.text())
+
+    def follow(self, _: Any = None) -> None:
+        """Write the captions of the layers that are visible, or hide the text."""
+        self._follow_layers()
+        captions = [
+            caption
+            for layer in self.viewer.layers
+            if layer.visible and (caption := layer.metadata.get(METADATA, {}).get("caption"))
+        ]
+        self.label.setText("\n".join(captions))
+        self.label.adjustSize()
+        self.label.move(_MARGIN, self.canvas.height() - self.label.height() - _MARGIN)
+        self.label.setVisible(bool(captions))
+
+    def _follow_layers(self) -> None:
+        """Hear when a layer is shown or hidden, and when it gets other data."""
+        # compared by ==: inside a plug-in's widget napari hands out layers in proxies, each time another
+        present = list(self.viewer.layers)
+        for layer in [old for old in self._followed if not any(old == new for new in present)]:
+            self._let_go(layer)
+        for layer in present:
+            if not any(layer == old for old in self._followed):
+                for signal in _heard(layer):
+                    signal.connect(self.follow)
+                self._followed.append(layer)
+
+    def _let_go(self, layer: Any) -> None:
+        for signal in _heard(layer):
+            signal.disconnect(self.follow)
+        self._followed = [other for other in self._followed if other != layer]
+
+    def closing(self) -> None:
+        """Let go of viewer, layers and canvas."""
+        for layer in list(self._followed):
+            self._let_go(layer)
+        super().closing()
+
+
+def _heard(layer: Any) -> list[Any]:
+    return [
+        getattr(layer.events, name) for name in ("visible", "name", "data") if hasattr(layer.events, name)
+    ]
 
 
 # ---- the views

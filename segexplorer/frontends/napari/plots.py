@@ -236,7 +236,12 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             x=centres, height=found.error_ml, width=0.94 * np.diff(found.edges), brushes=brushes, pen=None
         )
         self._add_shape(bars)
-        self.legend.setText(f"{escape(found.class_name)}<br>{found.regions} regions with error")
+        lines = [
+            found.class_name,
+            f"{found.regions} regions with error",
+            *([found.scope] if found.scope else []),
+        ]
+        self.legend.setText("<br>".join(map(escape, lines)))
 
     def _draw_reliability(self, found: ReliabilityDiagram) -> None:
         """Draw the share of right voxels per bin, and how far it is from the diagonal at the mean probability."""

@@ -15,7 +15,7 @@ from qtpy.QtGui import QActionGroup
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QMenu, QToolButton, QWidget
 
 from segexplorer.frontends.napari.layers import METADATA, CaseLayers
-from segexplorer.frontends.napari.linked_views import EdgeLetters, LinkedViews, canvas_in
+from segexplorer.frontends.napari.linked_views import EdgeLetters, LinkedViews, MapCaptions, canvas_in
 from segexplorer.frontends.napari.theme import Convention
 from segexplorer.viewmodels import layer_images
 
@@ -110,6 +110,7 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         self._viewer, self._layers, self._plots = viewer, layers, plots
         self._views: LinkedViews | None = None
         self._letters: EdgeLetters | None = None
+        self._captions: MapCaptions | None = None
         self.setText("View")
         self.setToolTip("Plots, linked planes, orientation, CT windows")
         self.setStyleSheet("QToolButton { padding: 2px 16px 2px 8px; margin-right: 4px; }")
@@ -144,15 +145,21 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         viewer.mouse_drag_callbacks.append(drag_window)
 
     def attach(self, window: QWidget) -> None:
-        """Lay the orientation letters over the canvas of a window, once it is there."""
+        """Lay the orientation letters and the maps' captions over the canvas of a window, once it is there."""
         canvas = canvas_in(window)
         if self._letters is None and canvas is not None:
             self._letters = EdgeLetters(self._viewer, canvas, self._layers)
+            self._captions = MapCaptions(self._viewer, canvas)
 
     @property
     def letters(self) -> EdgeLetters | None:
         """The letters over the main canvas."""
         return self._letters
+
+    @property
+    def captions(self) -> MapCaptions | None:
+        """The captions of visible maps over the main canvas."""
+        return self._captions
 
     @property
     def views(self) -> LinkedViews | None:
@@ -237,6 +244,9 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         if self._letters is not None:
             self._letters.closing()
             self._letters = None
+        if self._captions is not None:
+            self._captions.closing()
+            self._captions = None
         if self._views is not None:
             self.show_views(False)
 

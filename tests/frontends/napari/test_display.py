@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from qtpy.QtWidgets import QWidget
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.napari import view_menu
 from segexplorer.frontends.napari.layers import CaseLayers, layer_arguments
-from segexplorer.frontends.napari.linked_views import EdgeLetters, LinkedViews, canvas_in
+from segexplorer.frontends.napari.linked_views import EdgeLetters, LinkedViews, MapCaptions, canvas_in
 from segexplorer.frontends.napari.view_menu import ViewMenu
-from segexplorer.viewmodels import layer_images
+from segexplorer.viewmodels import displayed, layer_images
+from tests.frontends.napari.scripted import snapshot
 
 
 def ct() -> Volume:
@@ -83,6 +85,33 @@ def test_letters_follow_view_order_and_convention(qtbot: Any) -> None:
     viewer.dims.ndisplay = 3
     assert letters.shown == {}
     letters.closing()
+
+
+def test_captions_say_what_visible_maps_show(qtbot: Any) -> None:
+    viewer, canvas = ViewerModel(), QWidget()
+    qtbot.addWidget(canvas)
+    canvas.resize(300, 200)
+    canvas.show()
+    layers = CaseLayers(viewer)
+    captions = MapCaptions(viewer, canvas)
+    layers.show(layer_images.image_picture(ct(), "scan"))
+    assert captions.text == ""
+    balance = displayed.balance_picture(snapshot(4), 1, key="balance")
+    layer = layers.show(replace(balance, caption="liver: case 1, whole case, evaluation mode, step 4"))
+    assert captions.text == "liver: case 1, whole case, evaluation mode, step 4"
+    layer.name = "renamed by the user"
+    layers.show(replace(balance, caption="liver: case 1, whole case, evaluation mode, step 5"))
+    assert captions.text.endswith("step 5")
+    other = replace(balance, key="patch", caption="liver: case 1, this patch, step 6")
+    layers.show(other)
+    assert captions.text.splitlines()[1] == "liver: case 1, this patch, step 6"
+    layer.visible = False
+    assert captions.text == "liver: case 1, this patch, step 6"
+    layers.remove("patch")
+    assert captions.text == ""
+    layer.visible = True
+    assert captions.text.endswith("step 5")
+    captions.closing()
 
 
 @pytest.fixture

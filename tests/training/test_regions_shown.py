@@ -1,0 +1,165 @@
+"""The maps that a run shows: the same regions as in training, at their places, with what they were measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segexplorer.core.errors import SpecError
+from segexplorer.core.events import RegionReport, StepDone
+from segexplorer.core.regions import BoxRegions, MapRegions
+from segexplorer.training.experiment import Experiment
+from segexplorer.training.history import open_run
+from segexplorer.training.plan import region_problems, resolve
+from segexplorer.training.run import Run
+from segexplorer.training.slices import Layout
+from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
+from segexplorer.viewmodels import displayed
+
+MakeRun = Callable[..., Run]
+MIRRORED = {
+    "flips": {"left_right": 1, "head_foot": 1},
+    "placement": {"probability": 0},
+    "elastic": {"probability": 0},
+}
+TURNED = {"placement": {"probability": 1, "rotation": 30}, "elastic": {"probability": 0}}
+
+
+def numbers(report: RegionReport) -> np.ndarray:
+    """The number of each voxel's region in the whole volume, -1 where there is none."""
+    places = report.regions.numbers()
+    return np.where(places < 0, -1, report.regions.ids[places])
+
+
+def shown_by(run: Run) -> tuple[list[PatchSnapshot], WatchedSnapshot]:
+    patches = []
+    for event in run:
+        if isinstance(event, StepDone):
+            patches += run.patch.take().values()
+    watched = run.watched.last("train")
+    assert watched is not None and run.state == "finished"
+    return patches, watched
+
+
+@pytest.mark.parametrize("loss", [{"box_size": 5}, {"grid": 7}])
+@pytest.mark.parametrize("augmentation", [{"enabled": False}, MIRRORED, TURNED])
+def test_patch_and_whole_case_show_the_same_regions_at_the_same_places(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, loss: Mapping[str, Any], augmentation: Any
+) -> None:
+    monkeypatch.setattr("segexplorer.training.engine.PATCH_SECONDS", 0.0)
+    run = make_run(
+        loss={"kind": "adaptive_region_tversky", **loss},
+        augmentation=augmentation,
+        schedule__epochs=1,
+        sampling__patch_size=(12, 12, 12),
+    )
+    patches, watched = shown_by(run)
+    assert watched.regions is not None and len(patches) == 3
+    whole = numbers(watched.regions)
+    assert whole.shape == (32, 32, 32) and watched.regions.scope == "whole case, evaluation mode, step 3"
+    for patch in patches:
+        window = tuple(slice(o, o + n) for o, n in zip(patch.origin, patch.shape, strict=True))
+        np.testing.assert_array_equal(numbers(patch.regions), whole[window])
+        assert patch.regions.scope == f"this patch, step {patch.step}"
+        assert np.isfinite(patch.regions.values["fp"]).any()
+        picture = displayed.patch_picture(patch, 1)
+        assert picture.data.shape == patch.shape[::-1]
+        assert f"this patch, step {patch.step}" in picture.caption
+    frame = open_run(run.folder).watched("train")[-1].load()
+    assert frame.regions is not None and frame.regions.scope == watched.regions.scope
+    np.testing.assert_array_equal(numbers(frame.regions), whole)
+
+
+def test_a_number_of_a_patch_is_drawn_on_its_own_region() -> None:
+    """A mirrored patch at (3, 0, 0): its numbers go to the regions they belong to in the volume, NaN to others."""
+    volume = BoxRegions.of(((0, 4, 8, 12), (0, 2), (0, 2)))
+    seen = volume.patch((3, 0, 0), (6, 2, 2)).mirrored((True, False, False))
+    assert seen.ids.tolist() == [2, 1, 0]
+    report = RegionReport.of({"fp": np.array([[1, 2, 3]], np.float32)}, seen, "this patch, step 4")
+    placed = report.placed(volume.patch((3, 0, 0), (6, 2, 2)))
+    assert placed.paint("fp")[0, :, 0, 0].tolist() == [3, 2, 2, 2, 2, 1] and placed.scope == report.scope
+    elsewhere = report.placed(BoxRegions.of(((0, 1, 2, 3, 4), (0, 2), (0, 2))))
+    assert np.array_equal(elsewhere.values["fp"], [[3, 2, 1, np.nan]], equal_nan=True)
+
+
+def test_regions_of_any_shape_are_painted_and_read_out_where_they_are() -> None:
+    labels = np.array([[[7, 7], [-1, 3]]])
+    regions = MapRegions.of(labels)
+    values = {"fp": np.array([[0, 0], [1, 2]], np.float32), "fn": np.zeros((2, 2), np.float32)}
+    report = RegionReport.of(values, regions)
+    assert regions.ids.tolist() == [3, 7] and report.counts == (2,)
+    np.testing.assert_array_equal(report.paint("fp")[1], [[[2, 2], [np.nan, 1]]])
+    picture = displayed.maps.region_picture(report, 1, 1.0)
+    values_painted, opacity = picture.paint()
+    assert np.isnan(values_painted[0, 1, 0]) and opacity[0, 1, 0] == 0
+    assert picture.rgba().shape == (1, 2, 2, 4) and picture.rgba()[0, 1, 0, 3] == 0
+    assert displayed.maps.read_out(report, 1, (0, 0, 1), 1.0).startswith("2.0 ml extra")
+    assert displayed.maps.read_out(report, 1, (0, 1, 0), 1.0) == ""
+
+
+def test_a_partial_prediction_leaves_the_map_with_the_step_it_belongs_to() -> None:
+    report = RegionReport(
+        {"fp": np.ones((2, 1), np.float32), "fn": np.zeros((2, 1), np.float32)},
+        ((0, 2),) * 3,
+        scope="whole case, evaluation mode, step 3",
+    )
+    snapshot = WatchedSnapshot(
+        case="one",
+        role="train",
+        step=9,
+        index=0,
+        class_names=("liver",),
+        affine=np.eye(4),
+        prediction=np.zeros((2, 2, 2), np.uint8),
+        regions=report,
+        regions_affine=np.eye(4),
+        partial=True,
+    )
+    picture = displayed.balance_picture(snapshot, 1)
+    assert picture.caption == "FP-FN balance, liver: one, whole case, evaluation mode, step 3"
+    assert "step 9" not in picture.name
+    assert "evaluation mode" in displayed.under_cursor(snapshot, 1, (0, 0, 0))
+
+
+def problems(loss: Any, patch: Any, shape: tuple[int, int, int] = (64, 64, 64)) -> list[str]:
+    spec = Experiment.of({"data": {"kind": "phantom"}, "loss": loss}).loss
+    found = region_problems(spec, patch, Layout.of(patch), [shape, shape])
+    return [f"{p.message} {p.remedy}" for p in found]
+
+
+@pytest.mark.parametrize(
+    ("loss", "patch", "said"),
+    [
+        (
+            {"kind": "region_dice", "box_size": 48},
+            (32, 32, 32),
+            "48 × 48 × 48 voxels, and a patch of 32 × 32 × 32",
+        ),
+        ({"kind": "region_dice", "grid": 1}, (48, 48, 48), "never sees a whole one"),
+        ({"kind": "region_dice", "box_size": 24}, (24, 24, 24), "sees 13 % of a box of Region Dice"),
+        ({"kind": "region_dice", "grid": 32}, (32, 32, 32), "about 7 voxels of a box"),
+        (
+            {"terms": [{"loss": {"kind": "region_dice", "grid": 2}}], "kind": "weighted_sum"},
+            (16, 16, 16),
+            "32 × 32",
+        ),
+    ],
+)
+def test_the_plan_says_where_patches_see_too_little_of_a_region(loss: Any, patch: Any, said: str) -> None:
+    found = problems(loss, patch)
+    assert len(found) == 1 and said in found[0] and "boxes" in found[0]
+
+
+@pytest.mark.parametrize("patch", [None, (64, 64, 64), (48, 48, 48), (48, 48, 1)])
+def test_boxes_that_patches_see_well_are_not_mentioned(patch: Any) -> None:
+    assert problems({"kind": "region_dice", "box_size": 8}, patch) == []
+    assert problems("dice", patch) == []
+
+
+def test_a_partition_that_does_not_fit_the_volumes_is_refused_before_training(tiny: Experiment) -> None:
+    wrong = Experiment.of({**tiny.plain(), "loss": {"kind": "region_dice", "grid": [4, 4]}})
+    with pytest.raises(SpecError, match="3 spatial axes"):
+        resolve(wrong)
