@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from segexplorer.frontends.cli.app import run as cli
 from segexplorer.metrics.calibration import ANY_CLASS, CALIBRATION_METRICS, curve_of, ece
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT
+from segexplorer.training.run import Run
 from segexplorer.training.scores import recorded_scores, score_split_steps
 
 
@@ -259,3 +261,9 @@ def test_command_line_refuses_what_has_no_meaning(
 ) -> None:
     assert cli(["evaluate", str(trained), *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_calibration_in_training_can_be_switched_off(make_run: Callable[..., Run]) -> None:
+    run = make_run(validation__calibration=False, validation__keep_probabilities=False, schedule__epochs=1)
+    watched = [event for event in run if isinstance(event, WatchedDone)]
+    assert watched and all(event.calibration == () for event in watched)
