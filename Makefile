@@ -4,13 +4,14 @@ INSTALLED := .venv/.installed
 JOBS ?= 2
 SCREEN := $(PYTHON) -m segexplorer.frontends.cli.screen
 
-.PHONY: help install test check bench demo pages pictures docs clean
+.PHONY: help install test check bench study demo pages pictures docs clean
 
 help:
 	@echo "make demo     set up, then show training on a built-in CT phantom in napari"
 	@echo "make test     set up, then run every test (those of the window on a virtual screen)"
 	@echo "make check    set up, then ruff, mypy and import-linter"
 	@echo "make bench    set up, then run benchmarks/*.py one after the other"
+	@echo "make study    set up, then measure A/A rates and coverages anew, and write them into package and docs/"
 	@echo "make docs     set up, then build the documentation in build/site; warnings are errors"
 	@echo "make pages    set up, then fill in the generated parts of docs/ (losses, commands, settings ...)"
 	@echo "make pictures set up, then take the pictures of docs/ anew from the real window"
@@ -37,6 +38,10 @@ bench: install
 	  test -e "$$script" || { echo "There are no benchmarks yet."; break; }; \
 	  echo "== $$script"; $(SCREEN) $(PYTHON) "$$script"; \
 	done
+
+study: install
+	$(PYTHON) scripts/measure_rates.py
+	$(PYTHON) scripts/write_pages.py
 
 demo: install
 	.venv/bin/segexplorer demo --output demo-output

@@ -42,6 +42,7 @@ from segexplorer.metrics.base import Metric
 from segexplorer.metrics.calibration import CalibrationMetric
 from segexplorer.networks.base import SupervisedNetwork
 from segexplorer.networks.cost import cost, memory_estimate, parameter_count
+from segexplorer.study.designs import Design, measured, withheld
 from segexplorer.training.experiment import Experiment
 from segexplorer.viewmodels.catalogue import FAMILIES
 
@@ -496,6 +497,72 @@ def experiment_defaults() -> Lines:
 def _page_of(family: str) -> str:
     own = DOCS / "reference" / f"{family}.md"
     return own.name if own.is_file() else f"#{family}"
+
+
+# ---- rates and coverages of comparisons
+
+
+@block
+def aa_rates() -> Lines:
+    """How often a condition differs from itself, by design and population, and whether the design allows stars."""
+    rows = measured()["aa"]
+    populations = measured()["populations"]
+    table = []
+    for seeds, folds, cases in sorted({(row["seeds"], row["folds"], row["cases"]) for row in rows}):
+        these = {
+            r["population"]: r for r in rows if (r["seeds"], r["folds"], r["cases"]) == (seeds, folds, cases)
+        }
+        rates = ["–" if these[p]["rate"] is None else _percent(these[p]["rate"]) for p in populations]
+        failing = [
+            p["failing"] for p in these.values() if not withheld(Design(cases, seeds, folds, p["failing"]))
+        ]
+        star = f"up to {100 * max(failing):.0f} % failing" if failing else "no"
+        over_cases = _percent(max(r["over_cases"] for r in these.values()), 0)
+        table.append((str(seeds), str(cases), str(folds), *rates, star, over_cases))
+    heads = ("Seeds", "Cases", "Folds", *populations, "Star", "Wilcoxon over cases alone")
+    yield from _table(heads, table)
+    yield "The simulated populations are:\n"
+    yield from (f"- **{name}**: {meaning}" for name, meaning in populations.items())
+
+
+@block
+def interval_coverage() -> Lines:
+    """How often the 95 % interval of a difference contains the true one, by population, cases and seeds."""
+    rows = measured()["coverage"]
+    seeds = sorted({row["seeds"] for row in rows})
+    table = []
+    for population, cases in dict.fromkeys((row["population"], row["cases"]) for row in rows):
+        these = {r["seeds"]: r for r in rows if (r["population"], r["cases"]) == (population, cases)}
+        crossed = [_percent(these[s]["crossed"], 0) for s in seeds if s > 1]
+        over_cases = [_percent(these[s]["over_cases"], 0) for s in (seeds[0], seeds[-1])]
+        table.append((population, str(cases), *crossed, *over_cases))
+    heads = [*(f"{s} seeds" for s in seeds if s > 1), "Over cases alone, 1 seed", f"... {seeds[-1]} seeds"]
+    yield from _table(("Population", "Cases", *heads), table)
+    yield from (f"- **{name}**: {meaning}" for name, meaning in measured()["truths"].items())
+
+
+@block
+def mean_coverage() -> Lines:
+    """How often the 95 % interval of a condition's mean contains the true mean of its trained networks."""
+    rows = measured()["means"]
+    cases = sorted({row["cases"] for row in rows})
+    table = [
+        (
+            name,
+            *(
+                _percent(r["coverage"], 0)
+                for n in cases
+                for r in rows
+                if (r["population"], r["cases"]) == (name, n)
+            ),
+        )
+        for name in dict.fromkeys(row["population"] for row in rows)
+    ]
+    yield from _table(("Population", *(f"{n} cases" for n in cases)), table)
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 # ---- the command line

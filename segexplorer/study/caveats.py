@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from segexplorer.metrics import ALL_CLASSES
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
-from segexplorer.study.comparison import SIGNIFICANT, Difference
-from segexplorer.study.runs import CHECKPOINT_DESCRIPTIONS, Condition, Which, repeats
-from segexplorer.study.statistics import holm, least_p, median_of_finite, shared_seeds
+from segexplorer.metrics.summary import FEWEST_FOR_INTERVAL
+from segexplorer.study.comparison import Difference
+from segexplorer.study.runs import Condition, Which, checkpoint_description, repeats
+from segexplorer.study.statistics import FEWEST_PAIRS, median_of_finite, shared_seeds
 
 NOTABLE_RATIO = 1.5
 """Ratio of gradient norms from which they are mentioned, where the optimiser takes them as they are."""
@@ -24,13 +25,14 @@ def caveats(
 ) -> list[str]:
     """Return the sentences, the most general first; `left_out` are runs without a partner in every condition."""
     return [
-        f'Checkpoint "{checkpoint}": {CHECKPOINT_DESCRIPTIONS[checkpoint]}.',
+        f'Checkpoint "{checkpoint}": {checkpoint_description(checkpoint, base.runs[0].scored_split)}.',
+        *_looks(conditions),
         *_units(conditions),
         *_splits(conditions),
         *_steps(conditions),
-        *_without_interval(rows),
-        *_few(rows),
-        *_chance(conditions, rows),
+        *_without_interval(conditions, rows),
+        *_without_star(rows),
+        *_equivalent(rows),
         *_partners(left_out),
         *_seeds(conditions, base),
         *(note for condition in conditions for note in repeats(condition)),
@@ -49,24 +51,40 @@ def _units(conditions: Sequence[Condition]) -> list[str]:
     text = "Unit: the case"
     if averaged:
         text += f"; its value is the mean {', then '.join(averaged)}"
-        text += ", so neither adds to n" if len(averaged) > 1 else ", which adds nothing to n"
     notes = [f"{text}."]
     if several_seeds:
         notes.append(
-            "p and interval speak of other cases, not of other trainings; the SD between seeds speaks of those."
+            "Interval and p of a difference are over other cases and other trainings: both are samples."
         )
     return notes
 
 
+def _looks(conditions: Sequence[Condition]) -> list[str]:
+    """Say where test cases were scored more than once."""
+    again = [run for c in conditions for run in c.runs if run.times_scored > 1]
+    if not again:
+        return []
+    names = ", ".join(f"{run.name} ({run.times_scored} times)" for run in again)
+    return [
+        f"Test cases were scored more than once: {names}. A choice made after an earlier look flatters the scores."
+    ]
+
+
 def _splits(conditions: Sequence[Condition]) -> list[str]:
     """Say how cases of several splits come together."""
+    scored = conditions[0].runs[0].scored_split
     validating = {
-        run.split: frozenset(case for case, role in run.split if role == "validation")
+        run.split: frozenset(case for case, role in run.split if role == scored)
         for c in conditions
         for run in c.runs
     }
     if len(validating) < 2:
         return []
+    if scored == "test":
+        alike = len(set(validating.values())) == 1
+        return [
+            f"Trainings on {len(validating)} splits scored {'the same' if alike else 'different'} test cases."
+        ]
     total = sum(len(cases) for cases in validating.values())
     if total == len(frozenset().union(*validating.values())):
         return [f"Cases of {len(validating)} folds are pooled; each validates in one of them."]
@@ -85,46 +103,70 @@ def _steps(conditions: Sequence[Condition]) -> list[str]:
     return [f"Every run took {steps.pop()} optimiser steps."] if len(steps) == 1 else []
 
 
-def _without_interval(rows: Sequence[Difference]) -> list[str]:
-    """Say why there are dashes for intervals, be it those of single classes, which fewer cases may have."""
-    return [] if all(math.isfinite(row.low) for row in rows) else [WITHOUT_INTERVAL]
+def _without_interval(conditions: Sequence[Condition], rows: Sequence[Difference]) -> list[str]:
+    """Say why there are dashes for intervals: of differences, and of the means of few cases."""
+    notes = []
+    if min(len(c.seeds) for c in conditions) == 1:
+        notes.append(
+            "One seed: how far another training with the same settings would differ is not known, so differences "
+            "have no interval, no p and no star. CSV and JSON hold the interval and p over cases alone, of these "
+            "trained networks."
+        )
+    elif not all(math.isfinite(row.low) for row in rows if row.n_pairs >= FEWEST_PAIRS):
+        notes.append("Where only one seed of a side has values, there is no interval, no p and no star.")
+    if any(row.n_pairs < FEWEST_PAIRS for row in rows):
+        notes.append(f"Differences have no interval and no p below {FEWEST_PAIRS} cases.")
+    if any(row.n_pairs < FEWEST_FOR_INTERVAL for row in rows):
+        notes.append(WITHOUT_INTERVAL)
+    return notes
 
 
-def _few(rows: Sequence[Difference]) -> list[str]:
-    """Warn where p cannot be small: of as many differences that are not zero, in a family of as many tests."""
-    texts = []
-    for metric in dict.fromkeys(row.metric for row in rows):
-        family = [row for row in _overall(rows) if row.metric == metric and row.n_pairs]
-        least = holm([least_p(row.n_nonzero) for row in family])
-        hopeless = [row for row, p in zip(family, least, strict=True) if not p < SIGNIFICANT]
-        if hopeless:
-            whose = "" if len(hopeless) == len(family) else f"{', '.join(r.condition for r in hopeless)} in "
-            fewest = min(hopeless, key=lambda row: row.n_nonzero)
-            texts.append(f"{whose}{metric} {fewest.n_nonzero} of {fewest.n_pairs}")
-    if not texts:
-        return []
-    return [
-        f"Too few cases differ from the reference ({'; '.join(texts)}): whatever their signs, Holm-adjusted p "
-        f"cannot fall under {SIGNIFICANT:g}."
-    ]
+def _without_star(rows: Sequence[Difference]) -> list[str]:
+    """Say which differences have no star whatever p is, and why, once for each reason."""
+    reasons: dict[str, list[Difference]] = {}
+    overall = _overall(rows)
+    for row in overall:
+        if row.withheld and row.n_seeds > 1:  # what one seed means was said
+            reasons.setdefault(row.withheld, []).append(row)
+    notes = []
+    for reason, members in reasons.items():
+        metrics = tuple(dict.fromkeys(row.metric for row in members))
+        labels = tuple(dict.fromkeys(row.condition for row in members))
+        whole = len(members) == len(overall)
+        every = {row.metric for row in overall} == set(metrics)
+        whom = "" if whole else f" for {', '.join(labels)}" + ("" if every else f" in {', '.join(metrics)}")
+        dropped = sum(row.n_dropped for row in members)
+        more = f" ({dropped} in all), so the mean is over what was found" if "dropped" in reason else ""
+        notes.append(f"No star{whom}: {reason}{more}.")
+    if any(row.withheld and row.significant for row in rows):
+        notes.append("~ p is below 0.05, but there is no star for the reason above.")
+    return notes
+
+
+def _equivalent(rows: Sequence[Difference]) -> list[str]:
+    """Say which differences are within a declared margin, and which were not shown to be."""
+    notes = []
+    for metric in dict.fromkeys(row.metric for row in rows if math.isfinite(row.margin)):
+        family = [row for row in _overall(rows) if row.metric == metric]
+        within = [row.condition for row in family if row.equivalent]
+        margin = f"±{family[0].margin:g} in {metric}"
+        base = family[0].reference
+        if within:
+            notes.append(f"Equivalent to {base} within {margin}: {', '.join(within)}.")
+        if len(within) < len(family):
+            others = ", ".join(row.condition for row in family if not row.equivalent)
+            notes.append(f"Not shown to be equivalent to {base} within {margin}: {others}.")
+    if notes:
+        notes.append(
+            "Equivalence: two one-sided tests over other cases and other trainings, Holm-adjusted p below 0.05; it "
+            "needs the same designs as a star."
+        )
+    return notes
 
 
 def _overall(rows: Sequence[Difference]) -> list[Difference]:
     """Return the rows of the mean of classes, or of the only class."""
     return [r for r in rows if r.class_name == ALL_CLASSES] or list(rows)
-
-
-def _chance(conditions: Sequence[Condition], rows: Sequence[Difference]) -> list[str]:
-    """Say what the seeds know, or that nothing is known: initial weights and patches move every figure."""
-    if max(len(c.seeds) for c in conditions) == 1:
-        return ["One seed: how far another training with the same settings would differ is not known."]
-    torn = [f"{r.condition} in {r.metric}" for r in _overall(rows) if r.significant and not r.seeds_agree]
-    if not torn:
-        return []
-    return [
-        f"~ p is below 0.05 over cases, but seeds disagree on the sign, so another training may turn it: "
-        f"{', '.join(torn)}."
-    ]
 
 
 def _partners(left_out: Sequence[str]) -> list[str]:

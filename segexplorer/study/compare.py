@@ -1,4 +1,4 @@
-"""Compare runs honestly: paired cases, intervals, corrected tests, and counts beside every mean.
+"""Compare runs honestly: seeds and cases as samples, intervals, corrected tests, and counts beside every mean.
 
 `compare` refuses runs that differ in more than what is compared. `compare_groups` takes any runs, sorts
 conditions into groups inside which a comparison is honest, and compares within each.
@@ -20,18 +20,27 @@ from segexplorer.metrics import (
     ALL_CLASSES,
     ALL_METRICS,
     Distribution,
-    Interval,
     distributions,
     spec,
     values_by_case,
 )
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
 from segexplorer.study.caveats import caveats
-from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
+from segexplorer.study.comparison import SIGNIFICANT, Comparison, ConditionSummary, Difference
+from segexplorer.study.designs import Design, withheld
 from segexplorer.study.fairness import Allowance, check_fairness, incompatibility
-from segexplorer.study.runs import Condition, Which, balanced, grouped, read_run
+from segexplorer.study.ranking import Ranking, pairs_of, rank_conditions
+from segexplorer.study.runs import (
+    Condition,
+    ScoredSplit,
+    Which,
+    balanced,
+    chosen_checkpoint,
+    grouped,
+    read_run,
+)
 from segexplorer.study.statistics import (
-    FEWEST_PAIRS,
+    Pairs,
     SpuriousClasses,
     fill_absent_with_best,
     holm,
@@ -40,7 +49,9 @@ from segexplorer.study.statistics import (
     over_runs,
     paired,
     paired_interval,
+    score_table,
     spurious_classes,
+    valued_keys,
     wilcoxon_signed_rank,
 )
 
@@ -51,10 +62,12 @@ METRICS = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised")
 def compare(
     runs: Sequence[str | Path] | Mapping[str, Sequence[str | Path]],
     *,
-    checkpoint: Which = "last",
+    checkpoint: Which | None = None,
+    split: ScoredSplit = "validation",
     metrics: Sequence[str] = METRICS,
     reference: str | Path = "",
     allow: Collection[Allowance] = (),
+    margins: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Compare run folders; torch is not needed.
 
@@ -63,7 +76,10 @@ def compare(
     runs
         Run folders; those that differ only in seed and split are taken together. Or label -> run folders.
     checkpoint
-        "last": scores at the end of training. "best": those of the best validation, chosen on the same cases.
+        "last": scores at the end of training, the default on validation cases. "best": of the weights of the best
+        validation, chosen on those same cases; the default on test cases.
+    split
+        "validation", or "test": the test cases, as `segexplorer evaluate RUN --split test` recorded them.
     metrics
         Names of `segexplorer.metrics`.
     reference
@@ -71,6 +87,9 @@ def compare(
         by default the first.
     allow
         Differences that are intended, see `fairness.check_fairness`.
+    margins
+        Metric -> margin in its unit, greater than 0: the difference up to which conditions count as equivalent.
+        Only who makes a study can say what does not matter, so there is no default.
 
     Raises
     ------
@@ -79,47 +98,53 @@ def compare(
     DataError
         When a folder is not a run folder, or the data differ.
     """
-    conditions = _conditions(runs, checkpoint)
+    conditions = _conditions(runs, checkpoint, split)
     if len(conditions) < 2:
         raise SpecError(
             "There are not two conditions to compare: these runs differ in nothing but seed and split.",
             "Name runs with different losses, networks or settings.",
         )
     return compare_conditions(
-        conditions, checkpoint=checkpoint, metrics=metrics, reference=reference, allow=allow
+        conditions, checkpoint=checkpoint, metrics=metrics, reference=reference, allow=allow, margins=margins
     )
 
 
 def compare_conditions(
     conditions: Sequence[Condition],
     *,
-    checkpoint: Which,
+    checkpoint: Which | None = None,
     metrics: Sequence[str] = METRICS,
     reference: str | Path = "",
     allow: Collection[Allowance] = (),
+    margins: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Compare conditions that were read already; arguments and errors as of `compare`."""
     chosen = tuple(dict.fromkeys(spec(name).name for name in metrics))
+    _check_margins(margins or {}, chosen)
     notes = check_fairness(conditions, allow)
     base_label = find_reference(conditions, reference).label
     conditions, left_out = balanced(conditions)
+    split = conditions[0].runs[0].scored_split
+    which = chosen_checkpoint(checkpoint, split)
     base = next(c for c in conditions if c.label == base_label)
     spurious = spurious_classes(score for condition in conditions for score in condition.scores)
     differences = [
         row
         for other in conditions
         if other is not base
-        for row in _differences(other, base, chosen, spurious)
+        for row in _differences(other, base, chosen, spurious, margins or {})
     ]
     rows = _adjusted(differences)
     return Comparison(
-        checkpoint=checkpoint,
+        checkpoint=which,
+        split=split,
         reference=base.label,
         metrics=chosen,
         conditions=tuple(summary(condition, chosen, spurious) for condition in conditions),
         differences=tuple(rows),
+        rankings=tuple(_ranking(conditions, metric, spurious) for metric in chosen),
         notes=(
-            *caveats(conditions, base, checkpoint, rows, left_out),
+            *caveats(conditions, base, which, rows, left_out),
             *notes,
         ),
     )
@@ -153,15 +178,17 @@ def match_condition(conditions: Sequence[Condition], reference: str | Path) -> C
 
 
 def _conditions(
-    runs: Sequence[str | Path] | Mapping[str, Sequence[str | Path]], checkpoint: Which
+    runs: Sequence[str | Path] | Mapping[str, Sequence[str | Path]],
+    checkpoint: Which | None,
+    split: ScoredSplit,
 ) -> list[Condition]:
     if isinstance(runs, Mapping):
         return [
-            Condition(label, tuple(read_run(folder, checkpoint) for folder in folders))
+            Condition(label, tuple(read_run(folder, checkpoint, split) for folder in folders))
             for label, folders in runs.items()
             if folders
         ]
-    return grouped([read_run(folder, checkpoint) for folder in runs])
+    return grouped([read_run(folder, checkpoint, split) for folder in runs])
 
 
 def summary(
@@ -174,6 +201,7 @@ def summary(
     """
     known = spurious_classes(condition.scores) if spurious is None else spurious
     seed_means = {metric: _seed_means(condition, metric, known) for metric in metrics}
+    averaged = over_runs(condition.scores, known)
     return ConditionSummary(
         label=condition.label,
         runs=tuple(run.name for run in condition.runs),
@@ -186,14 +214,14 @@ def summary(
         batch_size=condition.experiment.sampling.batch_size,
         seed_means=seed_means,
         seed_sd={metric: _sd(means.values()) for metric, means in seed_means.items()},
+        case_means={metric: values_by_case(averaged, metric) for metric in metrics},
         distributions=tuple(
-            _counted(row, condition.scores)
-            for row in distributions(over_runs(condition.scores, known), metrics)
+            _count_over_runs(row, condition.scores) for row in distributions(averaged, metrics)
         ),
     )
 
 
-def _counted(row: Distribution, scores: Sequence[CaseScore]) -> Distribution:
+def _count_over_runs(row: Distribution, scores: Sequence[CaseScore]) -> Distribution:
     """Count over all runs: a structure that one of three seeds missed is one miss, not none."""
     states = [s.state for s in scores if row.class_name in (s.class_name, ALL_CLASSES)]
     return replace(
@@ -217,29 +245,80 @@ def _sd(values: Collection[float]) -> float:
 
 
 def _differences(
-    condition: Condition, base: Condition, metrics: Sequence[str], spurious: SpuriousClasses
+    condition: Condition,
+    base: Condition,
+    metrics: Sequence[str],
+    spurious: SpuriousClasses,
+    margins: Mapping[str, float],
 ) -> list[Difference]:
     classes = list(dict.fromkeys(score.class_name for score in base.scores))
     rows = [*([ALL_CLASSES] if len(classes) > 1 else []), *classes]
-    return [_difference(condition, base, name, metric, spurious) for metric in metrics for name in rows]
+    return [
+        _difference(condition, base, name, metric, spurious, margins.get(metric, math.nan))
+        for metric in metrics
+        for name in rows
+    ]
+
+
+def overall_class(condition: Condition) -> str:
+    """Return the name of the mean of classes, or of the only class."""
+    classes = {score.class_name for score in condition.scores}
+    return ALL_CLASSES if len(classes) > 1 else classes.pop()
+
+
+def _check_margins(margins: Mapping[str, float], metrics: Sequence[str]) -> None:
+    for name, margin in margins.items():
+        metric = spec(name).name
+        if metric not in metrics:
+            raise SpecError(
+                f"There is a margin of equivalence for {metric}, which is not compared.",
+                "Add it to the metrics.",
+            )
+        if not margin > 0 or math.isinf(margin):
+            raise SpecError(
+                f"The margin of equivalence of {metric} is {margin:g}.",
+                "Give a number greater than 0, e.g. 0.02.",
+            )
+
+
+def _ranking(conditions: Sequence[Condition], metric: str, spurious: SpuriousClasses) -> Ranking:
+    """Rank conditions over the cases and classes that all of them have a value of."""
+    name = overall_class(conditions[0])
+    sides = {c.label: scores_of(c, name) for c in conditions}
+    keys = sorted(set.intersection(*(valued_keys(side, metric, spurious) for side in sides.values())))
+    cases = sorted({case for case, _ in keys})
+    tables = {label: score_table(side, metric, spurious, keys, cases) for label, side in sides.items()}
+    tests: list[tuple[frozenset[str], float, str]] = []
+    for one, other in pairs_of(conditions):
+        pairs = paired(sides[one.label], sides[other.label], metric, spurious)
+        states = [s.state for c in (one, other) for scores in sides[c.label].values() for s in scores]
+        why = why_withheld(pairs, design_of(pairs, states, one), one, other)
+        estimate = pairs.estimate()
+        p = float(estimate.p) if estimate else math.nan
+        tests.append((frozenset((one.label, other.label)), p, why))
+    adjusted = holm([p for _, p, _ in tests])
+    stars = [pair for (pair, _, why), p in zip(tests, adjusted, strict=True) if p < SIGNIFICANT and not why]
+    return rank_conditions(metric, tables, stars)
 
 
 def _difference(
-    condition: Condition, base: Condition, class_name: str, metric: str, spurious: SpuriousClasses
+    condition: Condition,
+    base: Condition,
+    class_name: str,
+    metric: str,
+    spurious: SpuriousClasses,
+    margin: float,
 ) -> Difference:
-    ours, theirs = (
-        {
-            seed: [s for s in scores if class_name in (s.class_name, ALL_CLASSES)]
-            for seed, scores in side.by_seed.items()
-        }
-        for side in (condition, base)
-    )
+    ours, theirs = scores_of(condition, class_name), scores_of(base, class_name)
     pairs = paired(ours, theirs, metric, spurious)
     values = list(pairs.by_case.values())
-    interval = paired_interval(values)
+    over_cases = paired_interval(values)
+    estimate = pairs.estimate()
+    half = float(estimate.half_width()) if estimate else math.nan
     states, states_of_base = (
         [s.state for scores in side.values() for s in scores] for side in (ours, theirs)
     )
+    design = design_of(pairs, [*states, *states_of_base], base)
     return Difference(
         condition=condition.label,
         reference=base.label,
@@ -248,26 +327,62 @@ def _difference(
         n_pairs=len(values),
         n_nonzero=n_nonzero(values),
         n_unpaired=pairs.n_unpaired,
+        n_dropped=pairs.n_dropped,
         n_missed=states.count("missed"),
         n_missed_reference=states_of_base.count("missed"),
         n_spurious=states.count("spurious"),
         n_spurious_reference=states_of_base.count("spurious"),
-        mean=interval.mean,
-        low=interval.low,
-        high=interval.high,
+        n_seeds=design.seeds,
+        n_folds=design.folds,
+        mean=over_cases.mean,
+        low=over_cases.mean - half,
+        high=over_cases.mean + half,
+        standard_error=float(estimate.standard_error) if estimate else math.nan,
+        df=float(estimate.df) if estimate else math.nan,
         seed_means=pairs.by_seed,
         seed_sd=_sd(pairs.by_seed.values()),
-        p=wilcoxon_signed_rank(values),
-        better=_better(interval, metric),
+        p=float(estimate.p) if estimate else math.nan,
+        p_cases=wilcoxon_signed_rank(values),
+        low_cases=over_cases.low,
+        high_cases=over_cases.high,
+        withheld=why_withheld(pairs, design, condition, base),
+        margin=margin,
+        p_equivalence=float(estimate.p_outside(margin)) if estimate and margin > 0 else math.nan,
     )
 
 
-def _better(interval: Interval, metric: str) -> Literal["condition", "reference", ""]:
-    """Return the side that the interval is on; neither where it includes zero, or is of too few pairs."""
-    if interval.n < FEWEST_PAIRS or not interval.low * interval.high > 0:
-        return ""
-    higher = ALL_METRICS[metric].better == "higher"
-    return "condition" if (interval.low > 0) == higher else "reference"
+def scores_of(condition: Condition, class_name: str) -> dict[int, list[CaseScore]]:
+    """Return seed -> scores of a class, or of all classes for the mean of classes."""
+    return {
+        seed: [s for s in scores if class_name in (s.class_name, ALL_CLASSES)]
+        for seed, scores in condition.by_seed.items()
+    }
+
+
+def design_of(pairs: Pairs, states: Sequence[str], base: Condition) -> Design:
+    """Return the design of a difference; `states` are of all scores on both sides."""
+    return Design(
+        cases=len(pairs.by_case),
+        seeds=min(len(pairs.ours), len(pairs.theirs)),
+        # every training scores all test cases, whatever fold it validated on
+        folds=len({run.split for run in base.runs}) if base.runs[0].scored_split == "validation" else 1,
+        failing=sum(state in ("missed", "spurious") for state in states) / max(1, len(states)),
+    )
+
+
+def why_withheld(pairs: Pairs, design: Design, condition: Condition, base: Condition) -> str:
+    """Return why a difference has no star whatever its p, "" if it may have one."""
+    if reason := withheld(design):
+        return reason
+    if any(len(set(cases)) > 1 for cases in (_cases_by_seed(condition), _cases_by_seed(base))):
+        return "its seeds were scored on different cases"
+    if pairs.n_dropped or not pairs.crossed:
+        return "pairs were dropped because a structure was missed or made up"
+    return ""
+
+
+def _cases_by_seed(condition: Condition) -> list[frozenset[str]]:
+    return [frozenset(score.case for score in scores) for scores in condition.by_seed.values()]
 
 
 def _adjusted(rows: Sequence[Difference]) -> list[Difference]:
@@ -279,10 +394,20 @@ def _adjusted(rows: Sequence[Difference]) -> list[Difference]:
     adjusted = list(rows)
     for indices in families.values():
         values = holm([rows[i].p for i in indices])
+        equivalence = holm([rows[i].p_equivalence for i in indices])
         tests = sum(not math.isnan(v) for v in values)
-        for index, value in zip(indices, values, strict=True):
-            adjusted[index] = replace(rows[index], p_holm=value, n_tests=tests)
+        for index, value, within in zip(indices, values, equivalence, strict=True):
+            row = replace(rows[index], p_holm=value, n_tests=tests, p_equivalence_holm=within)
+            adjusted[index] = replace(row, better=_better(row))
     return adjusted
+
+
+def _better(row: Difference) -> Literal["condition", "reference", ""]:
+    """Return the side of a star; neither without one."""
+    if not row.marked or not row.mean:
+        return ""
+    higher = ALL_METRICS[row.metric].better == "higher"
+    return "condition" if (row.mean > 0) == higher else "reference"
 
 
 # ---- groups of conditions
@@ -320,10 +445,12 @@ class GroupedComparison:
 def compare_groups(
     runs: Sequence[str | Path],
     *,
-    checkpoint: Which = "last",
+    checkpoint: Which | None = None,
+    split: ScoredSplit = "validation",
     metrics: Sequence[str] = METRICS,
     reference: str | Path = "",
     allow: Collection[Allowance] = (),
+    margins: Mapping[str, float] | None = None,
 ) -> GroupedComparison:
     """Compare run folders group by group; arguments as of `compare`.
 
@@ -337,7 +464,7 @@ def compare_groups(
     DataError
         When a folder is not a run folder, or has no scored validation.
     """
-    conditions = grouped([read_run(folder, checkpoint) for folder in runs])
+    conditions = grouped([read_run(folder, checkpoint, split) for folder in runs])
     if isinstance(reference, str):
         find_reference(conditions, reference)
     groups, reasons = partition(conditions, allow)
@@ -353,6 +480,7 @@ def compare_groups(
                 metrics=chosen,
                 reference=reference if match_condition(group, reference) else "",
                 allow=allow,
+                margins=margins,
             )
             for group in groups
             if len(group) > 1

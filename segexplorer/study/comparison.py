@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from segexplorer.metrics import ALL_METRICS, Distribution
-from segexplorer.study.runs import CHECKPOINT_DESCRIPTIONS, Which
+from segexplorer.study.ranking import Ranking
+from segexplorer.study.runs import ScoredSplit, Which, checkpoint_description
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,8 @@ class ConditionSummary:
         Metric -> seed -> mean over the cases of that seed.
     seed_sd
         Metric -> standard deviation over seeds of those means; NaN with one seed.
+    case_means
+        Metric -> case -> mean over its runs, then over classes.
     minutes
         Training and validation, mean of its runs.
     gradient_norm
@@ -53,6 +56,7 @@ class ConditionSummary:
     batch_size: int
     seed_means: Mapping[str, Mapping[int, float]]
     seed_sd: Mapping[str, float]
+    case_means: Mapping[str, Mapping[str, float]]
     distributions: tuple[Distribution, ...]
 
     def distribution(self, metric: str, class_name: str = "") -> Distribution:
@@ -67,22 +71,33 @@ class Difference:
 
     Attributes
     ----------
-    n_pairs, n_nonzero, n_unpaired
-        Cases in the difference; those of them where it is not zero, which is what p is over; (case, class, seed)
-        triples for which only one side has a value.
+    n_pairs, n_nonzero, n_unpaired, n_dropped
+        Cases in the difference; those of them where it is not zero, which is what `p_cases` is over; (case, class,
+        seed) triples for which only one side has a value; these, and those that both sides missed.
     n_missed, n_missed_reference, n_spurious, n_spurious_reference
         Of all (case, class, run) scores on either side.
-    mean, low, high
-        Mean paired difference, condition minus reference, with its 95 % bootstrap interval over cases; without one
-        (NaN) with fewer than six.
+    n_seeds, n_folds
+        Seeds of the side that has fewer; folds of the cases, 1 without.
+    mean, low, high, standard_error, df
+        Mean paired difference, condition minus reference; its 95 % interval, standard error and degrees of freedom,
+        over other cases and other trainings (`study/inference.py`). NaN with one seed, or fewer than five cases.
     seed_means, seed_sd
         Seed -> mean difference over its cases, for the seeds that both sides have; their standard deviation, NaN
         with one.
     p, p_holm, n_tests
-        Wilcoxon signed rank over cases, two-sided; Holm-adjusted over `n_tests`: all comparisons of this metric by
-        the mean of classes, or all comparisons of this metric by single classes.
+        Of the same, two-sided; Holm-adjusted over `n_tests`: all comparisons of this metric by the mean of classes,
+        or all comparisons of this metric by single classes.
+    p_cases, low_cases, high_cases
+        Wilcoxon signed rank and 95 % bootstrap interval over cases alone: these trained networks on other cases.
+        They say nothing about another training.
+    withheld
+        Why there is no star whatever p is: fewer than three seeds, the design's measured A/A rate, or dropped
+        pairs; "" if there may be one.
+    margin, p_equivalence, p_equivalence_holm
+        The declared margin of equivalence in the metric's unit; p of two one-sided tests that the mean difference
+        is outside it, and adjusted by Holm like p. NaN without a margin.
     better
-        "condition", "reference" or "" where the interval includes zero or there is none.
+        "condition" or "reference" where there is a star, else "".
     """
 
     condition: str
@@ -92,45 +107,62 @@ class Difference:
     n_pairs: int
     n_nonzero: int
     n_unpaired: int
+    n_dropped: int
     n_missed: int
     n_missed_reference: int
     n_spurious: int
     n_spurious_reference: int
+    n_seeds: int
+    n_folds: int
     mean: float
     low: float
     high: float
+    standard_error: float
+    df: float
     seed_means: Mapping[int, float]
     seed_sd: float
     p: float
+    p_cases: float
+    low_cases: float
+    high_cases: float
+    withheld: str
+    margin: float = math.nan
+    p_equivalence: float = math.nan
+    p_equivalence_holm: float = math.nan
     p_holm: float = math.nan
     n_tests: int = 0
     better: Literal["condition", "reference", ""] = ""
 
     @property
     def significant(self) -> bool:
-        """Whether the adjusted p is below 0.05: other cases would show the difference of these trained networks."""
+        """Whether the adjusted p is below 0.05."""
         return self.p_holm < SIGNIFICANT
 
     @property
-    def seeds_agree(self) -> bool:
-        """Whether every seed has the difference's sign; with one seed nothing contradicts."""
-        return len(self.seed_means) < 2 or all(value * self.mean > 0 for value in self.seed_means.values())
+    def marked(self) -> bool:
+        """Whether tables give it a star: significant, by a design that was measured to deserve it."""
+        return self.significant and not self.withheld
 
     @property
-    def marked(self) -> bool:
-        """Whether tables give it a star: significant over cases, and of the same sign in every seed."""
-        return self.significant and self.seeds_agree
+    def equivalent(self) -> bool:
+        """Whether the difference is within the declared margin, by a design that may have stars."""
+        return self.p_equivalence_holm < SIGNIFICANT and not self.withheld
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Conditions side by side; `notes` are sentences that belong beside every figure of it."""
+    """Conditions side by side; `notes` are sentences that belong beside every figure of it.
+
+    `rankings` has one entry per metric, over the mean of classes (or the only class).
+    """
 
     checkpoint: Which
+    split: ScoredSplit
     reference: str
     metrics: tuple[str, ...]
     conditions: tuple[ConditionSummary, ...]
     differences: tuple[Difference, ...]
+    rankings: tuple[Ranking, ...]
     notes: tuple[str, ...]
 
     @property
@@ -165,7 +197,7 @@ class Comparison:
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**asdict(self), "checkpoint_meaning": CHECKPOINT_DESCRIPTIONS[self.checkpoint]}
+        return {**asdict(self), "checkpoint_meaning": checkpoint_description(self.checkpoint, self.split)}
 
     def frame(self) -> pd.DataFrame:
         """Return one row per condition, class and metric."""

@@ -13,14 +13,15 @@ from dataclasses import asdict
 from segexplorer.metrics import ALL_CLASSES, ALL_METRICS
 from segexplorer.metrics.formatting import (
     NONE,
-    WITHOUT_INTERVAL,
     interval_text,
     mean_text,
     rows_to_csv,
     value_text,
 )
 from segexplorer.study.comparison import Comparison, ConditionSummary, Difference
-from segexplorer.study.statistics import INTERVAL
+from segexplorer.study.ranking import Ranking
+from segexplorer.study.statistics import CROSSED_INTERVAL, INTERVAL
+from segexplorer.training.plan import counted
 
 # ---- words and numbers
 
@@ -60,10 +61,11 @@ def means_caption(comparison: Comparison, class_name: str) -> str:
     seeds = {c.seeds for c in comparison.conditions}
     runs = f"{seeds_text(seeds.pop())}, averaged per case" if len(seeds) == 1 else "seeds averaged per case"
     lows = [c.distribution(m, class_name).low for c in comparison.conditions for m in comparison.metrics]
+    noun = f"{comparison.split} case"
     return (
-        f"Mean over {_counted(cases, 'validation case')} ({class_name}; {runs}){_intervals(lows)}. "
+        f"Mean over {_range(cases, noun)} ({class_name}; {runs}){_intervals(lows, INTERVAL)}. "
         "Bold: best mean of its column, which is no statement of significance. "
-        f"* Holm-adjusted p < 0.05 against {comparison.reference}{_also(comparison)}. "
+        f"{_star(comparison, class_name)} "
         "Missed: of the structures in the truth, over all runs; they count as 0 in overlaps, and in distances only "
         "where those are penalised."
     )
@@ -74,32 +76,32 @@ def differences_caption(comparison: Comparison, class_name: str) -> str:
     rows = [d for metric in comparison.metrics for d in comparison.differences_of(metric, class_name)]
     lows = [d.low for d in rows]
     tests = [d.n_tests for d in rows if d.n_tests]
-    adjusted = f", Holm-adjusted over {_counted(tests, 'comparison')} per metric" if tests else ""
+    head = f"Difference from {comparison.reference}, paired by case ({class_name})"
+    if not tests:
+        return f"{head}. One seed, or too few cases: there is neither interval nor p."
     return (
-        f"Difference from {comparison.reference}, paired by case ({class_name}){_intervals(lows)}, and p of "
-        f"Wilcoxon's signed-rank test over cases, two-sided{adjusted}. {_dashes(lows)}"
-    ).rstrip()
+        f"{head}{_intervals(lows, CROSSED_INTERVAL)}, and p, two-sided, with seeds and cases as crossed random "
+        f"factors, Holm-adjusted over {_range(tests, 'comparison')} per metric."
+    )
 
 
-def _also(comparison: Comparison) -> str:
-    several = any(len(d.seed_means) > 1 for d in comparison.differences)
-    return " and the same sign in every seed" if several else ""
+def _star(comparison: Comparison, class_name: str) -> str:
+    """Return what a star means, or that there cannot be one."""
+    rows = [d for metric in comparison.metrics for d in comparison.differences_of(metric, class_name)]
+    if rows and all(d.withheld for d in rows):
+        return "No differences are marked: the design allows no star."
+    return f"* Holm-adjusted p < 0.05 against {comparison.reference}, over other cases and other trainings."
 
 
-def _intervals(lows: Sequence[float]) -> str:
+def _intervals(lows: Sequence[float], kind: str) -> str:
     """Return the explanation of brackets, "" without intervals."""
-    return f" [{INTERVAL}]" if any(map(math.isfinite, lows)) else ""
+    return f" [{kind}]" if any(map(math.isfinite, lows)) else ""
 
 
-def _dashes(lows: Sequence[float]) -> str:
-    return "" if all(map(math.isfinite, lows)) else WITHOUT_INTERVAL
-
-
-def _counted(numbers: Sequence[int], noun: str) -> str:
+def _range(numbers: Sequence[int], noun: str) -> str:
     """Return "1 case", "3 cases" or "3 to 5 cases"."""
     fewest, most = min(numbers), max(numbers)
-    count = str(most) if fewest == most else f"{fewest} to {most}"
-    return f"{count} {noun}{'' if most == 1 else 's'}"
+    return counted(most, noun) if fewest == most else f"{fewest} to {counted(most, noun)}"
 
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -111,14 +113,21 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 def csv_table(comparisons: Sequence[Comparison], alone: Sequence[ConditionSummary] = ()) -> str:
     """Return every distribution and difference as rows of one table.
 
-    `row` says what a line is: "mean", "seed mean" or "difference"; `group` which comparison it is of, counted from
-    1, conditions without a comparison after them. What has no value is an empty cell.
+    `row` says what a line is: "mean", "seed mean", "difference" or "rank" (mean rank over cases, and the share of
+    resamples in which the condition takes the first, second ... rank); `group` which comparison it is of, counted
+    from 1, conditions without a comparison after them. What has no value is an empty cell.
     """
     lines: list[dict[str, object]] = []
     for group, comparison in enumerate(comparisons, start=1):
-        head = {"group": group, "checkpoint": comparison.checkpoint, "reference": comparison.reference}
+        head = {
+            "group": group,
+            "checkpoint": comparison.checkpoint,
+            "split": comparison.split,
+            "reference": comparison.reference,
+        }
         lines += [{**head, **row} for c in comparison.conditions for row in _rows(c)]
         lines += [{**head, "row": "difference", **_flat(d)} for d in comparison.differences]
+        lines += [{**head, "row": "rank", **row} for r in comparison.rankings for row in _rank_rows(r)]
     for group, condition in enumerate(alone, start=len(comparisons) + 1):
         lines += [{"group": group, **row} for row in _rows(condition)]
     return rows_to_csv(lines)
@@ -158,6 +167,20 @@ def _flat(difference: Difference) -> dict[str, object]:
     return {**row, "seeds": _seeds(by_seed), "by_seed": " ".join(f"{v:.6g}" for v in by_seed.values())}
 
 
+def _rank_rows(ranking: Ranking) -> list[dict[str, object]]:
+    return [
+        {
+            "condition": label,
+            "metric": ranking.metric,
+            "n": ranking.n_cases,
+            "mean_rank": mean,
+            "rank_shares": " ".join(f"{share:.4f}" for share in shares),
+            "friedman_p": ranking.friedman_p,
+        }
+        for label, mean, shares in zip(ranking.conditions, ranking.mean_ranks, ranking.shares, strict=True)
+    ]
+
+
 def _seeds(seeds: Iterable[int]) -> str:
     return " ".join(map(str, seeds))
 
@@ -168,8 +191,8 @@ def _seeds(seeds: Iterable[int]) -> str:
 def means_cells(comparison: Comparison, class_name: str) -> list[list[tuple[str, bool, bool]]]:
     """Return a row per condition: for each metric the text, whether its mean is best, whether it is significant.
 
-    Significant is a difference from the reference whose Holm-adjusted p is below 0.05 and that has the same sign in
-    every seed.
+    Significant is a difference from the reference whose Holm-adjusted p is below 0.05, of a design that may have
+    stars.
     """
     best = comparison.best_means(class_name)
     marked = {

@@ -24,14 +24,35 @@ from segexplorer.study.statistics import median_of_finite
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import RecordedState, open_run
 from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_provenance
+from segexplorer.training.scores import SplitScores, recorded_scores
 
 # ---- runs
 
 Which = Literal["last", "best"]
-CHECKPOINT_DESCRIPTIONS: Mapping[Which, str] = {
-    "last": "the weights at the end of training",
-    "best": "the weights that were best on these same validation cases, which flatters every run",
+ScoredSplit = Literal["validation", "test"]
+"""The cases that runs are compared on."""
+
+_DESCRIPTIONS: Mapping[tuple[Which, ScoredSplit], str] = {
+    ("last", "validation"): "the weights at the end of training",
+    ("best", "validation"): (
+        "the weights that were best on these same validation cases, which flatters every run"
+    ),
+    ("last", "test"): "the weights at the end of training",
+    ("best", "test"): "the weights that were best on the validation cases, scored on the test cases",
 }
+
+
+def chosen_checkpoint(checkpoint: Which | None, split: ScoredSplit) -> Which:
+    """Return the checkpoint that was asked for; by default the best on test cases, else the last.
+
+    The best weights are chosen by the validation cases: an honest choice on test cases, a flattering one on these.
+    """
+    return checkpoint or ("best" if split == "test" else "last")
+
+
+def checkpoint_description(checkpoint: Which, split: ScoredSplit) -> str:
+    """Return what a checkpoint holds, and whether it flatters."""
+    return _DESCRIPTIONS[checkpoint, split]
 
 
 @dataclass(frozen=True)
@@ -45,7 +66,9 @@ class RunScores:
     steps
         Optimiser steps done.
     scored_step, scored_epoch, scores
-        When the chosen weights were scored on the validation cases, and the scores.
+        Of the chosen weights on the cases of `scored_split`; the epoch is 0 on test cases.
+    scored_split, times_scored
+        Which cases were scored; how often they had been by then, 0 if that is not counted (validation).
     seconds
         Time in steps and all validations.
     gradient_norm
@@ -67,6 +90,8 @@ class RunScores:
     badge: str
     gradient_norm: float = math.nan
     precision: str = ""
+    scored_split: ScoredSplit = "validation"
+    times_scored: int = 0
 
     @property
     def name(self) -> str:
@@ -79,29 +104,41 @@ class RunScores:
         return frozenset(self.roles.items())
 
 
-def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
+def read_run(
+    folder: str | Path, checkpoint: Which | None = None, split: ScoredSplit = "validation"
+) -> RunScores:
     """Read a run folder.
 
     Parameters
     ----------
     checkpoint
-        "last": the validation at the run's end; "best": the best one, by Dice or by loss as the run chose.
+        "last": the validation at the run's end; "best": the best one, by Dice or by loss as the run chose. By
+        default the last, or of the test cases the best.
+    split
+        The cases whose scores are read; `segexplorer evaluate RUN --split test` records those of test cases.
 
     Raises
     ------
     DataError
-        When it is not a run folder, or has no validation of that kind.
+        When it is not a run folder, or has no scores of that kind.
     """
     record = open_run(folder)
     events = record.events()
     validations = [e for e in events if isinstance(e, ValidationDone)]
-    scored = [e for e in validations if e.scores and (e.best or checkpoint == "last")]
-    if not scored:
-        raise DataError(
-            f"{record.folder.name} has no scored validation yet.", "Let it train to its first validation."
-        )
-    chosen = scored[-1]
+    which = chosen_checkpoint(checkpoint, split)
+    chosen = (
+        _validated(record.folder, validations, which)
+        if split == "validation"
+        else _tested(record.folder, which)
+    )
     steps = [e for e in events if isinstance(e, StepDone)]
+    done = max((e.step for e in steps), default=chosen.step)
+    if isinstance(chosen, SplitScores) and which == "last" and chosen.step != done:
+        raise DataError(
+            f"The test cases of {record.folder.name} were scored at step {chosen.step}, and it has trained to step "
+            f"{done}.",
+            f"Score them again: segexplorer evaluate {record.folder} --split test --checkpoint last --again.",
+        )
     experiment, attempt = record.experiment, _last_attempt(record.folder)
     return RunScores(
         folder=record.folder,
@@ -109,15 +146,36 @@ def read_run(folder: str | Path, checkpoint: Which = "last") -> RunScores:
         state=record.state,
         roles=attempt.roles or {},
         fingerprints=attempt.data or {},
-        steps=max((e.step for e in steps), default=chosen.step),
+        steps=done,
         scored_step=chosen.step,
-        scored_epoch=chosen.epoch,
+        scored_epoch=chosen.epoch if isinstance(chosen, ValidationDone) else 0,
         scores=chosen.scores,
         seconds=sum(e.seconds for e in steps) + sum(e.seconds for e in validations),
-        badge=chosen.badge,
+        badge=chosen.badge if isinstance(chosen, ValidationDone) else chosen.scores[0].badge,
         gradient_norm=median_of_finite([e.gradient_norm for e in steps]),
         precision=attempt.precision or experiment.compute.precision,
+        scored_split=split,
+        times_scored=chosen.number if isinstance(chosen, SplitScores) else 0,
     )
+
+
+def _validated(folder: Path, validations: Sequence[ValidationDone], checkpoint: Which) -> ValidationDone:
+    scored = [e for e in validations if e.scores and (e.best or checkpoint == "last")]
+    if not scored:
+        raise DataError(
+            f"{folder.name} has no scored validation yet.", "Let it train to its first validation."
+        )
+    return scored[-1]
+
+
+def _tested(folder: Path, checkpoint: Which) -> SplitScores:
+    recorded = [r for r in recorded_scores(folder, "test") if r.checkpoint == checkpoint]
+    if not recorded:
+        raise DataError(
+            f"The test cases of {folder.name} have not been scored with its {checkpoint} weights.",
+            f"Score them once: segexplorer evaluate {folder} --split test --checkpoint {checkpoint}.",
+        )
+    return recorded[-1]
 
 
 def _last_attempt(folder: Path) -> AttemptFacts:

@@ -1,15 +1,15 @@
-"""Statistics of paired cases: pairing, the mean difference with its bootstrap interval, Wilcoxon's test, Holm.
+"""Statistics of paired cases: pairing, the table of seeds and cases of either side, Wilcoxon's test, Holm.
 
-The case is the unit of every statistic. Its runs with several seeds are no further patients, and neither are
-its classes: both are averaged before anything is tested. A pair is the same case, class and seed under two
-conditions.
+A pair is the same case, class and seed under two conditions. Classes are averaged before anything is tested. Cases
+and seeds are both samples: `study/inference.py` tests a difference against the spread of both. Wilcoxon's test and
+the interval over cases here know cases alone: they speak of the trained networks at hand, not of another training.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,23 +17,27 @@ from numpy.typing import NDArray
 
 from segexplorer.core.events import CaseScore
 from segexplorer.metrics import ALL_METRICS, Interval, bootstrap_interval
+from segexplorer.study.inference import CrossedEstimate, Table, crossed_estimate
 
-FEWEST_PAIRS = 6
-"""With fewer pairs the two-sided exact test cannot reach p < 0.05, whatever the data: 2 / 2**5 = 0.0625. Nor is a
-condition called better."""
+FEWEST_PAIRS = 5
+"""With fewer cases a difference has neither interval nor p: no coverage and no A/A rate was measured for them."""
 
 INTERVAL = "95 % bootstrap interval over cases"
-"""How every interval of a comparison is made, in words."""
+"""How the interval of a condition's mean is made, in words."""
+
+CROSSED_INTERVAL = "95 % interval over cases and trainings"
+"""How the interval of a difference is made, in words."""
 
 
 # ---- tests and intervals
 
 
 def paired_interval(differences: Sequence[float], seed: int = 0) -> Interval:
-    """Return the mean paired difference and its 95 % bootstrap interval (from six on), cases being resampled."""
+    """Return the mean paired difference and its 95 % bootstrap interval over cases alone, from six cases on."""
     if not differences:
         return Interval(math.nan, math.nan, math.nan, 0, 0.95, "none")
-    return bootstrap_interval(differences, seed)
+    # differences that are equal but for rounding are equal, or BCa divides by what is left of their spread
+    return bootstrap_interval([round(value, 12) for value in differences], seed)
 
 
 def wilcoxon_signed_rank(differences: Sequence[float]) -> float:
@@ -54,11 +58,6 @@ def wilcoxon_signed_rank(differences: Sequence[float]) -> float:
 def n_nonzero(differences: Sequence[float]) -> int:
     """Return how many differences the signed-rank test is over."""
     return int(_nonzero(differences).size)
-
-
-def least_p(n: int) -> float:
-    """Return the smallest p that the exact two-sided test has over n differences other than zero: 2 / 2**n."""
-    return min(1.0, 2.0 ** (1 - n))
 
 
 def _nonzero(differences: Sequence[float]) -> NDArray[np.float64]:
@@ -111,11 +110,30 @@ class Pairs:
     n_unpaired
         (case, class, seed) triples that one side has a value for and the other has not, e.g. HD95 of a missed
         structure.
+    n_dropped
+        Those, and the triples that have a value on neither side because both missed the structure.
+    ours, theirs
+        Seeds x cases of `by_case`: the score of each side that its differences are of; NaN where there is none.
     """
 
     by_case: dict[str, float]
     by_seed: dict[int, float]
     n_unpaired: int
+    n_dropped: int
+    ours: Table
+    theirs: Table
+
+    @property
+    def crossed(self) -> bool:
+        """Whether every seed has a score of every case, on either side."""
+        return bool(np.isfinite(self.ours).all() and np.isfinite(self.theirs).all())
+
+    def estimate(self) -> CrossedEstimate | None:
+        """Return the difference with its standard error; None with one seed on a side, or too few cases."""
+        seeds = min(len(self.ours), len(self.theirs))
+        if seeds < 2 or len(self.by_case) < FEWEST_PAIRS:
+            return None
+        return crossed_estimate(self.ours, self.theirs)
 
 
 def shared_seeds(scores: Seeded, reference: Seeded) -> tuple[int, ...]:
@@ -165,18 +183,42 @@ def paired(scores: Seeded, reference: Seeded, metric: str, spurious: SpuriousCla
         _block(_flat(scores), _flat(reference), metric, known)
     ]
     over_seeds: dict[Key, list[float]] = {}
-    for differences, _ in blocks:
-        for key, value in differences.items():
+    for block in blocks:
+        for key, value in block.differences.items():
             over_seeds.setdefault(key, []).append(value)
-    return Pairs(
-        by_case=_by_case({key: _mean(values) for key, values in over_seeds.items()}),
-        by_seed={
-            seed: _mean(list(_by_case(differences).values()))
-            for seed, (differences, _) in zip(seeds, blocks, strict=False)
-            if differences
-        },
-        n_unpaired=sum(unpaired for _, unpaired in blocks),
+    by_case = _by_case({key: _mean(values) for key, values in over_seeds.items()})
+    tables = (
+        score_table({s: side[s] for s in seeds or side}, metric, known, over_seeds, list(by_case))
+        for side in (scores, reference)
     )
+    return Pairs(
+        by_case,
+        {
+            seed: _mean(list(_by_case(block.differences).values()))
+            for seed, block in zip(seeds, blocks, strict=False)
+            if block.differences
+        },
+        sum(block.n_unpaired for block in blocks),
+        sum(block.n_dropped for block in blocks),
+        *tables,
+    )
+
+
+def score_table(
+    side: Seeded, metric: str, spurious: SpuriousClasses, keys: Collection[Key], cases: Sequence[str]
+) -> Table:
+    """Return the scores (seeds, cases) of the cases and classes with a difference; a seed of none has no row."""
+    rows = []
+    for scores in side.values():
+        by_pair = _by_pair(scores)
+        found: dict[str, list[float]] = {}
+        for key in keys:
+            value = _value(fill_absent_with_best(by_pair.get(key, ()), spurious), metric)
+            if math.isfinite(value):
+                found.setdefault(key[0], []).append(value)
+        if found:
+            rows.append([_mean(found[case]) if case in found else math.nan for case in cases])
+    return np.array(rows, float).reshape(len(rows), len(cases))
 
 
 def over_runs(scores: Iterable[CaseScore], spurious: SpuriousClasses | None = None) -> list[CaseScore]:
@@ -200,13 +242,21 @@ def over_runs(scores: Iterable[CaseScore], spurious: SpuriousClasses | None = No
     return averaged
 
 
+@dataclass(frozen=True)
+class _Block:
+    """The pairs of one seed, or of all seeds of two sides that share none; counts as of `Pairs`."""
+
+    differences: dict[Key, float]
+    n_unpaired: int
+    n_dropped: int
+
+
 def _block(
     ours: Iterable[CaseScore], theirs: Iterable[CaseScore], metric: str, spurious: SpuriousClasses
-) -> tuple[dict[Key, float], int]:
-    """Return the differences of all pairs of one seed, and how many pairs have a value on one side alone."""
+) -> _Block:
     one_side, other_side = _by_pair(ours), _by_pair(theirs)
     differences: dict[Key, float] = {}
-    unpaired = 0
+    unpaired = both_missed = 0
     for key in sorted(one_side.keys() & other_side.keys()):
         right = [all(s.state == "absent" for s in side[key]) for side in (one_side, other_side)]
         if any(right) and metric not in spurious.get(key, ()):
@@ -217,9 +267,21 @@ def _block(
         )
         if math.isnan(one) or math.isnan(other):
             unpaired += math.isnan(one) != math.isnan(other)
+            states = {s.state for side in (one_side, other_side) for s in side[key]}
+            both_missed += math.isnan(one) and math.isnan(other) and "missed" in states
             continue
         differences[key] = one - other
-    return differences, unpaired
+    return _Block(differences, unpaired, unpaired + both_missed)
+
+
+def valued_keys(side: Seeded, metric: str, spurious: SpuriousClasses) -> set[Key]:
+    """Return the cases and classes that any seed has a value of."""
+    return {
+        (score.case, score.class_name)
+        for scores in side.values()
+        for score in fill_absent_with_best(scores, spurious)
+        if math.isfinite(score.metrics.get(metric, math.nan))
+    }
 
 
 def _by_case(differences: Mapping[Key, float]) -> dict[str, float]:

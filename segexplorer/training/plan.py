@@ -164,10 +164,10 @@ class Plan:
             "Classes": ", ".join(self.class_names),
             "Spacing": f"{spacing} mm" if self.fitted.spacing else spacing,
             "Patch": f"{size}, {self.sampling.batch_size} per batch",
-            "Steps": f"{steps} ({_counted(epochs, 'epoch')} of {self.steps_per_epoch})",
+            "Steps": f"{steps} ({counted(epochs, 'epoch')} of {self.steps_per_epoch})",
             "Network": _parameters(self.network_parameters),
             "Memory": _memory(self.memory_bytes),
-            "Device": f"{self.device}, {self.precision}, {_counted(self.threads, 'thread')}",
+            "Device": f"{self.device}, {self.precision}, {counted(self.threads, 'thread')}",
         }
 
     @cached_property
@@ -322,7 +322,8 @@ def _parameters(count: int) -> str:
     return f"{count / 1e6:.2f} million parameters" if count >= 100_000 else f"{count:,} parameters"
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return "1 case" or "3 cases"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

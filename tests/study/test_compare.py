@@ -9,10 +9,12 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore
@@ -49,26 +51,48 @@ def score(case: str, name: str, value: float, state: str = "scored", **more: flo
     )
 
 
+def shifted(by: float) -> Callable[[CaseScore], CaseScore]:
+    """Return a function that adds to every Dice of a score."""
+    return lambda s: replace(
+        s,
+        metrics={n: v + (-10 * by if n.startswith("hd95") else by) for n, v in s.metrics.items()},
+    )
+
+
 def scores(shift: float = 0.0, name: str = "liver") -> list:
     return [
         score(case, name, 0.6 + 0.03 * i + shift + 0.002 * i * (shift > 0)) for i, case in enumerate(CASES)
     ]
 
 
+JITTER = (0.0, 0.004, -0.004)
+"""What three seeds add to every score."""
+
+
 def test_cases_are_paired_and_the_difference_has_interval_and_p(make_run: RunMaker) -> None:
+    tversky = {"kind": "tversky", "alpha": 0.3, "beta": 0.7}
     folders = [
-        make_run("a", scores(), loss="cross_entropy"),
-        make_run("b", scores(0.1), loss="dice"),
-        make_run("c", scores(-0.02), loss={"kind": "tversky", "alpha": 0.3, "beta": 0.7}),
+        make_run(f"{name}{seed}", [*map(shifted(jitter), scores(shift))], loss=loss, seed=seed)
+        for name, loss, shift in (("a", "cross_entropy", 0.0), ("b", "dice", 0.1), ("c", tversky, -0.02))
+        for seed, jitter in enumerate(JITTER)
     ]
     result = compare(folders)
     assert [c.label for c in result.conditions] == ["cross_entropy", "dice", "tversky"]
     assert result.reference == "cross_entropy" and result.checkpoint == "last"
     dice, tversky = (d for d in result.differences if d.metric == "dice")
     assert dice.mean == pytest.approx(0.1 + 0.002 * 3.5)
-    assert dice.low > 0.1 and dice.high < 0.114
     assert (dice.n_pairs, dice.n_unpaired, dice.better, dice.n_tests) == (8, 0, "condition", 2)
-    assert dice.p == pytest.approx(2 / 2**8) and dice.p_holm == pytest.approx(4 / 2**8)
+    assert dice.p_cases == pytest.approx(2 / 2**8)
+    assert (dice.n_seeds, dice.n_folds, dice.withheld) == (3, 1, "")
+    # seeds: two sides of variance 0.004^2 / 3; cases: 0.002 x (0 .. 7), over 8 of them
+    variance = 2 * 0.004**2 / 3 + 0.002**2 * 6 / 8
+    assert dice.standard_error == pytest.approx(variance**0.5)
+    df = variance**2 / (2 * (0.004**2 / 3) ** 2 / 2 + (0.002**2 * 6 / 8) ** 2 / 7)
+    assert dice.df == pytest.approx(df)
+    assert dice.p == pytest.approx(2 * stats.t.sf(dice.mean / variance**0.5, df))
+    assert dice.p_holm == pytest.approx(2 * dice.p)
+    low, high = stats.t.interval(0.95, df, dice.mean, variance**0.5)
+    assert (dice.low, dice.high) == pytest.approx((low, high))
     assert (tversky.mean, tversky.better) == (pytest.approx(-0.02), "reference")
     distance = next(d for d in result.differences if d.metric == "hd95")
     assert distance.mean < 0 and distance.better == "condition"  # lower is better
@@ -141,7 +165,8 @@ def test_several_classes_have_a_row_each_and_one_of_the_cases_means(make_run: Ru
     rows = {d.class_name: d for d in result.differences}
     assert list(rows) == [ALL_CLASSES, "liver", "spleen"]
     assert rows[ALL_CLASSES].mean == pytest.approx((rows["liver"].mean + rows["spleen"].mean) / 2)
-    assert (rows[ALL_CLASSES].n_tests, rows["liver"].n_tests, rows[ALL_CLASSES].n_pairs) == (1, 2, 8)
+    assert rows[ALL_CLASSES].n_pairs == 8
+    assert all(row.n_tests == 0 and row.better == "" for row in rows.values())  # one seed
 
 
 def test_last_and_best_are_different_things_and_said(make_run: RunMaker) -> None:
@@ -211,7 +236,9 @@ def test_what_is_no_comparison_is_refused(make_run: RunMaker, tmp_path: Path) ->
 
 def test_a_metric_named_twice_is_one_metric(make_run: RunMaker) -> None:
     folders = [
-        make_run(loss, scores(0.01 * i), loss=loss) for i, loss in enumerate(("dice", "tversky", "focal"))
+        make_run(f"{loss}{seed}", scores(0.01 * i * (1 + seed)), loss=loss, seed=seed)
+        for i, loss in enumerate(("dice", "tversky", "focal"))
+        for seed in (0, 1)
     ]
     once, twice = (compare(folders, metrics=m) for m in (["dice"], ["dice", "dice"]))
     assert twice.metrics == ("dice",) and {d.n_tests for d in twice.differences} == {2}
@@ -242,11 +269,19 @@ def test_a_run_without_norms_leaves_the_median_of_the_others(make_run: RunMaker)
 
 
 def test_a_comparison_goes_out_as_json_csv_and_tables(make_run: RunMaker) -> None:
-    result = compare([make_run("a", scores(), loss="dice"), make_run("b", scores(0.1), loss="tversky")])
+    result = compare(
+        [
+            make_run(f"{loss}{seed}", scores(shift + 0.01 * seed), loss=loss, seed=seed)
+            for loss, shift in (("dice", 0.0), ("tversky", 0.1))
+            for seed in (0, 1)
+        ]
+    )
     assert json.loads(json.dumps(result.plain()))["reference"] == "dice"
     rows = list(csv.DictReader(io.StringIO(csv_table([result]))))
     kinds = {row["row"] for row in rows}
-    assert kinds == {"mean", "seed mean", "difference"} and {row["checkpoint"] for row in rows} == {"last"}
+    assert kinds == {"mean", "seed mean", "difference", "rank"} and {row["checkpoint"] for row in rows} == {
+        "last"
+    }
     assert len(result.frame()) == 2 * 6 and len(result.difference_frame()) == 6
     assert "<table" in result._repr_html_()
     assert not math.isnan(result.difference_frame()["p_holm"].iloc[0])

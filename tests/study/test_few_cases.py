@@ -33,45 +33,44 @@ def scores(shift: float = 0.0, count: int = 8) -> list[CaseScore]:
     ]
 
 
+def runs(make_run: RunMaker, count: int, seeds: int = 3) -> list[Path]:
+    return [
+        make_run(f"{loss}{seed}", [*scores(on + 0.001 * seed, count)], loss=loss, seed=seed)
+        for loss, on in (("dice", 0.0), ("tversky", 0.1))
+        for seed in range(seeds)
+    ]
+
+
 def test_few_cases_are_reported(make_run: RunMaker) -> None:
-    folders = [make_run(loss, scores(on)[:3], loss=loss) for loss, on in (("dice", 0.0), ("tversky", 0.1))]
-    result = compare(folders, metrics=["dice"])
-    assert any("dice 3 of 3" in note and "cannot fall under 0.05" in note for note in result.notes)
+    result = compare(runs(make_run, 3), metrics=["dice"])
+    assert sum("Differences have no interval and no p below 5 cases" in note for note in result.notes) == 1
     assert sum("No interval below 6 cases" in note for note in result.notes) == 1
     (row,) = result.differences
-    assert row.mean > 0.1 and row.better == "" and math.isnan(row.low) and row.p == pytest.approx(0.25)
+    assert row.mean > 0.1 and row.better == "" and math.isnan(row.low) and math.isnan(row.p)
+    assert row.p_cases == pytest.approx(0.25) and row.withheld.startswith(
+        "no A/A rate was measured for 3 cases"
+    )
     assert math.isnan(result.conditions[0].distribution("dice").low)
     for text in (markdown_tables(result), latex_tables(result)):
-        assert "bootstrap interval" not in text and "No interval below 6 cases" in text
-    assert "| 3 | +0.102 | – | 0.250 |" in markdown_tables(
-        result
-    ) and "& $+0.102$ & -- & 0.250" in latex_tables(result)
-    assert "over 1 comparison per metric" in markdown_tables(result)
+        assert "95 % interval" not in text and "No interval below 6 cases" in text
+    assert f"| 3 | {row.mean:+.3f} | – | – |" in markdown_tables(result)
+    assert f"& ${row.mean:+.3f}$ & -- & --" in latex_tables(result)
     rows = list(csv.DictReader(io.StringIO(csv_table([result]))))
     assert {r["low"] for r in rows} == {""} and "nan" not in csv_table([result])
 
 
-def test_p_that_cannot_be_small_is_told_by_what_differs_and_by_how_many_tests(make_run: RunMaker) -> None:
-    base = scores()
-    part = [*scores(0.1)[:4], *base[4:]]  # four of eight differ: p is at least 0.125
-    few = compare([make_run("a", base, loss="dice"), make_run("b", part, loss="tversky")], metrics=["dice"])
-    assert few.differences[0].n_nonzero == 4 and few.differences[0].n_pairs == 8
-    assert any("dice 4 of 8" in note for note in few.notes)
-    six = [
-        make_run(f"six-{n}", scores(0.01 * i)[:6], loss=n) for i, n in enumerate(("dice", "tversky", "focal"))
-    ]
-    one, two = (compare(six[:n], metrics=["dice"]) for n in (2, 3))
-    assert one.differences[0].p_holm == pytest.approx(2 / 2**6)
-    assert not any("Too few" in note for note in one.notes)  # one test: 0.031
-    assert two.differences[0].p_holm == pytest.approx(4 / 2**6)
-    assert any("dice 6 of 6" in note for note in two.notes)  # two tests: 0.0625
-    mixed = compare(
-        [
-            make_run("m0", base, loss="dice"),
-            make_run("m1", scores(0.1), loss="focal"),
-            make_run("m2", part, loss="tversky"),
-        ],
-        metrics=["dice"],
-    )
-    assert any("(tversky in dice 4 of 8)" in note for note in mixed.notes)
-    assert mixed.differences[0].significant and not mixed.differences[1].significant
+def test_five_cases_have_an_interval_and_may_have_a_star(make_run: RunMaker) -> None:
+    result = compare(runs(make_run, 5), metrics=["dice"])
+    (row,) = result.differences
+    assert row.low < row.mean < row.high and row.marked and row.better == "condition"
+    assert "Holm-adjusted over 1 comparison per metric" in markdown_tables(result)
+
+
+def test_one_seed_has_no_interval_and_the_files_have_the_one_over_cases(make_run: RunMaker) -> None:
+    result = compare(runs(make_run, 8, seeds=1), metrics=["dice"])
+    (row,) = result.differences
+    assert math.isnan(row.low) and math.isnan(row.p_holm) and not row.marked
+    assert sum(note.startswith("One seed:") for note in result.notes) == 1
+    assert not any(note.startswith("No star") for note in result.notes)  # said already
+    (line,) = (r for r in csv.DictReader(io.StringIO(csv_table([result]))) if r["row"] == "difference")
+    assert line["low"] == line["p"] == "" and float(line["low_cases"]) > 0 and float(line["p_cases"]) < 0.05

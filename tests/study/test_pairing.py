@@ -16,6 +16,7 @@ from scipy import stats
 from segexplorer.core.events import CaseScore
 from segexplorer.metrics import values_by_case
 from segexplorer.study import compare
+from segexplorer.study.inference import crossed_estimate
 from segexplorer.study.render import latex_tables
 from segexplorer.study.statistics import over_runs, paired, spurious_classes
 
@@ -110,15 +111,18 @@ def test_p_and_spread_of_a_comparison_over_seeds_agree_with_scipy(make_run: RunM
     ]
     (row,) = compare(folders, metrics=["dice"]).differences
     by_case = (other - base).mean(axis=0)
-    assert row.p == pytest.approx(stats.wilcoxon(by_case).pvalue)
+    assert row.p_cases == pytest.approx(stats.wilcoxon(by_case).pvalue)
+    estimate = crossed_estimate(other, base)
+    assert row.p == pytest.approx(float(estimate.p))
+    assert (row.low, row.high) == pytest.approx(
+        (row.mean - float(estimate.half_width()), row.mean + float(estimate.half_width()))
+    )
     assert row.n_pairs == 10 and list(row.seed_means) == [0, 1, 2]
     assert row.mean == pytest.approx(by_case.mean())
     assert row.seed_sd == pytest.approx((other - base).mean(axis=1).std(ddof=1))
     interval = stats.bootstrap((by_case,), np.mean, n_resamples=20000, rng=np.random.default_rng(1))
-    assert row.low == pytest.approx(interval.confidence_interval.low, abs=2e-3)
-    assert row.high == pytest.approx(interval.confidence_interval.high, abs=2e-3)
-    # treating case x seed as the unit would have claimed more than there is
-    assert stats.wilcoxon((other - base).ravel()).pvalue != pytest.approx(row.p)
+    assert row.low_cases == pytest.approx(interval.confidence_interval.low, abs=2e-3)
+    assert row.high_cases == pytest.approx(interval.confidence_interval.high, abs=2e-3)
 
 
 def test_a_class_made_up_in_one_seed_of_two_counts_as_half(make_run: RunMaker) -> None:
@@ -199,29 +203,79 @@ def test_means_are_over_the_same_cases_when_one_condition_makes_a_class_up(make_
     assert {c.distribution("hd95").n for c in result.conditions} == {7}
 
 
-def test_a_star_needs_every_seed_to_agree(make_run: RunMaker) -> None:
-    def folders(tag: str, shifts: tuple[float, float]) -> list[Path]:
+def test_a_star_needs_three_seeds_that_agree(make_run: RunMaker) -> None:
+    def folders(tag: str, shifts: tuple[float, ...]) -> list[Path]:
         return [
             make_run(
                 f"{tag}-{loss}{seed}",
-                [score(f"c{i}", 0.5 + 0.01 * i + on * shifts[seed] * (1 + 0.1 * i)) for i in range(9)],
+                [
+                    score(f"c{i}", 0.5 + 0.01 * i + 0.001 * seed + on * shift * (1 + 0.1 * i))
+                    for i in range(9)
+                ],
                 loss=loss,
                 seed=seed,
             )
             for on, loss in ((0, "dice"), (1, "tversky"))
-            for seed in (0, 1)
+            for seed, shift in enumerate(shifts)
         ]
 
-    torn, agreed = (
+    torn, agreed, two, alone = (
         compare(folders(tag, shifts), metrics=["dice"])
-        for tag, shifts in (("torn", (0.1, -0.02)), ("agreed", (0.1, 0.02)))
+        for tag, shifts in (
+            ("torn", (0.1, -0.02, 0.06)),
+            ("agreed", (0.1, 0.09, 0.11)),
+            ("two", (0.1, 0.1)),
+            ("one", (0.1,)),
+        )
     )
-    assert torn.differences[0].significant and not torn.differences[0].marked
-    assert any("seeds disagree on the sign" in note and "tversky in dice" in note for note in torn.notes)
-    assert agreed.differences[0].marked and not any("disagree" in note for note in agreed.notes)
+    row = torn.differences[0]
+    assert row.p_cases < 0.05 < row.p and not row.marked and row.better == "" and row.low < 0 < row.high
+    assert agreed.differences[0].marked and agreed.differences[0].better == "condition"
     assert "$^{*}$" not in latex_tables(torn) and "$^{*}$" in latex_tables(agreed)
-    alone = compare([f for f in folders("one", (0.1, 0.1)) if f.name.endswith("0")], metrics=["dice"])
+    (few,) = two.differences
+    assert few.p < 0.05 and few.significant and not few.marked and few.better == ""
+    assert "No star: a star needs at least 3 seeds of each condition, and there are 2." in two.notes
+    assert any(note.startswith("~ p is below 0.05") for note in two.notes)
+    assert "allows no star" in latex_tables(two) and "$^{*}$" not in latex_tables(two)
+    (single,) = alone.differences
+    assert math.isnan(single.p) and math.isnan(single.low) and single.better == ""
+    assert single.p_cases < 0.05 and single.low_cases > 0  # these two networks do differ on other cases
     assert any(note.startswith("One seed") for note in alone.notes)
+
+
+def test_dropped_pairs_and_seeds_on_other_cases_have_no_star(make_run: RunMaker) -> None:
+    def folders(tag: str, missed: int, first: int = 0) -> list[Path]:
+        return [
+            make_run(
+                f"{tag}-{loss}{seed}",
+                [
+                    score(f"c{i}", 0.0, state="missed")
+                    if on and seed == 1 and i < missed
+                    else score(f"c{i}", 0.5 + 0.01 * i + 0.2 * on + 0.001 * seed)
+                    for i in range(first * seed, 12 + first * seed)
+                ],
+                loss=loss,
+                seed=seed,
+                split={"validation": [f"c{i}" for i in range(first * seed, 12 + first * seed)]},
+            )
+            for on, loss in ((0, "dice"), (1, "tversky"))
+            for seed in (0, 1, 2)
+        ]
+
+    result = compare(folders("missed", 1), metrics=["dice", "hd95"])
+    dice, distance = result.differences
+    assert dice.marked and dice.better == "condition"
+    assert distance.significant and not distance.marked and distance.better == ""
+    assert (distance.n_dropped, distance.n_unpaired) == (1, 1)
+    assert (
+        "No star for tversky in hd95: pairs were dropped because a structure was missed or made up (1 in all), "
+        "so the mean is over what was found." in result.notes
+    )
+    everyone = {s: [score("a", 0.0, state="missed"), score("b", 0.5)] for s in (0, 1)}
+    both = paired(everyone, everyone, "hd95")
+    assert (both.n_unpaired, both.n_dropped, list(both.by_case)) == (0, 2, ["b"])
+    other = compare(folders("moved", 0, first=1), metrics=["dice"])
+    assert other.differences[0].better == "" and any("scored on different cases" in n for n in other.notes)
 
 
 def test_folds_are_pooled_with_each_case_once(make_run: RunMaker) -> None:

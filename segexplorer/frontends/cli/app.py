@@ -341,19 +341,36 @@ def study(
         list[str] | None,
         typer.Option(help="What compared runs may differ in: network, split, steps, batch; repeatable."),
     ] = None,
+    split: Annotated[
+        Literal["validation", "test"],
+        typer.Option(
+            help="The cases to compare on; test: those of each run are scored once, after training."
+        ),
+    ] = "validation",
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a file's matrix that is not done yet, then compare them."""
     from segexplorer.frontends.cli.study import run_study
 
-    code = run_study(config, output, settings or [], dry_run=dry_run, as_json=as_json, allow=allow or [])
+    code = run_study(
+        config, output, settings or [], dry_run=dry_run, as_json=as_json, allow=allow or [], split=split
+    )
     raise typer.Exit(code)
 
 
 @app.command(rich_help_panel=LOOK)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or a study's folder.")],
-    checkpoint: Annotated[Literal["last", "best"], typer.Option(help="Which weights.")] = "last",
+    split: Annotated[
+        Literal["validation", "test"],
+        typer.Option(
+            help="The cases to compare on; test: as `segexplorer evaluate RUN --split test` scored them."
+        ),
+    ] = "validation",
+    checkpoint: Annotated[
+        Literal["last", "best"] | None,
+        typer.Option(help="Which weights.", show_default="last; of test cases best"),
+    ] = None,
     reference: Annotated[
         str,
         typer.Option(
@@ -377,6 +394,29 @@ def compare(
     latex: Annotated[
         Path | None, typer.Option("--latex", help="Write the tables here in LaTeX.", show_default=False)
     ] = None,
+    equivalence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=MARGIN",
+            help="Difference up to which conditions count as equivalent, e.g. dice=0.02; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    check_itself: Annotated[
+        bool,
+        typer.Option(
+            "--self-check", help="Compare each condition with itself instead, other seeds with other seeds."
+        ),
+    ] = False,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            "--plots", metavar="DIR", help="Write plots of each metric into this folder.", show_default=False
+        ),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Of the plots: svg, png, pdf, with commas.")
+    ] = "svg",
     as_json: AsJson = False,
 ) -> None:
     """Compare runs case by case: differences with intervals, corrected tests, what was missed."""
@@ -385,6 +425,7 @@ def compare(
     run_compare(
         runs,
         checkpoint=checkpoint,
+        split=split,
         reference=reference,
         metrics=metrics,
         allow=allow or [],
@@ -393,6 +434,10 @@ def compare(
         csv=csv,
         markdown=markdown,
         latex=latex,
+        equivalence=equivalence or [],
+        check_itself=check_itself,
+        plots=plots,
+        formats=formats,
     )
 
 

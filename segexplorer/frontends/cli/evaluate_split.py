@@ -60,7 +60,7 @@ def run_evaluate_split(
     chosen = chosen_metrics(metrics, protocol)
     options = metric_options(settings)
     check_places(csv, spread_csv)
-    record, computed = _with_progress(
+    record, computed = score_with_progress(
         score_split_steps(
             run,
             split,
@@ -150,7 +150,7 @@ def notes(record: SplitScores, *, computed: bool, current: bool) -> list[str]:
     return [*lines, *(f"{badge[0].upper()}{badge[1:]}." for badge in sorted(badges))]
 
 
-def _with_progress(source: Generator[Progress, None, SplitScores]) -> tuple[SplitScores, bool]:
+def score_with_progress(source: Generator[Progress, None, SplitScores]) -> tuple[SplitScores, bool]:
     """Return the record and whether it was made now; a terminal says how far that is."""
     computed = False
     with Status("opening the run", console=remarks()) as status:

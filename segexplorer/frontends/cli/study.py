@@ -10,14 +10,17 @@ from rich.console import Console
 
 from segexplorer.core.errors import DataError, ExitCode, RunHeldError, SegExplorerError
 from segexplorer.frontends.cli.compare import allowances, print_groups
+from segexplorer.frontends.cli.evaluate_split import score_with_progress
 from segexplorer.frontends.cli.settings import parse_settings
 from segexplorer.frontends.cli.terminal import print_json, remarks
 from segexplorer.frontends.cli.train import follow
 from segexplorer.session import Session
 from segexplorer.study import Allowance, compare_groups
 from segexplorer.study.plan import PlannedRun, StudyPlan, forecast, plan_study
+from segexplorer.study.runs import ScoredSplit
 from segexplorer.training.history import open_run
 from segexplorer.training.run import Run
+from segexplorer.training.scores import score_split_steps
 
 _BY_GRAVITY = (ExitCode.MACHINE, ExitCode.FAILED, ExitCode.MISTAKE)
 WORDS = {"new": "to train", "resume": "to go on with", "held": "in other processes", "done": "done"}
@@ -31,10 +34,12 @@ def run_study(
     dry_run: bool,
     as_json: bool,
     allow: Sequence[str] = (),
+    split: ScoredSplit = "validation",
 ) -> int:
     """Train every experiment of a file that is not done yet; a failed one is reported and the others go on.
 
     Runs that other processes have claimed are left to them, so that a study started several times is shared.
+    With `split` "test", test cases that a run never scored are scored once, and runs are compared on them.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def run_study(
         for number, run in visited:
             code = _train(run, f"{number} of {len(plan.runs)}: {run.folder.name}", out)
             if code in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED):
-                command = _command(config, output, settings, allow)
+                command = _command(config, output, settings, allow, split)
                 out.print(f"The study goes on where it is with: {command}", markup=False, soft_wrap=True)
                 return code
             if code is None:
@@ -68,7 +73,7 @@ def run_study(
                 failed[run.folder.name] = code
     for name in failed:
         out.print(f"Failed: {name}; the same command tries it again.", markup=False, soft_wrap=True)
-    _compare(plan, _left_to_others(plan, failed, out), allowed, as_json=as_json)
+    _compare(plan, _left_to_others(plan, failed, out), allowed, split, as_json=as_json)
     return next((code for code in _BY_GRAVITY if code in failed.values()), ExitCode.DONE)
 
 
@@ -151,23 +156,36 @@ def _left_to_others(plan: StudyPlan, failed: Collection[str], out: Console) -> l
 
 
 def _compare(
-    plan: StudyPlan, unfinished: Collection[str], allowed: Collection[Allowance], *, as_json: bool
+    plan: StudyPlan,
+    unfinished: Collection[str],
+    allowed: Collection[Allowance],
+    split: ScoredSplit,
+    *,
+    as_json: bool,
 ) -> None:
     finished = [run.folder for run in plan.runs if run.folder.name not in unfinished]
     if not finished:
         return
     reference = next((folder for folder in finished if folder.name in plan.reference), "")
-    grouped = compare_groups(finished, reference=reference, allow=allowed)
+    if split == "test":
+        for folder in finished:
+            record, computed = score_with_progress(score_split_steps(folder, "test"))
+            text = f"{folder.name}: {'scored' if computed else 'had scored'} {len(record.cases)} test cases."
+            remarks().print(text, markup=False, soft_wrap=True)
+    grouped = compare_groups(finished, split=split, reference=reference, allow=allowed)
     if as_json:
         print_json(grouped.plain())
     else:
         print_groups(grouped)
 
 
-def _command(config: Path, output: Path | None, settings: Sequence[str], allow: Sequence[str]) -> str:
+def _command(
+    config: Path, output: Path | None, settings: Sequence[str], allow: Sequence[str], split: ScoredSplit
+) -> str:
     """Return the command that goes on, to be copied."""
     words = ["segexplorer", "study", str(config)]
     words += ["--output", str(output)] if output is not None else []
     words += [word for setting in settings for word in ("--set", setting)]
     words += [word for word_allowed in allow for word in ("--allow", word_allowed)]
+    words += ["--split", split] if split != "validation" else []
     return shlex.join(words)
