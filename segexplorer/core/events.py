@@ -389,13 +389,14 @@ def from_json(line: str | bytes) -> Event:
     """
     raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
     data = parse_json(raw)
-    if not isinstance(data, dict) or data.get("event") not in Event._registered:
+    kind = data.get("event") if isinstance(data, dict) else None
+    if not isinstance(kind, str) or kind not in Event._registered:
         raise ValueError("not an event")
     if len(raw) > MAX_TEXT:
         _require_short_texts(data)
     if _SUSPICIOUS.search(raw.strip()):
         data = printable_values(data, keep_lines=_KEEP_LINES)
-    cls = Event._registered[data["event"]]
+    cls = Event._registered[kind]
     try:
         event = _adapter(cls.__name__).validate_python(data)
     except ValidationError as error:

@@ -43,6 +43,8 @@ OWN_SENTENCES = re.compile(
 """Texts that the program itself writes, without a name in them."""
 
 _SUMMARY = ("Cases", "Classes", "Spacing", "Patch", "Steps", "Network", "Memory", "Device")
+_VERSION = re.compile(r"[a-z_]{1,40} (\d[\w.+-]{0,40}|not installed)", re.ASCII)
+"""A package and its version."""
 _PROVENANCE = ("attempt", "versions", "platform", "device", "precision", "threads", "seed")
 
 
@@ -97,8 +99,8 @@ def own_badges(joined: str) -> str:
 
 # ---- names of classes
 
-_SHORTEST = 4
-"""Letters of a word that can identify somebody; shorter ones are in many names."""
+_SHORTEST_PART = 4
+"""Characters of the name of a folder that may identify somebody, unless it is the folder of a user: T1 does not."""
 _NUMBER_OR_DICOM_NAME = re.compile(r"\d{5,}|\^")
 """A number as long as a patient's, and the character that separates the parts of a name in DICOM."""
 _HOMES = {"home", "users"}
@@ -111,7 +113,8 @@ def identifying_part(name: str, cases: Iterable[str], folders: Iterable[str]) ->
     Parameters
     ----------
     cases
-        Names of the run's cases. Words that most of them share (the "liver" of liver_12) identify nobody.
+        Names of the run's cases. Words that most of them share (the "liver" of liver_12) identify nobody; any other
+        does, however short ("Li", "Wu"), but for numbers.
     folders
         Paths of the run and its data. A folder counts where it belongs to a user or has a digit in its name; others
         are often called after an organ, as classes are.
@@ -119,23 +122,23 @@ def identifying_part(name: str, cases: Iterable[str], folders: Iterable[str]) ->
     words = _words(name)
     known = list(dict.fromkeys(cases))
     for case in known:
-        if _contains(words, _words(case)):
+        if _contains(words, _words(case), 2):
             return f"{case!r} is the name of a case"
-    often = Counter(word for case in known for word in set(_words(case)))
-    for word in words:
+    often = Counter(word for case in known for word in set(_name_words(case)))
+    for word in _name_words(name):
         rare = 0 < often[word] <= len(known) / 2 or (len(known) == 1 and often[word])
-        if len(word) >= _SHORTEST and rare:
+        if rare and _may_be_a_name(word):
             return f"{word!r} is a word of a case's name"
     for folder in folders:
         parts = Path(folder).parts
         users = {part for above, part in pairwise(parts) if above.lower() in _HOMES}
         for part in parts:
-            if (part in users or re.search(r"[^\W\d_].*\d|\d.*[^\W\d_]", part)) and _contains(
-                words, _words(part)
-            ):
+            mixed = re.search(r"[^\W\d_].*\d|\d.*[^\W\d_]", part)
+            shortest = 2 if part in users else _SHORTEST_PART
+            if (part in users or mixed) and _contains(words, _words(part), shortest):
                 return f"{part!r} is part of a path"
     for account in _accounts():
-        if _contains(words, _words(account)):
+        if _contains(words, _words(account), 2):
             return f"{account!r} is the name of the current user or of this machine"
     return "it looks like a patient's number or name" if _NUMBER_OR_DICOM_NAME.search(name) else ""
 
@@ -144,9 +147,23 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.lower())
 
 
-def _contains(words: list[str], part: list[str]) -> bool:
-    """Whether the words of a name follow one another in another name; very short ones do not count."""
-    if len("".join(part)) < _SHORTEST:
+def _name_words(text: str) -> list[str]:
+    """Return the words of a name, also those that case or digits set apart: LiWei07 holds li and wei."""
+    apart = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", text))
+    return list(dict.fromkeys([*_words(text), *(word.lower() for word in apart)]))
+
+
+def _may_be_a_name(word: str) -> bool:
+    """Whether a word is long enough for a name: two characters, or one that is a syllable by itself (Chinese)."""
+    if word.isdecimal():
+        return len(word) >= _SHORTEST_PART
+    return len(word) >= 2 or ord(word) >= 0x2E80
+
+
+def _contains(words: list[str], part: list[str], shortest: int) -> bool:
+    """Whether the words of a name follow one another in another name; names with few characters do not count."""
+    joined = "".join(part)
+    if len(joined) < shortest or (joined.isdecimal() and len(joined) < _SHORTEST_PART):
         return False
     return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
 
@@ -320,6 +337,11 @@ def deidentify_provenance(attempts: Iterable[Mapping[str, Any]], names: Pseudony
     """Return what each attempt ran on; cases by their numbers, each with its role and the hash of its content."""
     return [
         {key: attempt[key] for key in _PROVENANCE if key in attempt}
+        | {
+            "versions": {
+                k: v for k, v in attempt.get("versions", {}).items() if _VERSION.fullmatch(f"{k} {v}")
+            }
+        }
         | {
             key: {names.case(case): value for case, value in attempt[key].items()}
             for key in ("roles", "data")

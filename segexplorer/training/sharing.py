@@ -1,7 +1,7 @@
 """Pack a run for others: what was done and what came out of it, without names, paths or voxels.
 
 Each file of the archive is built anew (`training.deidentification`); only the tensors of checkpoints are
-copied as they are. Other files of the run folder are never copied.
+copied. Other files of the run folder are never copied.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, get_args
 
 from segexplorer.core.atomic_files import atomic_write
-from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.errors import DataError, SpecError, shorten
 from segexplorer.core.events import Role, ValidationDone
-from segexplorer.core.untrusted_files import with_checksum, with_checksum_comment
+from segexplorer.core.untrusted_files import sha256_of, with_checksum, with_checksum_comment
 from segexplorer.training.checkpoint import AVERAGE, META, WEIGHTS, Pointer, open_checkpoint
 from segexplorer.training.deidentification import (
     Pseudonyms,
@@ -37,7 +37,14 @@ from segexplorer.training.deidentification import (
     paths_in,
 )
 from segexplorer.training.history import HistoryWriter, RunRecord, open_run, write_format
-from segexplorer.training.run_files import EXPERIMENT, PROVENANCE, read_pointer, read_provenance
+from segexplorer.training.run_files import (
+    COPY_AGAIN,
+    EXPERIMENT,
+    MAX_TENSORS,
+    PROVENANCE,
+    read_pointer,
+    read_provenance,
+)
 from segexplorer.training.sinks.record import EventLog, MetricsTable
 
 INSIDE = "run"
@@ -148,7 +155,8 @@ def _attempts(record: RunRecord) -> list[dict[str, Any]]:
 def _copy_checkpoints(source: Path, target: Path, names: Pseudonyms) -> None:
     """Copy the weights of `best` and `last`, without the optimiser's state, which only training further needs.
 
-    A checkpoint's files of tensors are copied byte for byte: what they name are layers, which code declares.
+    Of a file of tensors, the tensors and their names are copied: these are names of layers, which code declares.
+    Such a file has a place for texts besides, which is not copied.
     """
     pointers: tuple[Pointer, ...] = ("best", "last")
     for pointer in pointers:
@@ -158,13 +166,37 @@ def _copy_checkpoints(source: Path, target: Path, names: Pseudonyms) -> None:
         folder = target / (own_sentence(checkpoint.folder.name) or f"step_{checkpoint.step}")
         if not folder.exists():
             folder.mkdir(parents=True)
-            kept = [name for name in (WEIGHTS, AVERAGE) if (checkpoint.folder / name).exists()]
+            kept = [name for name in (WEIGHTS, AVERAGE) if name in checkpoint.meta["sha256"]]
             for name in kept:
-                shutil.copyfile(checkpoint.folder / name, folder / name)
-            sums = {name: checkpoint.meta["sha256"][name] for name in kept}
+                _copy_tensors(checkpoint.folder / name, folder / name)
+            sums = {name: sha256_of(folder / name, MAX_TENSORS) for name in kept}
             meta = {**deidentify_meta(checkpoint.meta, names), "sha256": sums}
             (folder / META).write_text(json.dumps(with_checksum(meta), indent=1))
         (target / pointer).write_text(f"{folder.name}\n")
+
+
+def _copy_tensors(source: Path, target: Path) -> None:
+    """Write the tensors of a file anew, without its metadata.
+
+    Raises
+    ------
+    DataError
+        When it is damaged, or a tensor has a name that no layer has.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    try:
+        tensors = load_file(source)
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise DataError(f"{source.name} of {source.parent.name} is damaged.", COPY_AGAIN) from error
+    for name in tensors:
+        if not re.fullmatch(r"[A-Za-z0-9_.]{1,300}", name, re.ASCII):
+            raise DataError(
+                f"{source.name} of {source.parent.name} holds a tensor called {shorten(name)}, as no layer is.",
+                "Share the run with --no-weights.",
+            )
+    save_file(tensors, target, {"format": "pt"})
 
 
 def _write_history(record: RunRecord, copy: Path, names: Pseudonyms) -> None:

@@ -345,6 +345,8 @@ def require_fitting(snapshot: WatchedSnapshot, name: str) -> None:
         regions = snapshot.regions.regions
         if isinstance(regions, MapRegions) and not _is_region_map(regions):
             raise DataError(f"{name} is damaged: its map of regions has numbers of no region.", COPY_AGAIN)
+        if not {"fp", "fn"} <= snapshot.regions.values.keys():
+            raise DataError(f"{name} is damaged: the errors of its regions are missing.", COPY_AGAIN)
         wanted: Sequence[int] = (classes, math.prod(snapshot.regions.counts))
         if any(values.shape != tuple(wanted) for values in snapshot.regions.values.values()):
             raise DataError(f"{name} is damaged: its region values do not fit its regions.", COPY_AGAIN)

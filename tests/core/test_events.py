@@ -161,7 +161,9 @@ def test_keys_of_a_later_version_are_dropped() -> None:
     assert from_json(json.dumps(data)) == Notice(message="x")
 
 
-@pytest.mark.parametrize("line", ["", "{", '{"event": "Noti', "[]", "3", '{"event": "Unheard"}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "line", ["", "{", '{"event": "Noti', "[]", "3", '{"event": "Unheard"}', '{"event": {}}', '{"a": 1}']
+)
 def test_torn_and_foreign_lines_are_value_errors(line: str) -> None:
     with pytest.raises(ValueError):
         from_json(line)

@@ -47,7 +47,7 @@ from segexplorer.training.verification import is_sound, verify_run
 
 Rng = np.random.Generator
 SECONDS = 30
-"""Longest time for everything that is tried with one folder, on a busy computer."""
+"""Longest computing time for everything that is tried with one folder; ten times as long where it waits."""
 MEMORY = 12 * 2**30
 """Address space of a process that tries hostile folders; torch alone takes about 3 GiB of it."""
 EXPERIMENT = {
@@ -89,13 +89,17 @@ def limited(seconds: float) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise HangError(f"longer than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = {signal.ITIMER_PROF: (signal.SIGPROF, 1), signal.ITIMER_REAL: (signal.SIGALRM, 10)}
+    before = {number: signal.signal(number, stop) for number, _ in timers.values()}
+    for timer, (_, factor) in timers.items():
+        signal.setitimer(timer, factor * seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer in timers:
+            signal.setitimer(timer, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -647,7 +651,7 @@ def try_folder(good: Path, place: Path, rng: Rng, *, network: bool = True) -> st
     _remove(folder)
     shutil.copytree(good, folder)
     for _ in range(int(rng.integers(1, 3))):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, StopIteration):
+        with contextlib.suppress(OSError, StopIteration, RecursionError, ValueError):  # after the one before
             MUTATIONS[int(rng.integers(len(MUTATIONS)))](folder, rng)
     if rng.random() < 0.6:
         with contextlib.suppress(OSError):
@@ -850,7 +854,7 @@ def _many(kind: str, seed: int, count: int, batch: int = 50) -> Counter[str]:
         words = [sys.executable, __file__, "--child", kind, str(seed), str(number), str(last)]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
-            text, errors = process.communicate(timeout=120 + SECONDS * (last - number))
+            text, errors = process.communicate(timeout=600 + 10 * SECONDS * (last - number))
             died = f"crash {process.returncode}"
         except subprocess.TimeoutExpired:
             process.kill()

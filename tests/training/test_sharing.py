@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +17,17 @@ from segexplorer.core import events
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import Role
 from segexplorer.core.fields import parameters
+from segexplorer.core.untrusted_files import with_checksum
 from segexplorer.data import datasets
 from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.training import host
 from segexplorer.training.checkpoint import open_checkpoint, save_checkpoint
-from segexplorer.training.deidentification import Pseudonyms, deidentify_events, deidentify_experiment
+from segexplorer.training.deidentification import (
+    Pseudonyms,
+    deidentify_events,
+    deidentify_experiment,
+    identifying_part,
+)
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
@@ -295,18 +303,23 @@ def test_the_network_comes_with_it_and_is_whole(run: Path, tmp_path: Path) -> No
         ({"tumour 19551224": 1}, "a patient's number"),
         ({"Roe^Jane": 1}, "a patient's number or name"),
         ({"drhouse": 1}, "a word of a case's name"),
+        ({"Li": 1}, "'li' is a word of a case's name"),
+        ({"liver of Wu": 1}, "'wu' is a word of a case's name"),
+        ({"李": 1}, "'李' is a word of a case's name"),
     ],
 )
 def test_a_class_that_may_name_somebody_is_refused(tmp_path: Path, classes: dict[str, int], why: str) -> None:
     data = {"kind": "folder", "root": ROOT, "classes": classes}
-    run, output = planted_run(tmp_path, {"data": data}), tmp_path / "out.zip"
+    split = {"validation": ["LiWei07", "wu_003", "李_4"], "test": []}
+    run, output = planted_run(tmp_path, {"data": data, "split": split}), tmp_path / "out.zip"
     with pytest.raises(DataError, match=rf"{why}.*--number-classes"):
         share_run(run, output)
     assert not list(tmp_path.glob("*out*"))
     shared = share_run(run, output, number_classes=True)
     assert shared.classes == ("class_1",)
-    text = b"".join(zipfile.ZipFile(output).read(name) for name in shared.files).lower()
-    assert next(iter(classes)).lower().encode() not in text
+    texts = [zipfile.ZipFile(output).read(name).decode("utf-8", "replace") for name in shared.files]
+    word = rf"(?<![^\W_]){re.escape(next(iter(classes)))}(?![^\W_])"
+    assert not [text for text in texts if re.search(word, text, re.IGNORECASE)]
 
 
 def test_words_that_most_cases_share_may_be_classes(tmp_path: Path) -> None:
@@ -314,6 +327,56 @@ def test_words_that_most_cases_share_may_be_classes(tmp_path: Path) -> None:
     folder = RunFolder.create(experiment(split={"validation": ["liver_2"]}, validation={}), tmp_path / "run")
     folder.write_provenance(1, {"roles": {"liver_1": "train", "liver_2": "validation", "liver_3": "train"}})
     assert share_run(folder.path, tmp_path / "out.zip").classes == ("liver", "tumour")
+
+
+@pytest.mark.parametrize(
+    ("name", "cases", "named"),
+    [
+        ("Li", ("Li_Wei", "Wu", "Ng"), True),
+        ("ng lesion", ("Li_Wei", "Wu", "Ng"), True),
+        ("lesion", ("Li_Wei", "Wu", "Ng"), False),
+        ("lining", ("Li_Wei", "Wu", "Ng"), False),  # whole words only
+        ("ct", ("ct_01", "ct_02", "ct_03"), False),  # a word that all share
+        ("zone 01", ("ct_01", "ct_02", "ct_03"), False),  # a number
+        ("wei", ("LiWei07", "WuMing12", "NgTan3"), True),
+    ],
+)
+def test_short_names_are_names_as_whole_words(name: str, cases: tuple[str, ...], named: bool) -> None:
+    assert bool(identifying_part(name, cases, [])) is named
+
+
+def test_folders_of_users_count_however_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert identifying_part("Wu", (), ["/home/wu/data"]) and identifying_part(
+        "wu lesion", (), ["/Users/Wu/x"]
+    )
+    assert not identifying_part("t1", (), ["/data/t1"])  # a folder of a sequence
+    monkeypatch.setattr("getpass.getuser", lambda: "ng")
+    assert identifying_part("Ng", (), [])
+
+
+def test_free_texts_of_weight_files_and_provenance_do_not_leave(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run = planted_run(tmp_path)
+    folder = next((run / "checkpoints").glob("step_*"))
+    weights = folder / "weights.safetensors"
+    save_file(load_file(weights), weights, {"format": "pt", "Li": "Wu of Ward Nine"})
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["sha256"]["weights.safetensors"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(with_checksum(meta)))
+    facts = json.loads((run / "provenance.json").read_text())
+    facts[0]["versions"] |= {"note": "Ward Nine", "Wu": "1.0", "torch": "2.0 of Li"}
+    (run / "provenance.json").write_text(json.dumps([with_checksum(facts[0])]))
+    shared = unpacked(share_run(run, tmp_path / "out.zip"), tmp_path / "x")
+    assert b"Ward" not in b"".join(path.read_bytes() for path in shared.rglob("*") if path.is_file())
+    (attempt,) = json.loads((shared / "provenance.json").read_text())
+    assert not {"note", "Wu", "torch"} & attempt["versions"].keys() and "numpy" in attempt["versions"]
+    assert open_checkpoint(shared / "checkpoints", "best")[0].meta["step"] == meta["step"]
+    save_file({"Li, Wu": next(iter(load_file(weights).values()))}, weights)
+    meta["sha256"]["weights.safetensors"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(with_checksum(meta)))
+    with pytest.raises(DataError, match=r"as no layer is.*--no-weights"):
+        share_run(run, tmp_path / "other.zip")
 
 
 def harmless_run(place: Path, data: dict[str, Any], cases: tuple[str, ...] = ("P1", "P2")) -> Path:
