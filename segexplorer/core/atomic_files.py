@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from segexplorer.core.errors import disk_error
+from segexplorer.core.errors import SegExplorerError, disk_error
 
 
 def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
@@ -57,11 +59,32 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        translated = disk_error(error, path, "written")
+    except SegExplorerError:
+        raise
+    except (OSError, RuntimeError) as error:  # torch's writer hides the first in the second
+        refused = os_error_behind(error)
+        translated = disk_error(refused, path, "written") if refused is not None else None
         if translated is None:
             raise
         raise translated from error
+
+
+def os_error_behind(error: BaseException) -> OSError | None:
+    """Return what the operating system refused behind a library's own error; None where it refused nothing.
+
+    torch reports a failed write twice: the second error, of closing the archive, hides the first in its context.
+    safetensors writes in Rust and gives the number as text, "os error 28".
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen
+        if number := re.search(r"os error (\d+)", str(seen)):
+            return OSError(int(number[1]), os.strerror(int(number[1])))
+        if "write failed" in str(seen):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def sync_folder(folder: Path) -> None:

@@ -49,6 +49,10 @@ class ExitCode(enum.IntEnum):
     INTERRUPTED = 130, "Ctrl-C ended it."
 
 
+_LONGEST = 400
+"""Characters of a sentence that are shown; what is quoted in it may be as long as its author liked."""
+
+
 class SegExplorerError(Exception):
     """A problem in one sentence, with its remedy.
 
@@ -65,8 +69,8 @@ class SegExplorerError(Exception):
 
     def __init__(self, message: str, remedy: str = "") -> None:
         # both may quote a name from somebody else's file, and are shown in terminals and labels
-        self.message = printable(message, lines=True)
-        self.remedy = printable(remedy, lines=True)
+        self.message = clip(printable(message, lines=True), _LONGEST)
+        self.remedy = clip(printable(remedy, lines=True), _LONGEST)
         super().__init__(self.message if not remedy else f"{self.message} {self.remedy}")
 
     def __reduce__(self) -> tuple[type[SegExplorerError], tuple[str, str]]:
@@ -258,6 +262,14 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     return (close + inside)[:count]
 
 
+def clip(text: str, length: int) -> str:
+    """Return a text without its middle where it is too long to read; its beginning and end say the most."""
+    if len(text) <= length:
+        return text
+    end = length // 4
+    return f"{text[: length - end].rstrip()} ... {text[-end:].lstrip()}"
+
+
 def shorten(text: str, length: int = 40) -> str:
     """Return the beginning of a text of somebody else's, on one line; a header may hold megabytes of it."""
     line = " ".join(text.split())
@@ -314,7 +326,7 @@ def validation_problems(error: ValidationError) -> list[tuple[str, str]]:
             text = template.format(**context) if template else item["msg"]
         given = item.get("input")
         if template and item["type"] != "missing" and isinstance(given, (int, float, str, bool)):
-            text += f" (got {given!r})"
+            text += f" (got {shorten(repr(given))})"
         texts = found.setdefault(path, [])
         if text not in texts:
             texts.append(text)
@@ -330,9 +342,17 @@ def _is_union_branch(part: int | str) -> bool:
     )
 
 
+_TOLD_AT_ONCE = 5
+"""Problems of one validation that are told; a file of something else has hundreds."""
+
+
 def explain_validation(error: ValidationError, where: str = "") -> SpecError:
     """Turn a pydantic error into one `SpecError` naming each field and what it must be."""
-    parts = [f"{path} {text}" if path else text for path, text in validation_problems(error)]
+    parts = [
+        f"{shorten(path, 80)} {shorten(text, 200)}" if path else shorten(text, 200)
+        for path, text in validation_problems(error)
+    ]
     start = f"{where}: " if where else ""
-    message = start + "; ".join(parts)
+    more = f"; and {len(parts) - _TOLD_AT_ONCE} more" if len(parts) > _TOLD_AT_ONCE else ""
+    message = start + "; ".join(parts[:_TOLD_AT_ONCE]) + more
     return SpecError(message if message.endswith((".", "?")) else message + ".")

@@ -8,7 +8,6 @@ then the pointer files `last`, `previous` and `best` are replaced. A kill at any
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segexplorer.core.atomic_files import atomic_write, sync_folder, translate_disk_errors
+from segexplorer.core.atomic_files import atomic_write, os_error_behind, sync_folder, translate_disk_errors
 from segexplorer.core.errors import DataError, shorten
 from segexplorer.core.untrusted_files import open_regular, sha256_of, with_checksum
 from segexplorer.training.run_files import COPY_AGAIN, MAX_TENSORS, checkpoint_meta, read_pointer
@@ -178,7 +177,9 @@ def save_checkpoint(
             save_model(network, str(aside / WEIGHTS))
             if average is not None:
                 save_model(average, str(aside / AVERAGE))
-            torch.save(dict(state), aside / STATE)
+            # a file of Python's own says what the disk refused; torch's writer only that it failed
+            with (aside / STATE).open("wb") as written:
+                torch.save(dict(state), written)
             sums = {f.name: _sha256(f) for f in sorted(aside.iterdir())}
             text = json.dumps(with_checksum({**meta, "sha256": sums}), indent=1)
             (aside / META).write_text(text, encoding="utf-8")
@@ -191,20 +192,12 @@ def save_checkpoint(
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
             check()  # where the folder is gone, that is the reason
-            raise _as_disk_error(error) from error
+            raise os_error_behind(error) or error from error
         sync_folder(root)
     check()
     _move_pointers(root, final.name, best=best)
     _remove_unreferenced(root)
     return final
-
-
-def _as_disk_error(error: Exception) -> Exception:
-    """Return the OSError behind a writer's own error ("file write failed", "os error 28")."""
-    text = str(error).lower()
-    if not isinstance(error, OSError) and ("write failed" in text or "os error" in text):
-        return OSError(errno.ENOSPC, "no space left on device")
-    return error
 
 
 def _free_name(root: Path, step: int) -> Path:

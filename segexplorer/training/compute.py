@@ -6,6 +6,7 @@ Errors of torch and numpy that mean "out of memory" become a sentence with remed
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -143,6 +144,24 @@ def _resident_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def memory_limit(device: str = "cpu") -> int | None:
+    """Return the bytes that this process may use at most: of the GPU, or of the machine and its control group.
+
+    None where the system does not say.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    found: list[int] = []
+    with contextlib.suppress(ValueError, OSError, AttributeError):  # no sysconf on Windows
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for place in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups of version 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            found.append(int(Path("/sys/fs/cgroup", place).read_text(encoding="ascii")))
+    return min(found, default=None)
 
 
 def resolve_compute(spec: Compute, *, window: bool = False) -> Runtime:

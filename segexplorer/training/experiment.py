@@ -19,6 +19,7 @@ from segexplorer.core.printable import is_printable, printable
 from segexplorer.core.registry import plugin_kinds, require_plugins
 from segexplorer.core.spec import Spec, replace_values, walk
 from segexplorer.core.untrusted_files import require_bounded
+from segexplorer.core.yaml_text import YamlError, load_yaml
 from segexplorer.data.datasets.base import AnyDataset
 from segexplorer.data.datasets.base import registry as datasets
 from segexplorer.data.sampler import Sampling
@@ -370,14 +371,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path.name} is too large for an experiment file.", "Check that it is the right file."
         )
     try:
-        data = yaml.safe_load(content.decode("utf-8"))
-    except RecursionError as error:
-        raise SpecError(f"{path.name} is nested too deeply.", "Check that it is the right file.") from error
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date of month 13 is a ValueError
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it is not text"
-        raise SpecError(f"{path.name} is not valid YAML{where}: {problem}.") from error
+        data = load_yaml(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path.name} is not valid YAML: it is not text.") from error
+    except YamlError as error:
+        raise SpecError(f"{path.name} is not valid YAML{error}.", "Correct that line.") from error
     if not isinstance(data, dict):
         raise SpecError(
             f"{path.name} does not contain an experiment.", "It should start with data:, network:, loss: ..."

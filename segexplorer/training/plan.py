@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from segexplorer.core.errors import DataError, SegExplorerError, SpecError
+from segexplorer.core.errors import DataError, SegExplorerError, SpecError, shorten
 from segexplorer.core.events import Role
 from segexplorer.core.regions import BoxRegions, Partition
 from segexplorer.core.registry import plugin_kinds
+from segexplorer.data import geometry
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
 from segexplorer.data.class_voxels import class_problems
@@ -32,7 +33,7 @@ from segexplorer.data.transforms.distance_maps import MAPS
 from segexplorer.losses.base import LossSpec, losses_in, partitions_in
 from segexplorer.networks.base import NetworkSpec, padded
 from segexplorer.networks.cost import memory_estimate, parameter_count
-from segexplorer.training.compute import Runtime, resolve_compute
+from segexplorer.training.compute import Runtime, memory_limit, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.sinks.record import COMPUTING, package_versions
 from segexplorer.training.slices import Layout
@@ -237,19 +238,35 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
     problems = [*check_dataset(list(refs.values()), roles, classes), *setting_problems(experiment, roles)]
     _refuse_errors(problems)
     fitted = fit(experiment.preprocessing, training)
-    layout = Layout.of(experiment.sampling.patch_size)
-    problems += loss_problems(experiment.loss, len(classes.names) + 1, layout.dimensions)
+    asked = experiment.sampling.patch_size
+    layout = Layout.of(asked)
+    divisor = layout.divisor(experiment.network)
+    patch = None if asked is None else padded(asked, divisor)
+    outputs = len(classes.names) + 1
+    require_memory(experiment, list(refs.values()), fitted, patch, outputs)
+    problems += loss_problems(experiment.loss, outputs, layout.dimensions)
     problems += class_problems(refs, roles, fitted, classes, all_cases=all_cases)
     _refuse_errors(problems)
-    divisor = layout.divisor(experiment.network)
     largest = _largest(training, fitted)
-    asked = experiment.sampling.patch_size
-    patch = None if asked is None else padded(asked, divisor)
     problems += patch_problems(experiment, patch, divisor, largest)
     problems += region_problems(experiment.loss, patch, layout, [fitted.prepared_shape(r) for r in training])
     sampling = experiment.sampling.model_copy(update={"patch_size": patch, "divisor": divisor})
     runtime = resolve_compute(experiment.compute, window=window)
-    outputs = len(classes.names) + 1
+    memory = step_memory(
+        experiment.network,
+        layout,
+        patch if patch is not None else padded(largest, divisor),
+        sampling.batch_size,
+        in_channels=fitted.channels,
+        out_channels=outputs,
+        activation_bytes=4 if runtime.precision == "float32" else 2,
+    )
+    _refuse_beyond(
+        memory,
+        memory_limit(runtime.device),
+        "A training step",
+        "sampling.patch_size or sampling.batch_size, or choose a smaller network",
+    )
     return Plan(
         experiment=experiment,
         refs=refs,
@@ -268,15 +285,7 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
             in_channels=fitted.channels,
             out_channels=outputs,
         ),
-        memory_bytes=step_memory(
-            experiment.network,
-            layout,
-            patch if patch is not None else padded(largest, divisor),
-            sampling.batch_size,
-            in_channels=fitted.channels,
-            out_channels=outputs,
-            activation_bytes=4 if runtime.precision == "float32" else 2,
-        ),
+        memory_bytes=memory,
         problems=tuple(problems),
         badges=_badges(experiment, roles),
         watched=_watched(experiment, roles),
@@ -529,6 +538,56 @@ def _box_problems(
         )
         remedy = "Choose larger boxes."
     return [Problem("warning", "regions", text, remedy)] if text else []
+
+
+def require_memory(
+    experiment: Experiment,
+    refs: Sequence[CaseRef],
+    fitted: FittedPreprocessing,
+    patch: tuple[int, ...] | None,
+    outputs: int,
+) -> None:
+    """Refuse settings that ask for more memory than the machine has, before anything of it is taken.
+
+    Parameters
+    ----------
+    patch
+        Voxels; None for whole volumes.
+    outputs
+        Classes, background included.
+
+    Raises
+    ------
+    SpecError
+        Naming the setting, and both sizes.
+    """
+    limit = memory_limit()
+    for ref in refs:
+        image = ref.open().images[0]
+        shape = fitted.prepared_shape(ref)
+        voxels = math.prod(shape)
+        what = f"The case {shorten(ref.id, 60)} of {shape_text(shape)} voxels"
+        setting = "a larger preprocessing.spacing, or preprocessing.resize"
+        # the image, its label, and the logits of a whole prediction, in float32
+        _refuse_beyond(voxels * (4 * fitted.channels + 1 + 4 * outputs), limit, what, setting, verb="Set")
+        size = patch if patch is not None else shape
+        many = experiment.sampling.batch_size * math.prod(size) * (4 * fitted.channels + 8)
+        _refuse_beyond(many, limit, "A batch", "sampling.batch_size or sampling.patch_size")
+        spacing = fitted.spacing or geometry.spacing(
+            geometry.canonical_grid(image.shape, image.affine).affine
+        )
+        if experiment.augmentation.enabled:
+            elastic = experiment.augmentation.elastic.memory(size, spacing)
+            what = f"The elastic deformation of a patch of {shape_text(size)} voxels"
+            _refuse_beyond(elastic, limit, what, "augmentation.elastic.distance", verb="Raise")
+
+
+def _refuse_beyond(needed: int, limit: int | None, what: str, setting: str, verb: str = "Lower") -> None:
+    if limit is not None and needed > limit:
+        raise SpecError(
+            f"{what} would take about {needed / 2**30:,.0f} GiB of memory; there are {limit / 2**30:.0f} GiB.",
+            f"{verb} {setting}.",
+        )
 
 
 def step_memory(

@@ -134,3 +134,18 @@ def test_where_it_is_comes_first() -> None:
 def test_a_misspelt_key_is_reported_with_the_nearest() -> None:
     with pytest.raises(SpecError, match=r"^has no setting 'raet'\. Did you mean rate\?$|'raet'.*rate\?"):
         Form.of({"raet": 1})
+
+
+def test_sentences_stay_readable_whatever_they_quote() -> None:
+    error = SpecError(f"The setting {'x' * 50_000} is not known.", f"Choose {'y' * 50_000}.")
+    assert len(error.message) < 420 and len(error.remedy) < 420 and len(str(error)) < 850
+    assert error.message.startswith("The setting xxx") and error.message.endswith("is not known.")
+
+    class Many(Spec):
+        number: int = parameter(1, title="Number", description="One.")
+        numbers: tuple[int, ...] = parameter((), title="Numbers", description="Many.")
+
+    with pytest.raises(SpecError) as caught:
+        Many.of({"number": "z" * 10_000, "numbers": ["a"] * 1000})
+    assert "number must be a whole number (got 'zzz" in caught.value.message
+    assert "and 996 more" in caught.value.message and len(caught.value.message) < 450

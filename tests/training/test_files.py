@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
-from segexplorer.core.errors import DataError, DiskError
+from segexplorer.core.errors import DataError, DiskError, ExitCode
+from segexplorer.frontends.cli.app import run as cli
 from segexplorer.study.runs import read_run
 from segexplorer.training.checkpoint import open_checkpoint, read_pointer, save_checkpoint
 from segexplorer.training.experiment import Experiment
@@ -158,3 +159,37 @@ def test_run_folders_of_other_versions_are_refused_in_one_sentence(
         with pytest.raises(DataError, match=message) as caught:
             open_it(folder)  # type: ignore[operator]
         assert caught.value.message.count(". ") == 0 and caught.value.remedy
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_no_space_in_the_middle_of_a_torch_save_is_no_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = torch.save
+
+    def full(content: object, _: object) -> None:
+        with Path("/dev/full").open("wb") as device:
+            return save(content, device)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(DiskError, match="no space left") as caught:
+        save_checkpoint(
+            tmp_path,
+            network=torch.nn.Linear(2, 2),
+            average=None,
+            state={"a": torch.ones(300_000)},
+            meta={"step": 1},
+            best=False,
+        )
+    assert caught.value.exit_code == ExitCode.MACHINE
+    assert [p.name for p in tmp_path.iterdir()] == []
+    config = tmp_path / "experiment.yaml"
+    config.write_text(
+        "data: {kind: phantom, count: 3, size: 32}\nsplit: {validation_count: 1}\nloss: dice\n"
+        "sampling: {patch_size: [16, 16, 16], batch_size: 1, steps_per_epoch: 1}\n"
+        "network: {kind: unet, base_features: 4, levels: 2}\nschedule: {kind: constant, epochs: 1}\n"
+        "compute: {device: cpu, threads: 1, precision: float32}\n"
+    )
+    assert cli(["train", str(config), "-o", str(tmp_path / "run")]) == ExitCode.MACHINE
+    told = capsys.readouterr().err
+    assert "There is no space left for step_1" in told and "Traceback" not in told

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.spec import replace_values
+from segexplorer.data.transforms.elastic import Elastic
+from segexplorer.training.compute import memory_limit
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT, resolve
 
@@ -92,3 +95,51 @@ def test_what_is_left_out_is_not_even_looked_at(tiny: Experiment) -> None:
     plan = resolve(replace_values(tiny, {"split.excluded": (names[0],)}))
     assert names[0] not in plan.refs and names[0] not in plan.roles
     assert set(plan.refs) == set(names[1:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {
+                "augmentation.elastic.probability": 1.0,
+                "augmentation.elastic.distance": 2.0,
+                "augmentation.elastic.displacement": 0.1,
+                "preprocessing.spacing": [9.0, 9.0, 0.01],
+                "sampling.patch_size": [64, 64, 64],
+            },
+            r"elastic deformation of a patch .* would take about [\d,]+ GiB .* augmentation\.elastic\.distance",
+        ),
+        ({"preprocessing.spacing": [0.05, 0.05, 0.05]}, r"The case phantom_.* larger preprocessing\.spacing"),
+        ({"preprocessing.resize": [20_000, 20_000, 20_000]}, r"The case phantom_.* preprocessing\.resize"),
+        ({"data.size": 9_000}, r"The case phantom_.* preprocessing\.resize"),
+        (
+            {"sampling.batch_size": 256, "sampling.patch_size": [512, 512, 512]},
+            r"A batch would take .* sampling\.batch_size",
+        ),
+    ],
+)
+def test_memory_that_the_machine_does_not_have_is_refused_before_it_is_asked_for(
+    settings: dict[str, Any], told: str, tiny: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexplorer.training.plan.memory_limit", lambda device="cpu": 16 * 2**30)
+    with pytest.raises(SpecError, match=told):
+        resolve(replace_values(tiny, settings))
+    monkeypatch.setattr("segexplorer.training.plan.memory_limit", lambda device="cpu": None)
+    resolve(tiny)
+
+
+def test_a_step_that_exceeds_the_memory_is_refused(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segexplorer.training.plan.memory_limit", lambda device="cpu": 2 * 2**20)
+    with pytest.raises(SpecError, match=r"A training step would take"):
+        resolve(tiny)
+
+
+def test_the_memory_of_the_elastic_field_is_what_is_allocated() -> None:
+    elastic = Elastic(probability=1.0, distance=4.0, displacement=0.5)
+    shape, spacing = (24, 20, 12), (1.0, 1.0, 5.0)
+    drawn = elastic.draw(np.random.default_rng(0), shape, spacing)
+    assert drawn is not None
+    held = drawn.pushes.nbytes + drawn.field(shape).nbytes
+    assert held <= elastic.memory(shape, spacing) <= 6 * held
+    assert memory_limit() is None or memory_limit() > 2**28  # type: ignore[operator]

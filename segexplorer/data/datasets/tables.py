@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segexplorer.core.errors import DataError, require, shorten
+from segexplorer.core.yaml_text import YamlError, load_yaml
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx")
 DOCUMENTS = (".json", ".yaml", ".yml")
@@ -63,8 +62,10 @@ def read_document(path: Path) -> Any:
     """
     text, kind = read_text(path), "JSON" if path.suffix.lower() == ".json" else "YAML"
     try:
-        return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        return json.loads(text) if kind == "JSON" else load_yaml(text)
+    except YamlError as error:
+        raise DataError(f"{path.name} is not valid YAML{error}.", "Repair or download it again.") from error
+    except (ValueError, RecursionError) as error:
         reason = (
             shorten(" ".join(str(error).split())) if not isinstance(error, RecursionError) else "too deep"
         )

@@ -54,6 +54,22 @@ class Elastic(Spec):
             )
         return self
 
+    def memory(self, shape: Sequence[int], spacing: Sequence[float]) -> int:
+        """Return the bytes that deforming one patch takes: its control points, and a displacement per voxel.
+
+        Axes with thick voxels have points at a shorter distance in voxels, so that a spacing far from cubic takes
+        many times the memory of the patch.
+        """
+        thick = [s for s, n in zip(spacing, shape, strict=True) if n > 1]
+        if not self.probability or not thick:
+            return 0
+        finest = min(thick)
+        counts = [_points(n, self.distance * finest / s) for n, s in zip(shape, spacing, strict=True)]
+        weights = sum(n * c for n, c in zip(shape, counts, strict=True))
+        # the sum over the points goes axis by axis; its first result is the largest one besides the field
+        between = 3 * max(shape[0] * counts[1] * counts[2], shape[0] * shape[1] * counts[2])
+        return 8 * (2 * 3 * math.prod(counts) + between + 3 * math.prod(shape) + weights)
+
     def draw(
         self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]
     ) -> DrawnElastic | None:

@@ -17,6 +17,7 @@ import segexplorer
 from segexplorer.core.errors import (
     ExitCode,
     NotEnoughMemoryError,
+    PlaceError,
     SegExplorerError,
     SpecError,
     disk_error,
@@ -62,6 +63,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             )
         except SegExplorerError as error:
             return _tell(error)
+        except RuntimeError as error:
+            if not str(error).startswith("Symlink loop"):  # of pathlib, until Python 3.13
+                raise
+            return _tell(PlaceError(f"Links lead in a circle: {error}.", "Name the file itself."))
         except OSError as error:
             if (known := disk_error(error)) is None:
                 raise

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
-from segexplorer.core.errors import SpecError
+from segexplorer.core.errors import SpecError, shorten
+from segexplorer.core.yaml_text import YamlError, load_yaml
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -23,7 +22,9 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         name, equals, text = entry.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise SpecError(f"--set {entry!r} is not NAME=VALUE.", "Write it like --set loss.alpha=0.7")
+            raise SpecError(
+                f"--set {shorten(entry, 80)!r} is not NAME=VALUE.", "Write it like --set loss.alpha=0.7"
+            )
         found[name] = parse_value(text, f"--set {name}")
     return found
 
@@ -31,9 +32,10 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 def parse_value(text: str, where: str) -> Any:
     """Return the YAML value of a text; 1e-3, which YAML 1.1 takes for text, is the number it looks like."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{where}: {text!r} is not a value that YAML knows.", "Put it in quotes.") from error
+        value = load_yaml(text)
+    except YamlError as error:
+        shown = shorten(text, 80)
+        raise SpecError(f"{where}: {shown!r} is not a value that YAML knows.", "Put it in quotes.") from error
     return _number(value) if isinstance(value, str) else value
 
 
@@ -56,7 +58,9 @@ def parse_classes(text: str | None) -> dict[str, tuple[int, ...]] | None:
         return None
     value = parse_value(text if text.lstrip().startswith("{") else f"{{{text}}}", "--classes")
     if not isinstance(value, dict):
-        raise SpecError(f"--classes {text!r} is no mapping.", "Write it like '{kidneys: [2, 3], liver: 5}'")
+        raise SpecError(
+            f"--classes {shorten(text, 80)!r} is no mapping.", "Write it like '{kidneys: [2, 3], liver: 5}'"
+        )
     classes: dict[str, tuple[int, ...]] = {}
     for name, given in value.items():
         values = given if isinstance(given, list) else [given]

@@ -68,7 +68,8 @@ class MonaiBundle(ExporterSpec):
         for name in ("configs", "models", "docs"):
             (output / name).mkdir(parents=True)
         state = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
-        torch.save(state, output / "models" / "model.pt")
+        with (output / "models" / "model.pt").open("wb") as file:  # so that a full disk is called by its name
+            torch.save(state, file)
         _write_json(output / "configs" / "metadata.json", self._metadata(model, facts))
         _write_json(output / "configs" / "inference.json", _inference(model, facts))
         readme = _README.format(name=self._name(model), notice=NOTICE, version=segexplorer.__version__)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from hypothesis import given, settings
@@ -478,3 +479,59 @@ def test_a_rescale_slope_of_0_is_said(tmp_path: Path) -> None:
     volume = open_volume(tmp_path)
     assert "rescale slope of 0" in " ".join(volume.notes)
     np.testing.assert_array_equal(volume.array, hounsfield(voxels))
+
+
+# --- odd pixel bytes, and files without frames ---
+
+
+@pytest.mark.parametrize("shift", [-3, -1, 1, 7])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pixel_data_of_an_odd_length(shift: int, bits: int, tmp_path: Path) -> None:
+    stored = np.arange(75).reshape(3, 5, 5).astype(np.uint8 if bits == 8 else np.uint16)
+    for path in write_series(tmp_path, stored, slope=1, intercept=0):
+        content = bytearray(path.read_bytes())
+        place = content.rfind(b"\xe0\x7f\x10\x00")
+        place += 8 if content[place + 4 : place + 6] in (b"OW", b"OB") else 4
+        length = int.from_bytes(content[place : place + 4], "little")
+        content[place : place + 4] = (length + shift).to_bytes(4, "little")
+        path.write_bytes(content)
+    spare = 1 if bits == 8 else 0  # DICOM pads 25 bytes to 26
+    if shift < -spare:
+        with pytest.raises(DataError, match="cut off"):
+            np.asarray(open_volume(tmp_path).array)
+    else:
+        assert np.array_equal(np.asarray(open_volume(tmp_path).array), stored.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"PixelData": None}, "cut off before its voxels"),
+        ({"PixelData": b""}, "cut off"),
+        ({"PixelData": None, "NumberOfFrames": 0, "PerFrameFunctionalGroupsSequence": None}, "cut off"),
+        ({"PerFrameFunctionalGroupsSequence": [], "NumberOfFrames": 0}, None),
+        ({"PixelData": None, "Rows": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}, "holds no"),
+        ({"PixelData": None, "Rows": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.66"}, "holds no"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "PixelData": None, "NumberOfFrames": 0}, "cut off"),
+    ],
+)
+def test_a_file_without_frames_is_a_sentence(
+    change: dict[str, Any], told: str | None, tmp_path: Path
+) -> None:
+    path = write_enhanced(tmp_path / "one.dcm", np.ones((3, 4, 4), np.uint16), [(0, 0, k) for k in range(3)])
+    data = pydicom.dcmread(path)
+    for name, value in change.items():
+        if value is None:
+            delattr(data, name)
+        else:
+            setattr(data, name, value)
+    if "SOPClassUID" in change:
+        data.file_meta.MediaStorageSOPClassUID = change["SOPClassUID"]
+    data.save_as(path)
+    list_series(tmp_path)
+    if told is None:
+        assert np.asarray(open_volume(path).array).size
+        return
+    for place in (path, tmp_path):
+        with pytest.raises(DataError, match=told):
+            np.asarray(open_volume(place).array)
