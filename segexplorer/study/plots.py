@@ -80,10 +80,11 @@ def write_plots(comparison: Comparison, formats: Sequence[Format] = ("svg",)) ->
                 if figure is None:
                     continue
                 for suffix in formats:
-                    yield f"{metric}_{name}.{suffix}", _content(figure, suffix)
+                    yield f"{metric}_{name}.{suffix}", content(figure, suffix)
 
 
-def _content(figure: Figure, suffix: Format) -> bytes:
+def content(figure: Figure, suffix: Format) -> bytes:
+    """Return a figure as a file."""
     # without a date, so that the same figures give the same file
     undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
     stream = io.BytesIO()
@@ -115,7 +116,8 @@ def _axis_title(comparison: Comparison, metric: str) -> str:
     return f"{declared.display_name}{unit}, {comparison.class_names[-1]}; {declared.better} is better"
 
 
-def _caption(figure: Figure, *sentences: str) -> None:
+def caption(figure: Figure, *sentences: str) -> None:
+    """Write sentences below a figure."""
     text = textwrap.fill(" ".join(s for s in sentences if s), 140)
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
 
@@ -149,7 +151,7 @@ def boxes(comparison: Comparison, metric: str) -> Figure | None:
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     missing = _without_value(comparison, metric)
-    _caption(
+    caption(
         figure,
         _about(comparison, metric),
         "Box: quartiles; line: median; whiskers: farthest case within 1.5 interquartile ranges; diamond: mean.",
@@ -231,7 +233,7 @@ def pairs(comparison: Comparison, metric: str) -> Figure | None:
     for axes in panels.flat[len(others) :]:
         axes.set_axis_off()
     figure.supylabel(_axis_title(comparison, metric), fontsize=10)
-    _caption(
+    caption(
         figure,
         f"Reference: {comparison.reference}. {_about(comparison, metric)}",
         f"Blue, solid: {gain} under the condition; orange, dashed: {loss} or equal.",
@@ -280,7 +282,7 @@ def differences(comparison: Comparison, metric: str) -> Figure | None:
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     withheld = "" if not all(row.withheld for row in rows) else "The design allows no star."
-    _caption(
+    caption(
         figure,
         _about(comparison, metric),
         f"Line: {CROSSED_INTERVAL}; p Holm-adjusted; filled and *: below 0.05 by a design that may have stars.",
@@ -313,7 +315,7 @@ def ranks(comparison: Comparison, metric: str) -> Figure | None:
         spine.set_visible(False)
     several = any(len(c.seeds) > 1 for c in comparison.conditions)
     what = f"{counted(ranking.n_cases, 'case')}{' and of the seeds' if several else ''}"
-    _caption(
+    caption(
         figure,
         f"Share of resamples of {what} in which a condition has this rank; empty: below 0.5 %.",
         "" if several else "One seed: another training may rank otherwise.",
@@ -361,7 +363,7 @@ def critical_difference(comparison: Comparison, metric: str) -> Figure | None:
             zorder=2,
         )
     friedman = f"Friedman {_p(ranking.friedman_p)}, over cases alone." if ranking.friedman_p >= 0 else ""
-    _caption(
+    caption(
         figure,
         f"Mean rank over {counted(ranking.n_cases, 'case')} by {_axis_title(comparison, metric)}. Rank 1 is best.",
         "Bars join conditions of which no two are distinguished by a star (all pairs, Holm-adjusted)."

@@ -155,6 +155,12 @@ def test_calibration_is_recorded_with_the_scores(fresh: Path, capsys: pytest.Cap
     assert cli(["evaluate", str(fresh), "--split", "test", "--metrics", "ece,brier"]) == 0
     out = capsys.readouterr().out
     assert "any class" in out and "Brier" in out
+    folder = fresh.parent / "diagrams"
+    words = ["evaluate", str(fresh), "--split", "test", "--plots", str(folder), "--format", "svg,pdf"]
+    assert cli(words) == 0
+    names = {f"test_reliability_{region}.{suffix}" for region in ("box", "all") for suffix in ("svg", "pdf")}
+    assert {path.name for path in folder.iterdir()} == names
+    assert "<svg" in (folder / "test_reliability_box.svg").read_text()
 
 
 def predictions_and_truths(run: Path, cases: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -263,6 +263,18 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            "--plots",
+            metavar="DIR",
+            help="With --split: write reliability diagrams into this folder.",
+            show_default=False,
+        ),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Of the plots: svg, png, pdf, with commas.")
+    ] = "svg",
     resample: Annotated[
         bool,
         typer.Option(
@@ -276,8 +288,8 @@ def evaluate(
     from segexplorer.frontends.cli.evaluate_split import refuse_with_split, require_truth, run_evaluate_split
 
     if split is None:
-        if checkpoint is not None or again:
-            raise SpecError("--checkpoint and --again belong to --split.", "Add --split test.")
+        if checkpoint is not None or again or plots is not None:
+            raise SpecError("--checkpoint, --again and --plots belong to --split.", "Add --split test.")
         truth = require_truth(prediction, truth)
         run_evaluate(
             prediction,
@@ -305,6 +317,8 @@ def evaluate(
         settings=settings or (),
         csv=csv,
         spread_csv=spread_csv,
+        plots=plots,
+        formats=formats,
     )
 
 

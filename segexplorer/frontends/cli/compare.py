@@ -313,7 +313,7 @@ def run_compare(
     allowed = allowances(allow)
     for path in (csv, markdown, latex):
         _check_place(path)
-    suffixes = _plot_formats(plots, formats)
+    suffixes = plot_formats(plots, formats)
     chosen = [m.strip() for m in metrics.split(",") if m.strip()] or METRICS
     found = runs_of(runs, unfinished="unfinished" in allowed)
     if found.left_out:
@@ -379,7 +379,7 @@ def _of_one_condition(folders: Sequence[Path], checkpoint: Which | None, split: 
     ]
 
 
-def _plot_formats(folder: Path | None, formats: str) -> list[Format]:
+def plot_formats(folder: Path | None, formats: str) -> list[Format]:
     """Return the formats to write plots in; refuse what cannot be written before the work."""
     if folder is None:
         return []

@@ -12,8 +12,10 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import Progress, Role
+from segexplorer.frontends.cli.compare import plot_formats
 from segexplorer.frontends.cli.evaluate import (
     check_places,
     chosen_metrics,
@@ -25,6 +27,8 @@ from segexplorer.frontends.cli.evaluate import (
 from segexplorer.frontends.cli.terminal import print_json, remarks, results
 from segexplorer.metrics.calibration import BINS, CALIBRATION_METRICS, MARGIN_MM, calibration_values
 from segexplorer.metrics.formatting import NONE
+from segexplorer.study.plots import Format
+from segexplorer.study.reliability_plots import write_reliability
 from segexplorer.training.scores import SplitScores, Weights, is_current, score_split_steps
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ def run_evaluate_split(
     settings: Sequence[str] = (),
     csv: Path | None = None,
     spread_csv: Path | None = None,
+    plots: Path | None = None,
+    formats: str = "svg",
 ) -> None:
     """Score the cases of a run's split and print the result; where it is recorded already, print the record.
 
@@ -56,8 +62,11 @@ def run_evaluate_split(
         Whether to score although there is a record.
     metrics, protocol, settings, csv, spread_csv
         As for `run_evaluate`.
+    plots, formats
+        Folder for reliability diagrams, and their formats with commas.
     """
     chosen = chosen_metrics(metrics, protocol)
+    suffixes = plot_formats(plots, formats)
     options = metric_options(settings)
     check_places(csv, spread_csv)
     record, computed = score_with_progress(
@@ -71,6 +80,8 @@ def run_evaluate_split(
         )
     )
     write_tables(record.scores, csv, spread_csv)
+    if plots is not None:
+        write_diagrams(record, run.name, plots, suffixes)
     if as_json:
         about = record.model_dump(exclude={"scores"})
         print_json({"record": {**about, "computed_now": computed}, **scores_as_plain(record.scores, chosen)})
@@ -90,6 +101,17 @@ def run_evaluate_split(
     current = computed or is_current(run, record)
     for note in notes(record, computed=computed, current=current):
         out.print(note, markup=False, soft_wrap=not out.is_terminal)
+
+
+def write_diagrams(record: SplitScores, run: str, folder: Path, formats: Sequence[Format]) -> None:
+    """Write the reliability diagrams of a record, and say where."""
+    n = len(record.cases)
+    about = f"{n} {record.split} case{'s' if n > 1 else ''} of {run}, {weights_text(record)}."
+    count = 0
+    for name, data in write_reliability(record.calibration, about, formats):
+        atomic_write(folder / f"{record.split}_{name}", data)
+        count += 1
+    remarks().print(f"{count} reliability diagrams in {folder}.", markup=False, soft_wrap=True)
 
 
 CALIBRATION_NOTES = (
