@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from segexplorer.core import plugins
@@ -340,7 +341,7 @@ class Registry(_Members[type[S]]):
             presets = self.presets()
             return presets[value].spec if value in presets else self._class_of(value)()
         if isinstance(value, Mapping):
-            if "kind" not in value:
+            if "kind" not in value:  # `Spec` has filled in that of the field's default, where there is one
                 raise PydanticCustomError(
                     "no_kind", "needs a kind, one of {names}", {"names": ", ".join(self.names())}
                 )
@@ -358,6 +359,54 @@ class Registry(_Members[type[S]]):
             raise PydanticCustomError(
                 "unknown_kind", "is unknown: {text}", {"text": f"{error.message} {error.remedy}"}
             ) from error
+
+
+def section_class(base: type[Spec], data: Any, parts: Sequence[str]) -> Registry[Any] | None:
+    """Return the registry of the section that a dotted path names in raw data; None where it is no choice of kinds.
+
+    Parameters
+    ----------
+    base, data
+        The spec's class, and what is to become one.
+    """
+    declared: type[Spec] = base
+    found: Registry[Any] | None = None
+    for part in parts:
+        field = declared.model_fields.get(part)
+        if field is None:
+            return None
+        data = data.get(part) if isinstance(data, Mapping) else None
+        found = registry_of(field)
+        if found is None:
+            inner: Any = field.annotation
+            if not (isinstance(inner, type) and issubclass(inner, Spec)):
+                return None
+            declared = inner
+            continue
+        kind = data if isinstance(data, str) else data.get("kind") if isinstance(data, Mapping) else None
+        known = found.specs().get(str(kind))
+        if known is None:
+            default = field.get_default(call_default_factory=True)
+            preset = found.presets().get(str(kind or default))
+            known = type(preset.spec) if preset is not None else found.specs().get(str(default))
+        if known is None:
+            return found if part == parts[-1] else None
+        declared = known
+    return found
+
+
+def registry_of(field: FieldInfo) -> Registry[Any] | None:
+    """Return the registry among whose kinds a field chooses, or None."""
+    return next((m.late_bound_registry for m in field.metadata if isinstance(m, LateBound)), None)
+
+
+def kept_settings(registry: Registry[Any], kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that another kind of the same family has, too; all of them for an unknown kind."""
+    specs, presets = registry.specs(), registry.presets()
+    spec = specs.get(kind) or (type(presets[kind].spec) if kind in presets else None)
+    if spec is None:
+        return dict(given)
+    return {key: value for key, value in given.items() if key in spec.model_fields}
 
 
 def plugin_kinds(spec: BaseModel) -> dict[str, list[str]]:

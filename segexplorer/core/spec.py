@@ -46,7 +46,26 @@ class Spec(BaseModel):
                         "has no setting {key}. {hint}",
                         {"key": repr(str(key)), "hint": did_you_mean(str(key), known)},
                     )
+            return cls._with_default_kinds(data)
         return data
+
+    @classmethod
+    def _with_default_kinds(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return data in which a section without a kind has that of its default: `schedule: {epochs: 2}`."""
+        filled = dict(data)
+        for name, field in cls.model_fields.items():
+            given = filled.get(name)
+            if not isinstance(given, Mapping) or "kind" in given:
+                continue
+            registry = next((m for m in map(_registry, field.metadata) if m is not None), None)
+            default = field.get_default(call_default_factory=True)
+            if registry is None or not isinstance(default, str | Spec):
+                continue
+            preset = registry.presets().get(default) if isinstance(default, str) else None
+            whole = preset.spec if preset is not None else default
+            start = whole.plain() if isinstance(whole, Spec) else {"kind": whole}
+            filled[name] = {**start, **given}
+        return filled
 
     @classmethod
     def of(cls, data: Any, where: str = "") -> Self:
@@ -65,6 +84,11 @@ class Spec(BaseModel):
     def plain(self) -> dict[str, Any]:
         """Return plain data (dict, list, str, numbers) that YAML and JSON take and `of` reads back."""
         return self.model_dump(mode="json")
+
+
+def _registry(metadata: Any) -> Any:
+    """Return the registry of a late-bound field; `core.registry` declares it on top of this module."""
+    return getattr(metadata, "late_bound_registry", None)
 
 
 def get_value(spec: BaseModel, path: str) -> Any:
@@ -139,11 +163,24 @@ def _replaced(spec: S, changes: Mapping[str, Any]) -> S:
         for part in parts[:-1]:
             target = target[int(part)] if isinstance(target, list) else target[part]
         plain = value.plain() if isinstance(value, Spec) else value
+        if parts[-1] == "kind" and isinstance(parent, Spec) and plain != getattr(parent, "kind", plain):
+            _switch_kind(parent, target, str(plain))
+            continue
         if isinstance(target, list):
             target[int(parts[-1])] = plain
         else:
             target[parts[-1]] = plain
     return type(spec).of(data)
+
+
+def _switch_kind(parent: Spec, target: dict[str, Any], kind: str) -> None:
+    """Make a section one of another kind: what was set stays where that has it, all else takes its own defaults."""
+    from segexplorer.core.registry import families, kept_settings  # which is built on this module
+
+    registry = next(r for r in families().values() if isinstance(parent, r.base))
+    given = {key: target[key] for key in parent.model_fields_set if key != "kind"}
+    target.clear()
+    target.update({"kind": kind, **kept_settings(registry, kind, given)})
 
 
 def _check_settable(parent: Any, parts: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +16,7 @@ from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError, UnknownKindError, did_you_mean, shorten
 from segexplorer.core.fields import parameter, parameters
 from segexplorer.core.printable import is_printable, printable
-from segexplorer.core.registry import plugin_kinds, require_plugins
+from segexplorer.core.registry import kept_settings, plugin_kinds, require_plugins, section_class
 from segexplorer.core.spec import Spec, replace_values, walk
 from segexplorer.core.untrusted_files import require_bounded
 from segexplorer.core.yaml_text import YamlError, load_yaml
@@ -255,7 +255,13 @@ class Experiment(Spec):
         return self
 
     @classmethod
-    def from_yaml(cls, source: str | Path, settings: Mapping[str, Any] | None = None) -> Self:
+    def from_yaml(
+        cls,
+        source: str | Path,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        on_note: Callable[[str], object] = lambda note: None,
+    ) -> Self:
         """Read an experiment file.
 
         Parameters
@@ -264,7 +270,9 @@ class Experiment(Spec):
             Path of a YAML file. Relative paths in it resolve against its folder; `${VAR}` stays as it is.
         settings
             Dotted path -> value, applied before validation; relative paths among them resolve against the
-            working directory.
+            working directory. A section that becomes another kind ("loss.kind") loses what that kind does not have.
+        on_note
+            Called with a sentence where settings of the file are lost in this way.
 
         Raises
         ------
@@ -276,7 +284,7 @@ class Experiment(Spec):
         # a study's axes; the file without them is an experiment of its own
         data = {k: v for k, v in read_yaml(path).items() if k != MATRIX}
         data = _absolute(cls, data, path.resolve().parent)
-        deferred = _apply_early(data, settings or {})
+        deferred = _apply_early(data, settings or {}, on_note)
         try:
             experiment = cls.of(data, path.name)
         except SpecError:
@@ -438,7 +446,9 @@ def _absolute_section(declared: type[Spec], section: dict[str, Any], folder: Pat
     return moved
 
 
-def _apply_early(data: dict[str, Any], settings: Mapping[str, Any]) -> list[str]:
+def _apply_early(
+    data: dict[str, Any], settings: Mapping[str, Any], on_note: Callable[[str], object]
+) -> list[str]:
     """Set what can be set in the raw mapping; return the paths that need the validated experiment.
 
     Early, since a file may leave out what the command line gives (a data path); late where a section is a bare
@@ -454,7 +464,30 @@ def _apply_early(data: dict[str, Any], settings: Mapping[str, Any]) -> list[str]
         for part in parts[:-1]:
             target = target.get(part) if isinstance(target, dict) else None
         if isinstance(target, dict):
+            if parts[-1] == "kind" and len(parts) > 1:
+                _drop_settings(data, target, parts[:-1], str(value), on_note)
             target[parts[-1]] = value
         else:
             deferred.append(path)
     return deferred
+
+
+def _drop_settings(
+    data: dict[str, Any],
+    section: dict[str, Any],
+    parts: Sequence[str],
+    kind: str,
+    on_note: Callable[[str], object],
+) -> None:
+    """Take out of a section what its new kind does not have, and say so."""
+    registry = section_class(Experiment, data, parts)
+    if registry is None:
+        return
+    given = {key: value for key, value in section.items() if key != "kind"}
+    kept = kept_settings(registry, kind, given)
+    if lost := [key for key in given if key not in kept]:
+        on_note(
+            f"{'.'.join(parts)}.kind={kind} has no {', '.join(lost)}: what the file says of it is left out."
+        )
+    for key in lost:
+        del section[key]

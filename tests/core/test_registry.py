@@ -204,12 +204,18 @@ def test_an_unknown_key_names_the_nearest_and_where_it_is() -> None:
         Child.of({"nam": "x"})
 
 
-@pytest.mark.parametrize("value", [3, None, ["ball"], {"radius": 2}])
+@pytest.mark.parametrize("value", [3, None, ["ball"]])
 def test_what_is_no_kind_is_refused_with_the_kinds(value: object) -> None:
     with pytest.raises(SpecError, match="ball, brick, box"):
         Child.of({"toy": value})
     with pytest.raises(SpecError, match="ball, brick, box"):
         toys.parse(value)
+
+
+def test_a_mapping_without_a_kind_is_one_of_the_fields_default() -> None:
+    assert Child.of({"toy": {"radius": 2}}).toy == toys.parse({"kind": "ball", "radius": 2})
+    with pytest.raises(SpecError, match="ball, brick, box"):
+        toys.parse({"radius": 2})
 
 
 def test_a_wrong_value_is_named_by_its_path() -> None:

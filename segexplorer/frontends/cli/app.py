@@ -627,7 +627,7 @@ def list_kinds(
 
 @app.command(rich_help_panel=KNOW)
 def describe(
-    family: Annotated[str, typer.Argument(help="losses, networks, datasets ...")],
+    family: Annotated[str, typer.Argument(help="losses, networks, datasets ...; or the name alone.")],
     kind: Annotated[str | None, typer.Argument(help="Its name, e.g. tversky.", show_default=False)] = None,
     task: Annotated[
         str,
@@ -639,16 +639,14 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Explain one kind: formula, reference, what it punishes, every parameter with range and unit."""
-    from segexplorer.frontends.cli.catalogue import print_kind, print_task
+    from segexplorer.frontends.cli.catalogue import print_kind, print_kind_alone, print_task
 
     if task:
         print_task(family, kind, task, as_json=as_json)
     elif kind is not None:
         print_kind(family, kind, as_json=as_json)
     else:
-        raise SpecError(
-            f"Which of the {family} is to be described?", f"segexplorer list {family} prints their names."
-        )
+        print_kind_alone(family, as_json=as_json)
 
 
 @app.command(rich_help_panel=KNOW)

@@ -17,7 +17,7 @@ from segexplorer.core.papers import full_reference
 from segexplorer.core.registry import Declarations, Preset, Registry, declared_families, families
 from segexplorer.core.schema import json_schema
 from segexplorer.core.spec import Spec
-from segexplorer.frontends.cli.terminal import print_json, results
+from segexplorer.frontends.cli.terminal import print_json, remarks, results
 
 FACTS = ("formula", "reference", "penalises", "papers", "requires")
 """Class variables that a spec may have for people to read."""
@@ -209,6 +209,39 @@ def _print_declaration(facts: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _names(registry: Registry[Any]) -> list[str]:
     return [*registry.names(), *registry.presets()]
+
+
+def families_of(kind: str) -> list[str]:
+    """Return the families that have a kind, a preset or a declared object of this name."""
+    kinds, declared = known_families(), known_declarations()
+    return [
+        *(name for name, registry in kinds.items() if kind in _names(registry)),
+        *(name for name, members in declared.items() if kind in members),
+    ]
+
+
+def print_kind_alone(kind: str, *, as_json: bool) -> None:
+    """Print a kind whose family was left out; of several families, the first, and what the others are.
+
+    Raises
+    ------
+    SpecError
+        When it is the name of a family, or of nothing; with the nearest names.
+    """
+    known = known_families()
+    if kind in known or kind in known_declarations():
+        raise SpecError(
+            f"Which of the {kind} is to be described?", f"segexplorer list {kind} prints their names."
+        )
+    found = families_of(kind)
+    if not found:
+        names = sorted({name for registry in known.values() for name in _names(registry)})
+        raise SpecError(f"There is no {kind!r} in any family.", did_you_mean(kind, names))
+    print_kind(found[0], kind, as_json=as_json)
+    for other in found[1:]:
+        remarks().print(
+            f"There is one among the {other}, too: segexplorer describe {other} {kind}", markup=False
+        )
 
 
 def _kind_facts(spec: type[Spec], preset: Preset[Any] | None) -> dict[str, Any]:

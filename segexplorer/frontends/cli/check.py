@@ -21,7 +21,7 @@ from rich.table import Table
 import segexplorer
 from segexplorer.core.errors import DataError, ExitCode, SegExplorerError, SpecError, disk_error
 from segexplorer.frontends.cli.series import selected
-from segexplorer.frontends.cli.terminal import print_json, remarks, results
+from segexplorer.frontends.cli.terminal import print_json, remark, remarks, results
 
 if TYPE_CHECKING:
     from segexplorer.core.events import Role
@@ -291,7 +291,7 @@ def check_experiment(
     from segexplorer.training.experiment import Experiment
     from segexplorer.training.weights import check_weights
 
-    experiment = Experiment.from_yaml(path, settings)
+    experiment = Experiment.from_yaml(path, settings, on_note=remark)
     choices = {
         "Experiment": path.name,
         "Network": experiment.network.display_name,

@@ -30,12 +30,23 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str, where: str) -> Any:
-    """Return the YAML value of a text; 1e-3, which YAML 1.1 takes for text, is the number it looks like."""
+    """Return the YAML value of a text, or the text itself where it is no YAML, as '{case}/seg.nii.gz'.
+
+    1e-3, which YAML 1.1 takes for text, is the number it looks like.
+
+    Raises
+    ------
+    SpecError
+        For a list or mapping that is not closed.
+    """
     try:
         value = load_yaml(text)
     except YamlError as error:
-        shown = shorten(text, 80)
-        raise SpecError(f"{where}: {shown!r} is not a value that YAML knows.", "Put it in quotes.") from error
+        if text.strip()[:1] == "[" or (text.strip()[:1] == "{" and ":" in text):
+            remedy = "Close its brackets, or put it in quotes."
+            shown = shorten(text, 80)
+            raise SpecError(f"{where}: {shown!r} is not a value that YAML knows.", remedy) from error
+        value = text
     return _number(value) if isinstance(value, str) else value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from segexplorer.core.events import Event
 from segexplorer.core.printable import printable, printable_json
 from segexplorer.viewmodels.status import Status
 
-PIPE_WIDTH = 120
+PIPE_WIDTH, LEAST_WIDTH = 120, 40
 
 
 class _Console(Console):
@@ -37,13 +38,26 @@ class _Console(Console):
 
 
 def results() -> Console:
-    """Return a console on stdout; in a pipe it is wide enough for tables and has no colours."""
-    return _Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    """Return a console on stdout; in a pipe it is as wide as COLUMNS says, else wide enough for tables."""
+    return _Console(width=_width(sys.stdout.isatty()), highlight=False)
 
 
 def remarks() -> Console:
     """Return a console on stderr."""
-    return _Console(width=None if sys.stderr.isatty() else PIPE_WIDTH, stderr=True, highlight=False)
+    return _Console(width=_width(sys.stderr.isatty()), stderr=True, highlight=False)
+
+
+def _width(terminal: bool) -> int | None:
+    """Return the width of what is no terminal; rich measures one itself."""
+    if terminal:
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    return max(int(columns), LEAST_WIDTH) if columns.isdecimal() else PIPE_WIDTH
+
+
+def remark(text: str) -> None:
+    """Print a sentence on stderr."""
+    remarks().print(text, markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

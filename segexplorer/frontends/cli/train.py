@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from segexplorer.core.errors import ExitCode, SpecError
 from segexplorer.core.events import Event, RunFinished, StateChanged, ValidationDone
 from segexplorer.frontends.cli.settings import parse_settings
-from segexplorer.frontends.cli.terminal import RunDisplay, print_json, remarks
+from segexplorer.frontends.cli.terminal import RunDisplay, print_json, remark, remarks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +64,7 @@ def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -
         raise SpecError(
             "train needs an experiment file, or --resume RUN.", f"See {sample_configs()} for examples."
         )
-    run = Session().prepare(Experiment.from_yaml(config, values), output)
+    run = Session().prepare(Experiment.from_yaml(config, values, on_note=remark), output)
     run.claim()
     return run
 
