@@ -44,7 +44,8 @@ def bootstrap_interval(
 
     Bias-corrected and accelerated (Efron 1987) from eight cases on, percentile with six or seven, none with fewer;
     values that are NaN are left out, and `n` says how many were used. Equal values give an interval of no width.
-    Intervals of few cases are somewhat too narrow: at 95 %, about 87 % coverage with 6 to 8, 92 % with 12 to 20.
+    Intervals of few cases are too narrow. Coverage at 95 % (`scripts/measure_rates.py`): with 8 cases 86 % of
+    normal scores, 84 % with a tail of hard cases, 79 % where a tenth fails; with 16 92, 91 and 88 %; with 30 94 %.
 
     Raises
     ------

@@ -73,7 +73,7 @@ def run_study(
                 failed[run.folder.name] = code
     for name in failed:
         out.print(f"Failed: {name}; the same command tries it again.", markup=False, soft_wrap=True)
-    _compare(plan, _left_to_others(plan, failed, out), allowed, split, as_json=as_json)
+    _compare(plan, _left_to_others(plan, failed, split, out), allowed, split, as_json=as_json)
     return next((code for code in _BY_GRAVITY if code in failed.values()), ExitCode.DONE)
 
 
@@ -133,7 +133,7 @@ def _claim(planned: PlannedRun) -> tuple[Run | None, bool]:
     return run, made
 
 
-def _left_to_others(plan: StudyPlan, failed: Collection[str], out: Console) -> list[str]:
+def _left_to_others(plan: StudyPlan, failed: Collection[str], split: ScoredSplit, out: Console) -> list[str]:
     """Say which runs other processes train now, or failed to; return the names of all that are not finished."""
     now = [run.now() for run in plan.runs]
     unfinished = {run.folder.name: run for run in now if run.todo != "done"}
@@ -143,7 +143,8 @@ def _left_to_others(plan: StudyPlan, failed: Collection[str], out: Console) -> l
         whose = f": {holder}" if holder is not None else ""
         out.print(f"Left to another process: {name}{whose}.", markup=False, soft_wrap=True)
     if held:
-        command = shlex.join(["segexplorer", "compare", str(plan.folder)])
+        words = ["segexplorer", "compare", str(plan.folder)]
+        command = shlex.join([*words, *(["--split", split] if split != "validation" else [])])
         out.print(
             f"The process that ends last compares all runs; so does, at any time: {command}",
             markup=False,
