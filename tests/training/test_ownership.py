@@ -28,6 +28,7 @@ from segexplorer.core.errors import (
     RunHeldError,
 )
 from segexplorer.core.events import CheckpointSaved, Event, Notice, RunFinished, StepDone
+from segexplorer.frontends.cli.app import run as cli
 from segexplorer.training import host, ownership
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
@@ -398,6 +399,39 @@ def test_a_run_is_its_process_own_while_it_goes_on(make_run: MakeRun) -> None:
     assert run.state == "finished", run.state
     assert not list(run.folder.glob("*owner*"))
     assert len([e for e in open_run(run.folder).events() if isinstance(e, StepDone)]) == 6
+
+
+def test_the_command_line_says_who_has_a_run(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run().folder
+    lease = Lease.take(folder)
+    before = contents(folder)
+    assert cli(["train", "--resume", str(folder)]) == ExitCode.MISTAKE
+    assert f"The run {folder} is in use by this process, since 20" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert cli(["train", str(folder / "experiment.yaml"), "--output", str(folder)]) == ExitCode.MISTAKE
+    assert "never overwritten" in capsys.readouterr().err
+    assert contents(folder) == before
+    lease.release()
+
+
+@pytest.mark.parametrize("how", ["interrupted", "left", "failed"])
+def test_the_folder_is_given_back_however_a_run_ends(make_run: MakeRun, how: str) -> None:
+    wrong = {"data": {"kind": "folder", "root": "/nowhere"}} if how == "failed" else {}
+    run = make_run(**wrong)
+    source = iter(run)
+    for event in source:
+        assert (run.folder / OWNER).exists()
+        if isinstance(event, StepDone):
+            break
+    if how == "interrupted":
+        with pytest.raises(KeyboardInterrupt):
+            source.throw(KeyboardInterrupt())  # type: ignore[attr-defined]
+    del source
+    assert run.state == ("failed" if how == "failed" else "stopped")
+    assert not list(run.folder.glob("*owner*"))
 
 
 @pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
