@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,3 +138,20 @@ def test_a_loss_without_context_divides_by_the_target_that_it_is_given(kind: str
         inside = regions.numbers() == place
         if (labels[1][inside] == 1).any():
             assert reports[1].values["fp"][1, place] == pytest.approx(wrong[inside].sum(), rel=1e-5)
+
+
+def test_the_partition_of_the_explanation_works() -> None:
+    """The code of docs/explanation/regions.md, as it is printed there."""
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "regions.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    try:
+        space: dict[str, Any] = {"__name__": "explained"}
+        exec(compile(code, "regions.md", "exec", dont_inherit=True), space)
+        partition = registry.parse("halves")
+        assert sorted(np.unique(numbers(partition, label(14, 14)))) == [0, 1]
+        target = torch.from_numpy(label(14, 14).astype(np.int64))[None, None]
+        output = losses.create("region_dice", partition="halves").evaluate(torch.zeros(1, 3, 14, 14), target)
+        assert output.maps["fp"].values.shape == (1, 3, 2)
+    finally:
+        if "halves" in registry.names():
+            registry.unregister("halves")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from segexplorer.core.errors import SpecError
+from segexplorer.core.errors import DataError, SegExplorerError
 from segexplorer.core.events import RegionReport, StepDone
 from segexplorer.core.regions import BoxRegions, MapRegions
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import open_run
+from segexplorer.training.history import HistoryFrame, HistoryWriter, open_run
 from segexplorer.training.plan import region_problems, resolve
 from segexplorer.training.run import Run
 from segexplorer.training.slices import Layout
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
+from segexplorer.training.stored_frames import read_frame_facts
 from segexplorer.viewmodels import displayed
 
 MakeRun = Callable[..., Run]
@@ -161,5 +163,95 @@ def test_boxes_that_patches_see_well_are_not_mentioned(patch: Any) -> None:
 
 def test_a_partition_that_does_not_fit_the_volumes_is_refused_before_training(tiny: Experiment) -> None:
     wrong = Experiment.of({**tiny.plain(), "loss": {"kind": "region_dice", "grid": [4, 4]}})
-    with pytest.raises(SpecError, match="3 spatial axes"):
+    with pytest.raises(SegExplorerError, match="3 spatial axes"):
         resolve(wrong)
+
+
+def test_regions_in_the_shape_of_organs_train_are_kept_and_shown(make_run: MakeRun) -> None:
+    """A whole run: patches, the watched case, the history and the pictures have the structures of the truth."""
+    run = make_run(
+        loss={
+            "kind": "adaptive_region_tversky",
+            "partition": {"kind": "structures", "margin": 4},
+            "penalty_rule": {"kind": "power", "exponent": 2},
+        },
+        augmentation=TURNED,
+        schedule__epochs=1,
+    )
+    patches, watched = shown_by(run)
+    assert watched.regions is not None and isinstance(watched.regions.regions, MapRegions) and patches
+    whole = numbers(watched.regions)
+    assert watched.truth is not None and whole.shape == watched.truth.shape and len(np.unique(whole)) > 2
+    for number in np.unique(whole[watched.truth > 0]):
+        inside = whole == number
+        classes = np.unique(watched.truth[inside & (watched.truth > 0)])
+        assert number == 0 or len(classes) == 1, "a region holds structures of one class"
+    (frame,) = open_run(run.folder).watched("train")
+    kept = frame.load()
+    assert kept.regions is not None and isinstance(kept.regions.regions, MapRegions)
+    np.testing.assert_array_equal(numbers(kept.regions), whole)
+    for name, values in watched.regions.values.items():
+        np.testing.assert_array_equal(kept.regions.values[name], values)
+    assert kept.regions.scope == "whole case, evaluation mode, step 3"
+    picture = displayed.balance_picture(kept, 1)
+    painted = np.isfinite(picture.data)
+    assert painted.any() and not painted.all()
+    same = [patch for patch in patches if patch.case == watched.case]
+    assert same
+    for patch in same:
+        window = tuple(slice(o, o + n) for o, n in zip(patch.origin, patch.shape, strict=True))
+        np.testing.assert_array_equal(numbers(patch.regions), whole[window])
+
+
+@pytest.mark.parametrize("damage", ["number of no region", "two regions of one number", "too few values"])
+def test_a_damaged_map_of_regions_is_refused(tmp_path: Path, damage: str) -> None:
+    """What a folder from somebody else may claim."""
+    labels, ids = np.zeros((4, 4, 4), np.int32), np.arange(2)
+    labels[2:] = 1
+    values = {"fp": np.ones((2, 2), np.float32), "fn": np.ones((2, 2), np.float32)}
+    if damage == "number of no region":
+        labels[0, 0, 0] = 7
+    elif damage == "two regions of one number":
+        ids = np.zeros(2, np.int64)
+    else:
+        values = {name: rows[:, :1] for name, rows in values.items()}
+    snapshot = WatchedSnapshot(
+        case="one",
+        role="train",
+        step=1,
+        index=0,
+        class_names=("liver",),
+        affine=np.eye(4),
+        prediction=np.zeros((4, 4, 4), np.uint8),
+        regions=RegionReport.of(values, MapRegions(labels, ids)),
+        regions_affine=np.eye(4),
+    )
+    HistoryWriter(tmp_path).write(snapshot, attempt=1)
+    facts = read_frame_facts(tmp_path, "train", "0")
+    assert facts is not None
+    with pytest.raises(DataError, match="is damaged"):
+        HistoryFrame("train", 0, 1, 1, tmp_path, facts).load()
+
+
+def test_a_map_larger_than_what_is_read_again_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexplorer.training.history.MAX_MAP", 63)
+    report = RegionReport.of(
+        {"fp": np.ones((2, 1), np.float32)}, MapRegions.of(np.zeros((4, 4, 4), np.int32))
+    )
+    snapshot = WatchedSnapshot(
+        case="one",
+        role="train",
+        step=1,
+        index=0,
+        class_names=("liver",),
+        affine=np.eye(4),
+        prediction=np.zeros((4, 4, 4), np.uint8),
+        regions=report,
+        regions_affine=np.eye(4),
+    )
+    HistoryWriter(tmp_path).write(snapshot, attempt=1)
+    facts = read_frame_facts(tmp_path, "train", "0")
+    assert facts is not None
+    assert HistoryFrame("train", 0, 1, 1, tmp_path, facts).load().regions is None

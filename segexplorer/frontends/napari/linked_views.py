@@ -163,6 +163,7 @@ _LETTER_STYLE = (
 )
 _CAPTION_STYLE = "color: #f5f5f5; background: rgba(0, 0, 0, 140); border-radius: 3px; padding: 2px 6px;"
 _MARGIN = 6
+_ABOVE_LETTERS = 34
 
 
 class EdgeLetters(CanvasOverlay):
@@ -258,7 +259,8 @@ class MapCaptions(CanvasOverlay):
         ]
         self.label.setText("\n".join(captions))
         self.label.adjustSize()
-        self.label.move(_MARGIN, self.canvas.height() - self.label.height() - _MARGIN)
+        # above the letter at the lower edge, which a long line would cover
+        self.label.move(_MARGIN, self.canvas.height() - self.label.height() - _ABOVE_LETTERS)
         self.label.setVisible(bool(captions))
 
     def _follow_layers(self) -> None:
