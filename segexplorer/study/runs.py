@@ -23,7 +23,7 @@ from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.study.statistics import median_of_finite
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import RecordedState, open_run
-from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_provenance
+from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_pointer, read_provenance
 from segexplorer.training.scores import SplitScores, recorded_scores
 
 # ---- runs
@@ -169,13 +169,23 @@ def _validated(folder: Path, validations: Sequence[ValidationDone], checkpoint: 
 
 
 def _tested(folder: Path, checkpoint: Which) -> SplitScores:
-    recorded = [r for r in recorded_scores(folder, "test") if r.checkpoint == checkpoint]
-    if not recorded:
+    recorded = recorded_scores(folder, "test")
+    command = f"segexplorer evaluate {folder} --split test --checkpoint {checkpoint}"
+    fitting = [r for r in recorded if r.checkpoint == checkpoint]
+    if not fitting:
         raise DataError(
             f"The test cases of {folder.name} have not been scored with its {checkpoint} weights.",
-            f"Score them once: segexplorer evaluate {folder} --split test --checkpoint {checkpoint}.",
+            f"Score them once more: {command} --again; or compare with --checkpoint {recorded[-1].checkpoint}."
+            if recorded
+            else f"Score them once: {command}.",
         )
-    return recorded[-1]
+    newest, now = fitting[-1], read_pointer(folder / "checkpoints", checkpoint)
+    if checkpoint == "best" and now is not None and now != newest.weights:
+        raise DataError(
+            f"Test cases of {folder.name} were scored with {newest.weights}, and its best weights are {now} now.",
+            f"Score them again: {command} --again.",
+        )
+    return newest
 
 
 def _last_attempt(folder: Path) -> AttemptFacts:

@@ -90,9 +90,21 @@ def test_what_was_not_scored_or_has_trained_on_is_refused_with_the_command(folde
     with pytest.raises(DataError, match="have not been scored with its last weights") as refused:
         compare(folders, split="test", checkpoint="last")
     assert f"segexplorer evaluate {folders[0]} --split test --checkpoint last" in refused.value.remedy
+    assert "--again" in refused.value.remedy  # the best weights were scored already
     record(folders[0], [score("x0", 0.5)], number=2, step=5, checkpoint="last")
     with pytest.raises(DataError, match="scored at step 5, and it has trained to step 10"):
         compare(folders, split="test", checkpoint="last")
+
+
+def test_scores_of_weights_that_are_no_longer_the_best_are_refused(folders: list[Path]) -> None:
+    pointer = folders[1] / "checkpoints" / "best"
+    pointer.parent.mkdir(exist_ok=True)
+    pointer.write_text("step_10\n")
+    assert compare(folders, split="test", metrics=["dice"]).split == "test"
+    pointer.write_text("step_20\n")
+    with pytest.raises(DataError, match="scored with step_10, and its best weights are step_20 now") as error:
+        compare(folders, split="test", metrics=["dice"])
+    assert "--again" in error.value.remedy
 
 
 def test_several_looks_at_the_test_cases_are_said(folders: list[Path]) -> None:
