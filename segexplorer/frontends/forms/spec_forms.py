@@ -193,14 +193,14 @@ class LiveForm:
     Attributes
     ----------
     applied
-        psygnal signal (dotted path, new value), once for every changed setting, after all of them were found
-        valid together. The form goes on comparing with the spec of the last `set`: call `set` with the
-        effective experiment when the run says `ParameterApplied`.
+        psygnal signal (dotted path -> new value), once for all changed settings, which are valid together and
+        are one change. The form goes on comparing with the spec of the last `set`: call `set` with the effective
+        experiment when the run says `ParameterApplied`.
     apply_button, revert_button
         Enabled while something differs, the former only while all of it is valid together.
     """
 
-    applied = Signal(str, object)
+    applied = Signal(dict)
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
@@ -254,12 +254,10 @@ class LiveForm:
         self._judge()
 
     def apply(self) -> None:
-        """Emit `applied` for every change, if all are valid together; else show the problems."""
+        """Emit `applied` with all changes, if they are valid together; else show the problems."""
         changes = self.changes
-        if not self._judge():
-            return
-        for path, value in changes.items():
-            self.applied.emit(path, value)
+        if self._judge():
+            self.applied.emit(changes)
 
     def edit(self, path: str, value: Any) -> None:
         """Type a value into a field."""

@@ -249,12 +249,13 @@ def test_live_form_shows_live_parameters_and_applies_changes() -> None:
     spec = Everything(shade=Plain(depth=0.5))
     form = LiveForm(spec)
     assert form.paths == ("rate", "inner.low", "inner.high", "shade.depth")
-    heard: list[tuple[str, object]] = []
-    form.applied.connect(lambda path, value: heard.append((path, value)))
+    heard: list[dict[str, object]] = []
+    form.applied.connect(heard.append)
     assert not form.apply_button.enabled
     form.edit("rate", 3e-4)
+    form.edit("shade.depth", 0.75)
     form.apply_button.native.click()
-    assert heard == [("rate", 3e-4)]
+    assert heard == [{"rate": 3e-4, "shade.depth": 0.75}]  # as one change
     form.set(spec)
     assert form.changes == {}
 

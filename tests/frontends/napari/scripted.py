@@ -116,8 +116,9 @@ class ScriptedRun:
     def extend(self, epochs: int) -> None:
         self._post("extend", epochs)
 
-    def set(self, path: str, value: Any) -> None:
-        self._post("set", (path, value))
+    def set_values(self, values: dict[str, Any]) -> None:
+        for path, value in values.items():
+            self._post("set", (path, value))
 
     def __iter__(self) -> Iterator[Event]:
         self.attempt += 1

@@ -233,10 +233,10 @@ class LiveChanges(QWidget):  # type: ignore[misc, unused-ignore]
     Attributes
     ----------
     applied
-        psygnal signal (dotted path, value): the user asks for a change.
+        psygnal signal (dotted path -> value): the user asks for a change of these settings together.
     """
 
-    applied = Signal(str, object)
+    applied = Signal(dict)
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,8 +256,8 @@ class LiveChanges(QWidget):  # type: ignore[misc, unused-ignore]
         elif not self.form.changes or not running:
             self.form.set(experiment)
 
-    def _tell(self, path: str, value: Any) -> None:
-        self.applied.emit(path, value)
+    def _tell(self, values: dict[str, Any]) -> None:
+        self.applied.emit(values)
 
     def closing(self) -> None:
         """Tell nothing any more."""
@@ -535,9 +535,9 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_ended(self, _: RunFinished) -> None:
         self.check()
 
-    def _apply(self, path: str, value: Any) -> None:
+    def _apply(self, values: dict[str, Any]) -> None:
         def send() -> None:
-            self.bridge.current.set(path, value)
+            self.bridge.current.set_values(values)
 
         self.obeyed(send)
 
