@@ -112,8 +112,9 @@ def _without_interval(conditions: Sequence[Condition], rows: Sequence[Difference
             "have no interval, no p and no star. CSV and JSON hold the interval and p over cases alone, of these "
             "trained networks."
         )
-    elif not all(math.isfinite(row.low) for row in rows if row.n_pairs >= FEWEST_PAIRS):
-        notes.append("Where only one seed of a side has values, there is no interval, no p and no star.")
+    elif lacking := [row for row in rows if row.n_pairs >= FEWEST_PAIRS and not math.isfinite(row.low)]:
+        metrics = ", ".join(dict.fromkeys(f"{row.metric} of {row.class_name}" for row in lacking))
+        notes.append(f"Only one seed of a side has values, hence no interval and no p: {metrics}.")
     if any(row.n_pairs < FEWEST_PAIRS for row in rows):
         notes.append(f"Differences have no interval and no p below {FEWEST_PAIRS} cases.")
     if any(row.n_pairs < FEWEST_FOR_INTERVAL for row in rows):

@@ -118,7 +118,7 @@ def _axis_title(comparison: Comparison, metric: str) -> str:
 
 def caption(figure: Figure, *sentences: str) -> None:
     """Write sentences below a figure."""
-    text = textwrap.fill(" ".join(s for s in sentences if s), 140)
+    text = textwrap.fill(" ".join(s for s in sentences if s), 130)
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
 
 
@@ -232,7 +232,9 @@ def pairs(comparison: Comparison, metric: str) -> Figure | None:
         axes.set_xlabel(f"{gain} in {int(gained.sum())} of {len(cases)}", fontsize=9)
     for axes in panels.flat[len(others) :]:
         axes.set_axis_off()
-    figure.supylabel(_axis_title(comparison, metric), fontsize=10)
+    # in two lines, since one row of panels is lower than the title is long
+    name, _, rest = _axis_title(comparison, metric).rpartition(", ")
+    figure.supylabel(f"{name}\n{rest}", fontsize=10)
     caption(
         figure,
         f"Reference: {comparison.reference}. {_about(comparison, metric)}",

@@ -11,6 +11,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from segexplorer.core.events import CaseScore
@@ -85,6 +87,27 @@ def test_every_plot_in_every_format_and_the_same_bytes_again(
     assert len(again) == 3 and all(files[name] == content for name, content in again.items())
 
 
+@pytest.mark.parametrize("name", PLOTS)
+def test_no_text_lies_over_another(comparison: Comparison, name: str) -> None:
+    for metric in comparison.metrics:
+        figure = PLOTS[name](comparison, metric)
+        assert figure is not None
+        FigureCanvasAgg(figure).draw()
+        shown = list(figure.texts)
+        for axes in figure.axes:
+            shown += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        shown = [t for t in shown if t.get_text().strip()]
+        boxes_of = [t.get_window_extent() for t in shown]
+        for i, one in enumerate(boxes_of):
+            assert one.x0 >= 0 and one.x1 <= figure.bbox.x1 + 1, shown[i].get_text()
+            for k in range(i):
+                overlap = Bbox.intersection(one, boxes_of[k])
+                assert overlap is None or overlap.width * overlap.height < 4, (
+                    shown[i].get_text(),
+                    shown[k].get_text(),
+                )
+
+
 def test_boxes_show_every_case_and_the_mean(comparison: Comparison) -> None:
     figure = boxes(comparison, "dice")
     assert figure is not None
@@ -99,7 +122,7 @@ def test_pairs_count_what_is_higher_or_lower(comparison: Comparison) -> None:
     higher, lower = pairs(comparison, "dice"), pairs(comparison, "hd95")
     assert higher is not None and lower is not None
     assert "higher in 9 of 9" in texts(higher) and "lower in 9 of 9" in texts(lower)
-    assert " in mm, liver; lower is better" in texts(lower)
+    assert " in mm\nliver; lower is better" in texts(lower)
 
 
 def test_differences_have_stars_and_the_margin(comparison: Comparison) -> None:
