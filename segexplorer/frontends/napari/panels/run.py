@@ -447,8 +447,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if holder is not None:
             widgets.say(
                 self.why_not,
-                f"This run is in use by {holder}. It is shown as it was when it was opened, and can be gone on "
-                "with once that has ended.",
+                f"This run is in use by {holder}. It is shown as it was when it was opened; Go on continues it "
+                "once that process has ended.",
                 widgets.AMBER,
             )
 
