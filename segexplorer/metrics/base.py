@@ -9,14 +9,19 @@ connected components are computed at most once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from segexplorer.core.registry import Declarations
 
 if TYPE_CHECKING:
     from segexplorer.metrics.structure import Structure
+
+V = TypeVar("V", float, NDArray[np.float64])
 
 NotScored = float | Literal["formula", "diagonal"]
 """What a metric is where a structure is not in both volumes: a number, what its formula gives, or the image's
@@ -105,6 +110,21 @@ class Metric:
     def summary(self) -> str:
         """The definition."""
         return self.definition
+
+    @property
+    def better_text(self) -> str:
+        """Which values are better, in words."""
+        return "nearer to 0 is better" if self.better == "zero" else f"{self.better} is better"
+
+    def merit(self, value: V) -> V:
+        """Return a number, or an array, that is the higher the better: the value, its negative, or minus its size."""
+        if self.better == "zero":
+            return -abs(value)
+        return value if self.better == "higher" else -value
+
+    def best_of(self, values: Iterable[float]) -> float:
+        """Return the best of some values."""
+        return max(values, key=self.merit)
 
     @property
     def range_text(self) -> str:

@@ -192,12 +192,7 @@ def _distribution(
     few = Interval(math.nan, math.nan, math.nan, 0, 0.95, "none")
     interval = bootstrap_interval(list(values)) if by_case else few
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    better = registry[metric].better
-    ranked = sorted(
-        by_case,
-        key=lambda case: abs(by_case[case]) if better == "zero" else by_case[case],
-        reverse=better == "higher",
-    )
+    ranked = sorted(by_case, key=lambda case: registry[metric].merit(by_case[case]), reverse=True)
     partly = {
         s.case
         for s in members

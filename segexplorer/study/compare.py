@@ -20,8 +20,8 @@ from segexplorer.metrics import (
     ALL_CLASSES,
     ALL_METRICS,
     Distribution,
+    choose,
     distributions,
-    spec,
     values_by_case,
 )
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
@@ -81,7 +81,7 @@ def compare(
     split
         "validation", or "test": the test cases, as `segexplorer evaluate RUN --split test` recorded them.
     metrics
-        Names of `segexplorer.metrics`.
+        Names of `segexplorer.metrics`; a task or a protocol stands for its metrics.
     reference
         Label of the condition that the others are compared with, the name of one of its runs, or the folder of one;
         by default the first.
@@ -119,7 +119,7 @@ def compare_conditions(
     margins: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Compare conditions that were read already; arguments and errors as of `compare`."""
-    chosen = tuple(dict.fromkeys(spec(name).name for name in metrics))
+    chosen = choose(metrics)
     _check_margins(margins or {}, chosen)
     notes = check_fairness(conditions, allow)
     base_label = find_reference(conditions, reference).label
@@ -406,8 +406,10 @@ def _better(row: Difference) -> Literal["condition", "reference", ""]:
     """Return the side of a star; neither without one."""
     if not row.marked or not row.mean:
         return ""
-    higher = ALL_METRICS[row.metric].better == "higher"
-    return "condition" if (row.mean > 0) == higher else "reference"
+    better = ALL_METRICS[row.metric].better
+    if better == "zero":  # the sign of a difference does not say which of the two is nearer to 0
+        return ""
+    return "condition" if (row.mean > 0) == (better == "higher") else "reference"
 
 
 # ---- groups of conditions
@@ -468,7 +470,7 @@ def compare_groups(
     if isinstance(reference, str):
         find_reference(conditions, reference)
     groups, reasons = partition(conditions, allow)
-    chosen = tuple(dict.fromkeys(spec(name).name for name in metrics))
+    chosen = choose(metrics)
     alone = tuple(summary(group[0], chosen) for group in groups if len(group) == 1)
     if not all(math.isfinite(d.low) for condition in alone for d in condition.distributions):
         reasons.append(WITHOUT_INTERVAL)

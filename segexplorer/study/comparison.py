@@ -191,7 +191,7 @@ class Comparison:
             means = {c.label: c.distribution(metric, class_name).mean for c in self.conditions}
             finite = [m for m in means.values() if math.isfinite(m)]
             if finite:
-                best = max(finite) if ALL_METRICS[metric].better == "higher" else min(finite)
+                best = ALL_METRICS[metric].best_of(finite)
                 found[metric] = tuple(label for label, m in means.items() if m == best)
         return found
 

@@ -113,7 +113,7 @@ def _wrapped(label: str, width: int = LABEL_WIDTH) -> str:
 def _axis_title(comparison: Comparison, metric: str) -> str:
     declared = ALL_METRICS[metric]
     unit = f" in {declared.unit}" if declared.unit else ""
-    return f"{declared.display_name}{unit}, {comparison.class_names[-1]}; {declared.better} is better"
+    return f"{declared.display_name}{unit}, {comparison.class_names[-1]}; {declared.better_text}"
 
 
 def caption(figure: Figure, *sentences: str) -> None:
@@ -216,10 +216,15 @@ def pairs(comparison: Comparison, metric: str) -> Figure | None:
     rows = math.ceil(len(others) / columns)
     figure = _figure(0.9 + 2.9 * rows)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    gain, loss = ("higher", "lower") if ALL_METRICS[metric].better == "higher" else ("lower", "higher")
+    merit = ALL_METRICS[metric].merit
+    gain, loss = {
+        "higher": ("higher", "lower"),
+        "lower": ("lower", "higher"),
+        "zero": ("nearer to 0", "farther"),
+    }[ALL_METRICS[metric].better]
     for axes, condition, cases in zip(panels.flat, others, shared, strict=False):
         ours, theirs = (np.array([c.case_means[metric][k] for k in cases]) for c in (condition, base))
-        gained = (ours > theirs) if gain == "higher" else (ours < theirs)
+        gained = merit(ours) > merit(theirs)
         for one, other, good in zip(theirs, ours, gained, strict=True):
             colour, line = (BLUE, "-") if good else (VERMILLION, "--")
             axes.plot([0, 1], [one, other], line, color=colour, linewidth=1.0, alpha=0.8)

@@ -75,8 +75,8 @@ def rank_conditions(
         Pairs of labels between which there is a star.
     """
     labels = list(tables)
-    sign = -1.0 if ALL_METRICS[metric].better == "higher" else 1.0
-    filled = [sign * _filled(tables[label]) for label in labels]
+    merit = ALL_METRICS[metric].merit
+    filled = [-merit(_filled(tables[label])) for label in labels]
     by_case = np.stack([table.mean(axis=0) for table in filled])
     mean_ranks = _ranks(by_case).mean(axis=1)
     order = sorted(range(len(labels)), key=lambda i: (mean_ranks[i], labels[i]))

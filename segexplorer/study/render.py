@@ -104,7 +104,7 @@ def _range(numbers: Sequence[int], noun: str) -> str:
     return counted(most, noun) if fewest == most else f"{fewest} to {counted(most, noun)}"
 
 
-ARROWS = {"higher": "↑", "lower": "↓"}
+ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 
 
 # ---- CSV
@@ -278,7 +278,7 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 # ---- LaTeX
 
-LATEX_ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}
+LATEX_ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "zero": r" $\to 0$"}
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",

@@ -143,3 +143,15 @@ def test_what_is_shared_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
         "match_components": 1,
         "centreline": 2,
     }
+
+
+def test_every_direction_has_its_best_value_and_its_arrow() -> None:
+    from typing import get_args
+
+    from segexplorer.metrics.base import Better
+    from segexplorer.study.render import ARROWS, LATEX_ARROWS
+
+    assert set(ARROWS) == set(LATEX_ARROWS) == set(get_args(Better))
+    values = [-3.0, 1.0, 2.0]
+    assert [metrics.spec(name).best_of(values) for name in ("dice", "hd95", "vd")] == [2.0, -3.0, 1.0]
+    assert metrics.spec("vd").merit(np.array(values)).tolist() == [-3.0, -1.0, -2.0]

@@ -273,3 +273,27 @@ def test_calibration_in_training_can_be_switched_off(make_run: Callable[..., Run
     run = make_run(validation__calibration=False, validation__keep_probabilities=False, schedule__epochs=1)
     watched = [event for event in run if isinstance(event, WatchedDone)]
     assert watched and all(event.calibration == () for event in watched)
+
+
+def test_further_metrics_of_the_experiment_are_scored_at_every_validation_and_of_the_test_cases(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = segexplorer.open_run(trained).experiment
+    asked = {"metrics": ["lesions", "nsd"], "metric_options": {"min_voxels": 5, "nsd_tolerance": 2.0}}
+    plain = experiment.plain()
+    plain["validation"] |= asked
+    plain["schedule"]["epochs"] = 1
+    run = segexplorer.train(Experiment.of(plain), tmp_path / "run")
+    (event,) = [e for e in segexplorer.open_run(run.folder).events() if isinstance(e, ValidationDone)]
+    wanted = {*segexplorer.metrics.choose(asked["metrics"])}
+    assert all(wanted <= set(score.metrics) for score in event.scores)
+    assert cli(["evaluate", str(run.folder), "--split", "test", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert all(wanted <= set(score["metrics"]) for score in told["scores"])
+    assert cli(["evaluate", str(run.folder), "--split", "test", "--metrics", "cldice"]) == 2
+    assert "--again" in capsys.readouterr().err
+    again = ["evaluate", str(run.folder), "--split", "test", "--metrics", "cldice", "--again", "--json"]
+    assert cli(again) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert all({*wanted, "cldice"} <= set(score["metrics"]) for score in told["scores"])
+    assert cli(["evaluate", str(run.folder), "--split", "test", "--lesions-csv", "x.csv"]) == 2

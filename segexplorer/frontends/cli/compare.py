@@ -160,7 +160,7 @@ def _differences(comparison: Comparison, metric: str, class_name: str, out: Cons
     table = _table(out, *heads)
     about = [
         class_name,
-        f"{ALL_METRICS[metric].better} is better",
+        ALL_METRICS[metric].better_text,
         f"Holm over {rows[0].n_tests} test{'s' if rows[0].n_tests != 1 else ''}",
     ]
     about += [f"n = {rows[0].n_pairs} cases"] if len(counts) == 1 else []
