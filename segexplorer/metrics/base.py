@@ -117,7 +117,7 @@ class Metric:
         return "nearer to 0 is better" if self.better == "zero" else f"{self.better} is better"
 
     def merit(self, value: V) -> V:
-        """Return a number, or an array, that is the higher the better: the value, its negative, or minus its size."""
+        """Return what is the higher the better: the value, its negative, or minus its size; also of an array."""
         if self.better == "zero":
             return -abs(value)
         return value if self.better == "higher" else -value

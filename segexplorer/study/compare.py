@@ -22,6 +22,7 @@ from segexplorer.metrics import (
     Distribution,
     choose,
     distributions,
+    spec,
     values_by_case,
 )
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
