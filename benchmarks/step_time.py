@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from segexplorer.core.events import RunFinished, StepDone
+from segexplorer.losses.base import partitions_in
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.learner import context_of
@@ -55,7 +56,10 @@ def bare_steps(chosen: Experiment) -> Iterator[float]:
     optimiser = chosen.optimiser.build([{"params": list(network.parameters())}])
     with tempfile.TemporaryDirectory() as scratch:
         store = plan.open_store(Path(scratch))
-        sampler = Sampler(store, plan.ids("train"), plan.sampling, chosen.augmentation, chosen.seed)
+        partitions = partitions_in(chosen.loss)
+        sampler = Sampler(
+            store, plan.ids("train"), plan.sampling, chosen.augmentation, chosen.seed, partitions
+        )
         index = 0
         while True:
             begun = time.perf_counter()
@@ -64,7 +68,7 @@ def bare_steps(chosen: Experiment) -> Iterator[float]:
             labels = torch.from_numpy(batch.labels).to(runtime.device)
             with runtime.autocast():
                 logits = network(images)
-            value = loss(logits, labels, context_of(batch, 1))
+            value = loss(logits, labels, context_of(batch, 1, runtime.device))
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)

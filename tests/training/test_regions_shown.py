@@ -46,8 +46,10 @@ def shown_by(run: Run) -> tuple[list[PatchSnapshot], WatchedSnapshot]:
     return patches, watched
 
 
-@pytest.mark.parametrize("loss", [{"box_size": 5}, {"grid": 7}])
-@pytest.mark.parametrize("augmentation", [{"enabled": False}, MIRRORED, TURNED])
+@pytest.mark.parametrize(
+    ("loss", "augmentation"),
+    [({"grid": 7}, {"enabled": False}), ({"box_size": 5}, MIRRORED), ({"grid": 7}, TURNED)],
+)
 def test_patch_and_whole_case_show_the_same_regions_at_the_same_places(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, loss: Mapping[str, Any], augmentation: Any
 ) -> None:
