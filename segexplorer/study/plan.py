@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import SpecError
 from segexplorer.core.spec import differences
@@ -22,7 +24,7 @@ from segexplorer.study.matrix import Point, expand
 from segexplorer.study.runs import identity, labels_of, value_text
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run, read_events
-from segexplorer.training.run_files import EVENTS, EXPERIMENT
+from segexplorer.training.run_files import EVENTS, EXPERIMENT, Name, RunFile, read_run_file
 
 FOLDS_FILE = "folds.json"
 STUDY_FILE = "study.json"
@@ -207,14 +209,14 @@ def runs_of(paths: Iterable[Path], *, unfinished: bool = False) -> FoundRuns:
             folders.append(path)
         elif inside:
             study = _study(path)
-            order = [path / name for name in study["runs"]]
+            order = [path / name for name in study.runs]
             later = sorted(inside - set(order), key=lambda f: (_started(f), f.name))
             for folder in [*(f for f in order if f in inside), *later]:
                 if unfinished or open_run(folder).state == "finished":
                     folders.append(folder)
                 else:
                     left_out.append(folder.name)
-            references += [path / name for name in study["reference"]]
+            references += [path / name for name in study.reference]
         else:
             raise SpecError(
                 f"{path} is not a run folder and contains none.", "Name run folders, or a study's folder."
@@ -226,12 +228,15 @@ def runs_of(paths: Iterable[Path], *, unfinished: bool = False) -> FoundRuns:
     return FoundRuns(tuple(distinct.values()), reference, tuple(dict.fromkeys(left_out)))
 
 
-def _study(folder: Path) -> dict[str, list[str]]:
-    path = folder / STUDY_FILE
-    if not path.exists():
-        return {"runs": [], "reference": []}
-    stored: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
-    return stored
+class _StudyFile(RunFile):
+    """`study.json`: names of run folders."""
+
+    runs: list[Name] = Field(default_factory=list)
+    reference: list[Name] = Field(default_factory=list)
+
+
+def _study(folder: Path) -> _StudyFile:
+    return read_run_file(folder, STUDY_FILE, _StudyFile) or _StudyFile()
 
 
 def _started(folder: Path) -> float:

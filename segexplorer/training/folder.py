@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.errors import DataError, RunHeldError, SegExplorerError
-from segexplorer.core.events import Event, Role, ValidationDone
+from segexplorer.core.events import Event, Notice, Role, ValidationDone
 from segexplorer.core.untrusted_files import with_checksum_comment
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint
 from segexplorer.training.experiment import Experiment
@@ -36,7 +36,7 @@ from segexplorer.training.history import (
     write_format,
 )
 from segexplorer.training.ownership import Lease, holder_of, in_use, is_owner_file
-from segexplorer.training.run_files import EXPERIMENT, RUN, require_run_folder
+from segexplorer.training.run_files import EXPERIMENT, RUN, read_log, require_run_folder
 from segexplorer.training.sinks.record import EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot
 
@@ -213,6 +213,10 @@ class RunFolder:
         """Replace `experiment.yaml`."""
         self.require_ownership()
         atomic_write(self.path / EXPERIMENT, with_checksum_comment(experiment.to_yaml()).encode())
+
+    def notices(self) -> list[Notice]:
+        """Return what is left out of the event log: damaged lines, and the last one where a kill broke it off."""
+        return read_log(self.path).notices()
 
     def attempts(self) -> int:
         """Return how many attempts there were."""

@@ -130,6 +130,7 @@ class Run:
         self._engine: Engine | None = None
         self._sinks = OpenSinks()
         self._unheard: list[Event] = []
+        self._left_out = folder.notices()
         self._before_pause: RunState = "running"
         self._attempt, self._seq, self._step = folder.attempts(), 0, folder.saved_step()
         self._iterating = threading.Lock()
@@ -311,6 +312,8 @@ class Run:
         yield StateChanged(state="preparing", activity="loading torch and MONAI")
         if (lease := self.record.lease) is not None and lease.notice:
             yield Notice(message=lease.notice)
+        left_out, self._left_out = self._left_out, []
+        yield from left_out
         from segexplorer.training.engine import Engine
 
         engine = self._engine = Engine(

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from segexplorer.core.errors import DataError, shorten
 from segexplorer.core.events import Count, Event, Notice, Role, from_json
@@ -108,10 +108,16 @@ class SumsFacts(RunFile):
 class ClassFacts(RunFile):
     """Classes as `ClassMap.plain` writes them."""
 
-    names: list[Name]
-    values: list[list[int]]
+    names: Annotated[list[Name], Field(min_length=1, max_length=254)]
+    values: list[Annotated[list[int], Field(min_length=1)]]
     other_labels: Literal["background", "ignored"]
     ignored: list[int] = []
+
+    @model_validator(mode="after")
+    def _one_group_each(self) -> Self:
+        if len(self.names) != len(self.values):
+            raise ValueError("names and values differ in number")
+        return self
 
 
 class PreprocessingFacts(RunFile):
@@ -139,7 +145,9 @@ class CheckpointMeta(RunFile):
     classes: ClassFacts | None = None
     preprocessing: PreprocessingFacts | None = None
     channels: Annotated[int, Field(ge=1, le=1000)] | None = None
-    patch: Annotated[list[Annotated[int, Field(ge=1, le=8192)]], Field(max_length=3)] | None = None
+    patch: Annotated[list[Annotated[int, Field(ge=1, le=8192)]], Field(min_length=3, max_length=3)] | None = (
+        None
+    )
     badges: list[Name] = []
 
 

@@ -547,6 +547,8 @@ CRAFTED_CHECKPOINTS: tuple[Callable[[Path], object], ...] = (
         f, preprocessing={"intensities": [{"kind": "z_score"}], "numbers": [{}], "spacing": [1e-9] * 3}
     ),
     lambda f: meta(f, preprocessing={"intensities": [{"kind": "nothing"}], "numbers": [], "spacing": None}),
+    lambda f: meta(f, classes={"names": ["a"], "values": [[]], "other_labels": "background"}),
+    lambda f: meta(f, patch=[16, 16]),
     lambda f: meta(f, best=math.nan, step=10**30),
     of_a_later_version,
     lambda f: (f / "checkpoints/last").write_text("step_../../x"),
