@@ -1,7 +1,8 @@
 """Partitions that follow the truth of a case: regions in the shape of organs, and boxes of equal foreground.
 
-Chen 2023 names regions in the shape of organs and adaptive regions as future work; no published result supports a
-choice among them. Both are computed once per prepared case, on the whole volume, and travel with the patches.
+Chen 2023 (section 5) leaves both to future work: regions of other shape than boxes, according to the organ, and a
+division that accommodates its size. No published result supports a choice among them. Both are computed once per
+prepared case, on the whole volume, and travel with the patches.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Structures(TruthPartition):
     """
 
     display_name: ClassVar[str] = "Structures"
-    reference: ClassVar[str] = "Chen 2023, discussion: regions in the shape of organs"
+    reference: ClassVar[str] = "Chen 2023, section 5: regions in the shape of the organ"
     kind: Literal["structures"] = "structures"
     margin: float | None = parameter(
         10.0,
@@ -157,7 +158,7 @@ class EqualForeground(TruthPartition):
     """
 
     display_name: ClassVar[str] = "Equal foreground"
-    reference: ClassVar[str] = "k-d tree (Bentley 1975) of the foreground; Chen 2023 names adaptive regions"
+    reference: ClassVar[str] = "k-d tree (Bentley 1975); Chen 2023, section 5: regions by the size of organs"
     kind: Literal["equal_foreground"] = "equal_foreground"
     count: int = parameter(
         64, title="Boxes", description="How many boxes a volume is cut into.", ge=1, le=4096
