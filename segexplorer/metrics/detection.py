@@ -145,7 +145,7 @@ def components(
     from scipy.ndimage import generate_binary_structure, label
 
     numbered, count = label(mask, generate_binary_structure(mask.ndim, min(RANKS[connectivity], mask.ndim)))
-    sizes = np.bincount(numbered.ravel(), minlength=count + 1) if mask.size else np.zeros(1, np.int64)
+    sizes = np.bincount(numbered[mask], minlength=count + 1)
     kept = sizes >= min_voxels
     kept[0] = False
     if not kept[1:].all():

@@ -19,7 +19,7 @@ from segexplorer.metrics.base import IGNORED
 from segexplorer.metrics.centreline import centreline
 from segexplorer.metrics.detection import Matching, match_components
 from segexplorer.metrics.options import MetricOptions
-from segexplorer.metrics.overlap import class_counts, confusion_matrix
+from segexplorer.metrics.overlap import SLAB, class_counts, confusion_matrix
 from segexplorer.metrics.surface import Surfaces, image_diagonal, surface_distances
 from segexplorer.metrics.surface_dice import SurfaceAgreement, surface_agreement
 
@@ -82,19 +82,31 @@ class LabelPair:
     @cached_property
     def _boxes(self) -> list[Box | None]:
         """The box around both masks of every class; None where neither has a voxel."""
-        from scipy.ndimage import find_objects
-
         prediction, truth, _ = self._flat
         n_classes = len(self.class_names)
-        found = [
-            find_objects(v.view(np.uint8) if v.dtype == bool else v, n_classes) for v in (prediction, truth)
-        ]
+        found = [class_boxes(volume, n_classes) for volume in (prediction, truth)]
         return [_union(one, other) for one, other in zip(*found, strict=True)]
 
     def structures(self) -> Iterator[Structure]:
         """Yield the classes 1, 2, ... one by one; keep none of them longer than it is needed."""
         for index in range(1, len(self.class_names) + 1):
             yield Structure(self, index)
+
+
+def class_boxes(volume: NDArray[Any], n_classes: int) -> list[Box | None]:
+    """Return the box around each of the classes 1, 2, ... of a volume; None where it has no voxel of the class."""
+    from scipy.ndimage import find_objects
+
+    boxes: list[Box | None] = [None] * n_classes
+    thickness = max(1, SLAB // max(volume[:1].size, 1))
+    for start in range(0, len(volume), thickness):
+        # scipy copies its input as wide integers: of a slab at a time that is little
+        slab = volume[start : start + thickness].astype(np.int32)
+        for index, box in enumerate(find_objects(slab, n_classes)):
+            if box is not None:
+                moved = (slice(box[0].start + start, box[0].stop + start), *box[1:])
+                boxes[index] = _union(boxes[index], moved)
+    return boxes
 
 
 def _union(one: Box | None, other: Box | None) -> Box | None:
