@@ -25,8 +25,11 @@ from segexplorer.data.volume import Volume, value_counts
 
 IGNORED = 255
 """Class index of voxels that no loss and no metric counts."""
-_END = 2**20
-"""Bytes at each end of a file that go into its fingerprint."""
+_WHOLE = 2**24
+"""Bytes up to which all of a file goes into its fingerprint."""
+_BLOCK, _BLOCKS = 2**16, 257
+"""Of larger images, these many blocks of bytes, evenly spread. A compressed file changes everywhere behind a
+changed voxel; a few changed voxels of a large uncompressed image may be missed. Labels are always read whole."""
 IGNORE = "ignore"
 """The class name whose label values are ignored, as in nnU-Net."""
 Source = Path | Volume | Recipe
@@ -109,20 +112,20 @@ class CaseRef:
         digest = hashlib.sha256(self.identity.encode() + (b"resampled" if self.resample else b"") + chosen)
         for source in () if self.identity else (*self.images, self.label):
             try:
-                digest.update(b"none" if source is None else _content(source))
+                digest.update(b"none" if source is None else _content(source, whole=source is self.label))
             except OSError as error:
                 text = f"{self.id}: {error.filename} cannot be read: {error.strerror}."
                 raise DataError(text, "Check its path and its permissions.") from error
         return digest.hexdigest()
 
 
-def _content(source: Source) -> bytes:
-    """Return a hash of a file's size, head and tail (a gzip's checksum is there), or of voxels in memory."""
+def _content(source: Source, *, whole: bool = False) -> bytes:
+    """Return a hash of a file's size and content, of a large one in samples, or of voxels in memory."""
     digest = hashlib.sha256()
     if isinstance(source, Recipe):
         digest.update(source.recipe.encode())
         for part in source.files:
-            digest.update(_content(part))
+            digest.update(_content(part, whole=whole))
     elif isinstance(source, Path) and source.is_dir():
         # a series is its slices, whatever they are called
         for content in sorted(_content(path) for path in source.rglob("*") if path.is_file()):
@@ -131,9 +134,12 @@ def _content(source: Source) -> bytes:
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             digest.update(str(size).encode())
-            digest.update(file.read(_END))
-            file.seek(max(0, size - _END))
-            digest.update(file.read(_END))
+            if whole or size <= _WHOLE:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            else:
+                for block in range(_BLOCKS):  # the first at the beginning, the last at the end
+                    file.seek(block * (size - _BLOCK) // (_BLOCKS - 1))
+                    digest.update(file.read(_BLOCK))
     else:
         array = np.ascontiguousarray(source.array)
         digest.update(f"{array.dtype} {array.shape} {source.affine.tolist()}".encode())

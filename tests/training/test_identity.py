@@ -19,7 +19,7 @@ from segexplorer.core.events import Event, Notice, Planned, RunFinished, StepDon
 from segexplorer.core.fields import Parameter, Shape, parameters
 from segexplorer.core.registry import families
 from segexplorer.core.spec import Spec, differences, get_value, replace_value, walk
-from segexplorer.data.case import ClassMap
+from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.training.experiment import Change, Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.identity import Comparison, Identity, compare, compare_settings, settle
@@ -33,6 +33,7 @@ FREE = {
     "network_weights.path",
     "sinks",
     "validation.keep_probabilities",
+    "validation.metrics",
     "validation.watch_train",
     "validation.watch_validation",
 }
@@ -55,7 +56,7 @@ def candidates(shape: Shape, value: Any) -> Iterator[Any]:
         case "number":
             yield from ((value or 0.0) + 0.125, (value or 0.5) / 2, 0.75, 3.0)
         case "text":
-            yield from ("other", "cpu", "cuda")
+            yield from ("other", "cpu", "cuda", "jaccard", "hd95")
         case "choice":
             yield from (choice for choice in shape.choices if choice != value)
         case "tuple":
@@ -129,7 +130,7 @@ def test_every_setting_of_an_experiment_gets_an_answer(plain: Experiment) -> Non
     }
     assert settings - answers.keys() <= {"split.group_pattern", "split.cases"}, "no other value was found"
     free = {p for p, a in answers.items() if a == "free"}
-    assert {p for p in free if not p.startswith("sinks.")} == FREE
+    assert {p for p in free if not p.startswith(("sinks.", "validation.metric_options."))} == FREE
     assert {p for p, a in answers.items() if a == "announced"} == ANNOUNCED
     assert {p for p, a in answers.items() if a == "extended"} == {"schedule.epochs"}
     live = {p for p, a in answers.items() if a == "live"}
@@ -500,3 +501,23 @@ def test_weights_of_a_run_whose_classes_have_another_order_are_refused(copied: P
     end = list(Run(RunFolder.create(fine, copied / "fine")))[-1]
     assert isinstance(end, RunFinished) and end.exit_code == ExitCode.MISTAKE
     assert "liver, kidney in this order" in end.error
+
+
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_a_change_in_the_middle_of_a_large_file_changes_its_fingerprint(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexplorer.data.case._WHOLE", 2**16)
+    monkeypatch.setattr("segexplorer.data.case._BLOCK", 2**8)
+    files = {name: tmp_path / f"{name}.nii" for name in ("image", "label")}
+    content = bytearray(2**20)
+    for path in files.values():
+        path.write_bytes(content)
+    ref = CaseRef("one", (files["image"],), files["label"])
+    before = ref.fingerprint()
+    assert ref.fingerprint() == before
+    # one byte of a label; of an image as many as one slice of it has
+    first = 2**19 + 1000
+    content[first : first + (1 if part == "label" else 2**13)] = b"\1" * (1 if part == "label" else 2**13)
+    files[part].write_bytes(content)
+    assert ref.fingerprint() != before
