@@ -53,7 +53,7 @@ def subjects() -> dict[str, tuple[Step, str]]:
             "MONAI Tversky",
         ),
         "dice_cross_entropy": (losses.create("dice_cross_entropy"), "MONAI DiceCE"),
-        "squared_dice_ce_adaptive_region": (losses.create("chen2023_adaptive_region"), "MONAI DiceCE"),
+        "squared_dice_ce_adaptive_region": (losses.create("squared_dice_ce_adaptive_region"), "MONAI DiceCE"),
     }
 
 
