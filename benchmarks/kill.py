@@ -68,7 +68,7 @@ VARIANTS = (
     Variant("float32, 2 threads", settings={"compute": {"threads": 2}}),
     Variant("bfloat16, 1 thread", settings={"compute": {"precision": "bfloat16"}}),
     Variant("bfloat16, 2 threads", settings={"compute": {"precision": "bfloat16", "threads": 2}}),
-    Variant("deep supervision", settings={"network": {"deep_supervision": True}}),
+    Variant("deep supervision", settings={"network": {"deep_supervision": "exp"}}),
     Variant("adaptive loss", settings={"loss": "adaptive_tversky_cross_entropy"}),
     Variant("learned loss", settings={"loss": "t_loss"}),
     Variant(

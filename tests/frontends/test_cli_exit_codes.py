@@ -160,3 +160,21 @@ def test_sigterm_before_a_run_exists_is_no_traceback(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("segexplorer.frontends.cli.catalogue.print_families", preempt)
     assert app_module.run(["list"]) == ExitCode.PREEMPTED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+@pytest.mark.parametrize("command", ["compare", "check", "series", "verify"])
+@pytest.mark.parametrize("name", ["loop", "x" * 300, "/".join(["y" * 200] * 25)])
+def test_loops_of_links_and_names_too_long_are_mistakes(
+    command: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("pool")
+    Path("pool").symlink_to("loop")
+    assert cli([command, name]) == ExitCode.MISTAKE
+    told = capsys.readouterr().err
+    assert told.startswith("segexplorer: ") and len(told) < 450
