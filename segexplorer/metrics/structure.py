@@ -120,12 +120,12 @@ class Structure:
 
     Attributes
     ----------
-    name, counts, state
-        Of the class; the state is "scored" where truth and prediction have it.
-    spacing
-        Voxel size along the axes of the masks, mm; axes of one voxel are left out of masks and spacing.
+    name, counts
+        Of the class.
     voxel_mm3, diagonal
         Volume of a voxel, and the diagonal of the image, mm.
+    options
+        Of the metrics.
     """
 
     def __init__(self, pair: LabelPair, index: int) -> None:
@@ -144,7 +144,7 @@ class Structure:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Voxel size along the axes of the masks, mm."""
+        """Voxel size along the axes of the masks, mm; axes of one voxel are left out of masks and spacing."""
         return self._pair._flat[2]
 
     @cached_property
