@@ -100,9 +100,10 @@ def test_what_it_says_of_zhang_2025() -> None:
     assert (len(data["matrix"]["network"]), len(data["matrix"]["loss"])) == (2, 3)
 
 
-def test_what_it_says_of_perera_2025() -> None:
+def test_what_it_says_of_perera_2025(text: str) -> None:
     (data,) = of("perera2025")
-    assert data["split"]["validation_count"] == 8 and data["preprocessing"]["difference"]
+    held_out = data["split"]["validation"]
+    assert len(held_out) == 8 and ", ".join(held_out) in text and data["preprocessing"]["difference"]
     assert data["preprocessing"]["spacing"] == [0.5, 0.75, 0.75]
     sampling = data["sampling"]
     assert sampling["patch_size"] == [80] * 3 and (sampling["foreground_ratio"], sampling["shift"]) == (1, 10)
