@@ -40,9 +40,13 @@ class Predictor:
         An opened checkpoint.
     runtime
         Where to compute; None: as the experiment says, on this machine.
+    pointer
+        Which of the run's checkpoints it is.
     """
 
-    def __init__(self, checkpoint: Checkpoint, runtime: Runtime | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, runtime: Runtime | None = None, pointer: Pointer = "last"
+    ) -> None:
         self.checkpoint = checkpoint
         meta = checkpoint.meta
         require_keys(meta, ("experiment", "classes", "preprocessing", "channels"), checkpoint.folder.name)
@@ -58,6 +62,8 @@ class Predictor:
             raise DataError(
                 f"meta.json of {checkpoint.folder.name} is damaged (preprocessing).", COPY_AGAIN
             ) from error
+        self.mirror: bool = self.experiment.validation.mirror
+        self.pointer: Pointer = pointer
         self.channels = int(meta["channels"])
         self.seen = SeenImages.of(meta.get("seen"))
         self.patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta.get("patch") else None
@@ -115,7 +121,7 @@ class Predictor:
             patch=self._window(prepared.image.shape[1:]),
             overlap=self._overlap,
             runtime=self.runtime,
-            mirror=self.experiment.validation.mirror,
+            mirror=self.mirror,
         )
         done = 0
         yield Progress(activity="predicting", done=done, total=total)
@@ -251,4 +257,4 @@ def load_predictor(folder: str | Path, checkpoint: str = "best", runtime: Runtim
     if checkpoint == "best" and not (root / "best").exists():
         pointer = "last"
     opened, _ = open_checkpoint(root, pointer)
-    return Predictor(opened, runtime)
+    return Predictor(opened, runtime, pointer)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from segexplorer.core.errors import SpecError
-from segexplorer.frontends.cli.predict import output_paths
+from segexplorer.frontends.cli.predict import PATTERN
+from segexplorer.frontends.cli.predict import output_paths as paths_of_outputs
+from segexplorer.frontends.cli.prediction_inputs import cases_to_predict
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -16,6 +18,11 @@ def touch(folder: Path, *names: str) -> list[Path]:
     for path in paths:
         path.touch()
     return paths
+
+
+def output_paths(images: list[Path], output: Path, *, overwrite: bool, name: str = PATTERN) -> list[Path]:
+    refs = cases_to_predict(images, 1, together=False, select=None)
+    return paths_of_outputs(refs, output, name=name, overwrite=overwrite)
 
 
 def test_one_image_goes_to_the_file_named(tmp_path: Path) -> None:
@@ -29,6 +36,15 @@ def test_images_go_to_a_folder_under_their_names(tmp_path: Path) -> None:
     assert names == ["a_prediction.nii.gz", "b_prediction.nii.gz", "c.v2_prediction.nii.gz"]
 
 
+def test_names_as_challenges_ask_for_them(tmp_path: Path) -> None:
+    images = touch(tmp_path, "a.nii.gz", "b.nii")
+    names = [p.name for p in output_paths(images, tmp_path / "out", overwrite=False, name="{case}.mha")]
+    assert names == ["a.mha", "b.mha"]
+    for wrong in ("out.nii.gz", "{case}", "{case}.txt", "../{case}.nii.gz"):
+        with pytest.raises(SpecError, match="no name of a file for each case"):
+            output_paths(images, tmp_path / "out", overwrite=False, name=wrong)
+
+
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     image, output = touch(tmp_path, "ct.nii.gz", "out.nii.gz")
     with pytest.raises(SpecError, match="exists already"):
@@ -39,11 +55,12 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
 
 
 def test_several_images_need_a_folder_and_different_names(tmp_path: Path) -> None:
-    images = [*touch(tmp_path / "one", "ct.nii.gz"), *touch(tmp_path / "two", "ct.nii.gz")]
+    images = touch(tmp_path, "a.nii.gz", "b.nii.gz")
     with pytest.raises(SpecError, match="one file for 2 images"):
         output_paths(images, tmp_path / "out.nii.gz", overwrite=False)
-    with pytest.raises(SpecError, match="same file name"):
-        output_paths(images, tmp_path / "out", overwrite=False)
+    same = [*touch(tmp_path / "one", "ct.nii.gz"), *touch(tmp_path / "two", "ct.nii.gz")]
+    with pytest.raises(SpecError, match="Two cases are called ct"):
+        output_paths(same, tmp_path / "out", overwrite=False)
 
 
 def test_a_file_that_cannot_be_written_is_no_folder_to_be_made(tmp_path: Path) -> None:

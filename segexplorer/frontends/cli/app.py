@@ -154,20 +154,56 @@ def train(
 
 @app.command(rich_help_panel=TRAIN)
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, each a case of its own.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN... IMAGE...",
+            help="Run folders, several as an ensemble; then images, each a case of its own, folders of images, "
+            "data sets, or lists of cases.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for several images.")],
     checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Which weights.")] = "best",
     together: Annotated[
         bool, typer.Option("--together", help="The images are the channels of one case, in training order.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out cases whose output exists, to finish a folder.")
+    ] = False,
+    name: Annotated[
+        str,
+        typer.Option("--name", help="Of the outputs in a folder, e.g. '{case}.nii.gz' as challenges ask."),
+    ] = "{case}_prediction.nii.gz",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probabilities of all classes, too (.npz).")
+    ] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Average over mirrored windows (test-time augmentation).")
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, cuda:1 ...", show_default="the best there is")
+    ] = "",
     select: Select = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Segment images with a trained run; each output has the grid of its image."""
+    """Segment images with a trained run, or several as an ensemble; each output has the grid of its image."""
     from segexplorer.frontends.cli.predict import run_predict
 
-    code = run_predict(run, images, output, checkpoint, together=together, overwrite=overwrite, select=select)
+    code = run_predict(
+        paths,
+        output,
+        checkpoint,
+        together=together,
+        overwrite=overwrite,
+        skip=skip,
+        select=select,
+        name=name,
+        probabilities=probabilities,
+        mirror=mirror,
+        device=device,
+        as_json=as_json,
+    )
     raise typer.Exit(code)
 
 

@@ -369,7 +369,7 @@ def check_folder(path: Path, kind: str, settings: Mapping[str, Any], *, quick: b
 
     if kind:
         return check_data(segexplorer.open_dataset(path, kind=kind, **settings), None, quick=quick)
-    if path.is_dir() and _is_series(path):
+    if path.is_dir() and is_series(path):
         return check_image(path, None)
     seen = recognise(path)
     data = segexplorer.open_dataset(seen.folder, kind=seen.kind, **{**seen.settings, **settings})
@@ -489,7 +489,7 @@ def _label_text(label: Volume) -> str:
     return ", ".join(parts) or "nothing marked"
 
 
-def _is_series(path: Path) -> bool:
+def is_series(path: Path) -> bool:
     """Whether a folder holds DICOM slices directly: an image, not a data set."""
     from segexplorer.data.formats.registry import format_of
 

@@ -9,79 +9,170 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress
 from rich.table import Column
 
 import segexplorer
 from segexplorer.core.errors import DataError, ExitCode, SpecError
-from segexplorer.frontends.cli.series import selected
+from segexplorer.data.io import why_missing
+from segexplorer.frontends.cli.prediction_inputs import cases_to_predict, split_arguments
 from segexplorer.frontends.cli.streams import ReaderGoneError
-from segexplorer.frontends.cli.terminal import EtaEstimator, TimeLeft, remarks, whole
+from segexplorer.frontends.cli.terminal import EtaEstimator, TimeLeft, print_json, remark, remarks, whole
 
 if TYPE_CHECKING:
+    from segexplorer.data.case import CaseRef
     from segexplorer.data.volume import Volume
-    from segexplorer.training.predict import Predictor
+    from segexplorer.training.ensemble import Ensemble, Prediction
 
+PATTERN = "{case}_prediction.nii.gz"
 LOOKS_LIKE_A_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}")
 """What a folder's name hardly ends with, unlike `predictions_0.5`."""
 
 
 def run_predict(
-    run: Path,
-    images: Sequence[Path],
+    paths: Sequence[Path],
     output: Path,
     checkpoint: Literal["best", "last"],
     *,
-    together: bool,
-    overwrite: bool,
+    together: bool = False,
+    overwrite: bool = False,
+    skip: bool = False,
     select: str | None = None,
+    name: str = PATTERN,
+    probabilities: bool = False,
+    mirror: bool = False,
+    device: str = "",
+    as_json: bool = False,
 ) -> int:
-    """Predict every case and print each output's path on stdout; `together`: the images are one case.
+    """Predict every case and print each output's path on stdout.
+
+    Parameters
+    ----------
+    paths
+        Run folders, then images, folders or lists.
+    together
+        Whether the images are the channels of one case.
+    overwrite, skip
+        Whether outputs that exist are replaced, or their cases left out.
+    name
+        Of an output in a folder, with {case}.
+    probabilities
+        Whether the probabilities of all classes are written beside each output.
+    mirror
+        Whether mirrored windows are averaged, whatever the experiment says.
+    device
+        Where to compute; empty: as is best here.
 
     Returns
     -------
     0, or 130 when Ctrl-C ended it; what was written by then is whole.
     """
-    _check_run(run)
-    cases = [list(images)] if together else [[image] for image in images]
-    volumes = [[_opened(image, select) for image in case] for case in cases]
-    targets = output_paths([case[0] for case in cases], output, overwrite=overwrite)
+    runs, images = split_arguments(paths)
+    for path in images:
+        if not path.exists():
+            raise DataError(*why_missing(path, str(path)))
+    wanted = _channels(runs[0])
+    refs = cases_to_predict(images, wanted, together=together, select=select)
+    targets = output_paths(refs, output, name=name, overwrite=overwrite or skip)
+    if skip:
+        left = [(ref, target) for ref, target in zip(refs, targets, strict=True) if not target.exists()]
+        if len(left) < len(refs):
+            remark(
+                f"{len(refs) - len(left)} of {len(refs)} predictions exist already and are left as they are."
+            )
+        refs, targets = [ref for ref, _ in left], [target for _, target in left]
+    volumes = [list(ref.open().images) for ref in refs]
+    from segexplorer.training.compute import Compute, resolve_compute
+    from segexplorer.training.ensemble import Ensemble
     from segexplorer.training.predict import load_predictor
 
-    written = 0
+    done: list[dict[str, Any]] = []
     try:
-        predictor = load_predictor(run, checkpoint)
-        counts = [predictor.windows(case) for case in volumes]
-        with WindowDisplay(remarks(), counts) as display, _folders_for(targets):
-            for target in targets:
-                _predict_case(predictor, volumes.pop(0), target, display)  # let go of once it is done
-                written += 1
+        runtime = resolve_compute(Compute(device=device)) if device else None
+        ensemble = Ensemble([load_predictor(run, checkpoint, runtime) for run in runs])
+        for predictor in ensemble.predictors:
+            predictor.mirror = predictor.mirror or mirror
+        used = {run.name: predictor.pointer for run, predictor in zip(runs, ensemble.predictors, strict=True)}
+        remark("Weights: " + ", ".join(f"{pointer} of {run}" for run, pointer in used.items()))
+        counts = [ensemble.windows(case) for case in volumes]
+        with WindowDisplay(remarks(), counts, paths=not as_json) as display, _folders_for(targets):
+            for ref, target in zip(refs, targets, strict=True):
+                began = time.monotonic()
+                written = _predict_case(
+                    ensemble, volumes.pop(0), target, display, probabilities=probabilities
+                )
+                seconds = round(time.monotonic() - began, 3)
+                done.append({"case": ref.id, **written, "seconds": seconds})
     except KeyboardInterrupt:
-        shown = f"Stopped; {written} of {len(targets)} predictions are written, none of them in part."
-        remarks().print(shown, soft_wrap=True)
+        shown = f"Stopped; {len(done)} of {len(targets)} predictions are written, none of them in part."
+        remark(shown)
+        if as_json:
+            print_json(done)
         return ExitCode.INTERRUPTED
+    if as_json:
+        print_json(done)
     return 0
 
 
+def _channels(run: Path) -> int:
+    """Return how many images a run takes per case, from its checkpoint alone."""
+    from segexplorer.training.checkpoint import open_checkpoint
+    from segexplorer.training.folder import RunFolder
+
+    root = RunFolder.open(run).checkpoints
+    pointer: Literal["best", "last"] = "best" if (root / "best").exists() else "last"
+    opened, _ = open_checkpoint(root, pointer)
+    return len(opened.meta["preprocessing"]["intensities"])
+
+
 def _predict_case(
-    predictor: Predictor, images: Sequence[Volume], target: Path, display: WindowDisplay
-) -> None:
-    source = predictor.steps(images)
+    ensemble: Ensemble,
+    images: Sequence[Volume],
+    target: Path,
+    display: WindowDisplay,
+    *,
+    probabilities: bool,
+) -> dict[str, Any]:
+    """Predict and write a case; return what was written, and what is unlike training."""
+    source = ensemble.steps(images, probabilities=probabilities)
     while True:
         try:
             at = next(source)
         except StopIteration as end:
-            volume = end.value
+            found = end.value
             break
         display.show(at.activity, at.done)
     display.show("writing", at.done)
-    for concern in volume.provenance.notes[len(images[0].provenance.notes) :]:
+    concerns = found.label.provenance.notes[len(images[0].provenance.notes) :]
+    for concern in concerns:
         display.say(f"{target.name}: {concern}")
-    segexplorer.save_volume(volume, target, integer=True)
+    written: dict[str, Any] = {"output": str(target), "concerns": list(concerns)}
+    if found.probabilities is not None:
+        # before the label, so that a case whose label is there is whole
+        written["probabilities"] = str(_write_probabilities(found, ensemble.classes.names, target))
+    segexplorer.save_volume(found.label, target, integer=True)
     display.case_done(target)
+    return written
+
+
+def _write_probabilities(found: Prediction, names: Sequence[str], target: Path) -> Path:
+    """Write (C, i, j, k) probabilities in the image's own index order, packed, in half precision."""
+    from segexplorer.core.atomic_files import atomic_write
+    from segexplorer.scripting import stem
+
+    assert found.probabilities is not None
+    path = target.with_name(f"{stem(target)}_probabilities.npz")
+    arrays: dict[str, Any] = {
+        "probabilities": found.probabilities.astype(np.float16),
+        "classes": np.array(["background", *names]),
+        "affine": found.label.affine,
+    }
+    atomic_write(path, lambda file: np.savez_compressed(file, **arrays))
+    return path
 
 
 class WindowDisplay:
@@ -93,10 +184,12 @@ class WindowDisplay:
     ----------
     windows
         Of each case, in order.
+    paths
+        Whether the path of each output is printed on stdout.
     """
 
-    def __init__(self, console: Console, windows: Sequence[int]) -> None:
-        self._console, self._windows = console, windows
+    def __init__(self, console: Console, windows: Sequence[int], *, paths: bool = True) -> None:
+        self._console, self._windows, self._paths = console, windows, paths
         self._pace = EtaEstimator(windows, time.monotonic())
         self._bar = Progress(
             whole("{task.description}"),
@@ -135,7 +228,8 @@ class WindowDisplay:
         done, of = self._pace.case, len(self._windows)
         self._bar.stop()  # the bar and the path may share a terminal, and stdout may be a pipe
         with contextlib.suppress(ReaderGoneError):  # `| head`: the other cases are predicted all the same
-            print(target, flush=True)
+            if self._paths:
+                print(target, flush=True)
         if not self._console.is_terminal:
             count = self._windows[done - 1]
             self._console.print(f"case {done} of {of}: {count} window{'s' if count > 1 else ''}")
@@ -157,8 +251,13 @@ class WindowDisplay:
         )
 
 
-def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> list[Path]:
-    """Return where each prediction goes: the file named, or `<image>_prediction.nii.gz` in the folder named.
+def output_paths(refs: Sequence[CaseRef], output: Path, *, name: str, overwrite: bool) -> list[Path]:
+    """Return where each prediction goes: the file named, or a file for each case in the folder named.
+
+    Parameters
+    ----------
+    name
+        Of a file in the folder, with {case}.
 
     Raises
     ------
@@ -167,11 +266,15 @@ def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> li
         is that of a file that cannot be written.
     """
     from segexplorer.data.formats.registry import writable_suffixes
-    from segexplorer.scripting import stem
 
+    if "{case}" not in name or "/" in name or not name.lower().endswith(writable_suffixes()):
+        raise SpecError(
+            f"--name {name} is no name of a file for each case.",
+            "Write it like '{case}.nii.gz'; it ends with one of " + ", ".join(writable_suffixes()) + ".",
+        )
     if output.name.lower().endswith(writable_suffixes()):
-        if len(images) > 1:
-            raise SpecError(f"{output} is one file for {len(images)} images.", "Name a folder with -o.")
+        if len(refs) > 1:
+            raise SpecError(f"{output} is one file for {len(refs)} images.", "Name a folder with -o.")
         targets = [output]
     elif output.is_file() or (not output.is_dir() and LOOKS_LIKE_A_SUFFIX.fullmatch(output.suffix)):
         raise SpecError(
@@ -179,33 +282,17 @@ def output_paths(images: Sequence[Path], output: Path, *, overwrite: bool) -> li
             f"Files end with one of {', '.join(writable_suffixes())}; a folder of such a name must be made first.",
         )
     else:
-        targets = [output / f"{stem(image)}_prediction.nii.gz" for image in images]
-    for image, target in zip(images, targets, strict=True):
-        if target.exists() and target.samefile(image):
+        targets = [output / name.replace("{case}", ref.id) for ref in refs]
+    for ref, target in zip(refs, targets, strict=True):
+        sources = [source for source in ref.images if isinstance(source, Path)]
+        if target.exists() and any(target.samefile(source) for source in sources if source.exists()):
             raise SpecError(f"{target} is the image itself.", "Name another output with -o.")
         if target.exists() and not overwrite:
-            raise SpecError(f"{target} exists already.", "Name another output with -o, or add --overwrite.")
-    if len(set(targets)) < len(targets):
-        raise SpecError("Several images have the same file name.", "Predict them one by one.")
+            raise SpecError(
+                f"{target} exists already.",
+                "Name another output with -o, add --overwrite, or --skip to leave such cases out.",
+            )
     return targets
-
-
-def _check_run(run: Path) -> None:
-    """Refuse what is not a run folder before any image is opened, for the two are easily exchanged."""
-    from segexplorer.training.run_files import EXPERIMENT
-
-    if not (run / EXPERIMENT).is_file():
-        raise DataError(
-            f"{run} is not a run folder." if run.exists() else f"There is no run folder {run}.",
-            "The run comes first: segexplorer predict RUN IMAGE -o OUT",
-        )
-
-
-def _opened(image: Path, select: str | None) -> Volume:
-    from segexplorer.data.io import open_volume
-
-    chosen = selected(image, select)
-    return open_volume(chosen) if isinstance(chosen, Path) else chosen
 
 
 @contextmanager
