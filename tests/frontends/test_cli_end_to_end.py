@@ -159,17 +159,17 @@ def test_interrupted_prediction_leaves_whole_files_only(
     from segexplorer.training.predict import Predictor
 
     image, label = files
-    whole, begun = Predictor.steps, []
+    whole, begun = Predictor.class_steps, []
 
-    def interrupted(self: Predictor, images: Any) -> Any:
+    def interrupted(self: Predictor, images: Any, **more: Any) -> Any:
         begun.append(images)
-        source = whole(self, images)
+        source = whole(self, images, **more)
         if len(begun) == 2:
             yield next(source)
             raise KeyboardInterrupt
         return (yield from source)
 
-    monkeypatch.setattr(Predictor, "steps", interrupted)
+    monkeypatch.setattr(Predictor, "class_steps", interrupted)
     out = tmp_path / "new" / "out"
     assert run(["predict", str(trained), str(image), str(label), "-o", str(out)]) == 130
     told = capsys.readouterr()
@@ -254,7 +254,8 @@ def test_check_tells_a_label_that_does_not_fit(
 ) -> None:
     image, label = files
     volume = segexplorer.open_volume(label, label=True)
-    smaller = type(volume).from_array(np.asarray(volume.array)[:20], affine=volume.affine)
+    finer = np.diag([1.0, 1.0, 0.7, 1.0])  # which is on no lattice with the image
+    smaller = type(volume).from_array(np.asarray(volume.array)[:20], affine=volume.affine @ finer)
     segexplorer.save_volume(smaller, tmp_path / "smaller.nii.gz", integer=True)
     assert run(["check", str(image), str(tmp_path / "smaller.nii.gz")]) == 2
     assert "error" in capsys.readouterr().out
