@@ -62,6 +62,8 @@ class RunFile(BaseModel):
     """Base of the typed models; what a later version adds is kept as it is."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+    # pydantic's own annotation is not the dict that it asks for while TYPE_CHECKING is set, as Sphinx does
+    __pydantic_extra__: dict[str, Any] = Field(init=False)
 
 
 class FormatFile(RunFile):
