@@ -142,7 +142,7 @@ for _metric in (
         display_name="Surface Dice of border voxels",
         short_name="NSD vox.",
         definition="border voxels within the tolerance / all border voxels",
-        formula=r"\frac{|\{d(P, T) \le \tau\}| + |\{d(T, P) \le \tau\}|}{|\partial P| + |\partial T|}",
+        formula=r"\frac{|d(P, T) \le \tau| + |d(T, P) \le \tau|}{|\partial P| + |\partial T|}",
         missed=0.0,
         spurious=0.0,
         absent=math.nan,
