@@ -31,3 +31,9 @@ def shared_cases() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/cases here (set SEGEXPLORER_SHARED to its parent)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of piped commands are as wide as by default, whatever the terminal of the tests is."""
+    monkeypatch.delenv("COLUMNS", raising=False)

@@ -98,7 +98,7 @@ def test_other_label_values_are_counted(root: Path, capsys: pytest.CaptureFixtur
     assert found["cases"][0]["other_values"] == {"3": 18}
     assert {case["role"] for case in found["cases"]} == {"train", "validation"}
     # and the plan says that patches of 64 voxels are mostly padding here
-    assert {p["code"] for p in found["problems"]} == {"unnamed_values", "patch"}
+    assert {p["code"] for p in found["problems"]} == {"unnamed_values", "patch", "same_label"}
     assert run(["check", str(config)]) == 0
     assert "note  p0, p1, p2, p3 and 3 more: Label values that no class names" in capsys.readouterr().out
 

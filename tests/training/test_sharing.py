@@ -147,7 +147,10 @@ def planted_run(place: Path, changes: dict[str, Any] | None = None) -> Path:
     meta = {
         "step": 2, "position": {"epoch": 1}, "sums": {"values": {"Grossmutter": 1}}, "best": 0.5,
         "experiment": planned.plain(), "preprocessing": PREPROCESSING, "patch": None, "channels": 1,
-        "classes": {"names": list(names), "values": [[1], [2, 3]], "other_labels": "background", "ignored": []},
+        "classes": {
+            "names": list(names), "values": [[1], [2, 3]][: len(names)],
+            "other_labels": "background", "ignored": [],
+        },
         "badges": ["Mueller"], "note": ROOT,
     }  # fmt: skip
     save_checkpoint(
@@ -398,7 +401,9 @@ def harmless_run(place: Path, data: dict[str, Any], cases: tuple[str, ...] = ("P
     meta = {
         "step": 1001, "best": 0.5, "experiment": planned.plain(), "patch": None, "channels": 1, "badges": [],
         "preprocessing": PREPROCESSING,
-        "classes": {"names": list(names), "values": [[1]], "other_labels": "background"},
+        "classes": {
+            "names": list(names), "values": [[n + 1] for n in range(len(names))], "other_labels": "background",
+        },
     }  # fmt: skip
     network = torch.nn.Linear(1, 1)
     save_checkpoint(folder.checkpoints, network=network, average=None, state={}, meta=meta, best=True)

@@ -156,7 +156,7 @@ def test_what_cannot_be_written_is_reported(tmp_path: Path, name: str) -> None:
 
 
 def test_names_of_classes_go_through_a_segmentation_of_slicer(tmp_path: Path) -> None:
-    names = {2: "liver", 5: "left kidney\nof two \\ three"}
+    names = {2: "liver", 5: "left kidney of two \\ three"}
     labels = np.array([0, 2, 5, 2] * 6).reshape(2, 3, 4)
     volume = Volume.from_array(labels)
     back = open_volume(save_volume(volume, tmp_path / "a.seg.nrrd", integer=True, names=names), label=True)
