@@ -20,7 +20,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
 from segexplorer.data.case import Case, CaseRef, ClassMap, file_identity, integer_labels, label_values
 from segexplorer.data.geometry import canonical_grid, compare, spacing
-from segexplorer.data.grid import APART, overlap_fraction
+from segexplorer.data.grid import APART, share_text, touch
 from segexplorer.data.sources import PLACES, contrasts
 from segexplorer.data.volume import Volume, value_counts
 
@@ -83,12 +83,11 @@ def check_grids(case: Case) -> list[Problem]:
 
 
 def _remedy(image: Volume, label: Volume) -> str:
-    covered = overlap_fraction(image, label)
-    if covered == 0:
+    if not touch(image, label):
         return APART
     return (
-        f"The label covers {100 * covered:.0f} % of the image. If it belongs to it, set data.resample: true, which "
-        "brings it onto the image's grid by world position (nearest voxel)."
+        f"The label covers {share_text(image, label)} of the image. If it belongs to it, set data.resample: true, "
+        "which brings it onto the image's grid by world position (nearest voxel)."
     )
 
 

@@ -6,20 +6,18 @@ are said before anything is trained. Labels are counted once in a process; files
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from segexplorer.core.events import Role
-from segexplorer.data.case import IGNORED, CaseRef, ClassMap
+from segexplorer.data.case import IGNORED, CaseRef, ClassMap, file_identity
 from segexplorer.data.checks import Problem, voxel_digest
+from segexplorer.data.sources import Recipe
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing
 
 ENOUGH = 48
@@ -69,14 +67,7 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
     """
     if ref.label is None:
         return None
-    files = [source for source in (*ref.images, ref.label) if isinstance(source, Path)]
-    recipe = {
-        "case": [ref.id, ref.fingerprint()],
-        "times": [path.stat().st_mtime_ns for path in files if path.exists()],
-        "preprocessing": fitted.plain(),
-        "classes": classes.plain(),
-    }
-    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    key = repr((_identity(ref), fitted.plain(), classes.plain()))
     with _lock:
         if key in _counted:
             return _counted[key]
@@ -97,6 +88,19 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
     with _lock:
         _counted[key] = found
     return found
+
+
+def _identity(ref: CaseRef) -> tuple[object, ...]:
+    """Return what tells whether a case has changed: names, sizes and times of its files, or its fingerprint."""
+    found: list[object] = [ref.id, ref.resample, ref.series]
+    for source in (*ref.images, ref.label):
+        recipe = source.recipe if isinstance(source, Recipe) else ""
+        files = source.files if isinstance(source, Recipe) else (source,)
+        known = [file_identity(path) for path in files]
+        if None in known:  # folders of slices, voxels in memory
+            return (*found, ref.fingerprint())
+        found += [recipe, *known]
+    return tuple(found)
 
 
 def class_problems(
@@ -214,7 +218,7 @@ def _sparse(training: Sequence[ClassVoxels]) -> list[Problem]:
 
 
 def _twins(found: Mapping[str, ClassVoxels], roles: Mapping[str, Role]) -> list[Problem]:
-    """Return an error for cases of different roles whose labels are equal voxel for voxel."""
+    """Return a warning for cases of different roles whose labels are equal voxel for voxel."""
     seen: dict[bytes, str] = {}
     problems = []
     for case, count in found.items():

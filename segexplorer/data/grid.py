@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
@@ -112,16 +113,37 @@ def compare_grids(image: HasGrid, label: HasGrid) -> tuple[GridComparison, str]:
     verdict = geometry.compare(image, label)
     if fits(image, label, label=True):
         return verdict, ""
-    overlap = overlap_fraction(image, label)
-    if overlap == 0:
+    if not touch(image, label):
         return verdict, APART
     return verdict, (
-        f"The label covers {100 * overlap:.0f} % of the image; it can be resampled onto the image's grid by world "
-        "position (nearest voxel)."
+        f"The label covers {share_text(image, label)} of the image; it can be resampled onto the image's grid by "
+        "world position (nearest voxel)."
     )
 
 
 APART = "They do not touch anywhere: one of them belongs to something else."
+
+
+def touch(a: HasGrid, b: HasGrid) -> bool:
+    """Whether two grids have a place in common, however small the one is beside the other.
+
+    Each is a parallelepiped of voxels, so that a common place is a solution of linear inequalities.
+    """
+    sides, ends = [], []
+    for grid in (a, b):
+        back = np.linalg.inv(np.asarray(grid.affine, float))
+        size = np.asarray(grid.shape[:3], float)
+        # -1/2 <= index <= size - 1/2, the index being an affine function of the place
+        sides += [back[:3, :3], -back[:3, :3]]
+        ends += [size - 0.5 - back[:3, 3], 0.5 + back[:3, 3]]
+    found = linprog(np.zeros(3), A_ub=np.vstack(sides), b_ub=np.concatenate(ends), bounds=(None, None))
+    return bool(found.status == 0)
+
+
+def share_text(image: HasGrid, other: HasGrid) -> str:
+    """Return how much of an image's field of view the other grid covers, as a text: "50 %"."""
+    share = 100 * overlap_fraction(image, other)
+    return f"{share:.0f} %" if share >= 1 else "less than 1 %"
 
 
 def overlap_fraction(image: HasGrid, other: HasGrid, samples: int = 24) -> float:
@@ -187,7 +209,8 @@ def fits(like: HasGrid, volume: HasGrid, *, label: bool) -> bool:
 def _has_place(grid: HasGrid) -> bool:
     """Whether a volume says where it is: its reader assumed nothing, and its affine was set by somebody."""
     facts = grid.provenance.header if isinstance(grid, Volume) else {}
-    return bool(facts.get("place", True)) and not np.array_equal(grid.affine, np.eye(4))
+    # the identity, in the axes of either convention, is what programs write that know of no place
+    return bool(facts.get("place", True)) and not np.array_equal(np.abs(grid.affine), np.eye(4))
 
 
 def aligned(
@@ -259,7 +282,7 @@ def on_one_grid(prediction: Volume, truth: Volume, *, resample: bool = False) ->
             aligned(prediction, like, label=True, whose="the truth's"),
             aligned(truth, like, label=True, whose="a larger"),
         )
-    if overlap_fraction(truth, prediction) == 0:
+    if not touch(truth, prediction):
         raise DataError("The prediction and the truth are at different places in the world.", APART)
     if not resample:
         raise DataError(

@@ -414,8 +414,9 @@ def loss_problems(loss: LossSpec, outputs: int, dimensions: int) -> list[Problem
 
     from segexplorer.functional.inputs import LossContext
 
-    # a volume of every class in turn, and logits that prefer none
-    space = (max(_TRIED, outputs),) * dimensions
+    # every class in turn, and logits that prefer none; no more voxels than a hundred classes need
+    edge = math.ceil(outputs ** (1 / dimensions))
+    space = (max(_TRIED, edge),) * dimensions
     labels = (torch.arange(math.prod(space)) % outputs).reshape(1, 1, *space)
     logits = torch.zeros(1, outputs, *space)
     maps = {name: torch.zeros(1, outputs, *space) for name in loss.needs()}

@@ -39,21 +39,27 @@ class Predictor:
     checkpoint
         An opened checkpoint.
     runtime
-        Where to compute; None: as the experiment says, on this machine.
+        Where to compute; None: as the experiment says, on `device`.
     pointer
         Which of the run's checkpoints it is.
+    device
+        cpu, cuda ...; the device of the training machine may not be here, so that auto takes the best there is.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, runtime: Runtime | None = None, pointer: Pointer = "last"
+        self,
+        checkpoint: Checkpoint,
+        runtime: Runtime | None = None,
+        pointer: Pointer = "last",
+        device: str = "auto",
     ) -> None:
         self.checkpoint = checkpoint
         meta = checkpoint.meta
         require_keys(meta, ("experiment", "classes", "preprocessing", "channels"), checkpoint.folder.name)
         # a sink says nothing of a network, and its plug-in may not be installed here
         self.experiment = Experiment.of({**meta["experiment"], "sinks": []}, "the checkpoint's experiment")
-        # the device of the training machine may not be here; precision is kept
-        spec = self.experiment.compute.model_copy(update={"device": "auto"})
+        # the precision is kept
+        spec = self.experiment.compute.model_copy(update={"device": device})
         self.runtime = runtime if runtime is not None else resolve_compute(Compute.of(spec.plain()))
         self.classes = ClassMap.of(meta["classes"])
         try:
@@ -93,10 +99,7 @@ class Predictor:
         """
         found = yield from self.class_steps(images)
         indices = found.classes
-        names = {
-            values[0]: name for name, values in zip(self.classes.names, self.classes.values, strict=True)
-        }
-        predicted = images[0].with_array(self.classes.decode(indices), label_names=names)
+        predicted = images[0].with_array(self.classes.decode(indices), label_names=self.classes.label_names)
         for concern in found.concerns:
             predicted = predicted.with_note(concern)
         return predicted
@@ -248,8 +251,10 @@ def predict(
     return load_predictor(folder, checkpoint).predict(volumes)
 
 
-def load_predictor(folder: str | Path, checkpoint: str = "best", runtime: Runtime | None = None) -> Predictor:
-    """Load a run's network for predicting many cases; see `predict` for the arguments."""
+def load_predictor(
+    folder: str | Path, checkpoint: str = "best", runtime: Runtime | None = None, *, device: str = "auto"
+) -> Predictor:
+    """Load a run's network for predicting many cases; see `predict` and `Predictor` for the arguments."""
     if checkpoint not in ("best", "last", "previous"):
         raise DataError(f"There is no checkpoint {checkpoint!r}.", "Use best, last or previous.")
     root = RunFolder.open(folder).checkpoints
@@ -257,4 +262,4 @@ def load_predictor(folder: str | Path, checkpoint: str = "best", runtime: Runtim
     if checkpoint == "best" and not (root / "best").exists():
         pointer = "last"
     opened, _ = open_checkpoint(root, pointer)
-    return Predictor(opened, runtime, pointer)
+    return Predictor(opened, runtime, pointer, device)

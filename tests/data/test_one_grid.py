@@ -20,7 +20,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
 from segexplorer.data.case import CaseRef
 from segexplorer.data.geometry import Grid
-from segexplorer.data.grid import aligned, fits
+from segexplorer.data.grid import aligned, compare_grids, fits, touch
 from segexplorer.data.io import open_volume, save_volume
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.cli.app import run
@@ -219,8 +219,28 @@ def test_a_place_that_nobody_stated_places_nothing() -> None:
     label = Volume.from_array(np.ones((3, 3, 3), np.uint8))
     image = Volume.from_array(np.zeros((4, 4, 4)))
     assert not fits(image, label, label=True)
+    turned = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's identity
+    assert not fits(Grid((4, 4, 4), turned), Grid((3, 3, 3), turned), label=True)
     with pytest.raises(DataError, match=r"different grids.*--resample"):
         segexplorer.evaluate(label, Volume.from_array(np.ones((4, 4, 4), np.uint8)), {"a": 1})
+
+
+def test_a_small_label_touches_a_large_image_wherever_it_is() -> None:
+    image = Grid((900, 900, 900), AFFINE)
+    for start in ([401, 223, 777], [0, 899, 3], [-1, -1, -1]):
+        small = AFFINE.copy()
+        small[:3, :3] *= 0.45
+        small[:3, 3] = (AFFINE @ [*start, 1])[:3]
+        assert touch(image, Grid((3, 3, 3), small)) and touch(Grid((3, 3, 3), small), image)
+    for start in ([902, 0, 0], [-3, 4, 4], [450, -9, 450]):
+        far = AFFINE.copy()
+        far[:3, :3] *= 0.45
+        far[:3, 3] = (AFFINE @ [*start, 1])[:3]
+        assert not touch(image, Grid((3, 3, 3), far))
+    own = AFFINE.copy()
+    own[:3, :3] *= 0.45
+    verdict, remedy = compare_grids(image, Grid((3, 3, 3), own))
+    assert not verdict.same and "covers less than 1 % of the image" in remedy
 
 
 def test_an_image_must_cover_the_other_a_label_need_not() -> None:

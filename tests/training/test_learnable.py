@@ -107,6 +107,25 @@ def test_every_loss_can_be_tried(name: str) -> None:
     assert loss_problems(losses.parse({"kind": name}), 2, 2) == []
 
 
+def test_trying_a_loss_on_many_classes_takes_few_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    asked: list[int] = []
+    zeros = torch.zeros
+
+    def counted(*shape: int, **how: Any) -> torch.Tensor:
+        made = zeros(*shape, **how)
+        asked.append(made.numel())
+        return made
+
+    monkeypatch.setattr(torch, "zeros", counted)
+    weights = {"kind": "cross_entropy", "class_weights": [1.0] * 249}
+    (problem,) = loss_problems(losses.parse(weights), 250, 3)
+    assert "249 class weights for 250 classes" in problem.message
+    assert loss_problems(losses.parse("dice_cross_entropy"), 250, 3) == []
+    assert 250**2 <= max(asked) < 1e6
+
+
 def test_one_subject_on_both_sides(tmp_path: Path) -> None:
     case(tmp_path, "sub-01_ses-1", {1: BIG}, 0)
     case(tmp_path, "sub-01_ses-2", {1: BIG}, 1)

@@ -229,7 +229,6 @@ def _spacing(spacing: Sequence[float]) -> str:
 
 
 YAML = (".yaml", ".yml")
-LISTS = (".csv", ".tsv", ".txt", ".xlsx", ".json")
 
 
 def run_check(
@@ -262,13 +261,16 @@ def run_check(
     """
     if not path.exists():
         raise SpecError(f"There is no {path}.", "Check the path.")
-    if path.suffix.lower() in YAML:
+    from segexplorer.data.datasets.tables import TABLES
+
+    suffix = path.suffix.lower()
+    if suffix in YAML:  # an experiment, though a list of cases may be YAML, too
         report = check_experiment(path, settings or {}, quick=quick, timed=timed)
     elif timed:
         raise SpecError(
             f"{path} is no experiment, so there is nothing to time.", "Name an experiment file (YAML)."
         )
-    elif select is None and label is None and (kind or path.is_dir() or path.suffix.lower() in LISTS):
+    elif select is None and label is None and (kind or path.is_dir() or suffix in (*TABLES, ".json")):
         report = check_folder(path, kind, settings or {}, quick=quick)
     else:
         report = check_image(path, label, select)

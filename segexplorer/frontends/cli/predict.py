@@ -75,8 +75,12 @@ def run_predict(
     for path in images:
         if not path.exists():
             raise DataError(*why_missing(path, str(path)))
-    wanted = _channels(runs[0])
-    refs = cases_to_predict(images, wanted, together=together, select=select)
+    from segexplorer.training.ensemble import Ensemble
+    from segexplorer.training.predict import load_predictor
+
+    ensemble = Ensemble([load_predictor(run, checkpoint, device=device or "auto") for run in runs])
+    channels = len(ensemble.predictors[0].fitted.intensities)
+    refs = cases_to_predict(images, channels, together=together, select=select)
     targets = output_paths(refs, output, name=name, overwrite=overwrite or skip)
     if skip:
         left = [(ref, target) for ref, target in zip(refs, targets, strict=True) if not target.exists()]
@@ -86,14 +90,8 @@ def run_predict(
             )
         refs, targets = [ref for ref, _ in left], [target for _, target in left]
     volumes = [list(ref.open().images) for ref in refs]
-    from segexplorer.training.compute import Compute, resolve_compute
-    from segexplorer.training.ensemble import Ensemble
-    from segexplorer.training.predict import load_predictor
-
     done: list[dict[str, Any]] = []
     try:
-        runtime = resolve_compute(Compute(device=device)) if device else None
-        ensemble = Ensemble([load_predictor(run, checkpoint, runtime) for run in runs])
         for predictor in ensemble.predictors:
             predictor.mirror = predictor.mirror or mirror
         used = {run.name: predictor.pointer for run, predictor in zip(runs, ensemble.predictors, strict=True)}
@@ -116,17 +114,6 @@ def run_predict(
     if as_json:
         print_json(done)
     return 0
-
-
-def _channels(run: Path) -> int:
-    """Return how many images a run takes per case, from its checkpoint alone."""
-    from segexplorer.training.checkpoint import open_checkpoint
-    from segexplorer.training.folder import RunFolder
-
-    root = RunFolder.open(run).checkpoints
-    pointer: Literal["best", "last"] = "best" if (root / "best").exists() else "last"
-    opened, _ = open_checkpoint(root, pointer)
-    return len(opened.meta["preprocessing"]["intensities"])
 
 
 def _predict_case(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
-from segexplorer.data.grid import APART, aligned, overlap_fraction
+from segexplorer.data.grid import APART, aligned, touch
 from segexplorer.data.io import open_volume, save_volume
 from segexplorer.frontends.cli.terminal import remarks
 
@@ -30,7 +30,7 @@ def run_regrid(
         raise DataError(f"{output} exists already.", "Name another file, or add --overwrite.")
     target = open_volume(like)
     volume = open_volume(path, label=not image, select=select, like=None if image else target)
-    if overlap_fraction(target, volume) == 0:
+    if not touch(target, volume):
         raise DataError(f"{path} and {like} are at different places in the world.", APART)
     verdict = geometry.compare(target, volume)
     moved = aligned(volume, target, label=not image, resample=True, whose="that")

@@ -320,3 +320,15 @@ def test_contours_that_cross_are_said(image: Volume, tmp_path: Path) -> None:
     ring = {"Ring": [contour(image, 3, *one), contour(image, 3, *nested)]}
     path = write_structures(tmp_path / "ring.dcm", ring)
     assert "cross" not in " ".join(read_segments(path, like=image).provenance.notes)
+
+
+def test_segments_of_two_slices_in_a_long_scan_are_found(tmp_path: Path) -> None:
+    long = np.random.default_rng(0).integers(0, 2000, (120, 8, 7)).astype(np.uint16)
+    write_series(tmp_path / "long", long)
+    image = open_volume(tmp_path / "long")
+    mask = np.zeros(image.shape, bool)
+    mask[2:4, 3:6, 61:63] = True
+    path = seg_of(image, [mask], tmp_path / "seg.dcm")
+    case = CaseRef("one", (tmp_path / "long",), path).open()
+    assert case.label is not None
+    np.testing.assert_array_equal(case.label.array > 0, mask)

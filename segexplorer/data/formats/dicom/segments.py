@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError, did_you_mean
 from segexplorer.data import geometry
 from segexplorer.data.geometry import Grid, HasGrid
-from segexplorer.data.grid import overlap_fraction
+from segexplorer.data.grid import touch
 from segexplorer.data.volume import Provenance, Volume
 
 Mask = NDArray[np.bool_]
@@ -127,7 +127,7 @@ class Segments:
         target = Grid(tuple(like.shape), np.asarray(like.affine))
         if geometry.compare(self.grid, target).same:
             return self
-        if overlap_fraction(target, self.grid) == 0:
+        if not touch(target, self.grid):
             raise DataError(
                 "The segments are outside of the image.", "Choose the image that they were drawn on."
             )
