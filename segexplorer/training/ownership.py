@@ -149,14 +149,16 @@ def _chain(folder: Path) -> list[_Link]:
         For files that no process of ours has written.
     """
     links: list[_Link] = []
+    tokens: set[str] = set()  # a hostile folder may hold any number of leases
     path = folder / OWNER
     while (link := _read(path)) is not None:
-        if any(link.holder.token == earlier.holder.token for earlier in links):
+        if link.holder.token in tokens:
             raise DataError(
                 f"The leases in {folder} form a circle.",
                 f"Delete owner*.json in it if nobody trains {folder.name}.",
             )
         links.append(link)
+        tokens.add(link.holder.token)
         path = link.successor
     return links
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import integer_labels
 from segexplorer.data.geometry import DisplayGrid, Grid, compare
+from segexplorer.data.grid import aligned
 from segexplorer.data.volume import Provenance, Volume
 
 _TOWARDS = {0: ("S", "I"), 1: ("A", "P"), 2: ("R", "L")}
@@ -269,7 +270,11 @@ class Examination:
 
 
 def examine(image: Volume, label: Volume) -> Examination:
-    """Compare the grids of a pair and measure its labels; whatever is wrong with them becomes the verdict."""
+    """Compare the grids of a pair and measure its labels; whatever is wrong with them becomes the verdict.
+
+    A label that comes onto the image's grid without loss is measured there, as training does.
+    """
+    label = aligned(label, image, label=True)
     try:
         values, counts = np.unique(whole(label).array, return_counts=True)
     except DataError as error:

@@ -232,6 +232,30 @@ def test_the_place_of_the_chosen_image_is_reported(panel: CasesPanel) -> None:
     assert note.bring.isHidden()
 
 
+def test_a_label_that_was_cropped_trains_as_it_is(panel: CasesPanel, qtbot: Any) -> None:
+    """What the window says of a label on the image's lattice is what the table, and training, make of it."""
+    whole = label()
+    affine = whole.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [1, 0, 1]
+    piece = Volume.from_array(whole.array[1:, :-1, 1:].copy(), affine=affine)
+    show(panel.viewer, image_picture(image(), "scan"))
+    show(panel.viewer, label_picture(piece, "organs", {2: "left", 3: "right", 5: "liver"}))
+    source = panel.layer_source
+    assert (
+        "of one lattice" in source.geometry.distance.text()
+        and "without loss" in source.geometry.distance.text()
+    )
+    add_again(panel, qtbot)
+    assert panel.table.item(0, 1).text().startswith("same grid; The label was placed on")
+    panel.one_case.setChecked(True)
+    dataset, _ = panel.dataset_maker()()
+    (reference,) = dataset.cases()
+    placed = reference.open().label
+    expected = whole.array.copy()
+    expected[0], expected[:, -1], expected[:, :, 0] = 0, 0, 0
+    np.testing.assert_array_equal(placed.array, expected)
+
+
 def test_a_label_elsewhere_is_brought_onto_the_grid_of_its_image(panel: CasesPanel, qtbot: Any) -> None:
     finer = np.diag([1.0, 1.0, 1.25, 1.0])
     finer[:3, 3] = [-0.5, -0.5, -0.625]
