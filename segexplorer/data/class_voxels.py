@@ -91,7 +91,7 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
 
 
 def _identity(ref: CaseRef) -> tuple[object, ...]:
-    """Return what tells whether a case has changed: names, sizes and times of its files, or its fingerprint."""
+    """Return what changes when a case does: names, sizes and times of its files, or its fingerprint."""
     found: list[object] = [ref.id, ref.resample, ref.series]
     for source in (*ref.images, ref.label):
         recipe = source.recipe if isinstance(source, Recipe) else ""
@@ -243,15 +243,15 @@ _SUBJECT = re.compile(r"(?:^|[_/\-. ])(sub-[A-Za-z0-9]+)")
 def _subjects(refs: Mapping[str, CaseRef], roles: Mapping[str, Role]) -> list[Problem]:
     """Return a warning for a subject by the naming of BIDS (sub-01) that is in two roles."""
     first: dict[str, str] = {}
-    told: set[str] = set()
+    said: set[str] = set()
     problems = []
     for case, role in roles.items():
         named = _SUBJECT.search(case) or _SUBJECT.search(str(refs[case].patient))
         if named is None:
             continue
         other = first.setdefault(named[1], case)
-        if roles[other] != role and named[1] not in told:
-            told.add(named[1])
+        if roles[other] != role and named[1] not in said:
+            said.add(named[1])
             text = f"Its name and that of {other} are of one subject, {named[1]}, but they are in different splits."
             remedy = (
                 "Set the data set's patient pattern to (sub-[A-Za-z0-9]+), so that its cases stay together."

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -352,88 +352,67 @@ _OWN = "From probabilities: of the watched cases in training, and of `evaluate R
 _NIXON = "Nixon et al. 2019, arXiv:1904.01685; Guo et al. 2017, arXiv:1706.04599"
 _metric = partial(CalibrationMetric, better="lower", best=0.0, default=False)
 
+_IN_BOX = (
+    _metric(
+        name="ece",
+        display_name="ECE",
+        definition="sum over 15 bins of equal width: n / N |share right - mean p|",
+        formula=r"\sum_b \frac{n_b}{N} \left|\bar y_b - \bar p_b\right|",
+        function=ece,
+        region="box",
+        note=f"{_BOX} {_OWN}",
+        reference=_NIXON,
+    ),
+    _metric(
+        name="brier",
+        display_name="Brier score",
+        short_name="Brier",
+        definition="mean (p - y)^2",
+        formula=r"\frac1N \sum_i (p_i - y_i)^2",
+        function=brier_score,
+        region="box",
+        note=f"{_BOX} {_OWN}",
+        reference="Brier 1950, Monthly Weather Review 78(1):1-3",
+    ),
+    _metric(
+        name="nll",
+        highest=math.inf,
+        display_name="Negative log-likelihood",
+        short_name="NLL",
+        definition="mean -(y log p + (1 - y) log(1 - p))",
+        formula=r"-\frac1N \sum_i y_i \log p_i + (1 - y_i) \log(1 - p_i)",
+        function=negative_log_likelihood,
+        region="box",
+        note=f"In nats; p is at least 1e-7. {_BOX} {_OWN}",
+        reference="Guo et al. 2017, arXiv:1706.04599",
+    ),
+)
+_BY_MASS = replace(
+    _IN_BOX[0],
+    name="ece_mass",
+    display_name="ECE, bins of equal mass",
+    short_name="ECE mass",
+    definition="as ECE, with 15 bins of as many voxels each",
+    function=partial(ece, binning="mass"),
+)
+
+
+def _over_all_voxels(metric: CalibrationMetric) -> CalibrationMetric:
+    short = metric.short_name or metric.display_name
+    return replace(
+        metric,
+        name=f"{metric.name}_all",
+        display_name=f"{metric.display_name}, all voxels",
+        short_name=f"{short} all",
+        definition=f"as {short if short == 'NLL' else metric.display_name}, over all voxels",
+        region="all",
+        note=metric.note.replace(_BOX, _ALL),
+    )
+
+
 CALIBRATION_METRICS: Mapping[str, CalibrationMetric] = {
     metric.name: registry.register(metric)
-    for metric in (
-        _metric(
-            name="ece",
-            display_name="ECE",
-            definition="sum over 15 bins of equal width: n / N |share right - mean p|",
-            formula=r"\sum_b \frac{n_b}{N} \left|\bar y_b - \bar p_b\right|",
-            function=ece,
-            region="box",
-            note=f"{_BOX} {_OWN}",
-            reference=_NIXON,
-        ),
-        _metric(
-            name="ece_mass",
-            display_name="ECE, bins of equal mass",
-            short_name="ECE mass",
-            definition="as ECE, with 15 bins of as many voxels each",
-            formula=r"\sum_b \frac{n_b}{N} \left|\bar y_b - \bar p_b\right|",
-            function=partial(ece, binning="mass"),
-            region="box",
-            note=f"{_BOX} {_OWN}",
-            reference=_NIXON,
-        ),
-        _metric(
-            name="brier",
-            display_name="Brier score",
-            short_name="Brier",
-            definition="mean (p - y)^2",
-            formula=r"\frac1N \sum_i (p_i - y_i)^2",
-            function=brier_score,
-            region="box",
-            note=f"{_BOX} {_OWN}",
-            reference="Brier 1950, Monthly Weather Review 78(1):1-3",
-        ),
-        _metric(
-            name="nll",
-            highest=math.inf,
-            display_name="Negative log-likelihood",
-            short_name="NLL",
-            definition="mean -(y log p + (1 - y) log(1 - p))",
-            formula=r"-\frac1N \sum_i y_i \log p_i + (1 - y_i) \log(1 - p_i)",
-            function=negative_log_likelihood,
-            region="box",
-            note=f"In nats; p is at least 1e-7. {_BOX} {_OWN}",
-            reference="Guo et al. 2017, arXiv:1706.04599",
-        ),
-        _metric(
-            name="ece_all",
-            display_name="ECE, all voxels",
-            short_name="ECE all",
-            definition="as ECE, over all voxels",
-            formula=r"\sum_b \frac{n_b}{N} \left|\bar y_b - \bar p_b\right|",
-            function=ece,
-            region="all",
-            note=f"{_ALL} {_OWN}",
-            reference=_NIXON,
-        ),
-        _metric(
-            name="brier_all",
-            display_name="Brier score, all voxels",
-            short_name="Brier all",
-            definition="as Brier score, over all voxels",
-            formula=r"\frac1N \sum_i (p_i - y_i)^2",
-            function=brier_score,
-            region="all",
-            note=f"{_ALL} {_OWN}",
-            reference="Brier 1950, Monthly Weather Review 78(1):1-3",
-        ),
-        _metric(
-            name="nll_all",
-            highest=math.inf,
-            display_name="Negative log-likelihood, all voxels",
-            short_name="NLL all",
-            definition="as NLL, over all voxels",
-            formula=r"-\frac1N \sum_i y_i \log p_i + (1 - y_i) \log(1 - p_i)",
-            function=negative_log_likelihood,
-            region="all",
-            note=f"In nats; p is at least 1e-7. {_ALL} {_OWN}",
-            reference="Guo et al. 2017, arXiv:1706.04599",
-        ),
-    )
+    for metric in (_IN_BOX[0], _BY_MASS, *_IN_BOX[1:], *map(_over_all_voxels, _IN_BOX))
 }
 """Every metric of calibration by name."""
 

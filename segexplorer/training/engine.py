@@ -92,7 +92,7 @@ class Engine:
         self.patience, self._total = Patience(), planned.schedule.epochs
         self.announced: tuple[str, ...] = ()
         self._before, self._settings = Identity(), Comparison(())
-        self._untold: list[Event] = []
+        self._unlogged: list[Event] = []
         self._due: deque[Event] = deque()
         if self._checkpoint is not None:
             meta = self._checkpoint.meta
@@ -149,11 +149,11 @@ class Engine:
                 "did not record what it was made of.",
                 "Go on with that version, or train the experiment again.",
             )
-        require_keys(meta, ("patience", "total", "pieces", "untold", "announced"), name)
+        require_keys(meta, ("patience", "total", "pieces", "unlogged", "announced"), name)
         try:
             self.patience, self._total = Patience(**meta["patience"]), int(meta["total"])
             self.announced = tuple(map(str, meta["announced"]))
-            self._untold = [from_json(line) for line in meta["untold"]]
+            self._unlogged = [from_json(line) for line in meta["unlogged"]]
             self._pieces = [(int(first), int(length)) for first, length in meta["pieces"]]
         except (TypeError, ValueError) as error:
             raise DataError("meta.json of the checkpoint is damaged.", COPY_AGAIN) from error
@@ -284,7 +284,7 @@ class Engine:
 
     def _train(self) -> Generator[Event, None, None]:
         assert self.plan is not None
-        yield from self._tell_untold()
+        yield from self._yield_unlogged()
         while True:
             if self.position.index == self.plan.steps_per_epoch:
                 yield from self._end_epoch()
@@ -415,15 +415,15 @@ class Engine:
         yield from self._tell()
 
     def _tell(self) -> Generator[Event, None, None]:
-        """Tell what has happened and was not told yet."""
+        """Yield what has happened and is not in the log yet."""
         while self._due:
             yield self._due.popleft()
 
-    def _tell_untold(self) -> Generator[Event, None, None]:
-        """Tell of an epoch's end that was saved with the checkpoint, where a kill came before it was recorded."""
-        if self._untold:
-            told = {(type(e), e.step) for e in self.folder.earlier_events(self.attempt)}
-            self._due.extend(e for e in self._untold if (type(e), self.position.step) not in told)
+    def _yield_unlogged(self) -> Generator[Event, None, None]:
+        """Yield the end of an epoch that was saved with the checkpoint, where a kill came before it was logged."""
+        if self._unlogged:
+            logged = {(type(e), e.step) for e in self.folder.earlier_events(self.attempt)}
+            self._due.extend(e for e in self._unlogged if (type(e), self.position.step) not in logged)
             yield from self._tell()
 
     # ---- what others ask for between two events
@@ -496,7 +496,7 @@ class Engine:
                 "patience": asdict(self.patience),
                 "total": self._total,
                 "pieces": self.learner.pieces,
-                "untold": [to_json(event) for event in self._due],
+                "unlogged": [to_json(event) for event in self._due],
                 "announced": list(self.announced),
                 "identity": replace(self.identity, planned=self.changes.planned).plain(),
                 "experiment": self.experiment.plain(),

@@ -260,6 +260,7 @@ def test_command_line_shows_and_counts(fresh: Path, capsys: pytest.CaptureFixtur
         (("--again",), "belong to --split"),
         (("truth.nii.gz", "--split", "test"), "truth is the data set's own"),
         (("--split", "test", "--classes", "{a: 1}"), "classes are those of the run"),
+        (("--split", "test", "--resample"), "nothing to resample"),
     ],
 )
 def test_command_line_refuses_what_has_no_meaning(

@@ -341,7 +341,7 @@ def evaluate(
             resample=resample,
         )
         return
-    refuse_with_split(truth, classes, lesions_csv)
+    refuse_with_split(truth, classes, lesions_csv, resample=resample)
     run_evaluate_split(
         prediction,
         split,

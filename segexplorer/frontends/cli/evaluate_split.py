@@ -209,7 +209,9 @@ def require_truth(prediction: Path, truth: Path | None) -> Path:
     raise SpecError("There is no truth to score against.", "Name two files or two folders: PREDICTION TRUTH.")
 
 
-def refuse_with_split(truth: Path | None, classes: str | None, lesions_csv: Path | None = None) -> None:
+def refuse_with_split(
+    truth: Path | None, classes: str | None, lesions_csv: Path | None = None, *, resample: bool = False
+) -> None:
     """Refuse what has no meaning beside --split.
 
     Raises
@@ -224,6 +226,11 @@ def refuse_with_split(truth: Path | None, classes: str | None, lesions_csv: Path
         )
     if classes is not None:
         raise SpecError("With --split the classes are those of the run.", "Leave out --classes.")
+    if resample:
+        raise SpecError(
+            "With --split each case is scored on its own grid; there is nothing to resample.",
+            "Leave out --resample; data.resample of the experiment brings labels onto their images.",
+        )
     if lesions_csv is not None:
         raise SpecError(
             "--lesions-csv needs label files, which a record of scores does not keep.",
