@@ -258,7 +258,12 @@ class MapCaptions(CanvasOverlay):
             if layer.visible and (caption := layer.metadata.get(METADATA, {}).get("caption"))
         ]
         self.label.setText("\n".join(captions))
+        self.label.setWordWrap(False)
         self.label.adjustSize()
+        room = max(1, self.canvas.width() - 2 * _MARGIN)
+        if self.label.width() > room:  # the end of a line says in which state the map is
+            self.label.setWordWrap(True)
+            self.label.resize(room, self.label.heightForWidth(room))
         # above the letter at the lower edge, which a long line would cover
         self.label.move(_MARGIN, self.canvas.height() - self.label.height() - _ABOVE_LETTERS)
         self.label.setVisible(bool(captions))

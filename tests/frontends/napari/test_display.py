@@ -111,6 +111,14 @@ def test_captions_say_what_visible_maps_show(qtbot: Any) -> None:
     assert captions.text == ""
     layer.visible = True
     assert captions.text.endswith("step 5")
+    canvas.resize(160, 200)
+    captions.follow()
+    label = captions.label
+    assert label.wordWrap() and label.x() >= 0 and label.x() + label.width() <= canvas.width()
+    assert label.height() >= label.heightForWidth(label.width()) > label.fontMetrics().height()
+    canvas.resize(900, 200)
+    captions.follow()
+    assert not label.wordWrap()
     captions.closing()
 
 
