@@ -61,6 +61,8 @@ class Choice:
     family: str = ""
     terms: tuple[type[Spec], ...] = ()
     """Spec classes of the terms of a preset that adds several up."""
+    spec: Spec | None = None
+    """What choosing it gives; None for a kind that has no defaults of its own."""
 
     @property
     def is_preset(self) -> bool:
@@ -93,7 +95,7 @@ def choices(registry: Registry[Any]) -> dict[str, Choice]:
         key = f"preset:{name}"
         family = getattr(model, "family", "")
         terms = tuple(type(term.loss) for term in getattr(preset.spec, "terms", ()))
-        found[key] = Choice(key, preset.display_name, model, preset.note, papers, family, terms)
+        found[key] = Choice(key, preset.display_name, model, preset.note, papers, family, terms, preset.spec)
     for kind, model in registry.specs().items():
         key = f"kind:{kind}"
         found[key] = Choice(
@@ -102,6 +104,7 @@ def choices(registry: Registry[Any]) -> dict[str, Choice]:
             model,
             papers=tuple(getattr(model, "papers", ())),
             family=getattr(model, "family", ""),
+            spec=None if any(f.is_required() for f in model.model_fields.values()) else model(),
         )
     return found
 
@@ -196,12 +199,12 @@ def _title(model: type[Spec]) -> str:
     return str(getattr(model, "display_name", model.__name__))
 
 
-def range_sentence(model: type[Spec]) -> str:
-    """Return range and best value of a loss in one sentence; "" for what has none."""
-    if not hasattr(model, "value_range"):
+def range_sentence(spec: Spec | None) -> str:
+    """Return range and best value of a loss under its parameters in one sentence; "" for what has none."""
+    bounds, best_of = getattr(spec, "bounds", None), getattr(spec, "best", None)
+    if bounds is None or best_of is None:
         return ""
-    low, high = model.value_range
-    best = float(getattr(model, "best_value", 0.0))
+    (low, high), best = bounds(), float(best_of())
     lowest, highest = _number(low), _number(high)
     if math.isinf(high):
         extent = "any number" if math.isinf(low) else f"from {lowest} up"

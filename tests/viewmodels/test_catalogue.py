@@ -62,8 +62,11 @@ def test_a_search_without_hits_is_empty() -> None:
 
 def test_sentences_of_a_choice() -> None:
     known = catalogue.choices(losses)
-    assert "from 0 to 1; best is 0" in catalogue.range_sentence(known["kind:dice"].model)
-    assert "the lower the better" in catalogue.range_sentence(known["kind:boundary"].model)
+    assert "from 0 to 1; best is 0" in catalogue.range_sentence(known["kind:dice"].spec)
+    assert "the lower the better" in catalogue.range_sentence(known["kind:boundary"].spec)
+    # the parameters decide: a mean over regions, and the sums of the paper
+    assert "from 0 to 1;" in catalogue.range_sentence(known["kind:adaptive_region_tversky"].spec)
+    assert "from 0 up;" in catalogue.range_sentence(losses.parse({"kind": "dice", "class_reduction": "sum"}))
     preset = known["preset:chen2023_adaptive_region"]
     assert catalogue.punished(preset).splitlines()[0].startswith("Dice: ")
     assert len(catalogue.punished(preset).splitlines()) == 3

@@ -269,7 +269,7 @@ class Details(QScrollArea):  # type: ignore[misc, unused-ignore]
                 choice.title,
                 catalogue.where_used(choice),
                 catalogue.punished(choice),
-                catalogue.range_sentence(choice.model),
+                catalogue.range_sentence(choice.spec),
                 choice.preset_note,
                 f"Reference: {reference}" if reference else "",
             ]

@@ -9,6 +9,7 @@ from magicgui.widgets import PushButton
 from psygnal import Signal
 from pydantic import BaseModel
 
+from segexplorer.core.errors import SpecError
 from segexplorer.core.fields import Parameter, Shape, parameters
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
@@ -235,6 +236,14 @@ class KindEditor:
         self._describe()
         self.changed.emit(path)
 
+    def _spec(self) -> Spec | None:
+        """Return what the fields give; None while one of them is not allowed."""
+        try:
+            found: Spec = self._registry.parse(self.get())
+        except SpecError:
+            return None
+        return found
+
     def _describe(self) -> None:
         """Say what the choice is: what it punishes, formula, range, a preset's note, reference."""
         choice = catalogue.choices(self._registry)[self.picker.value]
@@ -243,7 +252,7 @@ class KindEditor:
             preset = self._registry.presets()[choice.key.partition(":")[2]]
             if not _same(preset.spec, self.get()):
                 sentence = f"Changed from the preset. {sentence}"
-        rest = (catalogue.range_sentence(choice.model), choice.preset_note, catalogue.reference(choice))
+        rest = (catalogue.range_sentence(self._spec()), choice.preset_note, catalogue.reference(choice))
         shown = "\n".join(line for line in rest if line)
         if self._compact:
             lines = (sentence, catalogue.spoken_formula(choice), shown)
