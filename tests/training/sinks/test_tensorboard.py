@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,14 @@ def test_a_resumed_run_has_every_step_once(make_run: MakeRun, lost: bool) -> Non
     assert [p.step for p in read.Images(f"validation/{snapshot.case}")] == [3, 6, 9]
 
 
+def next_second() -> None:
+    """Wait for it: TensorBoard reads files by name, of which those of a second end in a counter (9 after 10).
+
+    Processes that follow each other do not write within one second.
+    """
+    time.sleep(1.01 - time.time() % 1)
+
+
 def test_steps_after_the_last_checkpoint_are_superseded(make_run: MakeRun, tmp_path: Path) -> None:
     """A killed process wrote two steps more than it saved."""
     run = make_run(sinks=["tensorboard"])
@@ -151,10 +160,12 @@ def test_steps_after_the_last_checkpoint_are_superseded(make_run: MakeRun, tmp_p
             run.stop()
     from torch.utils.tensorboard import SummaryWriter
 
+    next_second()
     writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=3)
     for step in (3, 4):
         writer.add_scalar("train/loss", 99.0, step)
     writer.close()
+    next_second()
     resumed = Run(RunFolder.open(run.folder))
     list(resumed)
     read = read_back(run.folder)
