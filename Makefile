@@ -4,11 +4,15 @@ INSTALLED := .venv/.installed
 JOBS ?= 2
 SCREEN := $(PYTHON) -m segexplorer.frontends.cli.screen
 
-.PHONY: help install test check bench study demo pages pictures docs clean
+.PHONY: help install test test-slow test-plugins test-cluster test-notebook check bench study demo pages pictures docs clean
 
 help:
 	@echo "make demo     set up, then show training on a built-in CT phantom in napari"
-	@echo "make test     set up, then run every test (those of the window on a virtual screen)"
+	@echo "make test     set up, then run the tests (those of the window on a virtual screen)"
+	@echo "make test-slow     set up, then run the tests that take longer: trainings, exports, guides, packages"
+	@echo "make test-plugins  set up nnU-Net, Ignite and Lightning, then test the plug-ins for them in real trainings"
+	@echo "make test-cluster  set up SLURM and Ray, two nodes each on this computer, then test studies on them"
+	@echo "make test-notebook  set up JupyterLab and Playwright, then use a notebook in a real browser (needs chromium)"
 	@echo "make check    set up, then ruff, mypy and import-linter"
 	@echo "make bench    set up, then run benchmarks/*.py one after the other"
 	@echo "make study    set up, then measure A/A rates and coverages anew, and write them into package and docs/"
@@ -27,6 +31,15 @@ $(INSTALLED): pyproject.toml constraints.txt scripts/set_up.sh
 test: install
 	JOBS=$(JOBS) $(SCREEN) sh scripts/run_tests.sh
 
+test-slow: install
+	JOBS=$(JOBS) $(SCREEN) sh scripts/run_tests.sh slow
+
+test-plugins: install
+	sh scripts/test_plugins.sh
+
+test-cluster: install
+	sh scripts/test_cluster.sh
+
 check: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -38,6 +51,10 @@ bench: install
 	  test -e "$$script" || { echo "There are no benchmarks yet."; break; }; \
 	  echo "== $$script"; $(SCREEN) $(PYTHON) "$$script"; \
 	done
+
+test-notebook: install
+	.venv/bin/pip install --quiet --constraint constraints.txt --group browser
+	$(PYTHON) -m pytest -m browser tests/frontends/notebook
 
 study: install
 	$(PYTHON) scripts/measure_rates.py

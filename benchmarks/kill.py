@@ -1,6 +1,6 @@
 """Kill training with SIGKILL at random moments; each time the folder must open and the run must go on exactly.
 
-    python benchmarks/kill.py [--kills 4] [--seed 0] [--only NAME ...]
+    python benchmarks/kill.py [--kills 4] [--seed 0] [--only NAME ...] [--small]
 
 Every variant trains a small phantom experiment by the command line, once without interruption and once while it
 is killed again and again: in float32 and bfloat16, with 1 and 2 threads, with deep supervision, with a loss that
@@ -195,7 +195,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=4, help="of each variant, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="variants whose name contains one of these")
+    parser.add_argument("--small", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    if options.small:
+        options.kills, options.only = 1, [VARIANTS[0].name]
+        CONFIG["schedule"]["epochs"], CONFIG["sampling"]["steps_per_epoch"] = 2, 4
     draw = random.Random(options.seed)
     chosen = [v for v in VARIANTS if not options.only or any(part in v.name for part in options.only)]
     kills = equal = 0

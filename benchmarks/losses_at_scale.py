@@ -1,7 +1,7 @@
 """Every loss on one volume of 300^3 voxels: value and gradient in float32 against float64, time and memory.
 
 Usage: python benchmarks/losses_at_scale.py [--size 300] [--classes 2] [--threads 1] [--kinds dice tversky ...]
-                                            [--without cl_dice ...] [--json FILE]
+                                            [--without cl_dice ...] [--json FILE] [--small]
 
 A float32 counter stops at 2^24 = 16,777,216 voxels, which a volume of 257^3 exceeds. The reference is the same
 formula in float64 throughout: `error` is that of the value, `norm` that of the gradient's length, `grad` the
@@ -110,7 +110,10 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=None, choices=losses.names(), metavar="KIND")
     parser.add_argument("--without", nargs="*", default=(), choices=losses.names(), metavar="KIND")
     parser.add_argument("--json", type=Path, default=None, help="also write the rows into this file")
+    parser.add_argument("--small", action="store_true", help="a few steps, to see that it runs")
     chosen = parser.parse_args()
+    if chosen.small:
+        chosen.size, chosen.kinds = 24, ["dice", "tversky"]
     torch.set_num_threads(chosen.threads)
     kinds = [kind for kind in chosen.kinds or losses.names() if kind not in chosen.without]
     needed = {name for kind in kinds for name in losses.parse(kind).needs()}

@@ -1,6 +1,6 @@
 """The memory of networks: what a process takes at its peak against what the plan estimates.
 
-    python benchmarks/networks.py [--kinds unet vnet] [--sizes 48 80] [--batch 2] [--precision float32]
+    python benchmarks/networks.py [--kinds unet vnet] [--sizes 48 80] [--batch 2] [--precision float32] [--small]
 
 Two steps of training (Dice and cross entropy, Adam), and a prediction, each in a process of its own: the growth of
 its resident memory beyond what it held with all libraries loaded. CPU and Linux only. Prints a Markdown table.
@@ -92,7 +92,10 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--one", nargs=3, metavar=("KIND", "SIZE", "WHAT"))
+    parser.add_argument("--small", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    if options.small:
+        options.kinds, options.sizes = ("unet",), (16,)
     if options.one:
         kind, size, what = options.one
         print(measured(kind, int(size), options.batch, options.precision, training=what == "train"))

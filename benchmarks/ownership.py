@@ -1,6 +1,6 @@
 """Who owns a run folder: races of real processes for it, and what owning it costs per step.
 
-    python benchmarks/ownership.py [--rounds 25] [--processes 4] [--steps 600] [--repeats 4]
+    python benchmarks/ownership.py [--rounds 25] [--processes 4] [--steps 600] [--repeats 4] [--small]
 
 Races: in each round, all processes are let go at once, and try to (1) start a run under the default name, in the
 same second and folder, (2) start one in the same named folder, (3) take over the same lease of a process that has
@@ -223,7 +223,10 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--small", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    if options.small:
+        options.rounds, options.processes, options.steps, options.repeats = 1, 1, 24, 1
     with tempfile.TemporaryDirectory() as scratch:
         (races := Path(scratch) / "races").mkdir()
         won = race(options.rounds, options.processes, races)

@@ -1,6 +1,6 @@
 """Time and memory of opening a CT series, against SimpleITK alone; ratios of processes interleaved in one run.
 
-    python benchmarks/reading_dicom.py [--slices 300] [--size 512] [--repeats 5] [--folder SERIES]
+    python benchmarks/reading_dicom.py [--slices 300] [--size 512] [--repeats 5] [--folder SERIES] [--small]
     python benchmarks/reading_dicom.py --compression all --slices 60
 
 Both find the slices of a folder, sort them by position and read them into memory as Hounsfield units. Each reading
@@ -104,7 +104,10 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compression", choices=["none", "all", *COMPRESSIONS], default="none")
     parser.add_argument("--folder", type=Path, default=None, help="a series of your own")
+    parser.add_argument("--small", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    if options.small:
+        options.slices, options.size, options.repeats = 4, 32, 1
     if options.folder is not None:
         return 0 if compare(options.folder, options.repeats) else 1
     syntaxes = {"none": "", **COMPRESSIONS}

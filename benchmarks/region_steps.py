@@ -1,6 +1,6 @@
 """Time of an optimiser step whose regions belong to the volume, against regions that restart at every patch.
 
-    python benchmarks/region_steps.py [--steps 8] [--patch 64] [--batch 2] [--threads 1]
+    python benchmarks/region_steps.py [--steps 8] [--patch 64] [--batch 2] [--threads 1] [--small]
 
 Same network, batches, loss and optimiser; steps alternate. "patch" divides each patch by itself, which needs
 nothing from the sampler; "volume" carries the regions of the volume with the patches: as boxes, and as a map
@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,25 +55,24 @@ def measure(chosen: Experiment, steps: int) -> dict[tuple[str, str], float]:
         chosen, plan.runtime, channels=plan.channels, classes=len(plan.class_names) + 1, steps=1000
     )
     taken: dict[tuple[str, str], list[float]] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        store = plan.open_store(Path(scratch))
-        given = (store, plan.ids("train"), plan.sampling, chosen.augmentation, chosen.seed)
-        samplers = {"patch": Sampler(*given), "volume": Sampler(*given, partitions_in(chosen.loss))}
-        for index in range(steps + 1):
-            for name in (list(samplers), list(samplers)[::-1])[index % 2]:
-                begun = time.process_time()
-                batch = samplers[name].batch(1, index)
-                sampled = time.process_time()
-                if name == "patch":
-                    batch = dataclasses.replace(
-                        batch, moved=True
-                    )  # without positions each patch is divided by itself
-                with plan.runtime.active():
-                    learner.step(batch, index, 1)
-                done = time.process_time()
-                if index:
-                    taken.setdefault((name, "sampling"), []).append(sampled - begun)
-                    taken.setdefault((name, "step"), []).append(done - sampled)
+    store = plan.open_store()
+    given = (store, plan.ids("train"), plan.sampling, chosen.augmentation, chosen.seed)
+    samplers = {"patch": Sampler(*given), "volume": Sampler(*given, partitions_in(chosen.loss))}
+    for index in range(steps + 1):
+        for name in (list(samplers), list(samplers)[::-1])[index % 2]:
+            begun = time.process_time()
+            batch = samplers[name].batch(1, index)
+            sampled = time.process_time()
+            if name == "patch":
+                batch = dataclasses.replace(
+                    batch, moved=True
+                )  # without positions each patch is divided by itself
+            with plan.runtime.active():
+                learner.step(batch, index, 1)
+            done = time.process_time()
+            if index:
+                taken.setdefault((name, "sampling"), []).append(sampled - begun)
+                taken.setdefault((name, "step"), []).append(done - sampled)
     return {key: statistics.median(values) for key, values in taken.items()}
 
 
@@ -84,7 +81,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name, default in (("--steps", 8), ("--patch", 64), ("--batch", 2), ("--threads", 1)):
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--small", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    if options.small:
+        options.steps, options.patch, options.batch = 1, 16, 1
     torch.set_num_threads(options.threads)
     titles = ("sampling ms: patch, volume", "step ms: patch, volume")
     print(f"{'augmentation':22s} {titles[0]:>28s} {titles[1]:>26s}  ratio (step, both)")

@@ -1,6 +1,6 @@
 """Time of an optimiser step: the engine with everything on against a bare torch loop, interleaved in one run.
 
-    python benchmarks/step_time.py [--steps 120] [--threads 1] [--patch 48] [--device cpu]
+    python benchmarks/step_time.py [--steps 120] [--threads 1] [--patch 48] [--device cpu] [--small]
 
 Same network, data, loss, optimiser and precision in both. The engine side writes its run folder, emits every
 event and shows region maps. Prints medians and their ratio (aim: at most 1.05).
@@ -54,28 +54,25 @@ def bare_steps(chosen: Experiment) -> Iterator[float]:
     network = runtime.place_network(network, 3).train()
     loss = chosen.loss.build().to(runtime.device)
     optimiser = chosen.optimiser.build([{"params": list(network.parameters())}])
-    with tempfile.TemporaryDirectory() as scratch:
-        store = plan.open_store(Path(scratch))
-        partitions = partitions_in(chosen.loss)
-        sampler = Sampler(
-            store, plan.ids("train"), plan.sampling, chosen.augmentation, chosen.seed, partitions
-        )
-        index = 0
-        while True:
-            begun = time.perf_counter()
-            batch = sampler.batch(1, index)
-            images = runtime.place(torch.from_numpy(batch.images))
-            labels = torch.from_numpy(batch.labels).to(runtime.device)
-            with runtime.autocast():
-                logits = network(images)
-            value = loss(logits, labels, context_of(batch, 1, runtime.device))
-            optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-            optimiser.step()
-            float(value.detach())  # every loop reads its loss
-            index += 1
-            yield time.perf_counter() - begun
+    store = plan.open_store()
+    partitions = partitions_in(chosen.loss)
+    sampler = Sampler(store, plan.ids("train"), plan.sampling, chosen.augmentation, chosen.seed, partitions)
+    index = 0
+    while True:
+        begun = time.perf_counter()
+        batch = sampler.batch(1, index)
+        images = runtime.place(torch.from_numpy(batch.images))
+        labels = torch.from_numpy(batch.labels).to(runtime.device)
+        with runtime.autocast():
+            logits = network(images)
+        value = loss(logits, labels, context_of(batch, 1, runtime.device))
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+        optimiser.step()
+        float(value.detach())  # every loop reads its loss
+        index += 1
+        yield time.perf_counter() - begun
 
 
 def engine_steps(chosen: Experiment, folder: Path) -> Iterator[float]:
@@ -97,7 +94,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--patch", type=int, default=48)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--small", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    if options.small:
+        options.steps, options.patch = 10, 16
     chosen = experiment(options.patch, options.threads, options.device)
     torch.set_num_threads(options.threads)
     times: dict[str, list[float]] = {"bare": [], "engine": []}

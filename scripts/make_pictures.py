@@ -1,8 +1,9 @@
-"""Take the pictures of docs/ from the real window: `make pictures` (some six minutes on two cores).
+"""Take the pictures of docs/ from the real window: `make pictures` (6 to 20 minutes on two cores).
 
 The demo plays itself and photographs every moment of a run on the built-in phantom (`segexplorer demo --headless`).
 This keeps those that the pages show, cut to the dock where the canvas is still empty, and adds the dialog that
-chooses a loss. It needs a screen; `python -m segexplorer.frontends.cli.screen` gives it a virtual one.
+chooses a loss, and what the loss asked for while the lesion was missed. It needs a screen; `python -m
+segexplorer.frontends.cli.screen` gives it a virtual one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import warnings
 from pathlib import Path
 
 import napari
+import numpy as np
+from make_screens import settle, wait
 from napari.qt import get_stylesheet
 from PIL import Image
 from qtpy.QtWidgets import QApplication
@@ -59,6 +62,36 @@ def photograph_picker() -> None:
     dialog.close()
 
 
+def photograph_why(run: Path) -> None:
+    """Show what the loss asks for in the lesion of the demo's run, in the last prediction that misses it."""
+    viewer = napari.Viewer()
+    _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
+    wait(lambda: dock.tabs is not None)
+    viewer.window._qt_window.resize(1280, 800)
+    dock.run.open_run(run)
+    display = dock.display
+    wait(lambda: display.seen is not None and not display.busy)
+    dock.show_tab("why")
+    display.issue("choose_class", display.screen.class_names.index("lesion") + 1)
+    scores = {
+        step: next(s.metrics["dice"] for s in done.scores if s.class_name == "lesion")
+        for step, done in display.reality.run.validations.items()
+    }
+    missed = [step for step, dice in scores.items() if not dice > 0]
+    display.issue("scrub", max(missed, default=min(scores)))
+    dock.why.look.buttons["asked"].click()
+    wait(lambda: display.screen.answer is not None and not display.busy)
+    explanation, lesion = display.screen.answer.explanation, display.screen.answer.class_index
+    voxels = np.argwhere(explanation.labels == lesion)
+    x, y, z = (float(v) for v in (explanation.affine @ np.append(voxels[len(voxels) // 2], 1))[:3])
+    viewer.dims.set_point(range(3), (z, y, x))
+    display.ask_at((z, y, x))
+    wait(lambda: not display.busy)
+    settle(2)
+    viewer.window._qt_window.grab().save(str(PICTURES / "why.png"))
+    viewer.close()
+
+
 def main() -> None:
     """Play the demo and write the pictures."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # napari would show those of libraries
@@ -66,11 +99,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = run_demo(Path(folder), headless=True)
         keep_scenes(Path(folder))
-    napari.Viewer(show=False).close()
+        photograph_why(next(path for path in Path(folder).iterdir() if path.is_dir()))
     photograph_picker()
     names = [name for name, _ in SCENES.values()]
     sys.stdout.write(
-        f"{len(report.pictures)} scenes played; docs/pictures has {', '.join(names)}, choose-loss.png.\n"
+        f"{len(report.pictures)} scenes played; docs/pictures has {', '.join(names)}, choose-loss.png, why.png.\n"
     )
 
 

@@ -32,12 +32,14 @@ from segexplorer import losses, metrics, networks
 from segexplorer.core.errors import DataError, ExitCode
 from segexplorer.core.fields import Parameter, parameters
 from segexplorer.core.papers import PAPERS
+from segexplorer.core.purposes import PURPOSES, titles
 from segexplorer.core.registry import Declarations, Declared, Registry
 from segexplorer.core.spec import Spec
 from segexplorer.data import datasets
 from segexplorer.data.formats import registry as readers
 from segexplorer.frontends.cli.app import app
 from segexplorer.frontends.cli.catalogue import known_families
+from segexplorer.frontends.napari.keys import GESTURES, KEYS
 from segexplorer.metrics.base import Metric
 from segexplorer.metrics.calibration import CalibrationMetric
 from segexplorer.networks.base import SupervisedNetwork
@@ -102,6 +104,26 @@ def losses_overview() -> Lines:
 
 
 @block
+def losses_by_purpose() -> Lines:
+    """What to look at for a purpose."""
+    kinds = _own(losses.registry)
+    rows = [
+        (
+            title_of(purpose),
+            ", ".join(f"[{s.display_name}](#{k})" for k, s in kinds.items() if purpose in s.purposes),
+        )
+        for purpose in PURPOSES
+    ]
+    yield from _table(("For", "Losses"), [row for row in rows if row[1]])
+
+
+def title_of(purpose: str) -> str:
+    """Return a purpose's title as the beginning of a sentence."""
+    title = PURPOSES[purpose].title
+    return title[:1].upper() + title[1:]
+
+
+@block
 def losses_entries() -> Lines:
     """Formula, source, values and parameters of every loss."""
     for kind, spec in _own(losses.registry).items():
@@ -110,6 +132,8 @@ def losses_entries() -> Lines:
         yield f"**{spec.display_name}.** {_doc(spec)}\n"
         yield f"$$\n{spec.formula}\n$$\n"
         yield f"- **Penalises:** {spec.penalises}"
+        if spec.purposes:
+            yield f"- **For:** {'; '.join(titles(spec.purposes))}"
         yield f"- **Reference:** {spec.reference}"
         if spec.papers:
             yield f"- **Used in:** {', '.join(spec.papers)}"
@@ -182,6 +206,8 @@ def networks_entries() -> Lines:
     for kind, spec in _own(networks.registry).items():
         yield f"### `{kind}`\n"
         yield f"**{spec.display_name}.** {_doc(spec)}\n"
+        if spec.purposes:
+            yield f"- **For:** {'; '.join(titles(spec.purposes))}"
         yield f"- **Reference:** {spec.reference}"
         if spec.papers:
             yield f"- **Used in:** {', '.join(spec.papers)}"
@@ -452,6 +478,18 @@ def other_kinds() -> Lines:
             yield from _family(family, registry)
 
 
+@block
+def window_keys() -> Lines:
+    """The keys of the window."""
+    yield from _table(("Key", "What it does"), [(f"`{key.key}`", key.title) for key in KEYS])
+
+
+@block
+def window_mouse() -> Lines:
+    """What the mouse does over slices."""
+    yield from _table(("Mouse", "What it does"), GESTURES)
+
+
 def _without_page() -> dict[str, Registry[Any]]:
     """Our families that have no page of their own, by name.
 
@@ -580,7 +618,8 @@ def commands() -> Lines:
     group: Any = typer.main.get_command(app)
     panels: dict[str, list[tuple[str, Any]]] = {}
     for name, command in group.commands.items():
-        panels.setdefault(command.rich_help_panel, []).append((name, command))
+        if not command.hidden:
+            panels.setdefault(command.rich_help_panel, []).append((name, command))
     for panel, members in panels.items():
         yield f"## {panel}\n"
         for name, command in members:
@@ -648,6 +687,9 @@ def python_names() -> Lines:
                     yield f": {(inspect.getdoc(member) or '').splitlines()[0]}\n"
         elif inspect.isclass(value):
             yield f"```{{eval-rst}}\n.. autoclass:: {value.__module__}.{value.__qualname__}\n   :members:\n```\n"
+        elif not inspect.isfunction(value):  # what is called, and has further functions
+            of = f"{type(value).__module__}.{type(value).__qualname__}"
+            yield f"```{{eval-rst}}\n.. autoclass:: {of}\n   :members:\n   :special-members: __call__\n```\n"
         else:
             yield f"```{{eval-rst}}\n.. autofunction:: {value.__module__}.{value.__qualname__}\n```\n"
 

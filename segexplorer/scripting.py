@@ -6,7 +6,7 @@ All are reached as `segexplorer.<name>`; the README uses most of them in ten lin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,18 +15,22 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, TrainingError
 from segexplorer.core.events import CaseScore, Event, Role, RunFinished
-from segexplorer.data.case import Case, CaseRef, ClassMap, Source, integer_labels
-from segexplorer.data.geometry import compare
-from segexplorer.data.grid import on_one_grid
-from segexplorer.data.io import open_volume
-from segexplorer.data.volume import Volume, value_counts
+from segexplorer.data.case import Case, CaseRef, Source
+from segexplorer.data.volume import Volume
 
 if TYPE_CHECKING:
     from segexplorer.data.datasets.base import DatasetSpec
+    from segexplorer.losses.base import LossSpec
     from segexplorer.metrics import Lesion, MetricOptions
+    from segexplorer.training.doctor import Diagnosis
     from segexplorer.training.experiment import Experiment
+    from segexplorer.training.explanation import Explanation
+    from segexplorer.training.fork import ForkPoint
+    from segexplorer.training.label_pairs import EncodedPair
+    from segexplorer.training.paid import Payment
     from segexplorer.training.run import Run
     from segexplorer.training.scores import SplitScores
+    from segexplorer.viewmodels.race import RaceView
 
 PathLike = str | Path
 Classes = Mapping[str, int | Sequence[int]]
@@ -100,7 +104,7 @@ def train(
     output
         Run folder to make; by default `./segexplorer-runs/<time>-<loss>`.
     on_event
-        Called with every event (`segexplorer.core.events`).
+        Called with every event (`segexplorer.core.events`); `print` shows a line for each.
 
     Raises
     ------
@@ -195,23 +199,22 @@ def evaluate(
     UnknownKindError
         When a metric does not exist.
     """
-    from segexplorer.metrics import score_case
+    from segexplorer.training.label_pairs import score_pair
 
-    pair = _encode(prediction, truth, classes, resample)
-    for note in pair.notes:
-        if on_note is not None:
-            on_note(note)
-    return score_case(
-        pair.prediction,
-        pair.truth,
-        pair.names,
-        pair.grid.spacing,
+    scores, notes = score_pair(
+        _source(prediction),
+        _source(truth),
+        classes,
         case=case or _name_of(truth),
-        role="test",
         surfaces=surfaces,
+        resample=resample,
         metrics=metrics,
         options=options,
     )
+    for note in notes:
+        if on_note is not None:
+            on_note(note)
+    return scores
 
 
 def lesions(
@@ -243,7 +246,7 @@ def lesions(
     from segexplorer.metrics import LabelPair
     from segexplorer.metrics import lesions as lesions_of
 
-    pair = _encode(prediction, truth, classes, resample)
+    pair = _pair(prediction, truth, classes, resample)
     volumes = LabelPair(pair.prediction, pair.truth, pair.names, pair.grid.spacing, options)
     return lesions_of(volumes, case or _name_of(truth))
 
@@ -308,67 +311,282 @@ def error_map(
     """
     from segexplorer.viewmodels.errors import Code, error_codes
 
-    pair = _encode(prediction, truth, classes, resample)
+    pair = _pair(prediction, truth, classes, resample)
     names = {int(code): code.name.lower().replace("_", " ") for code in Code if code}
     return pair.grid.with_array(error_codes(pair.prediction, pair.truth), label_names=names)
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """A prediction and its truth as uint8 class indices on one grid."""
+def explain(
+    run: Run | PathLike | None = None,
+    *,
+    role: Role = "validation",
+    step: int | None = None,
+    label: NDArray[Any] | None = None,
+    logits: NDArray[Any] | None = None,
+    probabilities: NDArray[Any] | None = None,
+    loss: LossSpec | str | Mapping[str, Any] | None = None,
+    class_names: Sequence[str] = (),
+    affine: NDArray[np.float64] | None = None,
+    later: NDArray[Any] | None = None,
+) -> Explanation:
+    """Return what can be asked about a prediction: what a loss wants at every voxel, and why at one of them.
 
-    names: tuple[str, ...]
-    prediction: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    grid: Volume
-    notes: tuple[str, ...] = ()
+    >>> explanation = segexplorer.explain("runs/liver")  # doctest: +SKIP
+    >>> explanation.asked(1).shares.sentence()  # doctest: +SKIP
+    'inside 23 % | boundary 41 % | elsewhere 36 %'
+    >>> explanation.why((40, 31, 22))  # doctest: +SKIP
 
+    Parameters
+    ----------
+    run
+        A run, or the folder of one, whether it still trains or not. Without it, `label` and `logits` or
+        `probabilities` are explained.
+    role, step
+        Which of the run's watched cases, and which of its recorded frames (None: the newest).
+    label
+        (x, y, z) class indices; 255 for voxels that do not count.
+    logits, probabilities
+        (C, x, y, z), background first. Probabilities are floats, or uint8 with 255 for 1.
+    loss
+        By default the run's own with its present weights; of arrays, the cross entropy. Any other may be named when
+        asking, too.
+    class_names, affine, later
+        Of arrays: names of the foreground classes, (4, 4) voxel -> RAS mm, and a later prediction.
 
-def _encode(
-    prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None, resample: bool
-) -> _Pair:
-    predicted = prediction if isinstance(prediction, Volume) else open_volume(prediction, label=True)
-    true = truth if isinstance(truth, Volume) else open_volume(truth, label=True)
-    if not compare(predicted, true).same:
-        predicted = _onto(prediction, predicted, true)
-        true = _onto(truth, true, predicted)
-    before = predicted.provenance.notes, true.provenance.notes
-    predicted, true = on_one_grid(predicted, true, resample=resample)
-    if classes is not None:
-        mapping = ClassMap.from_classes(
-            {name: _values(given) for name, given in classes.items()}, "background"
+    Raises
+    ------
+    DataError
+        When the run has no such frame, its data is not here, or arrays do not fit one another.
+    SpecError
+        When the loss does not exist.
+    """
+    from segexplorer.training import explanation
+
+    if run is not None:
+        folder = Path(run) if isinstance(run, (str, Path)) else run.folder
+        return explanation.explain_run(folder, role=role, step=step, loss=loss)
+    if label is None:
+        raise DataError(
+            "There is nothing to explain.", "Name a run, or give label and logits or probabilities."
         )
-        own = replace(mapping, ignored=())  # only the truth says what does not count
-    else:
-        own, mapping = _occurring(predicted, true)
-    notes = tuple(f"Prediction: {note}" for note in predicted.provenance.notes if note not in before[0])
-    notes += tuple(f"Truth: {note}" for note in true.provenance.notes if note not in before[1])
-    return _Pair(mapping.names, own.encode(predicted.array), mapping.encode(true.array), true, notes)
+    return explanation.explain_arrays(
+        label,
+        logits=logits,
+        probabilities=probabilities,
+        loss=loss,
+        class_names=class_names,
+        affine=affine,
+        later=later,
+    )
 
 
-def _onto(given: PathLike | Volume, opened: Volume, other: Volume) -> Volume:
-    """Return a label that has no grid of its own (DICOM segments, contours) on the other's, if it loses nothing."""
-    if isinstance(given, Volume):
-        return opened
-    moved = open_volume(given, label=True, like=other)
-    whole = np.count_nonzero(moved.array) == np.count_nonzero(opened.array)
-    return moved if whole and compare(moved, other).same else opened
+def diagnose(run: Run | PathLike, *, only: Sequence[str] = ()) -> Diagnosis:
+    """Look for what is wrong with the loss of a run, whether it still trains or not.
+
+    >>> print(segexplorer.diagnose("runs/liver"))  # doctest: +SKIP
+    The term cross entropy is silent: from step 51 on, its gradient on the logits ...
+
+    Parameters
+    ----------
+    only
+        Names of checks (`segexplorer list checks`); by default all of them.
+
+    Returns
+    -------
+    Diagnosis
+        Findings with their evidence, place and curve; what could not be checked, and why; what the loss is for
+        predictions that need no network.
+
+    Raises
+    ------
+    DataError
+        When it is not a run folder, or is damaged.
+    UnknownKindError
+        When there is no such check.
+    """
+    from segexplorer.training.doctor import diagnose_run
+
+    return diagnose_run(Path(run) if isinstance(run, (str, Path)) else run.folder, only)
 
 
-def _occurring(predicted: Volume, true: Volume) -> tuple[ClassMap, ClassMap]:
-    """Return the classes that occur in either volume, with the prediction's values and with the truth's."""
-    from segexplorer.metrics import match_classes
+def fork(
+    run: Run | PathLike,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    step: int | None = None,
+    steps: int | None = None,
+    output: PathLike | None = None,
+    on_event: Callable[[Event], object] | None = None,
+) -> Run:
+    """Train a fork of a run: from one of its steps on, with another loss or setting; return the finished run.
 
-    values = [list(value_counts(integer_labels(volume.array))) for volume in (predicted, true)]
-    found = match_classes(values[0], values[1], predicted.label_names, true.label_names)
-    names = tuple(match.name for match in found)
-    sides = [[m.prediction for m in found], [m.truth for m in found]]
-    own, mapping = (ClassMap(names, tuple(() if v is None else (v,) for v in side)) for side in sides)
-    return own, mapping
+    It begins with the same weights and the same optimiser state, and sees the same batches.
+
+    >>> segexplorer.fork("runs/liver", {"loss.beta": 0.9}, step=200, steps=50)  # doctest: +SKIP
+
+    Parameters
+    ----------
+    changes
+        Dotted path -> value, e.g. `{"loss": "tversky"}`. Another `seed` draws other batches.
+    step
+        Where it leaves the run; None: its newest checkpoint. Where there is no checkpoint, the run is first
+        repeated from the one before; `segexplorer.fork_point(run, step)` says what that costs.
+    steps
+        How far it trains; None: to the end of its epochs.
+    output
+        Run folder to make; by default `./segexplorer-runs/<time>-fork-of-<run>`.
+    on_event
+        Called with every event, those of a repetition first.
+
+    Raises
+    ------
+    SpecError
+        When the run has no such step, or a change is one that the weights do not allow.
+    DataError
+        When it is not a run folder, or the output exists.
+    TrainingError
+        When training failed.
+    """
+    from segexplorer.training.fork import forked, locate, make_fork, new_folder, reached
+    from segexplorer.training.run import Run
+
+    source = _folder(run)
+    point = locate(source, step)
+    experiment = forked(point, changes or {})
+    path = Path(output) if output is not None else new_folder(source, "fork")
+    tell = on_event if on_event is not None else (lambda event: None)
+    with reached(point, path, tell) as there:
+        folder = make_fork(there, experiment, path, steps=steps, source=source.resolve().name)
+    made = Run(folder)
+    for event in made:
+        tell(event)
+        if isinstance(event, RunFinished) and event.state == "failed":
+            raise TrainingError(event.error, event.remedy)
+    return made
 
 
-def _values(given: int | Sequence[int]) -> tuple[int, ...]:
-    return (given,) if isinstance(given, int) else tuple(given)
+def fork_point(run: Run | PathLike, step: int | None = None) -> ForkPoint:
+    """Return how a run is forked at a step: from which checkpoint, and what has to be trained again first.
+
+    >>> segexplorer.fork_point("runs/liver", 230).sentence()  # doctest: +SKIP
+    'The nearest checkpoint before step 230 is that of step 200: 30 steps have to be trained again first, ...'
+
+    Raises
+    ------
+    SpecError
+        When the run has no such step.
+    DataError
+        When it is not a run folder.
+    """
+    from segexplorer.training.fork import locate
+
+    return locate(_folder(run), step)
+
+
+def race(
+    run: Run | PathLike,
+    changes: Mapping[str, Any],
+    *,
+    step: int | None = None,
+    steps: int = 50,
+    every: int | None = None,
+    controls: int = 1,
+    output: PathLike | None = None,
+    on_event: Callable[[str, Event], object] | None = None,
+) -> RaceView:
+    """Train two lanes from one step of a run, A as it was and B with changes, and controls; return what they show.
+
+    A control trains as A does, with other batches: how far it drifts from A is how far chance takes a run.
+
+    >>> race = segexplorer.race("runs/liver", {"loss": "tversky"}, step=200)  # doctest: +SKIP
+    >>> print(*race.sentences(), sep="\\n")  # doctest: +SKIP
+
+    Parameters
+    ----------
+    changes, step
+        As for `fork`, of B.
+    steps
+        How far each lane trains.
+    every
+        After how many steps the watched cases are predicted; by default ten times.
+    controls
+        Number of controls; 0 saves their time, and then no difference can be told from chance.
+    output
+        Folder to make, a small study; by default `./segexplorer-runs/<time>-race-of-<run>`.
+    on_event
+        Called with the lane ("A", "B", "control", or "repetition") and each of its events.
+
+    Raises
+    ------
+    SpecError, DataError, TrainingError
+        As for `fork`.
+    """
+    from segexplorer.study.race import Race, plan_race
+    from segexplorer.training.fork import new_folder
+    from segexplorer.viewmodels.race import RaceView
+
+    source = _folder(run)
+    plan = plan_race(source, changes, step=step, steps=steps, every=every, controls=controls)
+    lanes = Race(Path(output) if output is not None else new_folder(source, "race"), plan)
+    for told in lanes:
+        if on_event is not None:
+            on_event(told.lane, told.event)
+    if lanes.state == "failed":
+        raise TrainingError(f"The race failed in {lanes.reason}", "What was trained is in the race's folder.")
+    return RaceView(lanes.folder)
+
+
+def open_race(folder: PathLike) -> RaceView:
+    """Open the folder of a race, also while it is trained.
+
+    Raises
+    ------
+    DataError
+        When there is no race in it, or it is damaged.
+    """
+    from segexplorer.viewmodels.race import RaceView
+
+    return RaceView(folder)
+
+
+def _folder(run: Run | PathLike) -> Path:
+    return Path(run) if isinstance(run, (str, Path)) else run.folder
+
+
+def what_was_paid(
+    run: Run | PathLike, *, role: Role = "validation", before: int | None = None, after: int | None = None
+) -> Payment:
+    """Return which regions of a watched case some steps improved, and which paid for it.
+
+    >>> payment = segexplorer.what_was_paid("runs/liver", before=100, after=200)  # doctest: +SKIP
+    >>> payment.sentence("lesion")  # doctest: +SKIP
+    'From step 100 to 200, lesion has 1.2 ml fewer errors in 14 regions and 0.3 ml more in 6 regions; ...'
+
+    Parameters
+    ----------
+    role
+        "validation" or "train": which of the run's watched cases.
+    before, after
+        Steps of two of its recorded frames; None: the first and the last one.
+
+    Raises
+    ------
+    DataError
+        When there are no such frames, or their regions differ.
+    """
+    from segexplorer.training import paid
+    from segexplorer.training.history import open_run
+
+    folder = Path(run) if isinstance(run, (str, Path)) else run.folder
+    return paid.what_was_paid(open_run(folder), role=role, before=before, after=after)
+
+
+def _pair(
+    prediction: PathLike | Volume, truth: PathLike | Volume, classes: Classes | None, resample: bool
+) -> EncodedPair:
+    from segexplorer.training.label_pairs import encode_pair
+
+    return encode_pair(_source(prediction), _source(truth), classes, resample=resample)
 
 
 def _source(given: PathLike | Volume) -> Source:

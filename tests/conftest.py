@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytestqt.qtbot import QtBot
+
+# A wait ends as soon as what is waited for has happened; only a busy computer needs the rest of the time.
+QtBot.waitUntil.__kwdefaults__["timeout"] = 60_000
+QtBot.waitSignal.__kwdefaults__["timeout"] = 60_000
 
 if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
     # plain widgets do without a screen; what draws layers is marked gui and needs one (make test gives it)
@@ -31,6 +37,14 @@ def shared_cases() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/cases here (set SEGEXPLORER_SHARED to its parent)")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever tests prepare or measure is kept in a folder of theirs, also by commands that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGEXPLORER_CACHE", str(tmp_path_factory.mktemp("shared-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,7 @@ def installed(archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFact
     return run
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_what_is_not_python(archives: tuple[Path, Path]) -> None:
     names = set(zipfile.ZipFile(archives[0]).namelist())
     assert {"segexplorer/napari.yaml", "segexplorer/py.typed"} <= names
@@ -80,11 +81,13 @@ def test_the_wheel_holds_what_is_not_python(archives: tuple[Path, Path]) -> None
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_module_and_no_tests(archives: tuple[Path, Path]) -> None:
     names = {name for name in zipfile.ZipFile(archives[0]).namelist() if name.endswith(".py")}
     assert names == {path.relative_to(ROOT).as_posix() for path in (ROOT / "segexplorer").rglob("*.py")}
 
 
+@pytest.mark.slow
 def test_the_long_description_points_at_nothing_that_is_not_in_it(archives: tuple[Path, Path]) -> None:
     wheel = zipfile.ZipFile(archives[0])
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
@@ -95,6 +98,7 @@ def test_the_long_description_points_at_nothing_that_is_not_in_it(archives: tupl
     assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]+)\)", text))
 
 
+@pytest.mark.slow
 def test_the_source_distribution_holds_what_git_keeps(archives: tuple[Path, Path]) -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode or not (ROOT / ".git").exists():

@@ -15,7 +15,7 @@ from typing import IO
 from segexplorer.core.errors import SegExplorerError, disk_error
 
 
-def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
+def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None], *, synced: bool = True) -> None:
     """Write a file so that a reader, or a power cut, sees the old one or the new one, never half of it.
 
     Parameters
@@ -24,6 +24,9 @@ def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> No
         Of the file; folders that do not exist yet are made.
     content
         All of it, or a function that writes it into a binary file. Where that function raises, the old file stays.
+    synced
+        Whether to wait until it is on the disk. Without, a power cut may leave a damaged file, which the caller
+        must notice and do without.
 
     Raises
     ------
@@ -41,11 +44,13 @@ def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> No
                 else:
                     content(file)
                 file.flush()
-                os.fsync(file.fileno())
+                if synced:
+                    os.fsync(file.fileno())
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        if synced:
+            sync_folder(path.parent)
 
 
 @contextmanager

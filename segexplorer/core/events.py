@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -30,10 +30,13 @@ RunState = Literal["idle", "preparing", "running", "paused", "stopping", "stoppe
 ACTIVE_STATES: frozenset[RunState] = frozenset({"preparing", "running", "paused", "stopping"})
 """States of a run that is being iterated."""
 Role = Literal["train", "validation", "test"]
+_ROLES: Mapping[Role, str] = {"train": "training", "validation": "validation", "test": "test"}
 Number = Annotated[float, AfterValidator(lambda value: value if value == value else math.nan)]
 """A number that may be NaN, always the same one, so that an event read twice is equal to itself."""
 Terms = Mapping[str, tuple[Number, Number]]
 """Name of a loss term -> (value, weight); the products add up to the loss."""
+Reference = Literal["perfect", "all background", "class frequencies", "random"]
+"""Predictions that need no network, which a loss is compared with."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A number of things; up to 2^53 a float64 counts exactly, too."""
 Seconds = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
@@ -200,6 +203,32 @@ class Event:
         super().__init_subclass__()
         Event._registered[cls.__name__] = cls
 
+    def __str__(self) -> str:
+        """Return one short line for people, as `on_event=print` shows it; `repr` has every field."""
+        return " ".join(f"step {self.step}: {self._told()}".split())
+
+    def _told(self) -> str:
+        return type(self).__name__
+
+
+SHOWN = 8
+"""Terms or classes in the line of an event; of more, the number of the others is said."""
+
+
+def _listed(entries: Sequence[str]) -> str:
+    more = len(entries) - SHOWN
+    return ", ".join([*entries[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _loss_text(loss: float, terms: Terms) -> str:
+    """Return a loss and its terms, unless its only term is the loss itself; weights of 1 are not named."""
+    parts = [
+        f"{name} {value:.4g}" + (f" (weight {weight:.3g})" if weight != 1 else "")
+        for name, (value, weight) in terms.items()
+    ]
+    alone = len(terms) == 1 and all(weight == 1 for _, weight in terms.values())
+    return f"loss {loss:.4g}" + (f": {_listed(parts)}" if parts and not alone else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StateChanged(Event):
@@ -207,6 +236,9 @@ class StateChanged(Event):
 
     state: RunState
     activity: str = ""
+
+    def _told(self) -> str:
+        return f"{self.state}, {self.activity}" if self.activity else self.state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +255,11 @@ class Planned(Event):
     classes: tuple[str, ...] = ()
     """Names of the foreground classes, for values 1, 2, ..."""
 
+    def _told(self) -> str:
+        text = f"planned {self.steps} steps ({self.epochs} epochs of {self.steps_per_epoch})"
+        text += f"; classes {_listed(self.classes)}" if self.classes else ""
+        return "".join([text, *(f"; {badge}" for badge in self.badges), *(f"; {w}" for w in self.warnings)])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
@@ -231,6 +268,9 @@ class Progress(Event):
     activity: str
     done: Count
     total: Count
+
+    def _told(self) -> str:
+        return f"{self.activity}, {self.done} of {self.total}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +287,13 @@ class StepDone(Event):
     cases: tuple[str, ...] = ()
     memory_bytes: Count = 0
     """Peak device memory on CUDA, resident memory of the process on the CPU."""
+    term_gradients: Mapping[str, Number] = field(default_factory=dict)
+    """Term -> norm of its weighted gradient with respect to the logits, and "total"; empty where not measured."""
+    references: Mapping[Reference, Number] = field(default_factory=dict)
+    """What the loss is on this batch for predictions that need no network; see `losses.references`."""
+
+    def _told(self) -> str:
+        return f"epoch {self.epoch}, {_loss_text(self.loss, self.terms)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +306,11 @@ class EpochDone(Event):
     terms: Terms
     adaptive: Mapping[str, Number] = field(default_factory=dict)
     learning_rate: Number = 0.0
+
+    def _told(self) -> str:
+        adapted = [f"{name} {value:.3g}" for name, value in self.adaptive.items()]
+        text = f"epoch {self.epoch} of {self.epochs} ended, mean {_loss_text(self.loss, self.terms)}"
+        return text + (f"; adapted to {_listed(adapted)}" if adapted else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +337,13 @@ class ValidationDone(Event):
     criterion: Literal["dice", "loss"] = "dice"
     """What `best` was judged by: the highest `mean_dice`, or the lowest `loss`."""
 
+    def _told(self) -> str:
+        classes = [f"{name} {dice:.3f}" for name, dice in self.class_dice.items()]
+        text = f"validated after epoch {self.epoch}, mean Dice {self.mean_dice:.3f}"
+        text += f": {_listed(classes)}" if classes else ""
+        text += f"; loss {self.loss:.4g}" if math.isfinite(self.loss) else ""
+        return text + ("; the best so far" if self.best else "") + (f"; {self.badge}" if self.badge else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedDone(Event):
@@ -298,6 +357,11 @@ class WatchedDone(Event):
     role: Role
     index: Count
     calibration: tuple[Reliability, ...] = ()
+    class_dice: Mapping[str, Number] = field(default_factory=dict)
+    """Class -> Dice of this case, on its own grid; empty where it has no label."""
+
+    def _told(self) -> str:
+        return f"predicted the watched {_ROLES[self.role]} case {self.case} (frame {self.index})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,6 +372,9 @@ class ParameterApplied(Event):
     value: SettingValue
     previous: SettingValue
 
+    def _told(self) -> str:
+        return f"{self.field} is now {self.value} (was {self.previous})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
@@ -316,6 +383,9 @@ class CheckpointSaved(Event):
     folder: str
     pointers: tuple[str, ...]
 
+    def _told(self) -> str:
+        return f"saved {self.folder} ({', '.join(self.pointers)})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Notice(Event):
@@ -323,6 +393,9 @@ class Notice(Event):
 
     message: str
     remedy: str = ""
+
+    def _told(self) -> str:
+        return f"{self.message} {self.remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,6 +414,10 @@ class RunFinished(Event):
     """Whether the error is a bug of ours rather than something the user can mend."""
     exit_code: int = 0
     """`core.errors.ExitCode` of a command that ends with this run."""
+
+    def _told(self) -> str:
+        why = f"{self.error or self.reason} {self.remedy}" if self.state == "failed" else self.reason
+        return f"{self.state}: {why}"
 
 
 # ---- lines of JSON
@@ -390,6 +467,8 @@ def from_json(line: str | bytes) -> Event:
         For a torn line, an unknown event, or one that lacks what its kind needs or holds something else.
     """
     raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+    if (quick := _read_plainly(raw)) is not None:
+        return quick
     data = parse_json(raw)
     kind = data.get("event") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in Event._registered:
@@ -410,6 +489,26 @@ def from_json(line: str | bytes) -> Event:
 
 
 _KEEP_LINES = frozenset({"cause"})
+_FIRST = b'{"event": "'
+
+
+def _read_plainly(raw: bytes) -> Event | None:
+    """Return the event of a line as `to_json` writes nearly all of them; None where a closer look is needed.
+
+    Parsing and checking at once takes half the time, which a run of a quarter of a million steps has to show.
+    """
+    end = raw.find(b'"', len(_FIRST), 80)
+    if not raw.startswith(_FIRST) or end < 0 or len(raw) > MAX_TEXT or _SUSPICIOUS.search(raw.strip()):
+        return None
+    kind = raw[len(_FIRST) : end].decode("ascii", "replace")
+    if kind not in Event._registered or raw.count(b'"event"') != 1:
+        return None
+    try:
+        event = _adapter(kind).validate_json(raw)
+    except ValidationError:
+        return None
+    assert isinstance(event, Event)
+    return event
 
 
 @cache

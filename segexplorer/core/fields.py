@@ -22,6 +22,7 @@ Form = Literal[
     "flag", "integer", "number", "text", "choice", "tuple", "list", "mapping", "group", "kind", "one_of"
 ]
 PathRole = Literal["", "file", "folder"]
+Scale = Literal["linear", "log"]
 ResumeRule = Literal["refuse", "announce", "extend", "free"]
 """What another value of a setting means to a run that goes on: "refuse": it would be another run; "announce": it
 goes on, and its figures say so; "extend": a larger number makes the run longer; "free": no result depends on it."""
@@ -35,6 +36,8 @@ def parameter(
     unit: str = "",
     live: bool = False,
     step: float | None = None,
+    scale: Scale = "linear",
+    typical: tuple[float, float] | None = None,
     called: str = "",
     advanced: bool = False,
     path: PathRole = "",
@@ -60,7 +63,12 @@ def parameter(
     live
         Whether it may be changed while a run goes on.
     step
-        Increment of a spin box; None lets the form choose from default and range.
+        Increment of a spin box and of a slider; None lets the form choose from the range.
+    scale
+        How a slider spreads its range: "linear", or "log" for what is chosen by its order of magnitude.
+    typical
+        The ends of a slider, where the allowed range is open or much wider than what is usual. Every allowed value
+        can be typed all the same.
     called
         What a paper calls it where the letters differ, e.g. "beta in Abraham 2019".
     advanced
@@ -77,6 +85,8 @@ def parameter(
             "unit": unit,
             "live": live,
             "step": step,
+            "scale": scale,
+            "typical": typical,
             "called": called,
             "advanced": advanced,
             "path": path,
@@ -134,6 +144,8 @@ class Parameter:
     unit: str
     live: bool
     step: float | None
+    scale: Scale
+    typical: tuple[float, float] | None
     called: str
     advanced: bool
     path: PathRole
@@ -184,6 +196,8 @@ def _read(name: str, info: FieldInfo) -> Parameter:
         unit=extra.get("unit", ""),
         live=extra.get("live", False),
         step=extra.get("step"),
+        scale=extra.get("scale", "linear"),
+        typical=extra.get("typical"),
         called=extra.get("called", ""),
         advanced=extra.get("advanced", False),
         path=extra.get("path", ""),

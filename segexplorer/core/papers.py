@@ -6,6 +6,7 @@ its citation, e.g. `papers = ("Chen 2023",)`; a plug-in may cite others, which a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -97,6 +98,17 @@ PAPERS: Mapping[str, Paper] = {
     )
 }
 """By citation, in the order in which lists show them."""
+
+
+_CITATION = re.compile(
+    r"(?P<author>[^\W\d_][\w’'-]+)(?: and [^\W\d_][\w’'-]+| et al\.)?,? (?P<year>(?:19|20)\d\d)\b"
+)
+
+
+def citation_of(reference: str) -> str:
+    """Return the first author and year with which a reference begins, "Salehi 2017"; "" where it names none."""
+    found = _CITATION.match(reference)
+    return f"{found['author']} {found['year']}" if found else ""
 
 
 def full_reference(citation: str) -> str:

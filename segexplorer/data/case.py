@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
 from segexplorer.core.printable import printable
 from segexplorer.data.grid import aligned
+from segexplorer.data.remembered import remembered
 from segexplorer.data.sources import Recipe, open_image, open_label
 from segexplorer.data.volume import Volume, value_counts
 
@@ -27,6 +27,8 @@ IGNORED = 255
 """Class index of voxels that no loss and no metric counts."""
 _WHOLE = 2**24
 """Bytes up to which all of a file goes into its fingerprint."""
+_STRETCH = 2**22
+"""Bytes that are hashed without a point where hashing can be stopped."""
 _BLOCK, _BLOCKS = 2**16, 257
 """Of larger images, these many blocks of bytes, evenly spread. A compressed file changes everywhere behind a
 changed voxel; a few changed voxels of a large uncompressed image may be missed. Labels are always read whole."""
@@ -100,8 +102,17 @@ class CaseRef:
         truth = None if label is None else aligned(label, first, label=True, resample=self.resample)
         return Case(self.id, (first, *rest), truth, self.patient or self.id)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, again: bool = False, looked: Callable[[], object] = lambda: None) -> str:
         """Return a hash of everything the case is made of: its identity, or all images and the label.
+
+        The hash of a file is remembered until the file changes (`data.remembered`).
+
+        Parameters
+        ----------
+        again
+            Whether files are read and hashed even where their hash is remembered.
+        looked
+            Called every few megabytes; what it raises ends the reading.
 
         Raises
         ------
@@ -112,30 +123,50 @@ class CaseRef:
         digest = hashlib.sha256(self.identity.encode() + (b"resampled" if self.resample else b"") + chosen)
         for source in () if self.identity else (*self.images, self.label):
             try:
-                digest.update(b"none" if source is None else _content(source, whole=source is self.label))
+                digest.update(
+                    b"none"
+                    if source is None
+                    else _known_content(source, whole=source is self.label, again=again, looked=looked)
+                )
             except OSError as error:
                 text = f"{self.id}: {error.filename} cannot be read: {error.strerror}."
                 raise DataError(text, "Check its path and its permissions.") from error
         return digest.hexdigest()
 
 
-def _content(source: Source, *, whole: bool = False) -> bytes:
+def _known_content(source: Source, *, whole: bool, again: bool, looked: Callable[[], object]) -> bytes:
+    found: str = remembered(
+        f"content, whole: {whole}",
+        lambda: source_identity(source),
+        lambda: _content(source, whole=whole, looked=looked).hex(),
+        newest=lambda: newest_change(source),
+        again=again,
+    )
+    return bytes.fromhex(found)
+
+
+def _content(source: Source, *, whole: bool = False, looked: Callable[[], object] = lambda: None) -> bytes:
     """Return a hash of a file's size and content, of a large one in samples, or of voxels in memory."""
     digest = hashlib.sha256()
     if isinstance(source, Recipe):
         digest.update(source.recipe.encode())
         for part in source.files:
-            digest.update(_content(part, whole=whole))
+            digest.update(_content(part, whole=whole, looked=looked))
     elif isinstance(source, Path) and source.is_dir():
         # a series is its slices, whatever they are called
-        for content in sorted(_content(path) for path in source.rglob("*") if path.is_file()):
+        files = (path for path in source.rglob("*") if path.is_file())
+        for content in sorted(_content(path, looked=looked) for path in files):
             digest.update(content)
     elif isinstance(source, Path):
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             digest.update(str(size).encode())
             if whole or size <= _WHOLE:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                inner = hashlib.sha256()
+                while part_of_it := file.read(_STRETCH):
+                    inner.update(part_of_it)
+                    looked()
+                digest.update(inner.digest())
             else:
                 for block in range(_BLOCKS):  # the first at the beginning, the last at the end
                     file.seek(block * (size - _BLOCK) // (_BLOCKS - 1))
@@ -257,6 +288,8 @@ class ClassMap:
             lookup = np.zeros(high + 1, np.uint8)
             for value in present:
                 lookup[value] = 0 if value == 0 else table.get(value, other)
+            if label.dtype == np.uint8 and all(lookup[value] == value for value in present):
+                return np.array(label)  # the values are the indices already
             return np.asarray(lookup[label])
         indices = np.zeros(label.shape, np.uint8)
         for value in present:
@@ -301,17 +334,14 @@ def integer_labels(label: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(rounded, np.int32)
 
 
-# ---- values that labels hold, each file read once in a process
-
-_known: dict[tuple[object, ...], frozenset[int]] = {}
-_lock = threading.Lock()
+# ---- values that labels hold
 
 
 def present_values(refs: Sequence[CaseRef], *, skip: bool = False) -> dict[str, tuple[int, ...]]:
     """Return a class for every label value above 0 that occurs; a lone value is called "foreground".
 
     Masks of 0 and 255 beside masks of 0 and 1 mean the same, so that 1 and 255 become one class then.
-    Labels are read once in a process: files that did not change are remembered.
+    What a label holds is remembered until its file changes.
 
     Parameters
     ----------
@@ -356,26 +386,59 @@ def label_values(ref: CaseRef) -> frozenset[int]:
     DataError
         When the label cannot be read, or a value is not a whole number.
     """
-    key = file_identity(ref.label)
-    with _lock:
-        if key is not None and key in _known:
-            return _known[key]
-    label = ref.open().label
-    if label is None:
+
+    def read() -> list[int]:
+        label = ref.open().label
+        assert label is not None
+        try:
+            return list(value_counts(integer_labels(np.asarray(label.array))))
+        except DataError as error:
+            raise DataError(f"{ref.id}: {error.message}", error.remedy) from error
+
+    source = ref.label
+    if source is None:
         return frozenset()
-    try:
-        found = frozenset(value_counts(integer_labels(np.asarray(label.array))))
-    except DataError as error:
-        raise DataError(f"{ref.id}: {error.message}", error.remedy) from error
-    if key is not None:
-        with _lock:
-            _known[key] = found
-    return found
+    # a label without a grid of its own takes that of its image, which changes no value
+    found = remembered(
+        "values of a label",
+        lambda: source_identity(source) if isinstance(source, Path) and source.is_file() else None,
+        read,
+        newest=lambda: newest_change(source),
+    )
+    return frozenset(found)
 
 
 def file_identity(source: Source | None) -> tuple[object, ...] | None:
-    """Return path, size and time of a file, by which it is known to be unchanged; None for other sources."""
+    """Return path, size, times and inode of a file, by which it is known to be unchanged; None for other sources.
+
+    Who sets the time of a changed file back, as some copying programs do, changes the time of its inode.
+    """
     if not isinstance(source, Path) or not source.is_file():
         return None
     about = source.stat()
-    return (str(source.absolute()), about.st_size, about.st_mtime_ns)
+    return (str(source.absolute()), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+
+
+def source_identity(source: Source | None) -> list[object] | None:
+    """Return what changes when the files of a source do, a folder's files among them; None for voxels in memory."""
+    what: list[object] = [source.recipe] if isinstance(source, Recipe) else []
+    for path in _files_of(source):
+        known = file_identity(path)
+        if known is None:
+            return None
+        what.append(list(known))
+    return what or None
+
+
+def newest_change(source: Source | None) -> int:
+    """Return when a file of a source changed last, ns since the epoch."""
+    times = [(path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in _files_of(source)]
+    return max((max(pair) for pair in times), default=0)
+
+
+def _files_of(source: Source | None) -> list[Path]:
+    if isinstance(source, Path) and source.is_dir():
+        return sorted(path for path in source.rglob("*") if path.is_file())
+    if isinstance(source, Recipe):
+        return [file for part in source.files for file in _files_of(part)]
+    return [source] if isinstance(source, Path) else []

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
-from segexplorer.data.case import Case, CaseRef, ClassMap, file_identity, integer_labels, label_values
+from segexplorer.data.case import (
+    Case,
+    CaseRef,
+    ClassMap,
+    integer_labels,
+    label_values,
+    newest_change,
+    source_identity,
+)
 from segexplorer.data.geometry import canonical_grid, compare, spacing
 from segexplorer.data.grid import APART, share_text, touch
+from segexplorer.data.remembered import Looked, nobody_looks, remembered
 from segexplorer.data.sources import PLACES, contrasts
 from segexplorer.data.volume import Volume, value_counts
 
@@ -31,13 +40,18 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing the user should know. `code` is stable for programs; `case` is empty for the whole data set."""
+    """One thing the user should know. `code` is stable for programs; `case` is empty for the whole data set.
+
+    `class_name` and `evidence`, the numbers that the message rests on, are there where it is about one class.
+    """
 
     severity: Severity
     code: str
     message: str
     remedy: str = ""
     case: str = ""
+    class_name: str = ""
+    evidence: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 def check_case(case: Case, classes: ClassMap | None) -> list[Problem]:
@@ -165,14 +179,25 @@ _CLEAR, _TIMES = 0.5, 5.0
 """Least contrast of a reversed label, and how many times more it must be than that of the label as stored."""
 
 
-def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: ClassMap) -> list[Problem]:
+def check_dataset(
+    refs: Sequence[CaseRef],
+    roles: Mapping[str, Role],
+    classes: ClassMap,
+    looked: Looked = nobody_looks,
+) -> list[Problem]:
     """Check what concerns several cases, and the headers of each: grids, labels, one image in two splits.
 
     Voxels are read only of images whose headers are equal, and of training labels until one holds a class.
+
+    Parameters
+    ----------
+    looked
+        Called after every case.
     """
     problems: list[Problem] = []
     alike: dict[tuple[object, ...], list[tuple[CaseRef, Volume]]] = {}
-    for ref in refs:
+    for done, ref in enumerate(refs):
+        looked("reading headers", done, len(refs))
         try:
             case = ref.open()
         except DataError as error:
@@ -187,7 +212,7 @@ def check_dataset(refs: Sequence[CaseRef], roles: Mapping[str, Role], classes: C
             alike.setdefault((image.shape, image.affine.tobytes()), []).append((ref, image))
     for group in alike.values():
         if len(group) > 1:
-            problems += _duplicates(group, roles)
+            problems += _duplicates(group, roles, looked)
     if not any(problem.severity == "error" for problem in problems):
         problems += _nothing_to_learn([ref for ref in refs if roles.get(ref.id) == "train"], classes)
     return problems
@@ -219,10 +244,13 @@ def _nothing_to_learn(training: Sequence[CaseRef], classes: ClassMap) -> list[Pr
     return [Problem("error", "no_class", text, remedy)]
 
 
-def _duplicates(group: Sequence[tuple[CaseRef, Volume]], roles: Mapping[str, Role]) -> list[Problem]:
+def _duplicates(
+    group: Sequence[tuple[CaseRef, Volume]], roles: Mapping[str, Role], looked: Looked
+) -> list[Problem]:
     problems: list[Problem] = []
     seen: dict[bytes, str] = {}
-    for ref, image in group:
+    for done, (ref, image) in enumerate(group):
+        looked("comparing images", done, len(group))
         try:
             digest, found = _first_look(ref, image)
         except DataError as error:
@@ -252,19 +280,21 @@ def voxel_digest(array: NDArray[Any]) -> bytes:
     return hashlib.blake2b(array.ravel(order="F").data, digest_size=16).digest()
 
 
-_looks: dict[tuple[object, ...], tuple[bytes, list[Problem]]] = {}
-
-
 def _first_look(ref: CaseRef, image: Volume) -> tuple[bytes, list[Problem]]:
-    """Return the digest of a case's first image and what is wrong with it; an unchanged file is remembered."""
-    key = file_identity(ref.images[0])
-    if key is not None and key in _looks:
-        digest, problems = _looks[key]
-        return digest, [replace(problem, case=ref.id) for problem in problems]
-    look = voxel_digest(image.array), _image(ref.id, image)
-    if key is not None:
-        _looks[key] = look
-    return look
+    """Return the digest of a case's first image and what is wrong with it; remembered until the file changes."""
+    source = ref.images[0]
+
+    def look() -> list[Any]:
+        facts = [[p.severity, p.code, p.message, p.remedy] for p in _image(ref.id, image)]
+        return [voxel_digest(image.array).hex(), facts]
+
+    digest, facts = remembered(
+        f"first look, {ref.series}",
+        lambda: source_identity(source),
+        look,
+        newest=lambda: newest_change(source),
+    )
+    return bytes.fromhex(digest), [Problem(s, code, text, remedy, ref.id) for s, code, text, remedy in facts]
 
 
 # ---- all cases at a glance

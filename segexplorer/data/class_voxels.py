@@ -1,23 +1,24 @@
 """The voxels of each class as training will see them: after cropping and resampling, in training and in validation.
 
 A lesion of one voxel vanishes at a coarser spacing, and a class that no training case holds is never learned; both
-are said before anything is trained. Labels are counted once in a process; files that did not change are remembered.
+are said before anything is trained. What was counted is remembered until the files change.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from segexplorer.core.events import Role
-from segexplorer.data.case import IGNORED, CaseRef, ClassMap, file_identity
+from segexplorer.data.case import IGNORED, CaseRef, ClassMap, newest_change, source_identity
 from segexplorer.data.checks import Problem, voxel_digest
-from segexplorer.data.sources import Recipe
+from segexplorer.data.remembered import Looked, nobody_looks, remembered
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing
 
 ENOUGH = 48
@@ -53,10 +54,6 @@ class ClassVoxels:
         return sum(self.prepared) / total if total else 1.0
 
 
-_counted: dict[str, ClassVoxels] = {}
-_lock = threading.Lock()
-
-
 def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) -> ClassVoxels | None:
     """Return the voxels of a case's classes; None where it has no label.
 
@@ -67,40 +64,39 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
     """
     if ref.label is None:
         return None
-    key = repr((_identity(ref), fitted.plain(), classes.plain()))
-    with _lock:
-        if key in _counted:
-            return _counted[key]
-    case = ref.open()
-    assert case.label is not None
-    encoded = classes.encode(np.asarray(case.label.array))
-    stored = np.bincount(encoded.ravel(), minlength=256)
-    prepared = np.bincount(fitted.prepared_label(case, classes).ravel(), minlength=256)
-    wanted = len(classes.names) + 1
-    marked = bool(stored[1:IGNORED].sum())
-    found = ClassVoxels(
-        ref.id,
-        tuple(stored[:wanted].tolist()),
-        tuple(prepared[:wanted].tolist()),
-        int(prepared[IGNORED]),
-        voxel_digest(encoded) + str(encoded.shape).encode() if marked else b"",
+
+    def count() -> dict[str, Any]:
+        case = ref.open()
+        assert case.label is not None
+        encoded = classes.encode(np.asarray(case.label.array))
+        stored = np.bincount(encoded.ravel(), minlength=256)
+        prepared = np.bincount(fitted.prepared_label(case, classes).ravel(), minlength=256)
+        wanted = len(classes.names) + 1
+        marked = bool(stored[1:IGNORED].sum())
+        digest = voxel_digest(encoded) + str(encoded.shape).encode() if marked else b""
+        return {
+            "stored": stored[:wanted].tolist(),
+            "prepared": prepared[:wanted].tolist(),
+            "ignored": int(prepared[IGNORED]),
+            "digest": digest.hex(),
+        }
+
+    sources = (*ref.images, ref.label)
+    question = f"class voxels, {ref.resample}, {ref.series}, {fitted.plain()}, {classes.plain()}"
+    found = remembered(
+        question,
+        lambda: _identity(ref),
+        count,
+        newest=lambda: max(map(newest_change, sources)),
     )
-    with _lock:
-        _counted[key] = found
-    return found
+    digest = bytes.fromhex(found["digest"])
+    return ClassVoxels(ref.id, tuple(found["stored"]), tuple(found["prepared"]), found["ignored"], digest)
 
 
-def _identity(ref: CaseRef) -> tuple[object, ...]:
-    """Return what changes when a case does: names, sizes and times of its files, or its fingerprint."""
-    found: list[object] = [ref.id, ref.resample, ref.series]
-    for source in (*ref.images, ref.label):
-        recipe = source.recipe if isinstance(source, Recipe) else ""
-        files = source.files if isinstance(source, Recipe) else (source,)
-        known = [file_identity(path) for path in files]
-        if None in known:  # folders of slices, voxels in memory
-            return (*found, ref.fingerprint())
-        found += [recipe, *known]
-    return tuple(found)
+def _identity(ref: CaseRef) -> list[object]:
+    """Return what changes when a case does: sizes, times and inodes of its files, or its fingerprint."""
+    found = [source_identity(source) for source in (*ref.images, ref.label)]
+    return [ref.fingerprint()] if None in found else list(found)
 
 
 def class_problems(
@@ -110,6 +106,7 @@ def class_problems(
     classes: ClassMap,
     *,
     all_cases: bool = False,
+    looked: Looked = nobody_looks,
 ) -> list[Problem]:
     """Return what keeps classes from being learned or validated, and cases that are in two splits.
 
@@ -117,6 +114,8 @@ def class_problems(
     ----------
     all_cases
         Whether every case is counted; else some dozens of each role, spread evenly.
+    looked
+        Called after every case.
 
     Raises
     ------
@@ -127,9 +126,17 @@ def class_problems(
     counted_ids = [i for i in roles if all_cases or not refs[i].identity]
     chosen = {role: _spread([i for i in counted_ids if roles[i] == role], all_cases) for role in _PROSE}
     order = [case for cases in chosen.values() for case in cases]
+    found: dict[str, ClassVoxels] = {}
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        counted = pool.map(lambda case: count_classes(refs[case], fitted, classes), order)
-        found = {count.case: count for count in counted if count is not None}
+        try:
+            counted = pool.map(lambda case: count_classes(refs[case], fitted, classes), order)
+            for done, count in enumerate(counted, start=1):
+                looked("counting classes", done, len(order))
+                if count is not None:
+                    found[count.case] = count
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     training = [found[case] for case in chosen["train"] if case in found]
     validating = [found[case] for case in chosen["validation"] if case in found]
     problems: list[Problem] = []
@@ -155,6 +162,7 @@ def _unlearnable(
         kept = [count for count in training if count.prepared[index]]
         marked = [count for count in training if count.stored[index]]
         elsewhere = sum(count.stored[index] for count in validating)
+        of_class = partial(Problem, class_name=name, evidence=_evidence(index, training))
         if stored and not kept:
             lost.append(name)
             text = (
@@ -162,39 +170,49 @@ def _unlearnable(
                 f"({stored} voxel{'s' if stored > 1 else ''} before)."
             )
             remedy = "Set a finer preprocessing.spacing, crop less, or leave the class out."
-            problems.append(Problem("warning", "class_vanishes", text, remedy))
+            problems.append(of_class("warning", "class_vanishes", text, remedy))
         elif stored and len(kept) < len(marked):
             gone = [count.case for count in marked if count not in kept]
             some = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
             text = (
                 f"Resampling loses the class {name} in {len(gone)} of {len(marked)} training cases ({some})."
             )
-            problems.append(Problem("warning", "class_vanishes", text, "Set a finer preprocessing.spacing."))
+            problems.append(of_class("warning", "class_vanishes", text, "Set a finer preprocessing.spacing."))
         elif not stored and elsewhere:
             lost.append(name)
             text = f"The class {name} is in validation cases only, so it cannot be learned."
             remedy = "Move one of these cases to training (split.train), or leave the class out."
-            problems.append(Problem("warning", "class_untrained", text, remedy))
+            problems.append(of_class("warning", "class_untrained", text, remedy))
         elif not stored:
             lost.append(name)
             text = f"No training case holds the class {name}."
             problems.append(
-                Problem("warning", "class_untrained", text, "Leave it out, or correct data.classes.")
+                of_class("warning", "class_untrained", text, "Leave it out, or correct data.classes.")
             )
         elif validating and not elsewhere:
             text = f"No validation case holds the class {name}, so its scores say nothing about finding it."
             remedy = "Move one of its cases to validation (split.validation)."
-            problems.append(Problem("note", "class_unvalidated", text, remedy))
+            problems.append(of_class("note", "class_unvalidated", text, remedy))
         elif validating and not any(count.prepared[index] for count in validating):
             text = f"Nothing of the class {name} is left in any validation case on the training grid."
             remedy = "It is scored on the original grid, where it cannot be predicted; set a finer spacing."
-            problems.append(Problem("warning", "class_vanishes", text, remedy))
+            problems.append(of_class("warning", "class_vanishes", text, remedy))
     if len(lost) == len(classes.names) and any(problem.code == "class_vanishes" for problem in problems):
         text = (
             "No class is left in any training case after resampling and cropping: there is nothing to learn."
         )
         return [Problem("error", "no_class", text, "Set a finer preprocessing.spacing, or crop less.")]
     return problems
+
+
+def _evidence(index: int, training: Sequence[ClassVoxels]) -> dict[str, float]:
+    """Return the numbers behind what is said of a class."""
+    return {
+        "voxels in the files": sum(count.stored[index] for count in training),
+        "voxels on the training grid": sum(count.prepared[index] for count in training),
+        "training cases with it": sum(count.stored[index] > 0 for count in training),
+        "training cases that keep it": sum(count.prepared[index] > 0 for count in training),
+    }
 
 
 def _sparse(training: Sequence[ClassVoxels]) -> list[Problem]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -47,7 +46,9 @@ def spacing(affine: Affine) -> tuple[float, float, float]:
 
 def orientation(affine: Affine) -> str:
     """Return the closest anatomical axes, e.g. "LPS": towards what each index grows."""
-    return "".join(nib.aff2axcodes(affine))
+    from nibabel import orientations  # nibabel imports pydicom, which what only lists kinds does not need
+
+    return "".join(orientations.aff2axcodes(affine))
 
 
 def obliqueness(affine: Affine) -> float:
@@ -221,7 +222,9 @@ def shape_text(shape: Sequence[int]) -> str:
 
 def _to_canonical(affine: Affine) -> NDArray[Any]:
     """Return nibabel's orientation transform to the closest RAS axes."""
-    return np.asarray(nib.io_orientation(affine))
+    from nibabel import orientations
+
+    return np.asarray(orientations.io_orientation(affine))
 
 
 def canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
@@ -238,8 +241,10 @@ def canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine
 
 def canonical_grid(shape: Sequence[int], affine: Affine) -> Grid:
     """Return the grid that `canonical` brings an array of this shape and affine to."""
+    from nibabel import orientations
+
     transform = _to_canonical(affine)
-    inverse = nib.orientations.inv_ornt_aff(transform, tuple(shape))
+    inverse = orientations.inv_ornt_aff(transform, tuple(shape))
     new_shape = [0, 0, 0]
     for source, (target, _) in enumerate(transform):
         new_shape[int(target)] = int(shape[source])
@@ -248,8 +253,10 @@ def canonical_grid(shape: Sequence[int], affine: Affine) -> Grid:
 
 def from_canonical(array: NDArray[Any], affine: Affine) -> NDArray[Any]:
     """Undo `canonical`: `affine` is that of the original array."""
+    from nibabel import orientations
+
     target = _to_canonical(affine)
-    back = nib.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), target)
+    back = orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), target)
     return _apply(array, back)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import geometry
@@ -129,6 +128,8 @@ def touch(a: HasGrid, b: HasGrid) -> bool:
 
     Each is a parallelepiped of voxels, so that a common place is a solution of linear inequalities.
     """
+    from scipy.optimize import linprog  # a second to import, and needed here alone
+
     sides, ends = [], []
     for grid in (a, b):
         back = np.linalg.inv(np.asarray(grid.affine, float))

@@ -7,7 +7,6 @@ uninterrupted one, and `Loader` can prepare batches ahead in background threads 
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,10 +19,11 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.core.regions import Partition, PatchRegions
 from segexplorer.core.spec import Spec
-from segexplorer.data.case import IGNORED
 from segexplorer.data.store import PreprocessedCache
+from segexplorer.data.stored_case import StoredCase
 from segexplorer.data.transforms.augmentation import Augmentation, draw
 from segexplorer.data.transforms.preprocessing import Prepared
+from segexplorer.data.voxel_file import DamagedFileError
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Batch:
     regions
         Partition -> for each patch, the regions of the whole volume that its voxels belong to.
     moved
-        Whether any patch was mirrored, rotated, scaled or deformed, so that its origin does not place its voxels.
+        Whether any patch of the step was mirrored, rotated, scaled or deformed: origins do not place voxels then.
+    step_cases
+        Case id of each patch of the whole step: `cases`, unless several devices share the step.
     """
 
     images: NDArray[np.float32]
@@ -59,10 +61,10 @@ class Batch:
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     regions: Mapping[Partition, tuple[PatchRegions, ...]] = field(default_factory=dict)
     moved: bool = False
+    step_cases: tuple[str, ...] = ()
 
 
 _PATCHES, _ORDER = 1, 2  # last word of a seed: one stream for patches, one for the order of cases
-_VOXELS_PER_CLASS = 50_000
 
 
 class Sampling(Spec):
@@ -131,6 +133,9 @@ class Sampler:
         What decides every draw, together with epoch and index.
     partitions
         Ways to divide the volumes into regions, whose parts go with the patches; those of a regional loss.
+    share
+        (number, count): which part of each batch is made here, where `count` devices share it. All of them draw the
+        same numbers, so that their parts together are the batch that one device would have made.
     """
 
     def __init__(
@@ -141,15 +146,18 @@ class Sampler:
         augmentation: Augmentation,
         seed: int,
         partitions: Sequence[Partition] = (),
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if not ids:
             raise DataError("There is no case to sample from.", "Lower the validation share.")
+        number, count = share
+        size = sampling.batch_size // count
+        self._own = range(number * size, (number + 1) * size)
         self.store, self.ids = prepared, tuple(sorted(ids))
         self.sampling, self.augmentation, self.seed = sampling, augmentation, seed
         self.partitions = tuple(partitions)
         self.steps_per_epoch = sampling.steps_for(len(self.ids))
-        self._foreground: dict[str, tuple[NDArray[np.int64], ...]] = {}
-        self._lock = threading.Lock()
+        self._spacings: dict[str, tuple[float, float, float]] = {}
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Return batch `index` of an epoch, both counted from 0; pure, and safe from several threads.
@@ -160,18 +168,31 @@ class Sampler:
             From reading a case; the sentence names it.
         """
         size = self.sampling.batch_size
-        rng = np.random.default_rng([self.seed, epoch, index, _PATCHES])
         cases = [self._case(epoch, index * size + place) for place in range(size)]
-        prepared = [self._get(case) for case in cases]
-        shape = self.sampling.patch_size or self._common_shape(prepared)
+        try:
+            return self._batch(cases, np.random.default_rng([self.seed, epoch, index, _PATCHES]))
+        except DamagedFileError:  # of the cache: made again, once
+            for case in cases:
+                self.store.discard(case)
+            return self._batch(cases, np.random.default_rng([self.seed, epoch, index, _PATCHES]))
+
+    def _batch(self, cases: Sequence[str], rng: np.random.Generator) -> Batch:
+        shape = self.sampling.patch_size or self._common_shape([self._get(case) for case in cases])
+        prepared: list[Prepared | StoredCase] = []
         images, labels, origins = [], [], []
         maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.store.map_names}
         regions: dict[Partition, list[PatchRegions]] = {partition: [] for partition in self.partitions}
         moved = False
-        for item in prepared:
-            origin = self._origin(item, shape, rng)
-            variation = draw(self.augmentation, rng, shape, item.spacing)
-            image, label = variation.patch(item.image, item.label, origin, shape)
+        for place, case in enumerate(cases):
+            drawn = _DrawnPlace.of(rng)
+            variation = draw(self.augmentation, rng, shape, self._spacing(case))
+            moved = moved or variation.moves
+            if place not in self._own:  # another device's: only its random numbers are drawn
+                continue
+            item = self._get(case)
+            prepared.append(item)
+            origin = self._origin(item, shape, drawn)
+            image, label = variation.patch(item.image, item.label, origin, shape, item.darkest)
             images.append(image)
             labels.append(label)
             origins.append(origin)
@@ -180,17 +201,17 @@ class Sampler:
             for partition, seen in regions.items():
                 volume = self.store.regions(item.case, partition)
                 seen.append(PatchRegions(variation.regions(volume, origin, shape), volume))
-            moved = moved or variation.moves
         return Batch(
             images=np.stack(images),
             labels=np.stack(labels)[:, None].astype(np.int64),
-            cases=tuple(cases),
+            cases=tuple(item.case for item in prepared),
             origins=np.asarray(origins, np.int64),
             volume_shapes=np.asarray([item.image.shape[1:] for item in prepared], np.int64),
             spacings=np.asarray([item.spacing for item in prepared], np.float64),
             maps={name: np.stack(pieces) for name, pieces in maps.items()},
             regions={partition: tuple(seen) for partition, seen in regions.items()},
             moved=moved,
+            step_cases=tuple(cases),
         )
 
     def _case(self, epoch: int, sample: int) -> str:
@@ -199,80 +220,69 @@ class Sampler:
         order = np.random.default_rng([self.seed, epoch, turn, _ORDER]).permutation(len(self.ids))
         return self.ids[int(order[place])]
 
-    def _get(self, case: str) -> Prepared:
+    def _get(self, case: str) -> Prepared | StoredCase:
         try:
-            return self.store.get(case)
+            return self.store.open(case)
+        except DamagedFileError:
+            raise
         except DataError as error:
             if case in error.message:
                 raise
             raise DataError(f"Case {case}: {error.message}", error.remedy) from error
 
-    def _common_shape(self, prepared: Sequence[Prepared]) -> tuple[int, int, int]:
+    def _spacing(self, case: str) -> tuple[float, float, float]:
+        """Return the spacing of a prepared case, mm; the case is prepared once to know it."""
+        if case not in self._spacings:
+            self._spacings[case] = self._get(case).spacing
+        return self._spacings[case]
+
+    def _common_shape(self, prepared: Sequence[Prepared | StoredCase]) -> tuple[int, int, int]:
         largest = np.max([item.image.shape[1:] for item in prepared], axis=0)
         divisor = np.asarray(self.sampling.divisor)
         x, y, z = (-(-largest // divisor) * divisor).tolist()
         return x, y, z
 
-    def _origin(self, item: Prepared, patch: Sequence[int], rng: np.random.Generator) -> tuple[int, int, int]:
+    def _origin(
+        self, item: Prepared | StoredCase, patch: Sequence[int], drawn: _DrawnPlace
+    ) -> tuple[int, int, int]:
         """Return the first voxel of a patch: about a foreground voxel, or anywhere; centred where it is larger."""
         shape, size = np.asarray(item.image.shape[1:]), np.asarray(patch)
-        on_foreground = rng.random() < self.sampling.foreground_ratio
-        anywhere, choice, jitter = rng.random(3), rng.random(2), rng.uniform(-0.25, 0.25, 3)
+        on_foreground = drawn.sort < self.sampling.foreground_ratio
+        choice, jitter = drawn.choice, drawn.jitter
         shift = jitter * size if self.sampling.shift is None else jitter * 4 * self.sampling.shift
         room = np.maximum(shape - size, 0)
-        origin = np.minimum((anywhere * (room + 1)).astype(np.int64), room)
-        voxels = self._voxels(item) if on_foreground and room.any() else ()
-        if not voxels and room.any():
-            # of sparse labels only what is annotated teaches anything
-            voxels = self._annotated(item)
-        if voxels:
-            chosen = self._choose(voxels, choice)
+        origin = np.minimum((drawn.anywhere * (room + 1)).astype(np.int64), room)
+        chosen = self._voxel(item, choice.tolist(), on_foreground=on_foreground) if room.any() else None
+        if chosen is not None:
             centre = np.asarray(np.unravel_index(chosen, tuple(shape)))
             origin = np.clip(centre - size // 2 + np.round(shift).astype(np.int64), 0, room)
         origin = np.where(size > shape, -((size - shape) // 2), origin)
         return int(origin[0]), int(origin[1]), int(origin[2])
 
-    def _annotated(self, item: Prepared) -> tuple[NDArray[np.int64], ...]:
-        """Return flat indices of the voxels that count, thinned evenly, where some do not; cached."""
-        key = f"annotated {item.case}"
-        with self._lock:
-            if key in self._foreground:
-                return self._foreground[key]
-        found: tuple[NDArray[np.int64], ...] = ()
-        if item.label is not None:
-            counts = item.label.ravel() != IGNORED
-            if not counts.all() and counts.any():
-                found = (_thinned(np.flatnonzero(counts)),)
-        with self._lock:
-            self._foreground[key] = found
-        return found
-
-    def _choose(self, voxels: Sequence[NDArray[np.int64]], choice: NDArray[np.float64]) -> int:
-        if self.sampling.class_balanced:
-            of_class = voxels[int(choice[0] * len(voxels))]
-        else:
-            shares = np.cumsum([len(v) for v in voxels])
-            of_class = voxels[int(np.searchsorted(shares, choice[0] * shares[-1], side="right"))]
-        return int(of_class[int(choice[1] * len(of_class))])
-
-    def _voxels(self, item: Prepared) -> tuple[NDArray[np.int64], ...]:
-        """Return flat voxel indices of every class present, thinned evenly where there are many; cached."""
-        with self._lock:
-            if item.case in self._foreground:
-                return self._foreground[item.case]
-        found: tuple[NDArray[np.int64], ...] = ()
-        if item.label is not None:
-            flat = item.label.ravel()
-            marked = np.flatnonzero((flat != 0) & (flat != IGNORED))
-            kinds = flat[marked]
-            found = tuple(_thinned(marked[kinds == k]) for k in np.unique(kinds))
-        with self._lock:
-            self._foreground[item.case] = found
-        return found
+    def _voxel(
+        self, item: Prepared | StoredCase, choice: Sequence[float], *, on_foreground: bool
+    ) -> int | None:
+        """Return the flat index of the voxel that a patch is placed on; None where it may be anywhere."""
+        foreground = self.store.foreground(item.case)
+        if on_foreground and foreground.counts:
+            return foreground.choose(choice, balanced=self.sampling.class_balanced)
+        # of sparse labels only what is annotated teaches anything
+        return foreground.choose_annotated(choice) if foreground.annotated else None
 
 
-def _thinned(indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    return indices[:: -(-len(indices) // _VOXELS_PER_CLASS)] if len(indices) else indices
+@dataclass(frozen=True)
+class _DrawnPlace:
+    """The random numbers that place a patch; always equally many, whatever the case."""
+
+    sort: float
+    anywhere: NDArray[np.float64]
+    choice: NDArray[np.float64]
+    jitter: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rng: np.random.Generator) -> _DrawnPlace:
+        """Draw them."""
+        return cls(rng.random(), rng.random(3), rng.random(2), rng.uniform(-0.25, 0.25, 3))
 
 
 # ---- batches ahead of time

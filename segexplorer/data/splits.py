@@ -94,9 +94,10 @@ def assign_roles(refs: Sequence[CaseRef], split: Split, seed: int) -> dict[str, 
             raise SpecError(f"There is no case {name!r} to train on.", did_you_mean(name, ids))
         if name in (*split.validation, *split.test, *split.excluded):
             raise SpecError(f"Case {name} trains and does not at once.", "Name it in one list of the split.")
+    known = [r.id for r in refs]  # a case without a label may be left out as well: it is not predicted either
     for name in split.excluded:
-        if name not in ids:
-            remedy = f"{did_you_mean(name, ids)} Or take it out of split.excluded."
+        if name not in known:
+            remedy = f"{did_you_mean(name, known)} Or take it out of split.excluded."
             raise SpecError(f"There is no case {name!r} to leave out.", remedy)
     for name in (*split.validation, *split.test):
         if name in split.excluded:

@@ -29,7 +29,7 @@ _SMALL = 2**16
 def value_counts(label: NDArray[Any]) -> dict[int, int]:
     """Return value -> number of voxels of an integer array, sorted by value.
 
-    Small values are counted in slabs of memory order, many times quicker than by sorting.
+    Small values are counted in slabs of memory order, many times quicker than by sorting, and zeros apart.
     """
     if label.size == 0:
         return {}
@@ -40,7 +40,12 @@ def value_counts(label: NDArray[Any]) -> dict[int, int]:
     flat = label.ravel(order="K")
     total = np.zeros(high + 1, np.int64)
     for start in range(0, flat.size, _AT_ONCE):
-        total += np.bincount(flat[start : start + _AT_ONCE], minlength=high + 1)
+        slab = flat[start : start + _AT_ONCE]
+        foreground = np.flatnonzero(slab)
+        if foreground.size < slab.size // 4:  # of a label most voxels are background
+            total[0] += slab.size - foreground.size
+            slab = slab[foreground]
+        total += np.bincount(slab, minlength=high + 1)
     return {int(v): int(total[v]) for v in np.flatnonzero(total)}
 
 

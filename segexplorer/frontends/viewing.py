@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from segexplorer.core.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from segexplorer.data.volume import Volume
+    from segexplorer.training.result_scores import Scoring
 
 QT_BINDINGS = ("PySide6", "PyQt6", "PyQt5", "PySide2")
 
@@ -58,6 +59,41 @@ def view(*things: str | Path | Volume, block: bool = True) -> Any:
     for picture in pictures:
         shown.show(picture)
     viewer.window.add_plugin_dock_widget("segexplorer")
+    if block:
+        napari.run()
+    return viewer
+
+
+def view_results(
+    asked: Sequence[Mapping[str, Any]], scoring: Scoring | None = None, *, block: bool = True
+) -> Any:
+    """Open napari with the dock and the case table of result folders.
+
+    Parameters
+    ----------
+    asked
+        A dictionary per folder: `folder`, and where wanted `labels`, `images`, `kind`, `pattern`, `settings`.
+    scoring
+        How cases are scored.
+    block
+        Whether to wait until the window is closed.
+
+    Returns
+    -------
+    napari.Viewer
+
+    Raises
+    ------
+    MissingExtraError
+        When no Qt binding is installed.
+    """
+    require_window()
+    napari = importlib.import_module("napari")
+    results = importlib.import_module("segexplorer.frontends.napari.panels.results")
+    viewer = napari.Viewer(title="Segmentation Explorer")
+    _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
+    folders = [results.Asked(**one) for one in asked]
+    dock.ready.connect(lambda: dock.cases.results.open(folders, scoring))
     if block:
         napari.run()
     return viewer

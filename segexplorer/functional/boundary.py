@@ -113,6 +113,26 @@ def border_count(masks: Tensor) -> Tensor:
     return (masks & ~whole).flatten(2).sum((0, 2))
 
 
+def border_of_labels(labels: Tensor, classes: int) -> Tensor:
+    """Return (C,) numbers of voxels of each class with a face neighbour of another; the volume's edge is another.
+
+    Parameters
+    ----------
+    labels
+        (B, *spatial) class indices; those from `classes` on belong to no class.
+    """
+    border = torch.zeros_like(labels, dtype=torch.bool)
+    for axis in range(1, labels.ndim):
+        size = labels.shape[axis]
+        for edge in (0, size - 1):
+            border.select(axis, edge).fill_(True)
+        differs = labels.narrow(axis, 0, size - 1) != labels.narrow(axis, 1, size - 1)
+        border.narrow(axis, 0, size - 1).logical_or_(differs)
+        border.narrow(axis, 1, size - 1).logical_or_(differs)
+    found = labels[border]
+    return torch.bincount(found[found < classes].long(), minlength=classes)
+
+
 def nearness(labels: Tensor, spacing: np.ndarray | None = None) -> Tensor:
     """Return (B, *spatial) weights: 1 beside another class, 0 at the largest distance within the own class.
 

@@ -1,125 +1,242 @@
-"""Sums over the voxels of each sample and class of functions of p and g, for targets of class indices.
-
-The volume is worked on in slabs that stay in the processor's cache. The membership of voxels in a class is made
-slab by slab too, so that besides the gradient no map of the logits' size is held.
-"""
+"""Declarations of sums per class, or per class and box, of functions of p and g (`functional.sweep`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-SLAB = 1 << 15
-"""Voxels at a time on a CPU."""
+from segexplorer.functional.regions import Divided
+from segexplorer.functional.sweep import Dense, Slab, Sums, Total
 
-
-def slabs(volume: Tensor) -> Iterator[tuple[int, slice]]:
-    """Yield (sample, range of voxels) over a (B, ..., N) tensor; whole samples off the CPU and for compilers."""
-    voxels = volume.shape[-1]
-    whole = volume.device.type != "cpu" or torch.compiler.is_compiling()
-    width = max(voxels, 1) if whole else SLAB
-    for sample in range(volume.shape[0]):
-        for start in range(0, voxels, width):
-            yield sample, slice(start, start + width)
+FEW = 6
+"""Classes up to which one product of matrices gives all overlaps faster than maps of each class do."""
 
 
-def narrow(labels: Tensor, classes: int) -> Tensor:
-    """Return class indices in as few bytes as they need; comparing bytes is many times faster."""
-    return labels.to(torch.uint8) if classes <= 256 else labels
+RUN = 512
+"""Voxels of one product of matrices, which adds up one after the other and not in pairs."""
 
 
-def membership(labels: Tensor, like: Tensor) -> Tensor:
-    """Return (C, n) ones where (n,) narrowed labels are the class, zeros elsewhere; C and type of `like`."""
-    classes = torch.arange(like.shape[1], dtype=labels.dtype, device=labels.device).unsqueeze(1)
-    found = torch.empty((len(classes), len(labels)), dtype=like.dtype, device=like.device)
-    return torch.eq(labels.unsqueeze(0), classes, out=found)
-
-
-class ClassSums(Protocol):
-    """Some sums at a time; p and g are (C, n), both 0 on ignored voxels."""
-
-    keeps_probs: bool
-    """Whether the slopes depend on p."""
-
-    def sums(self, p: Tensor, own: Tensor) -> Sequence[Tensor]:
-        """Return what is to be added up, each (C, n)."""
-
-    def slopes(self, p: Tensor | None, own: Tensor, grads: Sequence[Tensor], out: Tensor) -> None:
-        """Write (C, n) slopes in p, from the (C, 1) slopes of a loss in each sum."""
-
-
-def class_sums(probs: Tensor, labels: Tensor, keep: Tensor | None, rule: ClassSums) -> tuple[Tensor, ...]:
-    """Return the sums, each (B, C).
-
-    Parameters
-    ----------
-    probs
-        (B, C, *spatial).
-    labels
-        (B, *spatial) class indices; values on voxels outside `keep` do not matter.
-    keep
-        (B, *spatial) bool, or None for all voxels.
-    """
-    found: tuple[Tensor, ...] = _Sums.apply(probs, labels, keep, rule)  # type: ignore[no-untyped-call]
+def _product(at: Slab) -> Tensor:
+    """Return (C, C) sums of p of one class (column) over the own voxels of another (row)."""
+    own, p = at.own, at.kept_p
+    runs = p.shape[1] // RUN
+    end = runs * RUN
+    found = own[:, end:] @ p[:, end:].T
+    if runs:
+        left = own[:, :end].unflatten(1, (runs, RUN)).transpose(0, 1)  # type: ignore[no-untyped-call]
+        right = p[:, :end].unflatten(1, (runs, RUN)).permute(1, 2, 0)  # type: ignore[no-untyped-call]
+        found += torch.bmm(left, right).sum(0)
     return found
 
 
-class _Sums(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, probs: Tensor, labels: Tensor, keep: Tensor | None, rule: ClassSums
-    ) -> tuple[Tensor, ...]:
-        p, y = probs.flatten(2), narrow(labels, probs.shape[1]).flatten(1)
-        kept = None if keep is None else keep.flatten(1)
-        rows: list[list[list[Tensor]]] = [[] for _ in range(len(p))]
-        for b, part in slabs(p):
-            here, own = p[b, :, part], membership(y[b, part], p)
-            if kept is not None:
-                here, own = here * kept[b, part], own.mul_(kept[b, part])
-            rows[b].append([values.sum(1) for values in rule.sums(here, own)])
-        columns = [[torch.stack(part).sum(0) for part in zip(*row, strict=True)] for row in rows]
-        ctx.save_for_backward(probs if rule.keeps_probs else None, y, kept)
-        ctx.rule, ctx.shape = rule, probs.shape
-        return tuple(torch.stack(column) for column in zip(*columns, strict=True))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        probs, y, kept = ctx.saved_tensors
-        result = grads[0].new_empty(ctx.shape)
-        found, p = result.flatten(2), None if probs is None else probs.flatten(2)
-        columns = [[grad[b].unsqueeze(1) for grad in grads] for b in range(len(found))]
-        for b, part in slabs(found):
-            own = membership(y[b, part], found)
-            out = found[b, :, part]
-            ctx.rule.slopes(None if p is None else p[b, :, part], own, columns[b], out)
-            if kept is not None:
-                out.mul_(kept[b, part])
-        return result, None, None, None
+def _total(of: Dense, values: Tensor, boxes: Divided | None) -> Tensor:
+    kept = of.kept(values)
+    return kept.flatten(2).sum(-1) if boxes is None else boxes.sum(kept)
 
 
-class SquaredErrors:
-    """Sums of (1 - p)^2 over a class's own voxels, and of p^2 over all others."""
+@dataclass(frozen=True)
+class Volumes(Sums):
+    """Voxels of each class in the target, (B, C); without slopes."""
 
-    keeps_probs = True
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Count; at most a few thousand at a time, which float32 holds exactly."""
+        into[0].add(at.own.sum(1))
 
-    def sums(self, p: Tensor, own: Tensor) -> Sequence[Tensor]:
-        """Return the squares inside and outside."""
-        square = (own - p).square_()
-        inside = square * own
-        return inside, square.sub_(inside)
-
-    def slopes(self, p: Tensor | None, own: Tensor, grads: Sequence[Tensor], out: Tensor) -> None:
-        """Write 2 (p - g) times the slope of the side."""
-        assert p is not None
-        inside, outside = grads
-        choose(own, 2 * inside, 2 * outside, out).mul_(p - own)
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add the target up."""
+        return (of.total(of.truth.detach()),)
 
 
-def choose(own: Tensor, inside: Tensor, outside: Tensor, out: Tensor) -> Tensor:
-    """Write (C, 1) values inside a class and outside of it; `torch.where` costs several times as much."""
-    return torch.mul(own, inside - outside, out=out).add_(outside)
+@dataclass(frozen=True)
+class Counts(Sums):
+    """TP, FP, FN and the truth's volume, each (B, C), or (B, C, R) by boxes; no slopes in the volume.
+
+    None is a difference of sums, which would lose small errors beside large volumes. Of few classes, all are
+    entries of one matrix M, the sums of p of one class over the own voxels of another: TP its diagonal, FP the
+    rest of a column, FN the rest of a row, for 1 - p is the sum of the others.
+    """
+
+    boxes: Divided | None = None
+
+    def shapes(self, classes: int) -> tuple[tuple[int, ...], ...]:
+        """Return those of M and the volumes, or of the four sums."""
+        if self.boxes is not None:
+            return ((classes, self.boxes.count),) * 4
+        return ((classes, classes), (classes,)) if classes <= FEW else ((classes,),) * 4
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Multiply memberships with probabilities."""
+        if len(into) == 2:
+            into[0].add(_product(at))
+            into[1].add(at.own.sum(1))
+            return
+        rest = torch.sub(at.kept_p, at.hit, out=at.matrix())
+        missed = torch.sub(at.own, at.hit, out=at.matrix())
+        for values, total in zip((at.hit, rest, missed, at.own), into, strict=True):
+            if self.boxes is None:
+                total.add(values.sum(1))
+            else:
+                self.boxes.add_slab(values, at.sample, at.start, total.tensor)
+
+    def found(self, totals: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the four sums."""
+        if len(totals) != 2:
+            return totals
+        tp = totals[0].diagonal().clone()
+        others = totals[0].clone().fill_diagonal_(0)
+        return tp, others.sum(0), others.sum(1), totals[1]
+
+    def prepared(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Slopes in p are those in TP less those in FN on own voxels, those in FP elsewhere."""
+        of_tp, of_fp, of_fn, _ = grads
+        inner = of_tp - of_fn - of_fp
+        return (inner, of_fp) if self.boxes is not None else (inner.unsqueeze(1), of_fp.unsqueeze(1))
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """Take the slopes of classes, or paint those of boxes."""
+        if self.boxes is None:
+            at.pull_classes(*slopes)
+            return
+        inner, outer = (self.boxes.paint_slab(s, at.sample, at.start, at.stop) for s in slopes)
+        at.pull_p(torch.mul(inner, at.own, out=at.matrix()).add_(outer))
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """With a soft target, TP is the sum of min(p, g), so that a prediction equal to it is perfect."""
+        p, g = of.probs, of.truth
+        hit = p * g if of.hard else torch.minimum(p, g)
+        rest = p * (1 - g) if of.hard else p - hit
+        missed = (1 - p) * g if of.hard else g - hit
+        return tuple(_total(of, values, self.boxes) for values in (hit, rest, missed, g))
+
+
+@dataclass(frozen=True)
+class Squares(Sums):
+    """Sums of p^2, (B, C) or (B, C, R)."""
+
+    boxes: Divided | None = None
+
+    def shapes(self, classes: int) -> tuple[tuple[int, ...], ...]:
+        """Return one number per class, or per class and box."""
+        return ((classes,),) if self.boxes is None else ((classes, self.boxes.count),)
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Add the squares up."""
+        square = torch.mul(at.kept_p, at.kept_p, out=at.matrix())
+        if self.boxes is None:
+            into[0].add(square.sum(1))
+        else:
+            self.boxes.add_slab(square, at.sample, at.start, into[0].tensor)
+
+    def prepared(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Double the slopes."""
+        return (2 * grads[0] if self.boxes is not None else 2 * grads[0].unsqueeze(1),)
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """Slopes are 2 p times those in the sum."""
+        if self.boxes is None:
+            at.pull_p(torch.mul(at.p, slopes[0], out=at.matrix()))
+        else:
+            painted = self.boxes.paint_slab(slopes[0], at.sample, at.start, at.stop)
+            at.pull_p(torch.mul(painted, at.p, out=at.matrix()))
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add the squares up."""
+        return (_total(of, of.probs * of.probs, self.boxes),)
+
+
+@dataclass(frozen=True)
+class Products(Sums):
+    """Sums of p g and of g^2 for soft targets, each (B, C) or (B, C, R); TP and the volume for hard ones."""
+
+    boxes: Divided | None = None
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add both up."""
+        p, g = of.probs, of.truth
+        return _total(of, p * g, self.boxes), _total(of, g * g, self.boxes)
+
+
+@dataclass(frozen=True)
+class SquaredErrors(Sums):
+    """Sums of (g - p)^2 g and of (g - p)^2 (1 - g), each (B, C)."""
+
+    def shapes(self, classes: int) -> tuple[tuple[int, ...], ...]:
+        """Return one number per class, twice."""
+        return ((classes,), (classes,))
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Add up the squares inside and outside."""
+        square = torch.sub(at.own, at.kept_p, out=at.matrix()).square_()
+        inside = torch.mul(square, at.own, out=at.matrix())
+        into[0].add(inside.sum(1))
+        into[1].add(square.sub_(inside).sum(1))
+
+    def prepared(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Double the slopes."""
+        inside, outside = (2 * grad.unsqueeze(1) for grad in grads)
+        return inside - outside, outside
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """Slopes are 2 (p - g) times those of the side."""
+        inner, outer = slopes
+        sides = torch.mul(at.own, inner, out=at.matrix()).add_(outer)
+        at.pull_p(sides.mul_(torch.sub(at.p, at.own, out=at.matrix())))
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add up the squares inside and outside."""
+        square = (of.truth - of.probs).square()
+        return of.total(square * of.truth), of.total(square * (1 - of.truth))
+
+
+@dataclass(frozen=True)
+class ErrorPowers(Sums):
+    """Sums of (g (1 - p))^gamma + ((1 - g) p)^gamma, (B, C); a power's slope at 0 is that at 1e-12."""
+
+    gamma: float
+    least = 1e-12
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Add up powers of the error, of which one of both parts is 0 at every voxel."""
+        powers = self._errors(at).pow_(self.gamma).add_(self.least**self.gamma)
+        into[0].add((powers if at.keep is None else powers.mul_(at.keep)).sum(1))
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """Slopes are gamma |g - p|^(gamma - 1), negative inside, 0 where the error is too small."""
+        errors = self._errors(at)
+        some = torch.gt(errors, self.least, out=at.matrix())
+        found = errors.pow_(self.gamma - 1).mul_(some).mul_(self.gamma * slopes[0].unsqueeze(1))
+        at.pull_p(found.mul_(torch.mul(at.own, -2, out=at.matrix()).add_(1)))
+
+    def _errors(self, at: Slab) -> Tensor:
+        """Return (C, n) |g - p|: 1 - p inside, p outside."""
+        return torch.sub(at.own, at.p, out=at.matrix()).abs_().clamp_(min=self.least)
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add both powers up."""
+        missed = (of.truth * (1 - of.probs)).clamp(min=self.least) ** self.gamma
+        surplus = ((1 - of.truth) * of.probs).clamp(min=self.least) ** self.gamma
+        return (of.total(missed + surplus),)
+
+
+@dataclass(frozen=True)
+class Confusions(Sums):
+    """Soft confusion matrix (B, C, C): the sum of p of one class (column) over the own voxels of another (row)."""
+
+    def shapes(self, classes: int) -> tuple[tuple[int, ...], ...]:
+        """Return that of the matrix."""
+        return ((classes, classes),)
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Multiply memberships with probabilities."""
+        into[0].add(_product(at))
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """A voxel's slopes are the row of its class."""
+        at.pull_p(torch.mm(slopes[0].T, at.own, out=at.matrix()))
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Multiply target with probabilities."""
+        return (torch.einsum("ban,bcn->bac", of.kept(of.truth).flatten(2), of.probs.flatten(2)),)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from segexplorer.functional.inputs import LossInputs, pair
+from segexplorer.functional.inputs import LossInputs
 
 
 def student_t_nll(squared_errors: Tensor, voxels: Tensor, nu: Tensor) -> Tensor:
@@ -51,8 +51,9 @@ def t_vmf_losses(inputs: LossInputs, kappa: float | Tensor) -> tuple[Tensor, Ten
     kappa
         At least 0, one number or one per class (C,).
     """
-    p, g = (x.transpose(0, 1).flatten(1) for x in pair(inputs))
-    norms = ((p * p).sum(1) * (g * g).sum(1)).clamp(min=1e-12).sqrt()
-    cos = ((p * g).sum(1) / norms).clamp(max=1)
+    counts = inputs.overlap(squared=True).over_batch()
+    assert counts.predicted_square is not None
+    norms = (counts.predicted_square * counts.truth_square)[0].clamp(min=1e-12).sqrt()
+    cos = (counts.product[0] / norms).clamp(max=1)
     phi = (1 + cos) / (1 + kappa * (1 - cos)) - 1
-    return (1 - phi) ** 2, g.sum(1) > 0
+    return (1 - phi) ** 2, counts.truth[0] > 0

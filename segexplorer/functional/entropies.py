@@ -1,70 +1,185 @@
-"""Cross entropies summed over voxels, in one backward pass with the softmax.
+"""Cross entropies: declarations of sums of what the probability of each voxel's true class costs.
 
-Maps of the logits' size are most of a loss's memory, and passes over them most of its time. The first term that
-asks for such a sum computes the softmax with it: one node of the graph, whose backward pass adds the slopes of
-the sum, slab by slab in the processor's cache, to those that come back through the probabilities. So a compound
-of overlap and cross entropy holds no maps but the probabilities and their gradients.
-
-In order: the node and what it needs to know of a term (`VoxelTerm`); cross entropy and focal cross entropy, whose
-slope in log p is written by hand; the two-sided cross entropy of classes against the rest, which weighs false
-negatives against false positives.
+Each is a sum per true class, (B, C), so that weights of classes are factors of a few numbers, whatever they depend
+on. In order: cross entropy and focal cross entropy, whose slope in log p is written by hand; powers of cross
+entropy; the same logarithm of all classes, for label smoothing; the two-sided cross entropy of classes against the
+rest, which weighs false negatives against false positives.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from segexplorer.functional.class_sums import membership, narrow, slabs
 from segexplorer.functional.inputs import LossInputs
-from segexplorer.functional.softmax import SMALLEST, log_complements
+from segexplorer.functional.softmax import log_complements
+from segexplorer.functional.sweep import Dense, Slab, Sums, Total, VoxelFactor
 
 
-class Slab:
-    """n voxels of a sample: probabilities and memberships (C, n), and what terms derive from them."""
-
-    def __init__(self, p: Tensor, own: Tensor, z: Tensor | None = None) -> None:
-        self.p, self.own = p, own
-        self.z = z
-        """Logits, where probabilities may be too small for log p to be computed from them; else None."""
-
-    @cached_property
-    def hit(self) -> Tensor:
-        """(C, n) p g."""
-        return self.p * self.own
-
-    @cached_property
-    def rest_of_true(self) -> Tensor:
-        """(n,) 1 - p of the own class, as the sum of the others: exact near 0."""
-        return (self.p - self.hit).sum(0)
-
-    @cached_property
-    def log_true(self) -> Tensor:
-        """(n,) log p of the own class, exact for any logits: log of the largest p, plus a difference."""
-        if self.z is None:
-            return self.hit.sum(0).log_()
-        below = (self.z - self.z.amax(0)).mul_(self.own).sum(0)
-        return below.add_(self.p.amax(0).log_()).clamp_(max=0)
+def _factored(values: Tensor, at: Slab, factor: VoxelFactor | None) -> Tensor:
+    return values if factor is None else values.mul_(at.factors(factor))
 
 
-class VoxelTerm(Protocol):
-    """What n voxels cost, and its slope."""
+def _by_class(at: Slab, values: Tensor) -> Tensor:
+    """Return (C,) sums of (n,) finite values over the own voxels of each class.
 
-    @property
-    def needs_note(self) -> bool:
-        """Whether the forward pass leaves one number per voxel to the backward pass."""
+    Added up in pairs: a product of matrices would be faster, and is off by 3e-6 for a slab of equal values.
+    """
+    return torch.mul(at.own, values, out=at.matrix()).sum(1)
 
-    def values(self, at: Slab, note: Tensor | None) -> Tensor:
-        """Return (n,) values; fill the (n,) note where the term needs one."""
 
-    def slopes(self, at: Slab, note: Tensor | None) -> Tensor:
-        """Return (C, n) slopes in the logits, in a tensor of its own."""
+def _of_class(at: Slab, numbers: Tensor) -> Tensor:
+    """Return (n,) the number of each voxel's class, 0 on ignored voxels, from (C,)."""
+    return torch.mv(at.own.T, numbers, out=at.row())
+
+
+def _plain(of: Dense, values: Tensor, factor: VoxelFactor | None) -> tuple[Tensor]:
+    """Return sums of (B, C, *spatial) values by true class."""
+    shares = of.truth if factor is None else of.truth * factor.values.unsqueeze(1)
+    return (of.total(values * shares),)
+
+
+@dataclass(frozen=True)
+class FocalCosts(Sums):
+    """Sums by true class of -(1 - p)^gamma log p; gamma 0 is cross entropy.
+
+    Attributes
+    ----------
+    gamma
+        Not below 0.
+    background_only
+        Whether foreground classes go without the factor (asymmetric unified focal loss).
+    factor
+        Weights of the voxels, or None.
+    """
+
+    gamma: float = 0.0
+    background_only: bool = False
+    factor: VoxelFactor | None = None
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Add costs up, class by class."""
+        if self.gamma == 0 and self.factor is None:
+            into[0].add(_by_class(at, at.log_true).neg_())
+            return
+        if self.gamma == 0:
+            value = torch.neg(at.log_true, out=at.row())
+        else:
+            value = focal(at.log_true, at.rest, self.gamma)
+            if self.background_only:
+                value = value.add_(at.log_true).mul_(at.own[0]).sub_(at.log_true)
+        into[0].add(_by_class(at, _factored(value, at, self.factor)))
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """The slope in log p times that of the class's sum."""
+        scale = _of_class(at, slopes[0])
+        if self.gamma == 0:
+            slope = scale.neg_()
+        else:
+            slope = focal_slope(at.log_true, at.rest, self.gamma)
+            if self.background_only:
+                slope = slope.add_(1).mul_(at.own[0]).sub_(1)
+            slope = slope.mul_(scale)
+        at.pull_log_true(_factored(slope, at, self.factor))
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add the products up."""
+        costs = -of.logs
+        if self.gamma != 0:
+            # 1 - p is taken from the logarithm, and kept off 0, where a power below 1 has no slope
+            costs = costs * (-torch.expm1(of.logs)).clamp(min=1e-30) ** self.gamma
+        if self.background_only:
+            costs = torch.cat([costs[:, :1], -of.logs[:, 1:]], 1)
+        return _plain(of, costs, self.factor)
+
+
+def _exact(log_p: Tensor, rest: Tensor) -> Tensor:
+    """Return log p: log1p(-rest) where p > 1/2; a sum, because torch.where is many times slower on a CPU."""
+    return (-rest.clamp(max=0.5)).log1p_().add_((log_p + math.log(2)).clamp_(max=0))
+
+
+def _power(base: Tensor, gamma: float) -> Tensor:
+    """Return base^gamma; torch's own is twice as slow as a logarithm and a power of 2, and exact for 1 and 2."""
+    return base**gamma if gamma in (1, 2) else base.log2().mul_(gamma).exp2_()
+
+
+def focal(log_p: Tensor, rest: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^gamma log p.
+
+    Parameters
+    ----------
+    log_p
+        Logarithms of probabilities.
+    rest
+        1 - p, exact near 0.
+    gamma
+        Above 0.
+    """
+    base = rest.clamp(min=1e-30)  # as in the slope
+    return _power(base, gamma).mul_(_exact(log_p, rest)).neg_()
+
+
+def focal_slope(log_p: Tensor, rest: Tensor, gamma: float) -> Tensor:
+    """Return the slope of `focal` in log p, for which d(1 - p) = -p dlog p."""
+    base = rest.clamp(min=1e-30)  # the slope of a power below 1 is infinite at 0
+    return _exact(log_p, rest).div_(base).mul_(1 - rest).mul_(gamma).sub_(1).mul_(_power(base, gamma))
+
+
+TINY = 1e-8
+"""Below it, powers are 0 without a slope: that of a root has no bound at 0."""
+
+
+@dataclass(frozen=True)
+class LogPowers(Sums):
+    """Sums by true class of (-log p)^gamma, 0 without a slope where the logarithm is above -1e-8."""
+
+    gamma: float
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Add powers up, class by class."""
+        cost = _exact(at.log_true, at.rest).neg_()
+        some = (cost > TINY).to(cost.dtype)
+        into[0].add(_by_class(at, cost.clamp_(min=TINY).pow_(self.gamma).mul_(some)))
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """The slope in log p is minus that of the power."""
+        cost = _exact(at.log_true, at.rest).neg_()
+        some = (cost > TINY).to(cost.dtype)
+        slope = cost.clamp_(min=TINY).pow_(self.gamma - 1).mul_(some).mul_(-self.gamma)
+        at.pull_log_true(slope.mul_(_of_class(at, slopes[0])))
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add the products up."""
+        cost = -of.logs
+        powers = torch.where(cost > TINY, cost.clamp(min=TINY) ** self.gamma, torch.zeros_like(cost))
+        return _plain(of, powers, None)
+
+
+@dataclass(frozen=True)
+class AllLogs(Sums):
+    """Sums of -log p of each class over all kept voxels, (B, C), for label smoothing."""
+
+    factor: VoxelFactor | None = None
+
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """From the logits: log p_c = z_c - log sum e^z."""
+        logs = at.logits.sub_(at.log_norm)
+        for row in (at.keep, None if self.factor is None else at.factors(self.factor)):
+            logs = logs if row is None else logs.mul_(row)
+        into[0].add(logs.sum(1).neg_())
+
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """Slopes in the logits are p times the sum of all, less the class's own."""
+        found = torch.mul(at.p, slopes[0].sum(), out=at.matrix()).sub_(slopes[0].unsqueeze(1))
+        at.pull_logits(found if self.factor is None else found.mul_(at.factors(self.factor)))
+
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Add the logarithms up."""
+        return (of.total(-of.logs if self.factor is None else -of.logs * self.factor.values.unsqueeze(1)),)
 
 
 def sum_of_others(x: Tensor) -> Tensor:
@@ -82,201 +197,78 @@ def sum_of_others(x: Tensor) -> Tensor:
     return found
 
 
-def voxel_sum(inputs: LossInputs, term: VoxelTerm, factor: Tensor | None = None) -> Tensor:
-    """Return the sum of a term over the kept voxels of inputs with integer labels; not for compilers.
-
-    Parameters
-    ----------
-    factor
-        (B, *spatial) weights of the voxels, without gradient, or None.
-    """
-    assert inputs.labels is not None
-    if inputs.keep is not None:
-        factor = inputs.keep if factor is None else factor * inputs.keep
-    known = inputs.made_probs
-    probs, total = _SoftmaxAndSum.apply(  # type: ignore[no-untyped-call]
-        inputs.logits, known, inputs.labels, factor, term, inputs.wide_range
-    )
-    if known is None:
-        inputs.made_probs = probs
-    found: Tensor = total
-    return found
-
-
-class _SoftmaxAndSum(torch.autograd.Function):
-    """Softmax and a sum over its voxels; where the probabilities are known already, only the sum."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        known: Tensor | None,
-        labels: Tensor,
-        factor: Tensor | None,
-        term: VoxelTerm,
-        wide_range: bool,
-    ) -> tuple[Tensor | None, Tensor]:
-        probs = torch.softmax(logits, 1) if known is None else known.detach()
-        y = narrow(labels.flatten(1), logits.shape[1])
-        weights = None if factor is None else factor.flatten(1)
-        notes = torch.empty_like(logits[:, 0]).flatten(1) if term.needs_note else None
-        z, p = logits.flatten(2), probs.flatten(2)
-        # thousands of slabs one after the other: a running sum in float32 loses a digit or two
-        total = logits.new_zeros((), dtype=torch.float64)
-        for b, part in slabs(p):
-            at = Slab(p[b, :, part], membership(y[b, part], p), z[b, :, part] if wide_range else None)
-            values = term.values(at, None if notes is None else notes[b, part])
-            total += values.sum() if weights is None else (values * weights[b, part]).sum()
-        ctx.save_for_backward(probs, y, weights, notes)
-        ctx.term = term
-        ctx.set_materialize_grads(False)
-        return (probs if known is None else None), total.to(logits.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_probs: Tensor | None, of_total: Tensor | None) -> tuple[Tensor | None, ...]:
-        probs, y, weights, notes = ctx.saved_tensors
-        found: Tensor | None = None
-        if of_probs is not None:
-            found = torch.ops.aten._softmax_backward_data(of_probs, probs, 1, probs.dtype).contiguous()
-        if of_total is None:
-            return found, None, None, None, None, None
-        if found is None:
-            found = torch.empty_like(probs)
-        p, out = probs.flatten(2), found.flatten(2)
-        for b, part in slabs(p):
-            at = Slab(p[b, :, part], membership(y[b, part], p))
-            slopes = ctx.term.slopes(at, None if notes is None else notes[b, part])
-            scale = of_total if weights is None else weights[b, part] * of_total
-            if of_probs is None:
-                torch.mul(slopes, scale, out=out[b, :, part])
-            else:
-                out[b, :, part].addcmul_(slopes, scale)
-        return found, None, None, None, None, None
-
-
-def focal_sum(
-    inputs: LossInputs,
-    gamma: float,
-    weights: Tensor | None,
-    *,
-    background_only: bool = False,
-    factor: Tensor | None = None,
-) -> Tensor:
-    """Return the sum over kept voxels and classes of -w_c g_c (1 - p_c)^gamma log p_c.
-
-    Parameters
-    ----------
-    gamma
-        Not below 0; 0 is cross entropy.
-    weights
-        (C,), or None for ones.
-    background_only
-        Whether foreground classes go without the factor (asymmetric unified focal loss).
-    factor
-        (B, *spatial) weights of the voxels, or None.
-    """
-    if inputs.labels is None or torch.compiler.is_compiling():
-        return _plain_sum(inputs, gamma, weights, background_only, factor)
-    return voxel_sum(inputs, FocalTerm(gamma, weights, background_only), factor)
-
-
 @dataclass(frozen=True)
-class FocalTerm:
-    """-w (1 - p)^gamma log p of each voxel's own class; its slope is that in log p times g - p."""
+class TwoSidedCosts(Sums):
+    """Sum over all voxels and the classes from `first` on of -[b g log p + (1-b)(1-g) log(1-p)], (B,).
 
-    gamma: float
-    weights: Tensor | None = None
-    background_only: bool = False
+    From probabilities, where none is tiny. With odds o_c = p_c / (1 - p_c) of the counted classes that a voxel does
+    not have: dV/dz_k = b [y counted] (p_k - g_k) + (1-b) p_k ([k counted, k != y] - sum_{c != k} o_c). 1 - p_c and
+    the sums without k are sums of the other classes, free of cancellation. Where logits are far apart, logarithms
+    are taken from them, and slopes from autograd, slab by slab.
 
-    @property
-    def needs_note(self) -> bool:
-        """Whether slopes differ from voxel to voxel by more than the class's weight."""
-        return self.gamma > 0
-
-    def values(self, at: Slab, note: Tensor | None) -> Tensor:
-        """Return (n,) values, and note the slopes in log p."""
-        weights = self._weights(at)
-        if note is None:
-            value = -at.log_true
-        else:
-            value, slope = focal(at.log_true, at.rest_of_true, self.gamma)
-            if self.background_only:
-                background = at.own[0]
-                value, slope = (value + at.log_true) * background - at.log_true, (slope + 1) * background - 1
-            note.copy_(slope if weights is None else slope.mul_(weights))
-        return value if weights is None else value.mul_(weights)
-
-    def slopes(self, at: Slab, note: Tensor | None) -> Tensor:
-        """Return (C, n) slopes in the logits."""
-        if note is not None:
-            return (at.own - at.p).mul_(note)
-        found, weights = at.p - at.own, self._weights(at)
-        return found if weights is None else found.mul_(weights)
-
-    def _weights(self, at: Slab) -> Tensor | None:
-        return None if self.weights is None else (at.own * self.weights.unsqueeze(1)).sum(0)
-
-
-def focal(log_p: Tensor, rest: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """Return -(1 - p)^gamma log p and its slope in log p, for which d(1 - p) = -p dlog p.
-
-    Parameters
+    Attributes
     ----------
-    log_p
-        Logarithms of probabilities.
-    rest
-        1 - p, exact near 0.
-    gamma
-        Not below 0; 0 is cross entropy.
+    inside
+        b.
+    first
+        0, or 1 to leave out the background.
     """
-    if gamma == 0:
-        return -log_p, -torch.ones_like(log_p)
-    # log1p(-rest) where p > 1/2, log p elsewhere; a sum, because torch.where is many times slower on a CPU
-    exact = (-rest.clamp(max=0.5)).log1p_().add_((log_p + math.log(2)).clamp_(max=0))
-    base = rest.clamp(min=1e-30)  # the slope of a power below 1 is infinite at 0
-    power = base**gamma if gamma in (1, 2) else base.log().mul_(gamma).exp_()  # pow is ten times slower
-    slope = (exact / base).mul_(1 - rest).mul_(gamma).sub_(1).mul_(power)
-    return power.mul_(exact).neg_(), slope
 
+    inside: float
+    first: int = 1
 
-def _with_slope(plain: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-    """Return a sum whose value and slopes in -`plain`, voxel by voxel, are known."""
-    if torch.compiler.is_compiling():
-        return value - (slope * (plain - plain.detach())).sum()
-    found: Tensor = _SumWithSlope.apply(plain, value, slope)  # type: ignore[no-untyped-call]
-    return found
+    def shapes(self, classes: int) -> tuple[tuple[int, ...], ...]:
+        """Return that of one number."""
+        return ((),)
 
+    def add(self, at: Slab, into: Sequence[Total]) -> None:
+        """Add up values of voxels."""
+        if at.voxels.wide_range:
+            into[0].add(self._from_logits(at.logits, at))
+            return
+        # one logarithm of the product serves all classes, for at most one of its factors is small; each factor is a
+        # sum of two parts, one of which is 0
+        own, rest = at.own[self.first :], sum_of_others(at.p)[self.first :]
+        product = torch.addcmul(own, 1 - own, rest).prod(0)
+        missed = at.log_true if self.first == 0 else at.log_true * (1 - at.own[0])
+        values = product.log_().mul_(self.inside - 1).sub_(missed, alpha=self.inside)
+        into[0].add((values if at.keep is None else values.mul_(at.keep)).sum())
 
-class _SumWithSlope(torch.autograd.Function):
-    """The given sum; its backward pass uses the given slopes in -`plain`."""
+    def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
+        """Slopes as above."""
+        if at.voxels.wide_range:
+            leaf = at.logits.clone().requires_grad_()
+            with torch.enable_grad():
+                (found,) = torch.autograd.grad(self._from_logits(leaf, at), leaf)
+            at.pull_logits(found.mul_(slopes[0]))
+            return
+        outside, own, first = 1 - self.inside, at.own, self.first
+        odds = at.p / sum_of_others(at.p)
+        odds.addcmul_(odds, own, value=-1)[:first] = 0
+        found = sum_of_others(odds).mul_(-outside).add_(self.inside)
+        if first:
+            found.add_(own[0], alpha=-self.inside)
+        found[first:] += outside
+        found[first:].sub_(own[first:], alpha=outside)
+        found.mul_(at.p)[first:].sub_(own[first:], alpha=self.inside)
+        at.pull_logits(found.mul_(slopes[0]))
 
-    @staticmethod
-    def forward(ctx: Any, plain: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
-        return value.clone()
+    def _from_logits(self, z: Tensor, at: Slab) -> Tensor:
+        """Return the sum from (C, n) logits of any range."""
+        z, own = z.unsqueeze(0), at.own.unsqueeze(0)
+        values = self._values(z, torch.log_softmax(z, 1), own)
+        return (values if at.keep is None else values * at.keep).sum()
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return slope * -grad, None, None
+    def _values(self, logits: Tensor, logs: Tensor, truth: Tensor) -> Tensor:
+        """Return (B, C - first, *spatial) values."""
+        first = self.first
+        complements = log_complements(logits, logs)[:, first:]
+        logs, truth = logs[:, first:], truth[:, first:]
+        return -(self.inside * truth * logs + (1 - self.inside) * (1 - truth) * complements)
 
-
-def _plain_sum(
-    inputs: LossInputs, gamma: float, weights: Tensor | None, background_only: bool, factor: Tensor | None
-) -> Tensor:
-    """The same sum for soft targets, and for compilers, which fuse operations themselves."""
-    logs, shares = inputs.log_probs, inputs.truth
-    shares = shares if weights is None else shares * weights.view(-1, *(1,) * len(inputs.spatial))
-    for voxels in (factor, inputs.keep):
-        shares = shares if voxels is None else shares * voxels.unsqueeze(1)
-    with torch.no_grad():
-        value, slope = focal(logs, -torch.expm1(logs), gamma)
-        if background_only:
-            value[:, 1:], slope[:, 1:] = -logs[:, 1:], -1
-        value, slope = (value * shares).sum(), slope * shares
-    return _with_slope(-logs, value, slope)
+    def plain(self, of: Dense) -> Sequence[Tensor]:
+        """Take the logarithms from the logits."""
+        return (of.kept(self._values(of.logits, of.logs, of.truth)).flatten(1).sum(1),)
 
 
 def modified_cross_entropy(inputs: LossInputs, positive_weight: float) -> Tensor:
@@ -288,54 +280,13 @@ def modified_cross_entropy(inputs: LossInputs, positive_weight: float) -> Tensor
         b: weight of a class's own voxels; all others get one minus it. With two classes this is cross
         entropy with weights (1-b, b).
     """
-    if inputs.labels is not None and inputs.classes == 2:
-        weights = inputs.logits.new_tensor([1 - positive_weight, positive_weight])
-        return focal_sum(inputs, 0, weights) / inputs.kept
-    direct = inputs.labels is not None and not torch.compiler.is_compiling()
-    if direct and (not inputs.wide_range or inputs.probs.amin() > SMALLEST):
-        return voxel_sum(inputs, TwoSided(positive_weight)) / (inputs.kept * (inputs.classes - 1))
-    return two_sided(inputs, positive_weight, first=1).mean(1).sum() / inputs.kept
+    asked = modified_costs(inputs, positive_weight)
+    (sums,) = inputs.sums(asked)
+    if isinstance(asked, FocalCosts):
+        return (sums * inputs.tensor([1 - positive_weight, positive_weight])).sum() / inputs.kept
+    return sums.sum() / (inputs.kept * (inputs.classes - 1))
 
 
-def two_sided(inputs: LossInputs, inside: float, *, first: int) -> Tensor:
-    """Return -[b g log p + (1-b)(1-g) log(1-p)] of the classes from `first` on, (B, C - first, *spatial).
-
-    0 on ignored voxels. From logarithms of the logits: for any logits, for soft targets, for compilers.
-    """
-    logs, truth = inputs.log_probs[:, first:], inputs.truth[:, first:]
-    complements = log_complements(inputs.logits, inputs.log_probs)[:, first:]
-    found = -(inside * truth * logs + (1 - inside) * (1 - truth) * complements)
-    return inputs.kept_only(found.movedim(1, 0)).movedim(0, 1)
-
-
-@dataclass(frozen=True)
-class TwoSided:
-    """The sum over foreground classes, from probabilities that are not tiny.
-
-    With odds o_c = p_c / (1 - p_c) of the foreground classes that a voxel does not have:
-    dV/dz_k = b [y > 0] (p_k - g_k) + (1-b) p_k ([k foreground, k != y] - sum_{c != k} o_c).
-    1 - p_c and the sums without k are sums of the other classes, free of cancellation.
-    """
-
-    inside: float
-    needs_note = False
-
-    def values(self, at: Slab, note: Tensor | None) -> Tensor:
-        """Return (n,) sums over the foreground classes."""
-        # one logarithm of the product serves all classes, for at most one of its factors is small; each factor is a
-        # sum of two parts, one of which is 0
-        own, rest = at.own[1:], sum_of_others(at.p)[1:]
-        product = torch.addcmul(own, 1 - own, rest).prod(0)
-        missed = at.log_true * (1 - at.own[0])
-        return product.log_().mul_(self.inside - 1).sub_(missed, alpha=self.inside)
-
-    def slopes(self, at: Slab, note: Tensor | None) -> Tensor:
-        """Return (C, n) slopes in the logits."""
-        outside, own = 1 - self.inside, at.own
-        odds = at.p / sum_of_others(at.p)
-        odds.addcmul_(odds, own, value=-1)[0] = 0
-        found = sum_of_others(odds).mul_(-outside).add_(own[0], alpha=-self.inside).add_(self.inside)
-        found[1:] += outside
-        found[1:].sub_(own[1:], alpha=outside)
-        found.mul_(at.p)[1:].sub_(own[1:], alpha=self.inside)
-        return found
+def modified_costs(inputs: LossInputs, positive_weight: float) -> Sums:
+    """Return what `modified_cross_entropy` asks for."""
+    return FocalCosts() if inputs.classes == 2 and inputs.soft is None else TwoSidedCosts(positive_weight)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, groupby, pairwise
 from typing import Any
 
@@ -81,6 +82,111 @@ class Boxes:
                 painted = painted.repeat_interleave(repeats, dim=axis - rank)
         return painted
 
+    @cached_property
+    def _slabs(self) -> _BoxSlabs:
+        return _BoxSlabs(self.shape, self.edges)
+
+    def add_slab(self, values: Tensor, sample: int, start: int, into: Tensor) -> None:
+        """Add the values of a slab of voxels to the sums of their boxes: (C, n) into (C, R).
+
+        A slab is n voxels from `start` on, in the order of memory: whole planes, or whole rows of one plane.
+        """
+        self._slabs.add(values, start, into)
+
+    def paint_slab(self, values: Tensor, sample: int, start: int, stop: int) -> Tensor:
+        """Return each box's value on the voxels of a slab: (C, R) -> (C, n)."""
+        return self._slabs.paint(values, start, stop)
+
+
+class _BoxSlabs:
+    """Sums over boxes, and values painted on them, of slabs of whole planes or of whole rows of one plane.
+
+    Parameters
+    ----------
+    shape
+        Voxels of the grid along 1 to 3 axes.
+    edges
+        Box edges per axis, which need not reach the faces of the grid; voxels outside belong to no box.
+    """
+
+    def __init__(self, shape: Sequence[int], edges: Sequence[Sequence[int]]) -> None:
+        missing = 3 - len(shape)
+        self.shape = (*(1,) * missing, *shape)
+        self.edges = (*((0, 1),) * missing, *(tuple(axis) for axis in edges))
+        self.counts = tuple(max(0, len(axis) - 1) for axis in self.edges)
+        inside = [(k, z) for k, (a, b) in enumerate(pairwise(self.edges[0])) for z in range(a, b)]
+        self.box_of_plane = {z: k for k, z in inside}
+
+    def add(self, values: Tensor, start: int, into: Tensor) -> None:
+        if not all(self.counts):
+            return
+        planes, rows = self._span(start, start + values.shape[1])
+        volume = values.view(-1, len(planes), len(rows), self.shape[2])
+        first, sizes = self._cut(1, rows)
+        if not sizes:
+            return
+        volume = volume.narrow(2, max(self.edges[1][0] - rows.start, 0), sum(sizes))
+        volume = _sum_along(volume, -2, tuple(sizes))
+        left, right = self.edges[2][0], self.edges[2][-1]
+        widths = tuple(b - a for a, b in pairwise(self.edges[2]))
+        volume = _sum_along(volume.narrow(3, left, right - left), -1, widths)
+        target = into.view(-1, *self.counts)[:, :, first : first + len(sizes)]
+        for box, run in groupby(range(len(planes)), lambda k: self.box_of_plane.get(planes[k])):
+            if box is not None:
+                there = list(run)
+                target[:, box].add_(volume[:, there[0] : there[-1] + 1].sum(1))
+
+    def paint(self, values: Tensor, start: int, stop: int) -> Tensor:
+        planes, rows = self._span(start, stop)
+        first, sizes = self._cut(1, rows)
+        if not all(self.counts) or not sizes:
+            return values.new_zeros(len(values), stop - start)
+        boxes = values.reshape(-1, *self.counts)[:, :, first : first + len(sizes)]
+        before, after = self.edges[2][0], self.shape[2] - self.edges[2][-1]
+        row = _repeated(boxes, 3, tuple(b - a for a, b in pairwise(self.edges[2])))
+        row = pad(row, [before, after]) if before or after else row
+        top = max(self.edges[1][0] - rows.start, 0)
+        margins = (top, len(rows) - top - sum(sizes))
+        found = values.new_empty(len(values), len(planes), len(rows), self.shape[2])
+        for box, run in groupby(range(len(planes)), lambda k: self.box_of_plane.get(planes[k])):
+            there = list(run)
+            part = found[:, there[0] : there[-1] + 1]
+            if box is None:
+                part.zero_()
+                continue
+            plane = _repeated(row[:, box], 1, tuple(sizes))
+            plane = pad(plane, [0, 0, *margins]) if any(margins) else plane
+            part.copy_(plane.unsqueeze(1))
+        return found.flatten(1)
+
+    def _span(self, start: int, stop: int) -> tuple[range, range]:
+        """Return the planes of a slab, and the rows that it has of each."""
+        row, plane = self.shape[2], self.shape[1] * self.shape[2]
+        if stop - start >= plane:
+            return range(start // plane, stop // plane), range(self.shape[1])
+        begin = start % plane // row
+        return range(start // plane, start // plane + 1), range(begin, begin + (stop - start) // row)
+
+    def _cut(self, axis: int, span: range) -> tuple[int, list[int]]:
+        """Return the first box that a span of an axis meets, and how much it has of each."""
+        pieces = [
+            (k, min(b, span.stop) - max(a, span.start)) for k, (a, b) in enumerate(pairwise(self.edges[axis]))
+        ]
+        met = [(k, size) for k, size in pieces if size > 0]
+        return (met[0][0] if met else 0), [size for _, size in met]
+
+
+def _repeated(values: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:
+    """Return values repeated along an axis, each as often as its size says."""
+    if len(set(sizes)) == 1:
+        return values.repeat_interleave(sizes[0], dim=axis)
+    parts, start = [], 0
+    for size, run in groupby(sizes):  # runs of equal sizes: no table of repetitions goes to the device
+        count = len(list(run))
+        parts.append(values.narrow(axis, start, count).repeat_interleave(size, dim=axis))
+        start += count
+    return torch.cat(parts, axis)
+
 
 class BatchRegions:
     """The regions that each patch of a batch sees; a sample with fewer than R of them has empty ones at its end.
@@ -120,6 +226,16 @@ class BatchRegions:
         """Return each region's value on all of its voxels: (B, ..., R) -> (B, ..., *spatial); 0 outside."""
         return torch.stack([part.paint(row) for part, row in zip(self._parts, values, strict=True)])
 
+    def add_slab(self, values: Tensor, sample: int, start: int, into: Tensor) -> None:
+        """Add the values of a slab of a sample to the sums of its regions, as `Boxes.add_slab`."""
+        part = self._parts[sample]
+        part.add_slab(values, start, into[:, : part.count])
+
+    def paint_slab(self, values: Tensor, sample: int, start: int, stop: int) -> Tensor:
+        """Return each region's value on the voxels of a slab, 0 outside: (C, R) -> (C, n)."""
+        part = self._parts[sample]
+        return part.paint_slab(values[:, : part.count], start, stop)
+
 
 class _Inner:
     """Boxes of one sample, which need not reach the faces of its patch."""
@@ -129,6 +245,14 @@ class _Inner:
         self.spans = [(e[0], e[-1]) if e else (0, 0) for e in regions.edges]
         self.empty = not len(regions.ids)
         self.boxes = Boxes(tuple(tuple(e - axis[0] for e in axis) for axis in regions.edges))
+        self.count = len(regions.ids)
+        self._slabs = _BoxSlabs(regions.shape, regions.edges)
+
+    def add_slab(self, values: Tensor, start: int, into: Tensor) -> None:
+        self._slabs.add(values, start, into)
+
+    def paint_slab(self, values: Tensor, start: int, stop: int) -> Tensor:
+        return self._slabs.paint(values, start, stop)
 
     def sum(self, volume: Tensor) -> Tensor:
         if self.empty:
@@ -155,6 +279,15 @@ class _Mapped:
         # voxels without a region are added to one region more, which is dropped
         places = np.where(regions.labels < 0, self.count, regions.labels).ravel().astype(np.int64)
         self.places = torch.from_numpy(places).to(device)
+
+    def add_slab(self, values: Tensor, start: int, into: Tensor) -> None:
+        places = self.places[start : start + values.shape[1]]
+        for row, target in zip(values, into, strict=True):
+            sums = target.new_zeros(self.count + 1).index_add_(0, places, row.to(target.dtype))
+            target.add_(sums[: self.count])
+
+    def paint_slab(self, values: Tensor, start: int, stop: int) -> Tensor:
+        return pad(values, (0, 1)).index_select(1, self.places[start:stop])
 
     def sum(self, volume: Tensor) -> Tensor:
         rank = len(self.shape)

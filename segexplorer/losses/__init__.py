@@ -20,10 +20,11 @@ from segexplorer.losses.base import (
 
 if TYPE_CHECKING:
     from segexplorer.losses.module import Loss
+    from segexplorer.losses.multilabel import MultiLabelLoss
 
 # Every file of this folder may register kinds, so a new loss is a new file (docs/how-to/add-a-loss.md).
-# `module` holds none and subclasses torch's Module; listing losses must not wait for torch.
-discover(__name__, __path__, leave_out=("module",))
+# `module`, `multilabel` and `pull` hold none and work with torch; listing losses must not wait for it.
+discover(__name__, __path__, leave_out=("module", "multilabel", "pull", "references", "streamed"))
 
 # after the discovery, whose import of the files `weightings` and `presets` takes these names for the modules
 weightings = base.weightings
@@ -47,6 +48,25 @@ def create(kind: str | LossSpec, **parameters: Any) -> Loss:
     return loss
 
 
+def multi_label(kind: str | LossSpec, **parameters: Any) -> MultiLabelLoss:
+    """Build a loss for classes that overlap: logits and target (B, C, *spatial), a sigmoid per class.
+
+    It is the mean over the classes of the loss of each class alone; see `losses.multilabel`.
+
+    Raises
+    ------
+    UnknownKindError
+        When no loss has that kind.
+    SpecError
+        When a parameter is not allowed, or the loss has no such form.
+    """
+    from segexplorer.losses.multilabel import MultiLabelLoss
+
+    if isinstance(kind, str) and (parameters or kind not in registry.presets()):
+        return MultiLabelLoss(registry.spec(kind).of(parameters, f"loss {kind}"))
+    return MultiLabelLoss(registry.parse(kind))
+
+
 __all__ = [
     "AnyLoss",
     "AnyWeighting",
@@ -56,6 +76,7 @@ __all__ = [
     "WeightingSpec",
     "WeightingState",
     "create",
+    "multi_label",
     "names",
     "parse",
     "presets",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from segexplorer.core.regions import Partition
     from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.regions import BatchRegions, Boxes
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -62,11 +63,15 @@ class LossOutput:
         Name -> (value, weight), detached scalars; the products add up to `value`.
     maps
         Name ("alpha", "beta", "fp", "fn", "loss", "share") -> numbers per region, detached.
+    parts
+        Name of a term -> its product with its weight, a scalar with its graph, of losses with several terms that
+        depend on the logits. What each term asks for is their gradient.
     """
 
     value: Tensor
     terms: Mapping[str, tuple[Tensor, Tensor | float]]
     maps: Mapping[str, RegionMap] = field(default_factory=dict)
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 # ---- losses
@@ -93,6 +98,8 @@ class LossSpec(Spec):
     """Family as in table 1 of Oshah 2025: distribution, region, boundary or compound."""
     papers: ClassVar[tuple[str, ...]] = ()
     """Citations of the papers that use it, e.g. "Chen 2023"; `core.papers` describes them."""
+    purposes: ClassVar[tuple[str, ...]] = ()
+    """What it is for, by the names of `core.purposes.PURPOSES`; pickers find by them."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Parts of the `LossContext` it cannot do without."""
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
@@ -103,6 +110,9 @@ class LossSpec(Spec):
     """Whether the logarithm of the true class's probability is part of it: confident errors have a gradient."""
     follows_validation: ClassVar[bool] = False
     """Whether it adapts to the Dice of the validation; without validation it keeps its first values."""
+
+    multi_label: ClassVar[bool] = True
+    """Whether it has a form for classes that overlap (`losses.multilabel`)."""
 
     ignore_index: int | None = parameter(
         None,
@@ -116,6 +126,14 @@ class LossSpec(Spec):
         from segexplorer.losses.module import Loss
 
         return Loss(self)
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the sums over voxels that `compute` will ask of its inputs, as far as they are known before.
+
+        Whatever is named here is summed in one pass over the logits, with what other terms of a compound name. A
+        loss that leaves it out is as right, and slower.
+        """
+        return ()
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return value, terms and maps; changes nothing.
@@ -141,9 +159,17 @@ class LossSpec(Spec):
         """Return the parts of the context that the loss or its terms require, each once."""
         return self.requires
 
+    def lacks_maps(self, inputs: LossInputs) -> bool:
+        """Whether the context has not all distance maps that the loss requires, so that it makes them itself."""
+        return not set(self.requires) <= set(inputs.context.distance_maps or ())
+
     def partitions(self) -> tuple[Partition, ...]:
         """Return how the loss divides volumes, where it does; the losses inside it say so themselves."""
         return ()
+
+    def penalty_range(self) -> tuple[float, float] | None:
+        """Return the least and greatest alpha and beta of a region, where the loss has them by region."""
+        return None
 
     def has_cross_entropy(self) -> bool:
         """Whether a logarithm per voxel is part of the loss, or of one of its terms."""
@@ -211,6 +237,14 @@ class LossSpec(Spec):
     def reported(self, state: Loss) -> dict[str, float]:
         """Return what is learned or adapts, under the names of its curves."""
         return {}
+
+    def adaptive_limits(self) -> dict[str, tuple[float, float]]:
+        """Return the range of what is reported and adapts within one, by name, of the losses inside it too."""
+        found: dict[str, tuple[float, float]] = {}
+        for term in self.compound_terms():
+            inner = term.spec.adaptive_limits()
+            found.update({f"{term.name}: {name}": limits for name, limits in inner.items()})
+        return found
 
 
 # ---- weighting rules
@@ -280,6 +314,13 @@ class WeightingSpec(Spec):
         """Return what the rule itself adds to the loss, a scalar with its graph, or None."""
         return None
 
+    def limits(self, terms: int) -> tuple[float, float] | None:
+        """Return the range within which this rule's own weights adapt, at whose ends they say nothing any more.
+
+        None: they do not adapt to training, or without limits.
+        """
+        return None
+
     def refuse(self, name: str, low: float) -> str:
         """Return why a term whose values start at `low` cannot be weighed by this rule, or an empty text."""
         return ""
@@ -305,9 +346,25 @@ def losses_in(loss: LossSpec) -> Iterator[LossSpec]:
             yield value
 
 
+def penalty_range(loss: LossSpec) -> tuple[float, float] | None:
+    """Return the least and greatest penalty of a region under a loss and all inside it; None without any."""
+    found = [limits for one in losses_in(loss) if (limits := one.penalty_range()) is not None]
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
+
+
 def single(kind: str, value: Tensor, maps: Mapping[str, RegionMap] | None = None) -> LossOutput:
     """Return the output of a loss that is its own only term."""
     return LossOutput(value, {kind: (value.detach(), 1.0)}, maps or {})
+
+
+def weighted_sum_of(terms: Mapping[str, tuple[Tensor, float]]) -> LossOutput:
+    """Return the output of a loss that adds up several terms of its own, name -> (value, weight), in this order."""
+    parts = {name: weight * value for name, (value, weight) in terms.items()}
+    first, *others = parts.values()
+    total = first
+    for part in others:
+        total = total + part
+    return LossOutput(total, {name: (value.detach(), w) for name, (value, w) in terms.items()}, parts=parts)
 
 
 def terms_inside(name: str, terms: Mapping[str, float]) -> dict[str, float]:
@@ -364,10 +421,10 @@ def weights_of(given: tuple[float, ...] | None, inputs: LossInputs) -> Tensor:
         When their number is not that of the classes.
     """
     if given is None:
-        return inputs.logits.new_ones(inputs.classes)
+        return inputs.tensor([1.0] * inputs.classes)
     if len(given) != inputs.classes:
         raise LossInputError(
             f"There are {len(given)} class weights for {inputs.classes} classes.",
             "Give one per class, background first.",
         )
-    return inputs.logits.new_tensor(given)
+    return inputs.tensor(given)

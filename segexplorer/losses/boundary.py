@@ -15,7 +15,10 @@ from segexplorer.core.fields import parameter
 from segexplorer.losses.base import LossOutput, LossSpec, registry, single
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from segexplorer.functional.inputs import LossInputs
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -39,6 +42,7 @@ class Boundary(LossSpec):
     requires: ClassVar[tuple[str, ...]] = ("signed distances",)
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     best_value: ClassVar[float] = -math.inf
+    purposes: ClassVar[tuple[str, ...]] = ("boundary", "class_imbalance")
     kind: Literal["boundary"] = "boundary"
     include_background: bool = parameter(
         False, title="Include background", description="Whether class 0 counts in the mean."
@@ -50,15 +54,21 @@ class Boundary(LossSpec):
         from segexplorer.functional.inputs import pair, spacing_of
 
         first = 0 if self.include_background else 1
-        p, g = pair(inputs)
-        signed = (inputs.context.distance_maps or {}).get("signed distances")
-        if signed is None:
-            known = g.detach() > 0.5
-            if inputs.keep is not None:
-                known[:, 0] |= ~inputs.keep  # ignored voxels are background, as in the maps of whole volumes
-            signed = maps(known, signed_distance, spacing_of(inputs))
-        p, signed = p[:, first:], signed[:, first:].to(p.dtype)
-        return single(self.kind, (p * signed).sum() / (inputs.kept * p.shape[1]))
+
+        def summed(part: LossInputs) -> Tensor:
+            p, g = pair(part)
+            signed = (part.context.distance_maps or {}).get("signed distances")
+            if signed is None:
+                known = g.detach() > 0.5
+                if part.keep is not None:
+                    known[
+                        :, 0
+                    ] |= ~part.keep  # ignored voxels are background, as in the maps of whole volumes
+                signed = maps(known, signed_distance, spacing_of(part))
+            return (p[:, first:] * signed[:, first:].to(p.dtype)).sum()
+
+        found = summed(inputs) if self.lacks_maps(inputs) else inputs.total(summed)
+        return single(self.kind, found / (inputs.kept * (inputs.classes - first)))
 
 
 @registry.register
@@ -76,6 +86,7 @@ class BoundaryDifferenceOverUnion(LossSpec):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("boundary",)
     kind: Literal["boundary_difference_over_union"] = "boundary_difference_over_union"
     max_alpha: float = parameter(0.8, title="Largest alpha", description="Cap of the weight.", ge=-1, lt=1)
     min_alpha: float = parameter(
@@ -86,7 +97,13 @@ class BoundaryDifferenceOverUnion(LossSpec):
         lt=1,
     )
     eps: float = parameter(
-        1e-5, title="Smoothing", description="Added to numerator and denominator.", gt=0, advanced=True
+        1e-5,
+        title="Smoothing",
+        description="Added to numerator and denominator.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
     )
     absent: Literal["skip", "penalise"] = parameter(
         "skip",
@@ -96,21 +113,27 @@ class BoundaryDifferenceOverUnion(LossSpec):
         advanced=True,
     )
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return squared errors and products."""
+        from segexplorer.functional.class_sums import Counts, SquaredErrors
+
+        return SquaredErrors(), Counts()
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Count border voxels of the target; the sums are taken as differences, exact at a perfect overlap."""
         import torch
 
-        from segexplorer.functional.boundary import border_count
         from segexplorer.functional.inputs import mean_over, pair
 
-        p, g = pair(inputs)
-        hard = g.detach() > 0.5
-        border = border_count(hard).to(p.dtype)
-        size = hard.flatten(2).sum((0, 2)).to(p.dtype)
+        inside, outside = inputs.squared_errors
+        wrong, product = (inside + outside).sum(0), inputs.overlap().product.sum(0)
+        if inputs.soft is None:
+            size = inputs.volumes.sum(0)
+        else:
+            size = (pair(inputs)[1].detach() > 0.5).flatten(2).sum((0, 2)).to(wrong.dtype)
+        border = inputs.border_volumes.to(size.dtype)
         # eps here too: without it the value is 6e-10 off the reference vector
         alpha = (1 - 2 * (border + self.eps) / (size + self.eps)).clamp(self.min_alpha, self.max_alpha)
-        wrong = ((p - g) ** 2).flatten(2).sum((0, 2))
-        product = (p * g).flatten(2).sum((0, 2))
         losses = (wrong + self.eps) / (wrong + (1 - alpha) * product + self.eps)
         counted = size > 0
         if self.absent == "penalise":
@@ -134,6 +157,7 @@ class Hausdorff(LossSpec):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     requires: ClassVar[tuple[str, ...]] = ("unsigned distances",)
+    purposes: ClassVar[tuple[str, ...]] = ("boundary",)
     kind: Literal["hausdorff"] = "hausdorff"
     exponent: float = parameter(
         2.0, title="Exponent", description="Power of the distances.", gt=0, le=8, live=True
@@ -149,16 +173,21 @@ class Hausdorff(LossSpec):
         from segexplorer.functional.boundary import maps, unsigned_distance
         from segexplorer.functional.inputs import pair, spacing_of
 
-        p, g = (x[:, 1:] for x in pair(inputs))
-        spacing = spacing_of(inputs)
-        given = (inputs.context.distance_maps or {}).get("unsigned distances")
-        truth = maps(g.detach() > 0.5, unsigned_distance, spacing) if given is None else given[:, 1:]
-        weight = truth.to(p.dtype) ** self.exponent
-        if not self.one_sided:
-            predicted = maps(p.detach() > 0.5, unsigned_distance, spacing)
-            weight = weight + predicted.to(p.dtype) ** self.exponent
-        value = ((p - g) ** 2 * weight).sum() / (inputs.kept * p.shape[1])
-        return single(self.kind, value)
+        def summed(part: LossInputs) -> Tensor:
+            p, g = (x[:, 1:] for x in pair(part))
+            spacing = spacing_of(part)
+            given = (part.context.distance_maps or {}).get("unsigned distances")
+            truth = maps(g.detach() > 0.5, unsigned_distance, spacing) if given is None else given[:, 1:]
+            weight = truth.to(p.dtype) ** self.exponent
+            if not self.one_sided:
+                predicted = maps(p.detach() > 0.5, unsigned_distance, spacing)
+                weight = weight + predicted.to(p.dtype) ** self.exponent
+            return ((p - g) ** 2 * weight).sum()
+
+        # the prediction's distances are those in the whole volume, which no part knows
+        whole = not self.one_sided or self.lacks_maps(inputs)
+        found = summed(inputs) if whole else inputs.total(summed)
+        return single(self.kind, found / (inputs.kept * (inputs.classes - 1)))
 
 
 @registry.register
@@ -176,11 +205,13 @@ class DistanceCrossEntropy(LossSpec):
     family: ClassVar[str] = "distribution"
     requires: ClassVar[tuple[str, ...]] = ("nearness",)
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("boundary",)
     kind: Literal["distance_cross_entropy"] = "distance_cross_entropy"
     strength: float = parameter(
         1.0,
         title="Strength",
         description="Extra weight at the boundary; 0 is plain cross entropy.",
+        typical=(0, 10),
         ge=0,
         live=True,
     )
@@ -188,16 +219,22 @@ class DistanceCrossEntropy(LossSpec):
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh by the distances of the labels; those of a soft target are its largest classes."""
         from segexplorer.functional.boundary import nearness
+        from segexplorer.functional.entropies import FocalCosts
         from segexplorer.functional.inputs import spacing_of
+        from segexplorer.functional.sweep import VoxelFactor
 
-        given = (inputs.context.distance_maps or {}).get("nearness")
-        if given is not None:
-            near = given[:, 0]
-        else:
-            labels = inputs.labels
-            if labels is None:
-                assert inputs.soft is not None
-                labels = inputs.soft.argmax(1)
-            near = nearness(labels, spacing_of(inputs))
-        voxel = inputs.cross_entropies * (1 + self.strength * near.to(inputs.logits.dtype))
-        return single(self.kind, inputs.kept_only(voxel).sum() / inputs.kept)
+        def summed(part: LossInputs) -> Tensor:
+            given = (part.context.distance_maps or {}).get("nearness")
+            if given is not None:
+                near = given[:, 0]
+            else:
+                labels = part.labels
+                if labels is None:
+                    assert part.soft is not None
+                    labels = part.soft.argmax(1)
+                near = nearness(labels, spacing_of(part))
+            factor = VoxelFactor(1 + self.strength * near.to(part.dtype))
+            return part.sums(FocalCosts(factor=factor))[0].sum()
+
+        found = summed(inputs) if self.lacks_maps(inputs) else inputs.total(summed)
+        return single(self.kind, found / inputs.kept)

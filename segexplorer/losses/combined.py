@@ -36,12 +36,18 @@ class DiceCrossEntropy(Compound):
     penalises: ClassVar[str] = "Lack of overlap of each class and every wrong voxel, together."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Oshah 2025")
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    purposes: ClassVar[tuple[str, ...]] = ("general", "overlap")
     kind: Literal["dice_cross_entropy"] = "dice_cross_entropy"
     dice_weight: float = parameter(
-        1.0, title="Weight of Dice", description="Factor of Dice.", ge=0, live=True
+        1.0, title="Weight of Dice", description="Factor of Dice.", typical=(0, 2), ge=0, live=True
     )
     cross_entropy_weight: float = parameter(
-        1.0, title="Weight of cross entropy", description="Factor of the cross entropy.", ge=0, live=True
+        1.0,
+        title="Weight of cross entropy",
+        description="Factor of the cross entropy.",
+        typical=(0, 2),
+        ge=0,
+        live=True,
     )
     include_background: bool = parameter(
         True, title="Include background", description="Whether class 0 counts in the Dice term."
@@ -52,7 +58,15 @@ class DiceCrossEntropy(Compound):
     batch: bool = parameter(
         False, title="Sum over batch first", description="One Dice per class over the batch.", advanced=True
     )
-    eps: float = parameter(1e-5, title="Smoothing", description="Of the Dice term.", gt=0, advanced=True)
+    eps: float = parameter(
+        1e-5,
+        title="Smoothing",
+        description="Of the Dice term.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
+    )
 
     @model_validator(mode="after")
     def _some_weight(self) -> DiceCrossEntropy:
@@ -86,6 +100,7 @@ class AdaptiveTverskyCrossEntropy(Compound):
     )
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    purposes: ClassVar[tuple[str, ...]] = ("general", "class_imbalance", "small_structures")
     kind: Literal["adaptive_tversky_cross_entropy"] = "adaptive_tversky_cross_entropy"
     alpha: float = parameter(
         0.5,
@@ -93,6 +108,7 @@ class AdaptiveTverskyCrossEntropy(Compound):
         description="Weight of false positives in the Tversky term. Higher: the network marks less.",
         ge=0,
         le=10,
+        typical=(0, 2),
         step=0.05,
         live=True,
     )
@@ -102,6 +118,7 @@ class AdaptiveTverskyCrossEntropy(Compound):
         description="Weight of false negatives in the Tversky term. Higher: the network marks more.",
         ge=0,
         le=10,
+        typical=(0, 2),
         step=0.05,
         live=True,
     )
@@ -111,7 +128,15 @@ class AdaptiveTverskyCrossEntropy(Compound):
     include_background: bool = parameter(
         False, title="Include background", description="Whether class 0 counts in the Tversky term."
     )
-    eps: float = parameter(1e-5, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
+    eps: float = parameter(
+        1e-5,
+        title="Smoothing",
+        description="Of the Tversky term.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
+    )
 
     @model_validator(mode="after")
     def _penalise_something(self) -> AdaptiveTverskyCrossEntropy:
@@ -141,12 +166,13 @@ class DiceFocal(Compound):
     penalises: ClassVar[str] = "Lack of overlap of each class, and wrong or uncertain voxels."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance", "hard_voxels")
     kind: Literal["dice_focal"] = "dice_focal"
     dice_weight: float = parameter(
-        0.5, title="Weight of Dice", description="Factor of Dice.", ge=0, live=True
+        0.5, title="Weight of Dice", description="Factor of Dice.", typical=(0, 2), ge=0, live=True
     )
     focal_weight: float = parameter(
-        0.5, title="Weight of focal", description="Factor of the focal loss.", ge=0, live=True
+        0.5, title="Weight of focal", description="Factor of the focal loss.", typical=(0, 2), ge=0, live=True
     )
     gamma: float = parameter(
         2.0,
@@ -176,6 +202,7 @@ class DiceTopK(Compound):
     penalises: ClassVar[str] = "Lack of overlap of each class, and the worst voxels."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    purposes: ClassVar[tuple[str, ...]] = ("hard_voxels",)
     kind: Literal["dice_top_k"] = "dice_top_k"
     k_percent: float = parameter(
         10.0,
@@ -202,6 +229,7 @@ class WeightedFusion(Compound):
     penalises: ClassVar[str] = "Lack of overlap and every wrong voxel, in a chosen proportion."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    purposes: ClassVar[tuple[str, ...]] = ("general", "overlap")
     kind: Literal["weighted_fusion"] = "weighted_fusion"
     w: float = parameter(
         0.5,
@@ -233,6 +261,7 @@ class HybridFocal(Compound):
     )
     papers: ClassVar[tuple[str, ...]] = ("Yeung 2022", "Oshah 2025")
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance", "hard_voxels", "false_negatives")
     kind: Literal["hybrid_focal"] = "hybrid_focal"
     lam: float = parameter(
         0.5,
@@ -261,6 +290,7 @@ class HybridFocal(Compound):
         description="Weight of false positives in the Tversky term.",
         ge=0,
         le=10,
+        typical=(0, 2),
         step=0.05,
         live=True,
     )
@@ -270,6 +300,7 @@ class HybridFocal(Compound):
         description="Weight of false negatives in the Tversky term.",
         ge=0,
         le=10,
+        typical=(0, 2),
         step=0.05,
         live=True,
     )
@@ -283,7 +314,15 @@ class HybridFocal(Compound):
         description="Whether class 0 counts in the Tversky term, as in Yeung 2022.",
         advanced=True,
     )
-    eps: float = parameter(1e-5, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
+    eps: float = parameter(
+        1e-5,
+        title="Smoothing",
+        description="Of the Tversky term.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
+    )
     class_reduction: ClassReduction = class_reduction()
 
     def compound_terms(self) -> tuple[CompoundTerm, ...]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segexplorer.functional.inputs import LossInputs
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -92,12 +93,18 @@ class Compound(LossSpec):
         """Whether one of the terms has it."""
         return any(term.spec.has_cross_entropy() for term in self.compound_terms())
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the sums of all terms, each once."""
+        return tuple(dict.fromkeys(s for term in self.compound_terms() for s in term.spec.sums(inputs)))
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up the terms; an inner compound's terms are named "outer.inner"."""
         value: Tensor | None = None
         terms: dict[str, tuple[Tensor, Tensor | float]] = {}
+        parts: dict[str, Tensor] = {}
         maps: dict[str, RegionMap] = {}
-        weights, outputs = self.weights_in(state), state.part_outputs(inputs)
+        weights = self.weights_in(state)
+        outputs = [part.spec.compute(inputs, part) for part in state.losses()]
         for term, weight, output in zip(self.compound_terms(), weights, outputs, strict=True):
             if not isinstance(weight, float):
                 weight = weight.to(output.value.dtype)
@@ -106,8 +113,10 @@ class Compound(LossSpec):
             fixed = weight if isinstance(weight, float) else weight.detach()
             if term.spec.compound_terms():
                 terms.update({f"{term.name}.{name}": (v, fixed * w) for name, (v, w) in output.terms.items()})
+                parts.update({f"{term.name}.{name}": weight * part for name, part in output.parts.items()})
             else:
                 terms[term.name] = (output.value.detach(), fixed)
+                parts[term.name] = weighted
             for name, region_map in output.maps.items():
                 maps[name if name not in maps else f"{term.name}.{name}"] = region_map
         assert value is not None
@@ -115,7 +124,7 @@ class Compound(LossSpec):
         if penalty is not None:
             value = value + penalty.to(value.dtype)
             terms[self.rule().penalty_name] = (penalty.detach(), 1.0)
-        return LossOutput(value, terms, maps)
+        return LossOutput(value, terms, maps, parts)
 
     # ---- weights that adapt or are learned
 
@@ -189,6 +198,16 @@ class Compound(LossSpec):
         weights = zip(self.compound_terms(), state.term_weights(), strict=True)
         return {f"weight of {term.name}": weight for term, weight in weights}
 
+    def adaptive_limits(self) -> dict[str, tuple[float, float]]:
+        """Return the ranges of the weights that adapt, and those of the terms."""
+        limits, terms = self.rule().limits(len(self.compound_terms())), self.compound_terms()
+        if limits is None:
+            return super().adaptive_limits()
+        lows, highs = (self._effective((end,) * len(terms)) for end in limits)
+        pairs = zip(terms, lows, highs, strict=True)
+        own = {f"weight of {term.name}": (low, high) for term, low, high in pairs}
+        return {**own, **super().adaptive_limits()}
+
 
 class Term(Spec):
     """One term of a weighted sum."""
@@ -198,6 +217,7 @@ class Term(Spec):
         1.0,
         title="Weight",
         description="Factor of this term. The rule loss_proportion replaces it; other rules multiply it.",
+        typical=(0, 2),
         ge=0,
         live=True,
     )

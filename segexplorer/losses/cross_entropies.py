@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import field_validator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segexplorer.functional.inputs import LossInputs
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -34,6 +36,7 @@ class CrossEntropy(LossSpec):
     family: ClassVar[str] = "distribution"
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("general", "calibration")
     kind: Literal["cross_entropy"] = "cross_entropy"
     class_weights: tuple[float, ...] | None = parameter(
         None, title="Class weights", description="One factor per class, background first.", advanced=True
@@ -59,16 +62,30 @@ class CrossEntropy(LossSpec):
     def _weights(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return checked_weights(value)
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the cost of the true classes; where they are needed, that of all, and volumes."""
+        from segexplorer.functional.class_sums import Volumes
+        from segexplorer.functional.entropies import AllLogs, FocalCosts
+
+        factor = inputs.voxel_factor
+        found: list[Sums] = [FocalCosts(factor=factor)]
+        if self.label_smoothing:
+            found.append(AllLogs(factor))
+        if self.class_weights is not None and self.weight_norm == "weights":
+            found.append(Volumes())
+        return tuple(found)
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Sum over voxels; label smoothing adds the even share of each class."""
-        from segexplorer.functional.entropies import focal_sum
+        from segexplorer.functional.entropies import AllLogs, FocalCosts
 
         weights = None if self.class_weights is None else weights_of(self.class_weights, inputs)
-        given = inputs.context.voxel_weights
-        voxels = None if given is None else given[:, 0].to(inputs.logits.dtype)
-        value = focal_sum(inputs, 0, weights, factor=voxels)
+        costs = _voxel_sum(inputs, FocalCosts)
+        value = (costs if weights is None else costs * weights).sum()
         if self.label_smoothing:
-            value = (1 - self.label_smoothing) * value + self.label_smoothing * _even(inputs, weights, voxels)
+            logs = _voxel_sum(inputs, AllLogs)
+            even = (logs if weights is None else logs * weights).mean(1).sum()
+            value = (1 - self.label_smoothing) * value + self.label_smoothing * even
         total = inputs.kept
         if weights is not None and self.weight_norm == "weights":
             total = (inputs.volumes * weights).sum()
@@ -76,13 +93,11 @@ class CrossEntropy(LossSpec):
         return single(self.kind, value / total)
 
 
-def _even(inputs: LossInputs, weights: Tensor | None, voxels: Tensor | None) -> Tensor:
-    """Return the sum over kept voxels of the mean of -w_c log p_c over all classes."""
-    logs = inputs.log_probs
-    if weights is not None:
-        logs = logs * weights.view(-1, *(1,) * len(inputs.spatial))
-    even = inputs.kept_only(-logs.mean(1))
-    return (even if voxels is None else even * voxels).sum()
+def _voxel_sum(inputs: LossInputs, kind: Callable[..., Sums]) -> Tensor:
+    """Return (B, C) sums with the context's weights of voxels, of which each part of a volume has its own."""
+    if inputs.context.voxel_weights is None:
+        return inputs.sums(kind())[0]
+    return inputs.total(lambda part: part.sums(kind(factor=part.voxel_factor))[0])
 
 
 @registry.register
@@ -96,6 +111,7 @@ class BalancedCrossEntropy(LossSpec):
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "distribution"
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance",)
     kind: Literal["balanced_cross_entropy"] = "balanced_cross_entropy"
     scope: Literal["batch", "sample"] = parameter(
         "batch",
@@ -103,9 +119,16 @@ class BalancedCrossEntropy(LossSpec):
         description="Whether classes are counted over the batch or in each sample.",
     )
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the cost of the true classes, and their volumes."""
+        from segexplorer.functional.class_sums import Volumes
+        from segexplorer.functional.entropies import FocalCosts
+
+        return FocalCosts(), Volumes()
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
-        """Weigh each voxel by its class."""
-        from segexplorer.functional.entropies import focal_sum
+        """Weigh each class."""
+        from segexplorer.functional.entropies import FocalCosts
 
         volumes = (
             inputs.exact_volumes
@@ -113,15 +136,8 @@ class BalancedCrossEntropy(LossSpec):
         if self.scope != "sample":
             volumes = volumes.sum(0, keepdim=True)
         shares = volumes / volumes.sum(1, keepdim=True).clamp(min=1)
-        weights = (1 - shares).to(inputs.logits.dtype).expand(len(inputs.logits), -1)
-        if inputs.labels is not None:
-            own = weights.gather(1, inputs.labels.flatten(1)).view_as(inputs.labels)
-            total = focal_sum(inputs, 0, None, factor=own)
-        else:
-            assert inputs.soft is not None
-            column = weights.reshape(*weights.shape, *(1,) * len(inputs.spatial))
-            total = inputs.kept_only(-(column * inputs.soft * inputs.log_probs).sum(1)).sum()
-        return single(self.kind, total / inputs.kept)
+        (costs,) = inputs.sums(FocalCosts())
+        return single(self.kind, ((1 - shares).to(inputs.dtype) * costs).sum() / inputs.kept)
 
 
 @registry.register
@@ -137,6 +153,7 @@ class Focal(LossSpec):
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     family: ClassVar[str] = "distribution"
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("hard_voxels", "class_imbalance")
     kind: Literal["focal"] = "focal"
     gamma: float = parameter(
         2.0,
@@ -166,15 +183,21 @@ class Focal(LossSpec):
         """Return (C,) weights of the classes, None where all count alike."""
         if isinstance(self.foreground_weight, float):
             inside = self.foreground_weight
-            return inputs.logits.new_tensor([1 - inside, *(inside,) * (inputs.classes - 1)])
+            return inputs.tensor([1 - inside, *(inside,) * (inputs.classes - 1)])
         return None if self.foreground_weight is None else weights_of(self.foreground_weight, inputs)
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the focal cost of the true classes."""
+        from segexplorer.functional.entropies import FocalCosts
+
+        return (FocalCosts(self.gamma),)
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Weigh each voxel by its class and by how wrong it is."""
-        from segexplorer.functional.entropies import focal_sum
+        from segexplorer.functional.entropies import FocalCosts
 
-        total = focal_sum(inputs, self.gamma, self.class_column(inputs))
-        return single(self.kind, total / inputs.kept)
+        (costs,), weights = inputs.sums(FocalCosts(self.gamma)), self.class_column(inputs)
+        return single(self.kind, (costs if weights is None else costs * weights).sum() / inputs.kept)
 
 
 @registry.register
@@ -189,6 +212,7 @@ class TopK(LossSpec):
     penalises: ClassVar[str] = "The worst voxels; all others do not count."
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "distribution"
+    purposes: ClassVar[tuple[str, ...]] = ("hard_voxels",)
     kind: Literal["top_k"] = "top_k"
     k_percent: float = parameter(
         10.0,

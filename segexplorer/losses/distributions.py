@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segexplorer.functional.inputs import LossInputs
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -46,12 +47,15 @@ class TLoss(LossSpec):
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     best_value: ClassVar[float] = -math.inf
+    purposes: ClassVar[tuple[str, ...]] = ("noisy_labels",)
     kind: Literal["t_loss"] = "t_loss"
     nu: float = parameter(
         math.e,
         title="Degrees of freedom nu",
         description="Start value. The smaller, the sooner a sample counts as an outlier; very large: squared "
         "errors without any tolerance.",
+        scale="log",
+        typical=(0.1, 1000),
         gt=0,
         le=1e9,
     )
@@ -83,23 +87,25 @@ class TLoss(LossSpec):
         """Return nu where it is learned."""
         return {"nu": self.degrees(state).detach().item()} if self.learn_nu else {}
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return squared errors."""
+        from segexplorer.functional.class_sums import SquaredErrors
+
+        return (SquaredErrors(),)
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Sum the squared errors of each sample and class; samples without a kept voxel do not count."""
-        import torch
 
         from segexplorer.functional.distributions import student_t_nll
         from segexplorer.functional.inputs import mean_over
 
         inside, outside = inputs.squared_errors
-        squared = inside + outside
-        voxels = torch.full_like(squared[:, :1], math.prod(inputs.spatial), dtype=torch.float64)
-        if inputs.keep is not None:
-            voxels = inputs.keep.flatten(1).sum(1, keepdim=True)
+        squared, voxels = inside + outside, inputs.kept_of_samples
         losses = student_t_nll(squared, voxels, self.degrees(state).to(squared.device))
         if self.normalise:
             losses = losses / voxels.clamp(min=1)
         value = mean_over(losses, (voxels > 0).expand_as(losses))
-        return single(self.kind, value.to(inputs.logits.dtype))
+        return single(self.kind, value.to(inputs.dtype))
 
 
 @registry.register
@@ -117,11 +123,14 @@ class TvMFDice(LossSpec):
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 4.0)
+    purposes: ClassVar[tuple[str, ...]] = ("overlap",)
     kind: Literal["t_vmf_dice"] = "t_vmf_dice"
     kappa: float = parameter(
         32.0,
         title="Kappa",
         description="0 gives (1 - cos)^2; the larger, the sharper the peak.",
+        scale="log",
+        typical=(1, 1024),
         ge=0,
         live=True,
     )
@@ -131,6 +140,12 @@ class TvMFDice(LossSpec):
         description="skip: left out of the mean; penalise: a constant without gradient, as the authors' code has.",
         advanced=True,
     )
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return products and squares."""
+        from segexplorer.functional.class_sums import Counts, Squares
+
+        return Counts(), Squares()
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Divide by the norms, kept off zero."""
@@ -171,12 +186,16 @@ class AdaptiveTvMFDice(LossSpec):
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 4.0)
     follows_validation: ClassVar[bool] = True
+    multi_label: ClassVar[bool] = False
+    purposes: ClassVar[tuple[str, ...]] = ("overlap",)
     kind: Literal["adaptive_t_vmf_dice"] = "adaptive_t_vmf_dice"
     scale: float = parameter(
         32.0,
         title="Scale",
         description="Kappa of a class whose validation Dice is 1; the larger, the sharper the peak. "
         "0: (1 - cos)^2 throughout.",
+        scale="log",
+        typical=(1, 1024),
         ge=0,
         live=True,
         called="lambda in Kato 2022",
@@ -208,10 +227,16 @@ class AdaptiveTvMFDice(LossSpec):
         """Return kappa class by class, once there was a validation."""
         return {f"kappa of class {c}": self.scale * dice for c, dice in enumerate(state.numbers(DICE))}
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return products and squares."""
+        from segexplorer.functional.class_sums import Counts, Squares
+
+        return Counts(), Squares()
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """As t-vMF Dice, each class with its own kappa."""
         from segexplorer.functional.distributions import t_vmf_losses
 
-        kappa = self.kappas(state, inputs.classes).to(inputs.logits)
+        kappa = self.kappas(state, inputs.classes).to(inputs.given.device, inputs.dtype)
         losses, present = t_vmf_losses(inputs, kappa)
         return single(self.kind, mean_of_classes(losses, present, self.absent))

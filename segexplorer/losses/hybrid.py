@@ -14,12 +14,14 @@ import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.fields import parameter
-from segexplorer.losses.base import LossOutput, LossSpec, registry
+from segexplorer.losses.base import LossOutput, LossSpec, registry, weighted_sum_of
 from segexplorer.losses.overlap import ClassReduction, class_reduction, dice_losses, tversky_losses
 from segexplorer.losses.tversky import TverskyRatio
 
 if TYPE_CHECKING:
+    from segexplorer.functional.entropies import FocalCosts
     from segexplorer.functional.inputs import LossInputs
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -37,6 +39,7 @@ class Combo(LossSpec):
     family: ClassVar[str] = "compound"
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance", "false_negatives", "false_positives")
     kind: Literal["combo"] = "combo"
     lam: float = parameter(
         0.5,
@@ -72,7 +75,15 @@ class Combo(LossSpec):
         advanced=True,
     )
     class_reduction: ClassReduction = class_reduction()
-    eps: float = parameter(1e-5, title="Smoothing", description="Of the Dice term.", gt=0, advanced=True)
+    eps: float = parameter(
+        1e-5,
+        title="Smoothing",
+        description="Of the Dice term.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
+    )
 
     def bounds(self) -> tuple[float, float]:
         """Return lam - 1 to infinity; the lower end of a sum over classes depends on their number."""
@@ -82,25 +93,31 @@ class Combo(LossSpec):
         """Return lam - 1: no cross entropy, and a Dice of 1; of a sum over classes, -inf."""
         return self.lam - 1 if self.class_reduction == "mean" or self.lam == 1 else -math.inf
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the costs and the overlap."""
+        from segexplorer.functional.class_sums import Counts
+        from segexplorer.functional.entropies import FocalCosts, modified_costs
+
+        each = self.cross_entropy == "each_class"
+        return modified_costs(inputs, self.positive_weight) if each else FocalCosts(), Counts()
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms; the Dice coefficient counts negatively."""
-        from segexplorer.functional.entropies import focal_sum, modified_cross_entropy
+        from segexplorer.functional.entropies import FocalCosts, modified_cross_entropy
 
         if self.cross_entropy == "each_class":
             entropy = modified_cross_entropy(inputs, self.positive_weight)
         else:
             own = self.positive_weight
-            weights = inputs.logits.new_tensor([1 - own, *(own,) * (inputs.classes - 1)])
-            entropy = focal_sum(inputs, 0, weights) / inputs.kept
+            weights = inputs.tensor([1 - own, *(own,) * (inputs.classes - 1)])
+            entropy = (inputs.sums(FocalCosts())[0] * weights).sum() / inputs.kept
         some = (inputs.kept > 0) & (inputs.volumes.sum() > 0)
         coefficients = 1 - dice_losses(inputs.overlap(), self.eps)[:, 0 if self.include_background else 1 :]
         dice = coefficients.mean() if self.class_reduction == "mean" else coefficients.sum(1).mean()
         dice = dice * some
-        terms = {
-            "modified_cross_entropy": (entropy.detach(), self.lam),
-            "dice_coefficient": (dice.detach(), self.lam - 1),
-        }
-        return LossOutput(self.lam * entropy + (self.lam - 1) * dice, terms)
+        return weighted_sum_of(
+            {"modified_cross_entropy": (entropy, self.lam), "dice_coefficient": (dice, self.lam - 1)}
+        )
 
 
 @registry.register
@@ -120,6 +137,7 @@ class HyTver(TverskyRatio):
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("small_structures", "false_negatives", "class_imbalance")
     kind: Literal["hytver"] = "hytver"
     gamma: float = parameter(
         0.5,
@@ -145,6 +163,13 @@ class HyTver(TverskyRatio):
         """Return 0 to infinity; without cross entropy, 0 to 1."""
         return 0.0, math.inf if self.gamma > 0 else 1.0
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the costs and the overlap."""
+        from segexplorer.functional.class_sums import Counts
+        from segexplorer.functional.entropies import modified_costs
+
+        return modified_costs(inputs, self.positive_weight), Counts()
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms."""
         from segexplorer.functional.entropies import modified_cross_entropy
@@ -152,11 +177,9 @@ class HyTver(TverskyRatio):
         entropy = modified_cross_entropy(inputs, self.positive_weight)
         losses, counts = self.ratios(inputs)
         tversky = self.averaged(losses, counts, inputs)
-        terms = {
-            "modified_cross_entropy": (entropy.detach(), self.gamma),
-            "tversky": (tversky.detach(), 1 - self.gamma),
-        }
-        return LossOutput(self.gamma * entropy + (1 - self.gamma) * tversky, terms)
+        return weighted_sum_of(
+            {"modified_cross_entropy": (entropy, self.gamma), "tversky": (tversky, 1 - self.gamma)}
+        )
 
 
 @registry.register
@@ -179,6 +202,7 @@ class UnifiedFocal(LossSpec):
     family: ClassVar[str] = "compound"
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance", "hard_voxels", "false_negatives")
     kind: Literal["unified_focal"] = "unified_focal"
     symmetric: bool = parameter(
         False,
@@ -214,32 +238,46 @@ class UnifiedFocal(LossSpec):
         live=True,
     )
     class_reduction: ClassReduction = class_reduction()
-    eps: float = parameter(1e-7, title="Smoothing", description="Of the Tversky term.", gt=0, advanced=True)
+    eps: float = parameter(
+        1e-7,
+        title="Smoothing",
+        description="Of the Tversky term.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
+    )
 
     def bounds(self) -> tuple[float, float]:
         """Return 0 to infinity; without the focal term, and classes averaged, 0 to 1."""
         return 0.0, math.inf if self.lam > 0 or self.class_reduction == "sum" else 1.0
 
+    def costs(self) -> FocalCosts:
+        """Return the sums of the focal cross entropy."""
+        from segexplorer.functional.entropies import FocalCosts
+
+        return FocalCosts(self.gamma, background_only=not self.symmetric)
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the focal costs and the overlap."""
+        from segexplorer.functional.class_sums import Counts
+
+        return self.costs(), Counts()
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms."""
         import torch
 
-        from segexplorer.functional.entropies import focal_sum
         from segexplorer.functional.softmax import root_free_power
 
-        weights = inputs.logits.new_tensor([1 - self.delta, *(self.delta,) * (inputs.classes - 1)])
-        total = focal_sum(inputs, self.gamma, weights, background_only=not self.symmetric)
-        focal = total / inputs.kept
+        weights = inputs.tensor([1 - self.delta, *(self.delta,) * (inputs.classes - 1)])
+        focal = (inputs.sums(self.costs())[0] * weights).sum() / inputs.kept
         losses = tversky_losses(inputs.overlap(), 1 - self.delta, self.delta, self.eps)
         powers = root_free_power(losses, 1 - self.gamma)
         if not self.symmetric:
             powers = torch.cat([losses[:, :1], powers[:, 1:]], 1)
         tversky = powers.mean() if self.class_reduction == "mean" else powers.sum(1).mean()
-        terms = {
-            "focal": (focal.detach(), self.lam),
-            "focal_tversky": (tversky.detach(), 1 - self.lam),
-        }
-        return LossOutput(self.lam * focal + (1 - self.lam) * tversky, terms)
+        return weighted_sum_of({"focal": (focal, self.lam), "focal_tversky": (tversky, 1 - self.lam)})
 
 
 @registry.register
@@ -260,12 +298,18 @@ class ExponentialLogarithmic(LossSpec):
     family: ClassVar[str] = "compound"
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     voxelwise: ClassVar[bool] = True
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance", "small_structures")
     kind: Literal["exponential_logarithmic"] = "exponential_logarithmic"
     dice_weight: float = parameter(
-        0.8, title="Weight of Dice", description="Factor of Dice.", ge=0, live=True
+        0.8, title="Weight of Dice", description="Factor of Dice.", typical=(0, 2), ge=0, live=True
     )
     cross_entropy_weight: float = parameter(
-        0.2, title="Weight of cross entropy", description="Factor of the cross entropy.", ge=0, live=True
+        0.2,
+        title="Weight of cross entropy",
+        description="Factor of the cross entropy.",
+        typical=(0, 2),
+        ge=0,
+        live=True,
     )
     gamma: float = parameter(
         0.3,
@@ -276,27 +320,36 @@ class ExponentialLogarithmic(LossSpec):
         step=0.1,
         live=True,
     )
-    eps: float = parameter(1.0, title="Smoothing", description="Of Dice.", gt=0, unit="voxels", advanced=True)
+    eps: float = parameter(
+        1.0,
+        title="Smoothing",
+        description="Of Dice.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        unit="voxels",
+        advanced=True,
+    )
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the powers and the overlap."""
+        from segexplorer.functional.class_sums import Counts
+        from segexplorer.functional.entropies import LogPowers
+
+        return LogPowers(self.gamma), Counts()
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Take the powers; they have no gradient where they are 0."""
         import torch
 
+        from segexplorer.functional.entropies import LogPowers
         from segexplorer.functional.softmax import root_free_power
 
         volumes = inputs.volumes.sum(0)
         rarity = torch.where(volumes > 0, (volumes.sum() / volumes.clamp(min=1e-12)).sqrt(), 0 * volumes)
-        if inputs.labels is not None:
-            powers = root_free_power(inputs.cross_entropies, self.gamma) * rarity[inputs.labels]
-        else:
-            assert inputs.soft is not None
-            column = rarity.view(-1, *(1,) * len(inputs.spatial))
-            powers = (inputs.soft * column * root_free_power(-inputs.log_probs, self.gamma)).sum(1)
-        entropy = inputs.kept_only(powers).sum() / inputs.kept
+        entropy = (inputs.sums(LogPowers(self.gamma))[0] * rarity).sum() / inputs.kept
         missing = dice_losses(inputs.overlap().over_batch(), self.eps)
         dice = root_free_power(-torch.log1p(-missing), self.gamma).mean()
-        terms = {
-            "dice": (dice.detach(), self.dice_weight),
-            "cross_entropy": (entropy.detach(), self.cross_entropy_weight),
-        }
-        return LossOutput(self.dice_weight * dice + self.cross_entropy_weight * entropy, terms)
+        return weighted_sum_of(
+            {"dice": (dice, self.dice_weight), "cross_entropy": (entropy, self.cross_entropy_weight)}
+        )

@@ -7,6 +7,7 @@ steps and epochs.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -66,11 +67,15 @@ class Loss(nn.Module):
         float64 parameters by name that the optimiser learns with the network; give them no weight decay.
     state_buffers
         float64 buffers by name that change in `epoch_end` and `step_end`.
+    heard
+        None; a recorder that was given this loss puts a `deque` here, to which `forward` appends (value, terms),
+        both detached, so that the terms are recorded although the loop sees the value alone.
     """
 
     def __init__(self, spec: LossSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.heard: deque[tuple[Tensor, Mapping[str, tuple[Tensor, Tensor | float]]]] | None = None
         self.parts = nn.ModuleList(Loss(term.spec) for term in spec.compound_terms())
         start = spec.learned().items()
         self.learned = nn.ParameterDict(
@@ -86,28 +91,20 @@ class Loss(nn.Module):
         LossInputError
             Naming what is wrong with logits or target.
         """
-        return self.evaluate(logits, target, context).value
+        output = self.evaluate(logits, target, context)
+        if self.heard is not None:
+            self.heard.append((output.value.detach(), output.terms))
+        return output.value
 
     def evaluate(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> LossOutput:
         """Return value, weighted terms and region maps; computed in float32 or wider, also under autocast."""
         with torch.autocast(logits.device.type, enabled=False):
-            inputs = LossInputs(logits, target, context, self.spec.ignore_index)
-            return self.spec.compute(inputs, self)
+            return self.compute(LossInputs(logits, target, context, self.spec.ignore_index))
 
-    def part_outputs(self, inputs: LossInputs) -> list[LossOutput]:
-        """Return the outputs of a compound's terms, which share their inputs.
-
-        The order saves work and does not change the result: terms with a cross entropy come first, because they
-        make the softmax along with their sum; then those that count box by box, because the overlap of whole
-        samples, which the others need, is the sum over the boxes.
-        """
-        parts = self.losses()
-        first = sorted(
-            range(len(parts)),
-            key=lambda i: (not parts[i].spec.has_cross_entropy(), not parts[i].spec.regional),
-        )
-        outputs = {i: parts[i].spec.compute(inputs, parts[i]) for i in first}
-        return [outputs[i] for i in range(len(parts))]
+    def compute(self, inputs: LossInputs) -> LossOutput:
+        """Return value, terms and maps; all sums that the spec names are taken in one pass."""
+        inputs.expect(*self.spec.sums(inputs))
+        return self.spec.compute(inputs, self)
 
     def losses(self) -> list[Loss]:
         """Return the parts, as the losses they are."""
@@ -139,6 +136,10 @@ class Loss(nn.Module):
         self.state_buffers.set_values(self.spec.after_step(self, terms))
         for name, part in self._named_parts():
             part.step_end(terms_inside(name, terms))
+
+    def numbers_by_name(self) -> dict[str, tuple[float, ...]]:
+        """Return whatever adapts or is learned, the parts' too, under the names of the `state_dict`."""
+        return {name: tuple(values.flatten().tolist()) for name, values in self.state_dict().items()}
 
     def adaptive(self) -> dict[str, float]:
         """Return what adapts or is learned, by name, for curves: "weight of dice" -> 0.5, "nu" -> 2.7."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -59,6 +60,8 @@ class RatioLoss(LossSpec):
         1e-5,
         title="Smoothing",
         description="Added to numerator and denominator.",
+        scale="log",
+        typical=(1e-9, 10),
         gt=0,
         unit="voxels",
         advanced=True,
@@ -82,6 +85,12 @@ class RatioLoss(LossSpec):
     def _weights(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return checked_weights(value)
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the overlap, and the sums of p^2 where denominators are squared."""
+        from segexplorer.functional.class_sums import Counts, Squares
+
+        return (Counts(), Squares()) if getattr(self, "squared", False) else (Counts(),)
+
     def counts(self, inputs: LossInputs, *, squared: bool = False) -> Overlap:
         """Return the overlap over the chosen scope, all classes."""
         counts = inputs.overlap(squared=squared)
@@ -104,7 +113,7 @@ class RatioLoss(LossSpec):
 
         if self.absent == "fp":
             # smoothing of a thousandth of the sample keeps a gradient at any predicted volume
-            smooth = (1e-3 * inputs.kept / inputs.logits.shape[0]).clamp(min=1)
+            smooth = (1e-3 * inputs.kept / len(inputs.given)).clamp(min=1)
             losses = torch.where(counts.truth > 0, losses, counts.predicted / (counts.predicted + smooth))
         weights = weights_of(self.class_weights, inputs).expand_as(losses)
         if self.absent == "skip":
@@ -151,6 +160,7 @@ class Dice(RatioLoss):
     family: ClassVar[str] = "region"
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Oshah 2025", "Chen 2023")
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("overlap", "class_imbalance")
     kind: Literal["dice"] = "dice"
     squared: bool = parameter(
         False,
@@ -185,6 +195,7 @@ class Jaccard(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("overlap",)
     kind: Literal["jaccard"] = "jaccard"
     squared: bool = parameter(
         False, title="Squared denominator", description="Sums p^2 and g^2 in the denominator."
@@ -217,6 +228,7 @@ class LovaszSoftmax(LossSpec):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("overlap",)
     kind: Literal["lovasz_softmax"] = "lovasz_softmax"
     classes: Literal["present", "all"] = parameter(
         "present", title="Classes", description="Mean over the classes present in the target, or over all."
@@ -269,6 +281,7 @@ class FocalDice(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance",)
     kind: Literal["focal_dice"] = "focal_dice"
     exponent: float = parameter(
         2.0,
@@ -301,6 +314,7 @@ class LogCoshDice(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, math.log(math.cosh(1.0)))
+    purposes: ClassVar[tuple[str, ...]] = ("overlap",)
     kind: Literal["log_cosh_dice"] = "log_cosh_dice"
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
@@ -328,6 +342,7 @@ class DicePlusPlus(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("calibration", "overlap")
     kind: Literal["dice_plus_plus"] = "dice_plus_plus"
     gamma: float = parameter(
         2.0,
@@ -339,22 +354,36 @@ class DicePlusPlus(RatioLoss):
         live=True,
     )
     eps: float = parameter(
-        1e-7, title="Smoothing", description="Added to numerator and denominator.", gt=0, advanced=True
+        1e-7,
+        title="Smoothing",
+        description="Added to numerator and denominator.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
     )
+
+    def is_dice(self, inputs: LossInputs) -> bool:
+        """Whether it is plain Dice, linear or squared."""
+        return inputs.soft is None and self.gamma in (1.0, 2.0)
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the overlap, and sums of squares or of powers of the errors."""
+        from segexplorer.functional.class_sums import Counts, ErrorPowers, Squares
+
+        if self.is_dice(inputs):
+            return (Counts(), Squares()) if self.gamma == 2 else (Counts(),)
+        return Counts(), ErrorPowers(self.gamma)
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
-        if inputs.soft is None and self.gamma in (1.0, 2.0):
+        from segexplorer.functional.class_sums import ErrorPowers
+
+        if self.is_dice(inputs):
             counts = self.counts(inputs, squared=self.gamma == 2)
             losses = dice_losses(counts, self.eps, squared=self.gamma == 2)
             return single(self.kind, self.averaged(losses, counts, inputs))
-        from segexplorer.functional.inputs import pair
-
         counts = self.counts(inputs)
-        probs, truth = pair(inputs)
-        # a power's slope at 0 is taken from the clamp, not from 0^(gamma - 1)
-        missed = (truth * (1 - probs)).clamp(min=1e-12) ** self.gamma
-        surplus = ((1 - truth) * probs).clamp(min=1e-12) ** self.gamma
-        errors = self.scoped((missed + surplus).flatten(2).sum(-1))
+        errors = self.scoped(inputs.sums(ErrorPowers(self.gamma))[0])
         losses = errors / (2 * counts.product + errors + self.eps)
         return single(self.kind, self.averaged(losses, counts, inputs))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
     from segexplorer.functional.regions import Divided
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -61,6 +62,8 @@ class RegionLoss(LossSpec):
         1e-7,
         title="Smoothing",
         description="Added to numerator and denominator.",
+        scale="log",
+        typical=(1e-9, 10),
         gt=0,
         unit="voxels",
         advanced=True,
@@ -81,6 +84,13 @@ class RegionLoss(LossSpec):
     def boxes(self, inputs: LossInputs) -> Divided:
         """Return the regions: those of the whole volumes where the context knows them, else of what is given."""
         return inputs.regions(self.chosen_partition())
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the overlap of the regions, and the sums of p^2 where denominators are squared."""
+        from segexplorer.functional.class_sums import Counts, Squares
+
+        boxes = self.boxes(inputs)
+        return (Counts(boxes), Squares(boxes)) if getattr(self, "squared", False) else (Counts(boxes),)
 
     def bounds(self) -> tuple[float, float]:
         """Return 0 to 1; a sum has no upper end."""
@@ -116,6 +126,7 @@ class RegionDice(RegionLoss):
     )
     reference: ClassVar[str] = "Chen 2023, eq. 4: region-specific loss"
     penalises: ClassVar[str] = "Lack of overlap box by box, so that small parts count as much as large ones."
+    purposes: ClassVar[tuple[str, ...]] = ("small_structures", "local_errors")
     kind: Literal["region_dice"] = "region_dice"
     squared: bool = parameter(
         True,
@@ -149,6 +160,7 @@ class AdaptiveRegionTversky(RegionLoss):
     )
     reference: ClassVar[str] = "Chen 2023, eq. 6-8: adaptive region-specific loss"
     penalises: ClassVar[str] = "In each box, whichever error dominates there: surplus or missed voxels."
+    purposes: ClassVar[tuple[str, ...]] = ("local_errors", "false_negatives", "false_positives")
     kind: Literal["adaptive_region_tversky"] = "adaptive_region_tversky"
     a: float = parameter(
         0.3,
@@ -209,6 +221,10 @@ class AdaptiveRegionTversky(RegionLoss):
             f"missed ones, and the reverse, for A = {self.a:g} is below {factor}B = {-lowest * self.b:.3g}; "
             f"set detach: true, or A of at least {factor}B."
         )
+
+    def penalty_range(self) -> tuple[float, float]:
+        """Return A and A + B."""
+        return self.a, self.a + self.b
 
     def penalties(self, fp: Tensor, fn: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha and beta of each box, from its FP and FN."""

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from segexplorer.core.errors import LossInputError
 from segexplorer.core.fields import parameter
-from segexplorer.losses.base import LossOutput, LossSpec, registry, single
+from segexplorer.losses.base import LossOutput, LossSpec, registry, single, weighted_sum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from segexplorer.functional.inputs import LossInputs
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -31,6 +32,8 @@ class CentreLines(LossSpec):
         1.0,
         title="Smoothing",
         description="Added to numerator and denominator.",
+        scale="log",
+        typical=(1e-9, 10),
         gt=0,
         unit="voxels",
         advanced=True,
@@ -78,6 +81,7 @@ class ClDice(CentreLines):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "boundary"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("thin_structures",)
     kind: Literal["cl_dice"] = "cl_dice"
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
@@ -99,6 +103,7 @@ class DiceClDice(CentreLines):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "compound"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("thin_structures", "overlap")
     kind: Literal["dice_cl_dice"] = "dice_cl_dice"
     cl_dice_weight: float = parameter(
         0.5, title="Weight of clDice", description="Dice gets one minus it.", ge=0, le=1, live=True
@@ -113,8 +118,7 @@ class DiceClDice(CentreLines):
         sizes = p.sum(axes) + g.sum(axes)
         dice = ((sizes - 2 * (p * g).sum(axes)) / (sizes + self.smooth)).mean()
         a = self.cl_dice_weight
-        value = (1 - a) * dice + a * cl_dice
-        return LossOutput(value, {"dice": (dice.detach(), 1 - a), "cl_dice": (cl_dice.detach(), a)})
+        return weighted_sum_of({"dice": (dice, 1 - a), "cl_dice": (cl_dice, a)})
 
 
 @registry.register
@@ -142,6 +146,7 @@ class RegionMutualInformation(LossSpec):
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     best_value: ClassVar[float] = -math.inf
+    purposes: ClassVar[tuple[str, ...]] = ("boundary",)
     kind: Literal["region_mutual_information"] = "region_mutual_information"
     radius: int = parameter(
         3,
@@ -183,21 +188,23 @@ class RegionMutualInformation(LossSpec):
         """Whether cross entropy has a weight."""
         return self.cross_entropy_weight > 0
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the costs of the cross entropy, where it has a weight."""
+        from segexplorer.functional.entropies import FocalCosts, TwoSidedCosts
+
+        if self.cross_entropy_weight == 0:
+            return ()
+        return (TwoSidedCosts(0.5, first=0) if self.cross_entropy == "binary" else FocalCosts(),)
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Add up both terms; the samples without a kept voxel do not count."""
-        from segexplorer.functional.entropies import focal_sum, two_sided
-
         weight = self.cross_entropy_weight
-        terms: dict[str, tuple[Tensor, Tensor | float]] = {}
-        if weight > 0:  # before the bound, for it makes the softmax with its sum
-            binary = self.cross_entropy == "binary"
-            total = 2 * two_sided(inputs, 0.5, first=0).sum() if binary else focal_sum(inputs, 0, None)
-            entropy = total / inputs.kept
-            terms["cross_entropy"] = (entropy.detach(), weight)
-        bound = self.bound(inputs)
-        terms["mutual_information"] = (bound.detach(), 1 - weight)
-        value = (1 - weight) * bound
-        return LossOutput(weight * entropy + value if weight > 0 else value, terms)
+        terms: dict[str, tuple[Tensor, float]] = {}
+        for costs in self.sums(inputs):
+            factor = 2 if self.cross_entropy == "binary" else 1
+            terms["cross_entropy"] = (factor * inputs.sums(costs)[0].sum() / inputs.kept, weight)
+        terms["mutual_information"] = (self.bound(inputs), 1 - weight)
+        return weighted_sum_of(terms)
 
     def bound(self, inputs: LossInputs) -> Tensor:
         """Return the sum over classes of the negated bound, mean over samples.

@@ -85,6 +85,8 @@ class Structures(TruthPartition):
         title="Margin",
         description="How far around a structure its region reaches; none: every voxel belongs to a structure.",
         unit="mm",
+        scale="log",
+        typical=(0.1, 1000),
         ge=0,
         le=1000,
     )
@@ -99,6 +101,7 @@ class Structures(TruthPartition):
         256,
         title="Most structures",
         description="Of more structures, the largest have regions of their own.",
+        scale="log",
         ge=1,
         le=10_000,
         advanced=True,
@@ -161,7 +164,7 @@ class EqualForeground(TruthPartition):
     reference: ClassVar[str] = "k-d tree (Bentley 1975); Chen 2023, section 5: regions by the size of organs"
     kind: Literal["equal_foreground"] = "equal_foreground"
     count: int = parameter(
-        64, title="Boxes", description="How many boxes a volume is cut into.", ge=1, le=4096
+        64, title="Boxes", description="How many boxes a volume is cut into.", scale="log", ge=1, le=4096
     )
     smallest: int = parameter(
         4,

@@ -46,6 +46,7 @@ class TverskyRatio(RatioLoss):
         description="Weight of false positives. Higher: the network marks less.",
         ge=0,
         le=10,
+        typical=(0, 2),
         step=0.05,
         live=True,
         called="beta in Abraham 2019; 1 - delta in Yeung 2022",
@@ -56,6 +57,7 @@ class TverskyRatio(RatioLoss):
         description="Weight of false negatives. Higher: the network marks more.",
         ge=0,
         le=10,
+        typical=(0, 2),
         step=0.05,
         live=True,
         called="alpha in Abraham 2019; delta in Yeung 2022",
@@ -96,6 +98,12 @@ class Tversky(SummableTversky):
     reference: ClassVar[str] = "Salehi 2017, arXiv:1706.05721"
     penalises: ClassVar[str] = "Lack of overlap; false positives by alpha and false negatives by beta."
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Perera 2025", "Yeung 2022", "Chen 2023")
+    purposes: ClassVar[tuple[str, ...]] = (
+        "small_structures",
+        "false_negatives",
+        "false_positives",
+        "class_imbalance",
+    )
     kind: Literal["tversky"] = "tversky"
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
@@ -117,6 +125,7 @@ class FocalTversky(SummableTversky):
         "Lack of overlap; with an exponent below 1, small remaining errors more strongly."
     )
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Yeung 2022", "Oshah 2025")
+    purposes: ClassVar[tuple[str, ...]] = ("small_structures", "false_negatives", "class_imbalance")
     kind: Literal["focal_tversky"] = "focal_tversky"
     exponent: float = parameter(
         0.75,
@@ -153,6 +162,7 @@ class LogCoshTversky(TverskyRatio):
     )
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     value_range: ClassVar[tuple[float, float]] = (0.0, math.log(math.cosh(1.0)))
+    purposes: ClassVar[tuple[str, ...]] = ("false_negatives", "false_positives")
     kind: Literal["log_cosh_tversky"] = "log_cosh_tversky"
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
@@ -172,6 +182,7 @@ class AsymmetricSimilarity(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("small_structures", "false_negatives", "class_imbalance")
     kind: Literal["asymmetric_similarity"] = "asymmetric_similarity"
     include_background: bool = parameter(
         False, title="Include background", description="Counting it would cancel b with two classes."

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from segexplorer.functional.inputs import LossInputs
     from segexplorer.functional.overlap import Overlap
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
 
 
@@ -38,6 +39,7 @@ class GeneralisedDice(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025", "Oshah 2025", "Chen 2023")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("class_imbalance", "small_structures")
     kind: Literal["generalised_dice"] = "generalised_dice"
     weighting: Literal["square", "simple", "uniform"] = parameter(
         "square",
@@ -94,6 +96,7 @@ class GeneralisedWassersteinDice(LossSpec):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("related_classes",)
     kind: Literal["generalised_wasserstein_dice"] = "generalised_wasserstein_dice"
     distances: tuple[tuple[float, ...], ...] | None = parameter(
         None,
@@ -102,7 +105,13 @@ class GeneralisedWassersteinDice(LossSpec):
         advanced=True,
     )
     eps: float = parameter(
-        1e-5, title="Smoothing", description="Added to numerator and denominator.", gt=0, advanced=True
+        1e-5,
+        title="Smoothing",
+        description="Added to numerator and denominator.",
+        scale="log",
+        typical=(1e-9, 10),
+        gt=0,
+        advanced=True,
     )
 
     @field_validator("distances")
@@ -119,28 +128,41 @@ class GeneralisedWassersteinDice(LossSpec):
             raise ValueError("must have a distance above 0")
         return value
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the soft confusion matrix of hard labels, and their volumes."""
+        from segexplorer.functional.class_sums import Confusions, Volumes
+
+        return () if inputs.soft is not None else (Confusions(), Volumes())
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
-        """Look the costs up class by class; no (C, C, N) array is made."""
+        """Weigh the confusions of classes; no (C, C, N) array is made."""
         import torch
 
+        from segexplorer.functional.class_sums import Confusions
         from segexplorer.functional.inputs import pair
 
         if self.distances is None:
-            table = 1 - torch.eye(inputs.classes, dtype=inputs.logits.dtype, device=inputs.logits.device)
+            table = 1 - torch.eye(inputs.classes, dtype=inputs.dtype, device=inputs.given.device)
         else:
-            table = inputs.logits.new_tensor(self.distances)
+            table = inputs.tensor(self.distances)
             table = table / table.max()
         if len(table) != inputs.classes:
             raise LossInputError(
                 f"The distances are for {len(table)} classes, the logits have {inputs.classes}.",
                 "Give one row per class, background first.",
             )
-        p, g = (x.flatten(2) for x in pair(inputs))
-        costs = torch.einsum("cd,bcn->bdn", table, g)
-        cost = (costs * p).sum(1)
-        row = costs[:, 0]
-        hit = (row * (row - cost)).sum(1)
-        wrong = cost.sum(1)
+        if inputs.soft is None:
+            (confusions,) = inputs.sums(Confusions())
+            own = (confusions * table).sum(2)  # of the voxels of each class
+            hit = (table[0].square() * inputs.volumes - table[0] * own).sum(1)
+            wrong = own.sum(1)
+        else:
+            p, g = (x.flatten(2) for x in pair(inputs))
+            costs = torch.einsum("cd,bcn->bdn", table, g)
+            cost = (costs * p).sum(1)
+            row = costs[:, 0]
+            hit = (row * (row - cost)).sum(1)
+            wrong = cost.sum(1)
         # as a difference over the sum: exact at a perfect overlap, 0 where nothing is kept
         return single(self.kind, (wrong / (2 * hit + wrong + self.eps)).mean())
 
@@ -151,7 +173,7 @@ def outside_volumes(inputs: LossInputs, loss: RatioLoss) -> Tensor:
     Beside a common class there may be few: the difference of two large volumes, taken before they are rounded.
     """
     volumes = loss.scoped(inputs.exact_volumes)
-    return (volumes.sum(1, keepdim=True) - volumes).to(inputs.logits.dtype)
+    return (volumes.sum(1, keepdim=True) - volumes).to(inputs.dtype)
 
 
 @registry.register
@@ -173,6 +195,7 @@ class WSDice(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 2.0)
+    purposes: ClassVar[tuple[str, ...]] = ("false_negatives",)
     kind: Literal["ws_dice"] = "ws_dice"
     background: float = parameter(
         0.15,
@@ -184,14 +207,20 @@ class WSDice(RatioLoss):
         live=True,
     )
 
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return the overlap and, of hard labels, squared errors."""
+        from segexplorer.functional.class_sums import Counts, SquaredErrors
+
+        return (Counts(), SquaredErrors()) if inputs.soft is None else (Counts(),)
+
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""
         counts = self.counts(inputs)
-        product, size = self.sums(inputs, counts) if inputs.soft is None else self.soft_sums(inputs)
+        product, size = self.moments(inputs, counts) if inputs.soft is None else self.soft_moments(inputs)
         losses = 1 - (2 * product + self.eps) / (size + self.eps)
         return single(self.kind, self.averaged(losses, counts, inputs))
 
-    def sums(self, inputs: LossInputs, counts: Overlap) -> tuple[Tensor, Tensor]:
+    def moments(self, inputs: LossInputs, counts: Overlap) -> tuple[Tensor, Tensor]:
         """Return the sums of w^2 p g and of w^2 (p^2 + g^2), with p and g moved to -1 .. 1, from counts alone.
 
         On a class's own voxels 2p - 1 = 1 - 2 (1 - p), and w is 1 - background; elsewhere it is minus 1 - 2p.
@@ -205,7 +234,7 @@ class WSDice(RatioLoss):
         )
         return product, found + inner * own + outer * others
 
-    def soft_sums(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
+    def soft_moments(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
         """Return the same sums for a soft target."""
         from segexplorer.functional.inputs import pair
 
@@ -237,6 +266,7 @@ class SensitivitySpecificity(RatioLoss):
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025", "Chen 2023")
     family: ClassVar[str] = "region"
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    purposes: ClassVar[tuple[str, ...]] = ("small_structures", "false_negatives", "class_imbalance")
     kind: Literal["sensitivity_specificity"] = "sensitivity_specificity"
     include_background: bool = parameter(
         False, title="Include background", description="With two classes, counting it cancels r."
@@ -250,6 +280,12 @@ class SensitivitySpecificity(RatioLoss):
         step=0.01,
         live=True,
     )
+
+    def sums(self, inputs: LossInputs) -> tuple[Sums, ...]:
+        """Return squared errors and the overlap."""
+        from segexplorer.functional.class_sums import Counts, SquaredErrors
+
+        return SquaredErrors(), Counts()
 
     def compute(self, inputs: LossInputs, state: Loss) -> LossOutput:
         """Return the mean over samples and classes."""

@@ -61,6 +61,10 @@ class LossProportion(WeightingSpec):
             return now.weights
         return tuple(m / total for m in now.means)
 
+    def limits(self, terms: int) -> tuple[float, float]:
+        """Return 0 to 1: at the ends, one term is all of the loss."""
+        return 0.0, 1.0
+
     def refuse(self, name: str, low: float) -> str:
         """Refuse terms that can be negative: a share of a sum would have no meaning."""
         return (
@@ -90,6 +94,8 @@ class DynamicWeightAverage(WeightingSpec):
         title="Temperature",
         description="The higher, the more equal the weights; the paper uses 2. A low temperature gives nearly all "
         "weight to the term that falls slowest.",
+        scale="log",
+        typical=(0.1, 100),
         gt=0,
         le=100,
         live=True,
@@ -112,6 +118,10 @@ class DynamicWeightAverage(WeightingSpec):
             return now.weights
         powers = [math.exp(r - max(rates)) for r in rates]
         return tuple(len(powers) * p / sum(powers) for p in powers)
+
+    def limits(self, terms: int) -> tuple[float, float]:
+        """Return 0 to the number of terms: at the ends, one term has all the weight."""
+        return 0.0, float(terms)
 
     def refuse(self, name: str, low: float) -> str:
         """Refuse terms that can be negative: the ratio of two epochs would have no meaning."""
@@ -150,6 +160,10 @@ class Uncertainty(WeightingSpec):
     def learned_weights(self, learned: Mapping[str, Tensor]) -> Tensor:
         """Return the precisions."""
         return (-learned["log_variances"]).exp()
+
+    def limits(self, terms: int) -> tuple[float, float]:
+        """Return 0 to infinity: at 0 a term was given up as noise."""
+        return 0.0, math.inf
 
     def penalty(self, learned: Mapping[str, Tensor]) -> Tensor:
         """Return half the sum of the log variances: the logarithms of all sigma."""

@@ -99,13 +99,8 @@ class CalibrationCounts:
         spacing
             Voxel size along each axis, mm.
         """
-        box = foreground_box(truth, spacing)
-        parts = [(0, box)] if box is not None else []
-        parts += [(1, beside) for beside in _outside(truth.shape, box)]
-        for part, place in parts:
-            inside = probabilities[(slice(None), *place)], prediction[place], truth[place]
-            for chunk in _chunks(inside[1].shape):
-                self._add_part(part, inside[0][(slice(None), *chunk)], inside[1][chunk], inside[2][chunk])
+        whole = tuple(slice(0, n) for n in truth.shape)
+        CasePart(self, truth, spacing).add(whole, probabilities, prediction)
 
     def merge(self, other: CalibrationCounts) -> None:
         """Add the sums of other cases."""
@@ -158,6 +153,10 @@ class CalibrationCounts:
         total = float(of_largest.sum())
         self._bin(part, overall, of_largest[some], right[some], -1, right.size, total, n_right)
 
+    def case(self, truth: NDArray[np.integer[Any]], spacing: Sequence[float]) -> CasePart:
+        """Return what counts one case part by part; arguments as in `add`."""
+        return CasePart(self, truth, spacing)
+
     def _bin(
         self,
         part: int,
@@ -208,6 +207,69 @@ class CalibrationCounts:
                 for row, name in enumerate(self.names)
             ]
         return tuple(curves)
+
+
+class CasePart:
+    """Counts a case part by part, so that its probabilities need not be in memory at once.
+
+    Parameters
+    ----------
+    counts
+        What the parts are added to.
+    truth, spacing
+        Of the whole case, as in `CalibrationCounts.add`.
+    """
+
+    def __init__(
+        self, counts: CalibrationCounts, truth: NDArray[np.integer[Any]], spacing: Sequence[float]
+    ) -> None:
+        self.counts, self.truth = counts, truth
+        self.box = foreground_box(truth, spacing)
+
+    def add(
+        self,
+        place: tuple[slice, ...],
+        probabilities: NDArray[np.floating[Any]],
+        prediction: NDArray[np.integer[Any]],
+    ) -> None:
+        """Count the voxels of a part.
+
+        Parameters
+        ----------
+        place
+            Where it is in the case.
+        probabilities, prediction
+            (C, *part) and (*part).
+        """
+        truth = self.truth[place]
+        box = self._box_within(place)
+        parts = [(0, box)] if box is not None else []
+        parts += [(1, beside) for beside in _outside(truth.shape, box)]
+        for part, there in parts:
+            inside = probabilities[(slice(None), *there)], prediction[there], truth[there]
+            for chunk in _chunks(inside[1].shape):
+                self.counts._add_part(
+                    part, inside[0][(slice(None), *chunk)], inside[1][chunk], inside[2][chunk]
+                )
+
+    def add_background(self, place: tuple[slice, ...], classes: int) -> None:
+        """Count a part that is background for certain, since it was cropped off."""
+        shape = self.truth[place].shape
+        certain = np.zeros((classes, *(1,) * len(shape)), np.float32)
+        certain[0] = 1
+        self.add(place, np.broadcast_to(certain, (classes, *shape)), np.broadcast_to(np.uint8(0), shape))
+
+    def _box_within(self, place: tuple[slice, ...]) -> tuple[slice, ...] | None:
+        if self.box is None:
+            return None
+        found = []
+        for own, there, size in zip(self.box, place, self.truth.shape, strict=True):
+            first, end, _ = there.indices(size)
+            low, high = max(own.start, first), min(own.stop, end)
+            if low >= high:
+                return None
+            found.append(slice(low - first, high - first))
+        return tuple(found)
 
 
 def foreground_box(truth: NDArray[np.integer[Any]], spacing: Sequence[float]) -> tuple[slice, ...] | None:

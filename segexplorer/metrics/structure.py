@@ -1,9 +1,9 @@
 """The two volumes of a case, and one class in them: what all metrics share, computed at most once.
 
-A `LabelPair` counts the voxels of all classes in one pass and finds the box of each class in another. Its
-`structures()` are the classes, each cropped to the box around its two masks; surfaces, connected components and
-skeletons are computed when the first metric asks for them, and forgotten with the structure. Nothing outside the
-box belongs to either mask, so the crop changes no value.
+A `LabelPair` counts the voxels of all classes in one pass and finds the border voxels of each, and so its box, in
+another. Its `structures()` are the classes, each cropped to the box around its two masks; surfaces, connected
+components and skeletons are computed when the first metric asks for them, and forgotten with the structure. Nothing
+outside the box belongs to either mask, so the crop changes no value.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from segexplorer.metrics.base import IGNORED
 from segexplorer.metrics.centreline import centreline
 from segexplorer.metrics.detection import Matching, match_components
 from segexplorer.metrics.options import MetricOptions
-from segexplorer.metrics.overlap import SLAB, class_counts, confusion_matrix
-from segexplorer.metrics.surface import Surfaces, image_diagonal, surface_distances
+from segexplorer.metrics.overlap import class_counts, confusion_matrix
+from segexplorer.metrics.surface import Places, Surfaces, border_distances, class_borders, image_diagonal
 from segexplorer.metrics.surface_dice import SurfaceAgreement, surface_agreement
 
 Mask = NDArray[np.bool_]
@@ -80,12 +80,17 @@ class LabelPair:
         return prediction, truth, tuple(self.spacing[axis] for axis in thick)
 
     @cached_property
-    def _boxes(self) -> list[Box | None]:
-        """The box around both masks of every class; None where neither has a voxel."""
+    def _borders(self) -> tuple[list[Places], list[Places]]:
+        """The border voxels of every class in prediction and truth, numbered in the whole volume."""
         prediction, truth, _ = self._flat
         n_classes = len(self.class_names)
-        found = [class_boxes(volume, n_classes) for volume in (prediction, truth)]
-        return [_union(one, other) for one, other in zip(*found, strict=True)]
+        return class_borders(prediction, n_classes), class_borders(truth, n_classes)
+
+    @cached_property
+    def _boxes(self) -> list[Box | None]:
+        """The box around both masks of every class; None where neither has a voxel."""
+        shape = self._flat[1].shape
+        return [_box(both, shape) for both in zip(*self._borders, strict=True)]
 
     def structures(self) -> Iterator[Structure]:
         """Yield the classes 1, 2, ... one by one; keep none of them longer than it is needed."""
@@ -93,26 +98,15 @@ class LabelPair:
             yield Structure(self, index)
 
 
-def class_boxes(volume: NDArray[Any], n_classes: int) -> list[Box | None]:
-    """Return the box around each of the classes 1, 2, ... of a volume; None where it has no voxel of the class."""
-    from scipy.ndimage import find_objects
-
-    boxes: list[Box | None] = [None] * n_classes
-    thickness = max(1, SLAB // max(volume[:1].size, 1))
-    for start in range(0, len(volume), thickness):
-        # scipy copies its input as wide integers: of a slab at a time that is little
-        slab = volume[start : start + thickness].astype(np.int32)
-        for index, box in enumerate(find_objects(slab, n_classes)):
-            if box is not None:
-                moved = (slice(box[0].start + start, box[0].stop + start), *box[1:])
-                boxes[index] = _union(boxes[index], moved)
-    return boxes
-
-
-def _union(one: Box | None, other: Box | None) -> Box | None:
-    if one is None or other is None:
-        return one or other
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+def _box(borders: Sequence[Places], shape: Sequence[int]) -> Box | None:
+    """Return the box around the border voxels of two masks, which is that around the masks; None without any."""
+    indices = [np.unravel_index(places, tuple(shape)) for places in borders if places.size]
+    if not indices:
+        return None
+    return tuple(
+        slice(min(int(i.min()) for i in along), max(int(i.max()) for i in along) + 1)
+        for along in zip(*indices, strict=True)
+    )
 
 
 class Structure:
@@ -160,7 +154,7 @@ class Structure:
     @cached_property
     def surfaces(self) -> Surfaces | None:
         """Distances between the border voxels; None where the class is not in both volumes."""
-        return surface_distances(*self.masks, self.spacing) if self.state == "scored" else None
+        return self._distances(self.spacing) if self.state == "scored" else None
 
     @cached_property
     def voxel_surfaces(self) -> Surfaces | None:
@@ -168,7 +162,20 @@ class Structure:
         unit = (1.0,) * len(self.spacing)
         if self.state != "scored" or self.spacing == unit:
             return self.surfaces
-        return surface_distances(*self.masks, unit)
+        return self._distances(unit)
+
+    def _distances(self, spacing: tuple[float, ...]) -> Surfaces:
+        box = self._pair._boxes[self._index - 1]
+        assert box is not None
+        shape = self._pair._flat[1].shape
+        starts, sizes = [part.start for part in box], tuple(part.stop - part.start for part in box)
+
+        def within_box(places: Places) -> Places:
+            indices = zip(np.unravel_index(places, shape), starts, strict=True)
+            return np.asarray(np.ravel_multi_index([index - start for index, start in indices], sizes))
+
+        one, other = (within_box(found[self._index - 1]) for found in self._pair._borders)
+        return border_distances(one, other, sizes, spacing)
 
     @cached_property
     def surface_agreement(self) -> SurfaceAgreement:

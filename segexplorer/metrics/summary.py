@@ -52,8 +52,6 @@ def bootstrap_interval(
     DataError
         When no finite value is left, or the level is not between 0 and 1.
     """
-    from scipy.stats import bootstrap
-
     if not 0 < level < 1:
         raise DataError(f"A confidence level is between 0 and 1, not {level}.")
     used = np.asarray([v for v in values if np.isfinite(v)], float)
@@ -67,6 +65,8 @@ def bootstrap_interval(
     method: Literal["BCa", "percentile"] = (
         "BCa" if used.size >= FEWEST_FOR_BCA and np.unique(used).size > 2 else "percentile"
     )
+    from scipy.stats import bootstrap  # takes a second to import, and few cases have no interval
+
     result = bootstrap(
         (used,),
         np.mean,

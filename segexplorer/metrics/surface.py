@@ -13,17 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.metrics.base import Better, Metric, NotScored, registry
+from segexplorer.metrics.overlap import SLAB, in_memory_order
 
 if TYPE_CHECKING:
     from segexplorer.metrics.structure import Structure
 
 Distances = NDArray[np.float64]
+Places = NDArray[np.int64]
+"""Voxels of a volume by their number in C order, ascending."""
 
 DENSE_SHARE = 1 / 8
 """Above this share of border voxels in the box (a prediction that is all noise) the distance transform of the
@@ -239,19 +242,67 @@ def surface_distances(
     prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float]
 ) -> Surfaces:
     """Return the distances between the surfaces of two masks that both have voxels, mm."""
-    borders = border(prediction), border(truth)
-    share = sum(int(b.sum()) for b in borders) / prediction.size
-    if share > DENSE_SHARE and prediction.size > 2**15:
-        return Surfaces(_by_transform(*borders, spacing), _by_transform(*borders[::-1], spacing))
-    return Surfaces(nearest_distances(*borders, spacing), nearest_distances(*borders[::-1], spacing))
+    one, other = (class_borders(mask, 1)[0] for mask in (prediction, truth))
+    return border_distances(one, other, prediction.shape, spacing)
+
+
+def border_distances(
+    prediction: Places, truth: Places, shape: Sequence[int], spacing: Sequence[float]
+) -> Surfaces:
+    """Return the distances between two sets of border voxels, both of at least one, in a grid of this shape, mm."""
+    size = math.prod(shape)
+    if (prediction.size + truth.size) / size > DENSE_SHARE and size > 2**15:
+        one, other = (_marked(places, shape) for places in (prediction, truth))
+        return Surfaces(_by_transform(one, other, spacing), _by_transform(other, one, spacing))
+    return Surfaces(_nearest(prediction, truth, shape, spacing), _nearest(truth, prediction, shape, spacing))
+
+
+def class_borders(labels: NDArray[Any], n_classes: int) -> list[Places]:
+    """Return the border voxels of each of the classes 1, 2, ...: those with a face neighbour of another value.
+
+    Voxels on a face of the volume are border voxels, too. One pass over the volume finds those of all classes.
+    """
+    volume = in_memory_order(labels)
+    slice_size = volume[:1].size
+    thickness = max(1, SLAB // max(slice_size, 1))
+    places, values = [np.zeros(0, np.int64)], [np.zeros(0, labels.dtype)]
+    for start in range(0, len(volume), thickness):
+        slab = volume[start : start + thickness]
+        here = np.flatnonzero(_differs_from_neighbours(volume, start, slab) & (slab != 0))
+        values.append(slab.reshape(-1)[here])
+        places.append(here + start * slice_size)
+    found, kinds = np.concatenate(places), np.concatenate(values)
+    if volume is not labels and labels.ndim > 1:
+        indices = np.unravel_index(found, volume.shape)
+        found = np.ravel_multi_index(indices[::-1], labels.shape)
+    return [np.sort(found[kinds == index]) for index in range(1, n_classes + 1)]
+
+
+def _differs_from_neighbours(volume: NDArray[Any], start: int, slab: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a slab of a volume has a face neighbour of another value, or none on some side."""
+    edge = np.zeros(slab.shape, bool)
+    for axis in range(slab.ndim):
+        marked, values = np.moveaxis(edge, axis, 0), np.moveaxis(slab, axis, 0)
+        differs = values[1:] != values[:-1]
+        marked[1:] |= differs
+        marked[:-1] |= differs
+        if axis > 0:
+            marked[0] = marked[-1] = True
+    end = start + len(slab)
+    edge[0] |= slab[0] != volume[start - 1] if start else True
+    edge[-1] |= slab[-1] != volume[end] if end < len(volume) else True
+    return edge
 
 
 def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the voxels of a mask that have a face neighbour off the mask or off the image."""
-    from scipy.ndimage import binary_erosion
+    return _marked(class_borders(mask, 1)[0], mask.shape)
 
-    eroded: NDArray[np.bool_] = binary_erosion(mask)
-    return mask & ~eroded
+
+def _marked(places: Places, shape: Sequence[int]) -> NDArray[np.bool_]:
+    mask = np.zeros(shape, bool)
+    mask.reshape(-1)[places] = True
+    return mask
 
 
 def nearest_distances(
@@ -266,22 +317,31 @@ def nearest_distances(
     upper
         Distances from here on may be infinite, which saves time.
     """
+    return _nearest(np.flatnonzero(points), np.flatnonzero(others), points.shape, spacing, upper)
+
+
+def _nearest(
+    points: Places, others: Places, shape: Sequence[int], spacing: Sequence[float], upper: float = np.inf
+) -> Distances:
     from scipy.spatial import KDTree
 
-    distances: Distances = np.zeros(int(np.count_nonzero(points)))
-    away = ~others[points]  # a point of both is at 0 mm, and good predictions share most of theirs
+    distances: Distances = np.zeros(points.size)
+    # a point of both is at 0 mm, and good predictions share most of theirs
+    away = others[np.minimum(np.searchsorted(others, points), others.size - 1)] != points
     if away.any():
-        apart = points & ~others
         # points on a grid fill space evenly, so the sliding-midpoint tree is as good as a balanced one and built
         # sooner
-        tree = KDTree(_millimetres(others, spacing), leafsize=32, balanced_tree=False, compact_nodes=False)
-        distances[away] = tree.query(_millimetres(apart, spacing), distance_upper_bound=upper)[0]
+        tree = KDTree(
+            _millimetres(others, shape, spacing), leafsize=32, balanced_tree=False, compact_nodes=False
+        )
+        apart = _millimetres(points[away], shape, spacing)
+        distances[away] = tree.query(apart, distance_upper_bound=upper)[0]
     return distances
 
 
-def _millimetres(marked: NDArray[np.bool_], spacing: Sequence[float]) -> Distances:
-    points: Distances = np.argwhere(marked) * np.asarray(spacing, float)
-    return points
+def _millimetres(places: Places, shape: Sequence[int], spacing: Sequence[float]) -> Distances:
+    indices = np.unravel_index(places, tuple(shape))
+    return np.stack([index * size for index, size in zip(indices, map(float, spacing), strict=True)], axis=1)
 
 
 def _by_transform(here: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Sequence[float]) -> Distances:

@@ -38,6 +38,8 @@ class NetworkSpec(Spec):
     """Group of related architectures: "U-Net", "V-Net", "residual" or "transformer"."""
     papers: ClassVar[tuple[str, ...]] = ()
     """Citations of the papers that use it, e.g. "Chen 2023"; `core.papers` describes them."""
+    purposes: ClassVar[tuple[str, ...]] = ()
+    """What it is for, by the names of `core.purposes.PURPOSES`; pickers find by them."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages that building it needs and that are not dependencies of this one."""
 
@@ -222,6 +224,7 @@ def maximum_features() -> Any:
         320,
         title="Most features",
         description="Doubling stops at this many channels.",
+        scale="log",
         ge=8,
         le=2048,
         advanced=True,

@@ -188,6 +188,13 @@ def cost(spec: NetworkSpec, patch: Sequence[int], *, in_channels: int = 1, out_c
     )
 
 
+def operations(spec: NetworkSpec, patch: Sequence[int], *, in_channels: int, out_channels: int) -> int:
+    """Return the floating-point operations of a forward pass over one patch, as in `Cost.flops`."""
+    shape = padded(patch, spec.divisor(len(patch)))
+    network = on_meta(spec, len(shape), in_channels, out_channels).eval()
+    return _flops(network, (1, in_channels, *shape))
+
+
 def _flops(network: nn.Module, shape: tuple[int, ...]) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode

@@ -40,6 +40,7 @@ class AttentionUNet(LevelledNetwork):
     display_name: ClassVar[str] = "Attention U-Net"
     reference: ClassVar[str] = "Oktay et al. 2018, arXiv:1804.03999; MONAI AttentionUnet"
     family: ClassVar[str] = "U-Net"
+    purposes: ClassVar[tuple[str, ...]] = ("small_structures",)
     kind: Literal["attention_unet"] = "attention_unet"
     dropout: float = dropout(of="number")
 
@@ -68,6 +69,7 @@ class DynUNet(LevelledNetwork):
     display_name: ClassVar[str] = "DynUNet (nnU-Net)"
     reference: ClassVar[str] = "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z; MONAI DynUNet"
     family: ClassVar[str] = "U-Net"
+    purposes: ClassVar[tuple[str, ...]] = ("general",)
     kind: Literal["dynunet"] = "dynunet"
     base_features: int = base_features(32)
     levels: int = levels(4, fewest=3)
@@ -124,6 +126,7 @@ class SegResNet(LevelledNetwork):
     display_name: ClassVar[str] = "SegResNet"
     reference: ClassVar[str] = "Myronenko 2018, arXiv:1810.11654; MONAI SegResNet"
     family: ClassVar[str] = "residual"
+    purposes: ClassVar[tuple[str, ...]] = ("general",)
     kind: Literal["segresnet"] = "segresnet"
     base_features: int = base_features(
         16,
@@ -176,6 +179,7 @@ class UNetPlusPlus(SupervisedNetwork):
     display_name: ClassVar[str] = "UNet++"
     reference: ClassVar[str] = "Zhou et al. 2018, arXiv:1807.10165; MONAI BasicUNetPlusPlus"
     family: ClassVar[str] = "U-Net"
+    purposes: ClassVar[tuple[str, ...]] = ("general",)
     kind: Literal["unet_plus_plus"] = "unet_plus_plus"
     base_features: int = base_features(
         32,
@@ -229,6 +233,7 @@ class MedNeXt(SupervisedNetwork):
     display_name: ClassVar[str] = "MedNeXt"
     reference: ClassVar[str] = "Roy et al. 2023, arXiv:2303.09975; MONAI MedNeXt"
     family: ClassVar[str] = "residual"
+    purposes: ClassVar[tuple[str, ...]] = ("general", "context")
     kind: Literal["mednext"] = "mednext"
     size: Literal["S", "B", "M", "L"] = parameter(
         "S",

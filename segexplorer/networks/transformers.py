@@ -33,6 +33,7 @@ class UNETR(SupervisedNetwork):
     reference: ClassVar[str] = "Hatamizadeh et al. 2022, arXiv:2103.10504; MONAI UNETR"
     family: ClassVar[str] = "transformer"
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
+    purposes: ClassVar[tuple[str, ...]] = ("context",)
     kind: Literal["unetr"] = "unetr"
     base_features: int = base_features(
         16,
@@ -114,6 +115,7 @@ class SwinUNETR(SupervisedNetwork):
     display_name: ClassVar[str] = "Swin UNETR"
     reference: ClassVar[str] = "Hatamizadeh et al. 2022, arXiv:2201.01266; MONAI SwinUNETR"
     family: ClassVar[str] = "transformer"
+    purposes: ClassVar[tuple[str, ...]] = ("context",)
     kind: Literal["swin_unetr"] = "swin_unetr"
     base_features: int = base_features(
         24,

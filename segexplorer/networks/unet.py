@@ -94,6 +94,7 @@ class UNet(UNetFamily):
         "Çiçek et al. 2016, doi:10.1007/978-3-319-46723-8_49; Zhang 2025 and Yeung 2022"
     )
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025", "Yeung 2022")
+    purposes: ClassVar[tuple[str, ...]] = ("general",)
     kind: Literal["unet"] = "unet"
 
 
@@ -111,6 +112,7 @@ class DilatedUNet(DilatedNetwork, UNetFamily):
         "Zhang 2025, figure 2; Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339"
     )
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
+    purposes: ClassVar[tuple[str, ...]] = ("context",)
     kind: Literal["dilated_unet"] = "dilated_unet"
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:

@@ -97,6 +97,7 @@ class VNet(VNetFamily):
     display_name: ClassVar[str] = "V-Net"
     reference: ClassVar[str] = "Milletari et al. 2016, doi:10.1109/3DV.2016.79; Chen 2023, section 3.4"
     papers: ClassVar[tuple[str, ...]] = ("Chen 2023",)
+    purposes: ClassVar[tuple[str, ...]] = ("general",)
     kind: Literal["vnet"] = "vnet"
 
 
@@ -111,6 +112,7 @@ class DilatedVNet(DilatedNetwork, VNetFamily):
     display_name: ClassVar[str] = "Dilated V-Net"
     reference: ClassVar[str] = "Giddwani et al. 2020, doi:10.1109/SPIN48934.2020.9071339; Zhang 2025, table 1"
     papers: ClassVar[tuple[str, ...]] = ("Zhang 2025",)
+    purposes: ClassVar[tuple[str, ...]] = ("context",)
     kind: Literal["dilated_vnet"] = "dilated_vnet"
 
     def _build(self, dimensions: int, in_channels: int, out_channels: int) -> nn.Module:
@@ -136,6 +138,7 @@ class LongitudinalVNet(VNetFamily):
     reference: ClassVar[str] = "Perera 2025, section II.B and figure 2; Milletari et al. 2016"
     papers: ClassVar[tuple[str, ...]] = ("Perera 2025",)
     residual: ClassVar[bool] = False
+    purposes: ClassVar[tuple[str, ...]] = ("follow_up", "small_structures")
     kind: Literal["longitudinal_vnet"] = "longitudinal_vnet"
     kernel: Literal[3, 5] = kernel(3)
     activation: Activation = activation("leaky_relu")

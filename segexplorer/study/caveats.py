@@ -9,8 +9,9 @@ from segexplorer.metrics import ALL_CLASSES
 from segexplorer.metrics.formatting import WITHOUT_INTERVAL
 from segexplorer.metrics.summary import FEWEST_FOR_INTERVAL
 from segexplorer.study.comparison import Difference
-from segexplorer.study.runs import Condition, Which, checkpoint_description, repeats
+from segexplorer.study.runs import Condition, checkpoint_description, repeats
 from segexplorer.study.statistics import FEWEST_PAIRS, median_of_finite, shared_seeds
+from segexplorer.training.scores import Weights
 
 NOTABLE_RATIO = 1.5
 """Ratio of gradient norms from which they are mentioned, where the optimiser takes them as they are."""
@@ -19,7 +20,7 @@ NOTABLE_RATIO = 1.5
 def caveats(
     conditions: Sequence[Condition],
     base: Condition,
-    checkpoint: Which,
+    checkpoint: Weights,
     rows: Sequence[Difference],
     left_out: Sequence[str] = (),
 ) -> list[str]:

@@ -33,10 +33,9 @@ from segexplorer.study.fairness import Allowance, check_fairness, incompatibilit
 from segexplorer.study.ranking import Ranking, pairs_of, rank_conditions
 from segexplorer.study.runs import (
     Condition,
+    RunScores,
     ScoredSplit,
-    Which,
     balanced,
-    chosen_checkpoint,
     grouped,
     read_run,
 )
@@ -55,6 +54,7 @@ from segexplorer.study.statistics import (
     valued_keys,
     wilcoxon_signed_rank,
 )
+from segexplorer.training.scores import DEFAULT_WEIGHTS, Weights
 
 METRICS = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised")
 """What a comparison shows by default."""
@@ -63,7 +63,7 @@ METRICS = ("dice", "f2", "sensitivity", "precision", "hd95", "hd95_penalised")
 def compare(
     runs: Sequence[str | Path] | Mapping[str, Sequence[str | Path]],
     *,
-    checkpoint: Which | None = None,
+    checkpoint: Weights = DEFAULT_WEIGHTS,
     split: ScoredSplit = "validation",
     metrics: Sequence[str] = METRICS,
     reference: str | Path = "",
@@ -77,8 +77,8 @@ def compare(
     runs
         Run folders; those that differ only in seed and split are taken together. Or label -> run folders.
     checkpoint
-        "last": scores at the end of training, the default on validation cases. "best": of the weights of the best
-        validation, chosen on those same cases; the default on test cases.
+        "best": scores of the weights of the best validation, which predictions are made with, too; on validation
+        cases they flatter, since those chose them. "last": scores at the end of training.
     split
         "validation", or "test": the test cases, as `segexplorer evaluate RUN --split test` recorded them.
     metrics
@@ -113,7 +113,7 @@ def compare(
 def compare_conditions(
     conditions: Sequence[Condition],
     *,
-    checkpoint: Which | None = None,
+    checkpoint: Weights = DEFAULT_WEIGHTS,
     metrics: Sequence[str] = METRICS,
     reference: str | Path = "",
     allow: Collection[Allowance] = (),
@@ -126,7 +126,6 @@ def compare_conditions(
     base_label = find_reference(conditions, reference).label
     conditions, left_out = balanced(conditions)
     split = conditions[0].runs[0].scored_split
-    which = chosen_checkpoint(checkpoint, split)
     base = next(c for c in conditions if c.label == base_label)
     spurious = spurious_classes(score for condition in conditions for score in condition.scores)
     differences = [
@@ -137,15 +136,17 @@ def compare_conditions(
     ]
     rows = _adjusted(differences)
     return Comparison(
-        checkpoint=which,
+        checkpoint=checkpoint,
         split=split,
         reference=base.label,
         metrics=chosen,
         conditions=tuple(summary(condition, chosen, spurious) for condition in conditions),
         differences=tuple(rows),
-        rankings=tuple(_ranking(conditions, metric, spurious) for metric in chosen),
+        rankings=tuple(
+            ranking for metric in chosen if (ranking := _ranking(conditions, metric, spurious)) is not None
+        ),
         notes=(
-            *caveats(conditions, base, which, rows, left_out),
+            *caveats(conditions, base, checkpoint, rows, left_out),
             *notes,
         ),
     )
@@ -180,7 +181,7 @@ def match_condition(conditions: Sequence[Condition], reference: str | Path) -> C
 
 def _conditions(
     runs: Sequence[str | Path] | Mapping[str, Sequence[str | Path]],
-    checkpoint: Which | None,
+    checkpoint: Weights,
     split: ScoredSplit,
 ) -> list[Condition]:
     if isinstance(runs, Mapping):
@@ -282,12 +283,14 @@ def _check_margins(margins: Mapping[str, float], metrics: Sequence[str]) -> None
             )
 
 
-def _ranking(conditions: Sequence[Condition], metric: str, spurious: SpuriousClasses) -> Ranking:
-    """Rank conditions over the cases and classes that all of them have a value of."""
+def _ranking(conditions: Sequence[Condition], metric: str, spurious: SpuriousClasses) -> Ranking | None:
+    """Rank conditions over the cases and classes that all of them have a value of; None where there are none."""
     name = overall_class(conditions[0])
     sides = {c.label: scores_of(c, name) for c in conditions}
     keys = sorted(set.intersection(*(valued_keys(side, metric, spurious) for side in sides.values())))
     cases = sorted({case for case, _ in keys})
+    if not cases:
+        return None
     tables = {label: score_table(side, metric, spurious, keys, cases) for label, side in sides.items()}
     tests: list[tuple[frozenset[str], float, str]] = []
     for one, other in pairs_of(conditions):
@@ -448,7 +451,7 @@ class GroupedComparison:
 def compare_groups(
     runs: Sequence[str | Path],
     *,
-    checkpoint: Which | None = None,
+    checkpoint: Weights = DEFAULT_WEIGHTS,
     split: ScoredSplit = "validation",
     metrics: Sequence[str] = METRICS,
     reference: str | Path = "",
@@ -467,7 +470,27 @@ def compare_groups(
     DataError
         When a folder is not a run folder, or has no scored validation.
     """
-    conditions = grouped([read_run(folder, checkpoint, split) for folder in runs])
+    return compare_runs(
+        [read_run(folder, checkpoint, split) for folder in runs],
+        checkpoint=checkpoint,
+        metrics=metrics,
+        reference=reference,
+        allow=allow,
+        margins=margins,
+    )
+
+
+def compare_runs(
+    runs: Sequence[RunScores],
+    *,
+    checkpoint: Weights = DEFAULT_WEIGHTS,
+    metrics: Sequence[str] = METRICS,
+    reference: str | Path = "",
+    allow: Collection[Allowance] = (),
+    margins: Mapping[str, float] | None = None,
+) -> GroupedComparison:
+    """Compare runs that were read already; arguments and errors as of `compare_groups`."""
+    conditions = grouped(runs)
     if isinstance(reference, str):
         find_reference(conditions, reference)
     groups, reasons = partition(conditions, allow)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from segexplorer.metrics import ALL_METRICS, Distribution
 from segexplorer.study.ranking import Ranking
-from segexplorer.study.runs import ScoredSplit, Which, checkpoint_description
+from segexplorer.study.runs import ScoredSplit, checkpoint_description
+from segexplorer.training.scores import Weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +157,7 @@ class Comparison:
     `rankings` has one entry per metric, over the mean of classes (or the only class).
     """
 
-    checkpoint: Which
+    checkpoint: Weights
     split: ScoredSplit
     reference: str
     metrics: tuple[str, ...]

@@ -23,8 +23,9 @@ from segexplorer.study.fairness import ALLOWANCES, Allowance, planned_incompatib
 from segexplorer.study.matrix import Point, expand
 from segexplorer.study.runs import identity, labels_of, value_text
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import open_run, read_events
+from segexplorer.training.history import open_run
 from segexplorer.training.run_files import EVENTS, EXPERIMENT, Name, RunFile, read_run_file
+from segexplorer.training.run_status import read_status
 
 FOLDS_FILE = "folds.json"
 STUDY_FILE = "study.json"
@@ -57,9 +58,7 @@ class PlannedRun:
         SpecError
             When the folder holds the run of another experiment by now.
         """
-        made = (self.folder / EXPERIMENT).exists()
-        there = {self.folder: open_run(self.folder).experiment} if made else {}
-        found = _planned(self.point, self.folder, there)
+        found = planned_run(self.point, self.folder)
         failed = found.todo == "resume" and found.written > self.written
         if failed and open_run(self.folder).state == "failed":
             return replace(found, todo="failed")
@@ -132,6 +131,23 @@ def plan_study(
         tuple(run.folder.name for run in reference),
         tuple(folder.name for folder in there if folder not in used),
     )
+
+
+def planned_run(point: Point, folder: Path) -> PlannedRun:
+    """Return what is left to do for one experiment, whose run is in `folder` if it was begun.
+
+    Raises
+    ------
+    SpecError
+        When the folder holds the run of another experiment.
+    """
+    made = (folder / EXPERIMENT).exists()
+    return _planned(point, folder, {folder: open_run(folder).experiment} if made else {})
+
+
+def study_runs(folder: Path) -> list[str]:
+    """Return the names of a study's runs in the order of its matrix; none before it was launched."""
+    return list(_study(folder).runs)
 
 
 def _planned(point: Point, folder: Path, there: Mapping[Path, Experiment]) -> PlannedRun:
@@ -240,7 +256,7 @@ def _study(folder: Path) -> _StudyFile:
 
 
 def _started(folder: Path) -> float:
-    return next((event.time for event in read_events(folder)), math.inf)
+    return read_status(folder).started or math.inf
 
 
 # ---- what can be compared

@@ -22,35 +22,29 @@ from segexplorer.core.spec import Spec, differences
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.study.statistics import median_of_finite
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import RecordedState, open_run
+from segexplorer.training.history import open_run
+from segexplorer.training.recorded import recorded_run
 from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_pointer, read_provenance
-from segexplorer.training.scores import SplitScores, recorded_scores
+from segexplorer.training.run_status import RecordedState
+from segexplorer.training.scores import DEFAULT_WEIGHTS, SplitScores, Weights, recorded_scores
 
 # ---- runs
 
-Which = Literal["last", "best"]
 ScoredSplit = Literal["validation", "test"]
 """The cases that runs are compared on."""
 
-_DESCRIPTIONS: Mapping[tuple[Which, ScoredSplit], str] = {
+_DESCRIPTIONS: Mapping[tuple[Weights, ScoredSplit], str] = {
     ("last", "validation"): "the weights at the end of training",
     ("best", "validation"): (
-        "the weights that were best on these same validation cases, which flatters every run"
+        "the weights that were best on these same validation cases, which flatters every run; predict and export "
+        "use them, too. --split test compares them fairly, --checkpoint last the ends of training"
     ),
     ("last", "test"): "the weights at the end of training",
     ("best", "test"): "the weights that were best on the validation cases, scored on the test cases",
 }
 
 
-def chosen_checkpoint(checkpoint: Which | None, split: ScoredSplit) -> Which:
-    """Return the checkpoint that was asked for; by default the best on test cases, else the last.
-
-    The best weights are chosen by the validation cases: an honest choice on test cases, a flattering one on these.
-    """
-    return checkpoint or ("best" if split == "test" else "last")
-
-
-def checkpoint_description(checkpoint: Which, split: ScoredSplit) -> str:
+def checkpoint_description(checkpoint: Weights, split: ScoredSplit) -> str:
     """Return what a checkpoint holds, and whether it flatters."""
     return _DESCRIPTIONS[checkpoint, split]
 
@@ -105,15 +99,14 @@ class RunScores:
 
 
 def read_run(
-    folder: str | Path, checkpoint: Which | None = None, split: ScoredSplit = "validation"
+    folder: str | Path, checkpoint: Weights = DEFAULT_WEIGHTS, split: ScoredSplit = "validation"
 ) -> RunScores:
     """Read a run folder.
 
     Parameters
     ----------
     checkpoint
-        "last": the validation at the run's end; "best": the best one, by Dice or by loss as the run chose. By
-        default the last, or of the test cases the best.
+        "best": the best validation, by Dice or by loss as the run chose; "last": that at the run's end.
     split
         The cases whose scores are read; `segexplorer evaluate RUN --split test` records those of test cases.
 
@@ -125,15 +118,14 @@ def read_run(
     record = open_run(folder)
     events = record.events()
     validations = [e for e in events if isinstance(e, ValidationDone)]
-    which = chosen_checkpoint(checkpoint, split)
     chosen = (
-        _validated(record.folder, validations, which)
+        _validated(record.folder, validations, checkpoint)
         if split == "validation"
-        else _tested(record.folder, which)
+        else _tested(record.folder, checkpoint)
     )
     steps = [e for e in events if isinstance(e, StepDone)]
     done = max((e.step for e in steps), default=chosen.step)
-    if isinstance(chosen, SplitScores) and which == "last" and chosen.step != done:
+    if isinstance(chosen, SplitScores) and checkpoint == "last" and chosen.step != done:
         raise DataError(
             f"The test cases of {record.folder.name} were scored at step {chosen.step}, and it has trained to step "
             f"{done}.",
@@ -159,8 +151,15 @@ def read_run(
     )
 
 
-def _validated(folder: Path, validations: Sequence[ValidationDone], checkpoint: Which) -> ValidationDone:
-    scored = [e for e in validations if e.scores and (e.best or checkpoint == "last")]
+def _validated(folder: Path, validations: Sequence[ValidationDone], checkpoint: Weights) -> ValidationDone:
+    scored = [e for e in validations if e.scores]
+    if checkpoint == "best" and scored:
+        scored = [e for e in scored if e.best]
+        if not scored:
+            raise DataError(
+                f"No validation of {folder.name} is its best: their losses are no finite numbers.",
+                "Compare the ends of training: --checkpoint last.",
+            )
     if not scored:
         raise DataError(
             f"{folder.name} has no scored validation yet.", "Let it train to its first validation."
@@ -168,7 +167,7 @@ def _validated(folder: Path, validations: Sequence[ValidationDone], checkpoint: 
     return scored[-1]
 
 
-def _tested(folder: Path, checkpoint: Which) -> SplitScores:
+def _tested(folder: Path, checkpoint: Weights) -> SplitScores:
     recorded = recorded_scores(folder, "test")
     command = f"segexplorer evaluate {folder} --split test --checkpoint {checkpoint}"
     fitting = [r for r in recorded if r.checkpoint == checkpoint]
@@ -200,7 +199,7 @@ def _last_attempt(folder: Path) -> AttemptFacts:
 
 # ---- which runs belong together
 
-REPLICATES = ("name", "seed", "split", "compute", "sinks")
+REPLICATES = ("name", "seed", "split", "compute", "monitoring", "sinks")
 """Settings in which the runs of one condition may differ; splits are compared by case."""
 
 
@@ -334,6 +333,9 @@ SHOWN = 3
 def labels_of(experiments: Sequence[Experiment], folders: Sequence[Path]) -> list[str]:
     """Return a short name per experiment, from their differences, or from the folder where nothing differs."""
     short = _short_names(experiments)
+    for place, folder in enumerate(folders):
+        if (found := recorded_run(folder)) is not None:  # its settings are not those of the experiment's file
+            short[place] = found.loss or found.trainer or folder.name
     labels = list(short)
     for name in dict.fromkeys(short):
         places = [place for place, other in enumerate(short) if other == name]

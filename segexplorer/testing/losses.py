@@ -69,6 +69,30 @@ def check_shapes(spec: LossSpec) -> None:
             assert torch.allclose(spec.build()(logits, hot), output.value, atol=1e-5), "one-hot differs"
 
 
+def check_parts(spec: LossSpec) -> None:
+    """What is returned of the single terms, each with its graph, adds up to the value and to its gradient."""
+    for classes in (1, 3):
+        logits, labels = _case(classes, SHAPES[1], torch.float64)
+        output = spec.build().evaluate(logits, labels)
+        names = [name for name, (_, weight) in output.terms.items() if float(weight) != 0]
+        if not output.parts:
+            assert len(names) <= 1, "it has several terms and does not return their parts"
+            return
+        assert set(output.parts) <= set(output.terms), "a part is no term"
+        for name, part in output.parts.items():
+            value, weight = output.terms[name]
+            assert torch.allclose(part, value * weight), f"the part {name} is not its value times its weight"
+        total, *others = (
+            torch.autograd.grad(value, logits, retain_graph=True, allow_unused=True, materialize_grads=True)[
+                0
+            ]
+            for value in (output.value, *(part for part in output.parts.values() if part.requires_grad))
+        )
+        assert torch.allclose(sum(others, torch.zeros_like(total)), total, atol=1e-12), (
+            "the gradients of the parts do not add up"
+        )
+
+
 def check_one_channel(spec: LossSpec) -> None:
     """One sigmoid channel s equals two channels (0, s)."""
     logits, labels = _case(1, SHAPES[0], torch.float64)
@@ -259,6 +283,7 @@ def check_words(spec: LossSpec) -> None:
 CHECKS: tuple[Callable[[LossSpec], None], ...] = (
     check_words,
     check_shapes,
+    check_parts,
     check_one_channel,
     check_saturation,
     check_float32,

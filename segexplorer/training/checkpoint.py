@@ -4,6 +4,8 @@
 weight averaging is on), `state.pt` (optimiser, loss, scaler: tensors and plain numbers, read with `weights_only`)
 and `meta.json` (everything else, with the SHA-256 of the other files). It is written aside, synced and renamed;
 then the pointer files `last`, `previous` and `best` are replaced. A kill at any moment leaves the old or the new.
+What no pointer names is removed, but for the checkpoints that the file `kept` names: those from which a run is
+forked, as many as fit a budget.
 """
 
 from __future__ import annotations
@@ -21,13 +23,28 @@ from typing import TYPE_CHECKING, Any, Literal
 from segexplorer.core.atomic_files import atomic_write, os_error_behind, sync_folder, translate_disk_errors
 from segexplorer.core.errors import DataError, shorten
 from segexplorer.core.untrusted_files import open_regular, sha256_of, with_checksum
-from segexplorer.training.run_files import COPY_AGAIN, MAX_TENSORS, checkpoint_meta, read_pointer
+from segexplorer.training.run_files import (
+    COPY_AGAIN,
+    KEPT,
+    MAX_TENSORS,
+    checkpoint_meta,
+    read_kept,
+    read_pointer,
+)
 
 if TYPE_CHECKING:
     import torch
 
 Pointer = Literal["last", "previous", "best"]
 WEIGHTS, AVERAGE, STATE, META = "weights.safetensors", "average.safetensors", "state.pt", "meta.json"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """That a checkpoint is kept for forks: its number among those (from 1), and what they all may take, MB."""
+
+    number: int
+    megabytes: int
 
 
 @dataclass(frozen=True)
@@ -145,6 +162,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     meta: Mapping[str, Any],
     best: bool,
+    keep: Keep | None = None,
     mark: str = "",
     check: Callable[[], None] = lambda: None,
 ) -> Path:
@@ -152,6 +170,9 @@ def save_checkpoint(
 
     Parameters
     ----------
+    keep
+        Keep it although later ones are saved. Where all of these do not fit, every second one is removed, then
+        every second one of those that are left and so on.
     mark
         Becomes part of the name under which it is written aside: the token of the lease, so that it is known whose
         leftover it is.
@@ -196,6 +217,8 @@ def save_checkpoint(
         sync_folder(root)
     check()
     _move_pointers(root, final.name, best=best)
+    if keep is not None:
+        _add_kept(root, final.name, keep)
     _remove_unreferenced(root)
     return final
 
@@ -218,8 +241,25 @@ def _move_pointers(root: Path, name: str, *, best: bool) -> None:
         atomic_write(root / "best", f"{name}\n".encode())
 
 
+def _add_kept(root: Path, name: str, keep: Keep) -> None:
+    """Add a checkpoint to those that are kept, thinning out the earlier ones evenly where they do not fit."""
+    fit = keep.megabytes * 10**6 // max(1, _size(root / name))  # they are of one network, and equally large
+    stride = 1
+    while -(-keep.number // stride) > fit > 0:
+        stride *= 2
+    earlier = {
+        n: number for n, number in read_kept(root).items() if number < keep.number and not number % stride
+    }
+    kept = {**earlier, name: keep.number} if fit else {}
+    atomic_write(root / KEPT, "".join(f"{other} {number}\n" for other, number in kept.items()).encode())
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def _remove_unreferenced(root: Path) -> None:
-    kept = {read_pointer(root, p) for p in ("last", "previous", "best")}
+    kept = {*(read_pointer(root, p) for p in ("last", "previous", "best")), *read_kept(root)}
     for folder in root.glob("step_*"):
         if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -53,12 +54,47 @@ class Compute(Spec):
     cache_gb: float = parameter(
         4.0,
         title="Memory for prepared cases",
-        description="Further cases are kept on disk and read again.",
+        description="Of more cases, patches are read from the cache on the disk.",
         unit="GB",
         gt=0,
         advanced=True,
         resume="free",
     )
+    case_gb: float | None = parameter(
+        None,
+        title="Memory for a whole case",
+        description="Most that predicting, validating or scoring one whole case takes beside the network and the "
+        "image. Large cases are worked on in pieces; where the pieces get small, some windows are predicted twice. "
+        "None: half of the memory of this machine.",
+        unit="GB",
+        gt=0,
+        advanced=True,
+        resume="free",
+    )
+    cache_folder: str | None = parameter(
+        None,
+        title="Cache folder",
+        description="Where prepared cases are kept for all runs, e.g. a team's folder. None: the folder that the "
+        "environment variable SEGEXPLORER_CACHE names, else the system's place for caches.",
+        path="folder",
+        advanced=True,
+        resume="free",
+    )
+
+    def case_bytes(self) -> int:
+        """Return the bytes that a whole case may take on this machine."""
+        if self.case_gb is not None:
+            return int(self.case_gb * 1e9)
+        return (memory_limit() or UNKNOWN_MEMORY) // 2
+
+
+UNKNOWN_MEMORY = 8 * 2**30
+"""Memory of a machine whose system does not say."""
+
+
+_active: list[tuple[Runtime, int]] = []
+"""What is active now, in the order of entering, with the number of threads that each came upon."""
+_active_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,6 +111,10 @@ class Runtime:
         torch CPU threads during the run.
     channels_last
         Whether network and images use the channels-last memory format.
+    case_bytes
+        What one whole case may take (`Compute.case_gb`).
+    devices
+        How many devices share each step; this is the runtime of one of them.
     """
 
     device: str
@@ -82,6 +122,21 @@ class Runtime:
     precision: Precision
     threads: int
     channels_last: bool
+    case_bytes: int = UNKNOWN_MEMORY // 2
+    devices: int = 1
+
+    def device_bytes(self, taken: int) -> int:
+        """Return what the logits of a whole case may take on the device, where `taken` bytes are in use for it.
+
+        On the CPU at least a quarter of `case_bytes`; on a GPU half of what is free there.
+        """
+        if self.device.startswith("cuda"):
+            import torch
+
+            free, _ = torch.cuda.mem_get_info(self.device)
+            reserved = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return int(free + reserved) // 2
+        return max(self.case_bytes // 4, self.case_bytes - taken)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the autocast context of the forward pass."""
@@ -121,15 +176,28 @@ class Runtime:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Set torch's thread count for the duration."""
+        """Set torch's thread count for the duration.
+
+        Runs that are iterated alternately (a race) end in any order; what was set before the first of them comes
+        back with the last.
+        """
         import torch
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
+        with _active_lock:
+            _active.append((self, torch.get_num_threads()))
+            torch.set_num_threads(self.threads)
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            with _active_lock:
+                place = next(n for n, (runtime, _) in enumerate(_active) if runtime is self)
+                _, before = _active.pop(place)
+                if place < len(
+                    _active
+                ):  # a later one is still active: it returns to what was before this one
+                    _active[place] = (_active[place][0], before)
+                else:
+                    torch.set_num_threads(before)
 
     def memory_in_use(self) -> int:
         """Return bytes in use: peak allocated on CUDA, resident memory of the process on the CPU."""
@@ -194,7 +262,8 @@ def resolve_compute(spec: Compute, *, window: bool = False) -> Runtime:
     precision: Precision = _auto_precision(kind) if spec.precision == "auto" else spec.precision
     if kind == "cpu" and precision == "float16":
         raise SpecError("float16 does not train on the CPU.", "Set compute.precision to bfloat16 or float32.")
-    return Runtime(device, device_name(device), precision, threads, channels_last=kind in ("cpu", "cuda"))
+    last = kind in ("cpu", "cuda")
+    return Runtime(device, device_name(device), precision, threads, last, spec.case_bytes())
 
 
 def _auto_precision(kind: str) -> Precision:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from segexplorer.core import events
 from segexplorer.core.errors import SpecError
@@ -26,10 +26,12 @@ from segexplorer.core.spec import Spec, live_parameters, walk
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.seen_images import SeenImages
 from segexplorer.data.transforms import FittedPreprocessing
+from segexplorer.losses.base import registry as losses
 from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.progress import EDITED
+from segexplorer.training.verdicts import ErrorKind, Verdict
 
 LEFT_OUT = "left out"
 ROOT = "data"
@@ -42,7 +44,17 @@ OWN_SENTENCES = re.compile(
 )
 """Texts that the program itself writes, without a name in them."""
 
-_SUMMARY = ("Cases", "Classes", "Spacing", "Patch", "Steps", "Network", "Memory", "Device")
+_SUMMARY = {
+    "Cases": r"\d+ train, \d+ validate, \d+ test",
+    "Classes": r".*",
+    "Spacing": r"as stored|[\d.e+× -]+ mm",
+    "Patch": r"(whole volumes|[\d× ]+ voxels), \d+ per batch",
+    "Steps": r"\d+ \(\d+ epochs? of \d+\)",
+    "Network": r"[\d.,]+ (million )?parameters",
+    "Memory": r"about [\d.]+ [GM]iB",
+    "Device": r"(CPU, \d+ cores?|[\w .()/-]{1,80} \(\d+ GiB\)|mps|cpu), \w+, \d+ threads?",
+}
+"""Lines of a plan, and what a plan of our own says there: of a recorded run they may be words of the user's."""
 _VERSION = re.compile(r"[a-z_]{1,40} (\d[\w.+-]{0,40}|not installed)", re.ASCII)
 """A package and its version."""
 _PROVENANCE = ("attempt", "versions", "platform", "device", "precision", "threads", "seed")
@@ -261,11 +273,23 @@ def _value(value: Any) -> Any:
 # ---- events
 
 
-def deidentify_events(written: Iterable[Event], experiment: Experiment, names: Pseudonyms) -> Iterator[Event]:
-    """Yield copies of the events, their times counted from the first; kinds not listed here are left out."""
+def deidentify_events(
+    written: Iterable[Event], experiment: Experiment, names: Pseudonyms, *, recorded: bool = False
+) -> Iterator[Event]:
+    """Yield copies of the events, their times counted from the first; kinds not listed here are left out.
+
+    Parameters
+    ----------
+    recorded
+        Whether they are of another program, so that names of terms are words of the user's unless a loss has them.
+    """
     live = live_parameters(experiment)
     begun: float | None = None
     for event in written:
+        if recorded and isinstance(event, (events.StepDone, events.EpochDone)):
+            for name in (*event.terms, *getattr(event, "adaptive", ())):
+                if name not in losses.names():
+                    names.term(name)
         begun = event.time if begun is None else begun
         copy = _event(event, live, names)
         if copy is not None:
@@ -281,7 +305,9 @@ def _event(event: Event, live: Iterable[str], names: Pseudonyms) -> Event | None
             return replace(
                 event,
                 summary={
-                    k: classes if k == "Classes" else v for k, v in event.summary.items() if k in _SUMMARY
+                    k: classes if k == "Classes" else v
+                    for k, v in event.summary.items()
+                    if k in _SUMMARY and re.fullmatch(_SUMMARY[k], v, re.ASCII | re.DOTALL)
                 },
                 warnings=(),
                 badges=tuple(filter(None, map(own_sentence, event.badges))),
@@ -289,7 +315,12 @@ def _event(event: Event, live: Iterable[str], names: Pseudonyms) -> Event | None
             )
         case events.StepDone():
             cases = tuple(map(names.case, event.cases))
-            return replace(event, cases=cases, terms=names.by_term(event.terms))
+            return replace(
+                event,
+                cases=cases,
+                terms=names.by_term(event.terms),
+                term_gradients=names.by_term(event.term_gradients),
+            )
         case events.EpochDone():
             adaptive = names.by_term(event.adaptive)
             return replace(event, terms=names.by_term(event.terms), adaptive=adaptive)
@@ -306,7 +337,8 @@ def _event(event: Event, live: Iterable[str], names: Pseudonyms) -> Event | None
                 c if c.class_name == ANY_CLASS else replace(c, class_name=names.class_(c.class_name))
                 for c in event.calibration
             )
-            return replace(event, case=names.case(event.case), calibration=curves)
+            dice = {names.class_(name): value for name, value in event.class_dice.items()}
+            return replace(event, case=names.case(event.case), calibration=curves, class_dice=dice)
         case events.ParameterApplied() if event.field in live:
             before, after = _value(event.previous), _value(event.value)
             return replace(event, value=after, previous=before)
@@ -327,6 +359,39 @@ def _score(score: CaseScore, names: Pseudonyms) -> CaseScore:
         case=names.case(score.case),
         class_name=names.class_(score.class_name),
         badge=own_badges(score.badge),
+    )
+
+
+# ---- verdicts
+
+
+def deidentify_verdict(verdict: Verdict, names: Pseudonyms, *, note: bool, voxels: bool) -> Verdict:
+    """Return a verdict without dates and names of files.
+
+    Parameters
+    ----------
+    note
+        Whether its free text is kept.
+    voxels
+        Whether the voxels that it remembers are, which show a part of a patient's shape.
+    """
+    return Verdict(
+        id=verdict.id,
+        case=names.case(verdict.case),
+        role=verdict.role,
+        family=verdict.family,
+        class_name=names.class_(verdict.class_name),
+        kind=verdict.kind if verdict.kind in get_args(ErrorKind) else "",
+        judgement=verdict.judgement,
+        done=verdict.done,
+        note=verdict.note if note else "",
+        step=verdict.step,
+        when=0.0,
+        volume_ml=verdict.volume_ml,
+        depth_mm=verdict.depth_mm,
+        shape=verdict.shape,
+        voxels=verdict.voxels,
+        samples=verdict.samples if voxels else [],
     )
 
 

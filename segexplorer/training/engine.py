@@ -7,16 +7,16 @@ bit on the CPU under the same threads and precision.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, SegExplorerError
 from segexplorer.core.events import (
     CheckpointSaved,
     EpochDone,
@@ -34,26 +34,28 @@ from segexplorer.core.events import (
 )
 from segexplorer.data.seen_images import CASES, SeenImages, look_at_training
 from segexplorer.data.transforms import FittedPreprocessing
-from segexplorer.training.compute import cores, translate_memory_errors
+from segexplorer.training.compute import translate_memory_errors
 from segexplorer.training.evaluator import Evaluator, Validator, merit
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.flight_recorder import FlightRecorder, StepError, flight_step
+from segexplorer.training.fork import fork_of
 from segexplorer.training.identity import Comparison, Identity, compare, settle
-from segexplorer.training.progress import EpochSums, LiveChanges, Patience, Position
+from segexplorer.training.progress import WORST, EpochSums, LiveChanges, Patience, Position
+from segexplorer.training.recorded import require_own
 from segexplorer.training.run_files import COPY_AGAIN, require_keys
 from segexplorer.training.schedules import ScheduleState
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 if TYPE_CHECKING:
     from segexplorer.data.sampler import Batch, Loader
-    from segexplorer.training.checkpoint import Checkpoint
+    from segexplorer.training.checkpoint import Checkpoint, Keep
     from segexplorer.training.folder import RunFolder
     from segexplorer.training.learner import Learner, StepResult
     from segexplorer.training.plan import Plan
+    from segexplorer.training.team import Team
 
 CHECKPOINT_SECONDS = 30.0
 PATCH_SECONDS = 0.5
-WORST = -sys.float_info.max
-"""Merit before the first validation; a number, since a checkpoint keeps it as JSON, which has no infinity."""
 
 
 class Engine:
@@ -71,6 +73,8 @@ class Engine:
         Whether a viewer is open in this process.
     attempt
         Number of this attempt, for provenance and history.
+    team
+        The processes that share each step, of which this one is the leader; None: this one alone.
     """
 
     def __init__(
@@ -82,9 +86,12 @@ class Engine:
         patch: LatestValues[PatchSnapshot],
         window: bool,
         attempt: int,
+        team: Team | None = None,
     ) -> None:
-        self.folder, self.attempt, self.window = folder, attempt, window
+        self.folder, self.attempt, self.window, self.team = folder, attempt, window, team
         self.watched_slots, self.patch_slots = watched, patch
+        require_own(folder.path)
+        self._fork = fork_of(folder.path)
         self._checkpoint, self._trouble = folder.last_checkpoint()
         self.position = Position()
         self.sums = EpochSums()
@@ -113,6 +120,7 @@ class Engine:
         self.plan: Plan | None = None
         self._saved_position = replace(self.position) if self._checkpoint is not None else None
         self._saved_at = self._patch_shown_at = 0.0
+        self._validated_at = -1
         self._looks: SeenImages | None = None
 
     @property
@@ -129,7 +137,13 @@ class Engine:
     def badges(self) -> tuple[str, ...]:
         """Short labels that go with every figure: the plan's, and whether settings were changed during training."""
         own = self.plan.badges if self.plan is not None else ()
-        return (*own, *self.changes.badges, *self.announced)
+        forked = (self._fork.badge,) if self._fork is not None else ()
+        return (*own, *forked, *self.changes.badges, *self.announced)
+
+    @property
+    def ends_at(self) -> int | None:
+        """The step at which a lane of a race ends, whatever its epochs; None for other runs."""
+        return None if self._fork is None else self._fork.ends_at
 
     def _same_run(self, planned: Experiment, meta: Mapping[str, Any]) -> Experiment:
         """Return the experiment to go on with, after a comparison of its settings with the checkpoint's.
@@ -165,6 +179,12 @@ class Engine:
 
     def run(self) -> Generator[Event, None, None]:
         """Prepare and train; the last event is a `RunFinished` whose reason says why it ended by itself."""
+        for event in self._attempt():
+            yield event
+            if self.team is not None:
+                self.team.require_all()
+
+    def _attempt(self) -> Generator[Event, None, None]:
         yield StateChanged(state="preparing", activity="reading the cases")
         if self._trouble:
             yield Notice(message=self._trouble)
@@ -172,27 +192,40 @@ class Engine:
         yield StateChanged(state="running")
         with self.learner.runtime.active():
             yield from self._train()
+        if self.ends_at is not None:
+            yield RunFinished(state="finished", reason=f"step {self.ends_at} is done, where this fork ends")
+            return
         done = "its epoch is done" if self.epochs == 1 else f"all {self.epochs} epochs are done"
         if self.position.epoch <= self.epochs:
             done = f"{self.patience.reason(self.experiment.validation.early_stopping)} (early stopping)"
         yield RunFinished(state="finished", reason=done)
 
     def _prepare(self) -> Generator[Event, None, None]:
-        from segexplorer.data.sampler import Loader, Sampler
+        from segexplorer.data.sampler import Sampler
         from segexplorer.losses.base import partitions_in
+        from segexplorer.training.followers import Leader, loader_of
         from segexplorer.training.learner import Learner
-        from segexplorer.training.plan import resolve
+        from segexplorer.training.plan import planning
         from segexplorer.training.weights import require_weights
 
         if self._checkpoint is None:
             require_weights(self.experiment.network_weights)
-        plan = resolve(self.experiment, window=self.window)
+        if self.team is not None:
+            from segexplorer.training.team import require_divisible
+
+            require_divisible(self.experiment.sampling.batch_size, self.team.size)
+        devices = self.team.size if self.team is not None else 1
+        # what a resumed run was trained on is compared with files that are read now, whatever their times say
+        again = self._checkpoint is not None
+        plan = yield from planning(self.experiment, window=self.window, devices=devices, hash_again=again)
+        if self.team is not None:
+            plan = replace(plan, runtime=self.team.runtime(plan.runtime, self.experiment.compute))
         self.identity = Identity.of_plan(plan, self.changes.planned)
         if self._checkpoint is not None:
             plan = yield from self._go_on_with(plan, self._checkpoint)
         self.plan = plan
         yield Planned(
-            steps=self.epochs * plan.steps_per_epoch,
+            steps=self.epochs * plan.steps_per_epoch if self.ends_at is None else self.ends_at,
             epochs=self.epochs,
             steps_per_epoch=plan.steps_per_epoch,
             summary=plan.summary(self.epochs),
@@ -201,13 +234,15 @@ class Engine:
             classes=plan.class_names,
         )
         yield StateChanged(state="preparing", activity="building the network")
-        store = plan.open_store(self.folder.path / "cache")
+        processes = self.team.local_size if self.team is not None else 1
+        store = plan.open_store(processes=processes)
         self.learner: Learner = Learner(
             self.experiment,
             plan.runtime,
             channels=plan.channels,
             classes=len(plan.class_names) + 1,
             steps=plan.steps,
+            team=self.team,
         )
         if self._checkpoint is not None:
             self._checkpoint.load_weights(self.learner.network)
@@ -224,14 +259,24 @@ class Engine:
             self.experiment.augmentation,
             self.experiment.seed,
             partitions_in(self.experiment.loss),
+            share=self.team.share if self.team is not None else (0, 1),
         )
-        on_gpu = plan.runtime.device.startswith("cuda")
-        self.loader: Loader = Loader(
-            sampler, workers=min(4, cores()) if on_gpu else 1, ahead=8 if on_gpu else 2
+        self.loader: Loader = loader_of(sampler, plan.runtime)
+        earlier = self.folder.earlier_events(self.attempt) if self._checkpoint is not None else []
+        self.flight = FlightRecorder(
+            self.folder,
+            self.attempt,
+            self.experiment.monitoring.flight_recorder_mb,
+            [e for e in earlier if isinstance(e, StepDone) and e.step <= self.position.step],
         )
+        self._exploded = ""
         self.evaluator = Evaluator(plan, store, self.learner)
         self.validator = Validator(self.evaluator, self.folder, self.watched_slots, self.attempt)
         self.folder.write_provenance(self.attempt, plan.provenance())
+        if self.team is not None:
+            self.leader: Leader | None = Leader(self.team, plan, self.experiment, self.learner)
+        else:
+            self.leader = None
         self._saved_at = time.monotonic()
         self.ready = True
 
@@ -290,7 +335,11 @@ class Engine:
                 yield from self._end_epoch()
                 continue
             yield from self._take_over_changes()
-            if self.position.epoch > self.epochs or self.stopped_early:
+            if self.ends_at is not None:
+                if self.position.step >= self.ends_at:
+                    yield from self._end_fork()
+                    return
+            elif self.position.epoch > self.epochs or self.stopped_early:
                 return
             yield self._step()
             yield from self._between_steps()
@@ -305,15 +354,26 @@ class Engine:
     def _step(self) -> StepDone:
         begun = time.perf_counter()
         position = self.position
+        if self.leader is not None:
+            rate = self.learner.learning_rate(position.step)
+            self.leader.step(position, self.experiment, rate=rate)
         batch = self.loader.batch(position.epoch, position.index)
-        with translate_memory_errors():
-            result = self.learner.step(batch, position.step, position.epoch)
-        samples = len(batch.cases)
+        with translate_memory_errors(), self._together():
+            every = self.experiment.monitoring.gradients_every
+            measure = every > 0 and position.step % every == 0
+            try:
+                result = self.learner.step(batch, position.step, position.epoch, measure=measure)
+            except StepError as error:
+                self._keep_failure(error, batch)
+                raise
+        cases = batch.step_cases or batch.cases
+        samples = len(cases)
         self.sums.add(result.loss, result.terms, samples)
         position.index += 1
         position.step += 1
         self._show_patch(batch, result)
-        return StepDone(
+        done = StepDone(
+            step=position.step,
             epoch=position.epoch,
             loss=result.loss,
             terms=result.terms,
@@ -321,9 +381,24 @@ class Engine:
             gradient_norm=result.gradient_norm,
             seconds=time.perf_counter() - begun,
             samples=samples,
-            cases=tuple(batch.cases),
+            cases=tuple(cases),
             memory_bytes=self.learner.runtime.memory_in_use(),
+            term_gradients=result.term_gradients,
+            references=result.references,
         )
+        self.flight.megabytes = self.experiment.monitoring.flight_recorder_mb
+        self._exploded = self.flight.add(flight_step(done), batch)
+        return done
+
+    def _together(self) -> AbstractContextManager[None]:
+        return self.team.together() if self.team is not None else nullcontext()
+
+    def _keep_failure(self, error: StepError, batch: Batch) -> None:
+        """Have the flight recorder written; where that fails, the failure of the step is still what is told."""
+        try:
+            self.flight.fail(error.reason, error.message, error.facts, batch)
+        except SegExplorerError as trouble:
+            error.message += f" The flight recorder could not be written: {trouble.message}"
 
     def _show_patch(self, batch: Batch, result: StepResult) -> None:
         """Put the first patch's region maps into the slot, at most twice a second."""
@@ -363,6 +438,9 @@ class Engine:
     def _between_steps(self) -> Generator[Event, None, None]:
         """Report what was found in newly prepared cases; save and predict at intervals of time."""
         yield from self._notes()
+        if self._exploded:
+            message, self._exploded = self._exploded, ""
+            yield Notice(message=message, remedy="segexplorer doctor says whether it did harm.")
         now = time.monotonic()
         every = self.experiment.validation.watch_every_seconds
         if every is not None and now - self.validator.watched_at >= every:
@@ -383,6 +461,7 @@ class Engine:
         done: ValidationDone | None = None
         dice: dict[int, float] = {}
         if last or position.epoch % self.experiment.validation.every_epochs == 0:
+            self._validated_at = position.step
             done, dice = yield from self.validator.validate(position, best=self.best, badges=self.badges)
             yield from self._notes()
         summary = EpochSummary(
@@ -403,6 +482,7 @@ class Engine:
         )
         position.epoch, position.index = position.epoch + 1, 0
         self.sums = EpochSums()
+        keep = self._keep(ended.epoch)
         best = done is not None and done.best
         if done is not None:
             self.best = merit(done.criterion, done.mean_dice, done.loss) if best else self.best
@@ -410,8 +490,24 @@ class Engine:
         self._due.extend([ended] if done is None else [done, ended])
         # saved before anybody hears of it: whoever leaves at the news of a new best has it
         last = last or self.stopped_early
-        if best or last or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
-            self._due.append(self._save(best=best))
+        if best or last or keep or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
+            self._due.append(self._save(best=best, keep=keep))
+        yield from self._tell()
+
+    def _end_fork(self) -> Generator[Event, None, None]:
+        """Score the validation cases where a fork ends, unless an epoch ended just here, and save."""
+        step = self.position.step
+        scored = self._validated_at == step or any(
+            isinstance(e, ValidationDone) and e.step == step for e in self.folder.earlier_events(self.attempt)
+        )
+        assert self._fork is not None
+        if not scored and self._fork.scored:
+            done, _ = yield from self.validator.validate(self.position, best=self.best, badges=self.badges)
+            self.best = merit(done.criterion, done.mean_dice, done.loss) if done.best else self.best
+            self._due.append(done)
+            self._due.append(self._save(best=done.best))
+        elif self._saved_position != self.position:
+            self._due.append(self._save(best=False))
         yield from self._tell()
 
     def _tell(self) -> Generator[Event, None, None]:
@@ -479,7 +575,16 @@ class Engine:
         if self.ready and self._saved_position != self.position:
             yield self._save(best=False)
 
-    def _save(self, *, best: bool) -> CheckpointSaved:
+    def _keep(self, epoch: int) -> Keep | None:
+        """Whether the checkpoint after an epoch is kept for forks."""
+        from segexplorer.training.checkpoint import Keep
+
+        settings = self.experiment.checkpoints
+        if settings.keep_every == 0 or epoch % settings.keep_every:
+            return None
+        return Keep(epoch // settings.keep_every, settings.keep_mb)
+
+    def _save(self, *, best: bool, keep: Keep | None = None) -> CheckpointSaved:
         from segexplorer.training.checkpoint import save_checkpoint
 
         assert self.plan is not None
@@ -504,6 +609,7 @@ class Engine:
                 "seen": self._seen(),
             },
             best=best,
+            keep=keep,
             mark=lease.holder.token if (lease := self.folder.lease) is not None else "",
             check=self.folder.require_ownership,
         )
@@ -519,6 +625,7 @@ class Engine:
         return None if self._looks is None else self._looks.plain()
 
     def close(self) -> None:
-        """End the loader's threads; safe to call at any time."""
+        """End the loader's threads and give back what was shared; safe to call at any time."""
         if self.ready:
             self.loader.close()
+            self.evaluator.store.close()

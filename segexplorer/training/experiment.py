@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -38,6 +39,8 @@ from segexplorer.training.weights import NetworkWeights
 MAX_YAML_BYTES = 4 * 2**20
 MATRIX = "matrix"
 """Key of a file that `segexplorer study` expands (study.matrix); training it alone leaves it aside."""
+CLUSTER = "cluster"
+"""Key of a file that says where `segexplorer study` trains (study.cluster); no part of what a run is."""
 
 
 class EarlyStopping(Spec):
@@ -156,6 +159,26 @@ class Validation(Spec):
         advanced=True,
         resume="free",
     )
+    probability_classes: tuple[str, ...] = parameter(
+        (),
+        title="Probabilities of",
+        description="Classes whose probabilities are kept, at most eight, where those of all classes take too much "
+        "(compute.case_gb). Empty: the first eight.",
+        max_length=8,
+        advanced=True,
+        resume="free",
+    )
+    logits_mb: int = parameter(
+        500,
+        title="Space for logits",
+        description="Most that the logits of the watched cases may take in the history (16 bits each). What a loss "
+        "asks for at a voxel is computed from them. Where they do not fit, those of every second frame are kept, "
+        "then of every fourth and so on, and always the newest. 0 keeps none.",
+        unit="MB",
+        ge=0,
+        advanced=True,
+        resume="free",
+    )
     calibration: bool = parameter(
         True,
         title="Calibration",
@@ -173,6 +196,60 @@ class Validation(Spec):
                 "metric", "{text}", {"text": f"{error.message} {error.remedy}"}
             ) from error
         return value
+
+
+class Monitoring(Spec):
+    """What a run records of its loss so that `segexplorer doctor` can say what is wrong; it changes no result."""
+
+    gradients_every: int = parameter(
+        50,
+        title="Gradients of terms every",
+        description="After this many steps, the run records how strongly each term of the loss pulls on "
+        "the logits, and what the loss would be for a perfect, an empty and a random prediction of the same batch. "
+        "0: never.",
+        unit="steps",
+        ge=0,
+        advanced=True,
+        resume="free",
+    )
+    flight_recorder_mb: int = parameter(
+        64,
+        title="Space for the flight recorder",
+        description="When training fails or the gradient explodes, the last steps and the batch are kept in the "
+        "run "
+        "folder, at most twice this much. They are never part of a shared copy. 0 keeps nothing.",
+        unit="MB",
+        ge=0,
+        le=2000,
+        advanced=True,
+        resume="free",
+    )
+
+
+class Checkpoints(Spec):
+    """Which checkpoints stay although later ones were saved, so that a run can be forked from them."""
+
+    keep_every: int = parameter(
+        0,
+        title="Keep checkpoints every",
+        description="After this many epochs a checkpoint is saved and kept, so that a fork or a race can start "
+        "from it at once; from other steps they first train again from the checkpoint before. 0: only the last two "
+        "and the best one are kept.",
+        unit="epochs",
+        ge=0,
+        advanced=True,
+        resume="free",
+    )
+    keep_mb: int = parameter(
+        500,
+        title="Space for kept checkpoints",
+        description="Most that these checkpoints may take. Where they do not fit, every second one is removed, "
+        "then every second one of those that are left and so on.",
+        unit="MB",
+        ge=0,
+        advanced=True,
+        resume="free",
+    )
 
 
 class Change(Spec):
@@ -225,6 +302,18 @@ class Experiment(Spec):
     )
     validation: Validation = parameter(
         default_factory=Validation, title="Validation", description="How predictions are checked."
+    )
+    monitoring: Monitoring = parameter(
+        default_factory=Monitoring,
+        title="Monitoring",
+        description="What is recorded of the loss so that its problems can be found.",
+        advanced=True,
+    )
+    checkpoints: Checkpoints = parameter(
+        default_factory=Checkpoints,
+        title="Kept checkpoints",
+        description="From which steps the run can be forked at once.",
+        advanced=True,
     )
     seed: int = parameter(
         0,
@@ -281,8 +370,8 @@ class Experiment(Spec):
             of a package that is not installed, that package.
         """
         path = Path(source)
-        # a study's axes; the file without them is an experiment of its own
-        data = {k: v for k, v in read_yaml(path).items() if k != MATRIX}
+        # what concerns a study alone; the file without it is an experiment of its own
+        data = {k: v for k, v in read_yaml(path).items() if k not in (MATRIX, CLUSTER)}
         data = _absolute(cls, data, path.resolve().parent)
         deferred = _apply_early(data, settings or {}, on_note)
         try:
@@ -360,6 +449,43 @@ def sample_configs() -> Path:
     raise SpecError(f"The sample experiments of {package} are missing.", "Install segexplorer again.")
 
 
+@dataclass(frozen=True)
+class ShippedExperiment:
+    """An experiment file that comes with segexplorer; `title` is the first sentence of its first comment."""
+
+    name: str
+    title: str
+    path: Path
+
+
+def shipped_experiments() -> tuple[ShippedExperiment, ...]:
+    """Return the experiment files that come with segexplorer, sorted by name."""
+    found = []
+    for path in sorted(sample_configs().glob("*.yaml")):
+        with path.open(encoding="utf-8") as file:
+            first = file.readline().strip().removeprefix("#").strip()
+        found.append(ShippedExperiment(path.stem, first.partition(". ")[0].rstrip("."), path))
+    return tuple(found)
+
+
+def shipped_experiment(name: str) -> ShippedExperiment:
+    """Return a shipped experiment by the name of its file, with or without `.yaml`.
+
+    Raises
+    ------
+    SpecError
+        With the nearest names.
+    """
+    found = {one.name: one for one in shipped_experiments()}
+    wanted = name.removesuffix(".yaml")
+    if wanted not in found:
+        raise SpecError(
+            f"No experiment called {name!r} comes with segexplorer.",
+            f"{did_you_mean(wanted, found)} segexplorer configs lists all of them.",
+        )
+    return found[wanted]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that an experiment file holds, as it is.
 
@@ -369,7 +495,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         When there is no such file, or it is no YAML mapping.
     """
     if not path.exists():
-        raise SpecError(f"There is no experiment file {path}.", f"Check the path, or see {sample_configs()}.")
+        raise SpecError(
+            f"There is no experiment file {path}.",
+            "Check the path, or copy a shipped one: segexplorer configs.",
+        )
     if path.is_dir():
         raise SpecError(f"{path} is a folder, not an experiment file.", "Name the YAML file inside it.")
     with path.open("rb") as file:  # a device has no size that could be asked for

@@ -6,14 +6,17 @@ owner.json        which process trains it, while one does; see training.ownershi
 experiment.yaml   what was planned (absolute paths), with the live changes so far
 provenance.json   per attempt: versions, device, threads, precision, seed, data hashes
 events.jsonl      every event            metrics.csv   per validation, case and class
+status.json       where the run is; see training.run_status
 history.zarr      the watched cases      checkpoints/  see training.checkpoint
 scores/           of a split, on request; see training.scores
+flight/           the last steps before a failure; see training.flight_recorder
 ```
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import time
@@ -27,16 +30,16 @@ from segexplorer.core.errors import DataError, RunHeldError, SegExplorerError
 from segexplorer.core.events import Event, Notice, Role, ValidationDone
 from segexplorer.core.untrusted_files import with_checksum_comment
 from segexplorer.training.checkpoint import Checkpoint, open_checkpoint
+from segexplorer.training.event_log import drop_superseded, read_events, read_log
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import (
     HistoryWriter,
-    drop_superseded,
-    read_events,
     read_experiment,
     write_format,
 )
 from segexplorer.training.ownership import Lease, holder_of, in_use, is_owner_file
-from segexplorer.training.run_files import EXPERIMENT, RUN, read_log, require_run_folder
+from segexplorer.training.run_files import EXPERIMENT, RUN, require_run_folder
+from segexplorer.training.run_status import StatusWriter
 from segexplorer.training.sinks.record import EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot
 
@@ -60,6 +63,7 @@ class RunFolder:
         self.path = path
         self._log: EventLog | None = None
         self._table: MetricsTable | None = None
+        self._status: StatusWriter | None = None
         self._history: HistoryWriter | None = None
         self._lease: Lease | None = None
 
@@ -240,15 +244,18 @@ class RunFolder:
         return open_checkpoint(self.checkpoints, "last")
 
     def write(self, event: Event) -> None:
-        """Write an event to the log and, where it is a validation, to the metrics table."""
+        """Write an event to the log, to the status, and, where it is a validation, to the metrics table."""
         self.require_ownership()
         if self._log is None:
             before = drop_superseded(read_events(self.path))
-            kept = [e for e in before if isinstance(e, ValidationDone) and e.step <= event.step]
-            self._log, self._table = EventLog(self.path), MetricsTable(self.path, kept)
-        assert self._table is not None
+            kept = [e for e in before if e.step <= event.step]
+            validations = [e for e in kept if isinstance(e, ValidationDone)]
+            self._log, self._table = EventLog(self.path), MetricsTable(self.path, validations)
+            self._status = StatusWriter(self.path, kept)
+        assert self._table is not None and self._status is not None
         self._log.write(event)
         self._table.write(event)
+        self._status.write(event)
 
     def earlier_events(self, attempt: int) -> list[Event]:
         """Return the events of the attempts before one, without steps that were done again."""
@@ -258,11 +265,11 @@ class RunFolder:
         """Return the number of the next history frame of a role."""
         return self._open_history().next_index(role)
 
-    def write_frame(self, snapshot: WatchedSnapshot, attempt: int) -> None:
-        """Add a frame to the history."""
+    def write_frame(self, snapshot: WatchedSnapshot, attempt: int, logits_mb: float = math.inf) -> None:
+        """Add a frame to the history; `logits_mb` as `HistoryWriter.write` takes it."""
         self.require_ownership()
         with translate_disk_errors(self.path / "history.zarr"):
-            self._open_history().write(snapshot, attempt)
+            self._open_history().write(snapshot, attempt, logits_mb)
 
     def _open_history(self) -> HistoryWriter:
         if self._history is None:
@@ -278,6 +285,13 @@ class RunFolder:
         """Write a small text file of the run atomically."""
         self.require_ownership()
         atomic_write(self.path / name, text.encode())
+
+    def write_part(self, name: str, content: bytes) -> None:
+        """Write a file of the run atomically, e.g. "flight/failed.json"; its folder is made."""
+        self.require_ownership()
+        with translate_disk_errors(self.path / name):
+            (self.path / name).parent.mkdir(exist_ok=True)
+        atomic_write(self.path / name, content)
 
     def close(self) -> None:
         """Close the log; the next write opens it again."""

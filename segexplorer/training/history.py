@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,23 +24,20 @@ from numpy.typing import NDArray
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import (
-    ACTIVE_STATES,
-    EpochDone,
     Event,
     Notice,
     RegionReport,
     Role,
-    RunFinished,
-    RunState,
-    StateChanged,
     StepDone,
-    ValidationDone,
 )
 from segexplorer.core.printable import printable
 from segexplorer.core.regions import MapRegions
 from segexplorer.core.untrusted_files import open_regular, read_bytes, require_inside, with_checksum
+from segexplorer.training.event_log import drop_superseded, read_events, read_log
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.flight_recorder import Flight, read_flights
 from segexplorer.training.ownership import Holder, holder_of
+from segexplorer.training.recorded import RecordedRun, recorded_run
 from segexplorer.training.run_files import (
     COPY_AGAIN,
     EXPERIMENT,
@@ -47,16 +46,19 @@ from segexplorer.training.run_files import (
     LIMITS,
     METRICS,
     RUN,
-    read_log,
     require_run_folder,
 )
+from segexplorer.training.run_status import RecordedState, RunStatus, read_status
 from segexplorer.training.scores import SplitScores, recorded_scores
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.training.stored_frames import (
+    LOGITS,
+    MAX_FRAMES,
     MAX_MAP,
     REGION_IDS,
     REGION_MAP,
     REGIONS,
+    ArrayHeader,
     FrameFacts,
     GroupHeader,
     array_names,
@@ -67,9 +69,6 @@ from segexplorer.training.stored_frames import (
     read_group,
     require_fitting,
 )
-
-RecordedState = RunState | Literal["interrupted"]
-"""State of a run folder. A run is interrupted when its process died, or has shown no sign of life for minutes."""
 
 
 def write_format(folder: Path) -> None:
@@ -82,6 +81,7 @@ class HistoryWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._logits: dict[tuple[Role, int], int] | None = None
         if (folder / HISTORY).exists():
             require_inside(folder / HISTORY, folder)
             read_group(folder, HISTORY, GroupHeader)
@@ -91,8 +91,14 @@ class HistoryWriter:
         """Return the number for the next frame of a role."""
         return 1 + max(map(int, frame_names(self._folder, role)), default=-1)
 
-    def write(self, snapshot: WatchedSnapshot, attempt: int) -> None:
-        """Write one frame: prediction, probabilities and region maps of a watched case."""
+    def write(self, snapshot: WatchedSnapshot, attempt: int, logits_mb: float = math.inf) -> None:
+        """Write one frame: prediction, probabilities, logits and region maps of a watched case.
+
+        Parameters
+        ----------
+        logits_mb
+            Most that the logits of all frames may take, MB; those of earlier frames are thinned out for it.
+        """
         name = f"{snapshot.role}/{snapshot.index:06d}"
         if name in self._root:
             del self._root[name]
@@ -100,6 +106,7 @@ class HistoryWriter:
         _store(group, "prediction", snapshot.prediction)
         if snapshot.probabilities is not None:
             _store(group, "probabilities", snapshot.probabilities)
+        chosen = snapshot.probability_classes
         attributes: dict[str, Any] = {
             "case": snapshot.case,
             "step": snapshot.step,
@@ -108,7 +115,13 @@ class HistoryWriter:
             "class_names": list(snapshot.class_names),
             "affine": snapshot.affine.tolist(),
             "badge": snapshot.badge,
+            "loss_state": {key: list(values) for key, values in snapshot.loss_state.items()},
+            "probability_classes": None if chosen is None else list(chosen),
         }
+        if snapshot.logits is not None and snapshot.logits_affine is not None:
+            self._make_room(snapshot.role, snapshot.index, snapshot.logits.nbytes, logits_mb * 10**6)
+            _store(group, LOGITS, snapshot.logits)
+            attributes["logits_affine"] = snapshot.logits_affine.tolist()
         if _can_keep(snapshot.regions) and snapshot.regions_affine is not None:
             assert snapshot.regions is not None
             for key, values in snapshot.regions.values.items():
@@ -122,6 +135,36 @@ class HistoryWriter:
             attributes["regions_affine"] = snapshot.regions_affine.tolist()
             attributes["regions_scope"] = snapshot.regions.scope
         group.attrs.update({**attributes, "complete": True})
+
+    def _make_room(self, role: Role, index: int, nbytes: int, budget: float) -> None:
+        """Delete the logits of so many earlier frames that those of one more fit, evenly over the run."""
+        if self._logits is None:
+            self._logits = self._recorded_logits()
+        kept = {place: n for place, n in self._logits.items() if place != (role, index)}
+        stride = 1
+        while sum(n for (_, i), n in kept.items() if i % stride == 0) + nbytes > budget:
+            stride *= 2
+            if stride > MAX_FRAMES:  # not even the first frames of both roles fit beside it
+                break
+        for r, i in list(kept):
+            if stride > MAX_FRAMES or i % stride:
+                place = self._folder / frame_name(r, i) / LOGITS
+                (place / "zarr.json").unlink(
+                    missing_ok=True
+                )  # first: without it nobody takes it for an array
+                shutil.rmtree(place)
+                del kept[r, i]
+        self._logits = {**kept, (role, index): nbytes}
+
+    def _recorded_logits(self) -> dict[tuple[Role, int], int]:
+        """Return (role, frame) -> bytes of its logits, of the frames that have some."""
+        found: dict[tuple[Role, int], int] = {}
+        for role in get_args(Role):
+            for name in frame_names(self._folder, role):
+                header = read_group(self._folder, f"{frame_name(role, name)}/{LOGITS}", ArrayHeader)
+                if header is not None:
+                    found[role, int(name)] = header.nbytes
+        return found
 
 
 def _can_keep(report: RegionReport | None) -> bool:
@@ -150,6 +193,18 @@ class HistoryFrame:
     attempt: int
     run: Path
     facts: FrameFacts
+
+    def prediction(self) -> NDArray[np.uint8]:
+        """Read the predicted classes alone, (i, j, k) in the case's own grid.
+
+        Raises
+        ------
+        DataError
+            When they are damaged.
+        """
+        name = frame_name(self.role, self.index)
+        predicted: NDArray[np.uint8] = read_array(self.run, f"{name}/prediction")
+        return predicted
 
     def load(self) -> WatchedSnapshot:
         """Read the frame; `truth` is left None, since the label is the data set's.
@@ -186,6 +241,14 @@ class HistoryFrame:
             affine=np.asarray(facts.affine, np.float64),
             prediction=read_array(self.run, f"{name}/prediction"),
             probabilities=probabilities,
+            probability_classes=None
+            if facts.probability_classes is None
+            else tuple(facts.probability_classes),
+            logits=self._logits(name) if LOGITS in names else None,
+            logits_affine=None
+            if facts.logits_affine is None
+            else np.asarray(facts.logits_affine, np.float64),
+            loss_state={key: tuple(values) for key, values in facts.loss_state.items()},
             regions=regions,
             regions_affine=affine,
             loss=float("nan") if facts.loss is None else facts.loss,
@@ -193,6 +256,16 @@ class HistoryFrame:
         )
         require_fitting(snapshot, name)
         return snapshot
+
+    def _logits(self, name: str) -> NDArray[np.float16] | None:
+        """Read the logits; None where the run deletes them meanwhile, to make room for newer ones."""
+        try:
+            found = read_array(self.run, f"{name}/{LOGITS}")
+        except DataError:
+            if LOGITS in array_names(self.run, name):
+                raise
+            return None
+        return found if LOGITS in array_names(self.run, name) else None
 
 
 class RunRecord:
@@ -206,6 +279,11 @@ class RunRecord:
         """The effective experiment, its live changes in `changes`."""
         return read_experiment(self.folder)
 
+    @property
+    def recorded(self) -> RecordedRun | None:
+        """Who trained it, where that was another program (`segexplorer.Recorder`); None for runs of our own."""
+        return recorded_run(self.folder)
+
     def events(self) -> list[Event]:
         """Return the events in order, without steps that a later attempt repeated."""
         return drop_superseded(read_events(self.folder))
@@ -217,11 +295,12 @@ class RunRecord:
     @property
     def state(self) -> RecordedState:
         """The last recorded state; "interrupted" where a run was going on and nobody trains it any more."""
-        state: RunState = "idle"
-        for event in read_events(self.folder):
-            if isinstance(event, (RunFinished, StateChanged)):
-                state = event.state
-        return "interrupted" if state in ACTIVE_STATES and self.holder is None else state
+        return self.status.state
+
+    @property
+    def status(self) -> RunStatus:
+        """Where the run is, from its small status file, without reading the log."""
+        return read_status(self.folder)
 
     @property
     def holder(self) -> Holder | None:
@@ -261,6 +340,31 @@ class RunRecord:
         """
         return recorded_scores(self.folder, split)
 
+    def flights(self) -> tuple[Flight, ...]:
+        """Return what the flight recorder kept: the steps and the batch of an explosion, and of a failure.
+
+        Raises
+        ------
+        DataError
+            When a record is damaged.
+        """
+        return read_flights(self.folder)
+
+    @property
+    def term_gradients(self) -> pd.DataFrame:
+        """How strongly each term pulled: a row per measured step, a column per term and for their total."""
+        measured = {e.step: e.term_gradients for e in self._measured()}
+        return pd.DataFrame.from_dict(measured, orient="index").rename_axis("step")
+
+    @property
+    def references(self) -> pd.DataFrame:
+        """The loss of each measured batch ("this run") beside what trivial predictions of it are worth."""
+        measured = {e.step: {"this run": e.loss, **e.references} for e in self._measured()}
+        return pd.DataFrame.from_dict(measured, orient="index").rename_axis("step")
+
+    def _measured(self) -> list[StepDone]:
+        return [e for e in self.events() if isinstance(e, StepDone) and e.term_gradients]
+
     def watched(self, role: Role) -> Sequence[HistoryFrame]:
         """Return the complete frames of a role in order of steps, superseded ones dropped.
 
@@ -294,34 +398,6 @@ def read_experiment(folder: Path) -> Experiment:
     with contextlib.suppress(FileNotFoundError):
         open_regular(folder / EXPERIMENT, LIMITS[EXPERIMENT], within=folder).close()
     return Experiment.from_yaml(folder / EXPERIMENT)
-
-
-def read_events(folder: Path) -> list[Event]:
-    """Return every event of the log in order of writing; torn lines are left out (see `RunRecord.notices`)."""
-    return read_log(folder).events
-
-
-def drop_superseded(events: Sequence[Event]) -> list[Event]:
-    """Drop events of earlier attempts about steps that a later attempt repeated."""
-    begins: dict[int, int] = {}
-    for event in events:
-        begins.setdefault(event.attempt, event.step)
-    limits: dict[int, int | None] = {}
-    lowest: int | None = None
-    for attempt in sorted(begins, reverse=True):
-        limits[attempt] = lowest
-        lowest = begins[attempt] if lowest is None else min(lowest, begins[attempt])
-    kept: dict[Any, Event] = {}
-    for number, event in enumerate(events):
-        limit = limits[event.attempt]
-        if limit is not None and event.step > limit:
-            continue
-        # the end of an epoch may be recorded twice: an attempt stopped during a validation repeats it
-        once = isinstance(event, (StepDone, EpochDone, ValidationDone))
-        key: Any = (type(event), event.step) if once else number
-        kept.pop(key, None)
-        kept[key] = event
-    return list(kept.values())
 
 
 def open_run(folder: str | Path) -> RunRecord:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import sys
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,3 +112,16 @@ def _is_hidden(pid: int) -> bool:
     except OSError:
         return False
     return False  # ended and replaced in between, or a thread
+
+
+NICENESS = 10
+
+
+def lower_priority() -> None:
+    """Let other threads than this one go first where both want a core: on Linux, niceness belongs to a thread.
+
+    Threads that training starts (the loader's) inherit it; results do not depend on it.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

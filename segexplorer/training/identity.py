@@ -62,7 +62,7 @@ class Identity:
     versions
         Package -> version, of those that compute.
     machine
-        Device, precision and threads, which decide the last digits.
+        Device, precision, threads and number of devices, which decide the last digits.
     """
 
     planned: Experiment | None = None
@@ -96,6 +96,7 @@ class Identity:
                 "device": "cpu" if runtime.device == "cpu" else runtime.device_name,
                 "precision": runtime.precision,
                 "threads": str(runtime.threads),
+                "devices": str(runtime.devices),
             },
         )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-from segexplorer.core.errors import LossInputError, TrainingError
+from segexplorer.core.errors import LossInputError
 from segexplorer.training.deep_supervision import mode_of, supervise
+from segexplorer.training.flight_recorder import FlightStep, Reason, StepError
 from segexplorer.training.schedules import ScheduleState
 from segexplorer.training.slices import Layout
 from segexplorer.training.weights import WeightsReport, freeze, load_weights
@@ -18,19 +19,22 @@ if TYPE_CHECKING:
 
     import torch
 
+    from segexplorer.core.events import Reference
     from segexplorer.data.sampler import Batch
     from segexplorer.functional.inputs import LossContext
     from segexplorer.losses.module import Loss, LossOutput
     from segexplorer.networks.base import Mode
     from segexplorer.training.compute import Runtime
     from segexplorer.training.experiment import Experiment
+    from segexplorer.training.team import Team
 
 
 @dataclass(frozen=True)
 class StepResult:
     """The result of one optimiser step: plain numbers, and the loss's output for region maps (detached).
 
-    Under deep supervision all of it is of the full resolution, but for the gradient.
+    Under deep supervision all of it is of the full resolution, but for the gradient norm. `term_gradients` and
+    `references` are as in `StepDone`, empty where they were not measured.
     """
 
     loss: float
@@ -38,6 +42,8 @@ class StepResult:
     gradient_norm: float
     learning_rate: float
     output: LossOutput
+    term_gradients: dict[str, float] = field(default_factory=dict)
+    references: dict[Reference, float] = field(default_factory=dict)
 
 
 class Learner:
@@ -53,20 +59,31 @@ class Learner:
         Input channels and output channels (background included).
     steps
         Planned optimiser steps, over which the schedule runs.
+    team
+        The processes that share each step; None: this one alone.
     """
 
     def __init__(
-        self, experiment: Experiment, runtime: Runtime, *, channels: int, classes: int, steps: int
+        self,
+        experiment: Experiment,
+        runtime: Runtime,
+        *,
+        channels: int,
+        classes: int,
+        steps: int,
+        team: Team | None = None,
     ) -> None:
         import torch
 
-        self.runtime, self.steps = runtime, steps
+        self.runtime, self.steps, self.team = runtime, steps, team
         self.experiment = experiment
         self.layout = Layout.of(experiment.sampling.patch_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
             network = self.layout.build(experiment.network, channels, classes)
         self.network: torch.nn.Module = runtime.place_network(network, self.layout.dimensions)
+        if team is not None:
+            self.network = team.share_layers(self.network)
         self._still = freeze(self.network, experiment.network_weights.freeze)
         self.loss: Loss = experiment.loss.build().to(runtime.device)
         self.schedule_state = ScheduleState()
@@ -116,12 +133,23 @@ class Learner:
         factor = self.experiment.schedule.scale(step - start, length, self.schedule_state)
         return self.experiment.optimiser.learning_rate * factor
 
-    def step(self, batch: Batch, step: int, epoch: int) -> StepResult:
+    def step(
+        self, batch: Batch, step: int, epoch: int, *, measure: bool = False, rate: float | None = None
+    ) -> StepResult:
         """Take one optimiser step.
+
+        Parameters
+        ----------
+        batch
+            This process's part of it, where a team shares the step; the result is that of the whole batch.
+        measure
+            Whether the gradients of the terms and the references are measured beside it; the step is the same.
+        rate
+            Learning rate; that of the schedule where it is not given.
 
         Raises
         ------
-        TrainingError
+        StepError
             When the loss or the gradient is not finite; the weights are left as they were.
         """
         import torch
@@ -134,34 +162,58 @@ class Learner:
         self.loss.train()
         images = self.runtime.place(torch.from_numpy(batch.images))
         labels = torch.from_numpy(batch.labels).to(self.runtime.device, non_blocking=True)
-        rate = self.learning_rate(step)
+        rate = self.learning_rate(step) if rate is None else rate
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with self.runtime.autocast():
             logits = self.network(images)
         try:
             mode = mode_of(self.experiment.network)
-            output, total = self._evaluate(
-                logits, labels, context_of(batch, epoch, self.runtime.device), mode
-            )
+            context = context_of(batch, epoch, self.runtime.device)
+            if self.team is not None:
+                logits, labels, context = self.team.gather(logits, labels, context)
+            output, total = self._evaluate(logits, labels, context, mode)
         except LossInputError as error:  # logits that are not finite never reach a loss's formula
-            raise _stopped(error.message.rstrip("."), batch, step) from error
+            first = logits[0] if isinstance(logits, (list, tuple)) else logits
+            reason: Reason = "refused" if bool(first.isfinite().all()) else "prediction"
+            facts = _facts(batch, step, math.nan, {}, rate)
+            raise _stopped(error.message.rstrip("."), reason, facts) from error
         value = float(output.value.detach())
         terms = {name: (float(v), float(w)) for name, (v, w) in output.terms.items()}
         if not math.isfinite(sought := float(total.detach())):
-            raise _not_finite("loss", sought, terms, batch, step)
+            raise _not_finite("loss", sought, _facts(batch, step, value, terms, rate))
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        if self.team is not None:
+            self.team.reduce_gradients(list(self.network.parameters()), list(self.loss.parameters()))
+        # now, since the graph of the network is free again and the loss still has the weights of this step
+        gradients, references = self._measure(logits, labels, context, step) if measure else ({}, {})
         self.scaler.unscale_(self.optimiser)
         norm = self._clip()
         if not math.isfinite(norm) and not self.scaler.is_enabled():
-            raise _not_finite("gradient", norm, terms, batch, step)
+            facts = _facts(batch, step, value, terms, rate, gradients, norm)
+            raise _not_finite("gradient", norm, facts)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.loss.step_end({name: v for name, (v, _) in terms.items()})
-        return StepResult(value, terms, norm, rate, output)
+        return StepResult(value, terms, norm, rate, output, gradients, references)
+
+    def _measure(
+        self, logits: Any, labels: torch.Tensor, context: LossContext, step: int
+    ) -> tuple[dict[str, float], dict[Reference, float]]:
+        """Return the gradients of the terms and the references of a batch, at full resolution."""
+        from segexplorer.losses.pull import gradient_norms
+        from segexplorer.losses.references import reference_values
+
+        drop = self.layout.drop
+        full = drop(logits[0] if isinstance(logits, (list, tuple)) else logits)
+        truth, known = drop(labels), self.layout.drop_context(context)
+        return (
+            gradient_norms(self.loss, full, truth, known),
+            reference_values(self.loss, truth, full.shape[1], known, seed=step),
+        )
 
     def _evaluate(
         self, logits: Any, labels: torch.Tensor, context: LossContext, mode: Mode
@@ -202,7 +254,8 @@ class Learner:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over a saved state; the network's weights are loaded by the checkpoint."""
-        self.optimiser.load_state_dict(state["optimiser"])
+        if state["optimiser"] is not None:  # a fork with another kind of optimiser begins without moments
+            self.optimiser.load_state_dict(state["optimiser"])
         self.loss.load_state_dict(state["loss"])
         if state["scaler"] and self.scaler.is_enabled():  # empty where the run began without float16
             self.scaler.load_state_dict(state["scaler"])
@@ -248,18 +301,38 @@ def context_of(batch: Batch, epoch: int, device: torch.device | str = "cpu") -> 
     )
 
 
-def _not_finite(
-    what: str, value: float, terms: dict[str, tuple[float, float]], batch: Batch, step: int
-) -> TrainingError:
-    bad = [name for name, (v, w) in terms.items() if not (math.isfinite(v) and math.isfinite(w))]
+def _facts(
+    batch: Batch,
+    step: int,
+    loss: float,
+    terms: dict[str, tuple[float, float]],
+    rate: float,
+    gradients: dict[str, float] | None = None,
+    norm: float = math.nan,
+) -> FlightStep:
+    return FlightStep(
+        step=step + 1,
+        loss=loss,
+        terms=terms,
+        term_gradients=gradients or {},
+        gradient_norm=norm,
+        learning_rate=rate,
+        cases=list(batch.step_cases or batch.cases),
+    )
+
+
+def _not_finite(what: Literal["loss", "gradient"], value: float, facts: FlightStep) -> StepError:
+    bad = [name for name, (v, w) in facts.terms.items() if not (math.isfinite(v) and math.isfinite(w))]
     term = f", from the term {bad[0]}" if bad else ""
-    return _stopped(f"The {what} became {value}{term}", batch, step)
+    return _stopped(f"The {what} became {value}{term}", what, facts)
 
 
-def _stopped(what: str, batch: Batch, step: int) -> TrainingError:
-    cases = ", ".join(dict.fromkeys(batch.cases))
-    return TrainingError(
-        f"{what}; this was at step {step + 1}, on {cases}.",
+def _stopped(what: str, reason: Reason, facts: FlightStep) -> StepError:
+    cases = ", ".join(dict.fromkeys(facts.cases))
+    return StepError(
+        f"{what}; this was at step {facts.step}, on {cases}.",
         "Lower the learning rate or set compute.precision to float32, and look at that case; "
         "the last good checkpoint is kept.",
+        reason,
+        facts,
     )

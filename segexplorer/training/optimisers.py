@@ -22,18 +22,30 @@ class OptimiserSpec(Spec):
         1e-3,
         title="Learning rate",
         description="Size of a step, before the schedule scales it.",
+        scale="log",
+        typical=(1e-6, 1),
         gt=0,
         le=10,
         live=True,
     )
     weight_decay: float = parameter(
-        0.0, title="Weight decay", description=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
+        0.0,
+        title="Weight decay",
+        description=_MEANING_OF_DECAY,
+        scale="log",
+        typical=(1e-6, 0.1),
+        ge=0,
+        le=1,
+        live=True,
+        advanced=True,
     )
     gradient_clip: float | None = parameter(
         12.0,
         title="Gradient clipping",
         description="Largest allowed norm of the whole gradient; larger gradients are scaled down to it. "
         "None: no limit.",
+        scale="log",
+        typical=(0.1, 100),
         gt=0,
         live=True,
         advanced=True,
@@ -83,7 +95,15 @@ class AdamW(_AdamFamily):
     display_name: ClassVar[str] = "AdamW"
     kind: Literal["adamw"] = "adamw"
     weight_decay: float = parameter(
-        0.01, title="Weight decay", description=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
+        0.01,
+        title="Weight decay",
+        description=_MEANING_OF_DECAY,
+        scale="log",
+        typical=(1e-6, 0.1),
+        ge=0,
+        le=1,
+        live=True,
+        advanced=True,
     )
 
     def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -104,6 +124,8 @@ class SGD(OptimiserSpec):
         1e-2,
         title="Learning rate",
         description="Size of a step, before the schedule scales it.",
+        scale="log",
+        typical=(1e-6, 1),
         gt=0,
         le=10,
         live=True,
@@ -115,7 +137,15 @@ class SGD(OptimiserSpec):
         True, title="Nesterov", description="Look ahead along the momentum; needs a momentum.", advanced=True
     )
     weight_decay: float = parameter(
-        3e-5, title="Weight decay", description=_MEANING_OF_DECAY, ge=0, le=1, live=True, advanced=True
+        3e-5,
+        title="Weight decay",
+        description=_MEANING_OF_DECAY,
+        scale="log",
+        typical=(1e-6, 0.1),
+        ge=0,
+        le=1,
+        live=True,
+        advanced=True,
     )
 
     def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -194,6 +194,15 @@ def holder_of(folder: Path) -> Holder | None:
     return chain[-1].holder if alive else None
 
 
+def last_beat(folder: Path) -> float | None:
+    """Return when the owner of a run folder gave its last sign of life, by the file server's clock.
+
+    Whoever waits for a process of another computer sees by it whether that is alive. None where nobody owns it.
+    """
+    chain = _chain(folder)
+    return chain[-1].beaten if chain else None
+
+
 def in_use(folder: Path, holder: Holder, *, elsewhere: bool = False) -> RunHeldError:
     """Return the error that says who owns a folder and since when.
 

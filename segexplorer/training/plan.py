@@ -8,23 +8,26 @@ settings, patches and memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError, shorten
-from segexplorer.core.events import Role
+from segexplorer.core.events import Progress, Role
 from segexplorer.core.regions import BoxRegions, Partition
 from segexplorer.core.registry import plugin_kinds
 from segexplorer.data import geometry
+from segexplorer.data.cache_folder import base_folder
 from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import Problem, check_dataset
 from segexplorer.data.class_voxels import class_problems
 from segexplorer.data.geometry import shape_text
+from segexplorer.data.remembered import Looked, nobody_looks
 from segexplorer.data.sampler import Sampling
 from segexplorer.data.splits import assign_roles
 from segexplorer.data.store import PreprocessedCache
@@ -42,6 +45,8 @@ from segexplorer.training.weights import check_weights
 # ---- the plan
 
 NOT_HELD_OUT = "training case, not held out"
+_TOLD_SECONDS = 0.2
+"""How often `planning` says how far reading has come."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Plan:
         Trainable numbers, and the estimate of a training step's memory.
     problems, badges, watched
         What the user should know, what every figure carries, and role -> watched case id.
+    hashed
+        Case -> hash of its files, where they were read for it; None: see `fingerprints`.
     """
 
     experiment: Experiment
@@ -86,6 +93,7 @@ class Plan:
     problems: tuple[Problem, ...]
     badges: tuple[str, ...]
     watched: Mapping[Role, str]
+    hashed: Mapping[str, str] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -104,8 +112,9 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """What people call the device."""
-        return self.runtime.device_name
+        """What people call the device, "2 × NVIDIA H200 (139 GiB)" where several share the steps."""
+        runtime = self.runtime
+        return runtime.device_name if runtime.devices == 1 else f"{runtime.devices} × {runtime.device_name}"
 
     @property
     def precision(self) -> str:
@@ -132,21 +141,38 @@ class Plan:
         """Return the sliding window for a prepared volume: the patch, or the whole volume padded."""
         return self.patch if self.patch is not None else padded(shape, self.divisor)
 
-    def open_store(self, folder: Path) -> PreprocessedCache:
-        """Return the store of prepared cases; `folder` is used only where they do not fit into memory."""
-        budget = int(self.experiment.compute.cache_gb * 2**30)
-        voxels = sum(math.prod(self.fitted.prepared_shape(ref)) for ref in self.refs.values())
-        needed = self.experiment.loss.needs()
-        map_bytes = 2 * (len(self.class_names) + 1) * len(needed)
-        map_bytes += 4 * sum(partition.follows_truth for partition in partitions_in(self.experiment.loss))
-        fits = voxels * (4 * self.channels + 2 + map_bytes) < budget
+    @cached_property
+    def _case_bytes(self) -> int:
+        """Bytes of all prepared cases in memory, without distance maps."""
+        voxel_bytes = 4 * self.channels + 2
+        voxel_bytes += 4 * sum(partition.follows_truth for partition in partitions_in(self.experiment.loss))
+        return self._voxels * voxel_bytes
+
+    @cached_property
+    def _voxels(self) -> int:
+        return sum(math.prod(self.fitted.prepared_shape(ref)) for ref in self.refs.values())
+
+    @cached_property
+    def prepared_bytes(self) -> int:
+        """Bytes of all prepared cases, with the maps that the loss needs."""
+        maps = 2 * (len(self.class_names) + 1) * len(self.experiment.loss.needs())
+        return self._case_bytes + self._voxels * maps
+
+    def open_store(self, *, processes: int = 1) -> PreprocessedCache:
+        """Return the store of prepared cases, which are kept in memory where they fit, and in the shared cache.
+
+        `processes` of this machine share the memory.
+        """
+        budget = int(self.experiment.compute.cache_gb * 2**30) // processes
         return PreprocessedCache(
             self.refs,
             self.fitted,
             self.classes,
             memory_budget=budget,
-            disk_folder=None if fits else folder,
-            map_names=needed,
+            disk_folder=base_folder(self.experiment.compute.cache_folder),
+            map_names=self.experiment.loss.needs(),
+            resident=self._case_bytes < budget,
+            resident_maps=self.prepared_bytes < budget,
         )
 
     def warning_sentences(self) -> tuple[str, ...]:
@@ -173,8 +199,10 @@ class Plan:
 
     @cached_property
     def fingerprints(self) -> Mapping[str, str]:
-        """Case -> hash of its files, read once."""
-        return {i: ref.fingerprint() for i, ref in self.refs.items()}
+        """Case -> hash of its files, read once; of files that did not change, as it is remembered."""
+        if self.hashed is not None:
+            return self.hashed
+        return _fingerprints(self.refs, nobody_looks, again=False)
 
     @property
     def plugins(self) -> dict[str, list[str]]:
@@ -190,6 +218,7 @@ class Plan:
         """Return what an attempt runs on, for `provenance.json`."""
         return {
             "device": self.runtime.device_name,
+            "devices": self.runtime.devices,
             "precision": self.runtime.precision,
             "threads": self.runtime.threads,
             "seed": self.experiment.seed,
@@ -209,7 +238,15 @@ class Plan:
         }
 
 
-def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = False) -> Plan:
+def resolve(
+    experiment: Experiment,
+    *,
+    window: bool = False,
+    all_cases: bool = False,
+    devices: int = 1,
+    hash_again: bool = False,
+    looked: Looked = nobody_looks,
+) -> Plan:
     """Resolve an experiment.
 
     Parameters
@@ -218,6 +255,12 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
         Whether a viewer is open in this process.
     all_cases
         Whether the classes of every case are counted, not only of some dozens of a large data set.
+    devices
+        How many share each step; memory is that of one of them.
+    hash_again
+        Whether all files are read and hashed now, whatever is remembered of them.
+    looked
+        Called as cases are read, every few megabytes while hashing; what it raises ends the reading.
 
     Raises
     ------
@@ -235,17 +278,20 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
     training = [refs[i] for i, role in roles.items() if role == "train"]
     if not training:
         raise DataError("No case is left for training.", "Lower split.validation_fraction.")
-    problems = [*check_dataset(list(refs.values()), roles, classes), *setting_problems(experiment, roles)]
+    problems = [
+        *check_dataset(list(refs.values()), roles, classes, looked),
+        *setting_problems(experiment, roles),
+    ]
     _refuse_errors(problems)
-    fitted = fit(experiment.preprocessing, training)
+    fitted = fit(experiment.preprocessing, training, looked)
     asked = experiment.sampling.patch_size
     layout = Layout.of(asked)
     divisor = layout.divisor(experiment.network)
     patch = None if asked is None else padded(asked, divisor)
     outputs = len(classes.names) + 1
-    require_memory(experiment, list(refs.values()), fitted, patch, outputs)
+    require_memory(experiment, list(refs.values()), fitted, patch)
     problems += loss_problems(experiment.loss, outputs, layout.dimensions)
-    problems += class_problems(refs, roles, fitted, classes, all_cases=all_cases)
+    problems += class_problems(refs, roles, fitted, classes, all_cases=all_cases, looked=looked)
     _refuse_errors(problems)
     largest = _largest(training, fitted)
     problems += patch_problems(experiment, patch, divisor, largest)
@@ -256,7 +302,7 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
         experiment.network,
         layout,
         patch if patch is not None else padded(largest, divisor),
-        sampling.batch_size,
+        -(-sampling.batch_size // devices),
         in_channels=fitted.channels,
         out_channels=outputs,
         activation_bytes=4 if runtime.precision == "float32" else 2,
@@ -267,6 +313,7 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
         "A training step",
         "sampling.patch_size or sampling.batch_size, or choose a smaller network",
     )
+    fingerprints = _fingerprints(refs, looked, again=True) if hash_again else None
     return Plan(
         experiment=experiment,
         refs=refs,
@@ -289,7 +336,58 @@ def resolve(experiment: Experiment, *, window: bool = False, all_cases: bool = F
         problems=tuple(problems),
         badges=_badges(experiment, roles),
         watched=_watched(experiment, roles),
+        hashed=fingerprints,
     )
+
+
+def planning(
+    experiment: Experiment, *, window: bool = False, devices: int = 1, hash_again: bool = False
+) -> Generator[Progress, None, Plan]:
+    """Resolve an experiment and yield how far reading has come; closing the generator stops it.
+
+    The cases are read by a thread, for a point where reading can be stopped is no point where a generator can
+    yield: it is within a file.
+
+    Raises
+    ------
+    DataError, SpecError
+        As `resolve`.
+    """
+    at: list[tuple[str, int, int]] = []
+    stopped = threading.Event()
+
+    def looked(what: str, done: int, total: int) -> None:
+        if stopped.is_set():
+            raise _ReadingStopped
+        at[:] = [(what, done, total)]
+
+    with ThreadPoolExecutor(1, thread_name_prefix="segexplorer-plan") as pool:
+        future = pool.submit(
+            resolve, experiment, window=window, devices=devices, hash_again=hash_again, looked=looked
+        )
+        try:
+            while not wait([future], timeout=_TOLD_SECONDS).done:
+                for what, done, total in tuple(at):
+                    yield Progress(activity=what, done=done, total=total)
+        finally:
+            stopped.set()
+        return future.result()
+
+
+class _ReadingStopped(BaseException):
+    """Raised in the thread that reads, where nobody waits for it any more."""
+
+
+def _fingerprints(refs: Mapping[str, CaseRef], looked: Looked, *, again: bool) -> dict[str, str]:
+    found = {}
+    for done, (name, ref) in enumerate(refs.items()):
+
+        def look(done: int = done) -> None:
+            looked("checking that the data are the same", done, len(refs))
+
+        look()
+        found[name] = ref.fingerprint(again=again, looked=look)
+    return found
 
 
 def _refuse_errors(problems: Sequence[Problem]) -> None:
@@ -546,7 +644,6 @@ def require_memory(
     refs: Sequence[CaseRef],
     fitted: FittedPreprocessing,
     patch: tuple[int, ...] | None,
-    outputs: int,
 ) -> None:
     """Refuse settings that ask for more memory than the machine has, before anything of it is taken.
 
@@ -554,8 +651,6 @@ def require_memory(
     ----------
     patch
         Voxels; None for whole volumes.
-    outputs
-        Classes, background included.
 
     Raises
     ------
@@ -569,8 +664,8 @@ def require_memory(
         voxels = math.prod(shape)
         what = f"The case {shorten(ref.id, 60)} of {shape_text(shape)} voxels"
         setting = "a larger preprocessing.spacing, or preprocessing.resize"
-        # the image, its label, and the logits of a whole prediction, in float32
-        _refuse_beyond(voxels * (4 * fitted.channels + 1 + 4 * outputs), limit, what, setting, verb="Set")
+        # the image in float32, its label and a prediction; logits are never all in memory
+        _refuse_beyond(voxels * (4 * fitted.channels + 2), limit, what, setting, verb="Set")
         size = patch if patch is not None else shape
         many = experiment.sampling.batch_size * math.prod(size) * (4 * fitted.channels + 8)
         _refuse_beyond(many, limit, "A batch", "sampling.batch_size or sampling.patch_size")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,16 @@ from segexplorer.data.io import open_volume
 from segexplorer.data.seen_images import SeenImages, own_spacing
 from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.data.volume import Volume
+from segexplorer.metrics.calibration import CalibrationCounts
 from segexplorer.networks.base import padded
 from segexplorer.training.checkpoint import Checkpoint, Pointer, open_checkpoint
 from segexplorer.training.compute import Compute, Runtime, resolve_compute
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
+from segexplorer.training.own_grid import OwnGrid, Receive
 from segexplorer.training.run_files import COPY_AGAIN, require_keys
 from segexplorer.training.slices import Layout
-from segexplorer.training.sliding_window import predict_logits, window_count
+from segexplorer.training.sliding_window import Tile, stream_logits, window_count
 
 if TYPE_CHECKING:
     import torch
@@ -79,10 +82,21 @@ class Predictor:
         checkpoint.load_weights(network, average=True)
         self.network: torch.nn.Module = self.runtime.place_network(network, self.layout.dimensions).eval()
 
+    @property
+    def weights_text(self) -> str:
+        """Which weights these are, e.g. "best weights (step 40)"."""
+        return f"{self.pointer} weights (step {self.checkpoint.step})"
+
     def windows(self, images: Sequence[Volume]) -> int:
-        """Return how many windows a case will take, from its header alone."""
+        """Return how many windows a case will take, from its header alone; the crop may leave fewer."""
         shape = self.fitted.prepared_shape(CaseRef("case", (images[0],)))
-        return window_count(shape, self._window(shape), self._overlap)
+        return window_count(
+            shape,
+            self._window(shape),
+            self._overlap,
+            classes=len(self.classes.names) + 1,
+            memory=self.runtime.device_bytes(math.prod(images[0].shape)),
+        )
 
     def steps(self, images: Sequence[Volume]) -> Generator[Progress, None, Volume]:
         """Predict a case, yielding what it is at: reading it, each window, bringing the result back.
@@ -105,9 +119,29 @@ class Predictor:
         return predicted
 
     def class_steps(
-        self, images: Sequence[Volume], *, probabilities: bool = False
+        self,
+        images: Sequence[Volume],
+        *,
+        probabilities: bool = False,
+        calibration: CalibrationCounts | None = None,
+        truth: NDArray[np.uint8] | None = None,
+        receive: Receive | None = None,
+        share: int = 1,
     ) -> Generator[Progress, None, PredictedCase]:
-        """Predict a case as `steps` does, but return class indices, and probabilities if asked for."""
+        """Predict a case as `steps` does, but return class indices.
+
+        Parameters
+        ----------
+        probabilities
+            Whether to return those of all voxels and classes too, which takes memory for all of them.
+        calibration, truth
+            Where to count how often probabilities are right, without keeping them, and the class indices of the
+            case in its own grid and index order.
+        receive
+            Is given the probabilities piece by piece, as `OwnGrid` says; between two pieces the generator yields.
+        share
+            Networks that predict at the same time, and share the memory that a case may take.
+        """
         import torch
 
         total = self.windows(self._checked(images))
@@ -117,31 +151,45 @@ class Predictor:
         if self.seen is not None:
             size = None if self.fitted.resize is not None else own_spacing(prepared)
             concerns = self.seen.concerns(size, prepared.image)
-        source = predict_logits(
+        classes = len(self.classes.names) + 1
+        own = OwnGrid(
+            self.fitted,
+            prepared.grid,
+            classes,
+            everything=probabilities,
+            calibration=calibration,
+            truth=truth,
+            receive=receive,
+        )
+        source = stream_logits(
             self.network,
             torch.from_numpy(prepared.image[None]),
-            classes=len(self.classes.names) + 1,
+            classes=classes,
             patch=self._window(prepared.image.shape[1:]),
             overlap=self._overlap,
             runtime=self.runtime,
             mirror=self.mirror,
+            memory=self.runtime.device_bytes(own.nbytes) // share,
+            halo=own.halo,
+            means=own.needs_means,
         )
         done = 0
         yield Progress(activity="predicting", done=done, total=total)
         while True:
             with self.runtime.active():  # not while the caller has its turn
-                try:
-                    done, total = next(source)
-                except StopIteration as end:
-                    logits: torch.Tensor = end.value
-                    break
+                item = next(source, None)
+                if isinstance(item, Tile):
+                    own.add(item)
+            if item is None:
+                break
+            if isinstance(item, Tile):
+                if receive is None:
+                    continue
+            else:
+                done, total = item
             yield Progress(activity="predicting", done=done, total=total)
         yield Progress(activity="putting back", done=done, total=total)
-        if probabilities:
-            own = own_probabilities(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
-            return replace(own, concerns=tuple(concerns))
-        classes = own_classes(logits[0], self.fitted, prepared.grid, resampled=prepared.resampled)
-        return PredictedCase(classes, concerns=tuple(concerns))
+        return PredictedCase(own.labels(), own.probabilities(), tuple(concerns))
 
     def predict(self, images: Sequence[Volume]) -> Volume:
         """Predict a case at one go; see `steps`."""
@@ -152,6 +200,20 @@ class Predictor:
             except StopIteration as end:
                 volume: Volume = end.value
                 return volume
+
+    @property
+    def division(self) -> tuple[object, ...]:
+        """What decides the pieces in which a case is predicted; those of equal networks come in the same order."""
+        fitted = self.fitted
+        kept = fitted.spacing, fitted.resize, fitted.crop
+        return (
+            self.patch,
+            self.divisor,
+            self._overlap,
+            len(self.classes.names),
+            self.runtime.case_bytes,
+            *kept,
+        )
 
     @property
     def _overlap(self) -> float:
@@ -188,19 +250,6 @@ class PredictedCase:
     concerns: tuple[str, ...] = ()
 
 
-def own_probabilities(
-    logits: torch.Tensor, fitted: FittedPreprocessing, grid: Grid, *, resampled: bool
-) -> PredictedCase:
-    """Return the classes of `own_classes` with their probabilities; arguments as there."""
-    restored = fitted.restore(logits.softmax(0).numpy(), grid, order=1)
-    classes = (
-        np.asarray(restored.argmax(0), np.uint8)
-        if resampled
-        else own_classes(logits, fitted, grid, resampled=False)
-    )
-    return PredictedCase(classes, restored)
-
-
 def own_classes(
     logits: torch.Tensor, fitted: FittedPreprocessing, grid: Grid, *, resampled: bool
 ) -> NDArray[np.uint8]:
@@ -217,7 +266,8 @@ def own_classes(
     """
     if not resampled:
         return fitted.restore(logits.argmax(0).numpy(), grid, order=0).astype(np.uint8)
-    return own_probabilities(logits, fitted, grid, resampled=True).classes
+    restored = fitted.restore(logits.softmax(0).numpy(), grid, order=1)
+    return np.asarray(restored.argmax(0), np.uint8)
 
 
 def predict(
@@ -239,7 +289,8 @@ def predict(
 
     Returns
     -------
-    Label volume with the data set's own values, exactly in the first image's grid.
+    Label volume with the data set's own values, exactly in the first image's grid; its notes say which weights
+    predicted it.
 
     Raises
     ------
@@ -248,7 +299,8 @@ def predict(
     """
     several = images if isinstance(images, Sequence) and not isinstance(images, str) else (images,)
     volumes = [v if isinstance(v, Volume) else open_volume(v) for v in several]
-    return load_predictor(folder, checkpoint).predict(volumes)
+    predictor = load_predictor(folder, checkpoint)
+    return predictor.predict(volumes).with_note(f"Predicted with the {predictor.weights_text}.")
 
 
 def load_predictor(

@@ -9,6 +9,7 @@ extension is a change of `schedule.epochs` to the new total.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,10 @@ from segexplorer.training.experiment import Change, EarlyStopping, Experiment
 
 if TYPE_CHECKING:
     from segexplorer.training.folder import RunFolder
+
+
+WORST = -sys.float_info.max
+"""Merit before the first validation; a number, since a checkpoint keeps it as JSON, which has no infinity."""
 
 
 @dataclass
@@ -130,11 +135,10 @@ class LiveChanges:
         self.planned, self.folder = planned, folder
         self.epochs = planned.schedule.epochs
         self._lock = threading.Lock()
-        self.effective = _unchanged(planned)
         for change in planned.changes:
             if change.field == EXTENSION and change.step <= step:
                 self.epochs = _total(change)
-        self.effective = _followed(self.effective, [c for c in planned.changes if c.step < step])
+        self.effective = effective_at(planned, step)
         self._pending = deque(c for c in planned.changes if c.step >= step)
         _followed(
             self.effective, self._pending
@@ -232,6 +236,17 @@ def check_live(experiment: Experiment, paths: Iterable[str]) -> None:
         if path not in live:
             get_value(experiment, path)  # says which part of the path is wrong, if one is
             raise SpecError(f"{path} cannot change during a run.", did_you_mean(path, live))
+
+
+def effective_at(planned: Experiment, step: int) -> Experiment:
+    """Return an experiment as it was after `step` optimiser steps, the live changes before them made.
+
+    Raises
+    ------
+    SpecError
+        When a recorded change is of a setting that may not change, or not to that value.
+    """
+    return _followed(_unchanged(planned), [c for c in planned.changes if c.step < step])
 
 
 def _unchanged(planned: Experiment) -> Experiment:

@@ -17,8 +17,8 @@ from psygnal import Signal
 
 from segexplorer.core.errors import DataError, RunStateError, SpecError
 from segexplorer.core.events import Event, RunFinished, RunState, StateChanged, StepDone, WatchedDone
-from segexplorer.training.history import HistoryFrame, drop_superseded, open_run
-from segexplorer.training.run_files import read_log
+from segexplorer.training.event_log import drop_superseded, read_log
+from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 
 LONGEST_WAIT = 2.0

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from segexplorer.data.case import Case
     from segexplorer.training.engine import Engine
     from segexplorer.training.plan import Plan
+    from segexplorer.training.team import Team
 
 E = TypeVar("E", bound=Event)
 Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now"]
@@ -107,6 +108,11 @@ class Run:
     window
         Whether a viewer is open in this process (leaves it one CPU core).
 
+    Attributes
+    ----------
+    team
+        The processes that share each step, of which this one is the leader; to be set before the run is iterated.
+
     Notes
     -----
     `events` is emitted on the thread that iterates. Iterating never raises: the last event is `RunFinished`,
@@ -120,6 +126,7 @@ class Run:
         self.planned = folder.experiment()
         self.record = folder
         self.window = window
+        self.team: Team | None = None
         self.state: RunState = "idle"
         self.watched: LatestValues[WatchedSnapshot] = LatestValues()
         self.patch: LatestValues[PatchSnapshot] = LatestValues()
@@ -323,6 +330,7 @@ class Run:
             patch=self.patch,
             window=self.window,
             attempt=self._attempt,
+            team=self.team,
         )
         self._open_sinks(engine)
         source = engine.run()
@@ -369,6 +377,8 @@ class Run:
                 self._arrived.wait(timeout=0.5)
                 if (lease := self.record.lease) is not None:
                     lease.check_last_beat()
+                if self.team is not None:
+                    self.team.require_all()
             return self._requests.popleft() if self._requests else None
 
     def _handle(self, request: _Request, engine: Engine) -> Generator[Event, None, None]:

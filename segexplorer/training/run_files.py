@@ -12,19 +12,24 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from segexplorer.core.errors import DataError, shorten
-from segexplorer.core.events import Count, Event, Notice, Role, from_json
-from segexplorer.core.untrusted_files import open_regular, read_bytes, read_json, require_inside
+from segexplorer.core.events import Count, Role
+from segexplorer.core.untrusted_files import read_bytes, read_json, require_inside
 
 RUN, EXPERIMENT, PROVENANCE = "run.json", "experiment.yaml", "provenance.json"
 EVENTS, METRICS, CHECKPOINTS, HISTORY = "events.jsonl", "metrics.csv", "checkpoints", "history.zarr"
+KEPT = "kept"
+"""In the folder of checkpoints: which of them are kept although no pointer names them."""
+FLIGHT = "flight"
+"""Folder of what the flight recorder kept; see `training.flight_recorder`."""
+STATUS = "status.json"
+"""Where the run is, in a few numbers; see `training.run_status`."""
 FORMAT = 2
 """The format of run folders that is written and read now. Format 1 had no `run.json`; its settings, events and loss
 states have other names."""
@@ -32,6 +37,7 @@ states have other names."""
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 LIMITS = {
     RUN: 64 * KiB,
+    STATUS: 256 * KiB,
     EXPERIMENT: 4 * MiB,
     PROVENANCE: 32 * MiB,
     METRICS: 256 * MiB,
@@ -41,6 +47,7 @@ LIMITS = {
     "last": KiB,
     "previous": KiB,
     "best": KiB,
+    KEPT: MiB,
 }
 """Largest size of each file, by name. A run of 1000 epochs with 250 steps writes about 110 MiB of events."""
 OTHER_LIMIT = 16 * MiB
@@ -169,8 +176,8 @@ def require_run_folder(folder: Path) -> None:
     """
     if not (folder / EXPERIMENT).is_file():
         raise DataError(f"{folder} is not a run folder.", f"Choose a folder that contains {EXPERIMENT}.")
-    for part in (RUN, EXPERIMENT, PROVENANCE, EVENTS, METRICS, CHECKPOINTS, HISTORY):
-        _require_part(folder, part, is_folder=part in (CHECKPOINTS, HISTORY))
+    for part in (RUN, EXPERIMENT, PROVENANCE, STATUS, EVENTS, METRICS, CHECKPOINTS, HISTORY, FLIGHT):
+        _require_part(folder, part, is_folder=part in (CHECKPOINTS, HISTORY, FLIGHT))
     written = read_run_file(folder, RUN, FormatFile)
     found = written.format if written is not None else 1
     if found > FORMAT:
@@ -271,84 +278,39 @@ def read_pointer(root: Path, pointer: str) -> str | None:
     except FileNotFoundError:
         return None
     name = content.decode("ascii", "replace").strip()
-    return name if re.fullmatch(r"step_\d{1,16}(\.\d{1,9})?", name, re.ASCII) else None
+    return name if _CHECKPOINT.fullmatch(name) else None
 
 
-# ---- the event log
+_CHECKPOINT = re.compile(r"step_\d{1,16}(\.\d{1,9})?", re.ASCII)
 
 
-@dataclass(frozen=True)
-class EventLogContent:
-    """What `events.jsonl` holds.
+def read_kept(root: Path) -> dict[str, int]:
+    """Return the checkpoints in `root` ("checkpoints") that are kept for forks, with the number of each.
 
-    Attributes
-    ----------
-    events
-        In order of writing.
-    damaged
-        Numbers of the lines that are no events, counted from 1; not those that a killed process left unfinished.
-    unfinished
-        Whether the last line breaks off.
+    Lines of the file `kept` that say something else, or name what is not there, are left out.
     """
-
-    events: list[Event]
-    damaged: tuple[int, ...] = ()
-    unfinished: bool = False
-
-    def notices(self) -> list[Notice]:
-        """Return what was left out, in sentences, at the place of the last event."""
-        texts = []
-        if self.damaged:
-            shown = ", ".join(map(str, self.damaged[:5])) + (", ..." if len(self.damaged) > 5 else "")
-            which = "line" if len(self.damaged) == 1 else "lines"
-            texts.append(f"{len(self.damaged)} damaged {which} of {EVENTS} left out ({shown}).")
-        if self.unfinished:
-            texts.append(f"The last line of {EVENTS} is unfinished and was left out.")
-        last = self.events[-1] if self.events else Event()
-        return [
-            Notice(attempt=last.attempt, seq=last.seq, step=last.step, time=last.time, message=text)
-            for text in texts
-        ]
-
-
-def read_log(folder: Path) -> EventLogContent:
-    """Read the event log of a run folder; empty where there is none.
-
-    Raises
-    ------
-    DataError
-        When it is not a regular file of the folder, too large, or not a log.
-    """
-    events: list[Event] = []
-    damaged: list[int] = []
-    unfinished = False
-    for number, line in enumerate(_lines(folder), 1):
-        try:
-            events.append(from_json(line))
-        except ValueError:
-            if not line.endswith(b"\n"):
-                unfinished = True
-            elif not _broke_off(line):
-                damaged.append(number)
-    return EventLogContent(events, tuple(damaged), unfinished)
-
-
-def _lines(folder: Path) -> Iterator[bytes]:
     try:
-        file = open_regular(folder / EVENTS, LIMITS[EVENTS], within=folder)
+        content = read_bytes(root / KEPT, LIMITS[KEPT], within=root)
     except FileNotFoundError:
-        return
-    with file:
-        while line := file.readline(MAX_LINE):
-            if len(line) == MAX_LINE:
-                raise DataError(f"{EVENTS} is damaged: a line is too long.", COPY_AGAIN)
-            if line.strip():
-                yield line
+        return {}
+    found: dict[str, int] = {}
+    for line in content.decode("ascii", "replace").splitlines():
+        name, _, number = line.partition(" ")
+        if (
+            _CHECKPOINT.fullmatch(name)
+            and re.fullmatch(r"\d{1,9}", number, re.ASCII)
+            and (root / name).is_dir()
+        ):
+            found[name] = int(number)
+    return found
 
 
-def _broke_off(line: bytes) -> bool:
-    """Whether a line is the beginning of an event, which a killed process left and a resume closed."""
-    return line.startswith(b'{"event"'[: len(line.rstrip())]) and not line.rstrip().endswith(b"}")
+def checkpoint_names(root: Path) -> list[str]:
+    """Return the names of all checkpoints in `root` ("checkpoints"), whole or not, in the order of their steps."""
+    if not root.is_dir():
+        return []
+    names = [p.name for p in root.iterdir() if _CHECKPOINT.fullmatch(p.name)]
+    return sorted(names, key=lambda name: tuple(map(int, name.removeprefix("step_").split("."))))
 
 
 # ---- what a checkpoint promises

@@ -33,6 +33,8 @@ class ScheduleSpec(Spec):
         title="Epochs",
         description="How long to train. An epoch is the number of optimiser steps that the plan shows.",
         unit="epochs",
+        scale="log",
+        typical=(1, 1000),
         ge=1,
         le=100_000,
         resume="extend",

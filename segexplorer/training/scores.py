@@ -43,6 +43,8 @@ MOST_BYTES = 2**28
 """A record above this size was not written by this package: 10,000 cases of ten classes take a tenth of it."""
 
 Weights = Literal["best", "last"]
+DEFAULT_WEIGHTS: Weights = "best"
+"""Which weights of a run are predicted with, scored, exported and compared unless asked otherwise."""
 
 GRID = "each case's own grid: the voxels and index order of its first image"
 """Where cases are scored, as tables and records say it."""
@@ -211,7 +213,7 @@ def score_split_steps(
         return _with_metrics(_asked_for(earlier, checkpoint), metrics)
     owned = RunFolder.open(record.folder)
     with owned.held():  # nobody else looks at the cases at the same time, or trains the weights further
-        made = yield from _score_split(record, split, checkpoint or "best", metrics, options)
+        made = yield from _score_split(record, split, checkpoint or DEFAULT_WEIGHTS, metrics, options)
         text = json.dumps(with_checksum(json.loads(made.model_dump_json())), indent=1)
         owned.write_text(_record_name(split, made.number), text)
     return made
@@ -385,7 +387,9 @@ def _score_case(
 ) -> Generator[Progress, None, _Scored]:
     case = ref.open()
     assert case.label is not None
-    source = predictor.class_steps(case.images, probabilities=True)
+    truth = predictor.classes.encode(np.asarray(case.label.array))
+    calibration = CalibrationCounts(predictor.classes.names)
+    source = predictor.class_steps(case.images, calibration=calibration, truth=truth)
     while True:
         try:
             at = next(source)
@@ -393,11 +397,7 @@ def _score_case(
             predicted: PredictedCase = end.value
             break
         yield Progress(activity=f"{activity}: {at.activity}", done=at.done, total=at.total)
-    truth = predictor.classes.encode(np.asarray(case.label.array))
     spacing = case.images[0].spacing
-    calibration = CalibrationCounts(predictor.classes.names)
-    assert predicted.probabilities is not None
-    calibration.add(predicted.probabilities, predicted.classes, truth, spacing)
     scores = score_case(
         predicted.classes,
         truth,

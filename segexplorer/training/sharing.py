@@ -31,12 +31,14 @@ from segexplorer.training.deidentification import (
     deidentify_experiment,
     deidentify_meta,
     deidentify_provenance,
+    deidentify_verdict,
     identifying_part,
     own_badges,
     own_sentence,
     paths_in,
 )
 from segexplorer.training.history import HistoryWriter, RunRecord, open_run, write_format
+from segexplorer.training.recorded import RECORDED, RecordedRun
 from segexplorer.training.run_files import (
     COPY_AGAIN,
     EXPERIMENT,
@@ -46,6 +48,7 @@ from segexplorer.training.run_files import (
     read_provenance,
 )
 from segexplorer.training.sinks.record import EventLog, MetricsTable
+from segexplorer.training.verdicts import VERDICTS, read_verdicts, write_verdicts
 
 INSIDE = "run"
 """Folder in the archive; the run's own name may identify somebody."""
@@ -82,6 +85,7 @@ def share_run(
     weights: bool = True,
     predictions: bool = False,
     number_classes: bool = False,
+    notes: bool = False,
     overwrite: bool = False,
 ) -> Shared:
     """Pack a run folder.
@@ -97,6 +101,8 @@ def share_run(
         voxels have the shape of a patient.
     number_classes
         Whether classes get numbers as well.
+    notes
+        Whether to include the notes of verdicts on errors, which are free text.
     overwrite
         Whether to replace an archive of that name.
 
@@ -121,8 +127,11 @@ def share_run(
             _copy_checkpoints(record.folder / "checkpoints", copy / "checkpoints", names)
         if predictions:
             _write_history(record, copy, names)
+        _write_verdicts(record, copy, names, notes=notes, voxels=predictions)
         _refuse_identifying_classes(record, names)
-        (copy / "README.txt").write_text(_readme(names, weights=weights, predictions=predictions))
+        (copy / "README.txt").write_text(
+            _readme(names, copy, weights=weights, predictions=predictions, notes=notes)
+        )
         files = _pack(copy, output)
     return Shared(output, files, len(names.cases), tuple(names.classes.values()))
 
@@ -137,9 +146,14 @@ def _write_record(record: RunRecord, copy: Path, names: Pseudonyms) -> None:
     plain = deidentify_experiment(experiment, names).to_yaml()
     (copy / EXPERIMENT).write_text(with_checksum_comment(plain), encoding="utf-8")
     write_format(copy)
+    if record.recorded is not None:  # what it says are words of the user's
+        own = RecordedRun(trainer="another program")
+        (copy / RECORDED).write_text(json.dumps(with_checksum(own.model_dump())))
     facts = [with_checksum(entry) for entry in deidentify_provenance(attempts, names)]
     (copy / PROVENANCE).write_text(json.dumps(facts, indent=1))
-    log, copies = EventLog(copy), list(deidentify_events(record.events(), experiment, names))
+    foreign = record.recorded is not None
+    log = EventLog(copy)
+    copies = list(deidentify_events(record.events(), experiment, names, recorded=foreign))
     for event in copies:
         log.write(event)
     log.close()
@@ -211,6 +225,16 @@ def _write_history(record: RunRecord, copy: Path, names: Pseudonyms) -> None:
                 badge=own_badges(shown.badge),
             )
             writer.write(copied, frame.attempt)
+
+
+def _write_verdicts(record: RunRecord, copy: Path, names: Pseudonyms, *, notes: bool, voxels: bool) -> None:
+    """Write what readers said of errors; their notes and the voxels of the errors only where that is wanted."""
+    kept = [
+        deidentify_verdict(verdict, names, note=notes, voxels=voxels)
+        for verdict in read_verdicts(record.folder)
+    ]
+    if kept:
+        write_verdicts(copy, kept)
 
 
 def _refuse_identifying_classes(record: RunRecord, names: Pseudonyms) -> None:
@@ -353,7 +377,7 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int, name: str) -> None:
         raise DataError(f"{name} holds a file of another size than it claims.", _ASK_AGAIN)
 
 
-def _readme(names: Pseudonyms, *, weights: bool, predictions: bool) -> str:
+def _readme(names: Pseudonyms, copy: Path, *, weights: bool, predictions: bool, notes: bool) -> str:
     """Return what whoever unpacks the archive should know about it."""
     held = [
         "the settings (experiment.yaml)",
@@ -363,6 +387,8 @@ def _readme(names: Pseudonyms, *, weights: bool, predictions: bool) -> str:
     held += ["the network's weights"] * weights + [
         "predictions of the watched cases (history.zarr)"
     ] * predictions
+    if (copy / VERDICTS).exists():
+        held.append(f"verdicts on errors{' with their notes' if notes else ''} ({VERDICTS})")
     left = [
         "images and labels",
         "paths",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -31,11 +32,17 @@ class WatchedSnapshot:
         255 in it marks ignored voxels.
     probabilities
         (C, x, y, z) uint8 (255 = 1) in the same grid; None where they were not kept.
+    probability_classes
+        Class indices that `probabilities` are of, where those of all classes took too much; None: all classes.
     regions, regions_affine
         Per-region numbers of the loss over the whole case and the (4, 4) affine of the training grid of their
         boxes (closest-canonical RAS); None where the loss has no regions.
     loss
         The loss over the whole case.
+    logits, logits_affine
+        (C, x, y, z) float16 on the training grid, and its (4, 4) voxel -> RAS mm; None where they were not kept.
+    loss_state
+        What had adapted or was learned in the loss, by the names of its `state_dict`.
     partial
         Whether only the slab around a slice was predicted anew (after Step).
     """
@@ -49,11 +56,20 @@ class WatchedSnapshot:
     prediction: NDArray[np.uint8]
     truth: NDArray[np.uint8] | None = None
     probabilities: NDArray[np.uint8] | None = None
+    probability_classes: tuple[int, ...] | None = None
     regions: RegionReport | None = None
     regions_affine: NDArray[np.float64] | None = None
     loss: float = float("nan")
+    logits: NDArray[np.float16] | None = None
+    logits_affine: NDArray[np.float64] | None = None
+    loss_state: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     badge: str = ""
     partial: bool = False
+
+    @property
+    def all_probabilities(self) -> NDArray[np.uint8] | None:
+        """(C, x, y, z) probabilities of all classes, or None where they were not kept."""
+        return self.probabilities if self.probability_classes is None else None
 
 
 @dataclass(frozen=True)

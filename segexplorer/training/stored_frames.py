@@ -31,9 +31,12 @@ REGIONS = "regions_"
 """Beginning of the names of arrays of region values."""
 REGION_MAP, REGION_IDS = "region_map", "region_ids"
 """Names of the arrays of regions that are no boxes: the place of each voxel's region in the ids, and the ids."""
+LOGITS = "logits"
+"""Name of the array of logits on the training grid."""
 ARRAYS: tuple[tuple[str, str, int], ...] = (
     (r"prediction", "uint8", 3),
     (r"probabilities", "uint8", 4),
+    (LOGITS, "float16", 4),
     (rf"{REGIONS}[A-Za-z0-9_]{{1,40}}", "float32", 2),
     (REGION_MAP, "int32", 3),
     (REGION_IDS, "int64", 1),
@@ -101,7 +104,7 @@ class ArrayHeader(RunFile):
     zarr_format: Literal[3]
     node_type: Literal["array"]
     shape: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(min_length=1, max_length=4)]
-    data_type: Literal["uint8", "int32", "int64", "float32"]
+    data_type: Literal["uint8", "int32", "int64", "float16", "float32"]
     chunk_grid: _ChunkGrid
     chunk_key_encoding: _ChunkNames
     fill_value: Annotated[float, Field(allow_inf_nan=False)]
@@ -143,6 +146,15 @@ Edges = Annotated[
 ]
 
 
+LossState = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=400, pattern=r"^[A-Za-z0-9_.]+$")],
+        Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=100_000)],
+    ],
+    Field(max_length=1000),
+]
+
+
 class FrameFacts(RunFile):
     """Attributes of a frame, beside its arrays."""
 
@@ -156,6 +168,11 @@ class FrameFacts(RunFile):
     edges: Edges | None = None
     regions_affine: Affine | None = None
     regions_scope: Name = ""
+    logits_affine: Affine | None = None
+    loss_state: LossState = Field(default_factory=dict)
+    probability_classes: (
+        Annotated[list[Annotated[int, Field(ge=0, le=254)]], Field(max_length=255)] | None
+    ) = None
 
 
 Header = TypeVar("Header", bound=RunFile)
@@ -230,7 +247,7 @@ def require_region_attributes(facts: FrameFacts, name: str) -> None:
     DataError
         Naming the frame.
     """
-    for affine in (facts.affine, facts.regions_affine):
+    for affine in (facts.affine, facts.regions_affine, facts.logits_affine):
         if affine is not None and not _is_affine(np.asarray(affine)):
             raise DataError(f"{name} is damaged: its affine maps no volume.", COPY_AGAIN)
     if facts.edges is None:
@@ -339,8 +356,22 @@ def require_fitting(snapshot: WatchedSnapshot, name: str) -> None:
     classes, shape = len(snapshot.class_names) + 1, snapshot.prediction.shape
     if 0 in shape or int(snapshot.prediction.max()) >= classes:
         raise DataError(f"{name} is damaged: its prediction has values of no class.", COPY_AGAIN)
-    if snapshot.probabilities is not None and snapshot.probabilities.shape != (classes, *shape):
+    chosen = snapshot.probability_classes
+    if chosen is not None and (len(set(chosen)) < len(chosen) or max(chosen, default=0) >= classes):
+        raise DataError(f"{name} is damaged: it keeps probabilities of no class.", COPY_AGAIN)
+    rows = classes if chosen is None else len(chosen)
+    if snapshot.probabilities is not None and snapshot.probabilities.shape != (rows, *shape):
         raise DataError(f"{name} is damaged: probabilities and prediction differ in shape.", COPY_AGAIN)
+    if snapshot.logits is not None:
+        fits = (
+            snapshot.logits_affine is not None
+            and len(snapshot.logits) == classes
+            and snapshot.logits.size > 0
+        )
+        if not (fits and np.isfinite(snapshot.logits).all()):
+            raise DataError(
+                f"{name} is damaged: its logits do not fit its classes, or are no numbers.", COPY_AGAIN
+            )
     if snapshot.regions is not None:
         regions = snapshot.regions.regions
         if isinstance(regions, MapRegions) and not _is_region_map(regions):

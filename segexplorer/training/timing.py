@@ -11,10 +11,9 @@ import math
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +208,10 @@ class Timing:
         All steps of an epoch, and the share of it that its validations take.
     total
         All epochs and the reading.
+    validation
+        All windows of one validation.
+    first
+        From the start to the end of the first validation.
     """
 
     step: float
@@ -217,9 +220,35 @@ class Timing:
     reading: float
     epoch: float
     total: float
+    validation: float = 0.0
+    first: float = 0.0
+    slowed: float = 1.0
+    """How many times longer than `step` a step lasted by the first clock: other programs took the processor."""
 
 
-def measure(plan: Plan, *, steps: int = 3, stopped: Callable[[], bool] = lambda: False) -> Timing | None:
+Clock = Callable[[], float]
+
+
+class _Stopwatch:
+    """Seconds since it was made: the fewest of several clocks, and those of the first."""
+
+    def __init__(self, clocks: Sequence[Clock]) -> None:
+        self._clocks = clocks
+        self._begun = [clock() for clock in clocks]
+
+    def seconds(self) -> tuple[float, float]:
+        """Return (fewest, first)."""
+        passed = [clock() - begun for clock, begun in zip(self._clocks, self._begun, strict=True)]
+        return min(passed), passed[0]
+
+
+def measure(
+    plan: Plan,
+    *,
+    steps: int = 3,
+    stopped: Callable[[], bool] = lambda: False,
+    clocks: Sequence[Clock] = (time.perf_counter,),
+) -> Timing | None:
     """Time some steps and windows of a planned run; writes nothing into a run folder.
 
     A warm-up step is not counted. Scores and region maps of the validation are not timed, nor is the network's
@@ -231,6 +260,10 @@ def measure(plan: Plan, *, steps: int = 3, stopped: Callable[[], bool] = lambda:
         Optimiser steps to time.
     stopped
         Called between two pieces of work; once it returns True, the result is None.
+    clocks
+        Seconds so far. Of several, the fewest count for a step and a window, and the first for the reading. On a
+        CPU that other programs use, too, `time.process_time` says more than `time.perf_counter`, but it adds up
+        the threads: the fewer of both is nearest to a machine that trains alone.
 
     Raises
     ------
@@ -248,19 +281,24 @@ def measure(plan: Plan, *, steps: int = 3, stopped: Callable[[], bool] = lambda:
         classes=len(plan.class_names) + 1,
         steps=plan.steps,
     )
-    with tempfile.TemporaryDirectory(prefix="segexplorer-timing-") as folder, plan.runtime.active():
-        store = plan.open_store(Path(folder))
-        begun = time.perf_counter()
-        for case in _timed_cases(plan):
-            if stopped():
-                return None
-            store.get(case)
-        reading = (time.perf_counter() - begun) / len(_timed_cases(plan))
-        timed = _steps(plan, store, learner, steps, stopped)
-        window = _window(plan, store, learner, stopped) if timed else None
+    with plan.runtime.active():
+        store = plan.open_store()
+        try:
+            watch = _Stopwatch(clocks)
+            for case in _timed_cases(plan):
+                if stopped():
+                    return None
+                store.get(case)
+            reading = watch.seconds()[1] / len(_timed_cases(plan))
+            timed = _steps(plan, store, learner, steps, stopped, clocks)
+            window = _window(plan, store, learner, stopped, clocks) if timed else None
+        finally:
+            store.close()
     if timed is None or window is None:
         return None
-    return _timing(plan, statistics.median(timed), steps, window, reading)
+    step = statistics.median(fewest for fewest, _ in timed)
+    slowed = statistics.median(first for _, first in timed) / max(step, 1e-9)
+    return replace(_timing(plan, step, steps, window, reading), slowed=slowed)
 
 
 def _timed_cases(plan: Plan) -> tuple[str, ...]:
@@ -269,9 +307,14 @@ def _timed_cases(plan: Plan) -> tuple[str, ...]:
 
 
 def _steps(
-    plan: Plan, store: PreprocessedCache, learner: Learner, steps: int, stopped: Callable[[], bool]
-) -> list[float] | None:
-    """Return the seconds of each step after the first."""
+    plan: Plan,
+    store: PreprocessedCache,
+    learner: Learner,
+    steps: int,
+    stopped: Callable[[], bool],
+    clocks: Sequence[Clock],
+) -> list[tuple[float, float]] | None:
+    """Return the seconds of each step after the first: by the clock that counts, and by the first."""
     from segexplorer.data.sampler import Loader, Sampler
     from segexplorer.losses.base import partitions_in
 
@@ -290,29 +333,33 @@ def _steps(
         for number in range(steps + 1):
             if stopped():
                 return None
-            begun = time.perf_counter()
+            watch = _Stopwatch(clocks)
             batch = loader.batch(1 + number // sampler.steps_per_epoch, number % sampler.steps_per_epoch)
             with translate_memory_errors():
                 learner.step(batch, number, 1)  # its numbers are plain: the device is through
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(watch.seconds())
     finally:
         loader.close()
     return seconds[1:]
 
 
 def _window(
-    plan: Plan, store: PreprocessedCache, learner: Learner, stopped: Callable[[], bool]
+    plan: Plan,
+    store: PreprocessedCache,
+    learner: Learner,
+    stopped: Callable[[], bool],
+    clocks: Sequence[Clock],
 ) -> float | None:
     """Return the mean seconds of a window, over as many as `WINDOW_SECONDS` allow, after one that warms up."""
     import torch
 
-    from segexplorer.training.sliding_window import predict_logits
+    from segexplorer.training.sliding_window import Tile, stream_logits
 
     prepared = store.get(plan.ids("train")[0])
     validation = plan.experiment.validation
 
-    def windows() -> Generator[tuple[int, int], None, torch.Tensor]:
-        return predict_logits(
+    def windows() -> Iterator[tuple[int, int]]:
+        items = stream_logits(
             learner.predictor,
             torch.from_numpy(prepared.image[None]),
             classes=len(plan.class_names) + 1,
@@ -320,28 +367,50 @@ def _window(
             overlap=validation.overlap,
             runtime=plan.runtime,
             mirror=validation.mirror,
+            memory=plan.runtime.device_bytes(0),
         )
+        return (item for item in items if not isinstance(item, Tile))
 
     with translate_memory_errors():
         next(windows())
-        begun, timed = time.perf_counter(), 0
+        watch, timed = _Stopwatch(clocks), 0
         for timed, _ in windows():  # noqa: B007  the last count is what matters
             if stopped():
                 return None
-            if time.perf_counter() - begun > WINDOW_SECONDS:
+            if watch.seconds()[1] > WINDOW_SECONDS:
                 break
-    return (time.perf_counter() - begun) / timed
+    return watch.seconds()[0] / timed
 
 
 def _timing(plan: Plan, step: float, steps: int, window: float, reading: float) -> Timing:
+    at_first = reading * len(set(plan.ids("train")) | set(plan.ids("validation")))
+    return extrapolate(plan, step=step, steps=steps, window=window, reading=at_first)
+
+
+def extrapolate(plan: Plan, *, step: float, steps: int, window: float, reading: float) -> Timing:
+    """Return what measured seconds come to in a plan, which may have other steps and epochs than the measured one.
+
+    Parameters
+    ----------
+    step, steps, window, reading
+        As in `Timing`.
+    """
     experiment = plan.experiment
     validation = window * sum(_window_count(plan, case) for case in _predicted_cases(plan))
     epoch = plan.steps_per_epoch * step + validation / experiment.validation.every_epochs
     epochs = experiment.schedule.epochs
     validations = math.ceil(epochs / experiment.validation.every_epochs)  # the last epoch is always validated
-    at_first = reading * len(set(plan.ids("train")) | set(plan.ids("validation")))
-    total = at_first + epochs * plan.steps_per_epoch * step + validations * validation
-    return Timing(step=step, steps=steps, window=window, reading=at_first, epoch=epoch, total=total)
+    of_steps = plan.steps_per_epoch * step
+    return Timing(
+        step=step,
+        steps=steps,
+        window=window,
+        reading=reading,
+        epoch=epoch,
+        total=reading + epochs * of_steps + validations * validation,
+        validation=validation,
+        first=reading + min(epochs, experiment.validation.every_epochs) * of_steps + validation,
+    )
 
 
 def _predicted_cases(plan: Plan) -> tuple[str, ...]:

@@ -26,24 +26,32 @@ from segexplorer.core.untrusted_files import (
     size_text,
 )
 from segexplorer.training.checkpoint import AVERAGE, STATE, WEIGHTS, Checkpoint, read_state, verified_meta
-from segexplorer.training.history import HistoryFrame, drop_superseded, open_run, read_experiment
+from segexplorer.training.event_log import drop_superseded, read_log
+from segexplorer.training.flight_recorder import EXPLODED, FAILED, read_flights
+from segexplorer.training.fork import FORK
+from segexplorer.training.history import HistoryFrame, open_run, read_experiment
+from segexplorer.training.recorded import RECORDED, RECORDED_CASES
 from segexplorer.training.run_files import (
     CHECKPOINTS,
     EVENTS,
     EXPERIMENT,
+    FLIGHT,
     HISTORY,
+    KEPT,
     LIMITS,
     METRICS,
     OTHER_LIMIT,
     PROVENANCE,
     RUN,
-    read_log,
+    STATUS,
+    read_kept,
     read_pointer,
     read_provenance,
 )
 from segexplorer.training.scores import SCORES, read_scores
 from segexplorer.training.sinks.record import metrics_text
 from segexplorer.training.stored_frames import frame_name, frame_names, read_frame_facts
+from segexplorer.training.verdicts import LOCK, VERDICTS, read_verdicts
 
 State = Literal["sound", "note", "damaged"]
 NO_CHECKSUM = "it has no checksum"
@@ -81,9 +89,13 @@ def verify_run(folder: str | Path) -> list[Finding]:
         _read(RUN, lambda: _with_checksum(path, RUN)),
         _experiment(path),
         _read(PROVENANCE, lambda: _provenance(path)),
+        *([_read(RECORDED, lambda: _with_checksum(path, RECORDED))] if (path / RECORDED).exists() else []),
+        *([_read(STATUS, lambda: _with_checksum(path, STATUS))] if os.path.lexists(path / STATUS) else []),
         *_events(path),
         *_owners(path),
         *_scores(path),
+        _verdicts(path),
+        *_flights(path),
         *_checkpoints(path),
         *_history(path),
         *_others(path),
@@ -216,6 +228,28 @@ def _record(folder: Path, name: str, split: Role) -> str:
     return checked if checked == NO_CHECKSUM else f"{_count(len(record.cases), 'case')}, its checksum fits"
 
 
+def _verdicts(folder: Path) -> Finding | None:
+    def read() -> str:
+        count = _count(len(read_verdicts(folder)), "verdict")
+        checked = _with_checksum(folder, VERDICTS)
+        return checked if checked == NO_CHECKSUM else f"{count}, its checksum fits"
+
+    return _read(VERDICTS, read) if os.path.lexists(folder / VERDICTS) else None
+
+
+def _flights(folder: Path) -> Iterator[Finding | None]:
+    for name in (EXPLODED, FAILED):
+        if os.path.lexists(folder / FLIGHT / f"{name}.json"):
+            yield _read(f"{FLIGHT}/{name}.json", partial(_flight, folder, name))
+
+
+def _flight(folder: Path, name: str) -> str:
+    flight = next(found for found in read_flights(folder) if found.name == name)
+    batch = flight.batch()
+    held = "no batch" if batch is None else f"a batch of {_count(len(batch['images']), 'patch')}"
+    return f"{_count(len(flight.steps), 'step')} up to step {flight.step}, {held}"
+
+
 # ---- checkpoints
 
 
@@ -230,7 +264,9 @@ def _checkpoints(folder: Path) -> Iterator[Finding | None]:
     for pointer in ("last", "previous", "best"):
         if pointer in names:
             yield _read(f"{CHECKPOINTS}/{pointer}", partial(_pointer, root, pointer, names))
-    for name in sorted(names - {"last", "previous", "best"}):
+    if KEPT in names:
+        yield _read(f"{CHECKPOINTS}/{KEPT}", partial(_kept, root))
+    for name in sorted(names - {"last", "previous", "best", KEPT}):
         if re.fullmatch(r"step_\d+(\.\d+)?", name, re.ASCII):
             yield _read(f"{CHECKPOINTS}/{name}", partial(_checkpoint, root, name))
         else:
@@ -244,6 +280,10 @@ def _pointer(root: Path, pointer: str, names: set[str]) -> str:
     if found not in names:
         raise SegExplorerError(f"It names {found}, which is not there.")
     return found
+
+
+def _kept(root: Path) -> str:
+    return f"names {_count(len(read_kept(root)), 'checkpoint')} to fork from"
 
 
 def _checkpoint(root: Path, name: str) -> str:
@@ -293,8 +333,26 @@ def _frame(folder: Path, role: Role, key: str) -> str | None:
 
 def _others(folder: Path) -> Iterator[Finding]:
     """Yield what belongs to no run folder; sinks and people may keep files there, which are never read."""
-    known = {RUN, EXPERIMENT, PROVENANCE, EVENTS, METRICS, CHECKPOINTS, HISTORY, SCORES, "README.txt"}
+    known = {
+        RUN,
+        FORK,
+        EXPERIMENT,
+        PROVENANCE,
+        STATUS,
+        EVENTS,
+        METRICS,
+        CHECKPOINTS,
+        HISTORY,
+        SCORES,
+        VERDICTS,
+        FLIGHT,
+        "README.txt",
+        RECORDED,
+        RECORDED_CASES,
+    }
     for entry in sorted(folder.iterdir()):
+        if entry.name == LOCK and not entry.is_symlink() and entry.is_file():
+            continue
         if entry.name in known or re.fullmatch(r"owner.*\.json", entry.name):
             continue
         kind = stat.S_IFMT(entry.lstat().st_mode)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from segexplorer.core.papers import PAPERS, Paper
-from segexplorer.core.registry import Registry
+from segexplorer.core.papers import PAPERS, Paper, citation_of
+from segexplorer.core.purposes import PURPOSES, meant, titles
+from segexplorer.core.registry import Preset, Registry
 from segexplorer.core.spec import Spec
 from segexplorer.viewmodels.formula import spoken
 
@@ -63,6 +64,8 @@ class Choice:
     """Spec classes of the terms of a preset that adds several up."""
     spec: Spec | None = None
     """What choosing it gives; None for a kind that has no defaults of its own."""
+    purposes: tuple[str, ...] = ()
+    """What it is for, by the names of `core.purposes`; of a preset also what its terms are for."""
 
     @property
     def is_preset(self) -> bool:
@@ -74,7 +77,8 @@ class Choice:
         """Everything a search looks at, in lower case."""
         shown = [_title(model) for model in self.terms]
         shown += [sentence for model in (self.model, *self.terms) for sentence in about(model)]
-        words = (self.key, self.title, self.preset_note, self.family, *self.papers, *shown)
+        meant = [f"{p.title} {p.words}" for p in map(PURPOSES.get, self.purposes) if p is not None]
+        words = (self.key, self.title, self.preset_note, self.family, *self.papers, *shown, *meant)
         return " ".join(words).replace("_", " ").lower()
 
 
@@ -88,25 +92,62 @@ class Group:
 
 def choices(registry: Registry[Any]) -> dict[str, Choice]:
     """Return every preset and kind of a registry by its key, presets first."""
-    found: dict[str, Choice] = {}
-    for name, preset in registry.presets().items():
-        model = type(preset.spec)
-        papers = (preset.group,) if preset.group in PAPERS else ()
-        key = f"preset:{name}"
-        family = getattr(model, "family", "")
-        terms = tuple(type(term.loss) for term in getattr(preset.spec, "terms", ()))
-        found[key] = Choice(key, preset.display_name, model, preset.note, papers, family, terms, preset.spec)
-    for kind, model in registry.specs().items():
-        key = f"kind:{kind}"
-        found[key] = Choice(
-            key,
-            model.display_name or kind,
-            model,
-            papers=tuple(getattr(model, "papers", ())),
-            family=getattr(model, "family", ""),
-            spec=None if any(f.is_required() for f in model.model_fields.values()) else model(),
-        )
-    return found
+    presets = (_of_preset(name, preset) for name, preset in registry.presets().items())
+    kinds = (_of_kind(kind, model) for kind, model in registry.specs().items())
+    return {found.key: found for found in (*presets, *kinds)}
+
+
+def choice(registry: Registry[Any], key: str) -> Choice:
+    """Return one preset or kind by its key.
+
+    Raises
+    ------
+    UnknownKindError
+        For a kind that is not registered.
+    """
+    sort, _, name = key.partition(":")
+    if sort == "preset":
+        return _of_preset(name, registry.presets()[name])
+    return _of_kind(name, registry.spec(name))
+
+
+def _of_preset(name: str, preset: Preset[Any]) -> Choice:
+    model = type(preset.spec)
+    return Choice(
+        f"preset:{name}",
+        preset.display_name,
+        model,
+        preset.note,
+        (preset.group,) if preset.group in PAPERS else (),
+        getattr(model, "family", ""),
+        terms := tuple(type(term.loss) for term in getattr(preset.spec, "terms", ())),
+        preset.spec,
+        tuple(dict.fromkeys(purpose for m in (model, *terms) for purpose in purposes_of(m))),
+    )
+
+
+def _of_kind(kind: str, model: type[Spec]) -> Choice:
+    return Choice(
+        f"kind:{kind}",
+        with_citation(model),
+        model,
+        papers=tuple(getattr(model, "papers", ())),
+        family=getattr(model, "family", ""),
+        spec=None if any(f.is_required() for f in model.model_fields.values()) else model(),
+        purposes=purposes_of(model),
+    )
+
+
+def purposes_of(model: type[Spec]) -> tuple[str, ...]:
+    """Return what a kind says that it is for, by the names of `core.purposes`."""
+    return tuple(getattr(model, "purposes", ()))
+
+
+def with_citation(model: type[Spec]) -> str:
+    """Return what a kind is called, with author and year of where it comes from: "Tversky (Salehi 2017)"."""
+    name = model.display_name or str(getattr(model, "model_fields", {})["kind"].default)
+    citation = citation_of(getattr(model, "reference", ""))
+    return f"{name} ({citation})" if citation and f"({citation})" not in name else name
 
 
 def groups(registry: Registry[Any]) -> tuple[Group, ...]:
@@ -152,9 +193,14 @@ def matches(choice: Choice, query: str) -> bool:
 
 
 def filtered(offered: Sequence[Group], query: str) -> tuple[Group, ...]:
-    """Return the groups with only what matches."""
+    """Return the groups with only what matches; what is for a purpose that the query means comes first."""
+    known = {choice.key: choice for group in offered for choice in group.choices}
+    first = (
+        Group(f"For {purpose.title}", tuple(c for c in known.values() if purpose.name in c.purposes))
+        for purpose in meant(query)
+    )
     kept = (Group(group.title, tuple(c for c in group.choices if matches(c, query))) for group in offered)
-    return tuple(group for group in kept if group.choices)
+    return tuple(group for group in (*first, *kept) if group.choices)
 
 
 def about(model: type[Spec]) -> tuple[str, ...]:
@@ -222,3 +268,14 @@ def where_used(choice: Choice) -> str:
     """Return "Used in Zhang 2025, Chen 2023; family: region" and the like; "" where neither is known."""
     head = f"Used in {', '.join(choice.papers)}" if choice.papers else ""
     return "; ".join(text for text in (head, f"family: {choice.family}" if choice.family else "") if text)
+
+
+def for_what(choice: Choice) -> str:
+    """Return "For class imbalance; fewer false negatives (missed)"; "" where no purpose is known."""
+    return f"For {'; '.join(titles(choice.purposes))}" if choice.purposes else ""
+
+
+def purposes_in(offered: Sequence[Group]) -> tuple[str, ...]:
+    """Return the titles of the purposes that something of these groups is for, in their order."""
+    used = {name for group in offered for choice in group.choices for name in choice.purposes}
+    return titles(tuple(name for name in PURPOSES if name in used))

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.colours import DISTINCT, ClassColours
 from segexplorer.core.events import (
     CheckpointSaved,
     EpochDone,
@@ -22,7 +23,7 @@ from segexplorer.core.events import (
     ValidationDone,
     WatchedDone,
 )
-from segexplorer.metrics.calibration import ece
+from segexplorer.metrics.calibration import ANY_CLASS, ece
 from segexplorer.metrics.overlap import METRICS
 from segexplorer.metrics.summary import ClassSummary, summarise
 from segexplorer.metrics.surface import SURFACE_METRICS
@@ -117,6 +118,25 @@ class Plot:
         return X_TITLE
 
 
+def line_colour(name: str, number: int, palette: ClassColours) -> str | None:
+    """Return the colour of a curve; None for a sum or mean, which is drawn in the colour of the text.
+
+    Parameters
+    ----------
+    name
+        A class, also followed by ", missed" or ", extra"; or a term, a weight.
+    number
+        The curve's place in its plot.
+    """
+    if name in ("total", "mean", ANY_CLASS):
+        return None
+    class_name = name.partition(", ")[0]
+    if class_name in palette.names:
+        return palette.colour(class_name)
+    # terms and weights: from the other end, where few experiments have a class
+    return palette.colour(DISTINCT - number % DISTINCT)
+
+
 def _plot(key: str, title: str, quantity: str, domain: Domain, logarithmic: bool = False) -> Plot:
     return Plot(key, title, f"{quantity} ({domain})", domain, logarithmic)
 
@@ -135,6 +155,14 @@ PLOTS: tuple[Plot, ...] = (
     _plot("error_volume", "Error volumes", "ml per case", "whole volumes"),
     _plot("learning_rate", "Learning rate", "learning rate", "training, patches", logarithmic=True),
     _plot("gradient_norm", "Gradient norm", "norm", "training, patches", logarithmic=True),
+    _plot(
+        "term_gradients",
+        "How strongly each term pulls",
+        "gradient on the logits",
+        "training, patches",
+        logarithmic=True,
+    ),
+    _plot("references", "Loss beside trivial predictions", "loss", "training, patches"),
 )
 
 
@@ -245,6 +273,12 @@ class Curves:
             self._point("weights", name, event.step, weight)
         self._point("learning_rate", "learning rate", event.step, event.learning_rate)
         self._point("gradient_norm", "gradient norm", event.step, event.gradient_norm)
+        for name, norm in event.term_gradients.items():
+            self._point("term_gradients", name, event.step, norm)
+        if event.references:
+            self._point("references", "this run", event.step, event.loss)
+            for name, value in event.references.items():
+                self._point("references", name, event.step, value)
 
     def _add_validation(self, event: ValidationDone) -> None:
         self._point("validation_loss", "total", event.step, event.loss)

@@ -1,462 +1,1375 @@
-"""What layers and the Inspect tab show of a watched case: prediction, truth, errors, balance, scores.
+"""What the window shows: one frozen `Displayed`, and `resolve`, which gives everything drawn from it.
 
-Snapshots come from a live run or from its recorded history; everything here is computed in a worker.
+A `Displayed` is what the user wants to look at; `Reality` is what exists now: the run, its frames, the picture that
+a worker has finished, the layers in the viewer, the mouse. Commands are pure functions that return another
+`Displayed`. `resolve` is pure too and gives a `Screen`; the window draws the difference between two of them, and
+nothing on the screen has any other source. So nothing of an earlier run, case or class can stay behind.
+
+Slow work is described by the `Request` of a screen. What a worker brings for another request than the present one
+is used only where run, case, role, class and threshold are the same: then everything drawn says the step of the
+picture that is there, and the slider names the step that is being prepared.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from segexplorer.core.errors import DataError
-from segexplorer.core.events import CaseScore, RegionReport, Role
-from segexplorer.data.case import CaseRef, ClassMap
-from segexplorer.data.geometry import DisplayGrid, Grid, spacing
-from segexplorer.data.volume import Volume
-from segexplorer.metrics import score_case
-from segexplorer.training.experiment import Experiment
-from segexplorer.training.history import HistoryFrame, open_run
+from segexplorer.core import colours
+from segexplorer.core.events import CaseScore, Role, ValidationDone
+from segexplorer.data.case import CaseRef
+from segexplorer.losses.base import LossSpec
+from segexplorer.training.doctor import Diagnosis
+from segexplorer.training.explanation import Explanation
+from segexplorer.training.history import HistoryFrame
+from segexplorer.training.scores import SplitScores
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
-from segexplorer.viewmodels import errors, layer_images, regions
-from segexplorer.viewmodels import regions as maps
-from segexplorer.viewmodels.errors import ErrorPiece, error_pieces
-from segexplorer.viewmodels.layer_images import Picture, fullest_slice, picture_of
-from segexplorer.viewmodels.regions import BalanceHistogram, balance_histogram
+from segexplorer.viewmodels import errors, watched_case
+from segexplorer.viewmodels.absences import Absence, absences
+from segexplorer.viewmodels.caption import CONVENTIONS, Caption
+from segexplorer.viewmodels.decision import REACH, Counts, DecisionCurve, rest_text
+from segexplorer.viewmodels.error_navigator import (
+    Chosen,
+    ErrorNavigator,
+    Judged,
+    Life,
+    Listing,
+    Moment,
+    Since,
+    Suspicion,
+    arranged,
+)
+from segexplorer.viewmodels.error_pieces import ErrorPiece
+from segexplorer.viewmodels.errors import LegendEntry
+from segexplorer.viewmodels.layer_images import Picture
+from segexplorer.viewmodels.outlines import MarkOutlines, Outlines
+from segexplorer.viewmodels.regions import BalanceHistogram, Scale
+from segexplorer.viewmodels.surfaces import Part, SurfacePicture
+from segexplorer.viewmodels.watched_case import MAPS, SWITCHES, Seen, Switch, Wanted
+from segexplorer.viewmodels.why import PULL, Answer, Look, PullScale, Question, Space, WhyRequest
 
-Truth = NDArray[np.uint8] | None
+Source = Literal["live", "recorded", "layers", "results"]
+"""Where the picture comes from: a run that this window trains, a run folder, layers that the user opened, or
+predictions that other programs made."""
+ScoreSource = Literal["validation", "watched", "test"]
+Convention = Literal["radiological", "neurological"]
+
+ROLES: dict[Role, str] = {"validation": "Validation case", "train": "Training case", "test": "Test case"}
+"""Roles of watched cases in the order in which they are preferred."""
+_ON_AT_FIRST: frozenset[Switch] = frozenset({"errors", "balance"})
 
 
-def frames_of(folder: Path) -> dict[Role, tuple[HistoryFrame, ...]]:
-    """Return the complete frames of each role, in order of steps; also while the run writes.
+@dataclass(frozen=True)
+class Displayed:
+    """What the user looks at.
 
-    Raises
-    ------
-    DataError
-        When the folder is no run folder.
-    """
-    record = open_run(folder)
-    return {role: tuple(record.watched(role)) for role in get_args(Role)}
-
-
-class RunHistoryLoader:
-    """Loads frames of one run; the labels, which the history does not hold, are read once per case.
-
-    Parameters
+    Attributes
     ----------
-    experiment
-        Whose data set names the cases and classes.
+    source
+        Where the picture comes from.
+    run
+        Folder of the run, or of the results; None for layers.
+    case, role
+        Case id, and as what the run watches it.
+    step
+        Optimiser steps of the prediction; None follows the newest.
+    cls
+        Index of one class, 1, 2, ...; None for all.
+    overlays
+        What is drawn over the image; at most one of `MAPS`.
+    threshold_ml
+        Regions with less error volume are not drawn.
+    convention
+        On which side of the screen the patient's right is.
+    scored_on
+        Which scores the table shows.
+    listing, error
+        How the list of errors is arranged, and which one is looked at.
+    question
+        What is asked about the loss.
+    bias
+        Added to the logit of the chosen class before the decision; 0 is the prediction itself, None: nobody asks
+        about the decision.
+    bias_moves
+        Whether the bias is being dragged, so that only what is counted at once is wanted.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-        self._refs: Mapping[str, CaseRef] | None = None
-        self._truths: dict[str, Truth] = {}
-        self._lock = threading.Lock()
+    source: Source = "layers"
+    run: str | None = None
+    case: str | None = None
+    role: Role | None = None
+    step: int | None = None
+    cls: int | None = None
+    overlays: frozenset[Switch] = _ON_AT_FIRST
+    threshold_ml: float = 0.0
+    convention: Convention = "radiological"
+    scored_on: ScoreSource = "validation"
+    question: Question = field(default_factory=Question)
+    bias: float | None = None
+    bias_moves: bool = False
+    listing: Listing = field(default_factory=Listing)
+    error: Chosen | None = None
 
-    def know(self, snapshot: WatchedSnapshot) -> None:
-        """Take over the label of a snapshot that came from the run itself."""
-        self._truths.setdefault(snapshot.case, snapshot.truth)
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """What an error belongs to that is looked at."""
+        return self.run, self.role, self.case, self.cls
 
-    def snapshot(self, frame: HistoryFrame) -> WatchedSnapshot:
-        """Return a frame with the label of its case.
+
+# ---- what exists
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of the current run.
+
+    Attributes
+    ----------
+    key, title
+        Its folder, and how it is called on the screen.
+    planned
+        Role -> case that will be watched, known before the first prediction.
+    newest
+        Role -> newest prediction that the run itself has brought.
+    frames
+        Role -> predictions in its history, in order of steps.
+    load
+        Reads a frame; called by a worker.
+    explain
+        Makes the explanation of a prediction, of the next one (None: there is none) and of what is known of the
+        case already; called by a worker.
+    patch
+        The last training patch.
+    validations
+        Step -> validation.
+    tests
+        What is recorded of its test cases, the last record at the end.
+    owner
+        Which other process trains it; "" where none does.
+    penalties
+        Least and greatest alpha and beta under its loss: the limits of their maps in every frame. None where it
+        does not say.
+    """
+
+    key: str
+    title: str = ""
+    planned: Mapping[Role, str] = field(default_factory=dict)
+    newest: Mapping[Role, WatchedSnapshot] = field(default_factory=dict)
+    frames: Mapping[Role, tuple[HistoryFrame, ...]] = field(default_factory=dict)
+    load: Callable[[HistoryFrame], WatchedSnapshot] | None = None
+    explain: Callable[[WatchedSnapshot, WatchedSnapshot | None, Explanation | None], Explanation] | None = (
+        None
+    )
+    patch: PatchSnapshot | None = None
+    validations: Mapping[int, ValidationDone] = field(default_factory=dict)
+    tests: tuple[SplitScores, ...] = ()
+    owner: str = ""
+    penalties: tuple[float, float] | None = None
+
+    def case(self, role: Role) -> str | None:
+        """Return the case watched in a role, None where none is."""
+        if role in self.newest:
+            return self.newest[role].case
+        if self.frames.get(role):
+            return self.frames[role][-1].facts.case
+        return self.planned.get(role)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Roles that have a case, those with a prediction first."""
+        known = [role for role in ROLES if self.case(role) is not None]
+        return tuple(sorted(known, key=lambda role: not self.steps(role)))
+
+    def steps(self, role: Role | None) -> tuple[int, ...]:
+        """Return the steps of which there is a prediction, in order."""
+        if role is None:
+            return ()
+        found = {frame.step for frame in self.frames.get(role, ())}
+        if role in self.newest:
+            found.add(self.newest[role].step)
+        return tuple(sorted(found))
+
+    def class_names(self, role: Role | None) -> tuple[str, ...]:
+        """Return the foreground classes, () before they are known."""
+        if role is not None and role in self.newest:
+            return self.newest[role].class_names
+        if role is not None and self.frames.get(role):
+            return tuple(self.frames[role][-1].facts.class_names)
+        return ()
+
+
+@dataclass(frozen=True)
+class Results:
+    """Predictions that other programs made.
+
+    Attributes
+    ----------
+    key, title
+        Their folder, and how they are called on the screen.
+    cases, class_names
+        Ids of the cases, and the foreground classes.
+    load, find
+        Return the prediction of a case and its `CaseRef` (None where there is no image); called by a worker.
+    explain
+        Returns the explanation of a case; None where the results hold no probabilities.
+    folder
+        Where verdicts on them are kept; None where there is no such place.
+    """
+
+    key: str
+    cases: tuple[str, ...]
+    class_names: tuple[str, ...]
+    load: Callable[[str], WatchedSnapshot]
+    find: Callable[[str], CaseRef | None]
+    title: str = ""
+    explain: Callable[[str], Explanation] | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What became of the plan of the experiment that the tabs show.
+
+    Attributes
+    ----------
+    state
+        "unknown" before anything was planned, "planning", "fits", or "refused".
+    problem
+        Why it is refused, in the words of the forms.
+    path
+        Dotted path of the setting at fault; "" where it is none.
+    """
+
+    state: Literal["unknown", "planning", "fits", "refused"] = "unknown"
+    problem: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A label that is open for painting: of which scene, and what is said of it."""
+
+    scene: tuple[str, str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Reality:
+    """What exists now.
+
+    Attributes
+    ----------
+    run, results
+        The run and the results that are open; None without.
+    cases
+        Cases that the Cases tab has collected from layers.
+    seen
+        The last picture that a worker has finished, with its request.
+    refusal
+        Why the last request failed, with the request.
+    answer
+        The last answer about the loss, with what was asked.
+    diagnosis
+        What the loss doctor says of a run, or why it cannot say anything, with the key of the run.
+    examined
+        Key of the run that the loss doctor is looking at; None while it looks at none.
+    image_of
+        (key of run or results, case) whose image is in the viewer, or was found not to be there.
+    image_problem
+        Why the image of the case cannot be shown.
+    others
+        Names of visible layers of the user's that do not belong to the case that is displayed.
+    judged, since, suspicion, life
+        Verdicts on errors, since when the errors are there, how suspect they make the label, and what is known of
+        the one that is looked at.
+    painting
+        The label that is open for painting; None where none is.
+    mouse
+        (z, y, x) in mm under the mouse; None while it is not over the canvas.
+    axes
+        Display axes of the slice that is shown (0 = z, 1 = y, 2 = x); None in 3D.
+    slice_mm
+        Where that slice is along the third axis, mm.
+    solid
+        Whether a further view shows 3D.
+    plan
+        Whether the experiment in the tabs could be started.
+    accepts
+        Commands that the run accepts now.
+    busy
+        Whether the run is being iterated in this window.
+    making
+        What is under way before a run is there ("Making the run folder…"); "" otherwise.
+    """
+
+    run: RunFacts | None = None
+    results: Results | None = None
+    cases: tuple[str, ...] = ()
+    seen: tuple[Request, Seen] | None = None
+    refusal: tuple[Request, str] | None = None
+    answer: tuple[WhyRequest, Answer] | None = None
+    diagnosis: tuple[str, Diagnosis | str] | None = None
+    examined: str | None = None
+    image_of: tuple[str, str] | None = None
+    image_problem: str = ""
+    others: tuple[str, ...] = ()
+    judged: Judged | None = None
+    since: Since | None = None
+    suspicion: Suspicion | None = None
+    life: Life | None = None
+    painting: Painting | None = None
+    mouse: tuple[float, float, float] | None = None
+    axes: tuple[int, ...] | None = None
+    slice_mm: float = 0.0
+    solid: bool = False
+    plan: PlanFacts = PlanFacts()
+    accepts: frozenset[str] = frozenset()
+    busy: bool = False
+    making: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a worker is to prepare. Equal requests have equal answers.
+
+    Attributes
+    ----------
+    run, role, case, step
+        Which prediction.
+    partial
+        Whether only a slab of it was predicted anew.
+    threshold_ml, wanted, patch_step
+        What is drawn of it, and which training patch.
+    load, patch
+        Where prediction and patch come from.
+    """
+
+    run: str
+    role: Role
+    case: str
+    step: int
+    partial: bool
+    threshold_ml: float
+    wanted: Wanted
+    patch_step: int | None
+    load: Callable[[], WatchedSnapshot] = field(compare=False, repr=False)
+    patch: PatchSnapshot | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """What a picture must have in common with the request to be shown for it, until its own is ready."""
+        return self.run, self.role, self.case, self.wanted.class_index, self.threshold_ml
+
+    def is_same_prediction(self, other: Request) -> bool:
+        """Whether both are of the same voxels, whatever is drawn of them."""
+        return all(
+            getattr(self, name) == getattr(other, name) for name in ("run", "role", "case", "step", "partial")
+        )
+
+    def answer(self, before: tuple[Request, Seen] | None = None) -> Seen:
+        """Prepare it; slow, for a worker.
+
+        Parameters
+        ----------
+        before
+            What was prepared last: the same voxels are not read again.
 
         Raises
         ------
         SegExplorerError
-            When the case's files are gone or damaged.
+            When the prediction or its case cannot be read.
         """
-        loaded = frame.load()
-        return replace(loaded, truth=self._truth(loaded.case))
-
-    def ref(self, case: str) -> CaseRef | None:
-        """Return a case of the data set by its id; None where the data set no longer has it."""
-        with self._lock:
-            if self._refs is None:
-                self._refs = {ref.id: ref for ref in self._experiment.data.cases()}
-            return self._refs.get(case)
-
-    def _truth(self, case: str) -> Truth:
-        if case not in self._truths:
-            self._truths[case] = self._read_truth(case)
-        return self._truths[case]
-
-    def _read_truth(self, case: str) -> Truth:
-        ref = self.ref(case)
-        label = None if ref is None or ref.label is None else ref.open().label
-        if label is None:
-            return None
-        data = self._experiment.data
-        return ClassMap.from_classes(data.class_values(), data.other_labels).encode(np.asarray(label.array))
-
-
-def trained(snapshot: WatchedSnapshot) -> str:
-    """Return the role of a watched case ("training" or "not trained on", or its badge) and the step shown."""
-    return f"{_role(snapshot)}, step {snapshot.step}"
-
-
-def _role(snapshot: WatchedSnapshot) -> str:
-    words = snapshot.badge or ("training" if snapshot.role == "train" else "not trained on")
-    return f"{snapshot.case}, {words}"
-
-
-def _snapshot_volume(snapshot: WatchedSnapshot, array: NDArray[Any]) -> Volume:
-    return Volume.from_array(array, affine=snapshot.affine)
-
-
-def prediction_picture(snapshot: WatchedSnapshot, *, key: str = "prediction") -> Picture:
-    """Prepare the predicted classes of a watched case, as class indices 1, 2, ..."""
-    volume = _snapshot_volume(snapshot, snapshot.prediction)
-    values = dict(enumerate(snapshot.class_names, 1))
-    picture = picture_of(
-        key, "labels", f"prediction ({trained(snapshot)})", volume, values=values, colours="classes"
-    )
-    return replace(picture, open_at=fullest_slice(picture.data, list(values)))
-
-
-def truth_picture(snapshot: WatchedSnapshot, *, key: str = "truth") -> Picture:
-    """Prepare the true classes of a watched case as class indices; ignored voxels are background here.
-
-    Raises
-    ------
-    DataError
-        When the case has no label.
-    """
-    truth = _truth(snapshot)
-    values = dict(enumerate(snapshot.class_names, 1))
-    shown = np.where(truth == errors.IGNORED, 0, truth).astype(np.uint8)
-    volume = _snapshot_volume(snapshot, shown)
-    picture = picture_of(key, "labels", f"label ({snapshot.case})", volume, values=values, colours="classes")
-    return replace(picture, open_at=fullest_slice(picture.data, list(values)))
-
-
-def errors_picture(
-    snapshot: WatchedSnapshot,
-    class_index: int | None = None,
-    *,
-    outline: bool = True,
-    axes: Sequence[int] | None = None,
-    key: str = "errors",
-) -> Picture:
-    """Prepare errors in the codes of `viewmodels.overlay`.
-
-    Parameters
-    ----------
-    class_index
-        One class against the rest; None for all.
-    outline
-        Whether what is correct is drawn as an outline only.
-    axes
-        Display axes (0 = z, 1 = y, 2 = x) along which an outline counts: the two of the slice shown.
-
-    Raises
-    ------
-    DataError
-        When the case has no label.
-    """
-    codes = errors.error_codes(snapshot.prediction, _truth(snapshot), class_index)
-    picture = picture_of(
-        key,
-        "labels",
-        f"errors, {class_name(snapshot, class_index)} ({trained(snapshot)})",
-        _snapshot_volume(snapshot, codes),
-        values={int(entry.code): entry.name for entry in errors.legend(class_index)},
-        colours="errors",
-    )
-    truth = DisplayGrid.of(_snapshot_volume(snapshot, codes)).to_display(_truth(snapshot))
-    wanted = [class_index] if class_index else list(range(1, len(snapshot.class_names) + 1))
-    picture = replace(picture, open_at=fullest_slice(truth, wanted))
-    if not outline:
-        return picture
-    shown = DisplayGrid.of(_snapshot_volume(snapshot, codes)).to_display(snapshot.prediction)
-    return replace(picture, data=errors.with_outline(picture.data, shown, axes))
-
-
-def class_name(snapshot: WatchedSnapshot, class_index: int | None) -> str:
-    """Return the name of a class index, "background" for 0, "all classes" for None."""
-    if class_index is None:
-        return "all classes"
-    return "background" if class_index == 0 else snapshot.class_names[class_index - 1]
-
-
-def balance_picture(
-    snapshot: WatchedSnapshot,
-    class_index: int,
-    quantity: maps.Quantity = "balance",
-    *,
-    threshold_ml: float = 0.0,
-    key: str | None = None,
-) -> Picture:
-    """Prepare one class's FP-FN balance, alpha or beta over the regions of the loss.
-
-    NaN (transparent) where the loss skips the class or its soft error volume in the region is under
-    `threshold_ml`. Voxels repeat their region's value; nothing is interpolated.
-
-    Raises
-    ------
-    DataError
-        When the loss has no regions, or does not report that quantity.
-    """
-    if snapshot.regions is None or snapshot.regions_affine is None:
-        raise DataError("This loss has no regions, so it has no balance map.", "Choose a region-wise loss.")
-    name = class_name(snapshot, class_index)
-    # a slab predicted later does not change the map, whose scope names the step of the whole prediction
-    scope = snapshot.regions.scope or f"step {snapshot.step}"
-    return _region_picture(
-        snapshot.regions,
-        snapshot.regions_affine,
-        Grid(snapshot.prediction.shape, snapshot.affine),
-        class_index,
-        quantity,
-        threshold_ml,
-        key or f"balance/{name}",
-        f"{maps.TITLES[quantity]}, {name} ({_role(snapshot)}, {scope})",
-        f"{maps.TITLES[quantity]}, {name}: {snapshot.case}, {scope}",
-    )
-
-
-def patch_picture(
-    patch: PatchSnapshot,
-    class_index: int,
-    quantity: maps.Quantity = "balance",
-    *,
-    threshold_ml: float = 0.0,
-    key: str | None = None,
-) -> Picture:
-    """Prepare the same for the last training patch, where it was in its case."""
-    affine = patch.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ np.asarray(patch.origin, dtype=np.float64)
-    name = patch.class_names[class_index - 1] if class_index else "background"
-    return _region_picture(
-        patch.regions,
-        affine,
-        Grid(patch.case_shape, patch.case_affine),
-        class_index,
-        quantity,
-        threshold_ml,
-        key or f"patch/{name}",
-        f"{maps.TITLES[quantity]}, {name} (last patch of {patch.case}, step {patch.step})",
-        f"{maps.TITLES[quantity]}, {name}: {patch.case}, {patch.regions.scope or 'this patch'}",
-    )
-
-
-def _region_picture(
-    report: RegionReport,
-    affine: NDArray[np.float64],
-    within: Grid,
-    class_index: int,
-    quantity: maps.Quantity,
-    threshold_ml: float,
-    key: str,
-    name: str,
-    caption: str,
-) -> Picture:
-    millilitres = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    regions = maps.region_picture(
-        report, class_index, millilitres, quantity=quantity, threshold_ml=threshold_ml
-    )
-    values, _ = regions.paint()
-    return picture_of(
-        key,
-        "image",
-        name,
-        Volume.from_array(values, affine=affine),
-        within=within,
-        contrast_limits=regions.limits,
-        contrast_range=regions.limits,
-        colours="balance",
-        colour_map=regions.colour_map,
-        caption=caption,
-    )
-
-
-def _truth(snapshot: WatchedSnapshot) -> NDArray[np.uint8]:
-    if snapshot.truth is None:
-        raise DataError(
-            f"{snapshot.case} has no label, so its errors are unknown.", "Watch a case with a label."
+        known = before[1] if before is not None and self.is_same_prediction(before[0]) else None
+        decision = None
+        if known is not None and known.wanted.class_index == self.wanted.class_index:
+            decision = known.decision
+        return watched_case.see(
+            self.load() if known is None else known.recorded,
+            self.patch,
+            self.wanted,
+            threshold_ml=self.threshold_ml,
+            known=known,
+            decision=decision,
         )
-    return snapshot.truth
 
 
-Switch = Literal["prediction", "errors", "balance", "alpha", "beta", "patch"]
-SWITCHES: dict[Switch, str] = {
-    "prediction": "Prediction",
-    "errors": "Errors",
-    "balance": "FP-FN balance of the regions",
-    "alpha": "Alpha: penalty for false positives",
-    "beta": "Beta: penalty for false negatives",
-    "patch": "FP-FN balance of the last patch",
-}
-"""Layers that can be switched; their keys and titles."""
+# ---- what is drawn
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked for: the switches that are on, one class or all, and the axes of the slice looked at."""
+class Control:
+    """A button: whether it can be pressed, and if not, why; `path` is the setting that has to change first."""
 
-    switches: frozenset[Switch]
-    class_index: int | None = None
-    axes: tuple[int, ...] | None = None
-    listed: bool = True
-    """Whether the list of errors is asked for."""
+    enabled: bool
+    why: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A watched case, ready to be shown."""
+class Toggle:
+    """A switch of an overlay."""
 
-    snapshot: WatchedSnapshot
-    wanted: Wanted
-    pictures: tuple[Picture, ...]
-    scores: tuple[CaseScore, ...]
-    pieces: tuple[ErrorPiece, ...]
-    note: str = ""
+    on: bool
+    enabled: bool = True
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class HistoryShown:
+    """The slider over the predictions of a case: their steps, the place of the handle, and a sentence."""
+
+    steps: tuple[int, ...]
+    place: int
+    follows: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class DecisionShown:
+    """The what-if of the decision: the bias, the counts with and without it, its curves, or why there is none."""
+
+    class_name: str
+    bias: float
+    now: Counts | None = None
+    before: Counts | None = None
+    curve: DecisionCurve | None = field(default=None, compare=False)
+    approximate: bool = False
+    problem: str = ""
+    at_rest: str = ""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Everything that is drawn. What belongs to no picture is empty while there is none.
+
+    Attributes
+    ----------
+    displayed
+        What was asked for, as far as it exists.
+    title
+        What is shown: which run, in which state.
+    scene
+        (run or results, case): what the viewer must not mix with anything else; None without.
+    badge, caption
+        Which case and whether it was trained on; the same with class and step, for the canvas.
+    message
+        What is missing, being prepared, or went wrong.
+    failed
+        Whether the message is an error.
+    choices
+        (role or case, title) of what may be looked at, and the place of the chosen one.
+    class_names
+        What may be chosen beside "all classes".
+    history
+        The slider; None where there is nothing to choose.
+    toggles
+        Overlay -> its switch.
+    layers
+        Key -> picture of the overlays that are drawn in slices; none in 3D.
+    surfaces
+        Part -> surface that is drawn in 3D views.
+    image
+        (run or results, case) whose image belongs under them; None without.
+    scores, scores_of
+        The table of scores, and what they were measured on.
+    errors, errors_note
+        The errors, and why there are none.
+    navigator
+        The same as they are listed.
+    error_text, error_life
+        What is said of the error that is looked at, and what became of it through the recorded predictions.
+    mark
+        Its outline.
+    verdict
+        Whether something can be said of it, and why not.
+    painting
+        That the label of this case is open for painting, and that errors are not gone through by keys meanwhile.
+    legend, map
+        Colours in use, and the scale of the map of regions, None without.
+    outlines
+        Lines of truth and prediction, or with a map the rims of the errors; None where neither is drawn.
+    absent
+        Overlays that are on but draw nothing in this slice.
+    cursor
+        Step that is marked in the plots.
+    read_out
+        What is under the mouse; "" while it is elsewhere.
+    balance
+        Histogram of the balance of the chosen class.
+    seen
+        The picture that all this is of.
+    request
+        What a worker has to prepare; None when nothing is missing.
+    answer, answer_note
+        What the loss asks for, and why there is no answer or that it is being prepared.
+    why_request
+        What a worker has to answer about the loss; None when nothing is missing.
+    decision
+        The what-if of the decision; None without a class or a prediction.
+    diagnosis, diagnosis_note
+        What the loss doctor says of the run, and what it is doing or why it says nothing.
+    controls
+        Command -> its button.
+    """
+
+    displayed: Displayed
+    title: str = ""
+    scene: tuple[str, str] | None = None
+    badge: str = ""
+    caption: Caption = field(default_factory=Caption)
+    message: str = ""
+    failed: bool = False
+    choices: tuple[tuple[str, str], ...] = ()
+    chosen: int = -1
+    class_names: tuple[str, ...] = ()
+    history: HistoryShown | None = None
+    toggles: Mapping[Switch, Toggle] = field(default_factory=dict)
+    layers: Mapping[Switch, Picture] = field(default_factory=dict)
+    surfaces: Mapping[Part, SurfacePicture] = field(default_factory=dict)
+    image: tuple[str, str] | None = None
+    scores: tuple[CaseScore, ...] = ()
+    scores_of: str = ""
+    scored_on: ScoreSource = "validation"
+    score_sources: tuple[ScoreSource, ...] = ("validation", "watched", "test")
+    errors: tuple[ErrorPiece, ...] = ()
+    errors_note: str = ""
+    navigator: ErrorNavigator = field(default_factory=ErrorNavigator)
+    error_text: str = ""
+    error_life: tuple[Moment, ...] = ()
+    mark: MarkOutlines | None = None
+    verdict: Control = Control(False)
+    painting: str = ""
+    legend: tuple[LegendEntry, ...] = ()
+    map: Scale | PullScale | None = None
+    outlines: Outlines | None = None
+    absent: tuple[Absence, ...] = ()
+    cursor: int | None = None
+    read_out: str = ""
     balance: BalanceHistogram | None = None
-    """How the error volume of the shown class spreads over the balances of its regions."""
+    seen: Seen | None = None
+    request: Request | None = None
+    answer: Answer | None = None
+    answer_note: str = ""
+    why_request: WhyRequest | None = None
+    decision: DecisionShown | None = None
+    diagnosis: Diagnosis | None = None
+    diagnosis_note: str = ""
+    controls: Mapping[str, Control] = field(default_factory=dict)
 
 
-def see(snapshot: WatchedSnapshot, patch: PatchSnapshot | None, wanted: Wanted) -> Seen:
-    """Compute everything that is asked for; what a case or loss cannot show becomes a note."""
-    made: list[Picture] = []
-    notes: list[str] = []
-    for switch in SWITCHES:
-        if switch in wanted.switches:
-            try:
-                made.append(_picture(switch, snapshot, patch, wanted))
-            except DataError as error:
-                notes.append(str(error))
-    return Seen(
-        snapshot,
-        wanted,
-        tuple(made),
-        _scores(snapshot),
-        _pieces(snapshot, wanted),
-        _joined(notes),
-        _balance(snapshot, wanted),
+_HEAVY = {
+    "seen",
+    "balance",
+    "layers",
+    "errors",
+    "navigator",
+    "mark",
+    "outlines",
+    "answer",
+    "surfaces",
+    "diagnosis",
+}
+"""Parts of a screen that hold arrays or many objects: they are the same when they are the same object."""
+
+
+def differences(new: Screen, old: Screen | None) -> frozenset[str]:
+    """Return the names of the parts of a screen that have to be drawn anew."""
+    names = [part.name for part in fields(Screen)]
+    if old is None:
+        return frozenset(names)
+    return frozenset(name for name in names if not _same(name, getattr(new, name), getattr(old, name)))
+
+
+def _same(name: str, new: Any, old: Any) -> bool:
+    if new is old:
+        return True
+    if name in ("layers", "surfaces"):
+        return bool(new.keys() == old.keys() and all(new[key] is old[key] for key in new))
+    if name == "decision":
+        return bool(new == old and (new is None or new.curve is old.curve))
+    if name in _HEAVY:
+        return isinstance(new, tuple) and not new and not old
+    return bool(new == old)
+
+
+# ---- commands
+
+C = TypeVar("C", bound=Callable[..., Displayed])
+COMMANDS: dict[str, Callable[..., Displayed]] = {}
+"""Name -> command, of all there are; each takes what is displayed and what exists, and returns what is displayed
+next."""
+
+
+def _command(function: C) -> C:
+    COMMANDS[function.__name__] = function
+    return function
+
+
+def _afresh(now: Displayed, source: Source, run: str | None) -> Displayed:
+    """Nothing of the present subject stays; how the user likes to look at things does."""
+    return Displayed(
+        source,
+        run,
+        question=Question(now.question.look, space=now.question.space, against=now.question.against),
+        overlays=now.overlays,
+        threshold_ml=now.threshold_ml,
+        convention=now.convention,
+        scored_on=now.scored_on,
+        listing=Listing(now.listing.order),
     )
 
 
-def _balance(snapshot: WatchedSnapshot, wanted: Wanted) -> BalanceHistogram | None:
-    if snapshot.regions is None or snapshot.regions_affine is None:
+@_command
+def open_run(now: Displayed, reality: Reality, run: str) -> Displayed:
+    """Look at a run folder that was made earlier."""
+    return _afresh(now, "recorded", run)
+
+
+@_command
+def start_run(now: Displayed, reality: Reality, run: str) -> Displayed:
+    """Look at a run that this window trains; one that goes on stays as it is looked at."""
+    if now.run == run:
+        return replace(now, source="live")
+    return _afresh(now, "live", run)
+
+
+@_command
+def open_results(now: Displayed, reality: Reality, key: str, case: str | None = None) -> Displayed:
+    """Look at predictions that other programs made, at one case or at the first."""
+    return replace(_afresh(now, "results", key), case=case)
+
+
+@_command
+def close(now: Displayed, reality: Reality) -> Displayed:
+    """Look at no run any more, but at the user's own layers."""
+    return _afresh(now, "layers", None)
+
+
+@_command
+def choose_case(now: Displayed, reality: Reality, key: str) -> Displayed:
+    """Look at another case: of a run by its role, otherwise by its id."""
+    if now.source in ("live", "recorded"):
+        run = _run(now, reality)
+        role = next((r for r in ROLES if r == key), None)
+        case = run.case(role) if run is not None and role is not None else None
+        found = now if case is None else replace(now, role=role, case=case, step=None)
+    else:
+        found = replace(now, case=key, step=None)
+    return found if found.case == now.case else _elsewhere(replace(found, listing=Listing(now.listing.order)))
+
+
+def _elsewhere(now: Displayed) -> Displayed:
+    """Nothing that was chosen for a place or a class of another case stays."""
+    return _undecided(replace(now, question=replace(now.question, place=None)))
+
+
+def _undecided(now: Displayed) -> Displayed:
+    """The decision is the network's own again."""
+    return replace(now, bias=None if now.bias is None else 0.0, bias_moves=False)
+
+
+@_command
+def next_case(now: Displayed, reality: Reality, way: int = 1) -> Displayed:
+    """Look at the next case (1) or the previous one (-1), after the last the first."""
+    keys, place = _choices(effective(now, reality), reality)
+    if not keys:
+        return now
+    return choose_case(now, reality, keys[(place + way) % len(keys)][0])
+
+
+@_command
+def remove_case(now: Displayed, reality: Reality, case: str) -> Displayed:
+    """A case was taken out of the Cases tab; of a run nothing changes."""
+    return replace(now, case=None) if now.source == "layers" and now.case == case else now
+
+
+@_command
+def scrub(now: Displayed, reality: Reality, step: float) -> Displayed:
+    """Look at the prediction nearest to a step; at the last one, follow the newest."""
+    steps = _steps(effective(now, reality), reality)
+    if not steps:
+        return now
+    nearest = min(steps, key=lambda s: abs(s - step))
+    return replace(now, step=None if nearest == steps[-1] else nearest)
+
+
+@_command
+def follow_newest(now: Displayed, reality: Reality) -> Displayed:
+    """Look at the newest prediction, and at the next when it comes."""
+    return replace(now, step=None)
+
+
+@_command
+def move_in_history(now: Displayed, reality: Reality, frames: int) -> Displayed:
+    """Look at a prediction so many frames later, or earlier where it is negative."""
+    now = effective(now, reality)
+    steps = _steps(now, reality)
+    if not steps:
+        return now
+    place = steps.index(now.step) if now.step in steps else len(steps) - 1
+    return scrub(now, reality, steps[min(max(place + frames, 0), len(steps) - 1)])
+
+
+@_command
+def choose_class(now: Displayed, reality: Reality, cls: int | None) -> Displayed:
+    """Look at one class, or at all."""
+    return _undecided(replace(now, cls=cls))
+
+
+@_command
+def toggle(now: Displayed, reality: Reality, overlay: Switch, on: bool) -> Displayed:
+    """Switch an overlay; a map of regions takes the place of the one that was on."""
+    others = now.overlays - {overlay}
+    if overlay == PULL:
+        return look_at(now, reality, (now.question.look or "asked") if on else None)
+    if not on:
+        return replace(now, overlays=others)
+    if overlay in MAPS:
+        others = others - set(MAPS)
+        now = look_at(now, reality, None)
+    return replace(now, overlays=others | {overlay})
+
+
+@_command
+def delete_layer(now: Displayed, reality: Reality, key: str) -> Displayed:
+    """The user has taken a layer out of the viewer: its overlay is off."""
+    if key == PULL:
+        return look_at(now, reality, None)
+    return replace(now, overlays=frozenset(o for o in now.overlays if o != key))
+
+
+@_command
+def set_threshold(now: Displayed, reality: Reality, millilitres: float) -> Displayed:
+    """Draw regions from this error volume on."""
+    return replace(now, threshold_ml=max(0.0, millilitres))
+
+
+@_command
+def choose_convention(now: Displayed, reality: Reality, convention: Convention) -> Displayed:
+    """Show the patient's right on the left of the screen (radiological) or on the right (neurological)."""
+    return replace(now, convention=convention)
+
+
+@_command
+def choose_scores(now: Displayed, reality: Reality, scored_on: ScoreSource) -> Displayed:
+    """Show the scores of all validation cases, of the watched case, or of the test cases."""
+    return replace(now, scored_on=scored_on)
+
+
+@_command
+def look_at(now: Displayed, reality: Reality, look: Look | None) -> Displayed:
+    """Draw what the loss asks for, what training did, or both; it takes the place of a map of regions."""
+    overlays = now.overlays if look is None else now.overlays - set(MAPS)
+    return replace(now, overlays=overlays, question=replace(now.question, look=look))
+
+
+@_command
+def ask_at(now: Displayed, reality: Reality, place: tuple[float, float, float] | None) -> Displayed:
+    """Ask why at a point, (z, y, x) in mm; None: at none."""
+    return replace(now, question=replace(now.question, place=place))
+
+
+@_command
+def ask_since(now: Displayed, reality: Reality, step: int | None) -> Displayed:
+    """Ask what was paid since an earlier prediction; None: since the one before."""
+    return replace(now, question=replace(now.question, since=step))
+
+
+@_command
+def ask_loss(now: Displayed, reality: Reality, loss: LossSpec | None) -> Displayed:
+    """Ask another loss, or the run's own with other parameters; None: its own as it was."""
+    return replace(now, question=replace(now.question, loss=loss, term=""))
+
+
+@_command
+def ask_term(now: Displayed, reality: Reality, term: str) -> Displayed:
+    """Ask one term of a compound; "": their sum."""
+    return replace(now, question=replace(now.question, term=term))
+
+
+@_command
+def ask_space(now: Displayed, reality: Reality, space: Space) -> Displayed:
+    """Ask with respect to the logits, or to the probabilities."""
+    return replace(now, question=replace(now.question, space=space))
+
+
+@_command
+def ask_against(now: Displayed, reality: Reality, loss: LossSpec | None) -> Displayed:
+    """Compare with another loss; None: cross entropy."""
+    return replace(now, question=replace(now.question, against=loss))
+
+
+@_command
+def look_at_decision(now: Displayed, reality: Reality, on: bool) -> Displayed:
+    """Begin or end to look at the decision of the chosen class."""
+    return replace(now, bias=(now.bias or 0.0) if on else None, bias_moves=False)
+
+
+@_command
+def move_bias(now: Displayed, reality: Reality, bias: float, moves: bool = False) -> Displayed:
+    """Add a bias to the chosen class before the decision; `moves` while the slider is held."""
+    return replace(now, bias=min(max(float(bias), -REACH), REACH), bias_moves=moves)
+
+
+@_command
+def arrange_errors(now: Displayed, reality: Reality, listing: Listing) -> Displayed:
+    """Sort and filter the list of errors."""
+    return replace(now, listing=listing)
+
+
+@_command
+def choose_error(now: Displayed, reality: Reality, number: int | None) -> Displayed:
+    """Look at an error, by its number in the list; None at none."""
+    screen = resolve(now, reality)
+    return _looking_at(screen, screen.navigator.choose(number))
+
+
+@_command
+def next_error(now: Displayed, reality: Reality, way: int = 1) -> Displayed:
+    """Look at the next error of the list (1) or the previous one (-1), after the last the first.
+
+    Not while a label is open for painting, since napari's keys of painting are beside these.
+    """
+    if reality.painting is not None:
+        return now
+    screen = resolve(now, reality)
+    return _looking_at(screen, screen.navigator.go(way))
+
+
+def _looking_at(screen: Screen, navigator: ErrorNavigator) -> Displayed:
+    now, entry, seen = screen.displayed, navigator.entry, screen.seen
+    if entry is None or seen is None:
+        return replace(now, error=None)
+    return replace(now, error=Chosen(entry.piece, seen.snapshot.step, now.subject))
+
+
+# ---- from what is wanted to what there is
+
+
+def _run(now: Displayed, reality: Reality) -> RunFacts | None:
+    """Return the run that is displayed, None where there is none or another one is open."""
+    run = reality.run
+    wanted = now.source in ("live", "recorded") and run is not None and run.key == now.run
+    return run if wanted else None
+
+
+def _results(now: Displayed, reality: Reality) -> Results | None:
+    found = reality.results
+    return found if now.source == "results" and found is not None and found.key == now.run else None
+
+
+def _steps(now: Displayed, reality: Reality) -> tuple[int, ...]:
+    run = _run(now, reality)
+    return () if run is None else run.steps(now.role)
+
+
+def _choices(now: Displayed, reality: Reality) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Return (key, title) of the cases that may be looked at, and the place of the one that is."""
+    run, results = _run(now, reality), _results(now, reality)
+    if run is not None:
+        roles = [role for role in ROLES if run.case(role) is not None]
+        keys = tuple((role, f"{run.case(role)} ({ROLES[role].lower()})") for role in roles)
+        return keys, roles.index(now.role) if now.role in roles else -1
+    cases = results.cases if results is not None else (reality.cases if now.source == "layers" else ())
+    return tuple((case, case) for case in cases), cases.index(now.case) if now.case in cases else -1
+
+
+def _class_names(now: Displayed, reality: Reality) -> tuple[str, ...]:
+    run, results = _run(now, reality), _results(now, reality)
+    if results is not None:
+        return results.class_names
+    return () if run is None else run.class_names(now.role)
+
+
+def effective(now: Displayed, reality: Reality) -> Displayed:
+    """Return what is displayed as far as it exists: a case that is there, a step that was recorded, a class that
+    the case has."""
+    if len(now.overlays.intersection(MAPS)) > 1:
+        kept = next(m for m in MAPS if m in now.overlays)
+        now = replace(now, overlays=(now.overlays - set(MAPS)) | {kept})
+    run, results = _run(now, reality), _results(now, reality)
+    if run is not None:
+        roles = run.roles
+        role = now.role if now.role in roles else next(iter(roles), None)
+        case = None if role is None else run.case(role)
+        now = replace(now, role=role, case=case, step=now.step if case == now.case else None)
+        if now.step not in run.steps(role)[:-1]:
+            now = replace(now, step=None)
+    elif results is not None:
+        case = now.case if now.case in results.cases else next(iter(results.cases), None)
+        now = replace(now, role=None, case=case, step=None)
+    elif now.source == "layers":
+        case = now.case if now.case in reality.cases else next(iter(reality.cases), None)
+        now = replace(now, run=None, role=None, case=case, step=None)
+    else:
+        now = replace(now, role=None, case=None, step=None)
+    names = _class_names(now, reality)
+    if now.cls is not None and not 1 <= now.cls <= len(names):
+        now = replace(now, cls=None)
+    if now.bias and watched_case.class_of_maps(names, now.cls) is None:
+        now = _undecided(now)
+    if now.question.look is not None and not now.overlays.isdisjoint(MAPS):
+        now = replace(now, overlays=now.overlays - set(MAPS))
+    return now if now.error is None or now.error.subject == now.subject else replace(now, error=None)
+
+
+def _request(now: Displayed, reality: Reality) -> Request | None:
+    """Return what has to be computed for what is displayed; None where there is no prediction of it."""
+    run, results = _run(now, reality), _results(now, reality)
+    wanted = Wanted(
+        now.overlays,
+        now.cls,
+        penalties=None if run is None else run.penalties,
+        over_map=now.question.look is not None,
+        bias=now.bias,
+        settled=not now.bias_moves,
+        solid=reality.solid or reality.axes is None,
+    )
+    if results is not None and now.case is not None:
+        case, load_case = now.case, results.load
+        wanted = replace(wanted, switches=now.overlays - set(MAPS))
+        return Request(
+            results.key, "test", case, 0, False, now.threshold_ml, wanted, None, lambda: load_case(case)
+        )
+    if run is None or now.role is None or now.case is None:
         return None
-    index = chosen_class(snapshot.regions, wanted.class_index)
-    voxel_ml = abs(float(np.linalg.det(snapshot.regions_affine[:3, :3]))) / 1000
-    return balance_histogram(snapshot.regions, index, voxel_ml, class_name(snapshot, index))
-
-
-def _joined(notes: Sequence[str]) -> str:
-    return "\n".join(dict.fromkeys(notes))
-
-
-def _picture(
-    switch: Switch, snapshot: WatchedSnapshot, patch: PatchSnapshot | None, wanted: Wanted
-) -> Picture:
-    if switch == "prediction":
-        return prediction_picture(snapshot, key=switch)
-    if switch == "errors":
-        return errors_picture(snapshot, wanted.class_index, axes=wanted.axes, key=switch)
-    if switch == "patch":
-        if patch is None:
-            raise DataError("There is no patch with regions yet.", "It comes with the next training step.")
-        return patch_picture(patch, chosen_class(patch.regions, wanted.class_index), key=switch)
-    if snapshot.regions is None:
-        raise DataError("This loss has no regions, so it has no balance map.", "Choose a region-wise loss.")
-    return balance_picture(snapshot, chosen_class(snapshot.regions, wanted.class_index), switch, key=switch)
-
-
-def chosen_class(report: RegionReport, class_index: int | None) -> int:
-    """Return the class whose regions are shown: the chosen one; of all, the one with most error volume."""
-    if class_index is not None:
-        return class_index
-    both = (report.values["fp"] + report.values["fn"]).astype(np.float64)
-    error: NDArray[np.float64] = np.nansum(both, axis=1)
-    return int(error[1:].argmax()) + 1
-
-
-def _scores(snapshot: WatchedSnapshot) -> tuple[CaseScore, ...]:
-    if snapshot.truth is None:
-        return ()
-    return score_case(
-        snapshot.prediction,
-        snapshot.truth,
-        snapshot.class_names,
-        spacing(snapshot.affine),
-        case=snapshot.case,
-        role=snapshot.role,
-        badge=snapshot.badge,
+    patch = run.patch if "patch" in now.overlays else None
+    newest, steps = run.newest.get(now.role), run.steps(now.role)
+    step = now.step if now.step is not None else (steps[-1] if steps else None)
+    found: Callable[[], WatchedSnapshot]
+    if newest is not None and step == newest.step:
+        found, partial = (lambda s=newest: s), newest.partial  # type: ignore[misc]
+    else:
+        frame = next((f for f in run.frames.get(now.role, ()) if f.step == step), None)
+        if frame is None or run.load is None:
+            return None
+        found, partial = (lambda f=frame, read=run.load: read(f)), False  # type: ignore[misc]
+    assert step is not None
+    return Request(
+        run.key,
+        now.role,
+        now.case,
+        step,
+        partial,
+        now.threshold_ml,
+        wanted,
+        None if patch is None else patch.step,
+        found,
+        patch,
     )
 
 
-def _pieces(snapshot: WatchedSnapshot, wanted: Wanted) -> tuple[ErrorPiece, ...]:
-    if snapshot.truth is None or not wanted.listed:
-        return ()
-    return error_pieces(
-        snapshot.prediction,
-        snapshot.truth,
-        snapshot.class_names,
-        snapshot.affine,
-        class_index=wanted.class_index,
-        limit=100,
+def _why_request(now: Displayed, reality: Reality, request: Request | None) -> WhyRequest | None:
+    """Return what has to be answered about the loss; None where nothing is asked, or there is no prediction."""
+    run, results = _run(now, reality), _results(now, reality)
+    if request is None or not now.question.asks:
+        return None
+    if results is not None and results.explain is not None:
+        case, explain_case = request.case, results.explain
+        return WhyRequest(
+            results.key, "test", case, 0, None, now.cls, now.question, lambda known: explain_case(case)
+        )
+    if run is None or run.explain is None or now.role is None:
+        return None
+    frames = run.frames.get(now.role, ())
+    after = next((f for f in frames if f.step > request.step), None)
+    newest = run.newest.get(now.role)
+    later: Callable[[], WatchedSnapshot | None] = lambda: None  # noqa: E731  one of three
+    step = None
+    if after is not None and run.load is not None:
+        later, step = (lambda f=after, read=run.load: read(f)), after.step  # type: ignore[misc]
+    elif newest is not None and newest.step > request.step and not newest.partial:
+        later, step = (lambda s=newest: s), newest.step  # type: ignore[misc]
+    load, explain = request.load, run.explain
+
+    def made(known: Explanation | None) -> Explanation:
+        return explain(load(), later(), known)
+
+    asked = WhyRequest(run.key, now.role, request.case, request.step, step, now.cls, now.question, made)
+    return _with_pair(asked, run, request) if now.question.look == "paid" else asked
+
+
+def _with_pair(asked: WhyRequest, run: RunFacts, request: Request) -> WhyRequest:
+    """Return the request with the earlier prediction that "paid" compares with."""
+    before = [f for f in run.frames.get(asked.role, ()) if f.step < request.step]
+    earlier = next((f for f in before if f.step == asked.question.since), before[-1] if before else None)
+    if earlier is None or run.load is None:
+        return asked
+    read, load, of = run.load, request.load, earlier
+    return replace(
+        asked, earlier=of.step, steps=tuple(f.step for f in before), pair=lambda: (read(of), load())
     )
 
 
-def image_of(open_case: Callable[[], Any], name: str, there: Sequence[NDArray[Any]]) -> Picture | None:
-    """Return the picture of a case's image; None where a layer of the user's shows the same voxels already.
+def _of_answer(now: Displayed, reality: Reality, screen: Screen, request: Request | None) -> dict[str, Any]:
+    """Return what is answered about the loss: only of the prediction whose picture is shown."""
+    asked = _why_request(now, reality, request)
+    if asked is None:
+        none = now.question.asks and request is not None
+        return {"answer_note": "These predictions hold no probabilities to ask a loss about."} if none else {}
+    of, found = reality.answer if reality.answer is not None else (None, None)
+    if of is None or found is None or of.subject != asked.subject:
+        return {"why_request": asked, "answer_note": f"Asking about {asked.case}, step {asked.step}…"}
+    if of.question.place != asked.question.place:
+        found = replace(found, sentence="")
+    parts: dict[str, Any] = {"answer": found, "answer_note": found.problem}
+    if of != asked:
+        parts |= {"why_request": asked}
+        if of.step != asked.step:
+            parts["answer_note"] = f"Asking about step {asked.step}; step {of.step} is still shown."
+    if found.picture is not None and screen.seen is not None and reality.axes is not None:
+        layers: dict[Any, Picture] = {**screen.layers, PULL: found.picture}
+        parts |= {"layers": layers, "map": found.picture.colour_scale}
+    return parts
+
+
+def _decision(now: Displayed, shown: Seen, names: Sequence[str]) -> DecisionShown | None:
+    index = watched_case.class_of_maps(names, now.cls)
+    if index is None:
+        return DecisionShown("", 0.0, problem="Choose a class above to move its decision.")
+    name = names[index - 1]
+    if shown.decision is None:
+        return DecisionShown(name, now.bias or 0.0, problem=shown.no_decision)
+    return DecisionShown(
+        name,
+        shown.wanted.bias or 0.0,
+        shown.counts,
+        shown.counts_before,
+        shown.curve,
+        shown.decision.approximate,
+        at_rest=rest_text(shown.rest, shown.rest_before),
+    )
+
+
+def _diagnosis(now: Displayed, reality: Reality) -> dict[str, Any]:
+    run = _run(now, reality)
+    if run is None:
+        return {}
+    if reality.examined == run.key:
+        return {"diagnosis_note": "Examining the run…"}
+    if reality.diagnosis is None or reality.diagnosis[0] != run.key:
+        return {}
+    found = reality.diagnosis[1]
+    if isinstance(found, str):
+        return {"diagnosis_note": found}
+    untold = "; ".join(f"{one.title.lower()} ({one.reason})" for one in found.not_checked)
+    said = [] if found.findings else ["Nothing wrong was found."]
+    if untold:
+        said.append(f"Not checked: {untold}.")
+    return {"diagnosis": found, "diagnosis_note": " ".join(said)}
+
+
+def resolve(displayed: Displayed, reality: Reality) -> Screen:
+    """Return everything that is drawn.
 
     Parameters
     ----------
-    open_case
-        Opens the case (`CaseRef.open`).
-    there
-        Arrays of the image layers in the viewer.
+    displayed
+        What the user wants to look at.
+    reality
+        What exists now.
     """
-    image: Volume = open_case().images[0]
-    picture = layer_images.image_picture(image, f"image ({name})")
-    same = any(a.shape == picture.data.shape and np.array_equal(a, picture.data) for a in there)
-    return None if same else picture
+    now = effective(displayed, reality)
+    request = _request(now, reality)
+    shown: Seen | None = None
+    answered = False
+    if request is not None and reality.seen is not None:
+        of, seen = reality.seen
+        if of.subject == request.subject:
+            shown, answered = seen, of == request
+    refused = request is not None and reality.refusal is not None and reality.refusal[0] == request
+    names = _class_names(now, reality)
+    choices, chosen = _choices(now, reality)
+    screen = Screen(
+        displayed=now,
+        title=_title(now, reality),
+        scene=_scene(now),
+        choices=choices,
+        chosen=chosen,
+        class_names=names,
+        history=_history(now, reality, shown, request),
+        toggles=_toggles(now, shown, names),
+        image=_scene(now),
+        request=None if answered or refused else request,
+        controls=controls(reality),
+    )
+    if reality.painting is not None and reality.painting.scene == screen.scene:
+        screen = replace(screen, painting=reality.painting.text)
+    screen = replace(screen, **_scores(now, reality, shown), **_diagnosis(now, reality))
+    if shown is not None and reality.image_of == screen.scene:
+        # only over its own image: what a picture is drawn over must be of the same case
+        screen = replace(screen, **_of_picture(now, reality, shown))
+        screen = replace(screen, decision=_decision(now, shown, names))
+        screen = replace(screen, **_of_answer(now, reality, screen, request))
+    if refused:
+        assert reality.refusal is not None
+        return replace(screen, message=reality.refusal[1], failed=True)
+    if not screen.message:
+        screen = replace(screen, message=_missing(now, reality, shown, request))
+    if reality.image_of == screen.scene and reality.image_problem:
+        both = f"{reality.image_problem}\n{screen.message}".strip()
+        screen = replace(screen, message=both, failed=True)
+    return screen
 
 
-def under_cursor(snapshot: WatchedSnapshot, class_index: int | None, world: Sequence[float]) -> str:
-    """Return what a watched case says at a point, in one or two sentences; "" outside its grid.
+def _scene(now: Displayed) -> tuple[str, str] | None:
+    return None if now.run is None or now.case is None else (now.run, now.case)
 
-    Parameters
-    ----------
-    class_index
-        One class; None takes the class that is there, in the truth or else in the prediction.
-    world
-        (z, y, x) RAS in mm, as napari's cursor gives it.
-    """
-    point = np.append(np.asarray(world, dtype=float)[::-1], 1.0)
-    place = np.rint(np.linalg.solve(snapshot.affine, point)[:3]).astype(int)
-    if (place < 0).any() or (place >= snapshot.prediction.shape).any():
+
+def _title(now: Displayed, reality: Reality) -> str:
+    run, results = _run(now, reality), _results(now, reality)
+    if results is not None:
+        return f"Results: {results.title or results.key}"
+    if run is None:
         return ""
-    at = tuple(int(i) for i in place)
-    predicted = int(snapshot.prediction[at])
-    true = None if snapshot.truth is None else int(snapshot.truth[at])
-    sentence = _voxel_sentence(snapshot, predicted, true)
-    shown = class_index if class_index is not None else (true if true not in (None, 0, 255) else predicted)
-    if not shown or snapshot.regions is None or snapshot.regions_affine is None:
-        return sentence
-    affine = snapshot.regions_affine
-    voxel = np.linalg.solve(affine, point)[:3]
-    millilitres = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    region = regions.read_out(snapshot.regions, shown, [float(v) for v in voxel], millilitres)
-    name = snapshot.class_names[shown - 1]
-    scope = f" ({snapshot.regions.scope})" if snapshot.regions.scope else ""
-    return f"{sentence}\nRegion, {name}: {region}{scope}" if region else sentence
+    how = "training in this window" if now.source == "live" and reality.busy else "as recorded"
+    if run.owner:
+        when = "as it goes on" if reality.busy else "as it was when it was opened"
+        how = f"in use by {run.owner}; shown {when}"
+    return f"Run {run.title or run.key}: {how}"
 
 
-def _voxel_sentence(snapshot: WatchedSnapshot, predicted: int, true: int | None) -> str:
-    names = ("background", *snapshot.class_names)
-    if true is None:
-        return f"predicted {names[predicted]}"
-    if true == 255:
-        return f"predicted {names[predicted]}; ignored here"
-    if predicted == true:
-        return f"{names[true]}, correct"
-    return f"{names[true]}, predicted {names[predicted]}"
+def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]:
+    """Return all that belongs to the picture that is shown."""
+    snapshot = shown.snapshot
+    flat = reality.axes is not None
+    layers = {o: p for p in shown.pictures if flat and (o := p.key) in now.overlays}
+    surfaces = _drawn_surfaces(shown, now)
+    drawn = next((m for m in MAPS if m in layers), None)
+    class_name = watched_case.class_name(snapshot, now.cls)
+    where = "" if reality.mouse is None else watched_case.under_cursor(snapshot, now.cls, reality.mouse)
+    labelled = snapshot.truth is not None
+    results = now.source == "results"
+    return {
+        "badge": watched_case.badge(snapshot),
+        "caption": Caption(
+            case=snapshot.case,
+            held=watched_case.held(snapshot),
+            class_name=class_name,
+            step="" if results else f"step {snapshot.step}" + (" (this slice)" if snapshot.partial else ""),
+            convention="" if reality.axes is None else CONVENTIONS[now.convention],
+            remark=_remark(reality, shown),
+        ),
+        "message": shown.note,
+        "layers": layers,
+        "surfaces": surfaces,
+        "errors": shown.pieces,
+        "errors_note": _errors_note(shown, labelled, class_name),
+        **_of_errors(now, reality, shown),
+        "legend": _legend(shown, layers, {} if flat else surfaces, now.cls),
+        "map": None if drawn is None else layers[drawn].colour_scale,
+        "outlines": shown.outlines if "errors" in layers else None,
+        "absent": _absent(shown, layers, class_name, reality),
+        "cursor": None if results else snapshot.step,
+        "read_out": where,
+        "balance": shown.balance,
+        "seen": shown,
+    }
+
+
+def _of_errors(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]:
+    """Return the list of errors, and what is said of the one that is looked at."""
+    judged = reality.judged if reality.judged is not None and reality.judged.run == now.run else None
+    since = reality.since if reality.since is not None and reality.since.pieces is shown.pieces else None
+    asked = now.listing.order == "suspect" and reality.suspicion is not None
+    suspicion = reality.suspicion if asked and reality.suspicion.pieces is shown.pieces else None  # type: ignore[union-attr]
+    piece = None if now.error is None else now.error.piece
+    navigator = arranged(shown.pieces, judged, since, now.listing, piece, shown.snapshot.case, suspicion)
+    if now.error is None:
+        return {"navigator": navigator, "verdict": Control(False, "Choose an error in the list first.")}
+    life = reality.life if reality.life is not None and reality.life.piece is piece else None
+    entry = navigator.entry
+    if entry is None:
+        found = f"{now.error.piece.sentence}. It is not there at step {shown.snapshot.step}."
+    else:
+        found = (
+            f"{entry.piece.sentence}. {entry.piece.place.words[:1].upper()}{entry.piece.place.words[1:]}; "
+        )
+        found += f"{entry.piece.depth_mm:.1f} mm deep."
+        found += f" Suspect label: {entry.why}." if entry.why else ""
+    told = "" if life is None else life.sentence(None if entry is None else entry.since)
+    return {
+        "navigator": navigator,
+        "error_text": f"{found} {told}".strip(),
+        "error_life": () if life is None else life.moments,
+        "mark": None if life is None else life.mark,
+        "verdict": _verdict(now, entry is not None, judged is not None),
+    }
+
+
+def _verdict(now: Displayed, there: bool, known: bool) -> Control:
+    if not known:
+        return Control(False, "The verdicts on these predictions have not been read.")
+    return Control(there, "" if there else "Choose a step at which the error is there.")
+
+
+def _drawn_surfaces(shown: Seen, now: Displayed) -> dict[Part, SurfacePicture]:
+    needs: dict[Part, Switch] = {"truth": "errors", "errors": "errors", "prediction": "prediction"}
+    return {part: made for part, made in shown.surfaces.items() if needs[part] in now.overlays}
+
+
+def _legend(
+    shown: Seen,
+    layers: Mapping[Switch, Picture],
+    surfaces: Mapping[Part, SurfacePicture],
+    cls: int | None,
+) -> tuple[LegendEntry, ...]:
+    """Return the colours of what is drawn: errors with their lines, and the classes of the prediction."""
+    found: tuple[LegendEntry, ...] = ()
+    classes = shown.snapshot.class_names
+    if "errors" in layers:
+        found = errors.legend(cls, layers["errors"].form)
+    elif "errors" in surfaces:
+        found = (*errors.legend(cls, "solid"), LegendEntry("truth", colours.TRUTH_SURFACE))
+    if "prediction" in layers:
+        found += errors.class_legend(classes, shown.predicted, layers["prediction"].form)
+    elif "prediction" in surfaces:
+        found += errors.class_legend(classes, shown.predicted if cls is None else (cls,), "fill")
+    return found
+
+
+def _absent(
+    shown: Seen, layers: Mapping[Switch, Picture], class_name: str, reality: Reality
+) -> tuple[Absence, ...]:
+    if reality.axes is None:
+        ticked = [overlay for overlay in MAPS if any(p.key == overlay for p in shown.pictures)]
+        return tuple(Absence(o, "Maps of regions are drawn in slices, not in 3D.", 0) for o in ticked)
+    axis = next(a for a in range(3) if a not in reality.axes)
+    return absences(shown.snapshot, layers.values(), class_name, axis, reality.slice_mm)
+
+
+def _remark(reality: Reality, shown: Seen) -> str:
+    said = [f"what if: bias {shown.wanted.bias:+.2g}"] if shown.wanted.bias else []
+    if reality.others:
+        said.append(f"not of this case: {', '.join(reality.others)}")
+    return "; ".join(said)
+
+
+def _errors_note(shown: Seen, labelled: bool, class_name: str) -> str:
+    if not labelled:
+        return "This case has no label, so its errors are unknown."
+    if len(shown.pieces) >= watched_case.MOST_LISTED:
+        return f"The {watched_case.MOST_LISTED} largest errors are listed."
+    return "" if shown.pieces else f"No error of 0.05 ml or more ({class_name})."
+
+
+def _missing(now: Displayed, reality: Reality, shown: Seen | None, request: Request | None) -> str:
+    """Return what is not there yet."""
+    if request is not None:
+        step = "" if now.source == "results" else f", step {request.step}"
+        return "" if shown is not None else f"Preparing {request.case}{step}…"
+    if now.source == "layers":
+        return "The watched cases appear here after the first prediction of a run."
+    if now.case is not None:
+        return f"{now.case} is watched; its first prediction comes with the first validation."
+    run = _run(now, reality)
+    if run is None:
+        return "Nothing is open here yet."
+    return "This run has no prediction to show yet; the first comes with the first validation."
+
+
+def _history(
+    now: Displayed, reality: Reality, shown: Seen | None, request: Request | None
+) -> HistoryShown | None:
+    steps = _steps(now, reality)
+    if not steps or request is None:
+        return None
+    place = steps.index(request.step)
+    follows = now.step is None
+    if shown is None or shown.snapshot.step != request.step:
+        still = "" if shown is None else f"; step {shown.snapshot.step} is still shown"
+        return HistoryShown(steps, place, follows, f"Preparing step {request.step}{still}")
+    newest = " (newest)" if follows else ""
+    return HistoryShown(
+        steps, place, follows, f"Prediction {place + 1} of {len(steps)}, step {request.step}{newest}"
+    )
+
+
+def _toggles(now: Displayed, shown: Seen | None, names: Sequence[str]) -> dict[Switch, Toggle]:
+    """Return the switches; one that can draw nothing of this case stays as it is and says why."""
+    reasons = shown.reasons if shown is not None else {}
+    found: dict[Switch, Toggle] = {}
+    for overlay in SWITCHES:
+        why = reasons.get(overlay, "")
+        if not why and overlay in MAPS and now.cls is None and len(names) > 1:
+            why = "A map of regions is of one class: choose one above."
+        foreign = now.source == "results" and overlay in MAPS
+        if foreign:
+            why = "Predictions of other programs have no regions of a loss."
+        found[overlay] = Toggle(overlay in now.overlays, not foreign, why)
+    return found
+
+
+_NOT_TESTED = (
+    "The test cases have not been scored. When every choice is made: segexplorer evaluate RUN --split test"
+)
+
+
+def _scores(now: Displayed, reality: Reality, shown: Seen | None) -> dict[str, Any]:
+    if now.source == "results":  # the scores of the other cases are in the case table
+        alone: dict[str, Any] = {"scored_on": "watched", "score_sources": ("watched",)}
+        if shown is not None:
+            alone |= {"scores": shown.scores, "scores_of": shown.snapshot.case}
+        return alone
+    return {"scored_on": now.scored_on} | _scores_of_run(now, reality, shown)
+
+
+def _scores_of_run(now: Displayed, reality: Reality, shown: Seen | None) -> dict[str, Any]:
+    run = _run(now, reality)
+    if now.scored_on == "watched":
+        if shown is None:
+            return {}
+        snapshot = shown.snapshot
+        return {"scores": shown.scores, "scores_of": f"{snapshot.case}, step {snapshot.step}"}
+    if run is None:
+        return {}
+    if now.scored_on == "test":
+        if not run.tests:
+            return {"scores_of": _NOT_TESTED}
+        record = run.tests[-1]
+        times = "once" if record.number == 1 else f"{record.number} times"
+        of = f"{record.checkpoint} weights, step {record.step}; {record.when}; scored {times}"
+        return {"scores": record.scores, "scores_of": of}
+    limit = now.step
+    steps = [step for step in run.validations if limit is None or step <= limit]
+    if not steps:
+        return {}
+    return {"scores": run.validations[max(steps)].scores, "scores_of": f"step {max(steps)}"}
+
+
+# ---- buttons
+
+
+def controls(reality: Reality) -> dict[str, Control]:
+    """Return which buttons can be pressed, and why not.
+
+    `start` is enabled exactly when the plan of the experiment has no error and nothing is going on.
+    """
+    run, accepts, busy = reality.run, reality.accepts, reality.busy
+    waiting = reality.making
+    occupied = waiting or ("A run is going on: stop it first." if busy else "")
+    plan = reality.plan
+    found: dict[str, Control] = {}
+    if occupied:
+        found["start"] = Control(False, occupied)
+    elif plan.state == "fits":
+        found["start"] = Control(True)
+    elif plan.state == "refused":
+        found["start"] = Control(False, plan.problem, plan.path)
+    else:
+        found["start"] = Control(
+            False, "The experiment is being planned…" if plan.state == "planning" else ""
+        )
+    found["open"] = Control(not occupied, occupied)
+    goes_on = run is not None and not busy and not waiting and "start" in accepts
+    held = f"This run is in use by {run.owner}." if run is not None and run.owner else ""
+    none = "There is no run yet." if run is None else ("" if busy else "The run is not going on.")
+    found["go_on"] = Control(goes_on, "" if goes_on else held or none or "The run is going on.")
+    for command in ("pause", "unpause", "step", "stop", "predict_now"):
+        able = busy and command in accepts
+        found[command] = Control(able, "" if able else none or "The run is busy; it can do this in a moment.")
+    able = run is not None and "extend" in accepts and not waiting
+    found["extend"] = Control(able, "" if able else none or "The run cannot be extended now.")
+    return found

@@ -74,6 +74,9 @@ WINDOWS: Mapping[str, tuple[float, float]] = {
 }
 """Display windows of CT by name: (level, width) in HU."""
 
+LABEL_OPACITIES: Mapping[str, float] = {"classes": 0.5, "errors": 0.75, "map": 0.6, "pull": 1.0}
+"""Sort of colours -> how opaque labels of it are drawn; a pull is as opaque as its colours."""
+
 _SAMPLES = 200_000
 """Voxels that percentiles are taken from; more would not move them visibly."""
 
@@ -117,15 +120,19 @@ class Picture:
     contrast_range: tuple[float, float] | None = None
     values: Mapping[int, str] = field(default_factory=dict)
     """Label value -> name of its class, in the order of the classes; for labels."""
-    colours: Literal["classes", "errors", "balance", "grey"] = "grey"
+    colours: Literal["classes", "errors", "map", "pull", "grey"] = "grey"
     open_at: int | None = None
     """Index along z with most label."""
     provenance: Provenance = field(default_factory=Provenance)
     """Header facts and notes of the volume's file, for exports and for the geometry verdict."""
-    colour_map: NDArray[np.float32] | None = None
-    """(n, 4) colours from the lower contrast limit to the upper; for balances."""
-    caption: str = ""
-    """What is written on the picture while the layer is visible: what a map shows, and of what."""
+    editable: bool = False
+    """Whether the user may paint in it: in labels of theirs, never in a prediction or what is made of it."""
+    form: Literal["fill", "outline"] = "fill"
+    """Whether labels are filled, or drawn as outlines since they are over something that is."""
+    colour_scale: Any = None
+    """What the colours of a map mean: a `regions.Scale`, whose map holds colour indices, or a `why.PullScale`."""
+    filled: tuple[NDArray[np.bool_], ...] = ()
+    """Which slices across each axis have something in them; for overlays."""
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
@@ -202,7 +209,7 @@ def label_picture(
     """Prepare a label map with its own values; `values` names them, in the order of the classes."""
     picture = picture_of(key, "labels", name, whole(volume), path=_path(volume), colours="classes")
     named = dict(values) if values else {v: f"label {v}" for v in label_values(picture.data)}
-    return replace(picture, values=named, open_at=fullest_slice(picture.data, list(named)))
+    return replace(picture, values=named, open_at=fullest_slice(picture.data, list(named)), editable=True)
 
 
 def whole(volume: Volume) -> Volume:
@@ -228,6 +235,13 @@ def fullest_slice(data: NDArray[Any], values: Sequence[int]) -> int | None:
         np.isin(data, np.asarray(values, dtype=data.dtype)).sum(axis=(1, 2)) if len(values) else np.zeros(1)
     )
     return int(counts.argmax()) if counts.max() > 0 else None
+
+
+def filled_slices(data: NDArray[Any]) -> tuple[NDArray[np.bool_], ...]:
+    """Return which slices across each of three axes have anything but 0 in them."""
+    there = data != 0
+    flat = there.any(axis=0)
+    return there.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0)
 
 
 def _path(volume: Volume) -> str | None:
@@ -314,6 +328,30 @@ def offered_classes(volumes: Mapping[int, float], names: Mapping[int, str]) -> d
         name = names.get(value, f"label {value}")
         offered[name] = (*offered.get(name, ()), value)
     return offered
+
+
+def clashing_names(named: Mapping[str, Mapping[int, str]], classes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return in which cases a label value of a class has different names in the files; "" where they agree.
+
+    A class that the user has given a name of their own, which is in no file, is taken as they mean it.
+
+    Parameters
+    ----------
+    named
+        Case -> label value -> name in its file.
+    classes
+        Class name -> its label values.
+    """
+    for name, values in classes.items():
+        for value in values:
+            said = [(case, names[value]) for case, names in named.items() if value in names]
+            if name.casefold() not in {text.casefold() for _, text in said}:
+                continue
+            first, one = said[0]
+            for other, text in said:
+                if text.casefold() != one.casefold():
+                    return f"Label {value} is “{one}” in {first}, but “{text}” in {other}."
+    return ""
 
 
 def class_volume(volumes: Mapping[int, float], values: tuple[int, ...]) -> float:

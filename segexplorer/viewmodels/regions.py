@@ -1,14 +1,15 @@
 """The regional FP-FN balance of one class: as colours over the anatomy, as a sentence, and as a histogram.
 
 Alpha weighs false positives and beta false negatives. Their sum is constant in every region loss, so one
-diverging colour scale shows both: from missed (blue) to extra (vermillion).
+diverging colour scale shows both: from missed (violet) to extra (gold). Those are not the colours of errors, and
+regions are filled boxes over which errors are outlines, so that neither is taken for the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,10 @@ TITLES: dict[Quantity, str] = {
     "alpha": "penalty for false positives (alpha)",
     "beta": "penalty for false negatives (beta)",
 }
-FAINTEST = 0.25
-"""Opacity of the smallest error volume that is shown at all."""
+LEVELS, STRENGTHS = 31, 8
+"""Colours of a map along its scale, and opacities of each; an odd number of colours, so that one is the middle."""
+OPAQUE_SHARE = 0.1
+"""A region is drawn fully opaque from so much error on, as a part of the volume of the median region."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,10 @@ class RegionPicture:
     values
         (n1, n2, n3) float32, one number per box, or (R,) per region of any shape; NaN where nothing is shown.
     opacity
-        As `values`, from 0 to 1, by error volume; 0 where nothing is shown.
+        As `values`, from 0 to 1: the square root of the error volume as a part of `full_ml`; 0 where nothing is
+        shown.
     limits
-        Values at the ends of the colour map.
-    colour_map
-        (255, 4) colours from the lower limit to the upper.
+        Values at the ends of the colours.
     regions
         Where the regions are, as in `RegionReport`.
     full_ml
@@ -52,30 +54,93 @@ class RegionPicture:
     values: NDArray[np.float32]
     opacity: NDArray[np.float32]
     limits: tuple[float, float]
-    colour_map: NDArray[np.float32]
     regions: Regions
     full_ml: float
 
-    def paint(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return values and opacity as voxels; regions are filled, never interpolated."""
-        opacity = self.regions.paint(self.opacity.ravel())
-        return self.regions.paint(self.values.ravel()), np.nan_to_num(opacity, copy=False)
-
-    def box_colours(self) -> NDArray[np.float32]:
-        """Return (n1, n2, n3, 4) or (R, 4) colours, 0 to 1, with opacity in the last channel."""
+    def colour_indices(self) -> NDArray[np.uint8]:
+        """Return (R,) the place of each region's colour in `map_colours`; 0 where nothing is shown."""
         low, high = self.limits
-        shown = np.isfinite(self.values)
-        position = (np.where(shown, self.values, low) - low) / (high - low)
-        n = len(self.colour_map)
-        index = np.clip(np.rint(position * (n - 1)), 0, n - 1).astype(np.intp)
-        result = self.colour_map[index]
-        result[..., 3] = self.opacity
-        return result
+        values, opacity = self.values.ravel(), self.opacity.ravel()
+        shown = np.isfinite(values)
+        position = (np.where(shown, values, low) - low) / (high - low)
+        level = np.rint(np.clip(position, 0, 1) * (LEVELS - 1))
+        strength = np.floor(opacity * STRENGTHS)  # next to no error is nothing to see
+        found = np.where(shown & (strength > 0), 1 + level * STRENGTHS + strength - 1, 0)
+        return found.astype(np.uint8)
 
-    def rgba(self) -> NDArray[np.float32]:
-        """Return the colours as voxels, (*spatial, 4)."""
-        channels = self.regions.paint(np.ascontiguousarray(self.box_colours().reshape(-1, 4).T))
-        return np.nan_to_num(np.moveaxis(channels, 0, -1), copy=False)
+    def paint(self) -> NDArray[np.uint8]:
+        """Return the colour indices as voxels; regions are filled, never interpolated."""
+        # voxels without a region have a negative number: they take the last entry
+        painted: NDArray[np.uint8] = np.append(self.colour_indices(), np.uint8(0))[self.regions.numbers()]
+        return painted
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Colour index -> the value that it stands for, e.g. "balance -0.47"."""
+        low, high = self.limits
+        return {
+            1
+            + level * STRENGTHS
+            + strength: f"{self.quantity} {low + (high - low) * level / (LEVELS - 1):.2f}"
+            for level in range(LEVELS)
+            for strength in range(STRENGTHS)
+        }
+
+
+def map_colours(quantity: Quantity) -> NDArray[np.float32]:
+    """Return (1 + LEVELS * STRENGTHS, 4) colours of the colour indices of a map; the first is transparent.
+
+    They are the same for every frame, case and run. A high beta means that much was missed, so its scale is turned.
+    """
+    ramp = np.repeat(colours.diverging(LEVELS, flipped=quantity == "beta"), STRENGTHS, axis=0)
+    ramp[:, 3] = np.tile(np.arange(1, STRENGTHS + 1) / STRENGTHS, LEVELS)
+    return np.concatenate([np.zeros((1, 4), np.float32), ramp])
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scale of a map, as a colour bar draws it.
+
+    Attributes
+    ----------
+    quantity, title, scope
+        What is mapped, of which class, and measured on what.
+    limits
+        Values at the ends.
+    full_ml
+        Error volume of a region drawn fully opaque, ml.
+    """
+
+    quantity: Quantity
+    title: str
+    scope: str
+    limits: tuple[float, float] = (-1.0, 1.0)
+    full_ml: float = 0.0
+
+    @property
+    def colours(self) -> NDArray[np.float32]:
+        """(n, 4) opaque colours from the lower end to the upper."""
+        return map_colours(self.quantity)[STRENGTHS::STRENGTHS]
+
+    @property
+    def ticks(self) -> tuple[str, str, str]:
+        """Numbers at the lower end, in the middle and at the upper end."""
+        low, high = self.limits
+        if self.quantity == "balance":
+            return "−1", "0", "+1"
+        return f"{low:.2f}", f"{(low + high) / 2:.2f}", f"{high:.2f}"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What the lower and the upper end mean."""
+        if self.quantity == "balance":
+            return "missed", "extra"
+        return ("extra", "missed") if self.quantity == "beta" else ("missed", "extra")
+
+    @property
+    def note(self) -> str:
+        """What fainter colours mean."""
+        return f"fainter = less error, full at {millilitres(self.full_ml)}"
 
 
 def region_picture(
@@ -85,9 +150,9 @@ def region_picture(
     *,
     quantity: Quantity = "balance",
     threshold_ml: float = 0.0,
-    full_ml: float | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> RegionPicture:
-    """Make the picture of one class.
+    """Make the picture of one class. Nothing in it depends on other frames, and scale and opacity on no frame.
 
     Parameters
     ----------
@@ -102,8 +167,9 @@ def region_picture(
     threshold_ml
         Boxes whose error volume (fp + fn) is below it are not shown; nor are those without any error or that
         the loss skips (NaN).
-    full_ml
-        Error volume drawn fully opaque; None takes the 95th percentile of the boxes shown.
+    limits
+        Least and greatest penalty under the loss (`losses.base.penalty_range`); None where that is unknown: from 0
+        to the sum of both.
 
     Raises
     ------
@@ -114,22 +180,30 @@ def region_picture(
     error_ml = (fp + fn) * voxel_ml
     values = _balance(fp, fn) if quantity == "balance" else _row(report, quantity, class_index)
     shown = np.isfinite(values) & np.isfinite(error_ml) & (error_ml > 0) & (error_ml >= threshold_ml)
-    full = (
-        full_ml if full_ml is not None else (float(np.percentile(error_ml[shown], 95)) if shown.any() else 0)
-    )
-    relative = np.clip(error_ml / full, 0, 1) if full > 0 else np.ones_like(error_ml)
-    opacity = np.where(shown, FAINTEST + (1 - FAINTEST) * relative, 0)
-    limits = (-1.0, 1.0) if quantity == "balance" else _penalty_limits(report, class_index)
+    full = OPAQUE_SHARE * _median_voxels(report.regions) * voxel_ml
+    opacity = np.sqrt(np.clip(np.where(shown, error_ml, 0) / full, 0, 1))
+    if quantity == "balance":
+        limits = (-1.0, 1.0)
     return RegionPicture(
         quantity=quantity,
         values=np.where(shown, values, np.nan).astype(np.float32).reshape(report.counts),
         opacity=opacity.astype(np.float32).reshape(report.counts),
-        limits=limits,
-        # a high beta means much was missed: blue must stay the colour of missed
-        colour_map=colours.diverging(flipped=quantity == "beta"),
+        limits=limits or _penalty_limits(report, class_index),
         regions=report.regions,
         full_ml=full,
     )
+
+
+def _median_voxels(regions: Regions) -> float:
+    """Return the volume of the median region, in voxels; 1 at least."""
+    if isinstance(regions, BoxRegions):
+        sizes: NDArray[Any] = np.ones(1)
+        for edges in regions.edges:
+            sizes = np.multiply.outer(sizes, np.diff(edges))
+    else:
+        sizes = np.bincount(regions.labels.ravel() + 1, minlength=1)[1:]
+    sizes = sizes[sizes > 0]
+    return float(np.median(sizes)) if sizes.size else 1.0
 
 
 def _row(report: RegionReport, name: str, class_index: int) -> NDArray[np.float64]:
@@ -152,14 +226,10 @@ def _balance(fp: NDArray[np.float64], fn: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _penalty_limits(report: RegionReport, class_index: int) -> tuple[float, float]:
-    """Limits for alpha or beta: symmetric about equal penalties, wide enough for every box of both."""
-    both = np.concatenate([_row(report, name, class_index) for name in ("alpha", "beta")])
+    """Return 0 and the sum of both penalties, which is the same in every region and frame."""
+    both = _row(report, "alpha", class_index) + _row(report, "beta", class_index)
     both = both[np.isfinite(both)]
-    if not both.size:
-        return 0.0, 1.0
-    middle = float(both.min() + both.max()) / 2
-    reach = max(float(both.max()) - middle, 1e-3)
-    return middle - reach, middle + reach
+    return 0.0, (round(float(np.median(both)), 2) if both.size else 0.0) or 1.0
 
 
 def box_at(edges: Sequence[Sequence[int]], voxel: Sequence[float]) -> int | None:

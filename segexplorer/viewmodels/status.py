@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,7 +37,6 @@ def _about(seconds: float) -> str:
 
 RECENT_STEPS = 50
 LOG_LINES = 500
-COMMANDS = ("start", "pause", "unpause", "step", "stop", "extend")
 
 _HEADLINES: Mapping[RunState, str] = {
     "idle": "ready to start",
@@ -238,39 +237,3 @@ class Status:
     def memory(self) -> str:
         """Memory in use, e.g. "1.4 GB"."""
         return memory(self._memory) if self._memory else ""
-
-
-@dataclass(frozen=True)
-class Buttons:
-    """Which buttons can be pressed; one button serves pause and unpause, with the label for now."""
-
-    start: bool
-    pause: bool
-    pause_label: str
-    step: bool
-    stop: bool
-    extend: bool
-
-
-def buttons(accepts: Callable[[Any], bool] | None, *, ready: bool = True) -> Buttons:
-    """Return what can be pressed.
-
-    Parameters
-    ----------
-    accepts
-        `Run.accepts` of the current run; None when there is none yet.
-    ready
-        Whether an experiment could be started now, where there is no run or it has ended.
-    """
-    if accepts is None:
-        return Buttons(ready, False, "Pause", False, False, False)
-    can = {command: accepts(command) for command in COMMANDS}
-    busy = can["stop"] or not any(can.values())
-    return Buttons(
-        start=ready and not busy,
-        pause=can["pause"] or can["unpause"],
-        pause_label="Resume" if can["unpause"] else "Pause",
-        step=can["step"],
-        stop=can["stop"],
-        extend=can["extend"],
-    )

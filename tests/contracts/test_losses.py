@@ -11,7 +11,12 @@ from segexplorer.losses.base import LossSpec
 from segexplorer.testing.losses import CHECKS, check_compiled
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+def _checks() -> list[object]:
+    slow = {check_compiled: [pytest.mark.slow]}
+    return [pytest.param(check, id=check.__name__, marks=slow.get(check, [])) for check in CHECKS]
+
+
+@pytest.mark.parametrize("check", _checks())
 @pytest.mark.parametrize("name", losses.names())
 def test_every_loss_keeps_the_promise(name: str, check: Callable[[LossSpec], None]) -> None:
     check(losses.parse(name))

@@ -42,6 +42,7 @@ OWN = [k for k, s in networks.registry.specs().items() if s.__module__.startswit
 SUPERVISED = [k for k in OWN if issubclass(networks.spec(k), SupervisedNetwork)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("kind", OWN)
@@ -53,6 +54,7 @@ def test_every_network_keeps_the_promise(
     check(small(kind), dimensions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("kind", SUPERVISED)
 def test_every_supervised_network_keeps_the_promise(kind: str, dimensions: int) -> None:

@@ -172,3 +172,75 @@ def test_torn_and_foreign_lines_are_value_errors(line: str) -> None:
 def test_a_line_that_lacks_what_its_event_needs_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="Notice"):
         from_json('{"event": "Notice", "step": 3}')
+
+
+def test_an_event_prints_as_one_short_line() -> None:
+    terms = {"dice": (0.51, 1.0), "cross_entropy": (0.42, 0.5)}
+    step = {"epoch": 2, "learning_rate": 0.1, "gradient_norm": 1.0, "seconds": 0.1, "samples": 2}
+    scored = CaseScore(
+        case="a",
+        class_name="liver",
+        role="validation",
+        state="scored",
+        metrics=dict.fromkeys(map(str, range(50)), 0.5),
+        false_positive_ml=0.0,
+        false_negative_ml=0.0,
+        truth_ml=1.0,
+    )
+    validated = {
+        "epoch": 2,
+        "scores": (scored,) * 40,
+        "mean_dice": 0.5,
+        "n_used": 80,
+        "n_absent": 0,
+        "seconds": 1.0,
+    }
+    lines: list[tuple[events.Event, str]] = [
+        (
+            events.StepDone(step=7, loss=0.72, terms=terms, **step),
+            "step 7: epoch 2, loss 0.72: dice 0.51, cross_entropy 0.42 (weight 0.5)",
+        ),
+        (
+            events.StepDone(step=7, loss=0.51, terms={"dice": (0.51, 1.0)}, **step),
+            "step 7: epoch 2, loss 0.51",
+        ),
+        (
+            events.ValidationDone(
+                step=8,
+                loss=math.nan,
+                class_dice={"liver": 0.61234, "spleen": 0.4},
+                n_missed=1,
+                best=True,
+                **validated,
+            ),
+            "step 8: validated after epoch 2, mean Dice 0.500: liver 0.612, spleen 0.400; the best so far",
+        ),
+        (
+            events.ParameterApplied(step=3, field="loss.alpha", value=0.6, previous=0.5),
+            "step 3: loss.alpha is now 0.6 (was 0.5)",
+        ),
+        (events.Notice(message="A\nline.", remedy="Do this."), "step 0: A line. Do this."),
+        (
+            events.CheckpointSaved(step=9, folder="checkpoints/step_9", pointers=("last", "best")),
+            "step 9: saved checkpoints/step_9 (last, best)",
+        ),
+        (
+            events.RunFinished(step=9, state="failed", reason="r", error="It broke.", remedy="Mend it."),
+            "step 9: failed: It broke. Mend it.",
+        ),
+        (
+            events.WatchedDone(step=4, case="p01", role="train", index=2),
+            "step 4: predicted the watched training case p01 (frame 2)",
+        ),
+    ]
+    for event, line in lines:
+        assert str(event) == line
+    many = events.ValidationDone(
+        loss=0.2, class_dice={f"class {n}": 0.5 for n in range(60)}, n_missed=0, best=False, **validated
+    )
+    assert str(many).endswith("class 7 0.500, and 52 more; loss 0.2")
+
+
+def test_every_kind_of_event_says_more_than_its_name() -> None:
+    for kind in events.event_kinds().values():
+        assert kind._told is not events.Event._told, kind

@@ -133,9 +133,10 @@ def test_turned_patches_interpolate_and_the_padding_is_nothing() -> None:
 
 def test_maps_are_kept_on_the_disk_and_made_again_when_damaged(tmp_path: Path) -> None:
     first = store(tmp_path).maps("one")
-    files = sorted(tmp_path.glob("*-signed-distances.npz"))
-    assert len(files) == 1
-    files[0].write_bytes(b"damaged")
+    files = sorted(tmp_path.glob("prepared/??/*.zip"))
+    assert len(files) == 1 + len(MAPS)
+    for file in files:
+        file.write_bytes(b"damaged")
     again = store(tmp_path).maps("one")
     assert all(np.array_equal(first[name], again[name]) for name in MAPS)
 

@@ -111,10 +111,11 @@ def test_a_case_without_label_comes_back_from_the_disk_without(tmp_path: Path) -
 def test_a_damaged_file_is_made_again(damage: str, tmp_path: Path, counted: Counted) -> None:
     refs = cases(1)
     expected = store(refs, tmp_path).get("c0")
-    (file,) = tmp_path.glob("*.npz")
+    (file,) = tmp_path.glob("prepared/??/*.zip")
     whole = file.read_bytes()
     if damage == "other":
-        np.savez(file, something=np.zeros(3))
+        with file.open("wb") as other:
+            np.savez(other, something=np.zeros(3))
     else:
         file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
     assert same(store(refs, tmp_path).get("c0"), expected)
@@ -134,11 +135,11 @@ def test_other_preprocessing_classes_or_voxels_get_files_of_their_own(tmp_path: 
     other = ClassMap.from_classes({"box": 1}, "ignored")
     for fitted, classes in ((plain, CLASSES), (coarse, CLASSES), (plain, other), (plain, CLASSES)):
         PreprocessedCache(stored, fitted, classes, disk_folder=folder).get("c0")
-    assert len(list(folder.glob("*.npz"))) == 3
+    assert len(list(folder.glob("prepared/??/*.zip"))) == 3
     save_volume(Volume.from_array(array + 1, modality="MR"), image)
     os.utime(image, (1, 1))
     PreprocessedCache(stored, plain, CLASSES, disk_folder=folder).get("c0")
-    assert len(list(folder.glob("*.npz"))) == 4
+    assert len(list(folder.glob("prepared/??/*.zip"))) == 4
 
 
 def test_threads_that_want_one_case_prepare_it_once(counted: Counted) -> None:
@@ -169,6 +170,10 @@ def test_truth_is_on_the_cases_own_grid_and_counts_as_memory() -> None:
 def test_a_folder_that_cannot_be_written_and_an_unknown_case_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DiskError, match="cannot be written"):
-        store(cases(1), tmp_path / "file").get("c0")
+        PreprocessedCache(
+            cases(1), fit(Preprocessing(), cases(1)), CLASSES, 10, tmp_path / "file", resident=False
+        ).get("c0")
+    alone = store(cases(1), tmp_path / "file")
+    assert alone.get("c0").image.size and "not kept for the next run" in alone.take_notes()[0]
     with pytest.raises(DataError, match="no case 'c9'"):
         store(cases(1)).get("c9")

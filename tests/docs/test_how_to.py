@@ -165,6 +165,7 @@ def page(request: pytest.FixtureRequest) -> Iterator[Path]:
     yield request.param
 
 
+@pytest.mark.slow
 def test_the_guide_works_in_the_source_tree(page: Path, tmp_path: Path) -> None:
     tree = copy_of_the_tree(tmp_path / "tree")
     steps = steps_of(page, INSIDE)
@@ -187,6 +188,7 @@ def test_the_guide_works_in_the_source_tree(page: Path, tmp_path: Path) -> None:
             assert done.returncode == 0, f"ruff {command[0]} of the code on {page.name}:\n{done.stdout}"
 
 
+@pytest.mark.slow
 def test_the_guide_works_in_a_package_of_ones_own(page: Path, tmp_path: Path) -> None:
     package, site = tmp_path / "package", tmp_path / "site"
     package.mkdir()

@@ -33,6 +33,7 @@ def test_families_are_those_of_an_experiment(capsys: pytest.CaptureFixture[str])
     assert "losses" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_kind_is_listed_and_described(capsys: pytest.CaptureFixture[str]) -> None:
     for family, registry in known_families().items():
         assert run(["list", family]) == 0

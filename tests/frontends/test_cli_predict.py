@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 
 import segexplorer
+from segexplorer.core.errors import DataError
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.cli.app import run
+from segexplorer.training.compute import Runtime
+from segexplorer.training.ensemble import Ensemble, Prediction
 from segexplorer.training.predict import load_predictor
 
 AFFINE = np.diag([-1.0, -1.5, 2.0, 1.0])
@@ -79,6 +83,34 @@ def test_an_ensemble_averages_probabilities(
     label = segexplorer.open_volume(case["output"], label=True).array
     np.testing.assert_array_equal(label, ((each[0] + each[1]) / 2).argmax(0))
     assert names == ["background", "foreground"] and shares.shape == (2, 18, 16, 14)
+
+
+def test_an_ensemble_needs_no_probabilities_of_all_voxels_for_its_labels(root: Path) -> None:
+    image = segexplorer.open_volume(root / "set/images/p1.nii.gz")
+    cpu = Runtime("cpu", "CPU", "float32", 1, channels_last=True)
+
+    def prediction(case_bytes: int, *, probabilities: bool, runs: int = 2) -> Prediction:
+        runtime = dataclasses.replace(cpu, case_bytes=case_bytes)
+        loaded = [load_predictor(root / f"run{n}", runtime=runtime) for n in range(runs)]
+        ensemble, done = Ensemble(loaded), []
+        source = ensemble.steps([image], probabilities=probabilities)
+        while True:
+            try:
+                done.append(next(source).done)
+            except StopIteration as end:
+                assert done == sorted(done) and done[-1] >= runs
+                found: Prediction = end.value
+                return found
+
+    whole = prediction(10**9, probabilities=True)
+    assert whole.probabilities is not None
+    expected = whole.probabilities.argmax(0)
+    for most in (10**9, 1000):
+        found = prediction(most, probabilities=False)
+        assert found.probabilities is None
+        np.testing.assert_array_equal(found.label.array, expected)
+    with pytest.raises(DataError, match=r"probabilities of all voxels .* a case may take"):
+        prediction(1000, probabilities=True)
 
 
 @pytest.mark.parametrize("given", ["data set", "folder", "list", "channels"])

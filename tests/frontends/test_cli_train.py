@@ -189,6 +189,19 @@ def test_bar_shows_steps_and_time_left() -> None:
     assert "left" in shown
 
 
+def test_without_a_terminal_lines_say_how_far_a_long_validation_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("segexplorer.frontends.cli.terminal.time.monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), force_terminal=False, width=120)
+    with RunDisplay(console) as display:
+        display.show(PLAN)
+        for done in range(1, 100):
+            now[0] += 1
+            display.show(events.Progress(activity="validating case 1 of 2", done=done, total=99))
+    lines = [line for line in console.file.getvalue().splitlines() if "window" in line]  # type: ignore[attr-defined]
+    assert lines == [f"validating case 1 of 2: window {n} of 99" for n in (30, 60, 90)]
+
+
 def test_extended_run_gets_a_longer_bar() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with RunDisplay(console) as display:

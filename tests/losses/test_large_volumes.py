@@ -73,6 +73,7 @@ def test_every_loss_is_here() -> None:
     assert {kind for kind, _ in CASES} == set(losses.names())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "settings"), CASES, ids=[kind if not s else f"{kind} {s}" for kind, s in CASES]
 )

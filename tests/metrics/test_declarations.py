@@ -120,7 +120,8 @@ def test_what_is_shared_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
     counted: dict[str, int] = {}
     for name in (
-        "surface_distances",
+        "class_borders",
+        "border_distances",
         "surface_agreement",
         "match_components",
         "centreline",
@@ -138,7 +139,8 @@ def test_what_is_shared_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
     # two more passes of distances: CoactSeg's are in voxels, whatever the spacing
     assert counted == {
         "confusion_matrix": 1,
-        "surface_distances": 2,
+        "class_borders": 2,
+        "border_distances": 2,
         "surface_agreement": 1,
         "match_components": 1,
         "centreline": 2,

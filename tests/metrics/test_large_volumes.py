@@ -12,9 +12,9 @@ from segexplorer.data.volume import value_counts
 from segexplorer.functional.inputs import regional_errors
 from segexplorer.functional.regions import partition
 from segexplorer.metrics import Confusion, score_case
-from segexplorer.viewmodels.displayed import chosen_class
 from segexplorer.viewmodels.errors import Code, error_codes, volumes_ml
 from segexplorer.viewmodels.regions import balance_histogram
+from segexplorer.viewmodels.watched_case import chosen_class
 
 N = 2**24 + 4096
 HITS, EXTRA, MISSED, IGNORED = 2**24 - 8192, 4097, 2049, 1021

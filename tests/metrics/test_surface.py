@@ -103,6 +103,43 @@ def test_an_ellipsoid_pair_gives_the_definitions_numbers() -> None:
     assert score.metrics["hd95_penalised"] == score.metrics["hd95"]
 
 
+@pytest.mark.parametrize("slab", [1, 60, 2**20])
+def test_borders_of_all_classes_are_those_of_each_mask_in_any_memory_order(
+    slab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scipy.ndimage import binary_erosion
+
+    from segexplorer.metrics import surface
+
+    monkeypatch.setattr(surface, "SLAB", slab)
+    rng = np.random.default_rng(slab)
+    for shape in ((9, 7, 8), (1, 6, 5), (12, 11), (30,)):
+        labels = rng.integers(0, 4, shape).astype(np.uint8)
+        labels[tuple(slice(size // 3, None) for size in shape)] = 2
+        labels[rng.random(shape) < 0.02] = 255
+        wide = np.zeros(tuple(2 * size for size in shape), np.uint8)
+        spread = wide[tuple(slice(None, None, 2) for _ in shape)]
+        spread[...] = labels
+        for volume in (labels, np.asfortranarray(labels), spread, labels.astype(np.int32)):
+            found = surface.class_borders(volume, 3)
+            for index, places in enumerate(found, start=1):
+                mask = labels == index
+                assert places.tolist() == np.flatnonzero(mask & ~binary_erosion(mask)).tolist()
+
+
+def test_scores_are_the_same_to_the_last_bit_in_any_memory_order() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.zeros((20, 30, 24), np.uint8)
+    truth[ellipsoid(truth.shape, (9, 14, 12), (6, 9, 8))] = 1
+    truth[ellipsoid(truth.shape, (12, 22, 6), (4, 5, 4))] = 2
+    found = np.roll(truth, (1, 2, 0), (0, 1, 2))
+    found[rng.random(truth.shape) < 0.001] = 1
+    expected = metrics.score_case(found, truth, ("a", "b"), SPACING, surfaces=True)
+    for one, other in ((np.asfortranarray, np.asfortranarray), (np.asarray, np.asfortranarray)):
+        scores = metrics.score_case(one(found), other(truth), ("a", "b"), SPACING, surfaces=True)
+        assert [s.metrics for s in scores] == [s.metrics for s in expected]
+
+
 def test_a_noisy_prediction_takes_the_other_way_to_the_same_numbers() -> None:
     rng = np.random.default_rng(0)
     noise = rng.random((40, 40, 40)) < 0.5  # so many border voxels that the transform is taken

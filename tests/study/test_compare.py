@@ -78,7 +78,7 @@ def test_cases_are_paired_and_the_difference_has_interval_and_p(make_run: RunMak
     ]
     result = compare(folders)
     assert [c.label for c in result.conditions] == ["cross_entropy", "dice", "tversky"]
-    assert result.reference == "cross_entropy" and result.checkpoint == "last"
+    assert result.reference == "cross_entropy" and result.checkpoint == "best"
     dice, tversky = (d for d in result.differences if d.metric == "dice")
     assert dice.mean == pytest.approx(0.1 + 0.002 * 3.5)
     assert (dice.n_pairs, dice.n_unpaired, dice.better, dice.n_tests) == (8, 0, "condition", 2)
@@ -280,7 +280,7 @@ def test_a_comparison_goes_out_as_json_csv_and_tables(make_run: RunMaker) -> Non
     rows = list(csv.DictReader(io.StringIO(csv_table([result]))))
     kinds = {row["row"] for row in rows}
     assert kinds == {"mean", "seed mean", "difference", "rank"} and {row["checkpoint"] for row in rows} == {
-        "last"
+        "best"
     }
     assert len(result.frame()) == 2 * 6 and len(result.difference_frame()) == 6
     assert "<table" in result._repr_html_()

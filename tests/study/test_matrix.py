@@ -180,9 +180,9 @@ def test_what_cannot_be_compared_is_reported_before_training(
 def test_an_interrupted_study_says_how_to_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segexplorer.frontends.cli import study
+    from segexplorer.frontends.cli import run_one
 
-    monkeypatch.setattr(study, "follow", lambda run: ExitCode.INTERRUPTED)
+    monkeypatch.setattr(run_one, "follow", lambda run: ExitCode.INTERRUPTED)
     file, out = write(tmp_path, {"loss": ["dice"]}), tmp_path / "my runs"
     arguments = ["study", str(file), "-o", str(out), "-s", "schedule.epochs=2", "--allow", "network"]
     assert cli(arguments) == ExitCode.INTERRUPTED

@@ -26,6 +26,7 @@ def write(folder: Path, **settings: object) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_two_processes_train_each_run_once_and_the_last_compares_all(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,7 +74,7 @@ def test_a_run_of_another_process_is_left_to_it_and_the_others_are_compared(
 
 def test_what_others_have_done_since_the_plan_was_made_is_not_done_again(tmp_path: Path) -> None:
     from segexplorer.core.events import RunFinished, RunState
-    from segexplorer.frontends.cli.study import _claim
+    from segexplorer.frontends.cli.run_one import claim
 
     file, out = write(tmp_path, matrix={"loss": ["dice", "tversky", "focal"]}), tmp_path / "runs"
     plan = plan_study(file, out)
@@ -86,8 +87,8 @@ def test_what_others_have_done_since_the_plan_was_made_is_not_done_again(tmp_pat
     assert [r.todo for r in plan_study(file, out).runs] == ["resume", "done", "resume"], (
         "a new start tries again"
     )
-    assert _claim(plan.runs[0]) == _claim(plan.runs[1]) == (None, False)
-    run, made = _claim(plan.runs[2])
+    assert claim(plan.runs[0]) == claim(plan.runs[1]) == (None, False)
+    run, made = claim(plan.runs[2])
     assert run is not None and not made
-    assert plan.runs[2].now().todo == "held" and _claim(plan.runs[2]) == (None, False)
+    assert plan.runs[2].now().todo == "held" and claim(plan.runs[2]) == (None, False)
     run.record.release()

@@ -78,7 +78,7 @@ def folders(make_run: RunMaker) -> list[Path]:
 def test_the_recorded_test_scores_are_compared_and_named(folders: list[Path]) -> None:
     validation, test = (compare(folders, split=s, metrics=["dice"]) for s in ("validation", "test"))
     assert validation.differences[0].better == "condition" and test.differences[0].better == "reference"
-    assert (test.split, test.checkpoint, validation.checkpoint) == ("test", "best", "last")
+    assert (test.split, test.checkpoint, validation.checkpoint) == ("test", "best", "best")
     assert test.differences[0].n_pairs == 7 and test.differences[0].mean == pytest.approx(-0.103)
     assert "scored on the test cases" in test.notes[0] and "flatters" not in test.notes[0]
     assert "Mean over 7 test cases" in markdown_tables(test)

@@ -13,7 +13,7 @@ from segexplorer.core.events import CheckpointSaved, EpochDone, Notice, Validati
 from segexplorer.core.spec import replace_values
 from segexplorer.frontends.cli.terminal import validation_line
 from segexplorer.training.checkpoint import open_checkpoint
-from segexplorer.training.evaluator import Evaluator
+from segexplorer.training.evaluator import CaseLoss
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
@@ -39,7 +39,7 @@ def validations(run: Run) -> list[ValidationDone]:
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Let whole cases have these losses, one after the other."""
     left: Iterator[float] = iter(values)
-    monkeypatch.setattr(Evaluator, "_loss", lambda *_: (next(left), None))
+    monkeypatch.setattr(CaseLoss, "result", lambda *_: (next(left), None))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_loss_is_that_of_whole_validation_cases(make_run: Callable[..., Run]
     done = validations(run)
     assert run.plan is not None
     predictor = load_predictor(run.folder, "last")
-    store = run.plan.open_store(run.folder / "cache")
+    store = run.plan.open_store()
     losses = []
     for case in run.plan.ids("validation"):
         prepared = store.get(case)

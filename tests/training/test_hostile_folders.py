@@ -154,7 +154,7 @@ def _read_all(folder: Path) -> None:
 
 
 def _pictures(folder: Path) -> Iterator[object]:
-    from segexplorer.viewmodels.displayed import SWITCHES, Wanted, frames_of, see
+    from segexplorer.viewmodels.watched_case import SWITCHES, Wanted, frames_of, see
 
     for frames in frames_of(folder).values():
         for frame in frames:

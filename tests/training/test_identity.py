@@ -28,12 +28,20 @@ from segexplorer.training.run import Run
 from segexplorer.training.sinks import record
 
 FREE = {
+    "checkpoints.keep_every",
+    "checkpoints.keep_mb",
+    "compute.cache_folder",
     "compute.cache_gb",
+    "compute.case_gb",
+    "monitoring.flight_recorder_mb",
+    "monitoring.gradients_every",
     "name",
     "network_weights.path",
     "sinks",
     "validation.keep_probabilities",
+    "validation.logits_mb",
     "validation.metrics",
+    "validation.probability_classes",
     "validation.watch_train",
     "validation.watch_validation",
 }

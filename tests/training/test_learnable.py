@@ -11,6 +11,7 @@ import pytest
 import segexplorer
 from segexplorer.core.errors import DataError
 from segexplorer.data.case import IGNORED
+from segexplorer.data.foreground import Foreground
 from segexplorer.data.sampler import Sampler, Sampling
 from segexplorer.data.seen_images import SeenImages, look_at_training
 from segexplorer.data.transforms.augmentation import Augmentation
@@ -154,6 +155,12 @@ def test_patches_of_sparse_labels_are_placed_where_something_counts(tmp_path: Pa
             return Prepared(
                 case, image, label, np.eye(4), (1.0, 1.0, 1.0), Volume.from_array(image[0]), False
             )
+
+        def open(self, case: str) -> Prepared:
+            return self.get(case)
+
+        def foreground(self, case: str) -> Foreground:
+            return Foreground.of(label)
 
         def maps(self, case: str) -> dict[str, Any]:
             return {}

@@ -49,6 +49,7 @@ def loss_state(run: Run) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_run_is_the_whole_one_to_the_bit(make_run: MakeRun, kind: str) -> None:
     settings = {"loss": KINDS[kind], "schedule__epochs": 3, "sampling__steps_per_epoch": 1}
@@ -92,6 +93,7 @@ def test_a_live_weight_decay_leaves_the_loss_s_parameters_alone(make_run: MakeRu
     assert [g["weight_decay"] for g in groups] == [0.25, 0.0]
 
 
+@pytest.mark.slow
 def test_a_schedule_edited_in_a_run_is_resumed_and_replayed_alike(make_run: MakeRun) -> None:
     settings = {"loss": KINDS["scheduled"], "schedule__epochs": 2, "sampling__steps_per_epoch": 3}
 

@@ -19,7 +19,7 @@ from segexplorer.training.run import Run
 from segexplorer.training.slices import Layout
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.training.stored_frames import read_frame_facts
-from segexplorer.viewmodels import displayed
+from segexplorer.viewmodels import watched_case
 
 MakeRun = Callable[..., Run]
 MIRRORED = {
@@ -69,9 +69,10 @@ def test_patch_and_whole_case_show_the_same_regions_at_the_same_places(
         np.testing.assert_array_equal(numbers(patch.regions), whole[window])
         assert patch.regions.scope == f"this patch, step {patch.step}"
         assert np.isfinite(patch.regions.values["fp"]).any()
-        picture = displayed.patch_picture(patch, 1)
+        picture = watched_case.patch_picture(patch, 1)
         assert picture.data.shape == patch.shape[::-1]
-        assert f"this patch, step {patch.step}" in picture.caption
+        assert picture.colour_scale is not None
+        assert picture.colour_scale.scope == f"{patch.case}, this patch, step {patch.step}"
     frame = open_run(run.folder).watched("train")[-1].load()
     assert frame.regions is not None and frame.regions.scope == watched.regions.scope
     np.testing.assert_array_equal(numbers(frame.regions), whole)
@@ -96,12 +97,12 @@ def test_regions_of_any_shape_are_painted_and_read_out_where_they_are() -> None:
     report = RegionReport.of(values, regions)
     assert regions.ids.tolist() == [3, 7] and report.counts == (2,)
     np.testing.assert_array_equal(report.paint("fp")[1], [[[2, 2], [np.nan, 1]]])
-    picture = displayed.maps.region_picture(report, 1, 1.0)
-    values_painted, opacity = picture.paint()
-    assert np.isnan(values_painted[0, 1, 0]) and opacity[0, 1, 0] == 0
-    assert picture.rgba().shape == (1, 2, 2, 4) and picture.rgba()[0, 1, 0, 3] == 0
-    assert displayed.maps.read_out(report, 1, (0, 0, 1), 1.0).startswith("2.0 ml extra")
-    assert displayed.maps.read_out(report, 1, (0, 1, 0), 1.0) == ""
+    picture = watched_case.maps.region_picture(report, 1, 1.0)
+    painted = picture.paint()
+    assert painted.shape == (1, 2, 2) and painted[0, 1, 0] == 0
+    assert painted[0, 0, 0] == painted[0, 0, 1] == painted.max() and painted[0, 1, 1] > 0
+    assert watched_case.maps.read_out(report, 1, (0, 0, 1), 1.0).startswith("2.0 ml extra")
+    assert watched_case.maps.read_out(report, 1, (0, 1, 0), 1.0) == ""
 
 
 def test_a_partial_prediction_leaves_the_map_with_the_step_it_belongs_to() -> None:
@@ -122,10 +123,12 @@ def test_a_partial_prediction_leaves_the_map_with_the_step_it_belongs_to() -> No
         regions_affine=np.eye(4),
         partial=True,
     )
-    picture = displayed.balance_picture(snapshot, 1)
-    assert picture.caption == "FP-FN balance, liver: one, whole case, evaluation mode, step 3"
+    picture = watched_case.balance_picture(snapshot, 1)
+    assert picture.colour_scale is not None
+    assert picture.colour_scale.title == "FP-FN balance, liver"
+    assert picture.colour_scale.scope == "whole case, evaluation mode, step 3"
     assert "step 9" not in picture.name
-    assert "evaluation mode" in displayed.under_cursor(snapshot, 1, (0, 0, 0))
+    assert "evaluation mode" in watched_case.under_cursor(snapshot, 1, (0, 0, 0))
 
 
 def problems(loss: Any, patch: Any, shape: tuple[int, int, int] = (64, 64, 64)) -> list[str]:
@@ -195,8 +198,8 @@ def test_regions_in_the_shape_of_organs_train_are_kept_and_shown(make_run: MakeR
     for name, values in watched.regions.values.items():
         np.testing.assert_array_equal(kept.regions.values[name], values)
     assert kept.regions.scope == "whole case, evaluation mode, step 3"
-    picture = displayed.balance_picture(kept, 1)
-    painted = np.isfinite(picture.data)
+    picture = watched_case.balance_picture(kept, 1)
+    painted = picture.data > 0
     assert painted.any() and not painted.all()
     same = [patch for patch in patches if patch.case == watched.case]
     assert same

@@ -26,8 +26,9 @@ from segexplorer.core.events import (
     WatchedDone,
 )
 from segexplorer.training.checkpoint import WEIGHTS, open_checkpoint
+from segexplorer.training.event_log import read_events
 from segexplorer.training.folder import RunFolder
-from segexplorer.training.history import open_run, read_events
+from segexplorer.training.history import open_run
 from segexplorer.training.run import Run, SliceView
 
 MakeRun = Callable[..., Run]
@@ -228,10 +229,10 @@ def test_a_failure_is_the_last_event_and_the_run_can_start_again(
     run, good = make_run(), Learner.step
     counter = itertools.count()
 
-    def bad(self: Learner, *args: object) -> object:
+    def bad(self: Learner, *args: Any, **options: Any) -> object:
         if next(counter) == 4:
             raise ZeroDivisionError("boom")
-        return good(self, *args)  # type: ignore[arg-type]
+        return good(self, *args, **options)
 
     monkeypatch.setattr(Learner, "step", bad)
     end = list(run)[-1]
@@ -246,10 +247,10 @@ def test_a_loss_that_is_not_finite_names_the_case(make_run: MakeRun, monkeypatch
 
     run, original = make_run(), Learner.step
 
-    def poisoned(self: Learner, batch: Any, step: int, epoch: int) -> object:
+    def poisoned(self: Learner, batch: Any, step: int, epoch: int, **options: Any) -> object:
         if step == 4:
             batch.images[:] = float("nan")
-        return original(self, batch, step, epoch)
+        return original(self, batch, step, epoch, **options)
 
     monkeypatch.setattr(Learner, "step", poisoned)
     end = list(run)[-1]
@@ -276,7 +277,7 @@ def test_a_term_that_is_not_finite_is_named(make_run: MakeRun, monkeypatch: pyte
 def test_out_of_memory_ends_with_three_remedies(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     from segexplorer.training.learner import Learner
 
-    def starved(*_: object) -> None:
+    def starved(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Learner, "step", starved)

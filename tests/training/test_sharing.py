@@ -15,7 +15,7 @@ import pytest
 
 from segexplorer.core import events
 from segexplorer.core.errors import DataError, SpecError
-from segexplorer.core.events import Role
+from segexplorer.core.events import Planned, Role, StepDone
 from segexplorer.core.fields import parameters
 from segexplorer.core.untrusted_files import with_checksum
 from segexplorer.data import datasets
@@ -32,8 +32,9 @@ from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import open_run
 from segexplorer.training.ownership import Lease
+from segexplorer.training.recorder import Recorder
 from segexplorer.training.run import Run
-from segexplorer.training.sharing import Shared, share_run
+from segexplorer.training.sharing import Shared, share_run, unpacked_run
 from segexplorer.training.snapshots import WatchedSnapshot
 
 PLANTED = (
@@ -489,3 +490,23 @@ def test_curves_of_calibration_leave_without_names_of_classes() -> None:
     assert isinstance(copy, events.WatchedDone)
     assert [curve.class_name for curve in copy.calibration] == ["class_1", ANY_CLASS]
     assert copy.calibration[0].counts == (3,) and copy.case == "case_001"
+
+
+def test_words_of_another_program_do_not_leave(tmp_path: Path) -> None:
+    settings = {"Device": "Maier's PC", "Cases": "Maier, Huber", "Spacing": "0.8 × 0.8 × 2 mm"}
+    place = tmp_path / "recorded"
+    with Recorder(
+        place, {"liver": 1}, trainer="Maier loop", network="Maier net", settings=settings
+    ) as recorder:
+        recorder.step(1.0, {"Maier term": 0.4, "dice": 0.6})
+        recorder.epoch_end({"Maier weight": 1.0})
+    archive = share_run(place, tmp_path / "shared.zip").path
+    with zipfile.ZipFile(archive) as packed:
+        for name in packed.namelist():
+            assert b"Maier" not in packed.read(name), name
+    with unpacked_run(archive) as folder:
+        events = open_run(folder).events()
+    (planned,) = (e for e in events if isinstance(e, Planned))
+    assert planned.summary == {"Spacing": "0.8 × 0.8 × 2 mm"}
+    (step,) = (e for e in events if isinstance(e, StepDone))
+    assert dict(step.terms) == {"term_1": (0.4, 1.0), "dice": (0.6, 1.0)}

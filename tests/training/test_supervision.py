@@ -90,6 +90,7 @@ def test_the_spacing_grows_with_the_stride(monkeypatch: pytest.MonkeyPatch) -> N
     assert [c.origin is origin for c in seen] == [True, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["region_dice", "squared_dice_ce_adaptive_region", "boundary"])
 def test_losses_of_the_full_resolution_are_refused_in_a_sentence(tiny: Experiment, loss: str) -> None:
     with pytest.raises(SpecError, match=r"Deep supervision.*full resolution"):
@@ -113,6 +114,7 @@ def test_a_run_learns_from_all_levels_and_tells_the_full_one(make_run: Callable[
     assert any(isinstance(e, ValidationDone) for e in deep)
 
 
+@pytest.mark.slow
 def test_resuming_repeats_the_run_bit_for_bit(make_run: Callable[..., Run]) -> None:
     """With deep supervision and a frozen, batch-normalised encoder."""
     settings = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,19 @@ def test_steps_windows_and_reading_add_up(
     # five epochs validate after the second, the fourth and the last
     assert found.total == pytest.approx(found.reading + 15 * found.step + 3 * 16 * found.window)
     assert not any(tmp_path.iterdir())
+
+
+def test_of_two_clocks_the_fewest_seconds_count_and_the_others_are_told(tiny: Experiment) -> None:
+    """As where other programs take the processor: it all lasts four times as long as the process works."""
+
+    def passing(rate: float) -> Callable[[], float]:
+        asked = count()
+        return lambda: rate * next(asked)
+
+    found = measure(resolve(tiny), steps=2, clocks=(passing(4.0), passing(1.0)))
+    assert found is not None and found.step == 1.0 and found.slowed == 4.0
+    alone = measure(resolve(tiny), steps=2, clocks=(passing(4.0),))
+    assert alone is not None and alone.step == 4.0 and alone.slowed == 1.0
 
 
 def test_it_can_be_stopped_between_two_steps(tiny: Experiment) -> None:

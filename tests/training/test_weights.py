@@ -18,9 +18,9 @@ from segexplorer.core.events import Notice, RunFinished
 from segexplorer.core.spec import replace_values
 from segexplorer.frontends.cli.app import run as cli
 from segexplorer.training.checkpoint import open_checkpoint
+from segexplorer.training.event_log import read_events
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
-from segexplorer.training.history import read_events
 from segexplorer.training.plan import resolve
 from segexplorer.training.run import Run
 from segexplorer.training.weights import NetworkWeights, check_weights, freeze, load_weights

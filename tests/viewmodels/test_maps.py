@@ -8,7 +8,17 @@ import pytest
 from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import RegionReport
-from segexplorer.viewmodels.regions import box_at, millilitres, read_out, region_picture
+from segexplorer.losses.base import penalty_range
+from segexplorer.training.experiment import Experiment
+from segexplorer.viewmodels.regions import (
+    Quantity,
+    Scale,
+    box_at,
+    map_colours,
+    millilitres,
+    read_out,
+    region_picture,
+)
 
 NAN = float("nan")
 EDGES = ((0, 2, 5), (0, 3), (0, 1, 4))  # 2 x 1 x 2 boxes of unequal size
@@ -41,25 +51,25 @@ def test_boxes_below_the_threshold_are_masked() -> None:
 
 
 def test_opacity_grows_with_the_error_volume_and_is_nothing_where_masked() -> None:
-    opacity = region_picture(report(), 1, 0.001, full_ml=3.3).opacity.ravel()
-    assert opacity[0] == pytest.approx(1.0)
-    assert 0.2 < opacity[2] < 0.5
-    assert opacity[[1, 3]].tolist() == [0, 0]
+    # boxes of 6, 18, 9 and 27 voxels: a tenth of the median is 1.35 voxels
+    values = {"fp": np.array([[0.0, 0.34, 1.35, 5.0]], np.float32), "fn": np.zeros((1, 4), np.float32)}
+    picture = region_picture(RegionReport(values, EDGES), 0, 0.001)
+    assert picture.full_ml == pytest.approx(0.00135)
+    assert picture.opacity.ravel() == pytest.approx([0, 0.5, 1, 1], abs=0.01)
+    alphas = map_colours("balance")[picture.colour_indices(), 3]
+    assert alphas == pytest.approx([0, 0.5, 1, 1])
 
 
 def test_painting_repeats_boxes_and_never_interpolates() -> None:
     picture = region_picture(report(), 1, 0.001)
-    values, opacity = picture.paint()
-    assert values.shape == opacity.shape == (5, 3, 4)
-    assert np.unique(values[:2, :, :1]).tolist() == [picture.values[0, 0, 0]]
-    assert np.isnan(values[:2, :, 1:]).all()
-    assert np.unique(values[2:, :, :1]).tolist() == [-0.5]
-    painted = picture.rgba()
-    assert painted.shape == (5, 3, 4, 4)
-    assert (painted[..., 3] == opacity).all()
+    painted = picture.paint()
+    assert painted.shape == (5, 3, 4) and painted.dtype == np.uint8
+    assert len(np.unique(painted[:2, :, :1])) == 1
+    assert (painted[:2, :, 1:] == 0).all()
+    assert {picture.names[int(i)] for i in np.unique(painted[2:, :, :1])} == {"balance -0.47"}
 
 
-def test_extra_is_vermillion_and_missed_is_blue_whatever_is_shown() -> None:
+def test_colours_go_from_missed_to_extra_and_are_not_those_of_errors() -> None:
     only = {
         "fp": np.array([[100.0, 0.0]], np.float32),
         "fn": np.array([[0.0, 100.0]], np.float32),
@@ -67,15 +77,47 @@ def test_extra_is_vermillion_and_missed_is_blue_whatever_is_shown() -> None:
         "beta": np.array([[0.0, 1.0]], np.float32),
     }
     extremes = RegionReport(only, ((0, 1), (0, 1), (0, 1, 2)))
-    for quantity in ("balance", "alpha", "beta"):
-        boxes = region_picture(extremes, 0, 1.0, quantity=quantity).box_colours()[0, 0, :, :3]
-        assert boxes[0] == pytest.approx(colours.rgba(colours.FALSE_POSITIVE)[:3]), quantity
-        assert boxes[1] == pytest.approx(colours.rgba(colours.FALSE_NEGATIVE)[:3]), quantity
+    quantities: tuple[Quantity, ...] = ("balance", "alpha", "beta")
+    for quantity in quantities:
+        drawn = map_colours(quantity)[region_picture(extremes, 0, 1.0, quantity=quantity).colour_indices()]
+        assert drawn[0] == pytest.approx(colours.rgba(colours.EXTRA_PREVAILS)), quantity
+        assert drawn[1] == pytest.approx(colours.rgba(colours.MISSED_PREVAILS)), quantity
 
 
-def test_limits_of_penalties_lie_about_their_middle() -> None:
-    alpha, beta = (region_picture(report(), 1, 0.001, quantity=q) for q in ("alpha", "beta"))
-    assert alpha.limits == beta.limits == pytest.approx((0.32, 0.68))
+def test_limits_and_opacity_are_the_same_in_every_frame() -> None:
+    early, late = report(), report()
+    late.values["alpha"][1] = [0.5, 0.5, 0.49, NAN]
+    late.values["beta"][1] = [0.5, 0.5, 0.51, NAN]
+    late.values["fp"][1] /= 100
+    for limits, expected in (((0.3, 0.7), (0.3, 0.7)), (None, (0.0, 1.0))):
+        pictures = [region_picture(r, 1, 0.001, quantity="alpha", limits=limits) for r in (early, late)]
+        assert pictures[0].limits == pictures[1].limits == pytest.approx(expected)
+        assert pictures[0].full_ml == pictures[1].full_ml
+    assert region_picture(early, 1, 0.001, limits=(0.3, 0.7)).limits == (-1, 1)
+
+
+def test_the_loss_says_between_which_limits_its_penalties_are() -> None:
+    experiment = Experiment.of(
+        {
+            "data": {"kind": "phantom"},
+            "loss": {
+                "kind": "weighted_sum",
+                "terms": [
+                    {"loss": "dice"},
+                    {"loss": {"kind": "adaptive_region_tversky", "a": 0.2, "b": 0.6}},
+                ],
+            },
+        }
+    )
+    assert penalty_range(experiment.loss) == pytest.approx((0.2, 0.8))
+    assert penalty_range(Experiment.of({"data": {"kind": "phantom"}, "loss": "dice"}).loss) is None
+
+
+def test_the_scale_has_numbers_and_says_what_its_ends_mean() -> None:
+    balance, beta = Scale("balance", "t", "s", full_ml=0.31), Scale("beta", "t", "s", (0.3, 0.7))
+    assert balance.ticks == ("−1", "0", "+1") and balance.ends == ("missed", "extra")
+    assert beta.ticks == ("0.30", "0.50", "0.70") and beta.ends == ("extra", "missed")
+    assert "full at 0.3 ml" in balance.note
 
 
 def test_the_sentence_under_the_cursor() -> None:

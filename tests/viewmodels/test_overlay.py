@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from segexplorer import metrics
-from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.viewmodels import errors
 from segexplorer.viewmodels.errors import Code, error_codes
@@ -54,39 +53,21 @@ def test_swapping_prediction_and_truth_swaps_extra_and_missed(
     assert np.array_equal(one, swapped)
 
 
-def test_outline_keeps_errors_and_the_rim_of_each_organ() -> None:
-    prediction = np.zeros((1, 7, 8), np.uint8)
-    prediction[0, 1:6, 1:4] = 1
-    prediction[0, 1:6, 4:7] = 2
-    truth = prediction.copy()
-    truth[0, 0, 0] = 1
-    outlined = errors.with_outline(error_codes(prediction, truth), prediction, axes=(1, 2))
-    assert outlined[0, 0, 0] == FN
-    assert (outlined[0, 2:5, 2] == N).all()  # inside the first organ
-    assert (outlined[0, 2:5, 3] == TP).all()  # where it touches the second
-    assert (outlined[0, 1, 1:7] == TP).all()
-
-
 def test_legend_and_colours_are_okabe_and_itos() -> None:
-    assert {e.code: (e.name, e.colour) for e in errors.legend()} == {
+    fills = [e for e in errors.legend() if e.form == "fill"]
+    assert {e.code: (e.name, e.colour) for e in fills} == {
         FP: ("extra (false positive)", "#D55E00"),
         FN: ("missed (false negative)", "#0072B2"),
         W: ("wrong organ", "#CC79A7"),
-        TP: ("correct (outline)", "#009E73"),
     }
+    lines = {e.name: e.colour for e in errors.legend() if e.form == "line"}
+    assert lines["correct outline"] == "#009E73" and len(lines) == 3
     assert W not in {e.code for e in errors.legend(1)}
+    assert {e.form for e in errors.legend(1, "outline") if e.code} == {"outline"}
     table = errors.colour_table()
     assert set(table) == {int(c) for c in Code}
     assert table[0][3] == 0
     assert table[FP] == pytest.approx((213 / 255, 94 / 255, 0, 1))
-
-
-def test_the_balance_goes_from_missed_over_neutral_to_extra() -> None:
-    ramp = colours.diverging(255)
-    assert ramp[0] == pytest.approx(colours.rgba(colours.FALSE_NEGATIVE))
-    assert ramp[127] == pytest.approx(colours.rgba(colours.NEUTRAL))
-    assert ramp[-1] == pytest.approx(colours.rgba(colours.FALSE_POSITIVE))
-    assert np.array_equal(colours.diverging(flipped=True), ramp[::-1])
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -18,7 +18,7 @@ from segexplorer.core.events import (
     StepDone,
     ValidationDone,
 )
-from segexplorer.viewmodels.status import Status, buttons, duration, memory
+from segexplorer.viewmodels.status import Status, duration, memory
 
 
 def step(number: int, seconds: float = 0.5, attempt: int = 1) -> StepDone:
@@ -151,27 +151,6 @@ def test_epochs_may_be_extended() -> None:
     status = running()
     status.add(EpochDone(step=10, epoch=1, epochs=60, loss=1, terms={}))
     assert status.progress == "epoch 1 of 60"
-
-
-@pytest.mark.parametrize(
-    ("accepted", "expected"),
-    [
-        ({"start"}, (True, False, "Pause", False, False, False)),
-        ({"pause", "step", "stop", "extend"}, (False, True, "Pause", True, True, True)),
-        ({"unpause", "step", "stop", "extend"}, (False, True, "Resume", True, True, True)),
-        (set(), (False, False, "Pause", False, False, False)),  # stopping
-        ({"extend"}, (True, False, "Pause", False, False, True)),  # finished: a new run may start
-    ],
-)
-def test_buttons_follow_what_the_run_accepts(accepted: set[str], expected: tuple[object, ...]) -> None:
-    b = buttons(accepted.__contains__)
-    assert (b.start, b.pause, b.pause_label, b.step, b.stop, b.extend) == expected
-
-
-def test_without_a_run_only_start_can_be_pressed_and_only_when_ready() -> None:
-    assert buttons(None).start
-    assert not buttons(None, ready=False).start
-    assert not buttons(None).stop
 
 
 def test_durations_and_sizes_as_people_say_them() -> None:

@@ -40,6 +40,7 @@ class LeViTUNet(NetworkSpec):
     family: ClassVar[str] = "transformer"
     papers: ClassVar[tuple[str, ...]] = ("Oshah 2025",)
     packages: ClassVar[tuple[str, ...]] = ("transformers",)
+    purposes: ClassVar[tuple[str, ...]] = ("context",)
     kind: Literal["levit_unet"] = "levit_unet"
     size: Literal["128s", "192", "384"] = parameter(
         "384",

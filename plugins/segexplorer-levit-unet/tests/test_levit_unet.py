@@ -29,6 +29,7 @@ from segexplorer.training.weights import load_weights  # noqa: E402
 TINY = {"size": "128s", "image_size": 80, "decoder_features": 16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 def test_it_keeps_what_every_network_promises(check, dimensions: int) -> None:
@@ -103,6 +104,7 @@ def test_changed_weights_count_at_once_in_evaluation() -> None:
         assert torch.equal(copied(image), after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_weights_of_transformers_fit(tmp_path: Path, dimensions: int) -> None:
     """A file as the hub has it: an image classifier with two heads, whose encoder is called levit."""

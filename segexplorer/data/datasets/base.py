@@ -11,12 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import field_validator
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, shorten
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORE, CaseRef, present_values
 from segexplorer.data.checks import Problem
+from segexplorer.data.label_versions import newest_version
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,22 @@ class DatasetSpec(Spec):
         advanced=True,
     )
 
+    incomplete: Literal["refuse", "leave out"] = parameter(
+        "refuse",
+        title="Incomplete cases",
+        description="What is done where a case lacks a file, such as a label without its image: the data set is "
+        "refused, or the case is left out.",
+        advanced=True,
+    )
+
+    label_versions: Literal["original", "newest"] = parameter(
+        "original",
+        title="Label versions",
+        description="Which labels are used: the originals, or the newest corrected version of each, where there is "
+        "one in a folder label_versions beside it.",
+        advanced=True,
+    )
+
     @field_validator("classes", mode="after")
     @classmethod
     def _one_class_per_value(cls, classes: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +149,14 @@ class DatasetSpec(Spec):
             As `listing`.
         """
         found = self.listing()
+        if self.incomplete == "leave out":
+            left_out = [
+                replace(p, severity="warning", remedy="It is left out (data.incomplete).") if p.case else p
+                for p in found.problems
+            ]
+            found = replace(found, problems=left_out)
+        if self.label_versions == "newest":
+            found = with_newest_labels(found)
         if not self.resample and self.series == "largest":
             return found
         chosen = [replace(ref, resample=self.resample, series=self.series) for ref in found.cases]
@@ -171,6 +196,28 @@ class DatasetSpec(Spec):
         taken = {value for values in chosen.values() for value in values}
         ignored = tuple(value for value in self.ignored_values() if value not in taken)
         return {**chosen, IGNORE: (*chosen.get(IGNORE, ()), *ignored)} if ignored else chosen
+
+
+def with_newest_labels(listing: Listing) -> Listing:
+    """Return the cases with the newest versions of their labels, and a problem that says of which that is.
+
+    Raises
+    ------
+    DataError
+        When the provenance of a version is damaged.
+    """
+    cases, used = [], []
+    for ref in listing.cases:
+        path, version = newest_version(ref.label) if isinstance(ref.label, Path) else (None, None)
+        if version is not None:
+            used.append(f"{ref.id} (version {version.number}, {version.when[:10]})")
+        cases.append(ref if version is None else replace(ref, label=path))
+    if not used:
+        text = "No case has a corrected label, so all labels are the originals."
+    else:
+        text = f"Corrected labels are used instead of the originals for {shorten(', '.join(used), 400)}."
+    problem = Problem("warning", "label_versions", text)
+    return Listing(cases, [*listing.problems, problem])
 
 
 registry: Registry[DatasetSpec] = Registry("datasets", DatasetSpec, "data set")

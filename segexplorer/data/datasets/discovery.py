@@ -6,6 +6,7 @@ The patient comes from the name of the case, or from the DICOM header without re
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,17 +42,34 @@ def stem(path: Path) -> str | None:
 
 def is_label_name(path: Path) -> bool:
     """Whether a file is named like a label: its name contains "seg", "label", "mask", "gt" or the like."""
-    return _LABEL_WORDS.search((stem(path) or "").lower()) is not None
+    name = unicodedata.normalize("NFC", stem(path) or "")  # macOS may write ä as a and two dots
+    return _LABEL_WORDS.search(name.lower()) is not None
 
 
 _LABEL_WORDS = re.compile(
-    r"(^|[_\-. ])(seg|segmentation|label|mask|gt|truth|ground_truth|lesion)s?($|[_\-. ])"
+    r"(^|[_\-. ])"
+    r"((seg|segmentation|label|mask|gt|truth|ground_truth|lesion|annotation|masque|lésion|máscara|mascara)s?"
+    r"|segmentierung(en)?|masken?|läsion(en)?|segmentaci[oó]n(es)?|segmentazion[ei])"
+    r"($|[_\-. ])"
 )
+"""Also as they are called in German, French, Spanish and Italian."""
 
 
 def hidden(path: Path) -> bool:
     """Whether a file or folder does not belong to the data set: `.DS_Store`, `._name`, `__MACOSX`."""
     return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def holds_slices(folder: Path) -> bool:
+    """Whether the first file of a folder is DICOM."""
+    first = next((path for path in sorted(folder.iterdir()) if path.is_file() and not hidden(path)), None)
+    return first is not None and is_dicom(first)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM."""
+    found = registry.format_of(path)
+    return found is not None and found.name == "DICOM"
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -211,7 +229,9 @@ def kept_together(refs: Sequence[CaseRef]) -> list[CaseRef]:
     unknown = {
         ref.id: ref.images[0]
         for ref in refs
-        if ref.patient in ("", ref.id) and isinstance(ref.images[0], Path) and _is_dicom(ref.images[0])
+        if ref.patient in ("", ref.id)
+        and isinstance(ref.images[0], Path)
+        and (ref.images[0].is_dir() or is_dicom(ref.images[0]))
     }
     if not unknown:
         return list(refs)
@@ -226,8 +246,3 @@ def kept_together(refs: Sequence[CaseRef]) -> list[CaseRef]:
             key = ""
         own[case] = first.setdefault(key or f"case {case}", case)
     return [replace(ref, patient=own.get(ref.id, ref.patient)) for ref in refs]
-
-
-def _is_dicom(path: Path) -> bool:
-    found = None if path.is_dir() else registry.format_of(path)
-    return path.is_dir() or (found is not None and found.name == "DICOM")

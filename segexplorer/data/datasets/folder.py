@@ -21,6 +21,7 @@ from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, ex
 from segexplorer.data.datasets.discovery import (
     Pattern,
     files_below,
+    holds_slices,
     is_label_name,
     kept_together,
     patient_by,
@@ -83,8 +84,8 @@ class Folder(DatasetSpec):
         """Return the cases found by name."""
         root = existing_folder(self.root)
         patients: dict[str, str] = {}
-        channels = [_find(root, place, patients) for place in self.images]
-        labels = _find(root, self.labels, patients)
+        channels = [find_by_pattern(root, place, patients) for place in self.images]
+        labels = find_by_pattern(root, self.labels, patients)
         images, problems = with_all_channels(channels, self.images)
         found = put_together(
             images,
@@ -95,7 +96,7 @@ class Folder(DatasetSpec):
         return Listing(kept_together(found.cases), [*found.problems, *problems])
 
 
-def _find(root: Path, place: str, patients: dict[str, str]) -> dict[str, Source]:
+def find_by_pattern(root: Path, place: str, patients: dict[str, str]) -> dict[str, Source]:
     """Return case -> file or DICOM folder, in a subfolder by file name or by a pattern with `{case}`.
 
     `patients` takes in case -> patient where the pattern names it.
@@ -152,12 +153,14 @@ def _two_folders(folder: Path) -> Recognition | None:
 
 
 def _folder_per_case(folder: Path) -> Recognition | None:
-    """Recognise files that most subfolders have, one of which is called a label."""
+    """Recognise files, or folders of DICOM slices, that most subfolders have, one of which is called a label."""
     cases = subfolders(folder)
     seen: Counter[str] = Counter()
     for case in cases:
         for path in case.iterdir():
-            if path.is_file() and stem(path) is not None and not path.name.startswith("."):
+            if path.name.startswith("."):
+                continue
+            if holds_slices(path) if path.is_dir() else stem(path) is not None:
                 # a name that repeats the case's is a pattern for all: p1/p1_seg.nii.gz is {case}/{case}_seg.nii.gz
                 seen[path.name.replace(case.name, "{case}")] += 1
     shared = [name for name, count in seen.items() if count > len(cases) / 2]

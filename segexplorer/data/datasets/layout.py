@@ -163,9 +163,7 @@ class Auto(DatasetSpec):
             When the layout is not known.
         """
         found = recognised_dataset(recognise(expanded(self.root)))
-        return found.model_copy(
-            update={name: getattr(self, name) for name in ("classes", "other_labels", "resample", "series")}
-        )
+        return found.model_copy(update={name: getattr(self, name) for name in DatasetSpec.model_fields})
 
     def listing(self) -> Listing:
         """Return the cases of the recognised layout."""

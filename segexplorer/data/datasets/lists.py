@@ -24,6 +24,7 @@ from segexplorer.data.datasets.base import (
 )
 from segexplorer.data.datasets.discovery import (
     hidden,
+    holds_slices,
     is_label_name,
     kept_together,
     stem,
@@ -39,7 +40,6 @@ from segexplorer.data.datasets.tables import (
     read_document,
     read_rows,
 )
-from segexplorer.data.formats import registry as readers
 from segexplorer.data.io import why_missing
 
 
@@ -96,7 +96,7 @@ class Pairs(DatasetSpec):
         ]
         labels = [path for path in files if is_label_name(path)]
         images = [path for path in files if path not in labels] or [
-            f for f in subfolders(folder) if _slices(f)
+            f for f in subfolders(folder) if holds_slices(f)
         ]
         if len(labels) != 1 or len(images) != 1:
             return None
@@ -117,12 +117,6 @@ class Pairs(DatasetSpec):
     def listing(self) -> Listing:
         """Return the listed cases, sorted by name."""
         return _listing([_ref(pair) for pair in self.pairs])
-
-
-def _slices(folder: Path) -> bool:
-    first = next((path for path in sorted(folder.iterdir()) if path.is_file() and not hidden(path)), None)
-    found = readers.format_of(first) if first is not None else None
-    return found is not None and found.name == "DICOM"
 
 
 def _ref(pair: Pair) -> tuple[CaseRef, Problem | None]:

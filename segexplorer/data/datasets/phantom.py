@@ -26,7 +26,9 @@ class Phantoms(DatasetSpec):
     anatomy: Literal["ct_abdomen", "mr_brain"] = parameter(
         "ct_abdomen", title="Anatomy", description="What is shown: an abdomen as in CT, or a brain as in MR."
     )
-    count: int = parameter(12, title="Cases", description="How many are made.", ge=1, le=10_000)
+    count: int = parameter(
+        12, title="Cases", description="How many are made.", typical=(1, 50), ge=1, le=10_000
+    )
     size: int | tuple[int, int, int] = parameter(
         96, title="Size", description="Voxels along each side, or along x, y and z.", unit="voxels"
     )

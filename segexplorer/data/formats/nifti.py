@@ -11,7 +11,9 @@ Definition: nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields/nifti1fields_p
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -259,13 +261,34 @@ def read_nifti(path: Path, *, label: bool = False, select: Select = None) -> Vol
     if len(image.shape) == 2:
         notes = ("It is a single slice; its thickness may be made up.", *notes)
     nifti2 = isinstance(image, (nib.Nifti2Image, nib.Nifti2Pair))
-    provenance = Provenance(
-        path,
-        "NIfTI-2" if nifti2 else "NIfTI-1",
-        notes,
-        {**geometry_facts(image.header), "nifti2": nifti2, "place": _has_form(image.header)},
-    )
+    facts = {**geometry_facts(image.header), "nifti2": nifti2, "place": _has_form(image.header)}
+    if label and (names := _label_table(image.header.extensions)):
+        facts["label_names"] = names
+    provenance = Provenance(path, "NIfTI-2" if nifti2 else "NIfTI-1", notes, facts)
     return Volume(shape, affine, load=voxels, modality="unknown" if label else None, provenance=provenance)
+
+
+_LABEL = re.compile(
+    rb'<Label\b[^<>]{0,400}?\bKey="(\d{1,9})"[^<>]{0,400}>\s*(?:<!\[CDATA\[([^\]<>]{1,200})\]\]>|([^<>]{1,200}))'
+)
+_MOST_LABELS = 4096
+_MOST_TABLE = 2**20
+"""Bytes of an extension with names of labels; Caret's own hold other things, too."""
+
+
+def _label_table(extensions: Any) -> dict[int, str]:
+    """Return label value -> name of the table that TotalSegmentator and Caret write into an extension (XML).
+
+    It is searched rather than parsed, since what a file of somebody else names may be made to unpack without end.
+    """
+    for extension in extensions:
+        content = extension.get_content()
+        if not isinstance(content, bytes) or len(content) > _MOST_TABLE or b"<LabelTable" not in content:
+            continue
+        found = list(itertools.islice(_LABEL.finditer(content), _MOST_LABELS))
+        names = {int(m[1]): (m[2] or m[3]).decode("utf-8", "replace").strip() for m in found}
+        return {value: name for value, name in names.items() if value and name}
+    return {}
 
 
 def _open(path: Path) -> Any:

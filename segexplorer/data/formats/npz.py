@@ -24,7 +24,7 @@ from segexplorer.data.volume import Provenance, Select, Volume
 
 IMAGES = ("imgs", "img", "image", "images", "data")
 LABELS = ("gts", "gt", "label", "labels", "mask", "seg")
-_BROKEN = (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+BROKEN = (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 _MOST_NUMBERS = 16
 
 
@@ -47,11 +47,11 @@ def read_npz(path: Path, *, label: bool = False, select: Select = None) -> Volum
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             name = _chosen(names, path.name, label=label, select=select)
-            shape, dtype = _header(archive, name)
+            shape, dtype = array_header(archive, name)
             spacing = _spacing(archive, names)
     except DataError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(
             f"{path.name} is not a readable archive of numpy arrays.", "Copy or download it again."
         ) from error
@@ -95,7 +95,7 @@ def _chosen(names: list[str], file: str, *, label: bool, select: Select) -> str:
     return found
 
 
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def array_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -109,7 +109,7 @@ def _spacing(archive: zipfile.ZipFile, names: list[str]) -> tuple[float, float, 
     """Return mm along columns, rows and slices; None where the archive does not say, or says nonsense."""
     if "spacing" not in names:
         return None
-    shape, dtype = _header(archive, "spacing")
+    shape, dtype = array_header(archive, "spacing")
     if math.prod(shape) > _MOST_NUMBERS or dtype.kind not in "iuf":
         return None
     with archive.open("spacing.npy") as file:
@@ -131,7 +131,7 @@ class _Array:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.name}.npy") as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise DataError(
                 f"{self.path.name} is cut off or damaged.", "Copy or download it again."
             ) from error

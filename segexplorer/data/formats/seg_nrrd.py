@@ -5,7 +5,6 @@ Definition: slicer.readthedocs.io, developer guide, "Segmentation labelmap file 
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.colours import ClassColours, rgba
 from segexplorer.core.errors import DataError, did_you_mean
 from segexplorer.data.formats.voxels import Frame, RawArray
 from segexplorer.data.volume import Select
@@ -116,9 +116,10 @@ def pairs_of(names: Mapping[int, str], shape: Iterable[int]) -> dict[str, str]:
         "Segmentation_SourceRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
-    for number, (value, name) in enumerate(sorted(names.items())):
-        # steps of the golden ratio keep neighbours apart on the colour wheel
-        colour = colorsys.hsv_to_rgb(number * 0.618034 % 1.0, 0.6, 0.95)
+    ordered = dict(sorted(names.items()))
+    palette = ClassColours.of_values(ordered)
+    for number, (value, name) in enumerate(ordered.items()):
+        colour = rgba(palette.colour(name))[:3]
         pairs |= {
             f"Segment{number}_ID": f"Segment_{value}",
             f"Segment{number}_Name": name,

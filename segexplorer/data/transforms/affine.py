@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -70,7 +71,6 @@ def cut(
     *,
     fill: float,
     matrix: Matrix | None = None,
-    field: NDArray[np.float64] | None = None,
     order: Literal[0, 1] = 1,
 ) -> NDArray[Any]:
     """Cut a patch out of a volume, turned by `matrix` about its centre; voxels outside are `fill`.
@@ -81,17 +81,9 @@ def cut(
         (x, y, z) volume.
     origin, shape
         First voxel (may be negative) and size of the patch.
-    field
-        (3, *shape) displacement in the patch (`elastic`), voxels, before it is turned.
     order
-        1 linear, 0 nearest; without matrix and field voxels are copied.
+        1 linear, 0 nearest; without matrix voxels are copied.
     """
-    if field is not None:
-        places = _displaced(origin, shape, matrix, field)
-        warped = ndimage.map_coordinates(
-            array, places, order=order, mode="constant", cval=fill, prefilter=False
-        )
-        return np.asarray(warped)
     if matrix is not None:
         linear, start = _from_patch(origin, shape, matrix)
         turned = ndimage.affine_transform(
@@ -108,33 +100,90 @@ def cut(
     return patch
 
 
-def nearest_reader(
-    origin: Sequence[int],
-    shape: Sequence[int],
-    *,
-    fill: float,
-    matrix: Matrix | None,
-    field: NDArray[np.float64] | None,
-) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Return `cut` of order 0 for several volumes of one shape, as `cut_label` reads a label."""
-    if field is None:
-        return lambda array: cut(array, origin, shape, fill=fill, matrix=matrix, order=0)
-    places = _displaced(origin, shape, matrix, field)  # the costly part, which all volumes share
-    return lambda array: np.asarray(
-        ndimage.map_coordinates(array, places, order=0, mode="constant", cval=fill, prefilter=False)
-    )
+@dataclass(frozen=True)
+class Reading:
+    """What a patch reads of a volume: a box, and how the patch is cut out of it.
 
+    Of a volume in a file, only the box has to be read. Volumes in memory are cut in the same way, so that where a
+    volume is kept changes no bit of a patch.
 
-def cut_label(
-    label: NDArray[np.uint8],
-    origin: Sequence[int],
-    shape: Sequence[int],
-    matrix: Matrix | None,
-    field: NDArray[np.float64] | None = None,
-) -> NDArray[np.uint8]:
-    """Cut class indices, nearest neighbour; outside is `IGNORED`."""
-    found = cut(label, origin, shape, fill=IGNORED, matrix=matrix, field=field, order=0)
-    return np.asarray(found, np.uint8)
+    Attributes
+    ----------
+    box
+        The part of the volume that the patch depends on; at least one voxel.
+    origin, shape
+        First voxel of the patch within the box, and its size.
+    matrix
+        How it is turned, or None.
+    places
+        (3, *shape) where in the box each voxel is read, of a deformed patch; or None.
+    """
+
+    box: tuple[slice, slice, slice]
+    origin: tuple[int, ...]
+    shape: tuple[int, ...]
+    matrix: Matrix | None = None
+    places: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        volume_shape: Sequence[int],
+        origin: Sequence[int],
+        shape: Sequence[int],
+        matrix: Matrix | None = None,
+        field: NDArray[np.float64] | None = None,
+    ) -> Reading:
+        """Return what a patch reads.
+
+        Parameters
+        ----------
+        volume_shape
+            (x, y, z) voxels of the volume.
+        origin, shape, matrix, field
+            As for `cut`; `field` is a (3, *shape) displacement in the patch, voxels, before it is turned.
+        """
+        places = None
+        if field is not None:
+            places = _displaced(origin, shape, matrix, field)
+            lows, highs = places.min(axis=(1, 2, 3)), places.max(axis=(1, 2, 3))
+        elif matrix is not None:
+            linear, start = _from_patch(origin, shape, matrix)
+            ends = np.stack(np.meshgrid(*((0, n - 1) for n in shape), indexing="ij"), -1).reshape(-1, 3)
+            corners = ends @ linear.T + start
+            lows, highs = corners.min(axis=0), corners.max(axis=0)
+        else:
+            lows, highs = np.asarray(origin, float), np.asarray(origin, float) + np.asarray(shape) - 1
+        # a voxel more on either side: interpolation reads the neighbours, and positions are rounded
+        margin = 0 if matrix is None and field is None else 1
+        size = np.asarray(volume_shape)
+        firsts = np.clip(np.floor(lows).astype(np.int64) - margin, 0, size - 1)
+        lasts = np.clip(np.ceil(highs).astype(np.int64) + 1 + margin, firsts + 1, size)
+        if places is not None:
+            places -= firsts[
+                :, np.newaxis, np.newaxis, np.newaxis
+            ]  # exact: whole numbers below the positions
+        x, y, z = (slice(int(a), int(b)) for a, b in zip(firsts, lasts, strict=True))
+        return cls(
+            (x, y, z),
+            tuple(int(o - a) for o, a in zip(origin, firsts, strict=True)),
+            tuple(map(int, shape)),
+            matrix,
+            places,
+        )
+
+    def cut(self, part: NDArray[Any], *, fill: float, order: Literal[0, 1] = 1) -> NDArray[Any]:
+        """Return the patch, cut out of the box of a volume: (x, y, z) voxels; outside the volume it is `fill`."""
+        if self.places is None:
+            return cut(part, self.origin, self.shape, fill=fill, matrix=self.matrix, order=order)
+        warped = ndimage.map_coordinates(
+            part, self.places, order=order, mode="constant", cval=fill, prefilter=False
+        )
+        return np.asarray(warped)
+
+    def label(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return class indices, nearest neighbour; outside is `IGNORED`."""
+        return np.asarray(self.cut(part, fill=IGNORED, order=0), np.uint8)
 
 
 def _from_patch(origin: Sequence[int], shape: Sequence[int], matrix: Matrix) -> tuple[Matrix, Matrix]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,22 @@ from segexplorer.core.fields import parameter
 from segexplorer.core.regions import NOWHERE, Regions
 from segexplorer.core.spec import Spec
 from segexplorer.data.case import IGNORED
-from segexplorer.data.transforms.affine import Matrix, Placement, cut, cut_label, nearest_reader
+from segexplorer.data.transforms.affine import Matrix, Placement, Reading
 from segexplorer.data.transforms.distance_maps import as_numbers
 from segexplorer.data.transforms.elastic import DrawnElastic, Elastic
 from segexplorer.data.transforms.flips import Flips
 from segexplorer.data.transforms.shading import DrawnShading, Shading
+
+
+class Voxels(Protocol):
+    """What patches are cut from: an array in memory, or voxels in a file, which are read when they are indexed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape; the last three axes are x, y, z."""
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        """Return a box, by slices."""
 
 
 class Augmentation(Spec):
@@ -48,26 +59,35 @@ class Variation:
     matrix: Matrix | None
     shading: DrawnShading | None
     elastic: DrawnElastic | None = None
+    _last: list[tuple[Any, Reading]] = field(default_factory=list, compare=False, repr=False)
 
     def patch(
         self,
-        image: NDArray[np.float32],
-        label: NDArray[np.uint8] | None,
+        image: Voxels,
+        label: Voxels | None,
         origin: Sequence[int],
         shape: Sequence[int],
+        darkest: Sequence[float] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Cut the patch out of a prepared case and vary it.
+        """Cut the patch out of a prepared case and vary it; of voxels in a file, only its surroundings are read.
 
         Outside the volume the image is its darkest value and the label `IGNORED`; a case without label is
         ignored everywhere.
+
+        Parameters
+        ----------
+        image, label
+            (C, x, y, z) and (x, y, z).
+        darkest
+            Lowest value of each channel, where it is known.
         """
-        matrix, field = self.matrix, self._field(shape)
-        channels = [cut(c, origin, shape, fill=float(c.min()), matrix=matrix, field=field) for c in image]
-        pixels = np.stack(channels)
-        if label is None:
-            indices = np.full(tuple(shape), IGNORED, np.uint8)
-        else:
-            indices = cut_label(label, origin, shape, matrix, field)
+        reading = self._reading(image.shape[1:], origin, shape)
+        if darkest is None:
+            darkest = [float(channel.min()) for channel in np.asarray(image)]
+        part = image[(slice(None), *reading.box)]
+        pixels = np.stack([reading.cut(c, fill=low) for c, low in zip(part, darkest, strict=True)])
+        nothing = np.full(tuple(shape), IGNORED, np.uint8)
+        indices = nothing if label is None else reading.label(label[reading.box])
         steps = tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
         pixels, indices = pixels[(slice(None), *steps)], indices[steps]
         if self.shading is not None:
@@ -75,33 +95,48 @@ class Variation:
         return np.ascontiguousarray(pixels), np.ascontiguousarray(indices)
 
     def map(
-        self, name: str, stored: NDArray[np.int16], origin: Sequence[int], shape: Sequence[int]
+        self, name: str, stored: Voxels, origin: Sequence[int], shape: Sequence[int]
     ) -> NDArray[np.float32]:
         """Cut a distance map (C, x, y, z) as the patch; linear where it is turned or deformed, 0 outside."""
-        matrix, field = self.matrix, self._field(shape)
-        wide: Any = stored if matrix is None and field is None else stored.astype(np.float32)
-        cut_out = np.stack([cut(c, origin, shape, fill=0.0, matrix=matrix, field=field) for c in wide])
+        reading = self._reading(stored.shape[1:], origin, shape)
         steps = tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
-        return np.ascontiguousarray(as_numbers(name, cut_out[(slice(None), *steps)]))
+        result = np.empty((stored.shape[0], *shape), np.float32)
+        for channel in range(stored.shape[0]):
+            part = stored[(channel, *reading.box)]
+            if self.matrix is not None or self.elastic is not None:
+                part = part.astype(np.float32)
+            result[channel] = as_numbers(name, reading.cut(part, fill=0.0)[steps])
+        return result
 
     def regions(self, volume: Regions, origin: Sequence[int], shape: Sequence[int]) -> Regions:
         """Return which of a volume's regions each voxel of the patch was read from, as its label is read.
 
         Where nothing is turned or deformed, boxes stay boxes, which are summed over faster.
         """
-        matrix, field = self.matrix, self._field(shape)
-        if matrix is None and field is None:
+        if self.matrix is None and self.elastic is None:
             return volume.patch(origin, shape).mirrored(self.flips)
-        reader = nearest_reader(origin, shape, fill=NOWHERE, matrix=matrix, field=field)
-        return volume.read(reader).mirrored(self.flips)
+        reading = self._reading(volume.shape, origin, shape)
+
+        def read(array: NDArray[Any]) -> NDArray[Any]:
+            return reading.cut(array[reading.box], fill=NOWHERE, order=0)
+
+        return volume.read(read).mirrored(self.flips)
 
     @property
     def moves(self) -> bool:
         """Whether voxels of the patch come from elsewhere than their place in it says."""
         return any(self.flips) or self.matrix is not None or self.elastic is not None
 
-    def _field(self, shape: Sequence[int]) -> NDArray[np.float64] | None:
-        return None if self.elastic is None else self.elastic.field(shape)
+    def _reading(self, volume_shape: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> Reading:
+        """Return what the patch reads of a volume; the last one is kept, since several arrays share it."""
+        key = (tuple(volume_shape), tuple(origin), tuple(shape))
+        for known, reading in tuple(self._last):
+            if known == key:
+                return reading
+        field = None if self.elastic is None else self.elastic.field(shape)
+        reading = Reading.of(volume_shape, origin, shape, self.matrix, field)
+        self._last[:] = [(key, reading)]
+        return reading
 
 
 STILL = Variation((False, False, False), None, None)

@@ -5,7 +5,7 @@ A patch's own map would end at the patch: an object cut by its border, or just b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,18 +39,36 @@ def stored_map(
     (classes, x, y, z) for distances, zeros for classes that are absent and for the background's unsigned ones;
     (1, x, y, z) for nearness.
     """
+    count, made = class_maps(name, labels, classes, spacing)
+    result = np.zeros((count, *labels.shape), np.int16)
+    for channel, found in enumerate(made):
+        if found is not None:
+            result[channel] = found
+    return result
+
+
+def class_maps(
+    name: str, labels: NDArray[np.uint8], classes: int, spacing: Sequence[float]
+) -> tuple[int, Iterator[NDArray[np.int16] | None]]:
+    """Return how many channels a map has, and its channels one after the other; None for one of zeros."""
     from segexplorer.functional.boundary import nearness_of, signed_distance, unsigned_distance
 
     known = np.where(labels < classes, labels, 0)
     if name == NEARNESS:
-        found = nearness_of(known, list(spacing))[np.newaxis]
-        return np.round(found * _STEPS[name]).astype(np.int16)
+        found = nearness_of(known, list(spacing))
+        return 1, iter([np.round(found * _STEPS[name]).astype(np.int16)])
     distance: Callable[..., NDArray[np.float64]] = signed_distance if name == SIGNED else unsigned_distance
-    result = np.zeros((classes, *labels.shape), np.int16)
-    for c in range(0 if name == SIGNED else 1, classes):
-        steps = distance(known == c, list(spacing)) * _STEPS[name]
-        result[c] = np.clip(np.round(steps), -32767, 32767)
-    return result
+    present = np.bincount(known.ravel(), minlength=classes) > 0
+
+    def channels() -> Iterator[NDArray[np.int16] | None]:
+        for c in range(classes):
+            if not present[c] or (c == 0 and name != SIGNED):
+                yield None
+                continue
+            steps = distance(known == c, list(spacing)) * _STEPS[name]
+            yield np.clip(np.round(steps), -32767, 32767).astype(np.int16)
+
+    return classes, channels()
 
 
 def as_numbers(name: str, stored: NDArray[np.generic]) -> NDArray[np.float32]:

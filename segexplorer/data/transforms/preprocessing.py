@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -16,15 +17,16 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 from scipy import ndimage
 
-from segexplorer.core.errors import DataError
+from segexplorer.core.errors import DataError, SegExplorerError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
 from segexplorer.data import geometry
-from segexplorer.data.case import Case, CaseRef, ClassMap
+from segexplorer.data.case import Case, CaseRef, ClassMap, Source, newest_change, source_identity
 from segexplorer.data.geometry import Grid, canonical_grid
+from segexplorer.data.remembered import Looked, nobody_looks, remembered
 from segexplorer.data.transforms.cropping import Box, Cropping, cropped, outside, part, slices, whole
 from segexplorer.data.transforms.intensities import AnyIntensity, IntensitySpec, registry
-from segexplorer.data.volume import Volume
+from segexplorer.data.volume import Modality, Volume
 
 # ---- a prepared case
 
@@ -51,6 +53,27 @@ class CaseGrid(Grid):
         first, last = np.rint(ends @ matrix[:3, :3].T + matrix[:3, 3] + 0.5).astype(int).tolist()
         x, y, z = zip(first, last, strict=True)
         return cls(tuple(own.shape), own.affine, (x, y, z))
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How a prediction comes back from the training grid of a case to its own grid.
+
+    Attributes
+    ----------
+    full
+        The case's own grid in closest-canonical order.
+    box, kept
+        The part of it that was prepared, and the grid of that part.
+    training, resampled
+        The training grid, and whether its voxels differ from those of `kept`.
+    """
+
+    full: Grid
+    box: Box
+    kept: Grid
+    training: Grid
+    resampled: bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,11 @@ class Prepared:
         # which part was prepared follows from its position, so that a cache cannot contradict it
         prepared = Grid(self.image.shape[1:], self.affine)
         object.__setattr__(self, "grid", CaseGrid.of(self.grid, prepared))
+
+    @cached_property
+    def darkest(self) -> tuple[float, ...]:
+        """Lowest value of each channel, which patches have outside the volume."""
+        return tuple(float(channel.min()) for channel in self.image)
 
     @property
     def nbytes(self) -> int:
@@ -176,8 +204,17 @@ class Preprocessing(Spec):
         return self
 
 
-def fit(spec: Preprocessing, cases: Sequence[CaseRef | Case]) -> FittedPreprocessing:
+def fit(
+    spec: Preprocessing, cases: Sequence[CaseRef | Case], looked: Looked = nobody_looks
+) -> FittedPreprocessing:
     """Decide the numbers of a preprocessing from training cases alone.
+
+    What it reads of voxels is remembered until the files change.
+
+    Parameters
+    ----------
+    looked
+        Called after every image that had to be looked at.
 
     Raises
     ------
@@ -196,8 +233,12 @@ def fit(spec: Preprocessing, cases: Sequence[CaseRef | Case]) -> FittedPreproces
             )
     rules, numbers = [], []
     for channel in range(channels):
+        sources = [case.images[channel] if isinstance(case, CaseRef) else None for case in cases]
         volumes = [case.images[channel] for case in opened]
-        modalities = [volume.modality for volume in volumes]
+        modalities: list[Modality] = []
+        for done, (volume, source) in enumerate(zip(volumes, sources, strict=True), start=1):
+            modalities.append(_modality(volume, source))
+            looked("looking at intensities", done, len(volumes))
         modality = max(sorted(set(modalities)), key=modalities.count)
         if channel == 0 and spec.crop.to == "body" and modality == "MR":
             raise DataError(
@@ -206,7 +247,7 @@ def fit(spec: Preprocessing, cases: Sequence[CaseRef | Case]) -> FittedPreproces
             )
         rule = spec.intensity.resolve(modality)
         rules.append(rule)
-        numbers.append(rule.fit(volumes))
+        numbers.append(_fitted_numbers(rule, cases, channel, looked))
     if spec.difference and channels != 2:
         raise DataError(
             f"The difference of two images was asked for; the cases have {channels}.",
@@ -215,6 +256,56 @@ def fit(spec: Preprocessing, cases: Sequence[CaseRef | Case]) -> FittedPreproces
     return FittedPreprocessing(
         tuple(rules), tuple(numbers), _spacing(spec, opened), spec.resize, spec.difference, spec.crop
     )
+
+
+def _modality(volume: Volume, source: Source | None) -> Modality:
+    found: Modality = remembered(
+        f"modality, {volume.provenance.format}",
+        lambda: source_identity(source),
+        lambda: volume.modality,
+        newest=lambda: newest_change(source),
+    )
+    return found
+
+
+class _Opened(Sequence[Volume]):
+    """One image of each case, opened when it is asked for, so that voxels of one case are in memory at a time."""
+
+    def __init__(self, cases: Sequence[CaseRef | Case], channel: int, looked: Looked) -> None:
+        self._cases, self._channel, self._looked = cases, channel, looked
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return _Opened(self._cases[place], self._channel, self._looked)
+        case = self._cases[place]
+        self._looked("reading intensities", place, len(self._cases))
+        return (case.open() if isinstance(case, CaseRef) else case).images[self._channel]
+
+
+def _fitted_numbers(
+    rule: IntensitySpec, cases: Sequence[CaseRef | Case], channel: int, looked: Looked
+) -> dict[str, float]:
+    sources = [case.images[channel] if isinstance(case, CaseRef) else None for case in cases]
+
+    def identity() -> list[object] | None:
+        found = [source_identity(source) for source in sources]
+        return None if None in found else list(found)
+
+    needs_none = type(rule).fit is IntensitySpec.fit
+    found: dict[str, float] = (
+        {}
+        if needs_none
+        else remembered(
+            f"intensities, {rule.plain()}",
+            identity,
+            lambda: rule.fit(_Opened(cases, channel, looked)),
+            newest=lambda: max(map(newest_change, sources)),
+        )
+    )
+    return dict(found)
 
 
 def _spacing(spec: Preprocessing, cases: Sequence[Case]) -> tuple[float, float, float] | None:
@@ -264,7 +355,25 @@ class FittedPreprocessing:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> FittedPreprocessing:
-        """Read back what `plain` gave."""
+        """Read back what `plain` gave.
+
+        Raises
+        ------
+        DataError
+            When something of it is missing, or is not what it should be.
+        """
+        try:
+            return cls._of(plain)
+        except SegExplorerError:
+            raise  # a kind from a package that is missing says so itself
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(
+                "The preprocessing that the checkpoint holds is incomplete or damaged.",
+                "Take an undamaged copy of the run, or train anew.",
+            ) from error
+
+    @classmethod
+    def _of(cls, plain: Mapping[str, Any]) -> FittedPreprocessing:
         spacing = plain["spacing"]
         return cls(
             tuple(registry.parse(rule) for rule in plain["intensities"]),
@@ -361,21 +470,25 @@ class FittedPreprocessing:
         DataError
             When the array does not have the shape that the case has in training.
         """
+        way = self.way_back(grid)
+        if tuple(array.shape[-3:]) != way.training.shape:
+            raise DataError(
+                f"A prediction of shape {array.shape} is not on the training grid {way.training.shape}."
+            )
+        if way.resampled:
+            array = geometry.resample(array, way.training.affine, way.kept, order)
+        if way.kept.shape != way.full.shape:
+            uncut = _background(array, way.full.shape, order)
+            uncut[(..., *slices(way.box))] = array
+            array = uncut
+        return np.ascontiguousarray(geometry.from_canonical(array, grid.affine))
+
+    def way_back(self, grid: Grid) -> WayBack:
+        """Return the grids between the training grid of a case and its own one, `Prepared.grid`."""
         full = geometry.canonical_grid(grid.shape, grid.affine)
         box = grid.box if isinstance(grid, CaseGrid) else whole(full.shape)
         kept = part(full, box)
-        target, resampled = self._training_grid(kept)
-        if tuple(array.shape[-3:]) != target.shape:
-            raise DataError(
-                f"A prediction of shape {array.shape} is not on the training grid {target.shape}."
-            )
-        if resampled:
-            array = geometry.resample(array, target.affine, kept, order)
-        if kept.shape != full.shape:
-            uncut = _background(array, full.shape, order)
-            uncut[(..., *slices(box))] = array
-            array = uncut
-        return np.ascontiguousarray(geometry.from_canonical(array, grid.affine))
+        return WayBack(full, box, kept, *self._training_grid(kept))
 
     def _cropped(self, case: Case, own: Grid, classes: ClassMap) -> tuple[Case, Grid, tuple[str, ...]]:
         """Return a case without what is cropped off, the grid of that, and what its label lost."""

@@ -22,6 +22,7 @@ from segexplorer.core.errors import (
     SpecError,
     disk_error,
 )
+from segexplorer.frontends.cli import completion
 from segexplorer.frontends.cli.streams import standard_streams
 
 app = typer.Typer(
@@ -29,7 +30,6 @@ app = typer.Typer(
     help="Train medical segmentation networks and see what the [bold]loss[/bold] does inside the volume.",
     epilog="For research and teaching; not a medical device.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -44,12 +44,21 @@ Select = Annotated[
         show_default=False,
     ),
 ]
+WEIGHTS = "Which weights: the best by validation, or the last."
+Checkpoint = Annotated[Literal["best", "last"], typer.Option("--checkpoint", help=WEIGHTS)]
+Archive = Annotated[
+    Path,
+    typer.Argument(
+        help="Run folder, or an archive that `segexplorer share` packed.",
+        autocompletion=completion.run_folders,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its `ExitCode`; what is no defect ends with a sentence, not a traceback."""
-    with standard_streams(), _preemption():
+    with completion.whole_words(), standard_streams(), _preemption():
         try:
             try:
                 app(list(arguments) if arguments is not None else None, prog_name="segexplorer")
@@ -127,29 +136,113 @@ def demo(
     raise typer.Exit(run_demo(output, headless=headless))
 
 
+@app.command(rich_help_panel=START)
+def init(
+    place: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER|LIST", help="Data set: a folder, or a list of cases (CSV, XLSX ...)."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Experiment file to write.")] = Path(
+        "experiment.yaml"
+    ),
+    task: Annotated[
+        Literal["lesions", "organs", "vessels"] | None,
+        typer.Option(help="What is segmented.", show_default="by the classes' names and parts"),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="all there are"),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="How long training may take on this machine.", show_default="60"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Time no steps; the length of training is a default then.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Propose an experiment for a folder: settings from the data, this machine and the time, with their reasons."""
+    from segexplorer.frontends.cli.init import run_init
+    from segexplorer.frontends.cli.settings import parse_classes
+
+    run_init(
+        place,
+        output,
+        task=task,
+        classes=parse_classes(classes),
+        minutes=minutes,
+        quick=quick,
+        as_json=as_json,
+    )
+
+
+@app.command(rich_help_panel=START)
+def configs(
+    name: Annotated[str | None, typer.Argument(help="Of an experiment, e.g. chen2023_phantom.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write it to.", show_default="printed")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the experiments that come with segexplorer, or copy one."""
+    from segexplorer.frontends.cli.configs import copy_config, print_configs
+
+    if name is not None:
+        copy_config(name, output, as_json=as_json)
+    elif output is not None:
+        raise SpecError(
+            "-o needs the name of an experiment.", "Write it like: configs NAME -o experiment.yaml"
+        )
+    else:
+        print_configs(as_json=as_json)
+
+
 @app.command(rich_help_panel=TRAIN)
 def train(
     config: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", "-s", metavar="NAME=VALUE", help="Set a value, e.g. loss.alpha=0.7; repeatable."
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="Set a value, e.g. loss.alpha=0.7; repeatable.",
+            autocompletion=completion.experiment_settings,
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Run folder to make.", show_default="segexplorer-runs/..."),
     ] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to continue exactly.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", help="Run folder to continue exactly.", autocompletion=completion.run_folders
+        ),
+    ] = None,
     extend: Annotated[
         int, typer.Option("--extend", min=0, help="With --resume: train this many further epochs.")
     ] = 0,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            "--devices",
+            min=1,
+            max=64,
+            help="Share each step among this many GPUs (or processes of the CPU); the batch stays as it is. Under "
+            "torchrun, leave it out.",
+            show_default="1",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train an experiment. Ctrl-C stops at the next step and saves; --resume continues from there."""
     from segexplorer.frontends.cli.train import run_train
 
-    raise typer.Exit(run_train(config, settings or [], output, resume, extend, as_json=as_json))
+    raise typer.Exit(
+        run_train(config, settings or [], output, resume, extend, devices=devices, as_json=as_json)
+    )
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -160,10 +253,11 @@ def predict(
             metavar="RUN... IMAGE...",
             help="Run folders, several as an ensemble; then images, each a case of its own, folders of images, "
             "data sets, or lists of cases.",
+            autocompletion=completion.run_folders,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for several images.")],
-    checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Which weights.")] = "best",
+    checkpoint: Checkpoint = "best",
     together: Annotated[
         bool, typer.Option("--together", help="The images are the channels of one case, in training order.")
     ] = False,
@@ -207,18 +301,122 @@ def predict(
     raise typer.Exit(code)
 
 
+ForkStep = Annotated[
+    int | None,
+    typer.Option("--step", help="Step where it leaves the run.", show_default="newest checkpoint"),
+]
+ForkSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="NAME=VALUE",
+        help="What is changed, e.g. loss.kind=tversky or loss.beta=0.9.",
+        autocompletion=completion.experiment_settings,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it costs; train nothing.")]
+
+
+@app.command(rich_help_panel=TRAIN)
+def fork(
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
+    settings: ForkSettings = None,
+    step: ForkStep = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", min=1, help="How many steps it trains.", show_default="to the end of its epochs"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Run folder to make.", show_default="segexplorer-runs/TIME-fork-of-RUN"
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train on from any step of a run with another loss or setting: same weights, same batches."""
+    from segexplorer.frontends.cli.race import run_fork
+
+    raise typer.Exit(run_fork(run, settings or [], step, steps, output, dry_run=dry_run, as_json=as_json))
+
+
+@app.command(rich_help_panel=TRAIN)
+def race(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder; or the folder of a race, which is trained to its end and told again.",
+            autocompletion=completion.run_folders,
+        ),
+    ],
+    settings: ForkSettings = None,
+    step: ForkStep = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="How many steps each lane trains.")] = 50,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            "--every",
+            min=1,
+            help="Steps between predictions of the watched cases.",
+            show_default="a tenth of --steps",
+        ),
+    ] = None,
+    controls: Annotated[
+        int, typer.Option("--controls", min=0, help="Lanes that differ from A in their batches alone.")
+    ] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder to make.", show_default="segexplorer-runs/TIME-race-of-RUN"
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train two lanes from one step, A as it was and B changed, with a control; say what differs beyond it."""
+    from segexplorer.frontends.cli.race import run_race
+
+    raise typer.Exit(
+        run_race(
+            run,
+            settings or [],
+            step,
+            steps,
+            every,
+            controls,
+            output,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
+    )
+
+
 @app.command(rich_help_panel=TRAIN)
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
     output: Annotated[Path, typer.Option("--output", "-o", help="File or folder to make.")],
     kind: Annotated[
-        str, typer.Option("--format", "-f", help="monai-bundle, onnx ...; see `segexplorer list exporters`.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="monai-bundle, onnx ...; see `segexplorer list exporters`.",
+            autocompletion=completion.kinds_of("exporters"),
+        ),
     ],
-    checkpoint: Annotated[Literal["best", "last"], typer.Option(help="Which weights.")] = "best",
+    checkpoint: Checkpoint = "best",
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", "-s", metavar="NAME=VALUE", help="Set a value of the format, e.g. patch_size=[96,96,96]."
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="Set a value of the format, e.g. patch_size=[96,96,96].",
+            autocompletion=completion.exporter_settings,
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
@@ -234,7 +432,10 @@ def export(
 def evaluate(
     prediction: Annotated[
         Path,
-        typer.Argument(help="Label file of any format, or a folder of them; with --split: a run folder."),
+        typer.Argument(
+            help="Label file of any format, or a folder of them; with --split: a run folder.",
+            autocompletion=completion.run_folders,
+        ),
     ],
     truth: Annotated[
         Path | None,
@@ -249,7 +450,7 @@ def evaluate(
     ] = None,
     checkpoint: Annotated[
         Literal["best", "last"] | None,
-        typer.Option(help="With --split: which weights.", show_default="best, or as recorded"),
+        typer.Option(help=f"With --split. {WEIGHTS}", show_default="best, or as recorded"),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="With --split: score once more; earlier scores are kept.")
@@ -267,6 +468,7 @@ def evaluate(
             help="Names of metrics or tasks (lesions, organs, vessels), with commas; `segexplorer list metrics` "
             "knows them.",
             show_default="dice,f2,...",
+            autocompletion=completion.metric_names,
         ),
     ] = "",
     protocol: Annotated[
@@ -276,7 +478,11 @@ def evaluate(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", "-s", metavar="NAME=VALUE", help="Set an option of metrics, e.g. matching=iou."
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="Set an option of metrics, e.g. matching=iou.",
+            autocompletion=completion.metric_settings,
         ),
     ] = None,
     csv: Annotated[
@@ -320,10 +526,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score predictions, or a run's own test cases: per case and class, and over cases, on whole volumes."""
-    from segexplorer.frontends.cli.evaluate import run_evaluate
-    from segexplorer.frontends.cli.evaluate_split import refuse_with_split, require_truth, run_evaluate_split
-
     if split is None:
+        from segexplorer.frontends.cli.evaluate import require_truth, run_evaluate
+
         if checkpoint is not None or again or plots is not None:
             raise SpecError("--checkpoint, --again and --plots belong to --split.", "Add --split test.")
         truth = require_truth(prediction, truth)
@@ -341,6 +546,8 @@ def evaluate(
             resample=resample,
         )
         return
+    from segexplorer.frontends.cli.evaluate_split import refuse_with_split, run_evaluate_split
+
     refuse_with_split(truth, classes, lesions_csv, resample=resample)
     run_evaluate_split(
         prediction,
@@ -380,7 +587,13 @@ def study(
     config: Annotated[Path, typer.Argument(help="Experiment file with a matrix (YAML).")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a value in every run; repeatable."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="Set a value in every run; repeatable.",
+            autocompletion=completion.experiment_settings,
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -402,30 +615,79 @@ def study(
             help="The cases to compare on; test: those of each run are scored once, after training."
         ),
     ] = "validation",
+    on: Annotated[
+        Literal["local", "slurm", "ray", "list"] | None,
+        typer.Option(
+            help="Who trains: processes here, jobs of SLURM, tasks of Ray; list prints a command per run.",
+            show_default="cluster.kind, else one after the other",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs at once.", min=1, show_default="cluster.max_jobs, else as many as there is room"
+        ),
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only show the state of every run of the study.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Only cancel what was launched; runs in training are saved.")
+    ] = False,
+    retry: Annotated[
+        bool,
+        typer.Option("--retry", help="Try again what failed, needed a correction, or was given up."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a file's matrix that is not done yet, then compare them."""
-    from segexplorer.frontends.cli.study import run_study
+    from segexplorer.frontends.cli.study import StudyRequest, cancel_study, run_study, study_status
 
-    code = run_study(
-        config, output, settings or [], dry_run=dry_run, as_json=as_json, allow=allow or [], split=split
-    )
-    raise typer.Exit(code)
+    asked = [
+        word for word, given in (("--status", status), ("--cancel", cancel), ("--retry", retry)) if given
+    ]
+    if len(asked) > 1 or (asked and (dry_run or on == "list")):
+        raise SpecError(f"{asked[0]} goes with no other of these.", "Give one at a time.")
+    request = StudyRequest(config, output, settings or [], allow or [], split, on, jobs)
+    if status:
+        raise typer.Exit(study_status(request, as_json=as_json))
+    if cancel:
+        raise typer.Exit(cancel_study(request))
+    raise typer.Exit(run_study(request, dry_run=dry_run, as_json=as_json, retry=retry))
+
+
+@app.command("run-one", hidden=True)
+def run_one(
+    study: Annotated[Path, typer.Argument(help="Folder of a study that was launched or listed.")],
+    name: Annotated[str, typer.Argument(help="Name of one of its runs.")],
+    launch: Annotated[str, typer.Option(help="Launch on whose behalf it is.")] = "",
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="Save and end when standard input ends.")
+    ] = False,
+) -> None:
+    """Train one run of a study, as a scheduler's worker."""
+    from segexplorer.frontends.cli.run_one import run_one as train_one
+
+    raise typer.Exit(train_one(study, name, launch=launch, with_parent=with_parent))
 
 
 @app.command(rich_help_panel=LOOK)
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or a study's folder.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, or a study's folder.",
+            autocompletion=completion.run_folders,
+        ),
+    ],
     split: Annotated[
         Literal["validation", "test"],
         typer.Option(
             help="The cases to compare on; test: as `segexplorer evaluate RUN --split test` scored them."
         ),
     ] = "validation",
-    checkpoint: Annotated[
-        Literal["last", "best"] | None,
-        typer.Option(help="Which weights.", show_default="last; of test cases best"),
-    ] = None,
+    checkpoint: Checkpoint = "best",
     reference: Annotated[
         str,
         typer.Option(
@@ -433,7 +695,12 @@ def compare(
             show_default="a study's own setting, else the first",
         ),
     ] = "",
-    metrics: Annotated[str, typer.Option(help="Names, with commas.", show_default="dice,f2,...")] = "",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Names, with commas.", show_default="dice,f2,...", autocompletion=completion.metric_names
+        ),
+    ] = "",
     allow: Annotated[
         list[str] | None,
         typer.Option(help="What may differ: network, split, steps, batch, unfinished; repeatable."),
@@ -510,9 +777,174 @@ def show(
     segexplorer.view(selected(paths[0], select), *paths[1:])
 
 
+@app.command("open", rich_help_panel=LOOK)
+def open_command(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...", help="Results of nnU-Net, MONAI, TotalSegmentator or any program."
+        ),
+    ],
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Folder of the reference labels, or a pattern with {case}.", show_default="looked for"
+        ),
+    ] = "",
+    images: Annotated[
+        str, typer.Option(help="Folder of the images, or a pattern with {case}.", show_default="looked for")
+    ] = "",
+    pattern: Annotated[
+        str,
+        typer.Option(
+            help="Where predictions are below FOLDER, e.g. '{case}/mask.nii.gz'.", show_default="recognised"
+        ),
+    ] = "",
+    kind: Annotated[
+        str, typer.Option("--kind", help="See `segexplorer list results`.", show_default="recognised")
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a value of the kind, e.g. postfix=seg."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="as the results name"
+        ),
+    ] = None,
+    sort: Annotated[str, typer.Option(help="Metric that cases are sorted by, the worst first.")] = "dice",
+    of_class: Annotated[
+        str, typer.Option("--class", help="Class that cases are sorted by.", show_default="mean of classes")
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option(help="Further metrics or tasks, with commas.", show_default=False)
+    ] = "",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="Set an option of metrics, e.g. matching=iou."),
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="Results that the others are compared with.", show_default="the first")
+    ] = "",
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring predictions on another lattice onto the label's.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that score.")] = 1,
+    remember: Annotated[
+        bool, typer.Option("--remember/--anew", help="Use scores of unchanged files from before.")
+    ] = True,
+    headless: Annotated[bool, typer.Option("--headless", help="Print the table, also on a screen.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print all cases.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write a row per case and class here.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open what others trained: score all cases, list the worst first, compare several results case by case."""
+    from segexplorer.frontends.cli.open import OpenOptions, run_open
+
+    asked = OpenOptions(
+        kind=kind,
+        labels=labels,
+        images=images,
+        pattern=pattern,
+        settings=settings or (),
+        classes=classes,
+        metrics=metrics,
+        sort=sort,
+        of_class=of_class,
+        options=options or (),
+        resample=resample,
+        workers=workers,
+        remember=remember,
+        reference=reference,
+        every=every,
+    )
+    run_open(folders, asked, headless=headless, as_json=as_json, csv=csv)
+
+
+@app.command(rich_help_panel=LOOK)
+def slicer(
+    place: Annotated[Path, typer.Argument(metavar="RUN|RESULTS", help="Run folder, or folder of results.")],
+    case: Annotated[
+        str, typer.Option("--case", help="Id of the case.", show_default="of a run: the watched one")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write.", show_default="slicer-CASE")
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option("--step", help="Of a run: the prediction nearest to it.", show_default="newest"),
+    ] = None,
+    labels: Annotated[str, typer.Option(help="As of `segexplorer open`.", show_default="looked for")] = "",
+    images: Annotated[str, typer.Option(help="As of `segexplorer open`.", show_default="looked for")] = "",
+    pattern: Annotated[str, typer.Option(help="As of `segexplorer open`.", show_default="recognised")] = "",
+    kind: Annotated[
+        str, typer.Option("--kind", help="See `segexplorer list results`.", show_default="recognised")
+    ] = "",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="as the results name"
+        ),
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring predictions on another lattice onto the label's.")
+    ] = False,
+    write_only: Annotated[
+        bool, typer.Option("--write-only", help="Write the folder; start no program.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open a case in 3D Slicer: image, truth, prediction, errors in colour, and the error list as points."""
+    from segexplorer.frontends.cli.open import OpenOptions
+    from segexplorer.frontends.cli.slicer import run_slicer
+
+    asked = OpenOptions(
+        kind=kind, labels=labels, images=images, pattern=pattern, classes=classes, resample=resample
+    )
+    run_slicer(
+        place,
+        case,
+        output,
+        asked,
+        step=step,
+        write_only=write_only,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+@app.command(rich_help_panel=LOOK)
+def agree(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Run folder of a reader, or a verdicts.json.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="That of another reader.")],
+    names: Annotated[
+        str, typer.Option(help="Names of the readers, e.g. Anna,Ben.", show_default="as the files are called")
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write both side by side (.csv), or as one file of verdicts (.json).",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two readers' verdicts on errors: Cohen's kappa with an interval, and where they differ."""
+    from segexplorer.frontends.cli.agree import run_agree
+
+    run_agree((first, second), names, output, overwrite=overwrite, as_json=as_json)
+
+
 @app.command(rich_help_panel=LOOK)
 def verify(
-    run: Annotated[Path, typer.Argument(help="Run folder, or an archive that `segexplorer share` packed.")],
+    run: Archive,
     as_json: AsJson = False,
 ) -> None:
     """Read all that a run folder holds, compare its checksums, and say what is sound (exit code 2: not all)."""
@@ -522,8 +954,157 @@ def verify(
 
 
 @app.command(rich_help_panel=LOOK)
+def errors(
+    runs: Annotated[list[Path], typer.Argument(help="Run folder; several with --suspects.")],
+    suspects: Annotated[
+        bool,
+        typer.Option(
+            "--suspects",
+            help="Where labels may be wrong: errors that stay over steps and come back in several runs.",
+        ),
+    ] = False,
+    step: Annotated[
+        int | None,
+        typer.Option("--step", help="Errors of the prediction nearest to this step.", show_default="newest"),
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            help="missed_object, spurious_object, too_little, too_much or wrong_organ; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", help="Errors in which this class takes part; repeatable.", show_default=False
+        ),
+    ] = None,
+    states: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            help="open, done, true_error, label_error or unclear; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    smallest: Annotated[float, typer.Option("--min-ml", min=0, help="Leave smaller errors out.")] = 0.05,
+    search: Annotated[
+        str, typer.Option("--search", help="Words that must all occur, also in notes.", show_default=False)
+    ] = "",
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write a row per error here.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the errors of the watched cases: kind, size, depth, place, since when, and what readers said of them."""
+    from segexplorer.frontends.cli.errors import run_errors, run_suspects
+
+    if suspects:
+        run_suspects(runs, smallest_ml=smallest, as_json=as_json)
+        return
+    if len(runs) != 1:
+        raise typer.BadParameter("Errors are listed of one run; several go with --suspects.")
+    run_errors(
+        runs[0],
+        step=step,
+        kinds=kinds or (),
+        classes=classes or (),
+        states=states or (),
+        smallest_ml=smallest,
+        search=search,
+        csv=csv,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
+
+
+@app.command(rich_help_panel=LOOK)
+def doctor(
+    run: Archive,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check", help="Name of a check (segexplorer list checks); repeatable.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with the loss of a run: collapsed classes, silent terms, explosions, gaps, plateaus."""
+    from segexplorer.frontends.cli.doctor import run_doctor
+
+    run_doctor(run, only or (), as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def report(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|STUDY",
+            help="Run folder, an archive that `segexplorer share` packed, or a study's folder.",
+            autocompletion=completion.run_folders,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page to write: .html, or .pdf through Chromium.")
+    ] = Path("report.html"),
+    names: Annotated[
+        bool | None,
+        typer.Option(
+            "--names/--no-names",
+            help="Name cases and folders, and show notes of readers. Asked where somebody is there, else no.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Slices of cases: a head can identify a person.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run or a study as one page: curves, cases with errors and maps, findings, tables, methods."""
+    from segexplorer.frontends.cli.report import run_report
+
+    run_report(run, output, names=names, images=images, overwrite=overwrite, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def figure(
+    run: Archive,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The figure to write: .svg, .pdf or .png, or .gif.")
+    ],
+    of: Annotated[
+        Literal["montage", "curves", "history"] | None,
+        typer.Option(
+            "--of",
+            help="A case in three planes with its maps, the curves, or the predictions of a case through time.",
+            show_default="montage; history for a .gif",
+        ),
+    ] = None,
+    case: Annotated[
+        str,
+        typer.Option(
+            "--case", help="A watched case, or the worst or best one.", show_default="the watched one"
+        ),
+    ] = "",
+    names: Annotated[bool, typer.Option("--names", help="Name the case in the figure.")] = False,
+    width: Annotated[float, typer.Option("--width", min=10, max=2000, help="Width in mm.")] = 180.0,
+    dpi: Annotated[int, typer.Option("--dpi", min=50, max=1200, help="Pixels per inch of .png, .gif.")] = 300,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Draw a figure of a run for a paper or a talk: a case with contours and scale bar, curves, or a history."""
+    from segexplorer.frontends.cli.report import run_figure
+
+    run_figure(run, output, of=of, case=case, names=names, width=width, dpi=dpi, overwrite=overwrite)
+
+
+@app.command(rich_help_panel=LOOK)
 def replay(
-    run: Annotated[Path, typer.Argument(help="Run folder, or an archive that `segexplorer share` packed.")],
+    run: Archive,
     speed: Annotated[float, typer.Option(min=0, help="Times as fast as it was; 0: without waiting.")] = 10.0,
     window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the events, one line of JSON each.")] = False,
@@ -534,9 +1115,91 @@ def replay(
     raise typer.Exit(run_replay(run, speed, window=window, as_json=as_json))
 
 
+@app.command(rich_help_panel=LOOK)
+def watch(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER | HOST:FOLDER",
+            help="A run, or a folder of runs (a study); on another computer as ssh names it.",
+            autocompletion=completion.run_folders,
+        ),
+    ],
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Show the board as it is now, and end.")] = False,
+    sort: Annotated[
+        str, typer.Option(help="Column: name, state, progress, best, loss, left, updated or problem.")
+    ] = "state",
+    words: Annotated[
+        str,
+        typer.Option(
+            "--filter", help="Words that a run's name, state or problem contains.", show_default="all"
+        ),
+    ] = "",
+    window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The board as JSON; of one run, its events, one line each.")
+    ] = False,
+) -> None:
+    """Watch runs that other processes train, here or on another computer over ssh; nothing is changed there."""
+    from segexplorer.frontends.cli.watch import run_watch
+    from segexplorer.viewmodels.board import column_named
+
+    raise typer.Exit(
+        run_watch(
+            target,
+            every=every,
+            once=once,
+            sort=column_named(sort),
+            words=words,
+            window=window,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command(rich_help_panel=TRAIN)
+def relabel(
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new version.")],
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Folder of corrected labels, or a pattern with {case}.", show_default="those readers painted"
+        ),
+    ] = "",
+    single: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="CASE=FILE", help="The corrected label of a case; repeatable."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs to train.", show_default="a fourth of the run's")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="a tenth of the run's")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train the experiment at once.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put corrected labels together as a new version of a run's data, and fine-tune the run with them."""
+    from segexplorer.frontends.cli.relabel import run_relabel
+
+    code = run_relabel(
+        run,
+        output,
+        labels=labels,
+        single=single or [],
+        epochs=epochs,
+        learning_rate=learning_rate,
+        train=train,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
+
+
 @app.command(rich_help_panel=TRAIN)
 def share(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path(
         "shared-run.zip"
     ),
@@ -548,6 +1211,9 @@ def share(
     ] = False,
     number_classes: Annotated[
         bool, typer.Option("--number-classes", help="Call the classes class_1, class_2 ...")
+    ] = False,
+    notes: Annotated[
+        bool, typer.Option("--notes", help="Notes of verdicts on errors, too: they are free text.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an archive that exists.")] = False,
     as_json: AsJson = False,
@@ -561,6 +1227,7 @@ def share(
         weights=weights,
         predictions=predictions,
         number_classes=number_classes,
+        notes=notes,
         overwrite=overwrite,
         as_json=as_json,
     )
@@ -588,7 +1255,13 @@ def check(
         Path | None, typer.Option("--csv", help="Write the table of cases here, too.", show_default=False)
     ] = None,
     kind: Annotated[
-        str, typer.Option("--kind", help="Layout of the data set.", show_default="found by looking")
+        str,
+        typer.Option(
+            "--kind",
+            help="Layout of the data set.",
+            show_default="found by looking",
+            autocompletion=completion.kinds_of("datasets"),
+        ),
     ] = "",
     settings: Annotated[
         list[str] | None,
@@ -597,6 +1270,7 @@ def check(
             "-s",
             metavar="NAME=VALUE",
             help="Of an experiment, e.g. data.root=FOLDER; of a data set, e.g. labels='{case}/seg.nii.gz'.",
+            autocompletion=completion.experiment_settings,
         ),
     ] = None,
     select: Select = None,
@@ -648,7 +1322,12 @@ def samples(
 @app.command("list", rich_help_panel=KNOW)
 def list_kinds(
     family: Annotated[
-        str | None, typer.Argument(help="losses, networks, datasets ...", show_default=False)
+        str | None,
+        typer.Argument(
+            help="losses, networks, datasets ...",
+            show_default=False,
+            autocompletion=completion.family_names,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -663,8 +1342,21 @@ def list_kinds(
 
 @app.command(rich_help_panel=KNOW)
 def describe(
-    family: Annotated[str, typer.Argument(help="losses, networks, datasets ...; or the name alone.")],
-    kind: Annotated[str | None, typer.Argument(help="Its name, e.g. tversky.", show_default=False)] = None,
+    family: Annotated[
+        str,
+        typer.Argument(
+            help="losses, networks, datasets ...; or the name alone.",
+            autocompletion=completion.family_or_kind,
+        ),
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="Its name, e.g. tversky.",
+            show_default=False,
+            autocompletion=completion.kinds_of_family,
+        ),
+    ] = None,
     task: Annotated[
         str,
         typer.Option(
@@ -689,7 +1381,11 @@ def describe(
 def cost(
     networks: Annotated[
         list[str],
-        typer.Argument(metavar="NETWORK...", help="Networks by name, or experiment files (YAML)."),
+        typer.Argument(
+            metavar="NETWORK...",
+            help="Networks by name, or experiment files (YAML).",
+            autocompletion=completion.kinds_of("networks"),
+        ),
     ],
     patch: Annotated[
         str | None,
@@ -711,6 +1407,33 @@ def cost(
     from segexplorer.frontends.cli.cost import run_cost
 
     run_cost(networks, patch=patch, channels=channels, classes=classes, measured=measure, as_json=as_json)
+
+
+@app.command(rich_help_panel=KNOW)
+def cache(
+    action: Annotated[
+        Literal["size", "list", "clear", "limit"],
+        typer.Argument(
+            help="What to do: print the size, list the files, delete those not in use, set a limit."
+        ),
+    ] = "size",
+    amount: Annotated[
+        str | None,
+        typer.Argument(help="The limit, e.g. 200GB; none: half of the disk.", show_default=False),
+    ] = None,
+    folder: Annotated[
+        str | None,
+        typer.Option("--folder", help="The cache folder, where it is not the usual one.", show_default=False),
+    ] = None,
+    unused_days: Annotated[
+        float, typer.Option("--unused-days", min=0, help="Clear only what was not used for so many days.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Look after the prepared cases that all runs on this computer, or of a team, share."""
+    from segexplorer.frontends.cli.cache import run_cache
+
+    run_cache(action, amount, folder, unused_days, as_json=as_json)
 
 
 @app.command(rich_help_panel=KNOW)

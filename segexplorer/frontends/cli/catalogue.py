@@ -13,19 +13,22 @@ from rich.table import Table
 from segexplorer.core import plugins
 from segexplorer.core.errors import SpecError, did_you_mean
 from segexplorer.core.fields import Parameter, Shape, parameters
-from segexplorer.core.papers import full_reference
+from segexplorer.core.papers import citation_of, full_reference
+from segexplorer.core.purposes import titles as purpose_titles
 from segexplorer.core.registry import Declarations, Preset, Registry, declared_families, families
 from segexplorer.core.schema import json_schema
 from segexplorer.core.spec import Spec
 from segexplorer.frontends.cli.terminal import print_json, remarks, results
+from segexplorer.viewmodels.catalogue import purposes_of, with_citation
 
-FACTS = ("formula", "reference", "penalises", "papers", "requires")
+FACTS = ("formula", "reference", "penalises", "purposes", "papers", "requires")
 """Class variables that a spec may have for people to read."""
 
 
 def known_families() -> dict[str, Registry[Any]]:
     """Return every family, registered: what an experiment can hold, and exporters."""
     # importing them registers every kind
+    import segexplorer.data.results
     import segexplorer.training.experiment
     import segexplorer.training.exporters  # noqa: F401
 
@@ -35,7 +38,8 @@ def known_families() -> dict[str, Registry[Any]]:
 def known_declarations() -> dict[str, Declarations[Any]]:
     """Return every family of declared objects."""
     import segexplorer.data.formats
-    import segexplorer.metrics  # noqa: F401
+    import segexplorer.metrics
+    import segexplorer.training.doctor  # noqa: F401
 
     return dict(declared_families())
 
@@ -76,15 +80,24 @@ def print_family(name: str, *, as_json: bool) -> None:
     registry = find_family(name)
     specs, presets = registry.specs(), registry.presets()
     if as_json:
-        rows = [{"kind": kind, "display_name": spec.display_name} for kind, spec in specs.items()]
+        rows: list[dict[str, Any]] = []
+        for kind, spec in specs.items():
+            rows.append({"kind": kind, "display_name": spec.display_name})
+            if hasattr(spec, "purposes"):
+                rows[-1] |= {
+                    "citation": citation_of(getattr(spec, "reference", "")),
+                    "purposes": list(spec.purposes),
+                }
         rows += [
             {"preset": p.name, "display_name": p.display_name, "group": p.group} for p in presets.values()
         ]
         print_json(rows)
         return
-    table = _table(registry.noun, "name", "what it is")
+    table = _table(registry.noun, "name", "what it is, and what for")
     for kind, spec in specs.items():
-        table.add_row(kind, escape(spec.display_name), escape(_first_line(spec)))
+        purposes = "; ".join(purpose_titles(purposes_of(spec)))
+        told = f"{_first_line(spec)}\nFor {purposes}." if purposes else _first_line(spec)
+        table.add_row(kind, escape(with_citation(spec)), escape(told))
     if presets:
         table.add_section()
     for preset in presets.values():
@@ -281,7 +294,9 @@ def _print_kind(spec: type[Spec], preset: Preset[Any] | None) -> None:
         value = _plain(getattr(spec, name, ""))
         if value:
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-            if name == "papers":
+            if name == "purposes":
+                text = "; ".join(purpose_titles(value))
+            elif name == "papers":
                 text = "\n".join(map(full_reference, value))
             facts.add_row(f"[bold]{name}[/bold]", escape(text))
     if facts.row_count:

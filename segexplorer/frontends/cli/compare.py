@@ -32,14 +32,15 @@ from segexplorer.study.render import (
     significant_figures,
     title,
 )
+from segexplorer.study.runs import checkpoint_description, read_run, repeats
 from segexplorer.study.runs import grouped as gather
-from segexplorer.study.runs import read_run, repeats
 from segexplorer.study.self_check import self_check
 
 if TYPE_CHECKING:
     from segexplorer.study import Comparison, ConditionSummary, GroupedComparison
-    from segexplorer.study.runs import ScoredSplit, Which
+    from segexplorer.study.runs import ScoredSplit
     from segexplorer.study.self_check import SelfCheck
+    from segexplorer.training.scores import Weights
 
 
 WIDE = 100
@@ -194,10 +195,12 @@ def _ranks(comparison: Comparison, out: Console) -> Table:
     return table
 
 
-def print_self_check(checks: Sequence[SelfCheck], out: Console | None = None) -> None:
-    """Print how often each condition differs from itself, single seeds first."""
+def print_self_check(checks: Sequence[SelfCheck], out: Console | None = None, *, weights: str = "") -> None:
+    """Print how often each condition differs from itself, single seeds first; `weights` says what was scored."""
     out = out or results()
     out.print("[bold]Self-check[/bold]: seeds of one condition against other seeds of the same condition")
+    if weights:
+        out.print(f"Scored: {weights}.", markup=False)
     for (label, size), members in _by_size(checks).items():
         first = members[0]
         sides = "single seeds" if size == 1 else f"{size} seeds against {size}"
@@ -287,7 +290,7 @@ STANDARD_OUTPUT = Path("-")
 def run_compare(
     runs: Sequence[Path],
     *,
-    checkpoint: Which | None,
+    checkpoint: Weights,
     split: ScoredSplit,
     reference: str,
     metrics: str,
@@ -323,9 +326,9 @@ def run_compare(
         read = [read_run(folder, checkpoint, split) for folder in found.folders]
         checks = self_check(gather(read), chosen)
         if as_json:
-            print_json({"self_check": [asdict(check) for check in checks]})
+            print_json({"checkpoint": checkpoint, "self_check": [asdict(check) for check in checks]})
         else:
-            print_self_check(checks)
+            print_self_check(checks, weights=f"{checkpoint} weights, {split} cases")
         return
     base = reference or found.reference or ""
     margins = parse_margins(equivalence)
@@ -368,13 +371,14 @@ def run_compare(
         say(_of_one_condition(found.folders, checkpoint, split), results() if to_be_read else remarks())
 
 
-def _of_one_condition(folders: Sequence[Path], checkpoint: Which | None, split: ScoredSplit) -> list[str]:
+def _of_one_condition(folders: Sequence[Path], checkpoint: Weights, split: ScoredSplit) -> list[str]:
     """Say that nothing was compared, and what its means hold."""
     (condition,) = gather([read_run(folder, checkpoint, split) for folder in folders])
     runs = "This run is" if len(condition.runs) == 1 else f"These {len(condition.runs)} runs are"
     return [
         f"Nothing is compared: {runs} one condition, {condition.label}; name runs of another loss, network or "
         "setting, too.",
+        f'Checkpoint "{checkpoint}": {checkpoint_description(checkpoint, split)}.',
         *repeats(condition),
     ]
 

@@ -40,4 +40,6 @@ def _tell(report: Any, output: Path) -> None:
     if report.last is not None:
         scores = ", ".join(f"{name} {dice:.3f}" for name, dice in report.last.class_dice.items())
         print(f"Held-out phantoms, whole volumes: mean Dice {report.last.mean_dice:.3f} ({scores}).")
+    if report.end is not None and report.end.state == "stopped":
+        print(f"The run was stopped after step {report.end.step}, since it takes too long on this machine.")
     print(f"{len(report.pictures)} pictures and the curves are in {output}; the run is {report.run_folder}.")

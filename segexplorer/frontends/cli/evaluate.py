@@ -6,7 +6,6 @@ Predictions are matched with truths first: two files, two DICOM folders, or two 
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +18,10 @@ from rich.status import Status
 from rich.table import Table
 
 import segexplorer
-from segexplorer.core.errors import DataError, SpecError, nearest
+from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore
 from segexplorer.data.case import IGNORED
-from segexplorer.data.datasets.discovery import hidden, is_label_name, stem, subfolders, suffixes
-from segexplorer.data.formats import registry
+from segexplorer.data.results.pairing import Pair, Pairing, pair
 from segexplorer.frontends.cli.settings import parse_classes, parse_settings
 from segexplorer.frontends.cli.terminal import print_json, remarks, results
 from segexplorer.metrics import (
@@ -53,139 +51,6 @@ from segexplorer.metrics.formatting import (
     value_text,
 )
 from segexplorer.metrics.scoring import NUMBERED
-
-ENDING = re.compile(r"[_\-. ](prediction|pred|segmentation|seg|labels?|mask|gt|truth)$", re.IGNORECASE)
-"""What names say beyond the case: `case_7_prediction` belongs to `case_7_seg`."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A case: files, or DICOM folders."""
-
-    case: str
-    prediction: Path
-    truth: Path
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """What belongs together, and predictions that nothing is known about."""
-
-    pairs: tuple[Pair, ...]
-    extra: tuple[str, ...] = ()
-
-
-def pair(prediction: Path, truth: Path) -> Pairing:
-    """Pair two paths, or the contents of two folders.
-
-    In folders a prediction belongs to the truth of the same name; the format makes no difference, nor do words at
-    the end of the name that say what the file is (`_prediction`, `_seg`, `_mask` ...). A subfolder is a case when
-    it holds a DICOM series or one label file.
-
-    Raises
-    ------
-    DataError
-        When a path is missing, one is a folder of files and the other a file, a truth has no prediction, or several
-        files could be the one meant.
-    """
-    for path in (prediction, truth):
-        if not path.exists():
-            raise DataError(f"There is no {path}.", "Check the path.")
-    folders = [path for path in (prediction, truth) if path.is_dir()]
-    if len(folders) < 2:
-        for folder in folders:
-            if not _is_dicom(folder):
-                raise DataError(
-                    "One of the two is a folder, the other a file.", "Name two files or two folders."
-                )
-        return Pairing((Pair(_case(truth), prediction, truth),))
-    predictions, truths = _cases(prediction), _cases(truth)
-    shared = [case for case in truths if case in predictions]
-    if not shared and _is_dicom(prediction) and _is_dicom(truth):
-        return Pairing((Pair(_case(truth), prediction, truth),))
-    if not truths:
-        raise DataError(
-            f"{truth} holds no label files.", f"Label files end in {', '.join(sorted(suffixes()))}."
-        )
-    _tell_missing(truth, prediction, truths, predictions)
-    found = [Pair(case, _one(predictions[case], case), _one(truths[case], case)) for case in shared]
-    return Pairing(tuple(found), tuple(_one_name(predictions[c]) for c in predictions if c not in truths))
-
-
-def _cases(folder: Path) -> dict[str, list[Path]]:
-    """Return case -> the files and subfolders that may be its label, sorted."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if not hidden(path) and path.is_file() and _named(path) is not None:
-            found.setdefault(_case(path), []).append(path)
-    for path in subfolders(folder):
-        inside = _volumes(path)
-        if _is_dicom(path):
-            found.setdefault(_case(path), []).append(path)
-        elif inside:
-            found.setdefault(_case(path), []).extend(_called_labels(inside))
-    return found
-
-
-def _volumes(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.iterdir()) if p.is_file() and not hidden(p) and _named(p) is not None]
-
-
-def _named(path: Path) -> str | None:
-    """Return a volume file's name without suffix; DICOM files are known without one."""
-    name = stem(path)
-    return path.name if name is None and not path.suffix and registry.readable(path) else name
-
-
-def _is_dicom(folder: Path) -> bool:
-    """Whether a folder is one volume, or several series, of DICOM files."""
-    inside = _volumes(folder)
-    formats = {found.folders for path in inside if (found := registry.format_of(path)) is not None}
-    return bool(inside) and formats == {True}
-
-
-def _case(path: Path) -> str:
-    name = path.name if path.is_dir() else _named(path) or path.stem
-    while len(shorter := ENDING.sub("", name)) < len(name):
-        name = shorter
-    return name
-
-
-def _called_labels(paths: Sequence[Path]) -> list[Path]:
-    """Return those that are called a label beside others that are not (an image and its mask)."""
-    called = [path for path in paths if is_label_name(path) or "pred" in path.name.lower()]
-    return called if called and len(paths) > 1 else list(paths)
-
-
-def _one(paths: Sequence[Path], case: str) -> Path:
-    named = _called_labels(paths)
-    if len(named) > 1:
-        names = " and ".join(str(path.relative_to(path.parents[1])) for path in named[:3])
-        raise DataError(f"{names} could both be the label of {case}.", "Keep one of them in the folder.")
-    return named[0]
-
-
-def _one_name(paths: Sequence[Path]) -> str:
-    return paths[0].name
-
-
-def _tell_missing(
-    truth: Path, prediction: Path, truths: Mapping[str, list[Path]], predictions: Mapping[str, list[Path]]
-) -> None:
-    missing = [case for case in truths if case not in predictions]
-    if not missing:
-        return
-    first = _one_name(truths[missing[0]])
-    others = f" and {len(missing) - 1} more of {len(truths)}" if len(missing) > 1 else ""
-    spare = [case for case in predictions if case not in truths]
-    like = nearest(missing[0], spare, 1)
-    remedy = (
-        f"Is it {_one_name(predictions[like[0]])}? Give both the same name."
-        if like
-        else "Predict that case, or take its truth out of the folder."
-    )
-    raise DataError(f"{prediction} has no prediction for {first}{others} in {truth}.", remedy)
-
 
 NARROW = 100
 """Below this many characters names are folded and gaps are small, so that figures stay together."""
@@ -417,6 +282,26 @@ def run_evaluate(
             "Without a label in prediction and truth", [p.case for p in found.pairs if p.case not in there]
         )
         _remark("Without a truth, not scored", found.extra)
+
+
+def require_truth(prediction: Path, truth: Path | None) -> Path:
+    """Return the truth.
+
+    Raises
+    ------
+    SpecError
+        When there is none; for a run folder, with the command that scores it.
+    """
+    if truth is not None:
+        return truth
+    from segexplorer.training.run_files import EXPERIMENT
+
+    if (prediction / EXPERIMENT).is_file():
+        raise SpecError(
+            f"{prediction} is a run folder: which of its cases are to be scored?",
+            "Add --split test; or name a prediction and its truth.",
+        )
+    raise SpecError("There is no truth to score against.", "Name two files or two folders: PREDICTION TRUTH.")
 
 
 def check_places(*paths: Path | None) -> None:

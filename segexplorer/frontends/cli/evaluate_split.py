@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from segexplorer.frontends.cli.evaluate import (
     scores_as_plain,
     write_tables,
 )
-from segexplorer.frontends.cli.terminal import print_json, remarks, results
+from segexplorer.frontends.cli.terminal import PlainProgress, print_json, remarks, results
 from segexplorer.metrics.calibration import BINS, CALIBRATION_METRICS, MARGIN_MM, calibration_values
 from segexplorer.metrics.formatting import NONE
 from segexplorer.study.plots import Format
@@ -177,6 +178,7 @@ def score_with_progress(source: Generator[Progress, None, SplitScores]) -> tuple
     computed = False
     with Status("opening the run", console=remarks()) as status:
         status_shown = sys.stderr.isatty()
+        lines = PlainProgress(remarks(), time.monotonic())
         if not status_shown:
             status.stop()
         while True:
@@ -187,26 +189,8 @@ def score_with_progress(source: Generator[Progress, None, SplitScores]) -> tuple
             computed = True
             if status_shown:
                 status.update(f"{at.activity}, window {at.done} of {at.total}")
-
-
-def require_truth(prediction: Path, truth: Path | None) -> Path:
-    """Return the truth.
-
-    Raises
-    ------
-    SpecError
-        When there is none; for a run folder, with the command that scores it.
-    """
-    if truth is not None:
-        return truth
-    from segexplorer.training.run_files import EXPERIMENT
-
-    if (prediction / EXPERIMENT).is_file():
-        raise SpecError(
-            f"{prediction} is a run folder: which of its cases are to be scored?",
-            "Add --split test; or name a prediction and its truth.",
-        )
-    raise SpecError("There is no truth to score against.", "Name two files or two folders: PREDICTION TRUTH.")
+            else:
+                lines.show(at.activity, at.done, at.total, time.monotonic())
 
 
 def refuse_with_split(

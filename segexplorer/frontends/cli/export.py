@@ -35,5 +35,9 @@ def run_export(
             f"An exporter has no setting {nested!r}.", f"See: segexplorer describe exporters {kind}"
         )
     exporter = spec.of({"kind": kind.replace("-", "_"), **settings}, f"exporter {kind}")
-    remarks().print(f"Exporting {run} as {spec.display_name} ...", markup=False, soft_wrap=True)
-    print(export_run(run, exporter, output, checkpoint=checkpoint, overwrite=overwrite))
+
+    def say(weights: str) -> None:
+        text = f"Exporting the {weights} of {run} as {spec.display_name} ..."
+        remarks().print(text, markup=False, soft_wrap=True)
+
+    print(export_run(run, exporter, output, checkpoint=checkpoint, overwrite=overwrite, on_weights=say))

@@ -21,7 +21,15 @@ from segexplorer.core.errors import DataError, ExitCode, SpecError
 from segexplorer.data.io import why_missing
 from segexplorer.frontends.cli.prediction_inputs import cases_to_predict, split_arguments
 from segexplorer.frontends.cli.streams import ReaderGoneError
-from segexplorer.frontends.cli.terminal import EtaEstimator, TimeLeft, print_json, remark, remarks, whole
+from segexplorer.frontends.cli.terminal import (
+    EtaEstimator,
+    PlainProgress,
+    TimeLeft,
+    print_json,
+    remark,
+    remarks,
+    whole,
+)
 
 if TYPE_CHECKING:
     from segexplorer.data.case import CaseRef
@@ -94,8 +102,12 @@ def run_predict(
     try:
         for predictor in ensemble.predictors:
             predictor.mirror = predictor.mirror or mirror
-        used = {run.name: predictor.pointer for run, predictor in zip(runs, ensemble.predictors, strict=True)}
-        remark("Weights: " + ", ".join(f"{pointer} of {run}" for run, pointer in used.items()))
+        weights = [
+            {"run": run.name, "checkpoint": predictor.pointer, "step": predictor.checkpoint.step}
+            for run, predictor in zip(runs, ensemble.predictors, strict=True)
+        ]
+        used = [f"{used['checkpoint']} of {used['run']} (step {used['step']})" for used in weights]
+        remark(f"Weights: {', '.join(used)}")
         counts = [ensemble.windows(case) for case in volumes]
         with WindowDisplay(remarks(), counts, paths=not as_json) as display, _folders_for(targets):
             for ref, target in zip(refs, targets, strict=True):
@@ -104,7 +116,7 @@ def run_predict(
                     ensemble, volumes.pop(0), target, display, probabilities=probabilities
                 )
                 seconds = round(time.monotonic() - began, 3)
-                done.append({"case": ref.id, **written, "seconds": seconds})
+                done.append({"case": ref.id, **written, "weights": weights, "seconds": seconds})
     except KeyboardInterrupt:
         shown = f"Stopped; {len(done)} of {len(targets)} predictions are written, none of them in part."
         remark(shown)
@@ -188,6 +200,7 @@ class WindowDisplay:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("reading", total=sum(windows), numbers="", ends=None)
+        self._lines = PlainProgress(console, time.monotonic())
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -203,6 +216,10 @@ class WindowDisplay:
     def show(self, activity: str, done: int) -> None:
         """Tell what the present case is at, and how many of its windows are done."""
         self._pace.update(done, time.monotonic())
+        if not self._console.is_terminal:
+            case, of = self._pace.case, len(self._windows)
+            what = f"case {case + 1} of {of}, {activity}"
+            self._lines.show(what, done, self._windows[case], time.monotonic())
         self._draw(activity, done)
 
     def say(self, text: str) -> None:

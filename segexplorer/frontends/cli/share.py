@@ -14,6 +14,7 @@ def run_share(
     weights: bool,
     predictions: bool,
     number_classes: bool,
+    notes: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -26,6 +27,7 @@ def run_share(
         weights=weights,
         predictions=predictions,
         number_classes=number_classes,
+        notes=notes,
         overwrite=overwrite,
     )
     if as_json:
@@ -37,6 +39,7 @@ def run_share(
     megabytes = shared.path.stat().st_size / 1e6
     out.print(f"{megabytes:.1f} MB, {shared.cases} cases numbered.", soft_wrap=True)
     kept = ", ".join(shared.classes)
-    out.print(f"The only words of yours in it are the classes: {kept}.", markup=False, soft_wrap=True)
+    words = f"the classes ({kept}) and the notes of verdicts" if notes else f"the classes: {kept}"
+    out.print(f"The only words of yours in it are {words}.", markup=False, soft_wrap=True)
     voxels = "Predictions are in it: shapes of a patient." if predictions else "No voxels are in it."
     out.print(f"{voxels} {'Weights are in it.' if weights else 'No weights are in it.'}", soft_wrap=True)

@@ -144,6 +144,27 @@ class TimeLeft(ProgressColumn):
         return Text(f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left")
 
 
+SECONDS_PER_LINE = 30.0
+"""Where there is no terminal, a line says at this interval how far the windows of a case are."""
+
+
+class PlainProgress:
+    """Says in lines how far a long prediction is, for logs: none for what is done within the interval."""
+
+    def __init__(self, console: Console, now: float) -> None:
+        self._console, self._last = console, now
+
+    def show(self, activity: str, done: int, of: int, now: float) -> None:
+        """Print a line where the last one is long ago; `now` is `time.monotonic()`."""
+        if now - self._last >= SECONDS_PER_LINE:
+            self._last = now
+            self._console.print(f"{activity}: window {done} of {of}", markup=False, soft_wrap=True)
+
+    def rest(self, now: float) -> None:
+        """Note that something else was printed."""
+        self._last = now
+
+
 def whole(text: str) -> TextColumn:
     """Return a column whose text is never broken over lines."""
     return TextColumn(text, table_column=Column(no_wrap=True))
@@ -168,8 +189,9 @@ class RunDisplay:
             disable=not console.is_terminal,
         )
         self._task: TaskID = self._bar.add_task("preparing", total=None, numbers="", ends=None)
-        self._steps, self._steps_per_epoch = 0, 1
+        self._steps, self._steps_per_epoch, self._ends_early = 0, 1, False
         self._planned: set[str] = set()
+        self._lines = PlainProgress(console, time.monotonic())
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -187,6 +209,7 @@ class RunDisplay:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(text, markup=False, soft_wrap=True)
+        self._lines.rest(time.monotonic())
 
     def show(self, event: Event) -> None:
         """Take the next event."""
@@ -205,6 +228,8 @@ class RunDisplay:
                 self._move(event)
             case events.Progress():
                 self._bar.update(self._task, description=f"{event.activity} {event.done}/{event.total}")
+                if not self._console.is_terminal:
+                    self._lines.show(event.activity, event.done, event.total, time.monotonic())
             case events.StateChanged():
                 self._bar.update(self._task, description=event.activity or event.state)
             case events.EpochDone():
@@ -226,7 +251,8 @@ class RunDisplay:
         self._planned.update(lines)
         for badge in plan.badges:
             self.say(f"[{badge}]")
-        self._steps, self._steps_per_epoch = plan.epochs * plan.steps_per_epoch, plan.steps_per_epoch
+        self._steps, self._steps_per_epoch = plan.steps, plan.steps_per_epoch
+        self._ends_early = plan.steps != plan.epochs * plan.steps_per_epoch  # a fork of so many steps
         self._bar.update(self._task, description="training", total=self._steps, completed=plan.step)
 
     def _move(self, step: events.StepDone) -> None:
@@ -234,7 +260,8 @@ class RunDisplay:
         self._bar.update(self._task, description=f"epoch {step.epoch}", completed=step.step, numbers=numbers)
 
     def _end_epoch(self, epoch: events.EpochDone) -> None:
-        self._steps = epoch.epochs * self._steps_per_epoch
+        if not self._ends_early:
+            self._steps = epoch.epochs * self._steps_per_epoch
         self._bar.update(self._task, total=self._steps)
         if not self._console.is_terminal:
             self.say(f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.4g}")

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segexplorer.core.errors import ExitCode, SpecError
+from segexplorer.core.errors import ExitCode, SegExplorerError, SpecError
 from segexplorer.core.events import Event, RunFinished, StateChanged, ValidationDone
+from segexplorer.frontends.cli.devices import SharedTraining, shared_training
 from segexplorer.frontends.cli.settings import parse_settings
 from segexplorer.frontends.cli.terminal import RunDisplay, print_json, remark, remarks
 
@@ -30,15 +31,40 @@ def run_train(
     resume: Path | None,
     extend: int,
     *,
+    devices: int | None = None,
     as_json: bool,
 ) -> int:
-    """Train or resume; return the `ExitCode` that says how it ended."""
-    values = parse_settings(settings)
+    """Train or resume; return the `ExitCode` that says how it ended.
+
+    Parameters
+    ----------
+    devices
+        How many share each step; None: one, or as many as torchrun has started.
+    """
+    with shared_training(devices) as among:
+        return _train(config, parse_settings(settings), output, resume, extend, among, as_json=as_json)
+
+
+def _train(
+    config: Path | None,
+    values: dict[str, Any],
+    output: Path | None,
+    resume: Path | None,
+    extend: int,
+    among: SharedTraining,
+    *,
+    as_json: bool,
+) -> int:
     if resume is None:
         if extend:
             raise SpecError("--extend goes with --resume.", "For a new run set schedule.epochs.")
         run = _prepare(config, values, output)
-        code = follow(run, as_json=as_json)
+        try:
+            among.share(run)
+        except SegExplorerError:
+            run.record.discard()
+            raise
+        code = among.code = follow(run, as_json=as_json)
         if code == ExitCode.MISTAKE and run.plan is None:
             # nothing was planned, let alone trained: the corrected command may have the folder
             run.record.discard()
@@ -53,16 +79,20 @@ def run_train(
     earlier = open_run(resume).events()
     if not extend and (end := _finished(earlier)) is not None:
         return _tell_finished(resume, end, earlier, values, as_json=as_json)
-    return follow(_resume(resume, values, extend), as_json=as_json, earlier=earlier)
+    run = _resume(resume, values, extend)
+    among.share(run)
+    among.code = follow(run, as_json=as_json, earlier=earlier)
+    return among.code
 
 
 def _prepare(config: Path | None, values: dict[str, Any], output: Path | None) -> Run:
     from segexplorer.session import Session
-    from segexplorer.training.experiment import Experiment, sample_configs
+    from segexplorer.training.experiment import Experiment
 
     if config is None:
         raise SpecError(
-            "train needs an experiment file, or --resume RUN.", f"See {sample_configs()} for examples."
+            "train needs an experiment file, or --resume RUN.",
+            "segexplorer init FOLDER proposes one, and segexplorer configs lists those that are shipped.",
         )
     run = Session().prepare(Experiment.from_yaml(config, values, on_note=remark), output)
     run.claim()
@@ -124,7 +154,7 @@ def follow(run: Run, *, as_json: bool = False, earlier: Sequence[Event] = ()) ->
     """
     best = best_of(earlier)
     end: RunFinished | None = None
-    with RunDisplay(remarks()) as display, _interrupts() as interrupted:
+    with RunDisplay(remarks()) as display, interrupts() as interrupted:
         asked = False
         for event in run:
             display.show(event)
@@ -143,7 +173,7 @@ def follow(run: Run, *, as_json: bool = False, earlier: Sequence[Event] = ()) ->
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
+def interrupts() -> Iterator[list[int]]:
     """Collect the first Ctrl-C, and every termination signal; a second Ctrl-C acts as it always does.
 
     Schedulers often send SIGTERM to the job and to each of its steps, so that it arrives twice within a moment; the

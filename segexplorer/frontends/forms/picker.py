@@ -8,6 +8,7 @@ from magicgui.widgets import ComboBox, PushButton
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtWidgets import (
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QLabel,
@@ -28,6 +29,11 @@ from segexplorer.viewmodels.catalogue import Choice
 
 MANY = 12
 """From so many choices on, a list in a combo box is no help."""
+ANY_PURPOSE = "For any purpose"
+NOTHING = (
+    "Nothing fits. Clear the search to see all, choose a purpose from the list, or search for a word such as "
+    "“lesion”, “boundary”, “missed” or “imbalance”, or for an author."
+)
 _KEY = Qt.ItemDataRole.UserRole
 _WAYS = {Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1, Qt.Key.Key_PageUp: -8, Qt.Key.Key_PageDown: 8}
 _SIZE = (720, 500)
@@ -38,8 +44,9 @@ class ShortPicker:
 
     changed = Signal(str)
 
-    def __init__(self, registry: Registry[Any]) -> None:
+    def __init__(self, registry: Registry[Any], title: str = "") -> None:
         self.widget = ComboBox(choices=[(c.title, c.key) for c in catalogue.choices(registry).values()])
+        self.widget.native.setAccessibleName(title or registry.noun.capitalize())
         appearance.elastic(self.widget)
         appearance.guard_wheel(self.widget)
         self.widget.changed.connect(self.changed.emit)
@@ -64,12 +71,13 @@ class LongPicker:
 
     changed = Signal(str)
 
-    def __init__(self, registry: Registry[Any]) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry[Any], title: str = "") -> None:
+        self._registry, self._title = registry, title or registry.noun.capitalize()
         self._key = ""
         self.widget = PushButton(text="", tooltip=f"Choose a {registry.noun}")
-        self.widget.native.setStyleSheet("text-align: left; padding: 4px 8px;")
+        self.widget.native.setStyleSheet("QPushButton { text-align: left; padding: 4px 8px; }")
         appearance.elastic(self.widget)
+        appearance.elide_button(self.widget)
         self.dialog: PickerDialog | None = None
         self.widget.changed.connect(lambda _: self.open())
 
@@ -87,7 +95,9 @@ class LongPicker:
     def show(self, key: str) -> None:
         """Show a choice without telling anybody."""
         self._key = key
-        self.widget.text = f"{catalogue.choices(self._registry)[key].title}   ▾"
+        title = catalogue.choice(self._registry, key).title
+        appearance.set_button_text(self.widget, f"{title}   ▾")
+        self.widget.native.setAccessibleName(f"{self._title}: {title}")
 
     def open(self) -> None:
         """Open the window; what is chosen there becomes the value."""
@@ -101,10 +111,10 @@ class LongPicker:
             self.value = self.dialog.chosen
 
 
-def picker_for(registry: Registry[Any]) -> ShortPicker | LongPicker:
-    """Return the picker that suits the number of choices."""
+def picker_for(registry: Registry[Any], title: str = "") -> ShortPicker | LongPicker:
+    """Return the picker that suits the number of choices; `title` is what screen readers call it."""
     many = len(registry.specs()) + len(registry.presets()) >= MANY
-    return LongPicker(registry) if many else ShortPicker(registry)
+    return LongPicker(registry, title) if many else ShortPicker(registry, title)
 
 
 class PickerDialog(QDialog):  # type: ignore[misc, unused-ignore]
@@ -126,10 +136,16 @@ class PickerDialog(QDialog):  # type: ignore[misc, unused-ignore]
         self._groups = catalogue.groups(registry)
         self._current = current
         self.search = QLineEdit()
-        self.search.setPlaceholderText("Search by name, paper, or what it does")
+        self.search.setPlaceholderText("Name, author, year, or what it is for")
+        self.search.setAccessibleName("Search")
         self.search.setClearButtonEnabled(True)
         self.search.installEventFilter(self)
+        self.purpose = QComboBox()
+        self.purpose.setAccessibleName("Purpose")
+        self.purpose.addItems([ANY_PURPOSE, *catalogue.purposes_in(self._groups)])
+        self.purpose.setVisible(self.purpose.count() > 1)
         self.tree = QTreeWidget()
+        self.tree.setAccessibleName(registry.noun.capitalize())
         self.tree.setHeaderHidden(True)
         self.tree.setIndentation(12)
         self.tree.setUniformRowHeights(True)
@@ -138,6 +154,7 @@ class PickerDialog(QDialog):  # type: ignore[misc, unused-ignore]
         column = QVBoxLayout(left)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.search)
+        column.addWidget(self.purpose)
         column.addWidget(self.tree, 1)
         halves = QSplitter(Qt.Orientation.Horizontal)
         halves.addWidget(left)
@@ -154,7 +171,8 @@ class PickerDialog(QDialog):  # type: ignore[misc, unused-ignore]
         layout.addWidget(halves, 1)
         layout.addWidget(self.buttons)
         self.resize(*_SIZE)
-        self.search.textChanged.connect(self._fill)
+        self.search.textChanged.connect(self._on_search)
+        self.purpose.activated.connect(self._on_purpose)
         self.tree.currentItemChanged.connect(lambda *_: self._describe())
         self.tree.itemActivated.connect(lambda *_: self.accept())
         self._fill("")
@@ -186,6 +204,15 @@ class PickerDialog(QDialog):  # type: ignore[misc, unused-ignore]
             x = max(screen.left(), min(corner.x(), screen.right() - self.width()))
         y = max(screen.top(), min(corner.y() - 60, screen.bottom() - self.height() - 40))
         self.move(x, y)
+
+    def _on_purpose(self, place: int) -> None:
+        """Show what is for a purpose, as if it had been searched for."""
+        self.search.setText(self.purpose.itemText(place) if place else "")
+        self.search.setFocus()
+
+    def _on_search(self, query: str) -> None:
+        self.purpose.setCurrentIndex(max(0, self.purpose.findText(query)))
+        self._fill(query)
 
     def _fill(self, query: str) -> None:
         self.tree.clear()
@@ -243,11 +270,13 @@ class Details(QScrollArea):  # type: ignore[misc, unused-ignore]
         layout = QVBoxLayout(inside)
         layout.setSpacing(8)
         self.title, self.where, self.sentence = _text("font-weight: bold; font-size: 14px;"), _text(), _text()
+        self.purposes = _text()
         self.formula = FormulaView()
         self.extent, self.note, self.reference = _text(), _text(), _text()
         for widget in (
             self.title,
             self.where,
+            self.purposes,
             self.sentence,
             self.formula,
             self.extent,
@@ -261,20 +290,29 @@ class Details(QScrollArea):  # type: ignore[misc, unused-ignore]
     def show_choice(self, choice: Choice | None) -> None:
         """Tell what a choice is; for None, that nothing is chosen."""
         if choice is None:
-            texts = ["Nothing fits: clear the search to see all.", "", "", "", "", ""]
+            texts = [NOTHING, "", "", "", "", "", ""]
             self.formula.show_formula("")
         else:
             reference = catalogue.reference(choice)
             texts = [
                 choice.title,
                 catalogue.where_used(choice),
+                catalogue.for_what(choice),
                 catalogue.punished(choice),
                 catalogue.range_sentence(choice.spec),
                 choice.preset_note,
                 f"Reference: {reference}" if reference else "",
             ]
             self.formula.show_formula(catalogue.formula(choice))
-        labels = (self.title, self.where, self.sentence, self.extent, self.note, self.reference)
+        labels = (
+            self.title,
+            self.where,
+            self.purposes,
+            self.sentence,
+            self.extent,
+            self.note,
+            self.reference,
+        )
         for label, text in zip(labels, texts, strict=True):
             label.setText(text)
             label.setVisible(bool(text))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from magicgui.widgets import PushButton
 from psygnal import Signal
 from pydantic import BaseModel
+from qtpy.QtWidgets import QWidget
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.fields import Parameter, Shape, parameters
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 from segexplorer.frontends.forms import appearance
-from segexplorer.frontends.forms.editors import Editor, Hints, Maker, below
+from segexplorer.frontends.forms.editors import BaseEditor, Editor, Hints, Maker, below
 from segexplorer.frontends.forms.formula_view import FormulaView
 from segexplorer.frontends.forms.picker import picker_for
 from segexplorer.viewmodels import catalogue
+from segexplorer.viewmodels.sliders import slider_of
 
 _BLOCKS = frozenset({"list", "mapping", "one_of", "kind", "group"})
 """Forms shown below their label over the whole width, since they are more than one line high."""
@@ -36,9 +37,11 @@ def tooltip_of(declared: Parameter) -> str:
 
 
 def hint_of(declared: Parameter) -> str:
-    """Return what is shown behind a field: its unit, or a short range."""
+    """Return what is shown behind a field: its unit, or a short range that no slider shows."""
     if declared.unit:
         return declared.unit
+    if slider_of(declared) is not None:
+        return ""
     return (
         declared.range_text
         if declared.shape.form in {"number", "one_of"} and len(declared.range_text) < 9
@@ -47,43 +50,90 @@ def hint_of(declared: Parameter) -> str:
 
 
 class Field:
-    """One declared parameter: label, editor, unit, and under them its problem in red."""
+    """One declared parameter: label, editor, unit, and under them its problem in red.
 
-    def __init__(self, declared: Parameter, make: Maker, title: str = "") -> None:
-        self.declared = declared
-        self.editor = make(declared.shape, Hints.of(declared))
+    Parameters
+    ----------
+    declared
+        The parameter.
+    make
+        Makes its editor.
+    title
+        Its label, where another than the declared one is wanted.
+    owner
+        Name of the spec class it belongs to; folded sections are remembered by it.
+    compact
+        Whether it is inside the frame of an entry.
+    """
+
+    def __init__(
+        self, declared: Parameter, make: Maker, title: str = "", *, owner: str = "", compact: bool = False
+    ) -> None:
+        self.declared, self.title = declared, title or declared.title
+        self.editor = make(declared.shape, Hints.of(declared, compact=compact))
         self._problem = appearance.problem_label()
-        self._fold: Fold | None = None
-        self.widget = appearance.column(self._arranged(title or declared.title), self._problem)
+        self._compact, self._key = compact, f"{owner}.{declared.name}" if owner else ""
+        self.section: appearance.Section | None = None
+        self.widget = appearance.column(self._arranged(), self._problem)
+        self.editor.changed.connect(lambda _: self._summarise())
         self.reset()
 
-    def _arranged(self, title: str) -> Any:
+    def _arranged(self) -> Any:
         tooltip, hint = tooltip_of(self.declared), hint_of(self.declared)
-        if self.declared.shape.form == "group" and not self.declared.shape.optional:
-            self._fold = Fold(title, self.editor.widget, tooltip)
-            return self._fold.widget
-        label = appearance.title_label(title, tooltip)
-        after = [appearance.hint_label(hint)] if hint else []
-        if self.declared.shape.form in _BLOCKS:
-            label.native.setMaximumWidth(10_000)
-            return appearance.column(
-                appearance.row(label, *after), appearance.column(self.editor.widget, indent=appearance.INDENT)
+        form, shape = self.declared.shape.form, self.declared.shape
+        folds = form == "group" or (form == "kind" and not self._compact)
+        if folds and not shape.optional:
+            body = self.editor.widget.native
+            opened = form == "kind"
+            self.section = appearance.Section(
+                self.title, body, key=self._key, opened=opened, bold=opened, tooltip=tooltip
             )
+            place = appearance.column()
+            place.native.layout().addWidget(self.section)
+            return place
+        label = appearance.title_label(self.title, tooltip)
+        after = [appearance.hint_label(hint)] if hint else []
+        if form in _BLOCKS:
+            label.native.setMaximumWidth(10_000)
+            indent = 0 if self._compact else appearance.INDENT
+            return appearance.column(
+                appearance.row(label, *after), appearance.column(self.editor.widget, indent=indent)
+            )
+        self.editor.entry.tooltip = tooltip
         self.editor.widget.tooltip = tooltip
-        return appearance.row(label, self.editor.widget, *after)
+        edited = appearance.row(self.editor.widget, *after) if after else self.editor.widget
+        room = self.editor.room + (after[0].native.sizeHint().width() + 4 if after else 0)
+        return appearance.field_row(label, edited, room)
+
+    def name_controls(self, name: str) -> None:
+        """Give the field's controls another accessible name, e.g. with what the field belongs to."""
+        for control in self.editor.widget.native.findChildren(QWidget) or [self.editor.widget.native]:
+            if control.accessibleName():
+                control.setAccessibleName(control.accessibleName().replace(self.declared.title, name, 1))
+
+    def _summarise(self) -> None:
+        """Say in the heading of a folded section what was chosen in it."""
+        if self.section is not None:
+            self.section.describe(self.title, getattr(self.editor, "kind_title", ""))
 
     def reset(self) -> None:
         """Show the declared default."""
         if not self.declared.required:
             self.editor.set(self.declared.default)
+        self._summarise()
+
+    def reveal(self) -> None:
+        """Unfold what the field itself folds away."""
+        if self.section is not None:
+            self.section.open()
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
-        """Tell every problem below this field: at its own place, or under this field."""
+        """Show every problem below this field: at its own place, or under this field."""
         shown = self.editor.show_problems(problems)
         rest = [f"{path}: {text}" if path else text for path, text in problems.items() if path not in shown]
         appearance.show_text(self._problem, "; ".join(_sentence(text) for text in rest))
-        if self._fold is not None and problems:
-            self._fold.open(True)
+        if problems:
+            self.reveal()
         return frozenset(problems)
 
 
@@ -91,39 +141,37 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-class Fold:
-    """A heading that shows or hides what is below it."""
+class GroupEditor(BaseEditor):
+    """The fields of one spec class (`fields`), in the declared order; advanced ones folded under "More".
 
-    def __init__(self, title: str, body: Any, tooltip: str = "", *, opened: bool = False) -> None:
-        self._title, self._body = title, body
-        self._button = PushButton(text=title, tooltip=tooltip)
-        appearance.button_like_text(self._button)
-        self._inside = appearance.column(body, indent=appearance.INDENT)
-        self.widget = appearance.column(self._button, self._inside)
-        self._button.changed.connect(lambda _: self.open(not self.is_open))
-        self.open(opened)
-
-    def open(self, opened: bool) -> None:
-        """Show or hide the body."""
-        self.is_open = opened
-        self._inside.visible = opened
-        self._button.text = f"{'▾' if opened else '▸'}  {self._title}"
-
-
-class GroupEditor:
-    """The fields of one spec class (`fields`), in the declared order; advanced ones folded under "More"."""
+    Inside the frame of a list's entry (`compact`), single lines come before what is higher: the weight of a term
+    before its loss.
+    """
 
     changed = Signal(str)
 
-    def __init__(self, model: type[BaseModel], make: Maker, exclude: Iterable[str] = ()) -> None:
+    def __init__(
+        self, model: type[BaseModel], make: Maker, exclude: Iterable[str] = (), *, compact: bool = False
+    ) -> None:
         hidden = set(exclude)
-        self.fields = {p.name: Field(p, make) for p in parameters(model) if p.name not in hidden}
-        plain = [f.widget for f in self.fields.values() if not f.declared.advanced]
-        advanced = [f.widget for f in self.fields.values() if f.declared.advanced]
-        self._more = Fold("More", appearance.column(*advanced)) if advanced else None
+        self.fields = {
+            p.name: Field(p, make, owner=model.__name__, compact=compact)
+            for p in parameters(model)
+            if p.name not in hidden
+        }
+        plain = [f for f in self.fields.values() if not f.declared.advanced]
+        if compact:
+            plain.sort(key=lambda f: f.declared.shape.form in _BLOCKS)
+        folded = [f for f in self.fields.values() if f.declared.advanced]
+        self._more: appearance.Section | None = None
         self._problem = appearance.problem_label()
-        extra = [self._more.widget] if self._more else []
-        self.widget = appearance.column(self._problem, *plain, *extra)
+        self.widget = appearance.column(self._problem, *(f.widget for f in plain))
+        if folded:
+            body = appearance.column(*(f.widget for f in folded))
+            self._more = appearance.Section("More", body.native, key=f"{model.__name__}.more", opened=False)
+            self._more.describe("More", ", ".join(f.title[:1].lower() + f.title[1:] for f in folded))
+            self._advanced = body  # magicgui deletes what nobody holds
+            self.widget.native.layout().addWidget(self._more)
         for name, field in self.fields.items():
             field.editor.changed.connect(lambda path, n=name: self.changed.emit(f"{n}.{path}".rstrip(".")))
 
@@ -145,16 +193,27 @@ class GroupEditor:
             inner = below(problems, name)
             field.show_problems(inner)
             shown |= {f"{name}.{path}" if path else name for path in inner}
-            if inner and field.declared.advanced and self._more is not None:
-                self._more.open(True)
+            if inner:
+                self.reveal(name)
         appearance.show_text(self._problem, _sentence(problems.get("", "")))
         return frozenset(shown | ({""} & problems.keys()))
 
     def members(self) -> Mapping[str, Editor]:
         return {name: field.editor for name, field in self.fields.items()}
 
+    def title_of(self, name: str) -> str:
+        return self.fields[name].title if name in self.fields else ""
 
-class KindEditor:
+    def reveal(self, name: str) -> None:
+        field = self.fields.get(name)
+        if field is None:
+            return
+        if field.declared.advanced and self._more is not None:
+            self._more.open()
+        field.reveal()
+
+
+class KindEditor(BaseEditor):
     """A picker of kinds and presets; what the choice is and the chosen kind's own fields below it.
 
     What was typed for a kind is kept when another is chosen, and is back when one returns.
@@ -173,17 +232,27 @@ class KindEditor:
         self._registry, self._make, self._compact = registry, make, hints.compact
         self._groups: dict[str, GroupEditor] = {}
         self._kind = ""
-        self.picker = picker_for(registry)
+        self.picker = picker_for(registry, hints.title)
         self._note = appearance.note_label()
         self.formula = FormulaView()
         self._rest = appearance.note_label()
+        self._told = appearance.column(self._rest)
+        self._about = appearance.Section(
+            f"About this {registry.noun}", self._told.native, key=f"about.{registry.family}", opened=False
+        )
         self._body = appearance.column()
-        self.widget = appearance.column(self.picker.widget, self._note, self._rest, self._body)
-        self.widget.native.layout().insertWidget(2, self.formula)
+        self.widget = appearance.column(self.picker.widget, self._note, self._body)
+        for position, part in enumerate((self.formula, self._about), 2):
+            self.widget.native.layout().insertWidget(position, part)
         first = _first_simple(registry)
         self.picker.show(f"kind:{first}")
         self._show(first)
         self.picker.changed.connect(self._on_pick)
+
+    @property
+    def kind_title(self) -> str:
+        """What people call the choice."""
+        return catalogue.choice(self._registry, self.picker.value).title
 
     def get(self) -> dict[str, Any]:
         return {"kind": self._kind, **self._groups[self._kind].get()}
@@ -198,6 +267,7 @@ class KindEditor:
         preset = next((n for n, p in self._registry.presets().items() if p.spec == spec), None)
         self.picker.show(f"preset:{preset}" if preset else f"kind:{kind}")
         self._describe()
+        self.changed.emit("")
 
     def show_problems(self, problems: Mapping[str, str]) -> frozenset[str]:
         return self._groups[self._kind].show_problems(problems)
@@ -209,6 +279,12 @@ class KindEditor:
 
     def members(self) -> Mapping[str, Editor]:
         return self._groups[self._kind].members()
+
+    def title_of(self, name: str) -> str:
+        return self._groups[self._kind].title_of(name)
+
+    def reveal(self, name: str) -> None:
+        self._groups[self._kind].reveal(name)
 
     def _on_pick(self, choice: str) -> None:
         family, _, name = choice.partition(":")
@@ -245,21 +321,22 @@ class KindEditor:
         return found
 
     def _describe(self) -> None:
-        """Say what the choice is: what it punishes, formula, range, a preset's note, reference."""
-        choice = catalogue.choices(self._registry)[self.picker.value]
-        sentence = catalogue.punished(choice)
+        """Say what the choice is: what it penalises and its formula; folded away, range, note and reference.
+
+        Terms of a compound say this for themselves, each in its own frame.
+        """
+        choice = catalogue.choice(self._registry, self.picker.value)
+        sentence, *_ = (*catalogue.about(choice.model), "")
         if choice.is_preset:
             preset = self._registry.presets()[choice.key.partition(":")[2]]
             if not _same(preset.spec, self.get()):
                 sentence = f"Changed from the preset. {sentence}"
         rest = (catalogue.range_sentence(self._spec()), choice.preset_note, catalogue.reference(choice))
         shown = "\n".join(line for line in rest if line)
-        if self._compact:
-            lines = (sentence, catalogue.spoken_formula(choice), shown)
-            self.picker.widget.tooltip = "\n".join(line for line in lines if line)
-            return
         appearance.show_text(self._note, sentence)
-        self.formula.show_formula(catalogue.formula(choice))
+        self.formula.show_formula(catalogue.formula_of(choice.model))
+        self.picker.widget.tooltip = "\n".join(line for line in (choice.title, sentence, shown) if line)
+        self._about.setVisible(bool(shown) and not self._compact)
         appearance.show_text(self._rest, shown)
 
 

@@ -43,7 +43,7 @@ def editor_for(shape: Shape, hints: Hints) -> Editor:
         return KindEditor(shape.registry, hints, editor_for)
     if shape.form == "group":
         assert shape.spec is not None
-        return GroupEditor(shape.spec, editor_for)
+        return GroupEditor(shape.spec, editor_for, compact=hints.compact)
     if shape.form == "tuple":
         return TupleEditor(shape.items, hints, editor_for)
     if shape.form == "mapping":
@@ -58,20 +58,20 @@ def editor_for(shape: Shape, hints: Hints) -> Editor:
 
 def _list_editor(member: Shape, hints: Hints) -> Editor:
     if member.form in {"integer", "number"} and not member.optional:
-        return SeriesEditor(whole=member.form == "integer")
+        return SeriesEditor(whole=member.form == "integer", title=hints.title)
     return ListEditor(member, hints, editor_for)
 
 
 def _value_editor(shape: Shape, hints: Hints) -> Editor:
     if shape.form == "flag":
-        return FlagEditor()
+        return FlagEditor(hints.title)
     if shape.form == "integer":
         return IntegerEditor(hints)
     if shape.form == "number":
-        return NumberEditor()
+        return NumberEditor(hints)
     if shape.form == "choice":
-        return ChoiceEditor(shape.choices)
-    return PathEditor(hints.path) if hints.path else TextEditor()
+        return ChoiceEditor(shape.choices, hints.title)
+    return PathEditor(hints.path, hints.title) if hints.path else TextEditor(hints.title)
 
 
 S = TypeVar("S", bound=Spec)
@@ -159,7 +159,47 @@ class SpecForm(Generic[S]):
 
     def widget_for(self, path: str) -> Any:
         """Return the magicgui widget in which a setting is edited: `form.widget_for("loss.alpha").value = 0.7`."""
-        return self.editor_at(path).widget
+        return self.editor_at(path).entry
+
+    def label(self, path: str) -> str:
+        """Return a setting's labels as they are on the screen: "Loss › Terms › 2. Cross entropy › Weight"."""
+        return " › ".join(title for _, title in self._way(path) if title)
+
+    def focus(self, path: str) -> bool:
+        """Unfold what hides a setting, scroll to it, and give it the keyboard.
+
+        Parameters
+        ----------
+        path
+            Its dotted path, e.g. "loss.alpha"; of one that is not shown, the nearest setting above it.
+
+        Returns
+        -------
+        bool
+            False where not even the first part of the path is shown.
+        """
+        way = self._way(path)
+        above: Editor = self._group
+        for name, _ in way:
+            above.reveal(name)
+            above = above.members()[name]
+        return bool(way) and appearance.focus_inside(above.widget.native)
+
+    def _way(self, path: str) -> list[tuple[str, str]]:
+        """Return (name, title) of the editors that lead to a setting, as far as they are shown."""
+        editor: Editor = self._group
+        found = []
+        for name in path.split(".") if path else ():
+            if name not in editor.members():
+                break
+            found.append((name, editor.title_of(name)))
+            editor = editor.members()[name]
+        return found
+
+    def problem_sentence(self) -> str:
+        """Return the problems in one sentence, by the labels of their fields; "" where there are none."""
+        said = (f"{self.label(path)} {text}".strip() for path, text in self.problems)
+        return f"{'; '.join(said)}." if self.problems else ""
 
     def row_for(self, path: str) -> Any:
         """Return the magicgui widget of all that belongs to a setting: label, editor, unit, and its problem."""
@@ -206,9 +246,7 @@ class LiveForm:
         self._spec = spec
         self._fields: dict[str, Field] = {}
         self._body = appearance.column()
-        self.apply_button = PushButton(
-            text="Apply", tooltip="Takes effect before the next training step", enabled=False
-        )
+        self.apply_button = PushButton(text="Apply", enabled=False)
         self.revert_button = PushButton(text="Revert", enabled=False)
         self._problem = appearance.problem_label()
         self._empty = appearance.note_label()
@@ -265,13 +303,32 @@ class LiveForm:
 
     def widget_for(self, path: str) -> Any:
         """Return the magicgui widget in which a live setting is edited, by its dotted path."""
-        return self._fields[path].editor.widget
+        return self._fields[path].editor.entry
+
+    def label(self, path: str) -> str:
+        """Return what the screen calls a live setting: "Optimiser: Learning rate"; "" where it is none."""
+        if path not in self._fields:
+            return ""
+        owner, title = _owner(self._spec, path), self._fields[path].title
+        return f"{owner}: {title}" if owner else title
+
+    def focus(self, path: str) -> bool:
+        """Scroll to a live setting and give it the keyboard; False where it is none."""
+        field = self._fields.get(path)
+        return field is not None and appearance.focus_inside(field.editor.widget.native)
 
     def _rebuild(self, spec: Spec) -> None:
+        """Make the fields anew: under the name of what they belong to, e.g. "Optimiser", "Tversky"."""
         self._body.clear()
         self._fields = {}
+        heading = ""
         for path, declared in live_parameters(spec).items():
-            field = Field(declared, editor_for, title=_title(spec, path, declared.title))
+            owner = _owner(spec, path)
+            if owner != heading:
+                heading = owner
+                self._body.append(appearance.group_label(owner))
+            field = Field(declared, editor_for, compact=True)
+            field.name_controls(f"{owner}: {declared.title}" if owner else declared.title)
             field.editor.changed.connect(lambda _: self._on_edit())
             self._fields[path] = field
             self._body.append(field.widget)
@@ -293,6 +350,9 @@ class LiveForm:
         sound = bool(changes) and not any(single.values()) and not together
         self.apply_button.enabled = sound
         self.revert_button.enabled = bool(changes)
+        why_not = "Correct what is marked in red first." if changes else "Nothing has been changed."
+        self.apply_button.tooltip = "Takes effect before the next training step" if sound else why_not
+        self.revert_button.tooltip = "Show the settings that are in effect" if changes else why_not
         return sound
 
     def _is_same(self, path: str, typed: Any) -> bool:
@@ -302,25 +362,25 @@ class LiveForm:
         return bool(present == typed) and (typed is None) == (present is None)
 
 
-def _title(spec: Spec, path: str, title: str) -> str:
-    """Return the title with where it belongs: "Learning rate" of the optimiser, "Weight" of term 2."""
-    parents = path.split(".")[:-1]
-    if not parents:
-        return title
+def _owner(spec: Spec, path: str) -> str:
+    """Return what a live setting belongs to: "Optimiser", "Tversky", "Terms › 2. Cross entropy"; "" at the top."""
     model: Any = spec
-    names = []
-    for part in parents:
+    names: list[str] = []
+    for part in path.split(".")[:-1]:
         fields = getattr(type(model), "model_fields", {})
         if part in fields:
             names.append(fields[part].title or part)
         elif not part.isdigit():
             names.append(part)
         model = get_value(model, part)
+        called = _called(model)
         if part.isdigit():
-            names[-1] = _called(model) or f"{names[-1]} {int(part) + 1}"
-        elif _called(model) and len(names) > 1:
-            names[-1] = _called(model)  # "Tversky", where the field says only "Loss"
-    return f"{names[-1]}: {title[:1].lower()}{title[1:]}"
+            names[-1] = f"{int(part) + 1}. {called}" if called else f"{names[-1]} {int(part) + 1}"
+        elif called and len(names) > 1 and names[-2][:1].isdigit():
+            names.pop()  # the loss of a term that is called by it
+        elif called:
+            names[-1] = f"{names[-1]}: {called}"
+    return " › ".join(names[-2:])
 
 
 def _called(spec: Any) -> str:

@@ -8,8 +8,6 @@ worker yields nothing and touches neither Qt nor napari.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import os
 import sys
 import threading
 import traceback
@@ -22,11 +20,12 @@ from qtpy.QtCore import QObject, QTimer
 
 from segexplorer.core.errors import RunActiveError, RunStateError
 from segexplorer.core.events import Event, RunFinished, StepDone
+from segexplorer.training.host import lower_priority
+from segexplorer.training.watch import Watch
 
 CAPACITY = 4000
 SWITCH_S = 0.001
 """How long the training thread may keep the interpreter while the window waits for it (Python's own: 5 ms)."""
-NICENESS = 10
 FAST_MS, SLOW_MS = 100, 400
 """Milliseconds between two looks, in 2D and in 3D, where every redraw of a volume is dear."""
 _PATIENCE_S = 120.0
@@ -136,16 +135,6 @@ def _train(job: RunJob) -> None:
     thread.join()
 
 
-def lower_priority() -> None:
-    """Let the window's threads go first where both want a core: on Linux, niceness belongs to a thread.
-
-    Threads that training starts (the loader's) inherit it; results do not depend on it.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
 class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     """Brings what a run says to the main thread.
 
@@ -183,6 +172,18 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     def busy(self) -> bool:
         """Whether a run is being iterated, or its end has not been shown yet."""
         return self._job is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether a run of this process is being iterated, and no run of another is looked at."""
+        return self.busy and not isinstance(self.run, Watch)
+
+    def leave(self) -> None:
+        """End looking on at the run of another process; its last events are dropped."""
+        if self._job is not None and not self.trains:
+            job = self._job
+            job.ask_to_stop()
+            self._finish(job, [RunFinished(state="stopped", reason="no longer watched")])
 
     def start(self, run: Any) -> None:
         """Iterate a run in a napari worker.

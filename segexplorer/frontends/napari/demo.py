@@ -17,16 +17,18 @@ from qtpy.QtCore import QTimer
 
 from segexplorer.core.errors import TrainingError
 from segexplorer.core.events import Event, Role, RunFinished, StepDone, ValidationDone
-from segexplorer.training.experiment import Experiment, sample_configs
+from segexplorer.training.experiment import Experiment, shipped_experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.run import Run
+from segexplorer.viewmodels.watched_case import SWITCHES
 
-CONFIGURATION = "chen2023_phantom.yaml"
+CONFIGURATION = "chen2023_phantom"
 SIZE = (1280, 800)
 TICK_MS = 200
 SETTLING_TICKS = 5
 """Ticks between arranging a scene and taking its picture: workers bring layers a moment later."""
 GIVEN_UP_S = 900
+"""After so long a headless demo stops its run, and takes the pictures that can still be taken."""
 LIVER_Z, KIDNEYS_Z = 64, 47
 """Slices of the 96 of a phantom that show the liver, and kidneys with the vessel."""
 
@@ -43,11 +45,15 @@ class DemoReport:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture: its name, when it may be taken, and how the window is arranged for it."""
+    """One picture: its name, when it may be taken, and how the window is arranged for it.
+
+    One of a prediction is left out where the run ended before its first validation.
+    """
 
     name: str
     when: Callable[[], bool]
     arrange: Callable[[], None]
+    of_prediction: bool = False
 
 
 def run_demo(output: Path, headless: bool) -> DemoReport:
@@ -61,7 +67,7 @@ def run_demo(output: Path, headless: bool) -> DemoReport:
     viewer = napari.Viewer(title="Segmentation Explorer")
     viewer.window.resize(*SIZE)
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
-    experiment = Experiment.from_yaml(sample_configs() / CONFIGURATION)
+    experiment = Experiment.from_yaml(shipped_experiment(CONFIGURATION).path)
     report = DemoReport()
     player = _Player(viewer, dock, experiment, output, report, headless=headless)
     dock.ready.connect(player.begin)
@@ -116,12 +122,13 @@ class _Player:
 
     def look_at(self, role: Role, class_name: str | None, *switches: str, slice_z: int = LIVER_Z) -> None:
         """Show a watched case in the Inspect tab with these layers and no others, at a slice."""
-        inspect = self.dock.inspect
+        display = self.dock.display
         self.tab("inspect")
-        inspect.choices.role_picker.setCurrentIndex(inspect.choices.role_picker.findData(role))
-        inspect.choices.class_picker.setCurrentText(class_name or "All classes")
-        for name, box in inspect.choices.switches.items():
-            box.setChecked(name in switches)
+        display.issue("choose_case", role)
+        names = display.screen.class_names
+        display.issue("choose_class", None if class_name is None else 1 + names.index(class_name))
+        for name in SWITCHES:
+            display.issue("toggle", name, name in switches)
         self.viewer.dims.set_current_step(0, slice_z)
 
     def _play(self) -> list[Scene]:
@@ -145,21 +152,36 @@ class _Player:
             Scene("2-experiment", always, lambda: self.tab("experiment")),
             Scene("3-preparing", always, begin),
             Scene("4-first-steps", lambda: ended() or self.step >= 20, lambda: self.tab("run")),
-            Scene("5-errors-early", after(1), lambda: self.look_at("validation", None, "errors")),
+            Scene(
+                "5-errors-early",
+                after(1),
+                lambda: self.look_at("validation", None, "errors"),
+                of_prediction=True,
+            ),
             Scene(
                 "6-balance-kidneys",
                 after(2),
                 lambda: self.look_at("validation", "kidneys", "balance", "errors", slice_z=KIDNEYS_Z),
+                of_prediction=True,
             ),
             Scene(
                 "7-alpha-vessel",
                 after(3),
                 lambda: self.look_at("train", "vessel", "alpha", "prediction", slice_z=KIDNEYS_Z),
+                of_prediction=True,
             ),
-            Scene("8-errors-late", after(4), lambda: self.look_at("validation", None, "errors")),
+            Scene(
+                "8-errors-late",
+                after(4),
+                lambda: self.look_at("validation", None, "errors"),
+                of_prediction=True,
+            ),
             Scene("9-finished", ended, lambda: self.tab("run")),
             Scene(
-                "10-inspect-finished", ended, lambda: self.look_at("validation", None, "errors", "prediction")
+                "10-inspect-finished",
+                ended,
+                lambda: self.look_at("validation", None, "errors", "prediction"),
+                of_prediction=True,
             ),
         ]
 
@@ -175,8 +197,11 @@ class _Player:
 
     def _tick(self) -> None:
         self.ticks += 1
-        if self.ticks * TICK_MS > GIVEN_UP_S * 1000 and self.dock.bridge.busy:
+        late = self.ticks * TICK_MS > GIVEN_UP_S * 1000
+        if late and self.dock.bridge.busy and self.dock.bridge.current.accepts("stop"):
             self.dock.run.stop()
+        while self._scenes and self._scenes[0].of_prediction and self.report.end and not self.validations:
+            self._scenes.popleft()
         if not self._scenes:
             if not self.dock.bridge.busy:  # the worker has said good-bye too
                 self._leave()

@@ -6,29 +6,42 @@ did.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import napari
 from psygnal import Signal
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QLabel, QStackedLayout, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QLabel,
+    QPlainTextEdit,
+    QStackedLayout,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.plugins import discover
 from segexplorer.frontends.forms import appearance
+from segexplorer.frontends.napari import keys, theme, workers
 from segexplorer.frontends.napari import panels as panel_folder
-from segexplorer.frontends.napari import theme, workers
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.leaving import Leaving
+from segexplorer.frontends.napari.linked_views import EdgeLetters, canvas_in
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.workers import LatestWork, Machine
-from segexplorer.training.history import HistoryFrame, open_run
+from segexplorer.training.ownership import holder_of
+from segexplorer.training.remote import RemoteCopy
 from segexplorer.training.replay import Replay
-from segexplorer.training.snapshots import WatchedSnapshot
-from segexplorer.viewmodels.displayed import RunHistoryLoader, Seen
+from segexplorer.training.watch import Watch
+from segexplorer.viewmodels.board import is_run
+from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.watched_case import frame_loader
 
 DISCLAIMER = "For research and teaching; not a medical device."
 LOADING = "Loading torch and MONAI…"
@@ -62,17 +75,23 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.viewer = napari_viewer
         self.bridge = RunBridge(self)
         self.layers = CaseLayers(napari_viewer)
+        self.display = Display(napari_viewer, self.bridge, self.layers)
         self.tabs: QTabWidget | None = None
         self.plots: Any = None
         self.cases: Any = None
         self.experiment: Any = None
         self.run: Any = None
         self.inspect: Any = None
+        self.why: Any = None
         self.view_menu: Any = None
+        self.workbench: Any = None
+        self.notes: Any = None
+        self.presenter: Any = None
         self._context: Any = None
         self._closed = False
         self._window: Any = None
         self._window_asked_to_close = False
+        self.leaving = Leaving(self, self.bridge)
         self._loading = LatestWork(self._on_loaded, self._on_refused)
         self.message = QLabel(LOADING)
         self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -105,11 +124,14 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
     # -- loading ------------------------------------------------------------------------------------------
 
     def _on_loaded(self, machine: Machine) -> None:
+        from segexplorer.frontends.napari.canvas_notes import CanvasNotes
         from segexplorer.frontends.napari.plots import PlotDock
+        from segexplorer.frontends.napari.presenter import Presenter
         from segexplorer.frontends.napari.view_menu import ViewMenu
+        from segexplorer.frontends.napari.workbench import Workbench
         from segexplorer.session import Session
 
-        self._context = PanelContext(Session(), self.viewer, self.bridge, self.layers, machine)
+        self._context = PanelContext(Session(), self.viewer, self.bridge, self.layers, machine, self.display)
         tabs = self.tabs = QTabWidget()
         failures = list(machine.plugin_failures)
         for kind, declared in panels():
@@ -121,20 +143,30 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
                 failures.append(f"The panel {declared.display_name} could not be opened: {error}")
                 continue
             tabs.addTab(panel, declared.display_name)
-        self.cases, self.experiment, self.run, self.inspect = (
-            self._context.panel(kind) for kind in ("cases", "experiment", "run", "inspect")
+            _let_tab_leave(panel)
+        self.cases, self.experiment, self.run, self.inspect, self.why = (
+            self._context.panel(kind) for kind in ("cases", "experiment", "run", "inspect", "why")
         )
+        self.leaving.painter = self.inspect.errors.painter
         self._place.addWidget(tabs)
         self._place.setCurrentWidget(tabs)
         widgets.say(self._plugins, "\n".join(failures), widgets.AMBER)
         self.plots = PlotDock(self.viewer, self.bridge)
-        self.plots.step_dragged.connect(self.inspect.history.go_to)
-        self.inspect.shown.connect(self._on_shown)
-        self.view_menu = ViewMenu(self.viewer, self.layers, self.plots)
+        self.plots.step_dragged.connect(lambda step: self.display.issue("scrub", step))
+        self.display.changed.connect(self._on_changed)
+        self.workbench = Workbench(self.viewer, self.layers, self.display.point_at, self.display.ask_at)
+        self.display.flown.connect(self.workbench.look_at)
+        self.presenter = Presenter(self.workbench, self.display, self.bridge)
+        self.view_menu = ViewMenu(self.viewer, self.layers, self.plots, self.workbench, self.presenter)
         tabs.setCornerWidget(self.view_menu)
         self.view_menu.show()
+        self.workbench.attach(self.window())
+        canvas = canvas_in(self.window())
+        if canvas is not None:
+            self.display.watch_canvas(canvas)
+            self.notes = CanvasNotes(self.display, self.workbench, canvas)
         self.view_menu.show_plots(True)
-        self.view_menu.attach(self.window())
+        keys.follow(self)
         self.ready.emit()
 
     def show_tab(self, kind: str) -> None:
@@ -142,9 +174,11 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         assert self.tabs is not None
         self.tabs.setCurrentWidget(self._context.panel(kind))
 
-    def _on_shown(self, seen: Seen) -> None:
-        self.plots.show_step(seen.snapshot.step)
-        self.plots.show_prediction(seen)
+    def _on_changed(self, screen: Screen, parts: frozenset[str]) -> None:
+        if "cursor" in parts:
+            self.plots.show_step(screen.cursor)
+        if "seen" in parts:
+            self.plots.show_prediction(screen.seen)
 
     def _on_refused(self, error: SegExplorerError) -> None:
         self.message.setText(str(error))
@@ -158,21 +192,24 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
     # -- closing ------------------------------------------------------------------------------------------
 
     def closing(self) -> None:
-        """Stop the run at its next boundary and let go of the viewer; what was shown stays."""
+        """Stop the run at its next boundary and let go of the viewer."""
         if self._closed:
             return
         self._closed = True
+        if self.workbench is not None:
+            keys.leave(self)
+        self.leaving.closing()
         self.bridge.close()
         self._loading.close()
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.viewer.events.theme.disconnect(self._on_theme)
-        for part in (self.view_menu, self.plots):
+        for part in (self.presenter, self.notes, self.workbench, self.plots):
             if part is not None:
                 part.closing()
         for panel in self._context.built if self._context is not None else ():
             if hasattr(panel, "closing"):
                 panel.closing()
-        self.layers.close()
+        self.display.closing()
 
     def closeEvent(self, event: Any) -> None:
         """Let go when the widget is closed by itself."""
@@ -180,18 +217,29 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         super().closeEvent(event)
 
     def event(self, event: Any) -> bool:
-        """Let go when napari takes the widget out of its dock (the cross in the dock's title)."""
+        """Let go when napari takes the widget out of its dock."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._window is not None:
             self._take_plots_away()
             self.closing()
+            # later: napari is taking the dock apart, and layers that vanish now would be drawn meanwhile
+            QTimer.singleShot(0, self._leave_viewer)
         return bool(super().event(event))
+
+    def _leave_viewer(self) -> None:
+        """Leave the user's own volumes in the viewer the right way up, with the letters that say so."""
+        self.display.leave_viewer()
+        canvas = canvas_in(self._window)
+        if self.layers.oriented and canvas is not None:
+            EdgeLetters(self.viewer, canvas, self.layers)
 
     def showEvent(self, event: Any) -> None:
         """Watch the window: a widget in a dock gets no close event."""
         super().showEvent(event)
+        # first what follows the window's end, then what asks before it: Qt calls the newest filter first
         if self._window is not self.window():
             self._window = self.window()
             self._window.installEventFilter(self)
+        self.leaving.follow()
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Let go once the window has closed: asked to, and hidden, so that nobody said no in between."""
@@ -206,6 +254,14 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
     def _take_plots_away(self) -> None:
         if self.plots is not None and self.plots.parent() is not None:
             self.viewer.window.remove_dock_widget(self.plots)
+
+
+def _let_tab_leave(panel: QWidget) -> None:
+    """Let Tab go from tables, lists and texts to the next control; inside them, the arrows move."""
+    for view in panel.findChildren(QAbstractItemView):
+        view.setTabKeyNavigation(False)
+    for text in panel.findChildren(QPlainTextEdit):
+        text.setTabChangesFocus(True)
 
 
 def show_replay(folder: Path, speed: float) -> Any:
@@ -229,19 +285,40 @@ def show_replay(folder: Path, speed: float) -> Any:
     return viewer
 
 
+def show_watched(folder: Path, copy: RemoteCopy | None) -> Any:
+    """Open the window on a run, or a board of runs, that other processes train, and wait until it is closed.
+
+    Parameters
+    ----------
+    copy
+        The copy that the folder is part of, where the runs are on another computer.
+
+    Raises
+    ------
+    DataError
+        When the folder is a run of an older version; no window is opened then.
+    """
+    run = None
+    if is_run(folder):
+        if copy is not None:
+            copy.pull("run")
+        pull = (lambda: copy.pull("run")) if copy is not None else None
+        run = Watch(folder, load=frame_loader(folder), pull=pull)
+    viewer = napari.Viewer(title="Segmentation Explorer: watching")
+    _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
+
+    def begin() -> None:
+        dock.show_tab("run")
+        if run is not None:
+            dock.run.watch(run, holder_of(folder))
+        else:
+            dock.run.board.show_board().watch(folder, copy.pull if copy is not None else None)
+
+    dock.ready.connect(begin)
+    napari.run()
+    return viewer
+
+
 def replay_for_viewer(folder: Path, speed: float) -> Replay:
     """Return the replay of a run folder with the watched cases, and their labels where the data is here."""
-    return Replay(folder, speed, load=_loader(folder))
-
-
-def _loader(folder: Path) -> Callable[[HistoryFrame], WatchedSnapshot]:
-    """Return what reads a frame with the label of its case, or alone where the data is not on this machine."""
-    past = RunHistoryLoader(open_run(folder).experiment)
-
-    def load(frame: HistoryFrame) -> WatchedSnapshot:
-        try:
-            return past.snapshot(frame)
-        except SegExplorerError:  # a shared run, another machine: the prediction is shown without its errors
-            return frame.load()
-
-    return load
+    return Replay(folder, speed, load=frame_loader(folder))

@@ -6,7 +6,8 @@ viewer is the user's: a layer deleted or renamed during a run stays so until som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segexplorer.core.errors import DataError, SegExplorerError
+from segexplorer.core.errors import DataError
 from segexplorer.data.geometry import DisplayGrid, Grid
 from segexplorer.data.volume import Provenance, Volume
 from segexplorer.frontends.napari import theme
-from segexplorer.frontends.napari.workers import LatestWork
-from segexplorer.viewmodels import displayed
-from segexplorer.viewmodels.layer_images import Picture
+from segexplorer.viewmodels.layer_images import LABEL_OPACITIES, Picture
+from segexplorer.viewmodels.surfaces import OPACITIES, SurfacePicture
 
 
 def volume_from_layer(layer: Any, *, frame: int | None = None) -> Volume:
@@ -96,53 +96,6 @@ def _millimetres(unit: Any) -> float:
     return float(quantity.to("mm").magnitude) if quantity.check("[length]") else 1.0
 
 
-class CaseImage:
-    """Reads and shows the image of a case, unless the user's own layer shows the same voxels.
-
-    Parameters
-    ----------
-    viewer, layers
-        Where it is shown.
-    refused
-        Called with an error that a user can act on.
-    """
-
-    def __init__(self, viewer: Any, layers: CaseLayers, refused: Callable[[SegExplorerError], None]) -> None:
-        self._viewer, self._layers = viewer, layers
-        self._case: tuple[Any, str] | None = None
-        self._work = LatestWork(self._on_image, refused)
-
-    def show(self, run: Any, case: str, find: Callable[[str], Any]) -> None:
-        """Show the image of a case of a run; `find` gives its `CaseRef` or None, and is called by a worker."""
-        if self._case == (run, case):
-            return
-        self._case = (run, case)
-        ours = [self._layers.layer(key) for key in self._layers.keys]
-        there = [
-            layer.data
-            for layer in self._viewer.layers
-            if layer.as_layer_data_tuple()[2] == "image" and not any(layer == mine for mine in ours)
-        ]
-
-        def work() -> Any:
-            ref = find(case)
-            return None if ref is None else displayed.image_of(ref.open, case, there)
-
-        self._work.send(work)
-
-    def _on_image(self, picture: Any) -> None:
-        if picture is None:
-            self._layers.remove("image")
-            return
-        layer = self._layers.show(picture)
-        layers = self._viewer.layers
-        layers.move(layers.index(layer.name), 0)
-
-    def closing(self) -> None:
-        """Let nothing come back any more."""
-        self._work.close()
-
-
 METADATA = "segexplorer"
 """Our key in a layer's free metadata."""
 
@@ -152,6 +105,8 @@ class _Shown:
     layer: Any
     name: str
     """The name the layer got from us; a different one now was given by the user."""
+    picture: Picture | None = None
+    """What was shown last; None of a layer that somebody else made."""
 
 
 class CaseLayers:
@@ -169,17 +124,18 @@ class CaseLayers:
         self._offered: set[str] = set()
         self._before: tuple[Any, ...] | None = None
         self._convention: theme.Convention = "radiological"
-        self._adding = False
+        self._adding = self._closed = False
+        self._fitted: Any = None
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         self._on_inserted()
 
     def close(self) -> None:
-        """Let go of the viewer: no more signals, orientation as it was. The layers stay."""
+        """Let go of the layers, which stay; the orientation goes with the last volume that needs it."""
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
-        self._restore_orientation()
+        self._closed = True
         self._shown.clear()
+        self._on_removed()
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -208,6 +164,24 @@ class CaseLayers:
             self.remove(picture.key)
             return self._add(picture)
         self._assign(self._shown[picture.key], picture)
+        return layer
+
+    def show_surface(self, picture: SurfacePicture) -> Any:
+        """Show a surface in the place of the one that its key had; its opacity stays."""
+        before = self.layer(picture.key)
+        opacity = OPACITIES[picture.part] if before is None else before.opacity
+        selected = set(self._viewer.layers.selection) - {before}
+        self.remove(picture.key)
+        self._adding = True
+        try:
+            layer = self._viewer.add_surface(
+                (picture.vertices, picture.faces), **{**surface_arguments(picture), "opacity": opacity}
+            )
+        finally:
+            self._adding = False
+        self._viewer.layers.selection = selected
+        self._shown[picture.key] = _Shown(layer, layer.name)
+        self._orient()
         return layer
 
     def offer(self, picture: Picture) -> Any | None:
@@ -241,6 +215,31 @@ class CaseLayers:
         for key in list(self._shown if keys is None else keys):
             self.remove(key)
 
+    def fit(self, *, anew: bool) -> None:
+        """Fit the view to what can be seen, where that lies elsewhere than before; else a zoom by hand stays.
+
+        Parameters
+        ----------
+        anew
+            Whether to fit in any case.
+        """
+        seen = seen_layers(self._viewer)
+        extent = self._viewer.layers.get_extent(seen or self._viewer.layers).world
+        before = self._fitted
+        moved = before is not None and (before.shape != extent.shape or not np.allclose(before, extent))
+        self._fitted = extent
+        if anew or moved:
+            self._viewer.reset_view(layers=seen)
+
+    def arrange(self, keys: Sequence[str]) -> None:
+        """Put our layers into an order from the bottom to the top; all others keep their places."""
+        layers = self._viewer.layers
+        ours = [layer for key in keys if (layer := self.layer(key)) is not None]
+        for below, above in itertools.pairwise(ours):
+            if layers.index(above.name) < layers.index(below.name):
+                # napari counts the place before the layer is taken out of the list
+                layers.move(layers.index(above.name), layers.index(below.name) + 1)
+
     def open_at(self, picture: Picture) -> None:
         """Move the viewer to the slice that shows most of a picture's labels."""
         if picture.open_at is not None:
@@ -257,7 +256,10 @@ class CaseLayers:
             self._adding = False
         if picture.contrast_range is not None:
             layer.contrast_limits_range = picture.contrast_range
-        self._shown[picture.key] = _Shown(layer, layer.name)
+        _let_edit(layer, picture)
+        if picture.form == "outline":  # napari takes no contour when a layer is made
+            layer.contour = _CONTOURS[picture.form]
+        self._shown[picture.key] = _Shown(layer, layer.name, picture)
         self._offered.add(picture.key)
         self._orient()
         if first:
@@ -269,17 +271,22 @@ class CaseLayers:
         layer = shown.layer
         layer.metadata = {**layer.metadata, METADATA: metadata_of(picture)}
         layer.data = picture.data
+        _let_edit(layer, picture)
         if not np.allclose(layer.scale, picture.scale) or not np.allclose(layer.translate, picture.translate):
             layer.scale, layer.translate = picture.scale, picture.translate
-        if picture.colours == "balance" and tuple(layer.contrast_limits) != picture.contrast_limits:
+        if (shown.picture.form if shown.picture else "fill") != picture.form:
+            layer.contour = _CONTOURS[picture.form]
+        if picture.colours == "pull":
             layer.contrast_limits_range = picture.contrast_range
             layer.contrast_limits = picture.contrast_limits
-            layer.colormap = theme.balance_colormap(picture.colour_map)
+        elif picture.colour_scale is not None and _quantity(shown.picture) != _quantity(picture):
+            layer.colormap = _colormap(picture)
         if picture.kind == "labels" and picture.values and not _has_names(layer, picture):
             layer.features = features_of(picture)
         if layer.name == shown.name and layer.name != picture.name:
             layer.name = picture.name
             shown.name = layer.name
+        shown.picture = picture
 
     # -- orientation --------------------------------------------------------------------------------------
 
@@ -301,7 +308,11 @@ class CaseLayers:
 
     def _orient(self) -> None:
         if self._before is None:
-            self._before = tuple(self._viewer.scene.camera.orientation)
+            camera = self._viewer.scene.camera
+            found = tuple(str(way) for way in camera.orientation)
+            # a dock that was closed before may have left volumes here, and its orientation with them
+            left = found in theme.ORIENTATIONS.values()
+            self._before = type(camera).model_fields["orientation"].default if left else found
             self._viewer.scene.camera.orientation = theme.ORIENTATIONS[self._convention]
 
     def _restore_orientation(self) -> None:
@@ -327,8 +338,11 @@ class CaseLayers:
             self._viewer.dims.set_point(0, layer.data_to_world((own["open_at"], 0, 0))[0])
 
     def _on_removed(self, event: Any = None) -> None:
-        if not self._some_of_ours():
-            self._restore_orientation()
+        if self._some_of_ours():
+            return
+        self._restore_orientation()
+        if self._closed:
+            self._viewer.layers.events.removed.disconnect(self._on_removed)
 
 
 def layer_arguments(picture: Picture) -> dict[str, Any]:
@@ -343,24 +357,61 @@ def layer_arguments(picture: Picture) -> dict[str, Any]:
     }
     if picture.kind == "labels":
         arguments["features"] = features_of(picture)
-        errors = picture.colours == "errors"
-        arguments["colormap"] = (
-            theme.error_colormap() if errors else theme.label_colormap(list(picture.values))
-        )
-        arguments["opacity"] = 0.75 if errors else 0.5
+        arguments["colormap"] = _colormap(picture)
+        arguments["opacity"] = LABEL_OPACITIES[picture.colours]
+        if not picture.editable:
+            # with napari's own "translucent", a labels layer below hides all of one above it in the same slice
+            arguments["blending"] = "translucent_no_depth"
         return arguments
     arguments["contrast_limits"] = picture.contrast_limits
-    if picture.colours == "balance":
-        arguments |= {
-            "colormap": theme.balance_colormap(picture.colour_map),
-            "blending": "translucent",
-            "opacity": 0.6,
-            "interpolation2d": "nearest",
-            "interpolation3d": "nearest",
-        }
-    else:
-        arguments |= {"colormap": "gray", "interpolation2d": "linear"}
+    if picture.colours == "pull":
+        nearest = {"interpolation2d": "nearest", "interpolation3d": "nearest"}
+        return arguments | nearest | {"colormap": theme.pull_colormap(), "blending": "translucent_no_depth"}
+    arguments |= {"colormap": "gray", "interpolation2d": "linear"}
     return arguments
+
+
+def surface_arguments(picture: SurfacePicture) -> dict[str, Any]:
+    """Return napari's arguments for a new layer of a surface."""
+    return {
+        "name": picture.name,
+        "vertex_colors": picture.colours,
+        "opacity": OPACITIES[picture.part],
+        "shading": "none",  # the colours are lit already
+        # what is clear would otherwise hide what lies behind it
+        "blending": "translucent" if OPACITIES[picture.part] == 1 else "translucent_no_depth",
+        "units": theme.UNITS,
+        "axis_labels": theme.AXIS_LABELS,
+        "metadata": {METADATA: {"key": picture.key, "colours": picture.part}},
+    }
+
+
+def seen_layers(viewer: Any) -> list[Any] | None:
+    """Return the layers that a view is fitted to: those that can be seen, all (None) where none can.
+
+    Scans of other cases stay in the viewer, hidden and anywhere in the world.
+    """
+    return [layer for layer in viewer.layers if layer.visible] or None
+
+
+def _let_edit(layer: Any, picture: Picture) -> None:
+    """Let the user paint in their own labels alone: a stray key must not arm an eraser on what was predicted."""
+    if picture.kind == "labels":
+        layer.editable = picture.editable
+
+
+_CONTOURS = {"fill": 0, "outline": 1}
+"""Form -> napari's width of the contour of a label, in voxels; 0 fills it."""
+
+
+def _colormap(picture: Picture) -> Any:
+    if picture.colour_scale is not None:
+        return theme.map_colormap(picture.colour_scale.quantity)
+    return theme.error_colormap() if picture.colours == "errors" else theme.label_colormap(picture.values)
+
+
+def _quantity(picture: Picture | None) -> str:
+    return "" if picture is None or picture.colour_scale is None else picture.colour_scale.quantity
 
 
 def metadata_of(picture: Picture) -> dict[str, Any]:
@@ -375,7 +426,6 @@ def metadata_of(picture: Picture) -> dict[str, Any]:
         "header": dict(picture.provenance.header),
         "colours": picture.colours,
         "open_at": picture.open_at,
-        "caption": picture.caption,
         "classes": {int(value): name for value, name in picture.values.items()},
     }
 

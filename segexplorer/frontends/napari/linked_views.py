@@ -1,12 +1,12 @@
-"""Coronal and sagittal views beside napari's own axial one: the same layers, the same point, one convention.
+"""Views beside napari's own: further planes and 3D of the same layers, the same point, one convention.
 
-Crosshairs and orientation letters are small Qt widgets over the canvases that let the mouse through. The
-sizes that the user gives the views are kept from one session to the next; nothing of any case is.
+Crosshairs, letters and slice numbers are small Qt widgets over the canvases that let the mouse through. Each view
+fits its slice at once; a zoom by hand stays in proportion when the canvas changes its size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,38 +14,22 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.qt import QtViewer
 from numpy.typing import NDArray
-from qtpy.QtCore import QEvent, QObject, QSettings, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QFrame, QLabel, QSplitter, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
 
-from segexplorer.frontends.napari.layers import METADATA, CaseLayers
+from segexplorer.frontends.napari.layers import CaseLayers, seen_layers, surface_arguments
 from segexplorer.viewmodels.layer_images import edge_letters, plane_name
+from segexplorer.viewmodels.surfaces import SurfacePicture
 
 
-def _settings() -> QSettings:
-    return QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "segexplorer", "window")
-
-
-def recall(key: str) -> list[int] | None:
-    """Return the sizes kept under a key; None where there are none, or none that can be read."""
-    stored = str(_settings().value(key, ""))
-    try:
-        return [int(part) for part in stored.split()] or None
-    except ValueError:
-        return None
-
-
-def keep(key: str, sizes: list[int]) -> None:
-    """Keep sizes in pixels under a key."""
-    _settings().setValue(key, " ".join(str(size) for size in sizes))
-
-
-def canvas_in(window: QWidget | None) -> QWidget | None:
+def canvas_in(window: QWidget | None) -> QOpenGLWidget | None:
     """Return the OpenGL canvas somewhere inside a Qt widget; None where there is none."""
     found = None if window is None else window.findChild(QOpenGLWidget)
-    return found if isinstance(found, QWidget) else None
+    return found if isinstance(found, QOpenGLWidget) else None
 
 
+_ENLARGED = " font-size: "
 # ---- what is drawn over a canvas: Qt widgets, since napari's overlays cannot be placed in pixels
 
 
@@ -89,6 +73,14 @@ class CanvasOverlay(QObject):  # type: ignore[misc, unused-ignore]
         """Place the widgets, or hide them where there is nothing to mark."""
         raise NotImplementedError  # pragma: no cover  every overlay has its own
 
+    def enlarge(self, pixels: int | None) -> None:
+        """Write in letters of this height, for a wall; None: in the usual ones."""
+        for label in self._widgets:
+            if isinstance(label, QLabel):
+                usual = label.styleSheet().partition(_ENLARGED)[0]
+                label.setStyleSheet(usual if pixels is None else f"{usual}{_ENLARGED}{pixels}px;")
+        self.follow()
+
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Place the widgets anew when the canvas changes its size."""
         if event.type() == QEvent.Type.Resize:
@@ -111,16 +103,22 @@ _LINE_STYLE = "background: rgba(240, 200, 60, 150); border: none;"
 class Crosshair(CanvasOverlay):
     """Two thin lines through the point that the linked views share.
 
-    They follow the point, the camera and the order of the axes; parameters as of `CanvasOverlay`.
+    They follow the point, the camera and the order of the axes; further parameters as of `CanvasOverlay`.
+
+    Parameters
+    ----------
+    main
+        The viewer that holds the common point; None: `viewer` itself.
     """
 
-    def __init__(self, viewer: Any, canvas: QWidget) -> None:
+    def __init__(self, viewer: Any, canvas: QWidget, main: Any = None) -> None:
+        self._main = viewer if main is None else main
         self.across, self.down = QFrame(canvas), QFrame(canvas)
         for line in (self.across, self.down):
             line.setStyleSheet(_LINE_STYLE)
         camera = viewer.scene.camera.events
         signals = (
-            viewer.dims.events.point,
+            self._main.dims.events.point,
             viewer.dims.events.order,
             viewer.dims.events.ndisplay,
             camera.center,
@@ -140,9 +138,10 @@ class Crosshair(CanvasOverlay):
     def follow(self, _: Any = None) -> None:
         """Place the lines, or hide them where no slice of a volume is shown."""
         dims, camera, flat = self.viewer.dims, self.viewer.scene.camera, self.flat
+        flat = flat and self._main.dims.ndim == dims.ndim
         if flat:
             vertical, horizontal = (
-                float(dims.point[axis]) - float(middle)
+                float(self._main.dims.point[axis]) - float(middle)
                 for axis, middle in zip(dims.order[-2:], camera.center[-2:], strict=True)
             )
             upward, leftward = (
@@ -162,8 +161,8 @@ _LETTER_STYLE = (
     "color: #f5f5f5; background: rgba(0, 0, 0, 120); border-radius: 3px; padding: 1px 5px; font-weight: bold;"
 )
 _CAPTION_STYLE = "color: #f5f5f5; background: rgba(0, 0, 0, 140); border-radius: 3px; padding: 2px 6px;"
+_PROMPT_STYLE = "color: #b8b8b8; background: transparent;"
 _MARGIN = 6
-_ABOVE_LETTERS = 34
 
 
 class EdgeLetters(CanvasOverlay):
@@ -228,96 +227,112 @@ class EdgeLetters(CanvasOverlay):
             label.move(x, y)
 
 
-class MapCaptions(CanvasOverlay):
-    """What the visible maps of regions show, written into a corner of the canvas: of which case, and in what state.
+class SliceNumber(CanvasOverlay):
+    """The plane and the number of the slice in the upper left corner of a canvas.
 
-    Parameters as of `CanvasOverlay`.
+    Parameters as of `EdgeLetters`; the plane is named only where volumes in RAS are shown.
     """
 
-    def __init__(self, viewer: Any, canvas: QWidget) -> None:
+    def __init__(self, viewer: Any, canvas: QWidget, layers: CaseLayers | None = None) -> None:
+        self._layers = layers
         self.label = QLabel(canvas)
         self.label.setStyleSheet(_CAPTION_STYLE)
-        self.label.setTextFormat(Qt.TextFormat.PlainText)
-        super().__init__(
-            viewer, canvas, (self.label,), (viewer.layers.events.inserted, viewer.layers.events.removed)
-        )
-        self._followed: list[Any] = []
+        dims = viewer.dims.events
+        signals = (dims.current_step, dims.order, dims.ndisplay, dims.range, dims.ndim)
+        inserted, removed = viewer.layers.events.inserted, viewer.layers.events.removed
+        super().__init__(viewer, canvas, (self.label,), (*signals, inserted, removed))
         self.follow()
 
     @property
     def text(self) -> str:
-        """The captions that can be read now, one a line."""
+        """What can be read now."""
         return "" if self.label.isHidden() else str(self.label.text())
 
     def follow(self, _: Any = None) -> None:
-        """Write the captions of the layers that are visible, or hide the text."""
-        self._follow_layers()
-        captions = [
-            caption
-            for layer in self.viewer.layers
-            if layer.visible and (caption := layer.metadata.get(METADATA, {}).get("caption"))
-        ]
-        self.label.setText("\n".join(captions))
-        self.label.setWordWrap(False)
-        self.label.adjustSize()
-        room = max(1, self.canvas.width() - 2 * _MARGIN)
-        if self.label.width() > room:  # the end of a line says in which state the map is
-            self.label.setWordWrap(True)
-            self.label.resize(room, self.label.heightForWidth(room))
-        # above the letter at the lower edge, which a long line would cover
-        self.label.move(_MARGIN, self.canvas.height() - self.label.height() - _ABOVE_LETTERS)
-        self.label.setVisible(bool(captions))
-
-    def _follow_layers(self) -> None:
-        """Hear when a layer is shown or hidden, and when it gets other data."""
-        # compared by ==: inside a plug-in's widget napari hands out layers in proxies, each time another
-        present = list(self.viewer.layers)
-        for layer in [old for old in self._followed if not any(old == new for new in present)]:
-            self._let_go(layer)
-        for layer in present:
-            if not any(layer == old for old in self._followed):
-                for signal in _heard(layer):
-                    signal.connect(self.follow)
-                self._followed.append(layer)
-
-    def _let_go(self, layer: Any) -> None:
-        for signal in _heard(layer):
-            signal.disconnect(self.follow)
-        self._followed = [other for other in self._followed if other != layer]
-
-    def closing(self) -> None:
-        """Let go of viewer, layers and canvas."""
-        for layer in list(self._followed):
-            self._let_go(layer)
-        super().closing()
+        """Write the number of the slice, or hide it where there is none."""
+        dims = self.viewer.dims
+        shown = self.flat
+        if shown:
+            axis = int(dims.order[-3])
+            number = f"{dims.current_step[axis]} / {dims.nsteps[axis] - 1}"  # from 0, as on napari's slider
+            order = [int(a) - (dims.ndim - 3) for a in dims.order[-3:]]
+            oriented = self._layers is None or self._layers.oriented
+            plane = plane_name(order).capitalize() if oriented and sorted(order) == [0, 1, 2] else "Slice"
+            self.label.setText(f"{plane} {number}")
+            self.label.adjustSize()
+            if self.label.width() > self.canvas.width() // 2 - 3 * _MARGIN:  # a letter is in the middle
+                self.label.setText(number)
+                self.label.adjustSize()
+            self.label.move(_MARGIN, _MARGIN)
+        self.label.setVisible(shown)
 
 
-def _heard(layer: Any) -> list[Any]:
-    return [
-        getattr(layer.events, name) for name in ("visible", "name", "data") if hasattr(layer.events, name)
-    ]
+class ViewTitle(CanvasOverlay):
+    """The name of a view in the upper left corner of its canvas, and a sentence while it shows nothing.
+
+    Parameters
+    ----------
+    viewer, canvas
+        As of `CanvasOverlay`.
+    title, prompt
+        The name, and the sentence.
+    """
+
+    def __init__(self, viewer: Any, canvas: QWidget, title: str, prompt: str) -> None:
+        self.title, self.prompt = QLabel(title, canvas), QLabel(prompt, canvas)
+        self.title.setStyleSheet(_CAPTION_STYLE)
+        self.prompt.setStyleSheet(_PROMPT_STYLE)
+        self.prompt.setWordWrap(True)
+        self.prompt.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        signals = (viewer.layers.events.inserted, viewer.layers.events.removed)
+        super().__init__(viewer, canvas, (self.title, self.prompt), signals)
+        self.follow()
+
+    def follow(self, _: Any = None) -> None:
+        """Place the name; show the sentence where there is no layer."""
+        self.title.adjustSize()
+        self.title.move(_MARGIN, _MARGIN)
+        self.title.setVisible(True)
+        room = max(1, self.canvas.width() - 4 * _MARGIN)
+        height = self.prompt.heightForWidth(room)
+        self.prompt.setGeometry(2 * _MARGIN, (self.canvas.height() - height) // 2, room, height)
+        self.prompt.setVisible(len(self.viewer.layers) == 0)
 
 
 # ---- the views
 
 
-ORDERS = ((1, 0, 2), (2, 0, 1))
-"""Coronal and sagittal: the slice is across the first axis of (z, y, x), superior is up."""
-_WIDTH, _HEIGHTS = "linked_views/width", "linked_views/heights"
-_LEAST = 160
-_SHARE = 0.45
-"""Part of the axial view's width that the two others take at first."""
-_FOLLOWED = ("visible", "opacity", "blending", "contrast_limits", "gamma", "colormap", "scale", "translate")
+CORONAL, SAGITTAL = (1, 0, 2), (2, 0, 1)
+"""Orders of (z, y, x): the slice is across the first axis, superior is up."""
+_FOLLOWED = (
+    "visible",
+    "opacity",
+    "blending",
+    "contrast_limits",
+    "gamma",
+    "colormap",
+    "contour",
+    "scale",
+    "translate",
+)
+_FINEST = 128
+"""Voxels along an axis of a label in the 3D view, at most; the whole volume would take seconds to upload."""
 
 
 class _Twin:
-    """A layer of the main viewer and its copy in a pane; the voxels are shared, not copied."""
+    """A layer of the main viewer and its copy in another view; the voxels are shared, not copied."""
 
-    def __init__(self, source: Any) -> None:
-        self.source = source
+    def __init__(self, source: Any, *, thinned: bool = False) -> None:
+        self.source, self._thinned = source, thinned
         data, given, sort = source.as_layer_data_tuple()
-        self.copy = Layer.create(data, {**given, "blending": _flat(given["blending"])}, sort)
+        self.copy = Layer.create(
+            self._part_of(data),
+            {**given, **self._given(), "blending": self._blended(given["blending"])},
+            sort,
+        )
         self.copy.editable = False
+        if hasattr(source, "contour"):  # napari takes no contour when a layer is made
+            self.copy.contour = source.contour
         self._connected: list[tuple[Any, Any]] = []
         for name in _FOLLOWED:
             if hasattr(source.events, name) and hasattr(source, name):
@@ -330,15 +345,32 @@ class _Twin:
         signal.connect(slot)
         self._connected.append((signal, slot))
 
+    def _stride(self) -> int:
+        shape = getattr(self.source.data, "shape", ())
+        return max(1, -(-max(shape) // _FINEST)) if self._thinned and len(shape) == 3 else 1
+
+    def _part_of(self, data: Any) -> Any:
+        stride = self._stride()
+        return data if stride == 1 else data[::stride, ::stride, ::stride]
+
+    def _given(self) -> dict[str, Any]:
+        stride = self._stride()
+        return {} if stride == 1 else {"scale": stride * np.asarray(self.source.scale)}
+
+    def _blended(self, blending: str) -> str:
+        """Return a blending without a test of depth in slices: layers of one plane would hide each other."""
+        flat = blending == "translucent" and not self._thinned
+        return "translucent_no_depth" if flat else blending
+
     def _take(self, name: str) -> None:
         if name == "contrast_limits":
             self.copy.contrast_limits_range = self.source.contrast_limits_range
-        value = getattr(self.source, name)
-        setattr(self.copy, name, _flat(value) if name == "blending" else value)
+        value = self._given().get(name, getattr(self.source, name))
+        setattr(self.copy, name, self._blended(value) if name == "blending" else value)
 
     def _take_data(self) -> None:
-        if self.copy.data is not self.source.data:
-            self.copy.data = self.source.data
+        if self._thinned or self.copy.data is not self.source.data:
+            self.copy.data = self._part_of(self.source.data)
         self.copy.refresh()
 
     def part(self) -> None:
@@ -348,13 +380,112 @@ class _Twin:
         self._connected.clear()
 
 
-def _flat(blending: str) -> str:
-    """Return a blending without a test of depth: layers of one plane would hide each other by rounding."""
-    return "translucent_no_depth" if blending == "translucent" else blending
+class ViewFit(QObject):  # type: ignore[misc, unused-ignore]
+    """Keeps what a viewer shows fitted to its canvas; a zoom by hand keeps its ratio to that, and its centre.
+
+    Parameters
+    ----------
+    model
+        A napari viewer or `ViewerModel`.
+    canvas
+        Its canvas.
+    applies
+        Whether this is wanted now.
+    """
+
+    def __init__(self, model: Any, canvas: QWidget, applies: Callable[[], bool] = lambda: True) -> None:
+        super().__init__(canvas)
+        self._model, self._canvas, self._applies = model, canvas, applies
+        self._fitted = 0.0
+        self._centre: tuple[float, ...] = ()
+        self._anew = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(0)
+        self._timer.timeout.connect(self._refit)
+        model.events.reset_view.connect(self._on_reset)
+        canvas.installEventFilter(self)
+
+    @property
+    def ratio(self) -> float:
+        """The zoom as a multiple of the one that fits."""
+        return float(self._model.scene.camera.zoom) / self._fitted if self._fitted else 1.0
+
+    def fit(self) -> None:
+        """Fit what is shown into the canvas, once the window has laid it out."""
+        self._anew = True
+        self._timer.start()
+
+    def follow(self) -> None:
+        """Learn how far the present zoom is from the one that fits; before the canvas changes its size."""
+        if not self._model.layers:
+            return
+        camera = self._model.scene.camera
+        zoom, centre = camera.zoom, camera.center
+        self._model.fit_to_view(layers=seen_layers(self._model))
+        camera.zoom, camera.center = zoom, centre
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Keep the ratio when the canvas changes its size."""
+        if event.type() == QEvent.Type.Resize and self._fitted and self._applies():
+            self._timer.start()
+        return False
+
+    def _refit(self) -> None:
+        if not self._model.layers:
+            return
+        camera, ratio, before = self._model.scene.camera, self.ratio, self._centre
+        centre = camera.center
+        anew, self._anew = self._anew, False
+        self._model.fit_to_view(layers=seen_layers(self._model))
+        if anew:
+            return
+        if abs(ratio - 1) > 1e-3:
+            camera.zoom = ratio * self._fitted
+        if not np.allclose(centre[-2:], before[-2:]):
+            camera.center = centre
+
+    def _on_reset(self, _: Any = None) -> None:
+        camera = self._model.scene.camera
+        self._fitted, self._centre = float(camera.zoom), tuple(camera.center)
+
+    def closing(self) -> None:
+        """Let go of the viewer."""
+        self._timer.stop()
+        self._canvas.removeEventFilter(self)
+        self._model.events.reset_view.disconnect(self._on_reset)
 
 
-class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
-    """One plane of what the main viewer shows.
+class OwnContext(QObject):  # type: ignore[misc, unused-ignore]
+    """Sees to it that what a layer had on the GPU is freed in the OpenGL context of its canvas.
+
+    vispy frees it when napari takes the layer out, in whatever context is current then: outside of painting that
+    may be Qt's or another canvas's, where the same numbers are other things. With Mesa's software renderer the next
+    frame ended in a segmentation fault once two layers had gone together (napari 0.9.2, vispy 0.17).
+
+    Parameters
+    ----------
+    model
+        A napari viewer or `ViewerModel` whose canvas is there already.
+    canvas
+        Its canvas.
+    """
+
+    def __init__(self, model: Any, canvas: QOpenGLWidget) -> None:
+        super().__init__(canvas)
+        self._model, self._canvas = model, canvas
+        model.layers.events.removing.connect(self._make_current)
+
+    def _make_current(self, _: Any = None) -> None:
+        self._canvas.makeCurrent()
+
+    def closing(self) -> None:
+        """Let go of the viewer."""
+        self._model.layers.events.removing.disconnect(self._make_current)
+
+
+class LinkedView(QWidget):  # type: ignore[misc, unused-ignore]
+    """A view of what the main viewer shows: copies of its layers in a viewer of their own.
 
     Parameters
     ----------
@@ -362,100 +493,93 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
         The main viewer.
     order
         In which order the axes (z, y, x) are shown.
+    title
+        What is shown.
     """
 
-    def __init__(self, viewer: Any, order: tuple[int, int, int]) -> None:
+    thinned = False
+
+    def __init__(self, viewer: Any, order: tuple[int, int, int], title: str) -> None:
         super().__init__()
         self._main, self._order = viewer, order
-        self.model = ViewerModel(title=plane_name(order))
+        self.model = ViewerModel(title=title)
         self.model.theme = viewer.theme
         self._twins: list[_Twin] = []
         self._moving = False
         self._extent: NDArray[np.float64] | None = None
         self.view = QtViewer(self.model)
-        title = QLabel(plane_name(order).capitalize())
-        title.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        canvas = canvas_in(self.view)
+        assert canvas is not None
+        self.canvas = canvas
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(title)
-        layout.addWidget(self.view, 1)
-        self._fit = QTimer(self)  # a child: it dies with the pane
-        self._fit.setSingleShot(True)
-        self._fit.setInterval(0)
-        self._fit.timeout.connect(self.model.reset_view)
-        canvas = canvas_in(self.view)
-        self.letters = EdgeLetters(self.model, canvas) if canvas is not None else None
-        self.crosshair = Crosshair(self.model, canvas) if canvas is not None else None
-        self.model.mouse_drag_callbacks.append(self._on_press)
-        self.model.dims.events.point.connect(self._tell_point)
-        viewer.dims.events.point.connect(self._take_point)
-        viewer.scene.camera.events.orientation.connect(self._take_orientation)
+        layout.addWidget(self.view)
+        self.fit = ViewFit(self.model, canvas)
+        self._context = OwnContext(self.model, canvas)
+        self.overlays = self._draw_over(canvas)
         viewer.events.theme.connect(self._take_theme)
-        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
+        viewer.scene.camera.events.orientation.connect(self._take_orientation)
+        events = viewer.layers.events
+        for signal in (events.inserted, events.removed, events.reordered):
             signal.connect(self._take_layers)
-        viewer.layers.events.reordered.connect(self._take_layers)
         self._take_orientation()
         self._take_layers()
 
+    def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
+        """Return what lies over the canvas."""
+        return ()
+
+    def _wanted(self) -> list[Any]:
+        """Return the layers of the main viewer that are shown here."""
+        return [layer for layer in self._main.layers if layer.ndim == 3]
+
     def _take_layers(self, _: Any = None) -> None:
-        """Show copies of the layers with three axes, in their order."""
-        wanted = [layer for layer in self._main.layers if layer.ndim == 3]
-        kept = {id(twin.source): twin for twin in self._twins}
+        """Show copies of the layers, in their order."""
         twins = []
-        for layer in wanted:
-            known = next((twin for twin in kept.values() if twin.source == layer), None)
-            twins.append(known or _Twin(layer))
+        for layer in self._wanted():
+            known = next((twin for twin in self._twins if twin.source == layer), None)
+            twins.append(known or _Twin(layer, thinned=self.thinned))
         for twin in self._twins:
             if twin not in twins:
                 twin.part()
         self._twins = twins
         self._moving = True
         camera = self.model.scene.camera
-        before = camera.center, camera.zoom  # napari fits the view to the first layer that comes
-        self.model.layers.clear()
-        for twin in twins:
-            self.model.layers.append(twin.copy)
+        before = (
+            camera.center,
+            camera.zoom,
+            camera.angles,
+        )  # napari fits the view to the first layer that comes
+        self._put([twin.copy for twin in twins])
         self._moving = False
         if twins:
             self.model.dims.order = self._order
             self._take_point()
-            camera.center, camera.zoom = before
+            camera.center, camera.zoom, camera.angles = before
             self._fit_to_extent()
 
+    def _put(self, copies: list[Any]) -> None:
+        """Bring the copies into the viewer, and what is there already into their order."""
+        layers = self.model.layers
+        for layer in [layer for layer in layers if not any(layer is copy for copy in copies)]:
+            layers.remove(layer)
+        for place, copy in enumerate(copies):
+            if copy not in layers:
+                layers.insert(place, copy)
+            elif layers.index(copy) != place:
+                layers.move(layers.index(copy), place)
+        layers.selection.clear()  # a key must not choose a tool of a copy
+
     def _fit_to_extent(self) -> None:
-        """Fit the slice again where there is more or less to see than before; a zoom by hand stays otherwise."""
-        extent = self.model.layers.extent.world
+        """Fit the view again where there is more or less to see than before; a zoom by hand stays otherwise."""
+        layers = self.model.layers
+        extent = layers.get_extent(seen_layers(self.model) or layers).world
         if self._extent is None or not np.allclose(extent, self._extent):
             self._extent = extent
-            self._fit.start()
-
-    def resizeEvent(self, event: Any) -> None:
-        """Fit the slice into the pane again, once the canvas has its new size."""
-        super().resizeEvent(event)
-        self._fit.start()
+            self.fit.fit()
 
     def _take_point(self, _: Any = None) -> None:
-        if self._moving or not self._twins or self._main.dims.ndim != 3:
-            return
-        self._moving = True
-        self.model.dims.point = self._main.dims.point
-        self._moving = False
-
-    def _tell_point(self, _: Any = None) -> None:
-        """Move the main viewer where this pane was scrolled to."""
-        if self._moving or not self._twins or self._main.dims.ndim != 3:
-            return
-        self._moving = True
-        axis = self._order[0]
-        self._main.dims.set_point(axis, self.model.dims.point[axis])
-        self._moving = False
-
-    def _on_press(self, model: Any, event: Any) -> None:
-        """Send every view to the point that was clicked."""
-        if event.button == 1 and not event.modifiers and self._main.dims.ndim == 3:
-            for axis, position in enumerate(event.position):
-                self._main.dims.set_point(axis, position)
+        """Show the common point."""
 
     def _take_orientation(self, _: Any = None) -> None:
         self.model.scene.camera.orientation = self._main.scene.camera.orientation
@@ -465,64 +589,112 @@ class PlaneView(QWidget):  # type: ignore[misc, unused-ignore]
 
     def closing(self) -> None:
         """Let go of the main viewer."""
-        self._fit.stop()
-        if self.letters is not None:
-            self.letters.closing()
-        if self.crosshair is not None:
-            self.crosshair.closing()
+        self.fit.closing()
+        for overlay in self.overlays:
+            overlay.closing()
         for twin in self._twins:
             twin.part()
         self._twins = []
         events = self._main.layers.events
         for signal in (events.inserted, events.removed, events.reordered):
             signal.disconnect(self._take_layers)
-        self._main.dims.events.point.disconnect(self._take_point)
         self._main.scene.camera.events.orientation.disconnect(self._take_orientation)
         self._main.events.theme.disconnect(self._take_theme)
-        self.model.dims.events.point.disconnect(self._tell_point)
         self.model.layers.clear()
+        self._context.closing()
         self.view.close()
 
 
-class LinkedViews(QWidget):  # type: ignore[misc, unused-ignore]
-    """The coronal view above the sagittal one, with a handle between them; their sizes are kept.
+class PlaneView(LinkedView):
+    """Another plane than the one that the main viewer shows; parameters as of `LinkedView`."""
 
-    Parameters
-    ----------
-    viewer
-        The main viewer, which shows the axial slices meanwhile.
-    canvas
-        The main viewer's canvas, where the common point is marked too.
-    """
+    def __init__(self, viewer: Any, order: tuple[int, int, int]) -> None:
+        super().__init__(viewer, order, plane_name(order))
+        self.model.dims.events.point.connect(self._tell_point)
+        viewer.dims.events.point.connect(self._take_point)
 
-    def __init__(self, viewer: Any, canvas: QWidget | None = None) -> None:
-        super().__init__()
-        self._canvas = canvas
-        self.crosshair = Crosshair(viewer, canvas) if canvas is not None else None
-        self.panes = tuple(PlaneView(viewer, order) for order in ORDERS)
-        self.splitter = QSplitter(Qt.Orientation.Vertical)
-        self.splitter.setChildrenCollapsible(False)
-        for pane in self.panes:
-            self.splitter.addWidget(pane)
-        self.splitter.setSizes(recall(_HEIGHTS) or [1] * len(self.panes))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(2, 0, 2, 2)
-        layout.addWidget(self.splitter)
-        self.setMinimumWidth(_LEAST)
+    def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
+        self.letters = EdgeLetters(self.model, canvas)
+        self.number = SliceNumber(self.model, canvas)
+        self.crosshair = Crosshair(self.model, canvas, self._main)
+        return self.letters, self.number, self.crosshair
 
     @property
-    def width_wanted(self) -> int:
-        """The width that the user gave them last; at first a share of the axial view's."""
-        kept = recall(_WIDTH)
-        if kept:
-            return kept[0]
-        return round(_SHARE * self._canvas.width()) if self._canvas is not None else _LEAST
+    def _linked(self) -> bool:
+        return not self._moving and bool(self._twins) and self._main.dims.ndim == 3
+
+    def _take_point(self, _: Any = None) -> None:
+        """Show the slice through the common point; the other coordinates would slice the layers for nothing."""
+        axis = self._order[0]
+        if self._linked and self.model.dims.point[axis] != self._main.dims.point[axis]:
+            self._moving = True
+            self.model.dims.set_point(axis, self._main.dims.point[axis])
+            self._moving = False
+
+    def _tell_point(self, _: Any = None) -> None:
+        """Move the common point to where this view was scrolled."""
+        axis = self._order[0]
+        if self._linked and self.model.dims.point[axis] != self._main.dims.point[axis]:
+            self._moving = True
+            self._main.dims.set_point(axis, self.model.dims.point[axis])
+            self._moving = False
 
     def closing(self) -> None:
-        """Keep the sizes, and let go of the main viewer."""
-        keep(_HEIGHTS, self.splitter.sizes())
-        keep(_WIDTH, [self.width()])
-        if self.crosshair is not None:
-            self.crosshair.closing()
-        for pane in self.panes:
-            pane.closing()
+        """Let go of the main viewer."""
+        self._main.dims.events.point.disconnect(self._take_point)
+        self.model.dims.events.point.disconnect(self._tell_point)
+        super().closing()
+
+
+FROM_THE_FRONT = (-0.35, -1.0, 0.0), (1.0, 0.0, 0.0)
+"""Direction of view and upward direction of views in 3D, (z, y, x): from the front and a little above."""
+
+
+class VolumeView(LinkedView):
+    """Labels or surfaces in 3D, seen from the front; parameters as of `LinkedView`.
+
+    Grey values are left out: a projection of a whole body hides what is looked for. Labels are drawn with every
+    n-th voxel where they are large.
+    """
+
+    thinned = True
+    _surfaces: tuple[Any, ...] = ()
+    _PROMPT = "Labels, predictions and errors appear here in 3D."
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__(viewer, (0, 1, 2), "3D")
+
+    def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
+        self.title = ViewTitle(self.model, canvas, "3D", self._PROMPT)
+        return (self.title,)
+
+    def _wanted(self) -> list[Any]:
+        """Return the labels of the user; of a watched case there are surfaces instead."""
+        labels = [layer for layer in super()._wanted() if layer.as_layer_data_tuple()[2] == "labels"]
+        return [] if self._surfaces else labels
+
+    def show_surfaces(self, surfaces: Sequence[SurfacePicture]) -> None:
+        """Show surfaces, in this order, instead of labels; without any, the labels come back."""
+        camera, first = self.model.scene.camera, not self._surfaces
+        before = camera.center, camera.zoom, camera.angles
+        self._surfaces = tuple(
+            Layer.create((s.vertices, s.faces), surface_arguments(s), "surface") for s in surfaces
+        )
+        self._take_layers()
+        if first:
+            self._look_from_the_front()
+        else:
+            camera.center, camera.zoom, camera.angles = before
+
+    def _put(self, copies: list[Any]) -> None:
+        super()._put([*copies, *self._surfaces])
+
+    def _take_layers(self, _: Any = None) -> None:
+        super()._take_layers()
+        if (self._twins or self._surfaces) and self.model.dims.ndisplay != 3:
+            self.model.dims.ndisplay = 3
+            self._look_from_the_front()
+
+    def _look_from_the_front(self) -> None:
+        self.fit.fit()
+        self.model.scene.camera.set_view_direction(*FROM_THE_FRONT)

@@ -13,7 +13,6 @@ from psygnal import Signal
 from pyqtgraph.exporters import ImageExporter, SVGExporter
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QGridLayout,
     QHBoxLayout,
@@ -25,24 +24,30 @@ from qtpy.QtWidgets import (
 )
 
 from segexplorer.core import colours
+from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import Event, Planned, WatchedDone
-from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.bridge import RunBridge
-from segexplorer.metrics.calibration import ANY_CLASS
-from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point
-from segexplorer.viewmodels.displayed import Seen
+from segexplorer.frontends.napari.panels import widgets
+from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point, line_colour
 from segexplorer.viewmodels.regions import BalanceHistogram
 from segexplorer.viewmodels.reliability import ReliabilityDiagram, WatchedCalibration
+from segexplorer.viewmodels.watched_case import Seen
 
 KEY_WIDTH = 118
+_LEAST_WIDTH = 120
+"""Of a pane, in pixels."""
+_BOTH_FROM = 380
+"""Width of the plots from which both panes are shown; on a screen of 1024 pixels, napari's controls leave less."""
+_KEY_FROM = 270
+"""Width of a pane from which there is room for the legend beside the plot."""
 BALANCE = "balance_histogram"
 BALANCE_TITLE = "Balance of the regions (histogram)"
 NO_BALANCE = "Losses with regions show their balance here"
 RELIABILITY = "reliability"
 RELIABILITY_TITLE = "Reliability of the probabilities (diagram)"
 NO_RELIABILITY = "Appears with the prediction of a watched case that has a label"
-_ON_DARK = ("#E69F00", "#56B4E9", "#2FC08F", "#F0E442", "#CC79A7", "#FF8A50", "#9D8DF1", "#B5E48C")
-_ON_LIGHT = ("#B36B00", "#0072B2", "#00795A", "#8A6D00", "#A6447F", "#C04A00", "#5B47C9", "#4E7A1C")
+LEAST_CONTRAST = 3.0
+"""A curve with less contrast with its background than this (WCAG 2.2, 1.4.11) gets a rim."""
 
 
 class Pane(QWidget):  # type: ignore[misc, unused-ignore]
@@ -69,7 +74,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     def __init__(self, plots: tuple[Plot, ...], first: str, *, prediction: bool = False) -> None:
         super().__init__()
         self._plots = {plot.key: plot for plot in plots}
-        self.picker = QComboBox()
+        self.picker = widgets.ElidedComboBox("Plot")
         for plot in plots:
             self.picker.addItem(plot.title, plot.key)
         if prediction:
@@ -81,13 +86,13 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.picker.setCurrentIndex(list(self._plots).index(first))
         self.canvas = pg.PlotWidget(antialias=False)
         self.canvas.setMenuEnabled(False)
-        self.canvas.setMinimumSize(180, 110)
+        self.canvas.setMinimumSize(110, 110)
         for side in ("left", "bottom"):
             self.canvas.getAxis(side).enableAutoSIPrefix(False)
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setStyleSheet("font-size: 11px;")
-        key = QScrollArea()
+        key = self._key = QScrollArea()
         key.setWidget(self.legend)
         key.setWidgetResizable(True)
         key.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -108,16 +113,18 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.canvas.getPlotItem().vb.addItem(self.cursor, ignoreBounds=True)
         self.empty_text = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
         self.canvas.getPlotItem().vb.addItem(self.empty_text, ignoreBounds=True)
-        self._pens: tuple[str, ...] = _ON_DARK
-        self._ink = "#ffffff"
-        self._class_order: tuple[str, ...] = ()
+        self._ink, self._background = "#ffffff", "#000000"
+        self._palette = ClassColours()
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self.picker, 0, 0, 1, 2)
         layout.addWidget(self.canvas, 1, 0)
         layout.addWidget(key, 1, 1)
+        self.setMinimumWidth(_LEAST_WIDTH)
         layout.setColumnStretch(0, 1)
+        self._write_legend("")
+        self.canvas.getPlotItem().vb.sigResized.connect(lambda box: self._place_empty())
         self._title()
         self._range()
 
@@ -141,9 +148,9 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         """Whether a sentence is shown in place of curves, as there are none."""
         return bool(self.empty_text.isVisible())
 
-    def set_colours(self, background: str, ink: str, dark: bool) -> None:
-        """Follow napari's theme."""
-        self._pens, self._ink = (_ON_DARK if dark else _ON_LIGHT), ink
+    def set_colours(self, background: str, ink: str) -> None:
+        """Follow napari's theme; the colours of the curves are the same in every theme."""
+        self._background, self._ink = background, ink
         self.canvas.setBackground(background)
         for side in ("left", "bottom"):
             axis = self.canvas.getAxis(side)
@@ -156,8 +163,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self._title()
 
     def set_classes(self, names: tuple[str, ...]) -> None:
-        """Take the colours of the classes from their order."""
-        self._class_order = names
+        """Take the colours of the classes from the experiment's palette."""
+        self._palette = ClassColours(names)
 
     def forget(self) -> None:
         """Take every curve and mark away."""
@@ -169,7 +176,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self.canvas.removeItem(shape)
         self._curves, self.marks, self._keys, self._shapes = {}, [], [], []
         self.partial.clear()
-        self.legend.setText("")
+        self._write_legend("")
 
     def redraw(self, curves: Curves) -> None:
         """Draw the curves as they are now."""
@@ -182,8 +189,9 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         for number, (name, (steps, values)) in enumerate(series.items()):
             item = self._curves.get(name)
             if item is None:
+                pen = self._pen(name, number)
                 item = self._curves[name] = self.canvas.plot(
-                    pen=self._pen(name, number), name=name, symbolPen=None, symbolSize=6
+                    pen=pen, shadowPen=self._rim(pen), name=name, symbolPen=None, symbolSize=6
                 )
                 self._add_key(name, item.opts["pen"])
             item.setData(steps, values, connect="finite", symbol="o" if has_lone_point(values) else None)
@@ -207,7 +215,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _tell(self, remark: str) -> None:
         """Write a remark below the key."""
-        self.legend.setText("<br>".join([*self._keys, *([f"<i>{escape(remark)}</i>"] if remark else [])]))
+        self._write_legend("<br>".join([*self._keys, *([f"<i>{escape(remark)}</i>"] if remark else [])]))
 
     def show_prediction(
         self, balance: BalanceHistogram | None, reliability: ReliabilityDiagram | None
@@ -241,7 +249,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             f"{found.regions} regions with error",
             *([found.scope] if found.scope else []),
         ]
-        self.legend.setText("<br>".join(map(escape, lines)))
+        self._write_legend("<br>".join(map(escape, lines)))
 
     def _draw_reliability(self, found: ReliabilityDiagram) -> None:
         """Draw the share of right voxels per bin, and how far it is from the diagonal at the mean probability."""
@@ -253,7 +261,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         depth = np.clip(1 + np.log10(share / share.sum()) / 4, 0, 1)
         brushes = []
         for value in depth:
-            fill = pg.mkColor(self._pens[1])
+            fill = pg.mkColor(colours.BLUISH_GREEN)  # the voxels that are right
             fill.setAlpha(int(30 + 190 * value))
             brushes.append(pg.mkBrush(fill))
         self._add_shape(pg.BarGraphItem(x0=low, x1=high, y0=0, height=right, brushes=brushes, pen=None))
@@ -265,7 +273,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self._add_shape(pg.ScatterPlotItem(confidence, right, size=6, brush=pg.mkBrush(self._ink), pen=None))
         lines = (f"<b>{escape(found.class_name)}</b>", *map(escape, found.figures), escape(found.verdict))
         gap = f'<span style="color:{colours.VERMILLION}">┃</span> error of a bin'
-        self.legend.setText("<br>".join([*lines, gap, "pale: few voxels"]))
+        self._write_legend("<br>".join([*lines, gap, "pale: few voxels"]))
 
     def _add_shape(self, shape: Any) -> None:
         self._shapes.append(shape)
@@ -274,21 +282,21 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     def show_step(self, step: float | None) -> None:
         """Mark the step whose prediction the viewer shows; None marks nothing."""
         self.cursor.setVisible(step is not None and self.plot is not None)
-        if step is not None:
+        if step is not None and not self.cursor.moving:  # while it is dragged, it is where the mouse is
             self.cursor.setValue(step)
 
     def _pen(self, name: str, number: int) -> Any:
-        if name in ("total", "mean", ANY_CLASS):
+        colour = line_colour(name, number, self._palette)
+        if colour is None:
             return pg.mkPen(self._ink, width=2)
-        class_name, _, error = name.partition(", ")
-        style = Qt.PenStyle.DashLine if error == "missed" else Qt.PenStyle.SolidLine
-        if class_name in self._class_order and self._pens is _ON_DARK:
-            colour = colours.class_colour(self._class_order.index(class_name) + 1)
-        elif class_name in self._class_order:
-            colour = self._pens[self._class_order.index(class_name) % len(self._pens)]
-        else:
-            colour = self._pens[number % len(self._pens)]
+        style = Qt.PenStyle.DashLine if name.endswith(", missed") else Qt.PenStyle.SolidLine
         return pg.mkPen(colour, width=1, style=style)
+
+    def _rim(self, pen: Any) -> Any:
+        """Return the pen of a rim that sets off a colour too near to the background; None where none is needed."""
+        if colours.contrast(pen.color().name(), self._background[:7]) >= LEAST_CONTRAST:
+            return None
+        return pg.mkPen(self._ink, width=pen.width() + 2)
 
     def _add_key(self, name: str, pen: Any) -> None:
         stroke = "╌╌" if pen.style() == Qt.PenStyle.DashLine else "━━"
@@ -317,9 +325,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             line = pg.InfiniteLine(
                 mark.step,
                 angle=90,
-                pen=pg.mkPen(
-                    colours.REDDISH_PURPLE if change else colours.BLUISH_GREEN, style=Qt.PenStyle.DotLine
-                ),
+                pen=pg.mkPen(self._ink, style=Qt.PenStyle.DashDotLine if change else Qt.PenStyle.DotLine),
             )
             line.setToolTip(f"step {mark.step}: {mark.text}")
             self.canvas.addItem(line, ignoreBounds=True)
@@ -363,8 +369,20 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.cursor.setVisible(self.cursor.isVisible() and self.plot is not None)
         self.redraw(curves)
 
+    def _write_legend(self, text: str) -> None:
+        """Write the legend; without one, the plot has the whole width."""
+        self.legend.setText(text)
+        self._key.setVisible(bool(text) and self.width() >= _KEY_FROM)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Show the legend where there is room for it."""
+        super().resizeEvent(event)
+        self._key.setVisible(bool(self.legend.text()) and self.width() >= _KEY_FROM)
+
     def _place_empty(self) -> None:
+        """Put the sentence of an empty plot into its middle, on lines that fit."""
         (left, right), (low, high) = self.canvas.viewRange()
+        self.empty_text.setTextWidth(max(40.0, self.canvas.getPlotItem().vb.width() - 8))
         self.empty_text.setPos((left + right) / 2, (low + high) / 2)
 
 
@@ -406,7 +424,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         for title, ending in FORMATS.items():
             menu.addAction(title).triggered.connect(lambda _=False, e=ending: self._choose_export(e))
         self._export.setMenu(menu)
-        self.setMinimumHeight(160)
+        self.setMinimumSize(_LEAST_WIDTH + 100, 160)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(4, 0, 4, 4)
         for pane in self.panes:
@@ -423,6 +441,11 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         bridge.events_arrived.connect(self._on_events)
         bridge.ended.connect(self._on_ended)
 
+    def resizeEvent(self, event: Any) -> None:
+        """Show the right pane where there is room for two."""
+        super().resizeEvent(event)
+        self.panes[1].setVisible(self.width() >= _BOTH_FROM)
+
     def sizeHint(self) -> Any:
         """Prefer little height: the canvas above matters more."""
         hint = super().sizeHint()
@@ -433,9 +456,8 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         """Take background and ink from napari's theme."""
         chosen = get_theme(self.viewer.theme)
         background, ink = chosen.background.as_hex(), chosen.text.as_hex()
-        dark = theme.is_dark(self.viewer)
         for pane in self.panes:
-            pane.set_colours(background, ink, dark)
+            pane.set_colours(background, ink)
             pane.redraw(self.curves)
 
     def show_step(self, step: float | None) -> None:
@@ -443,9 +465,13 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         for pane in self.panes:
             pane.show_step(step)
 
-    def show_prediction(self, seen: Seen) -> None:
-        """Take the balance of the regions and the reliability of the prediction shown."""
+    def show_prediction(self, seen: Seen | None) -> None:
+        """Take the balance of the regions and the reliability of the prediction shown; None takes them away."""
         self._seen = seen
+        if seen is None:
+            for pane in self.panes:
+                pane.show_prediction(None, None)
+            return
         snapshot, index = seen.snapshot, seen.wanted.class_index
         name = snapshot.class_names[index - 1] if index else ""
         reliability = self.calibration.diagram(snapshot.role, snapshot.index, name)

@@ -1,19 +1,17 @@
-"""Colours and orientations in napari: classes, errors with legend, balance, how the patient is shown."""
+"""Colours and orientations in napari: classes, errors, maps of regions, how the patient is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 from napari.utils import Colormap, DirectLabelColormap
 from napari.utils.theme import get_theme
-from numpy.typing import NDArray
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
 from segexplorer.core import colours
+from segexplorer.core.colours import ClassColours
 from segexplorer.viewmodels import errors
+from segexplorer.viewmodels.regions import Quantity, map_colours
 
 Convention = Literal["radiological", "neurological"]
 ORIENTATIONS: dict[Convention, tuple[str, str, str]] = {
@@ -31,71 +29,33 @@ UNITS = ("mm", "mm", "mm")
 """On every layer alike: napari leaves units out of a picture whose layers disagree."""
 
 
-def label_colormap(values: Sequence[int]) -> Any:
-    """Return the colours of label values: the i-th value has the colour of class i; others are grey."""
-    table: dict[int | None, Any] = {None: colours.rgba("#808080"), 0: (0.0, 0.0, 0.0, 0.0)}
-    table |= {
-        value: colours.rgba(colours.class_colour(position))
-        for position, value in enumerate(values, 1)
-        if value != 0
-    }
+def label_colormap(values: Mapping[int, str]) -> Any:
+    """Return the colours of label values with the names of their classes; other values are grey."""
+    table: dict[int | None, Any] = {None: colours.rgba(colours.UNKNOWN), 0: (0.0, 0.0, 0.0, 0.0)}
+    palette = ClassColours.of_values(values)
+    table |= {value: colours.rgba(colour) for value, colour in palette.values(values).items()}
     return DirectLabelColormap(color_dict=table)
 
 
 def error_colormap() -> Any:
-    """Return the colours of `viewmodels.overlay` codes; unknown codes are transparent."""
+    """Return the colours of `viewmodels.errors` codes; unknown codes are transparent."""
     table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0)}
     table |= dict(errors.colour_table().items())
     return DirectLabelColormap(color_dict=table)
 
 
-def balance_colormap(table: NDArray[np.float32] | None = None) -> Any:
-    """Return a diverging colour map, by default missed (blue) to extra (vermillion); NaN is transparent."""
-    return Colormap(
-        colors=colours.diverging() if table is None else table,
-        name="segexplorer balance",
-        display_name="missed to extra",
-        nan_color=np.zeros(4, dtype=np.float32),
-    )
+def map_colormap(quantity: Quantity) -> Any:
+    """Return the colours of the colour indices of a map, whose opacity says how much error there is."""
+    table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0)}
+    table |= {index: tuple(map(float, colour)) for index, colour in enumerate(map_colours(quantity))}
+    return DirectLabelColormap(color_dict=table)
+
+
+def pull_colormap() -> Any:
+    """Return the colours of a pull, from less (brown) over nothing to more (teal) of a class."""
+    return Colormap(colors=colours.pull(), name="segexplorer pull", display_name="less to more")
 
 
 def is_dark(viewer: Any) -> bool:
     """Whether the viewer's theme has a dark background."""
     return bool(sum(get_theme(viewer.theme).background.as_rgb_tuple()[:3]) < 3 * 128)
-
-
-class Legend(QWidget):  # type: ignore[misc, unused-ignore]
-    """Swatches and names of the errors layer and of the ends of the balance."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(6)
-        grid.setVerticalSpacing(2)
-        for number, entry in enumerate(errors.LEGEND):
-            row, column = divmod(number, 2)
-            grid.addWidget(_swatch(entry.colour, entry.outline), row, 2 * column)
-            grid.addWidget(QLabel(entry.name), row, 2 * column + 1)
-        balance = QLabel()
-        balance.setFixedHeight(10)
-        balance.setStyleSheet(
-            "background: qlineargradient(x1:0, x2:1, "
-            f"stop:0 {colours.FALSE_NEGATIVE}, stop:0.5 {colours.NEUTRAL}, stop:1 {colours.FALSE_POSITIVE});"
-        )
-        grid.addWidget(balance, 2, 0, 1, 4)
-        # the same two ends whatever is shown: balance -1 to 1, beta high to low, alpha low to high
-        grid.addWidget(QLabel("missed prevails"), 3, 0, 1, 2)
-        extra = QLabel("extra prevails")
-        extra.setAlignment(Qt.AlignmentFlag.AlignRight)
-        grid.addWidget(extra, 3, 2, 1, 2)
-        grid.setColumnStretch(1, 1)
-        grid.setColumnStretch(3, 1)
-
-
-def _swatch(colour: str, outline: bool) -> QLabel:
-    swatch = QLabel()
-    swatch.setFixedSize(14, 14)
-    border = f"border: 2px solid {colour}; background: transparent;"
-    swatch.setStyleSheet(border if outline else f"background: {colour};")
-    return swatch

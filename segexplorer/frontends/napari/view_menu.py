@@ -1,53 +1,22 @@
-"""The menu "View" of the dock: plots, linked planes, orientation of the patient, CT windows.
-
-A CT window is chosen by name, or its level and width are set by dragging with the right mouse button.
-"""
+"""The menu "View" of the dock: views, plots, napari's panels, orientation of the patient, CT windows."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from html import escape
 from typing import Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QActionGroup
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QDialog, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
 
-from segexplorer.frontends.napari.layers import METADATA, CaseLayers
-from segexplorer.frontends.napari.linked_views import EdgeLetters, LinkedViews, MapCaptions, canvas_in
+from segexplorer.frontends.napari.keys import GESTURES, KEYS, chosen
+from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.mouse import image_to_window, set_limits
+from segexplorer.frontends.napari.presenter import Presenter
 from segexplorer.frontends.napari.theme import Convention
+from segexplorer.frontends.napari.workbench import LAYOUTS, Workbench
 from segexplorer.viewmodels import layer_images
-
-_WIDTH_PIXELS = 150.0
-"""Dragging so far to the right multiplies the width by e."""
-_LEVEL_PIXELS = 300.0
-"""Dragging so far up raises the level by the width there was."""
-_RIGHT_BUTTON = 2
-
-
-def image_to_window(viewer: Any) -> Any | None:
-    """Return the image whose grey values are meant: the active one, else the topmost that can be seen."""
-    active = viewer.layers.selection.active
-    candidates = [active] if active is not None else []
-    candidates += [layer for layer in reversed(list(viewer.layers)) if layer.visible]
-    return next((layer for layer in candidates if _is_grey(layer)), None)
-
-
-def _is_grey(layer: Any) -> bool:
-    """Whether a layer is an image in shades of grey, not one of the maps over it."""
-    if layer.as_layer_data_tuple()[2] != "image" or getattr(layer, "rgb", False):
-        return False
-    own = layer.metadata.get(METADATA)
-    return own is None or own.get("colours", "grey") == "grey"
-
-
-def set_limits(layer: Any, low: float, high: float) -> None:
-    """Show `low` black and `high` white, widening the range of choice where they are beyond it."""
-    first, last = layer.contrast_limits_range
-    if low < first or high > last:
-        layer.contrast_limits_range = (min(first, low), max(last, high))
-    layer.contrast_limits = (low, high)
 
 
 def apply_window(layer: Any, name: str) -> None:
@@ -56,44 +25,37 @@ def apply_window(layer: Any, name: str) -> None:
     set_limits(layer, level - width / 2, level + width / 2)
 
 
-def dragged(limits: tuple[float, float], right: float, up: float) -> tuple[float, float]:
-    """Return the limits after dragging so many pixels to the right (wider) and up (higher level)."""
-    low, high = limits
-    level, width = (low + high) / 2, high - low
-    level += up / _LEVEL_PIXELS * width
-    width *= math.exp(max(-20.0, min(20.0, right / _WIDTH_PIXELS)))
-    return level - width / 2, level + width / 2
-
-
-def drag_window(viewer: Any, event: Any) -> Iterator[None]:
-    """Follow the mouse with level and width while its right button is held; napari's mouse callback."""
-    layer = image_to_window(viewer)
-    if event.button != _RIGHT_BUTTON or event.modifiers or viewer.dims.ndisplay != 2 or layer is None:
-        return
-    camera = viewer.scene.camera
-    panned, limits = camera.mouse_pan, tuple(layer.contrast_limits)
-    x, y = (float(v) for v in event.pos[:2])
-    camera.mouse_pan = False  # vispy would zoom
-    try:
-        yield
-        while event.type == "mouse_move":
-            set_limits(layer, *dragged(limits, float(event.pos[0]) - x, y - float(event.pos[1])))
-            yield
-    finally:
-        camera.mouse_pan = panned
-
-
 PLOTS_NAME = "Segmentation Explorer: plots"
-VIEWS_NAME = "Coronal and sagittal"
 _CONVENTIONS: dict[Convention, str] = {
     "radiological": "Radiological (patient's right on the left)",
     "neurological": "Neurological (patient's right on the right)",
 }
-_DRAG = "Drag with the right button: to the right wider, up higher"
+_DRAG = "Shift and drag with the left button: to the right wider, up higher"
+
+
+class KeyList(QDialog):  # type: ignore[misc, unused-ignore]
+    """The keys, and what the mouse does over slices."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Keys and mouse")
+        rows = [(" or ".join(chosen(key)), key.title) for key in KEYS]
+        cells = ["<tr><td colspan=2><b>Keys</b></td></tr>", *map(_row, rows)]
+        cells += ["<tr><td colspan=2><br><b>Mouse over slices</b></td></tr>", *map(_row, GESTURES)]
+        self.text = QLabel(f"<table cellspacing=4>{''.join(cells)}</table>")
+        note = QLabel("Keys with a modifier can be changed in napari: File, Preferences, Shortcuts.")
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.text)
+        layout.addWidget(note)
+
+
+def _row(row: tuple[str, str]) -> str:
+    return f"<tr><td><b>{escape(row[0])}</b>&nbsp;&nbsp;</td><td>{escape(row[1])}</td></tr>"
 
 
 class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
-    """Shows and hides what belongs to looking, and hangs letters and dragging onto the viewer.
+    """Shows and hides what belongs to looking.
 
     Parameters
     ----------
@@ -103,25 +65,42 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         Its case layers, which know the convention.
     plots
         The plot dock; shown again from here once it was closed.
+    workbench
+        The views of the window.
+    presenter
+        Shows them on a wall.
     """
 
-    def __init__(self, viewer: Any, layers: CaseLayers, plots: QWidget) -> None:
+    def __init__(
+        self, viewer: Any, layers: CaseLayers, plots: QWidget, workbench: Workbench, presenter: Presenter
+    ) -> None:
         super().__init__()
         self._viewer, self._layers, self._plots = viewer, layers, plots
-        self._views: LinkedViews | None = None
-        self._letters: EdgeLetters | None = None
-        self._captions: MapCaptions | None = None
+        self._workbench = workbench
         self.setText("View")
-        self.setToolTip("Plots, linked planes, orientation, CT windows")
+        self.setToolTip("Views, plots, napari's panels, orientation, CT windows")
         self.setStyleSheet("QToolButton { padding: 2px 16px 2px 8px; margin-right: 4px; }")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
+        views = QActionGroup(menu)
+        self.layouts = {layout: menu.addAction(title) for layout, title in LAYOUTS.items()}
+        self.layouts["four"].setText(_with_key(LAYOUTS["four"], "four_views"))
+        for layout, action in self.layouts.items():
+            action.setCheckable(True)
+            views.addAction(action)
+            action.triggered.connect(lambda _=False, chosen=layout: workbench.arrange(chosen))
+        menu.addSeparator()
         self.plots_action = menu.addAction("Plots")
         self.plots_action.setCheckable(True)
         self.plots_action.triggered.connect(self.show_plots)
-        self.views_action = menu.addAction("Axial, coronal and sagittal, linked")
-        self.views_action.setCheckable(True)
-        self.views_action.triggered.connect(self.show_views)
+        self.panels_action = menu.addAction(_with_key("napari's layer list and controls", "fold_panels"))
+        self.panels_action.setCheckable(True)
+        self.panels_action.triggered.connect(lambda shown: workbench.fold(not shown))
+        menu.addSeparator()
+        self.presenter_action = menu.addAction(_with_key("Presenter mode", "presenter"))
+        self.presenter_action.setCheckable(True)
+        self.presenter_action.triggered.connect(presenter.toggle)
+        self._presenter = presenter
         menu.addSeparator()
         self.conventions = {name: menu.addAction(title) for name, title in _CONVENTIONS.items()}
         group = QActionGroup(menu)
@@ -140,31 +119,12 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         windows.addSeparator()
         hint = windows.addAction(_DRAG)
         hint.setEnabled(False)
+        menu.addSeparator()
+        self.keys_action = menu.addAction(_with_key("Keys and mouse…", "list_keys"))
+        self.keys_action.triggered.connect(self.show_keys)
+        self._keys: KeyList | None = None
         menu.aboutToShow.connect(self._on_about_to_show)
         self.setMenu(menu)
-        viewer.mouse_drag_callbacks.append(drag_window)
-
-    def attach(self, window: QWidget) -> None:
-        """Lay the orientation letters and the maps' captions over the canvas of a window, once it is there."""
-        canvas = canvas_in(window)
-        if self._letters is None and canvas is not None:
-            self._letters = EdgeLetters(self._viewer, canvas, self._layers)
-            self._captions = MapCaptions(self._viewer, canvas)
-
-    @property
-    def letters(self) -> EdgeLetters | None:
-        """The letters over the main canvas."""
-        return self._letters
-
-    @property
-    def captions(self) -> MapCaptions | None:
-        """The captions of visible maps over the main canvas."""
-        return self._captions
-
-    @property
-    def views(self) -> LinkedViews | None:
-        """The linked views, while they are shown."""
-        return self._views
 
     def show_plots(self, shown: bool) -> None:
         """Show the plot dock, also after it was closed; or hide it."""
@@ -178,53 +138,6 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         if shown:
             self._plots.parent().raise_()
 
-    def show_views(self, shown: bool) -> None:
-        """Show the coronal and the sagittal view beside the axial one, or take them away."""
-        own = self._own_dock()
-        if self._views is not None:
-            views, self._views = self._views, None
-            views.closing()
-            if views.parent() is not None:
-                self._viewer.window.remove_dock_widget(views)
-            views.deleteLater()
-            if not shown and own is not None:
-                self._settle({own: own.width()})
-        if shown:
-            self._viewer.dims.ndisplay = 2
-            self._viewer.dims.order = tuple(range(self._viewer.dims.ndim))
-            self._views = LinkedViews(self._viewer, self._letters.canvas if self._letters else None)
-            widths = {own: own.width()} if own is not None else {}
-            width = self._views.width_wanted
-            self._viewer.window.add_dock_widget(
-                self._views, name=VIEWS_NAME, area="right", add_vertical_stretch=False
-            )
-            dock, main = self._views.parent(), self.window()
-            if own is not None and isinstance(main, QMainWindow):
-                main.splitDockWidget(dock, own, Qt.Orientation.Horizontal)
-            self._settle({dock: width, **widths})
-
-    def _settle(self, widths: Mapping[Any, int]) -> None:
-        """Give docks these widths once the window has laid them out, and fit the slice into what is left."""
-        main = self.window()
-        if not isinstance(main, QMainWindow):
-            return
-
-        def settle() -> None:
-            main.layout().activate()
-            main.resizeDocks(list(widths), list(widths.values()), Qt.Orientation.Horizontal)
-            self._viewer.reset_view()
-
-        QTimer.singleShot(0, self, settle)
-
-    def _own_dock(self) -> QDockWidget | None:
-        """The dock at the right that holds the tabs; None where they are elsewhere."""
-        main, widget = self.window(), self.parentWidget()
-        while widget is not None and not isinstance(widget, QDockWidget):
-            widget = widget.parentWidget()
-        if not isinstance(main, QMainWindow) or widget is None or widget.isFloating():
-            return None
-        return widget if main.dockWidgetArea(widget) == Qt.DockWidgetArea.RightDockWidgetArea else None
-
     def apply_window(self, name: str) -> None:
         """Show the image in a CT window by name."""
         layer = image_to_window(self._viewer)
@@ -233,22 +146,24 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
             return
         apply_window(layer, name)
 
+    def show_keys(self) -> None:
+        """Open the list of keys and of what the mouse does."""
+        if self._keys is None:
+            self._keys = KeyList(self)
+        self._keys.show()
+        self._keys.raise_()
+
     def _on_about_to_show(self) -> None:
         self.plots_action.setChecked(self._plots.parent() is not None and self._plots.parent().isVisible())
-        self.views_action.setChecked(self._views is not None and self._views.parent() is not None)
+        self.presenter_action.setChecked(self._presenter.on)
+        self.panels_action.setChecked(not self._workbench.folded)
+        self.layouts[self._workbench.layout].setChecked(True)
 
-    def closing(self) -> None:
-        """Let go of the viewer."""
-        if drag_window in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(drag_window)
-        if self._letters is not None:
-            self._letters.closing()
-            self._letters = None
-        if self._captions is not None:
-            self._captions.closing()
-            self._captions = None
-        if self._views is not None:
-            self.show_views(False)
+
+def _with_key(title: str, name: str) -> str:
+    """Return the title of a menu entry with its key at the right; the key itself belongs to napari's canvas."""
+    key = next(key for key in KEYS if key.name == name)
+    return f"{title}\t{' '.join(chosen(key))}"
 
 
 def _window_title(name: str) -> str:

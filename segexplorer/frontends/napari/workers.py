@@ -64,6 +64,7 @@ class LatestWork:
         """Let nothing come back any more; waits a moment for the piece of work in hand."""
         self._open, self._waiting = False, None
         if self.worker is not None:
+            self.worker.abandoned = True
             self.worker.through.wait(_PATIENCE_S)
 
     def _begin(self, work: Callable[[], Any]) -> None:
@@ -104,10 +105,16 @@ class _Worker(FunctionWorker[_Answer]):  # type: ignore[misc, unused-ignore]
     def __init__(self, function: Any, work: Callable[[], Any]) -> None:
         super().__init__(function, work)
         self.through = threading.Event()
+        self.abandoned = False
 
     def run(self) -> None:
         try:
             super().run()
+        except RuntimeError:
+            # Errors of the work are signals. What is raised here is a signal without a sender: Qt has deleted
+            # it with the window, as the work took longer than the window waits, and nobody is left to tell.
+            if not self.abandoned:
+                raise
         finally:
             self.through.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -65,6 +65,7 @@ def export_run(
     *,
     checkpoint: str = "best",
     overwrite: bool = False,
+    on_weights: Callable[[str], object] | None = None,
 ) -> Path:
     """Export the network of a run; the output is whole or not there.
 
@@ -80,6 +81,8 @@ def export_run(
         "best" (chosen by validation; "last" where nothing was validated yet), "last" or "previous".
     overwrite
         Whether a file that is there already is replaced; a folder never is.
+    on_weights
+        Called with the weights that are exported: "best weights (step 40)".
 
     Returns
     -------
@@ -104,6 +107,8 @@ def export_run(
     if target.exists() and not overwrite:
         raise SpecError(f"{target} exists already.", "Name another output, or add --overwrite.")
     model = load_predictor(folder, checkpoint, resolve_compute(Compute(device="cpu", precision="float32")))
+    if on_weights is not None:
+        on_weights(model.weights_text)
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp{spec.suffix}")
     with translate_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)

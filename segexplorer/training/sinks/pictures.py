@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core import colours
+from segexplorer.core.colours import ClassColours
 from segexplorer.data import geometry
 from segexplorer.data.case import IGNORED
 
@@ -99,7 +100,8 @@ def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _class_masks(labels: NDArray[np.uint8]) -> list[Mask]:
-    return [(colours.class_colour(int(i)), labels == i) for i in np.unique(labels) if i not in (0, IGNORED)]
+    indices = [int(index) for index in np.unique(labels) if index != IGNORED]
+    return [(colour, labels == index) for index, colour in ClassColours().indices(indices).items()]
 
 
 def _error_masks(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> list[Mask]:

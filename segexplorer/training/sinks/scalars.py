@@ -20,6 +20,8 @@ def scalars(event: Event) -> dict[str, float]:
             group, found = "train", {**_of_terms(event), "learning_rate": event.learning_rate}
             found |= {f"weights/{name}": weight for name, (_, weight) in event.terms.items()}
             found["gradient_norm"] = event.gradient_norm
+            found |= {f"term_gradients/{name}": norm for name, norm in event.term_gradients.items()}
+            found |= {f"references/{name}": value for name, value in event.references.items()}
         case EpochDone():
             group, found = "epoch", _of_terms(event)
             found |= {f"adaptive/{name}": value for name, value in event.adaptive.items()}

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -268,3 +269,25 @@ def test_compression_is_found_by_the_first_bytes(shared_cases: Path) -> None:
     ):
         volume = open_volume(shared_cases / name)
         assert words in " ".join(volume.notes) and np.isfinite(volume.array).all() and volume.array.std() > 0
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_labels_called_so_in_german_are_labels(tmp_path: Path, layouts: ModuleType, form: Any) -> None:
+    for patient in ("Müller Jürgen 1", "O'Neill Seán 2"):
+        layouts.image(tmp_path / patient / "CT Abdomen nativ.nii.gz")
+        layouts.label(tmp_path / patient / unicodedata.normalize(form, "Läsionen geprüft.nii.gz"))
+    (first, second) = segexplorer.open_dataset(tmp_path).cases()
+    assert (first.id, second.id) == ("Müller Jürgen 1", "O'Neill Seán 2")
+    assert [Path(str(ref.images[0])).name for ref in (first, second)] == ["CT Abdomen nativ.nii.gz"] * 2
+
+
+def test_series_of_slices_in_a_folder_of_every_patient(tmp_path: Path, layouts: ModuleType) -> None:
+    voxels = np.random.default_rng(0).integers(0, 2000, (8, 10, 12)).astype(np.uint16)
+    for patient in ("4711", "4712"):
+        write_series(tmp_path / patient / "dicom", voxels[:1], number=1)
+        write_series(tmp_path / patient / "dicom", voxels, number=2)
+        affine = open_volume(tmp_path / patient / "dicom", select=2).affine
+        layouts.label(tmp_path / patient / "label.nii.gz", affine=affine)
+    cases = segexplorer.open_dataset(tmp_path).cases()
+    assert [ref.id for ref in cases] == ["4711", "4712"]
+    assert all(ref.open().images[0].shape == (12, 10, 8) for ref in cases)

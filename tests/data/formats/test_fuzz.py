@@ -518,6 +518,7 @@ def run_quietly(files: int, seed: int, folder: Path, families: tuple[str, ...] =
         return fuzz(files, seed, folder, starts)
 
 
+@pytest.mark.slow
 def test_no_file_ends_in_anything_but_voxels_or_a_sentence(tmp_path: Path) -> None:
     others = tuple(name for name in FAMILIES if name not in DICOM)
     result = run_quietly(700, 20261121, tmp_path, others)

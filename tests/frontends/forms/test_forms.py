@@ -7,14 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from magicgui.widgets import Container, Label, LineEdit
 from pydantic import model_validator
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QSlider
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
 from segexplorer.frontends.forms import LiveForm, SpecForm
+from segexplorer.frontends.forms.appearance import Card, Section
 
 
 class Shade(Spec):
@@ -80,20 +82,8 @@ class Everything(Spec):
 
 
 def texts_shown(widget: Any) -> list[str]:
-    """Every text of a label that is not hidden, anywhere below a magicgui widget."""
-    found = []
-    for child in widget if isinstance(widget, Container) else ():
-        if isinstance(child, Label) and not child.native.isHidden():
-            found.append(str(child.value))
-        found.extend(texts_shown(child))
-    return found
-
-
-def line_edits(widget: Any) -> list[LineEdit]:
-    found = []
-    for child in widget if isinstance(widget, Container) else ():
-        found += [child] if isinstance(child, LineEdit) else line_edits(child)
-    return found
+    """Every text of a label that is not hidden itself, anywhere below a magicgui widget."""
+    return [label.text() for label in widget.native.findChildren(QLabel) if not label.isHidden()]
 
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -161,8 +151,7 @@ def test_problems_inside_groups_kinds_and_lists_are_reported_where_they_are() ->
     form.widget_for("inner.low").value = "0.9"
     assert "Low must be below high" in texts_shown(form.row_for("inner"))
     form.widget_for("inner.low").value = "0.1"
-    depth = line_edits(form.row_for("shade"))[-1]
-    depth.value = "2"
+    form.widget_for("shade.parts.0.depth").value = "2"
     assert [path for path, _ in form.problems] == ["shade.parts.0.depth"]
     assert any("at most 1" in text for text in texts_shown(form.row_for("shade")))
 
@@ -271,3 +260,99 @@ def test_live_form_judges_settings_that_depend_on_each_other_together() -> None:
     assert not form.apply_button.enabled
     form.revert_button.native.click()
     assert form.changes == {}
+
+
+def test_a_number_with_a_range_has_a_slider_and_keeps_what_is_typed(qtbot: Any) -> None:
+    class Sizes(Spec):
+        rate: float = parameter(
+            1e-3, title="Rate", description="Size.", gt=0, le=10, scale="log", typical=(1e-6, 1)
+        )
+        share: float = parameter(0.5, title="Share", description="Part.", ge=0, lt=1)
+        levels: int = parameter(4, title="Levels", description="How many.", ge=2, le=7)
+        free: float = parameter(1.0, title="Free", description="Any.")
+
+    form = SpecForm(Sizes)
+    qtbot.addWidget(form.native)
+    form.native.show()
+    sliders = {slider.accessibleName(): slider for slider in form.native.findChildren(QSlider)}
+    assert sorted(sliders) == ["Levels, slider", "Rate, slider", "Share, slider"]
+    rate, share = sliders["Rate, slider"], sliders["Share, slider"]
+    form.widget_for("rate").value = "3.14159e-4"
+    assert form.value.rate == 3.14159e-4  # between two stops: typed exactly, the slider beside it
+    before = rate.value()
+    form.widget_for("rate").value = "7"
+    assert form.value.rate == 7 and rate.value() == rate.maximum()  # allowed, beyond what is typical
+    form.widget_for("rate").value = "0.0003"
+    assert rate.value() == before
+    rate.setFocus()
+    qtbot.keyClick(rate, Qt.Key.Key_Right)
+    assert form.value.rate == 4e-4
+    share.setFocus()
+    qtbot.keyClick(share, Qt.Key.Key_End)
+    assert form.value.share == 0.99
+    qtbot.keyClick(sliders["Levels, slider"], Qt.Key.Key_Home)
+    assert form.value.levels == 2 and form.problems == ()
+
+
+def test_entries_are_titled_moved_and_keep_what_is_in_them(qtbot: Any) -> None:
+    form = SpecForm(Everything(shade=Mixed(parts=(Plain(depth=0.1), Mixed(), Plain(depth=0.3)))))
+    qtbot.addWidget(form.native)
+    form.native.show()
+    heard: list[str] = []
+    form.changed.connect(heard.append)
+    parts = form.editor_at("shade.parts")
+    assert [parts.title_of(str(i)) for i in range(3)] == [
+        "1. Plain shade",
+        "2. Mixed shades",
+        "3. Plain shade",
+    ]
+    up, down, _ = parts.buttons_of(0)
+    qtbot.waitUntil(lambda: down.native.height() > 10)
+    assert not up.native.isEnabled() and down.native.accessibleName() == "Move down: 1. Plain shade"
+    qtbot.mouseClick(down.native, Qt.MouseButton.LeftButton)
+    assert form.value.shade == Mixed(parts=(Mixed(), Plain(depth=0.1), Plain(depth=0.3)))
+    assert heard and form.label("shade.parts.1.depth") == "Shade › Parts › 2. Plain shade › Depth"
+    shown = [card.section.button.text() for card in form.native.findChildren(Card)]
+    assert any(text.endswith("1. Mixed shades") for text in shown)
+    qtbot.mouseClick(parts.buttons_of(2)[0].native, Qt.MouseButton.LeftButton)
+    form.widget_for("shade.parts.1.depth").value = "0.4"
+    assert form.value.shade == Mixed(parts=(Mixed(), Plain(depth=0.4), Plain(depth=0.1)))
+    parts.buttons_of(1)[2].native.click()
+    assert form.value.shade == Mixed(parts=(Mixed(), Plain(depth=0.1)))
+
+
+def test_a_setting_is_found_by_its_path_unfolded_and_focused(qtbot: Any) -> None:
+    form = SpecForm(Everything(shade=Mixed(parts=(Plain(),))))
+    qtbot.addWidget(form.native)
+    form.native.show()
+    qtbot.waitExposed(form.native)
+    low = form.widget_for("inner.low").native
+    assert not low.isVisible()
+    assert form.focus("inner.low")
+    assert low.isVisible() and form.native.window().focusWidget() is not None
+    assert form.native.window().focusWidget().accessibleName() == "Low"
+    assert form.label("inner.low") == "Inner › Low"
+    assert form.focus("clip") and form.widget_for("clip").native.isVisible()  # was under "More"
+    assert form.focus("shade.parts.0.depth.deeper")
+    assert form.native.window().focusWidget().accessibleName() in {"Depth", "Depth, slider"}
+    assert not form.focus("nothing")
+    form.widget_for("inner.low").value = "-"
+    assert form.problem_sentence().startswith("Inner › Low must be a number")
+
+
+def test_what_was_folded_is_remembered(qtbot: Any) -> None:
+    def shade_of(form: SpecForm[Everything]) -> Section:
+        return next(s for s in form.native.findChildren(Section) if s.title == "Shade")
+
+    first = SpecForm(Everything())
+    qtbot.addWidget(first.native)
+    first.native.show()
+    section = shade_of(first)
+    assert section.is_open
+    section.button.setFocus()
+    qtbot.keyClick(section.button, Qt.Key.Key_Space)
+    assert not section.is_open and "Plain shade" in section.button.text()
+    second = SpecForm(Everything())
+    assert not shade_of(second).is_open
+    assert second.focus("shade.depth") and shade_of(second).is_open
+    assert not shade_of(SpecForm(Everything())).is_open  # only what a user does is remembered

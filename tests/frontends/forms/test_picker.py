@@ -25,7 +25,8 @@ def dialog(qtbot: Any) -> PickerDialog:
 
 def test_it_opens_at_the_present_choice_and_tells_what_it_is(dialog: PickerDialog) -> None:
     assert dialog.chosen == "kind:tversky"
-    assert dialog.details.title.text() == "Tversky"
+    assert dialog.details.title.text() == "Tversky (Salehi 2017)"
+    assert "small lesions and structures" in dialog.details.purposes.text()
     assert "false negatives" in dialog.details.sentence.text()
     assert dialog.details.formula.latex.startswith("L=1-")
     assert "best is 0" in dialog.details.extent.text() and "Salehi" in dialog.details.reference.text()
@@ -33,7 +34,7 @@ def test_it_opens_at_the_present_choice_and_tells_what_it_is(dialog: PickerDialo
 
 def test_typing_filters_arrows_move_enter_chooses(dialog: PickerDialog, qtbot: Any) -> None:
     qtbot.keyClicks(dialog.search, "hausdorff")
-    assert {name for _, names in dialog.titles() for name in names} == {"Hausdorff distance"}
+    assert {name for _, names in dialog.titles() for name in names} == {"Hausdorff distance (Karimi 2019)"}
     dialog.search.clear()
     qtbot.keyClicks(dialog.search, "focal tversky")
     first = dialog.chosen
@@ -46,9 +47,24 @@ def test_typing_filters_arrows_move_enter_chooses(dialog: PickerDialog, qtbot: A
 def test_nothing_found_can_not_be_chosen(dialog: PickerDialog, qtbot: Any) -> None:
     qtbot.keyClicks(dialog.search, "qqq")
     assert dialog.titles() == [] and dialog.chosen == ""
-    assert "clear the search" in dialog.details.title.text()
+    assert "Clear the search" in dialog.details.title.text() and "lesion" in dialog.details.title.text()
     dialog.accept()
     assert dialog.isVisible()
+
+
+def test_a_purpose_is_chosen_or_typed(dialog: PickerDialog, qtbot: Any) -> None:
+    qtbot.keyClicks(dialog.search, "small lesion")
+    assert dialog.titles()[0][0] == "For small lesions and structures"
+    assert dialog.chosen == "kind:tversky"  # the present choice, where it fits
+    place = dialog.purpose.findText("calibrated probabilities")
+    dialog.purpose.setCurrentIndex(place)
+    dialog.purpose.activated.emit(place)
+    heading, names = dialog.titles()[0]
+    assert heading == "For calibrated probabilities" and "Dice++ (Yeung 2022)" in names
+    qtbot.keyClicks(dialog.search, "x")
+    assert dialog.purpose.currentIndex() == 0
+    dialog.purpose.activated.emit(0)
+    assert dialog.titles()[0][0] == "Start here"
 
 
 def test_the_button_takes_what_was_chosen_and_says_so_once(qtbot: Any) -> None:
@@ -64,7 +80,7 @@ def test_the_button_takes_what_was_chosen_and_says_so_once(qtbot: Any) -> None:
     assert picker.dialog is not None
     picker.dialog.search.setText("clDice")
     picker.dialog.accept()
-    assert heard == [picker.value] and "clDice" in picker.widget.text
+    assert heard == [picker.value] and "clDice" in picker.widget.native.accessibleName()
     picker.value = picker.value
     assert len(heard) == 1
 

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QPushButton, QScrollArea, QWidget
 
-from segexplorer.core.errors import DataError, SegExplorerError
+from segexplorer.core.errors import DataError, SegExplorerError, SpecError
 from segexplorer.data.io import open_volume
 from segexplorer.data.volume import Volume
-from segexplorer.frontends.napari.layers import layer_arguments
+from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.display import Display
+from segexplorer.frontends.napari.layers import CaseLayers, layer_arguments
 from segexplorer.frontends.napari.panels.case_sources import case_name
 from segexplorer.frontends.napari.panels.cases import CasesPanel
 from segexplorer.frontends.napari.panels.class_table import ClassTable, bar_length
@@ -23,8 +26,11 @@ from segexplorer.viewmodels.layer_images import examine, image_picture, label_pi
 AFFINE = np.diag([2.0, 2.0, 2.5, 1.0])
 
 
-def image(shape: tuple[int, int, int] = (10, 10, 10)) -> Volume:
-    return Volume.from_array(np.random.default_rng(0).normal(0, 300, shape).astype(np.float32), affine=AFFINE)
+ELSEWHERE = np.array([[2.0, 0, 0, 300], [0, 2, 0, -200], [0, 0, 2.5, 80], [0, 0, 0, 1]])
+
+
+def image(shape: tuple[int, int, int] = (10, 10, 10), affine: Any = AFFINE) -> Volume:
+    return Volume.from_array(np.random.default_rng(0).normal(0, 300, shape).astype(np.float32), affine=affine)
 
 
 def label(values: tuple[int, ...] = (2, 3, 5), affine: Any = AFFINE) -> Volume:
@@ -41,12 +47,15 @@ def show(viewer: Any, picture: Any) -> Any:
 
 @pytest.fixture
 def panel(qtbot: Any, tmp_path: Path) -> Iterator[CasesPanel]:
-    made = CasesPanel(None, ViewerModel(), folder=tmp_path / "cases")
+    viewer = ViewerModel()
+    display = Display(viewer, RunBridge(), CaseLayers(viewer))
+    made = CasesPanel(None, viewer, folder=tmp_path / "cases", display=display)
     qtbot.addWidget(made)
     made.show()
     yield made
-    qtbot.waitUntil(lambda: not made.busy)
     made.closing()
+    display.closing()
+    qtbot.waitUntil(lambda: not made.busy)
 
 
 def add_pair(panel: CasesPanel, qtbot: Any, **kwargs: Any) -> None:
@@ -303,3 +312,193 @@ def test_the_folder_of_a_data_set_is_recognised_in_words(
     assert dataset.kind == "kits" and len(dataset.cases()) == 2
     disk.recognise(tmp_path / "nowhere")
     qtbot.waitUntil(lambda: "no folder" in panel.message.text())
+
+
+def test_a_class_table_does_not_outlive_its_case(panel: CasesPanel, qtbot: Any) -> None:
+    add_pair(panel, qtbot)
+    table = panel.class_table.table
+    qtbot.waitUntil(lambda: table.rowCount() == 3)
+    table.item(0, 1).setText("kidney of patient A")
+    panel.table.selectRow(0)
+    click(panel, "Remove case")
+    assert table.rowCount() == 0 and panel.cases == ()
+    panel.viewer.layers.clear()
+    show(panel.viewer, image_picture(image(), "hippocampus"))
+    show(panel.viewer, label_picture(label(values=(2, 3)), "parts", {2: "anterior", 3: "posterior"}))
+    add_again(panel, qtbot)
+    qtbot.waitUntil(lambda: table.rowCount() == 2)
+    assert panel.class_table.classes() == {"anterior": (2,), "posterior": (3,)}
+
+
+def test_what_was_written_into_the_class_table_stays_while_one_of_its_cases_does(
+    panel: CasesPanel, qtbot: Any
+) -> None:
+    add_pair(panel, qtbot)
+    table = panel.class_table.table
+    qtbot.waitUntil(lambda: table.rowCount() == 3)
+    table.item(0, 1).setText("left kidney")
+    add_again(panel, qtbot)
+    panel.table.selectRow(1)
+    click(panel, "Remove case")
+    assert "left kidney" in panel.class_table.classes()
+
+
+def test_cases_that_name_a_label_differently_are_not_trained_together(panel: CasesPanel, qtbot: Any) -> None:
+    add_pair(panel, qtbot)
+    panel.viewer.layers.clear()
+    show(panel.viewer, image_picture(image(), "other"))
+    show(panel.viewer, label_picture(label(), "parts", {2: "anterior", 3: "right", 5: "liver"}))
+    add_again(panel, qtbot)
+    with pytest.raises(SpecError, match="Label 2 is “left” in scan, but “anterior” in other"):
+        panel.dataset_maker()
+    row = next(r for r in range(3) if panel.class_table.table.item(r, 2).text() == "2")
+    panel.class_table.table.item(row, 1).setText("left side of either")
+    panel.dataset_maker()
+
+
+# ---- a case before any training
+
+
+def two_pairs(panel: CasesPanel, qtbot: Any) -> None:
+    """Two cases of different size, place and labels; one has a value that is part of no class of the other."""
+    add_pair(panel, qtbot)
+    other = np.zeros((6, 6, 8), np.uint8)
+    other[:3] = 5
+    show(panel.viewer, image_picture(image((6, 6, 8), ELSEWHERE), "second"))
+    drawn = Volume.from_array(other, affine=ELSEWHERE)
+    show(panel.viewer, label_picture(drawn, "organs of the second", {5: "liver"}))
+    source = panel.layer_source
+    assert (source.image_box.currentText(), source.label_box.currentText()) == (
+        "second",
+        "organs of the second",
+    )  # what was opened last is offered next
+    add_again(panel, qtbot)
+    qtbot.waitUntil(lambda: not panel.busy)
+
+
+def seen(panel: CasesPanel) -> list[str]:
+    """Names of the layers that can be seen."""
+    return sorted(layer.name for layer in panel.viewer.layers if layer.visible)
+
+
+def test_a_case_is_looked_at_before_training_and_nothing_of_the_one_before_stays(
+    panel: CasesPanel, qtbot: Any
+) -> None:
+    two_pairs(panel, qtbot)
+    assert (
+        panel.class_table.table.item(2, 3).text() == "2.4 ml"
+    )  # liver of both: 100 and 144 voxels of 10 mm3
+    panel.table.setFocus()
+    qtbot.mouseClick(
+        panel.table.viewport(),
+        Qt.MouseButton.LeftButton,
+        pos=panel.table.visualItemRect(panel.table.item(0, 0)).center(),
+    )
+    qtbot.waitUntil(lambda: panel.preview.current is not None and not panel.busy)
+    assert seen(panel) == ["image (scan)", "label (scan)"]
+    assert "scan: same grid. 10 × 10 × 10 voxels of 2 × 2 × 2.5 mm, RAS" in panel.preview.text.text()
+    layer = panel.viewer.layers["label (scan)"]
+    assert list(layer.features["class"]) == ["background", "left", "right", "liver"]
+    assert panel.class_table.table.item(2, 3).text() == "1.0 ml"
+    for index in (1, 2, 3):  # the swatch of the table is the colour of the picture
+        swatch = panel.class_table.table.item(index - 1, 0).background().color().getRgbF()[:3]
+        np.testing.assert_allclose(layer.get_color(index)[:3], swatch, atol=0.01)
+    qtbot.keyClick(panel.table, Qt.Key.Key_Down)
+    qtbot.waitUntil(lambda: panel.preview.current is not None and panel.preview.current.case == "second")
+    assert seen(panel) == ["image (second)", "label (second)"]
+    layer = panel.viewer.layers["label (second)"]
+    assert layer.data.shape == (8, 6, 6)
+    # in the middle of the view, wherever the scans of others lie
+    np.testing.assert_allclose(panel.viewer.scene.camera.center[-2:], layer.extent.world.mean(0)[-2:])
+    texts = [panel.class_table.table.item(row, 3).text() for row in range(3)]
+    assert texts == ["0.0 ml", "0.0 ml", "1.4 ml"]
+    assert "scan" not in panel.preview.text.text()
+    qtbot.mouseClick(panel.preview.next_button, Qt.MouseButton.LeftButton)  # after the last comes the first
+    qtbot.waitUntil(lambda: seen(panel) == ["image (scan)", "label (scan)"])
+    qtbot.mouseClick(panel.preview.close_button, Qt.MouseButton.LeftButton)
+    assert seen(panel) == ["organs", "organs of the second", "scan", "second"]
+    assert panel.table.selectedIndexes() == [] and panel.class_table.table.item(2, 3).text() == "2.4 ml"
+
+
+def test_a_case_that_is_removed_while_it_is_shown_leaves_nothing(panel: CasesPanel, qtbot: Any) -> None:
+    two_pairs(panel, qtbot)
+    panel.show_case("scan")
+    qtbot.waitUntil(lambda: seen(panel) == ["image (scan)", "label (scan)"])
+    click(panel, "Remove case")
+    qtbot.waitUntil(lambda: seen(panel) == ["image (second)", "label (second)"])
+    click(panel, "Remove case")
+    assert seen(panel) == ["organs", "organs of the second", "scan", "second"]
+    assert panel.cases == () and panel.class_table.classes() == {}
+
+
+def test_a_run_takes_the_preview_away_and_a_preview_the_run(panel: CasesPanel, qtbot: Any) -> None:
+    from tests.frontends.napari.scripted import snapshot
+
+    add_pair(panel, qtbot)
+    qtbot.waitUntil(lambda: not panel.busy)
+    display = panel.preview._display
+    assert display is not None
+    panel.show_case("scan")
+    qtbot.waitUntil(lambda: seen(panel) == ["image (scan)", "label (scan)"])
+    display.bridge.watched_arrived.emit({"validation": snapshot(1)})
+    qtbot.waitUntil(lambda: not display.busy)
+    assert not {"image (scan)", "label (scan)"} & {layer.name for layer in panel.viewer.layers}
+    assert panel.preview.current is None and panel.table.selectedIndexes() == []
+    assert any(name.startswith("errors") for name in seen(panel))
+    panel.show_case("scan")
+    qtbot.waitUntil(lambda: seen(panel) == ["image (scan)", "label (scan)"])
+    assert display.screen.badge == "" and display.screen.scores == () and display.screen.errors == ()
+
+
+def test_the_cases_of_a_data_set_are_listed_and_looked_at(panel: CasesPanel, qtbot: Any) -> None:
+    from segexplorer.data.datasets import registry
+    from segexplorer.data.splits import Split
+
+    panel.set_dataset(registry.spec("phantom").of({"count": 3, "size": 32}), Split(validation_count=1))
+    qtbot.waitUntil(lambda: panel.table.rowCount() == 3)
+    assert panel.table.item(0, 0).text() == "phantom_000" and panel.table.item(0, 2).text() == "by split"
+    panel.show_case("phantom_001")
+    qtbot.waitUntil(lambda: seen(panel) == ["image (phantom_001)", "label (phantom_001)"])
+    assert panel.table.item(1, 1).text() == "same grid"
+    names = [panel.class_table.table.item(row, 1).text() for row in range(panel.class_table.table.rowCount())]
+    assert names == list(registry.spec("phantom").of({}).class_values())
+    assert panel.class_table.table.item(0, 3).text().endswith(" ml")
+    panel.source_box.setCurrentIndex(0)  # the other source: nothing of the data set stays
+    assert seen(panel) == [] and panel.table.rowCount() == 0 and panel.class_table.classes() == {}
+
+
+def test_tables_are_left_with_tab_and_controls_have_names(panel: CasesPanel, qtbot: Any) -> None:
+    add_pair(panel, qtbot)
+    qtbot.waitUntil(lambda: not panel.busy)
+    panel.activateWindow()
+    for table in (panel.table, panel.class_table.table):
+        table.setFocus()
+        table.setCurrentCell(0, 1)
+        qtbot.keyClick(table, Qt.Key.Key_Tab)
+        assert table.currentColumn() == 1, "Tab does not go from cell to cell"
+    for control in panel.findChildren(QWidget):
+        if control.focusPolicy() & Qt.FocusPolicy.TabFocus and control.isVisible():
+            named = control.accessibleName() or getattr(control, "text", lambda: "")()
+            assert named or isinstance(control, QScrollArea), control
+
+
+def test_long_names_are_shortened_in_the_middle_and_numbers_are_on_the_right(qtbot: Any) -> None:
+    table = ClassTable()
+    qtbot.addWidget(table)
+    table.resize(360, 400)
+    table.show()
+    names = [
+        f"structure {k:03d} of the left superior segmental bronchopulmonary region"[:60] for k in range(104)
+    ]
+    table.set_classes(
+        {name: (k + 1,) for k, name in enumerate(names)}, {k + 1: 1.0 for k in range(104)}, 104.0
+    )
+    inner = table.table
+    assert inner.rowCount() == 104 and inner.horizontalScrollBar().maximum() == 0
+    assert inner.textElideMode() == Qt.TextElideMode.ElideMiddle
+    assert inner.item(7, 1).toolTip() == names[7]
+    assert inner.item(7, 2).textAlignment() & Qt.AlignmentFlag.AlignRight
+    assert inner.item(7, 3).textAlignment() & Qt.AlignmentFlag.AlignRight
+    assert inner.columnWidth(1) >= 90
+    used = sum(inner.columnWidth(column) for column in range(5))
+    assert used <= inner.viewport().width()

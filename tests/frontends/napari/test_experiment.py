@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QPushButton
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.datasets import registry
 from segexplorer.data.splits import Split
+from segexplorer.frontends.forms import LiveForm
 from segexplorer.frontends.napari.panels.cases import CasesPanel
 from segexplorer.frontends.napari.panels.experiment import ExperimentPanel
 from segexplorer.training.experiment import Experiment
@@ -45,8 +47,8 @@ def panel(qtbot: Any, tmp_path: Path) -> Iterator[ExperimentPanel]:
         widget.show()
     yield made
     made.closing()
+    cases.closing()  # before events are processed, by which the widgets are deleted
     qtbot.waitUntil(lambda: not made.box.work.busy)
-    cases.closing()
 
 
 def phantoms() -> Experiment:
@@ -69,9 +71,25 @@ def test_a_plan_is_shown_after_the_form_has_rested(panel: ExperimentPanel, qtbot
     qtbot.waitUntil(lambda: "about 2 GiB" in panel.box.summary.text())
     assert panel.session.asked == [phantoms()]
     assert panel.box.warnings.text() == "badge"
-    panel.session.error = DataError("Too much memory.", "Choose a smaller patch.")
+    panel.session.error = DataError("Too much memory.", "Reduce sampling.patch_size.")
     panel.plan()
-    qtbot.waitUntil(lambda: "Choose a smaller patch" in panel.box.warnings.text())
+    qtbot.waitUntil(lambda: "Too much memory" in panel.box.warnings.text())
+    called = panel.label("sampling.patch_size")
+    assert panel.box.warnings.text() == f"Too much memory. Reduce {called}." and "." not in called
+
+
+def test_a_button_that_cannot_be_pressed_says_why(panel: ExperimentPanel) -> None:
+    cases = panel._cases
+    buttons = [b for part in (cases, panel) for b in part.findChildren(QPushButton) if not b.isEnabled()]
+    assert {cases.layer_source.add_button, cases.class_table.keep_button} <= set(buttons)
+    assert [b.text() for b in buttons if not b.toolTip()] == []
+    assert "first" in cases.layer_source.add_button.toolTip()
+    live = LiveForm(phantoms())
+    assert live.apply_button.tooltip == "Nothing has been changed."
+    live.widget_for("optimiser.learning_rate").value = "-1"
+    assert not live.apply_button.enabled and "red" in live.apply_button.tooltip
+    live.widget_for("optimiser.learning_rate").value = "0.002"
+    assert live.apply_button.enabled and "next training step" in live.apply_button.tooltip
 
 
 def test_the_time_is_measured_on_request_and_void_with_another_plan(
@@ -90,22 +108,22 @@ def test_the_time_is_measured_on_request_and_void_with_another_plan(
     box = panel.box
     assert box.measure_button.isHidden()
     panel.set_experiment(phantoms())
-    qtbot.waitUntil(lambda: not box.measure_button.isHidden(), timeout=20_000)
+    qtbot.waitUntil(lambda: not box.measure_button.isHidden())
     box.measure_button.click()
     assert box.measure_button.text() == "Stop measuring" and "Measuring" in box.time.text()
     box.measure_button.click()
-    qtbot.waitUntil(lambda: not box.timing.busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not box.timing.busy)
     assert told == [True] and box.time.isHidden() and box.measure_button.text() == "Measure the time"
     gate.set()
     box.measure_button.click()
-    qtbot.waitUntil(lambda: "about 2 min per epoch, 40 min in all" in box.time.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "about 2 min per epoch, 40 min in all" in box.time.text())
     panel.plan()
     assert box.time.isHidden()
 
 
 def test_nothing_is_timed_beside_a_run(panel: ExperimentPanel, qtbot: Any) -> None:
     panel.set_experiment(phantoms())
-    qtbot.waitUntil(lambda: not panel.box.measure_button.isHidden(), timeout=20_000)
+    qtbot.waitUntil(lambda: not panel.box.measure_button.isHidden())
     panel.session.run = SimpleNamespace(state="running")
     panel.box.measure_button.click()
     assert "A run is going on" in panel.box.time.text() and not panel.box.timing.busy

@@ -15,13 +15,14 @@ from qtpy.QtCore import Qt
 
 from segexplorer.core.events import ValidationDone
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.inspect import InspectPanel
 from segexplorer.frontends.napari.plots import PlotDock
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
 from segexplorer.training.history import HistoryWriter
-from segexplorer.viewmodels.displayed import RunHistoryLoader, frames_of
+from segexplorer.viewmodels.watched_case import RunHistoryLoader, frames_of
 from tests.frontends.napari.scripted import score, snapshot
 
 EXPERIMENT = {"data": {"kind": "phantom", "anatomy": "ct_abdomen", "count": 2, "size": 16, "seed": 0}}
@@ -59,11 +60,12 @@ def run(tmp_path: Path) -> Any:
 @pytest.fixture
 def panel(qtbot: Any) -> Iterator[InspectPanel]:
     viewer = ViewerModel()
-    made = InspectPanel(None, viewer, RunBridge(), CaseLayers(viewer))
+    made = InspectPanel(Display(viewer, RunBridge(), CaseLayers(viewer)))
     qtbot.addWidget(made)
     made.show()
     yield made
     made.closing()
+    made.display.closing()
 
 
 def validated(step: int, dice: float) -> ValidationDone:
@@ -83,11 +85,11 @@ def validated(step: int, dice: float) -> ValidationDone:
 
 
 def settle(panel: InspectPanel, qtbot: Any, step: int) -> None:
-    qtbot.waitUntil(lambda: panel.seen is not None and panel.seen.snapshot.step == step, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.seen is not None and panel.seen.snapshot.step == step)
 
 
 def opened(panel: InspectPanel, run: Any, qtbot: Any) -> None:
-    panel.bridge.open(run, [validated(10, 0.1), validated(20, 0.2), validated(40, 0.4)])
+    panel.display.bridge.open(run, [validated(10, 0.1), validated(20, 0.2), validated(40, 0.4)])
     settle(panel, qtbot, 40)
 
 
@@ -98,7 +100,7 @@ def test_an_opened_run_shows_its_newest_prediction_with_the_label_of_its_data_se
     assert panel.history.isVisible() and panel.history.steps == (10, 20, 40) and panel.history.follows
     assert "step 40" in panel.layers.layer("errors").name
     assert panel.seen is not None and panel.seen.scores
-    qtbot.waitUntil(lambda: panel.layers.layer("image") is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.layers.layer("image") is not None)
 
 
 def test_the_slider_goes_back_and_newest_returns(panel: InspectPanel, run: Any, qtbot: Any) -> None:
@@ -121,7 +123,7 @@ def test_what_a_run_brings_does_not_take_an_earlier_prediction_away(
     panel.history.slider.setValue(0)
     settle(panel, qtbot, 10)
     newer = replace(snapshot(50, case=run.case), class_names=tuple(run.experiment.data.class_values()))
-    panel.bridge.watched_arrived.emit({"validation": newer})
+    panel.display.bridge.watched_arrived.emit({"validation": newer})
     qtbot.wait(50)
     assert panel.seen is not None and panel.seen.snapshot.step == 10
     panel.history.follow()
@@ -131,11 +133,11 @@ def test_what_a_run_brings_does_not_take_an_earlier_prediction_away(
 def test_the_line_in_the_plots_and_the_slider_move_each_other(
     panel: InspectPanel, run: Any, qtbot: Any
 ) -> None:
-    plots = PlotDock(panel.viewer, panel.bridge)
+    plots = PlotDock(panel.viewer, panel.display.bridge)
     qtbot.addWidget(plots)
     plots.show()
     plots.step_dragged.connect(panel.history.go_to)
-    panel.shown.connect(lambda seen: plots.show_step(seen.snapshot.step))
+    panel.display.changed.connect(lambda screen, parts: plots.show_step(screen.cursor))
     opened(panel, run, qtbot)
     assert plots.panes[1].cursor.isVisible() and plots.panes[1].cursor.value() == 40
     line = plots.panes[1].cursor
@@ -148,11 +150,11 @@ def test_the_line_in_the_plots_and_the_slider_move_each_other(
 
 
 def test_choosing_a_class_goes_to_a_slice_that_holds_it(panel: InspectPanel, qtbot: Any) -> None:
-    panel.bridge.watched_arrived.emit({"validation": snapshot(1)})
+    panel.display.bridge.watched_arrived.emit({"validation": snapshot(1)})
     settle(panel, qtbot, 1)
     panel.viewer.dims.set_point(0, 0.0)
     panel.choices.class_picker.setCurrentText("lesion")
-    qtbot.waitUntil(lambda: 24 <= panel.viewer.dims.point[0] <= 26, timeout=5000)
+    qtbot.waitUntil(lambda: 24 <= panel.viewer.dims.point[0] <= 26)
 
 
 def test_frames_are_read_from_the_folder_and_labels_once(run: Any) -> None:

@@ -15,37 +15,43 @@ from napari.components import ViewerModel
 from segexplorer.core.events import ValidationDone
 from segexplorer.core.untrusted_files import with_checksum
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.inspect import InspectPanel
 from segexplorer.frontends.napari.panels.result_tables import ScoreTable, counts_sentence
 from segexplorer.training.scores import SplitScores
-from segexplorer.viewmodels import displayed
+from segexplorer.viewmodels import watched_case
 from tests.frontends.napari.scripted import score, snapshot
 
 
 @pytest.fixture
 def panel(qtbot: Any) -> Iterator[InspectPanel]:
     viewer = ViewerModel()
-    made = InspectPanel(None, viewer, RunBridge(), CaseLayers(viewer))
+    made = InspectPanel(Display(viewer, RunBridge(), CaseLayers(viewer)))
     qtbot.addWidget(made)
     made.show()
     yield made
     made.closing()
-    qtbot.waitUntil(lambda: not made.busy, timeout=20_000)
+    made.display.closing()
+    qtbot.waitUntil(lambda: not made.busy)
 
 
 def bring(panel: InspectPanel, qtbot: Any, *snapshots: Any) -> None:
-    panel.bridge.watched_arrived.emit({s.role: s for s in snapshots})
+    panel.display.bridge.watched_arrived.emit({s.role: s for s in snapshots})
     settle(panel, qtbot)
 
 
 def settle(panel: InspectPanel, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not panel.busy)
 
 
 def test_a_watched_case_appears_and_is_updated(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot, snapshot(1))
-    assert set(panel.layers.keys) == {"errors", "balance"}
+    assert set(panel.layers.keys) == {"errors"}
+    assert "are drawn for one class" in panel.message.text()  # two classes have two balances in every region
+    panel.choices.class_picker.setCurrentText("liver")
+    settle(panel, qtbot)
+    assert set(panel.layers.keys) == {"errors", "balance"} and panel.message.text() == ""
     assert "step 1" in panel.layers.layer("errors").name
     bring(panel, qtbot, snapshot(2))
     assert len(panel.viewer.layers) == 2 and "step 2" in panel.layers.layer("errors").name
@@ -57,67 +63,78 @@ def test_a_watched_case_appears_and_is_updated(panel: InspectPanel, qtbot: Any) 
 
 def test_deleted_and_renamed_layers_are_left_alone_until_asked_for(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot, snapshot(1))
+    panel.display.issue("choose_class", 1)
+    settle(panel, qtbot)
     panel.viewer.layers.remove(panel.layers.layer("errors"))
+    assert not panel.choices.switches["errors"].isChecked(), "a ticked box has a layer"
     panel.layers.layer("balance").name = "mine"
     bring(panel, qtbot, snapshot(2))
     assert [layer.name for layer in panel.viewer.layers] == ["mine"]
-    panel.choices.switches["errors"].setChecked(False)
     panel.choices.switches["errors"].setChecked(True)
     settle(panel, qtbot)
-    assert len(panel.viewer.layers) == 2
+    assert len(panel.viewer.layers) == 2 and panel.layers.layer("errors").visible
     panel.viewer.layers.clear()
+    assert not any(box.isChecked() for box in panel.choices.switches.values())
     bring(panel, qtbot, snapshot(3))
     assert len(panel.viewer.layers) == 0
 
 
+def test_a_layer_hidden_by_the_eye_of_napari_is_an_overlay_that_is_off(
+    panel: InspectPanel, qtbot: Any
+) -> None:
+    bring(panel, qtbot, snapshot(1))
+    panel.layers.layer("errors").visible = False
+    assert not panel.choices.switches["errors"].isChecked()
+    bring(panel, qtbot, snapshot(2))
+    assert panel.layers.layer("errors") is None, "nothing of step 1 is left beside step 2"
+    panel.choices.switches["errors"].setChecked(True)
+    settle(panel, qtbot)
+    assert "step 2" in panel.layers.layer("errors").name
+
+
+def test_alpha_beta_and_balance_are_one_choice(panel: InspectPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(1))
+    panel.display.issue("choose_class", 1)
+    panel.choices.switches["alpha"].setChecked(True)
+    settle(panel, qtbot)
+    assert not panel.choices.switches["balance"].isChecked()
+    assert {key for key in panel.layers.keys if panel.layers.layer(key).visible} == {"errors", "alpha"}
+
+
 def test_the_role_and_class_can_be_chosen(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot, snapshot(1), snapshot(1, role="train", case="case 2"))
-    panel.choices.role_picker.setCurrentIndex(panel.choices.role_picker.findData("train"))
+    panel.choices.case_picker.setCurrentIndex(panel.choices.case_picker.findData("train"))
     settle(panel, qtbot)
     assert "case 2: training case, not held out" in panel.badge.text()
     assert "training" in panel.layers.layer("errors").name
     panel.choices.class_picker.setCurrentText("lesion")
     settle(panel, qtbot)
     assert panel.choices.class_index == 2 and "lesion" in panel.layers.layer("balance").name
-    assert panel.errors.rows.count() == 1
+    assert panel.errors.table.rowCount() == 1
 
 
 def test_read_out_under_the_cursor(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot, snapshot(1))
     # 30 and 10 voxels of 8 mm3 in every region; (z, y, x) in mm: voxel (4, 4, 4) is liver, missed
-    text = panel.read((8.0, 8.0, 8.0))
+    panel.display.point_at((8.0, 8.0, 8.0))
+    text = panel.read_out.text()
     assert text.startswith("liver, predicted background")
     assert "0.2 ml extra, 0.08 ml missed: FP penalty .68, FN .32" in text
-    assert panel.read((8.0, 8.0, 14.0)).startswith("liver, correct")
-    assert panel.read((-50.0, 0.0, 0.0)) == ""
-
-
-def test_flying_to_an_error(panel: InspectPanel, qtbot: Any) -> None:
-    bring(panel, qtbot, snapshot(1))
-    assert panel.errors.rows.count() == 3
-    rows = [panel.errors.rows.item(i).text() for i in range(3)]
-    row = next(i for i, text in enumerate(rows) if "lesion" in text)
-    panel.errors.fly(row)
-    z, y, x = panel.viewer.dims.point
-    assert all(24 <= position <= 26 for position in (z, y, x))
-
-
-def test_keys_fly_to_the_next_and_the_previous_error(panel: InspectPanel, qtbot: Any) -> None:
-    bring(panel, qtbot, snapshot(1))
-    seen = []
-    for way in (1, 1, 1, 1, -1):
-        panel.errors.fly_on(way)
-        seen.append((panel.errors.rows.currentRow(), tuple(panel.viewer.dims.point)))
-    assert [row for row, _ in seen] == [0, 1, 2, 0, 2]
-    assert seen[0][1] == seen[3][1] != seen[1][1]
-    assert {"N", "P"} <= {str(key) for key in panel.viewer.keymap}
+    panel.display.point_at((8.0, 8.0, 14.0))
+    assert panel.read_out.text().startswith("liver, correct")
+    for elsewhere in ((-50.0, 0.0, 0.0), None):
+        panel.display.point_at((8.0, 8.0, 8.0))
+        panel.display.point_at(elsewhere)
+        assert "liver" not in panel.read_out.text()
 
 
 def test_a_loss_without_regions_is_a_sentence() -> None:
     from dataclasses import replace
 
     bare = replace(snapshot(1), regions=None, regions_affine=None)
-    seen = displayed.see(bare, None, displayed.Wanted(frozenset({"balance", "alpha", "errors", "patch"})))
+    seen = watched_case.see(
+        bare, None, watched_case.Wanted(frozenset({"balance", "alpha", "errors", "patch"}))
+    )
     assert [p.key for p in seen.pictures] == ["errors"]
     assert "no regions" in seen.note and "no patch" in seen.note
     assert seen.note.count("no regions") == 1
@@ -129,10 +146,13 @@ def test_the_users_own_layer_of_the_same_voxels_is_not_doubled() -> None:
     from segexplorer.data.volume import Volume
 
     volume = Volume.from_array(np.arange(24, dtype=np.float32).reshape(2, 3, 4), affine=np.eye(4))
-    case = SimpleNamespace(images=(volume,))
-    picture = displayed.image_of(lambda: case, "case 1", [])
+    label = volume.with_array((volume.array > 5).astype(np.uint8))
+    case = SimpleNamespace(images=(volume,), label=label)
+    picture = watched_case.image_of(lambda: case, "case 1", []).picture
     assert picture is not None and picture.data.shape == (4, 3, 2)
-    assert displayed.image_of(lambda: case, "case 1", [picture.data.copy()]) is None
+    there = [picture.data + 1, picture.data.copy(), (picture.data > 5).astype(int)]
+    found = watched_case.image_of(lambda: case, "case 1", there)
+    assert found.picture is None and found.own == {1, 2}
 
 
 def test_scores_write_their_states_out(qtbot: Any) -> None:
@@ -165,7 +185,7 @@ def test_scores_of_several_cases_are_counted(qtbot: Any, panel: InspectPanel) ->
         best=True,
         seconds=1.0,
     )
-    panel.bridge.events_arrived.emit([done])
+    panel.display.bridge.events_arrived.emit([done])
     assert panel.scores.table.row_texts(0)[-1] == "1 of 2"
     assert "2 of 2" in panel.scores.counts.text() and "step 7" in panel.scores.counts.text()
 
@@ -187,13 +207,41 @@ def test_recorded_scores_of_test_cases_are_shown(panel: InspectPanel, qtbot: Any
     )
     run = SimpleNamespace(folder=tmp_path, experiment=None, plan=None)
     panel.scores.source.setCurrentIndex(panel.scores.source.findData("test"))
-    panel.bridge.begun.emit(run)
+    panel.display.bridge.begun.emit(run)
     assert "have not been scored" in panel.scores.counts.text()
     (tmp_path / "scores").mkdir()
     path = tmp_path / "scores/test.2.json"
     path.write_text(json.dumps(with_checksum(json.loads(record.model_dump_json()))))
-    panel.bridge.begun.emit(SimpleNamespace(folder=tmp_path, experiment=None, plan=None))
-    qtbot.waitUntil(lambda: panel.scores.table.rowCount() > 0, timeout=10_000)
+    panel.display.bridge.begun.emit(SimpleNamespace(folder=tmp_path, experiment=None, plan=None))
+    qtbot.waitUntil(lambda: panel.scores.table.rowCount() > 0)
     text = panel.scores.counts.text()
     assert "best weights, step 40" in text and "scored 2 times" in text and "1970-01-01" in text
     assert panel.scores.table.item(0, 1).text() == "0.375"
+
+
+def test_in_3d_there_are_surfaces_and_the_slices_come_back(panel: InspectPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(1))
+    panel.viewer.dims.ndisplay = 3
+    settle(panel, qtbot)
+    shown = [key for key in panel.layers.keys if panel.layers.layer(key).visible]
+    assert set(shown) == {"surface/errors", "surface/truth"}, "no slab of voxels"
+    assert "truth" in panel.legend.names
+    panel.layers.layer("surface/truth").opacity = 0.4
+    bring(panel, qtbot, snapshot(2))
+    truth = panel.layers.layer("surface/truth")
+    assert truth.opacity == 0.4 and "step 2" in truth.name, "what the user set stays"
+    panel.choices.switches["errors"].setChecked(False)
+    settle(panel, qtbot)
+    assert not [key for key in panel.layers.keys if panel.layers.layer(key).visible]
+    panel.viewer.dims.ndisplay = 2
+    panel.choices.switches["errors"].setChecked(True)
+    settle(panel, qtbot)
+    assert [key for key in panel.layers.keys if panel.layers.layer(key).visible] == ["errors"]
+
+
+def test_a_slice_without_errors_leads_to_the_nearest_with_some(panel: InspectPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(1))
+    panel.viewer.dims.set_point(0, 0.0)
+    assert "No error in this slice; nearest: 4" in panel.absent.text()
+    panel.absent.linkActivated.emit("0")
+    assert panel.viewer.dims.point[0] == 8.0 and panel.absent.text() == ""

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QLabel
 
 from segexplorer.core.errors import RunStateError
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.dock import SegmentationExplorer, panels
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
@@ -58,12 +59,15 @@ def registered() -> Iterator[None]:
 def test_tabs_are_in_the_order_of_their_positions(registered: None) -> None:
     kinds = [kind for kind, _ in panels()]
     assert kinds[:5] == ["test_first", "cases", "experiment", "run", "inspect"]
-    assert set(kinds[5:]) == {"test_broken", "test_circular"}
+    assert set(kinds[5:]) == {"why", "test_broken", "test_circular"}
 
 
 def test_a_panel_is_built_once_and_two_that_need_each_other_are_refused(registered: None, qtbot: Any) -> None:
     viewer = ViewerModel()
-    context = PanelContext(Session(), viewer, RunBridge(), CaseLayers(viewer), Machine("CPU", ""))
+    bridge, layers = RunBridge(), CaseLayers(viewer)
+    context = PanelContext(
+        Session(), viewer, bridge, layers, Machine("CPU", ""), Display(viewer, bridge, layers)
+    )
     panel = context.panel("test_first")
     qtbot.addWidget(panel)
     assert context.panel("test_first") is panel and context.built == (panel,)
@@ -77,10 +81,10 @@ def test_a_panel_of_a_plugin_that_cannot_be_built_is_named_and_the_others_open(
 ) -> None:
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
     assert isinstance(dock, SegmentationExplorer)
-    qtbot.waitUntil(lambda: dock.tabs is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: dock.tabs is not None)
     assert dock.tabs is not None
     titles = [dock.tabs.tabText(i) for i in range(dock.tabs.count())]
-    assert titles == ["Before all others", "Cases", "Experiment", "Run", "Inspect"]
+    assert titles == ["Before all others", "Cases", "Experiment", "Run", "Inspect", "Why"]
     shown = [label.text() for label in dock.findChildren(QLabel)]
     assert any("The panel Broken could not be opened" in text for text in shown)
     first = dock.tabs.widget(0)

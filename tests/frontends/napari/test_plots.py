@@ -15,7 +15,7 @@ from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.plots import PlotDock
 from segexplorer.metrics import score_case
 from segexplorer.metrics.calibration import CalibrationCounts
-from segexplorer.viewmodels import displayed
+from segexplorer.viewmodels import watched_case
 from tests.frontends.napari.scripted import ScriptedRun, snapshot
 
 
@@ -40,7 +40,7 @@ def dock(qtbot: Any) -> Iterator[PlotDock]:
 def test_panes_are_empty_with_a_sentence_and_then_filled(dock: PlotDock, qtbot: Any) -> None:
     assert all(pane.is_empty for pane in dock.panes)
     dock.bridge.start(ScriptedRun(steps=60))
-    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.bridge.busy)
     training, whole = dock.panes
     assert set(training.drawn) == {"total", "dice"}
     assert {"mean", "liver", "lesion"} <= set(whole.drawn)
@@ -50,9 +50,22 @@ def test_panes_are_empty_with_a_sentence_and_then_filled(dock: PlotDock, qtbot: 
     assert "training, patches" in training.canvas.getAxis("bottom").labelText
 
 
+def test_the_sentence_of_an_empty_plot_is_read_whole_in_a_narrow_dock(dock: PlotDock, qtbot: Any) -> None:
+    for width in (900, 520):
+        dock.resize(width, 220)
+        for pane in dock.panes:
+            box = pane.canvas.getPlotItem().vb
+
+            def inside(pane: Any = pane, box: Any = box) -> bool:
+                text = pane.empty_text.mapRectToScene(pane.empty_text.boundingRect())
+                return bool(box.sceneBoundingRect().contains(text))
+
+            qtbot.waitUntil(inside)
+
+
 def test_another_plot_can_be_picked_and_theme_changes_colours(dock: PlotDock, qtbot: Any) -> None:
     dock.bridge.start(ScriptedRun(steps=30))
-    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.bridge.busy)
     pane = dock.panes[0]
     before = pane.drawn["total"].opts["pen"].color().name()
     dock.viewer.theme = "light"
@@ -70,15 +83,15 @@ def test_a_live_change_is_marked(dock: PlotDock) -> None:
 def test_a_hidden_dock_draws_nothing(dock: PlotDock, qtbot: Any) -> None:
     dock.hide()
     dock.bridge.start(ScriptedRun(steps=30))
-    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.bridge.busy)
     assert not dock.panes[0].drawn
     dock.show()
-    qtbot.waitUntil(lambda: bool(dock.panes[0].drawn), timeout=2000)
+    qtbot.waitUntil(lambda: bool(dock.panes[0].drawn))
 
 
 def test_export(dock: PlotDock, qtbot: Any, tmp_path: Path) -> None:
     dock.bridge.start(ScriptedRun(steps=30))
-    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.bridge.busy)
     (table,) = dock.export(tmp_path / "curves.csv")
     assert table.read_text(encoding="utf-8").startswith("plot,measured_on,curve,step,value\nloss,")
     pictures = [*dock.export(tmp_path / "curves.png"), *dock.export(tmp_path / "curves.svg")]
@@ -122,7 +135,7 @@ def test_distances_cross_out_means_that_leave_structures_out(dock: PlotDock) -> 
 
 def test_a_plot_without_distances_says_so(dock: PlotDock, qtbot: Any) -> None:
     dock.bridge.start(ScriptedRun(steps=30))  # its validations carry no distances
-    qtbot.waitUntil(lambda: not dock.bridge.busy, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.bridge.busy)
     pane = dock.panes[1]
     pane.picker.setCurrentIndex(pane.picker.findData("assd"))
     assert pane.is_empty and "segexplorer evaluate" in pane.empty_text.toPlainText()
@@ -139,12 +152,12 @@ def test_reliability_of_the_prediction_shown(dock: PlotDock, tmp_path: Path) -> 
     pane.picker.setCurrentIndex(pane.picker.findData("reliability"))
     assert pane.is_empty
     # the picture comes before the event that has its calibration
-    dock.show_prediction(displayed.see(shown, None, displayed.Wanted(frozenset())))
+    dock.show_prediction(watched_case.see(shown, None, watched_case.Wanted(frozenset())))
     assert pane.is_empty
     event = WatchedDone(case=shown.case, role=shown.role, index=shown.index, calibration=counts.reliability())
     dock.bridge.events_arrived.emit([event])
     assert not pane.is_empty and "any class" in pane.legend.text() and "ECE" in pane.legend.text()
-    dock.show_prediction(displayed.see(shown, None, displayed.Wanted(frozenset(), class_index=1)))
+    dock.show_prediction(watched_case.see(shown, None, watched_case.Wanted(frozenset(), class_index=1)))
     assert shown.class_names[0] in pane.legend.text()
     pane.export(tmp_path / "reliability.svg")
     assert (tmp_path / "reliability.svg").stat().st_size > 1000

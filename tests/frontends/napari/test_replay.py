@@ -55,13 +55,13 @@ def test_watched_cases_come_alone_where_it_is_not(folder: Path) -> None:
 def test_the_window_follows_a_replay_as_it_follows_a_run(folder: Path, viewer: Any, qtbot: Any) -> None:
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
     assert isinstance(dock, SegmentationExplorer)
-    qtbot.waitUntil(lambda: dock.tabs is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: dock.tabs is not None)
     ends: list[RunFinished] = []
     dock.bridge.ended.connect(ends.append)
     before = (folder / "events.jsonl").read_bytes()
     dock.run.begin(replay_for_viewer(folder, math.inf))
-    qtbot.waitUntil(lambda: bool(ends), timeout=30_000)
+    qtbot.waitUntil(lambda: bool(ends))
     assert ends[0].state == "finished" and ends[0].step == 4
-    qtbot.waitUntil(lambda: set(dock.layers.keys) >= {"image", "errors"}, timeout=30_000)
+    qtbot.waitUntil(lambda: set(dock.layers.keys) >= {"image", "errors"})
     assert not dock.run.buttons.extend.isEnabled() and not dock.run.buttons.predict.isEnabled()
     assert (folder / "events.jsonl").read_bytes() == before

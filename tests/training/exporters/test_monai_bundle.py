@@ -21,6 +21,8 @@ from segexplorer.training.exporters import export_run, registry
 from segexplorer.training.predict import load_predictor, predict
 from segexplorer.training.run import Run
 
+pytestmark = pytest.mark.slow
+
 
 def found_packages() -> set[str]:
     """Return which of the optional packages of MONAI's bundles are there."""
@@ -94,7 +96,6 @@ def assert_segmented(run: Run, image: Path, folder: Path) -> None:
     assert len(np.unique(found.array)) > 1
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not {"ignite", "fire"} <= found_packages(), reason="monai[ignite,fire] is not installed")
 def test_monai_runs_the_bundle_as_its_readme_says(
     trained: dict[str, Run], image_file: Path, tmp_path: Path

@@ -21,6 +21,8 @@ from segexplorer.training.folder import RunFolder
 from segexplorer.training.predict import load_predictor
 from segexplorer.training.run import Run
 
+pytestmark = pytest.mark.slow
+
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 TOLERANCE = 1e-5

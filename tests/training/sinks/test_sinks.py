@@ -22,9 +22,10 @@ from segexplorer.core.events import (
 )
 from segexplorer.core.fields import parameter
 from segexplorer.study.runs import identity
+from segexplorer.training.event_log import read_events
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.folder import RunFolder
-from segexplorer.training.history import open_run, read_events
+from segexplorer.training.history import open_run
 from segexplorer.training.run import Run
 from segexplorer.training.sinks import Attempt, Sink, SinkSpec, registry
 from segexplorer.training.snapshots import WatchedSnapshot

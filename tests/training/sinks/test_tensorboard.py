@@ -58,6 +58,8 @@ def expected_curves(run: Run) -> dict[str, dict[int, float]]:
             }
             numbers |= {f"terms/{name}": value for name, (value, _) in event.terms.items()}
             numbers |= {f"weights/{name}": weight for name, (_, weight) in event.terms.items()}
+            numbers |= {f"term_gradients/{name}": norm for name, norm in event.term_gradients.items()}
+            numbers |= {f"references/{name}": value for name, value in event.references.items()}
             group = "train"
         elif isinstance(event, EpochDone):
             numbers = {"loss": event.loss} | {f"adaptive/{n}": v for n, v in event.adaptive.items()}
@@ -249,8 +251,8 @@ def test_a_picture_lies_as_radiologists_look_at_it() -> None:
     prediction[2:4, 0, 2], prediction[2, 1, 2] = 1, 2
     picture = view.picture(prediction).astype(int)
     panels = [picture[:, i * (6 + GAP) : i * (6 + GAP) + 6] for i in range(4)]
-    assert panels[1][3, 1].tolist() == paint(colours.class_colour(1), 0)
-    assert panels[2][3, 3].tolist() == paint(colours.class_colour(1), 0)
+    assert panels[1][3, 1].tolist() == paint(colours.ClassColours().colour(1), 0)
+    assert panels[2][3, 3].tolist() == paint(colours.ClassColours().colour(1), 0)
     assert panels[3][3, 2].tolist() == [0, 0, 0]  # right
     assert panels[3][3, 3].tolist() == paint(colours.FALSE_POSITIVE, 0)
     assert panels[3][3, 1].tolist() == paint(colours.FALSE_NEGATIVE, 0)

@@ -15,6 +15,7 @@ from segexplorer.core.spec import Spec
 
 if TYPE_CHECKING:
     from segexplorer.frontends.napari.bridge import RunBridge
+    from segexplorer.frontends.napari.display import Display
     from segexplorer.frontends.napari.layers import CaseLayers
     from segexplorer.frontends.napari.workers import Machine
     from segexplorer.session import Session
@@ -59,13 +60,22 @@ class PanelContext:
         The layers of the watched case.
     machine
         The device, and what became of every plug-in.
+    display
+        What the window displays: `display.changed` brings every new `Screen` to draw, `display.issue` takes
+        the commands of `viewmodels.displayed`.
     """
 
     def __init__(
-        self, session: Session, viewer: Any, bridge: RunBridge, layers: CaseLayers, machine: Machine
+        self,
+        session: Session,
+        viewer: Any,
+        bridge: RunBridge,
+        layers: CaseLayers,
+        machine: Machine,
+        display: Display,
     ) -> None:
         self.session, self.viewer, self.bridge = session, viewer, bridge
-        self.layers, self.machine = layers, machine
+        self.layers, self.machine, self.display = layers, machine, display
         self._built: dict[str, Any] = {}
         self._building: list[str] = []
 

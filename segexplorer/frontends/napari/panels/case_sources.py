@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from segexplorer.frontends.napari.layers import METADATA, layer_arguments, volum
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.viewmodels.layer_images import Examination, Picture, examine, label_picture
+from segexplorer.viewmodels.watched_case import SWITCHES
 
 BRING = "Bring the label onto the image's grid"
 
@@ -251,7 +253,7 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self._form: SpecForm[_OnDisk] = SpecForm(_OnDisk)
         self._form.changed.connect(lambda _: self.changed.emit())
-        finder = QPushButton("Find out from a folder…")
+        self.finder = finder = QPushButton("Find out from a folder…")
         finder.setToolTip("Choose the folder of a data set; its layout is recognised by the names in it.")
         finder.clicked.connect(lambda _=False: self._choose_folder())
         self.job = LatestWork(self._on_recognised, self._on_refused, newest_only=True)
@@ -268,6 +270,14 @@ class DiskSource(QWidget):  # type: ignore[misc, unused-ignore]
         """The data set and split of the form."""
         value = self._form.value
         return value.data, value.split
+
+    def label(self, path: str) -> str:
+        """Return what the form calls a setting of data set or split."""
+        return self._form.label(path)
+
+    def focus(self, path: str) -> bool:
+        """Unfold, scroll to and focus the field of a setting; False where there is none."""
+        return self._form.focus(path)
 
     def set(self, dataset: DatasetSpec, split: Split) -> None:
         """Show a data set and its split."""
@@ -335,10 +345,8 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
-        self.image_box, self.label_box = QComboBox(), QComboBox()
-        for box in (self.image_box, self.label_box):
-            box.setMinimumContentsLength(12)
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._used: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.image_box, self.label_box = widgets.ElidedComboBox("Image"), widgets.ElidedComboBox("Label")
         self.hint = widgets.guidance()
         self.add_button, opener, phantom = (
             QPushButton("Add pair"),
@@ -352,6 +360,7 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         opener.setMenu(menu)
         phantom.clicked.connect(self._open_phantom)
         form = QFormLayout()
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.addRow("Image", self.image_box)
         form.addRow("Label", self.label_box)
         self.geometry = GeometryNote(viewer, lambda layer: frame_shown(viewer, layer))
@@ -383,10 +392,15 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         self.geometry.job.close()
 
     def refresh(self, event: Any = None) -> None:
-        """Fill the boxes anew, keeping what was chosen."""
-        _refill(self.image_box, [layer for layer in self._viewer.layers if _is_scan(layer)])
-        _refill(self.label_box, [layer for layer in self._viewer.layers if _is_label(layer)])
-        self.add_button.setEnabled(bool(self.image_box.count() and self.label_box.count()))
+        """Fill the boxes anew, keeping what was chosen; after a pair that was added, the newest layers follow."""
+        self._refill(self.image_box, [layer for layer in self._viewer.layers if _is_scan(layer)])
+        self._refill(self.label_box, [layer for layer in self._viewer.layers if _is_label(layer)])
+        widgets.enable(
+            self.add_button,
+            bool(self.image_box.count() and self.label_box.count()),
+            "Add the chosen image and its label as a case.",
+            "Open an image and its label first.",
+        )
         self._on_choice()
 
     def _on_choice(self, _: Any = None) -> None:
@@ -410,9 +424,12 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
     def add(self) -> None:
         """Add the chosen pair."""
         try:
-            self.added.emit(self._pair())
+            pair = self._pair()
         except SegExplorerError as error:
             self.refused.emit(error)
+            return
+        self._used |= {self._chosen(box) for box in (self.image_box, self.label_box)}
+        self.added.emit(pair)
 
     def _pair(self) -> CasePair:
         image, label = self._chosen(self.image_box), self._chosen(self.label_box)
@@ -429,6 +446,17 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _chosen(self, box: QComboBox) -> Any | None:
         return next((layer for layer in self._viewer.layers if layer.name == box.currentText()), None)
+
+    def _refill(self, box: QComboBox, layers: list[Any]) -> None:
+        chosen = next((layer for layer in layers if layer.name == box.currentText()), None)
+        if chosen is None or chosen in self._used:
+            fresh = [layer for layer in layers if layer not in self._used]
+            chosen = fresh[-1] if fresh and self._used else chosen
+        box.blockSignals(True)
+        box.clear()
+        box.addItems([layer.name for layer in layers])
+        box.setCurrentIndex(layers.index(chosen) if chosen is not None else 0 if layers else -1)
+        box.blockSignals(False)
 
     def _open(self) -> None:
         known = " ".join(f"*{suffix}" for suffix in readable_suffixes())
@@ -447,15 +475,6 @@ class LayerSource(QWidget):  # type: ignore[misc, unused-ignore]
         self._viewer.open_sample("segexplorer", "ct_phantom")
 
 
-def _refill(box: QComboBox, layers: list[Any]) -> None:
-    chosen = box.currentText()
-    box.blockSignals(True)
-    box.clear()
-    box.addItems([layer.name for layer in layers])
-    box.setCurrentIndex(max(0, box.findText(chosen)) if layers else -1)
-    box.blockSignals(False)
-
-
 def frame_shown(viewer: Any, layer: Any) -> int | None:
     """Return which volume of a layer with several the viewer shows; None for a layer with one."""
     if layer.ndim != 4 or viewer.dims.ndim != 4:
@@ -466,7 +485,7 @@ def frame_shown(viewer: Any, layer: Any) -> int | None:
 def _is_ours_alone(layer: Any) -> bool:
     """Whether a layer only shows what a run has computed."""
     key = layer.metadata.get(METADATA, {}).get("key", "")
-    return key.partition("/")[0] in {"prediction", "errors", "balance", "patch", "truth"}
+    return key.partition("/")[0] in {*SWITCHES, "truth", "preview"}
 
 
 def _is_scan(layer: Any) -> bool:

@@ -16,13 +16,13 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QTableWidget,
-    QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
-from segexplorer.core import colours
+from segexplorer.core.colours import ClassColours
 from segexplorer.core.errors import SpecError
+from segexplorer.frontends.napari.panels import widgets
 from segexplorer.viewmodels.layer_images import class_volume
 from segexplorer.viewmodels.regions import millilitres
 
@@ -49,23 +49,25 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self._volumes: Mapping[int, float] = {}
         self._total = 0.0
         self._filling = False
-        self.table = QTableWidget(0, 5)
+        self._editable = True
+        self.table = widgets.prepare_table(QTableWidget(0, 5), "Classes")
         self.table.setHorizontalHeaderLabels(["", "Class", "Values", "Volume", "Share"])
-        self.table.verticalHeader().setVisible(False)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        for column, width in ((0, 22), (_VALUES, 64), (_VOLUME, 64), (_BAR, 60)):
+        for column, width in ((0, 22), (_VALUES, 48), (_VOLUME, 66), (_BAR, 46)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             self.table.setColumnWidth(column, width)
         self.table.itemChanged.connect(self._on_edit)
         add, remove = QPushButton("Add class"), QPushButton("Remove")
         self.keep_button = keep = QPushButton("Keep only selected")
-        keep.setToolTip("Of many labels, keep the rows that are selected (Ctrl-click selects several).")
+        self.table.itemSelectionChanged.connect(self._on_selection)
         add.clicked.connect(self._add)
         remove.clicked.connect(self._remove)
         keep.clicked.connect(self._keep)
-        buttons = QHBoxLayout()
+        self._buttons = QWidget()
+        buttons = QHBoxLayout(self._buttons)
+        buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(add)
         buttons.addWidget(remove)
         buttons.addWidget(keep)
@@ -73,8 +75,9 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
-        layout.addLayout(buttons)
+        layout.addWidget(self._buttons)
         self.set_classes({})
+        self._on_selection()
 
     def classes(self) -> dict[str, tuple[int, ...]]:
         """Return name -> label values.
@@ -88,7 +91,7 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         for row in range(self.table.rowCount()):
             name = self._text(row, _NAME)
             if not name:
-                raise SpecError(f"Class {row + 1} has no name.", "Type one into the table.")
+                raise SpecError(f"Class {row + 1} has no name.", "Type one into the table of classes.")
             if name in found:
                 raise SpecError(f"Two classes are called {name!r}.", "Give each its own name.")
             found[name] = _values(name, self._text(row, _VALUES))
@@ -109,22 +112,37 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         self._filling = False
         self._measure()
 
+    def set_editable(self, editable: bool) -> None:
+        """Let the classes be changed, or only be looked at: those of a data set are changed in its form."""
+        self._editable = editable
+        self._buttons.setVisible(editable)
+        triggers = QAbstractItemView.EditTrigger
+        self.table.setEditTriggers(
+            triggers.DoubleClicked | triggers.EditKeyPressed | triggers.AnyKeyPressed
+            if editable
+            else triggers.NoEditTriggers
+        )
+
+    def measure(self, volumes: Mapping[int, float], total: float) -> None:
+        """Show the volumes of another case, or of all; the classes stay."""
+        self._volumes, self._total = dict(volumes), total
+        self._measure()
+
     def _append(self, name: str, values: tuple[int, ...]) -> None:
         row = self.table.rowCount()
         self.table.insertRow(row)
-        swatch = QTableWidgetItem()
-        swatch.setBackground(QColor(colours.class_colour(row + 1)))
+        swatch = widgets.text_item("", f"Colour of class {row + 1}")
+        colour = ClassColours().colour(row + 1)
+        swatch.setBackground(QColor(colour))
         swatch.setFlags(Qt.ItemFlag.NoItemFlags)
         self.table.setItem(row, 0, swatch)
-        self.table.setItem(row, _NAME, QTableWidgetItem(name))
-        self.table.setItem(row, _VALUES, QTableWidgetItem(", ".join(map(str, values))))
-        volume = QTableWidgetItem()
+        self.table.setItem(row, _NAME, widgets.text_item(name))
+        self.table.setItem(row, _VALUES, widgets.number_item(", ".join(map(str, values))))
+        volume = widgets.number_item("")
         volume.setFlags(Qt.ItemFlag.ItemIsEnabled)
-        volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.table.setItem(row, _VOLUME, volume)
         bar = QProgressBar()
         bar.setTextVisible(False)
-        colour = colours.class_colour(row + 1)
         bar.setStyleSheet(
             "QProgressBar { margin: 7px 3px; border: none; max-height: 12px; }"
             f"QProgressBar::chunk {{ background: {colour}; }}"
@@ -141,10 +159,14 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
                 values = ()
             volume = class_volume(self._volumes, values)
             self.table.item(row, _VOLUME).setText(millilitres(volume) if self._volumes else "")
+            self.table.item(row, _NAME).setToolTip(self._text(row, _NAME))
+            self.table.item(row, _VALUES).setToolTip(self._text(row, _VALUES))
             bar: Any = self.table.cellWidget(row, _BAR)
             share = volume / self._total if self._total else 0.0
             bar.setValue(bar_length(share))
-            bar.setToolTip(f"{100 * share:.3g} % of the picture; the bar is logarithmic")
+            told = f"{100 * share:.3g} % of the picture; the bar is logarithmic"
+            bar.setToolTip(told)
+            bar.setAccessibleName(f"{self._text(row, _NAME)}: {told}")
         self.table.setVisible(self.table.rowCount() > 0)
         self.table.setFixedHeight(28 + 26 * max(2, min(8, self.table.rowCount())))
         for row in range(self.table.rowCount()):
@@ -171,6 +193,14 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
     def _remove(self) -> None:
         gone = self._selected() or {self.table.rowCount() - 1}
         self._keep_rows(set(range(self.table.rowCount())) - gone)
+
+    def _on_selection(self) -> None:
+        widgets.enable(
+            self.keep_button,
+            bool(self._selected()),
+            "Of many labels, keep the rows that are selected.",
+            "Select the rows to keep first; Ctrl-click selects several.",
+        )
 
     def _keep(self) -> None:
         if self._selected():

@@ -5,6 +5,7 @@ The plan names the cases, the memory and, measured on request, the time that the
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +17,18 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from segexplorer.core.errors import RunStateError, SegExplorerError, SpecError
+from segexplorer.core.errors import DataError, RunStateError, SegExplorerError, SpecError
 from segexplorer.core.events import ACTIVE_STATES
 from segexplorer.frontends.forms import SpecForm
-from segexplorer.frontends.napari.bridge import lower_priority
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.panels.cases import CasesPanel
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.host import lower_priority
 from segexplorer.training.timing import Timing
 from segexplorer.viewmodels import status as timings
+from segexplorer.viewmodels.displayed import PlanFacts
 
 GUIDANCE = "Choose cases first; the plan then states memory and number of steps."
 PLANNING, MEASURING = "Planning…", "Measuring: a few steps and windows of this plan…"
@@ -44,13 +46,19 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     planned
         psygnal signal with the `Plan` that was resolved in the background.
+    refused
+        psygnal signal with the error that says why there is no plan.
+    phrase
+        Puts a sentence into the words of the form; another function may be put here.
     """
 
     planned = Signal(object)
+    refused = Signal(object)
 
     def __init__(self, session: Any) -> None:
         super().__init__()
         self._session = session
+        self.phrase: Callable[[str], str] = str
         self._plan: Any = None
         self._to_stop = threading.Event()
         self.work = LatestWork(self._on_plan, self.refuse, newest_only=True)
@@ -89,7 +97,8 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
         """Say why there is no plan."""
         self._forget()
         widgets.say(self.summary, "")
-        self.show_text(error)
+        widgets.say(self.warnings, self.phrase(str(error)), widgets.RED)
+        self.refused.emit(error)
 
     def show_text(self, shown: SegExplorerError | str) -> None:
         """Say something that leaves the plan as it is; errors in red."""
@@ -112,7 +121,7 @@ class PlanBox(QWidget):  # type: ignore[misc, unused-ignore]
             *plan.badges,
             *(f"{p.case}: {p.message} {p.remedy}".removeprefix(": ") for p in plan.warnings),
         ]
-        widgets.say(self.warnings, "\n".join(shown), widgets.AMBER)
+        widgets.say(self.warnings, self.phrase("\n".join(shown)), widgets.AMBER)
         self._show_button()
         self.planned.emit(plan)
 
@@ -171,6 +180,9 @@ def _measured(plan: Any, stop: threading.Event) -> Timing | None:
         return pool.submit(measure, plan, stopped=stop.is_set).result()
 
 
+OF_CASES = ("data", "split")
+"""Settings of an experiment that are edited in the Cases tab."""
+_PATH = re.compile(r"\b[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+\b")
 _WAIT_MS = 700
 """How long the form rests before it is planned anew: nobody wants a plan of every letter typed."""
 
@@ -189,15 +201,22 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     changed
         psygnal signal: the experiment is another one now, valid or not.
+    judged
+        psygnal signal (`PlanFacts`): whether it can be started, and if not, why, in the words of the forms.
     """
 
     changed = Signal()
+    judged = Signal(object)
 
     def __init__(self, session: Any, viewer: Any, cases: CasesPanel) -> None:
         super().__init__()
         self.session, self.viewer, self._cases = session, viewer, cases
-        self.form: SpecForm[Experiment] = SpecForm(Experiment, exclude=("data", "split", "changes"))
+        self.form: SpecForm[Experiment] = SpecForm(Experiment, exclude=(*OF_CASES, "changes"))
         self.box = PlanBox(session)
+        self.box.phrase = lambda text: self._in_words(text)[0]
+        self.box.planned.connect(lambda _: self._judge(PlanFacts("fits")))
+        self.box.refused.connect(self._on_refused)
+        self._edited = False
         self._saving = LatestWork(self.box.show_text, self.box.show_text)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -215,10 +234,14 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
-            widgets.scrolled(row, self.form.native, widgets.heading("Before you start"), self.box)
+            widgets.scrolled(
+                row, self.form.native, widgets.section("Before you start", self.box, key="Experiment.plan")
+            )
         )
         self.form.changed.connect(self._on_change)
         cases.changed.connect(self._on_change)
+        cases.proposal.proposed.connect(self._on_proposal)
+        cases.proposal.label = self.label
 
     # -- what comes out -----------------------------------------------------------------------------------
 
@@ -232,7 +255,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         """
         settings = self.form.plain()
         if self.form.problems:
-            raise SpecError("; ".join(f"{path} {text}" for path, text in self.form.problems) + ".")
+            raise SpecError(self.form.problem_sentence())
         dataset = self._cases.dataset_maker()
 
         def make() -> Experiment:
@@ -245,10 +268,35 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         """Return the experiment (see `experiment_maker`); saves layers without a file, so it may take a while."""
         return self.experiment_maker()()
 
+    @property
+    def problem_path(self) -> str:
+        """Dotted path of the first setting that is at fault, here or in the Cases tab; "" where all are sound."""
+        return self.form.problems[0][0] if self.form.problems else self._cases.problem_path
+
+    def focus(self, path: str) -> bool:
+        """Unfold, scroll to and focus the field of a setting, here or in the Cases tab; False where there is none.
+
+        Whoever calls it brings the tab to the front.
+        """
+        if path.partition(".")[0] in OF_CASES:
+            return self._cases.focus(path)
+        return self.form.focus(path)
+
+    def label(self, path: str) -> str:
+        """Return what the screen calls a setting: "Loss › Weight of Dice"."""
+        return self._cases.label(path) if path.partition(".")[0] in OF_CASES else self.form.label(path)
+
     def set_experiment(self, experiment: Experiment) -> None:
         """Show an experiment, its data in the Cases tab."""
         self.form.set(experiment)
         self._cases.set_dataset(experiment.data, experiment.split)
+
+    def _on_proposal(self, proposal: Any) -> None:
+        """Show what was proposed for the cases; layers stay chosen as they are."""
+        if self._cases.from_layers:
+            self.form.set(proposal.experiment)
+        else:
+            self.set_experiment(proposal.experiment)
 
     def load(self, path: Path) -> None:
         """Show the experiment of a YAML file; a file that is wrong changes nothing and is explained."""
@@ -273,8 +321,44 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     # -- the plan -----------------------------------------------------------------------------------------
 
+    def refusal(self, error: SegExplorerError) -> PlanFacts:
+        """Return an error as the reason why nothing can be started: settings by their labels on the screen."""
+        text, found = self._in_words(str(error))
+        path = self.problem_path or (found[0] if found else "data" if isinstance(error, DataError) else "")
+        return PlanFacts("refused", text, path)
+
+    def _in_words(self, text: str) -> tuple[str, list[str]]:
+        """Return a text with settings by their labels on the screen, and the paths that they had."""
+        found: list[str] = []
+
+        def named(match: re.Match[str]) -> str:
+            path = match[0]
+            if path.partition(".")[0] not in Experiment.model_fields:
+                return path
+            found.append(path)
+            return self.label(path) or path
+
+        return _PATH.sub(named, text), found
+
+    def judge(self) -> None:
+        """Say whether the experiment can be started, as far as that is known without planning it."""
+        try:
+            self.experiment_maker()
+        except SegExplorerError as error:
+            self.judged.emit(self.refusal(error))
+        else:
+            self.judged.emit(PlanFacts("planning"))
+
+    def _judge(self, facts: PlanFacts) -> None:
+        if not self._edited:  # else it is of what was there before
+            self.judged.emit(facts)
+
+    def _on_refused(self, error: SegExplorerError) -> None:
+        self._judge(self.refusal(error))
+
     def plan(self) -> None:
         """Resolve the experiment in the background and show what it would cost."""
+        self._edited = False
         try:
             make = self.experiment_maker()
         except SegExplorerError as error:
@@ -283,7 +367,9 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self.box.plan(make)
 
     def _on_change(self, *_: Any) -> None:
+        self._edited = True
         self._timer.start()
+        self.judge()
         self.changed.emit()
 
     # -- files --------------------------------------------------------------------------------------------

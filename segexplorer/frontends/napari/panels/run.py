@@ -7,8 +7,10 @@ cause.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -28,16 +30,25 @@ from qtpy.QtWidgets import (
 
 from segexplorer.core.errors import RunActiveError, SegExplorerError
 from segexplorer.core.events import Event, ParameterApplied, Planned, RunFinished
-from segexplorer.frontends.forms import LiveForm
+from segexplorer.frontends.forms import LiveForm, appearance
+from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
+from segexplorer.frontends.napari.panels.experiment import OF_CASES
+from segexplorer.frontends.napari.panels.report_button import ReportButton
+from segexplorer.frontends.napari.panels.retrain import RetrainButton, folder_of
+from segexplorer.frontends.napari.panels.run_board import BoardButton
 from segexplorer.frontends.napari.workers import LatestWork, Machine
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run
 from segexplorer.training.ownership import Holder
+from segexplorer.training.watch import Watch
 from segexplorer.viewmodels import status
+from segexplorer.viewmodels.displayed import Control, Screen
 from segexplorer.viewmodels.status import LogLine, Status
+from segexplorer.viewmodels.watched_case import frame_loader
 
 
 class RunLog(QPlainTextEdit):  # type: ignore[misc, unused-ignore]
@@ -55,14 +66,14 @@ class RunLog(QPlainTextEdit):  # type: ignore[misc, unused-ignore]
         super().clear()
         self._last = None
 
-    def show_lines(self, lines: Iterable[LogLine]) -> None:
-        """Add the lines that are new."""
+    def show_lines(self, lines: Iterable[LogLine], phrase: Callable[[str], str] = str) -> None:
+        """Add the lines that are new, in the words that `phrase` gives them."""
         known = list(lines)
         if not known or known[-1] is self._last:
             return
         start = next((i + 1 for i, line in enumerate(known) if line is self._last), 0)
         for line in known[start:]:
-            self.appendPlainText(line.sentence)
+            self.appendPlainText(phrase(line.sentence))
         self._last = known[-1]
 
 
@@ -140,7 +151,8 @@ class RunStatus(QWidget):  # type: ignore[misc, unused-ignore]
             Whether the tabs hold an experiment that can be run.
         """
         waiting = "Ready: Start begins a run." if ready else "No run yet."
-        widgets.say(self.headline, status.headline if run is not None else waiting)
+        named = "" if run is None else f"{Path(run.folder).name}: {status.headline}"
+        widgets.say(self.headline, named or waiting)
         self.bar.setValue(round(1000 * status.fraction))
         self.bar.setFormat(status.progress or "%p%")
         figures = [status.rate, f"{status.memory} in use" if status.memory else ""]
@@ -163,9 +175,9 @@ class Commands(Protocol):
 
 
 class RunButtons(QWidget):  # type: ignore[misc, unused-ignore]
-    """Start, open, hold, step, stop, predict and extend."""
+    """Start, open, hold, step, stop, predict, extend, and the board of runs."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, board: QPushButton) -> None:
         super().__init__()
 
         def button(text: str, tip: str, slot: Callable[[], None]) -> QPushButton:
@@ -187,43 +199,39 @@ class RunButtons(QWidget):  # type: ignore[misc, unused-ignore]
         self.epochs.setRange(1, 10_000)
         self.epochs.setValue(10)
         self.epochs.setSuffix(" epochs")
+        buttons = (self.start, self.pause, self.step, self.stop, self.predict, self.open, self.extend)
+        self._tips = {button: button.toolTip() for button in buttons}
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
         rows = (
             (self.start, self.pause, self.step),
             (self.stop, self.predict, self.open),
         )
-        for row, buttons in enumerate(rows):
-            for column, widget in enumerate(buttons):
+        for row, in_row in enumerate(rows):
+            for column, widget in enumerate(in_row):
                 layout.addWidget(widget, row, column)
                 layout.setColumnStretch(column, 1)
         layout.addWidget(self.extend, 2, 0)
-        layout.addWidget(self.epochs, 2, 1, 1, 2)
+        layout.addWidget(self.epochs, 2, 1)
+        layout.addWidget(board, 2, 2)
 
-    def follow(self, run: Any, *, busy: bool, making: bool, ready: bool) -> None:
-        """Enable what makes sense now.
-
-        Parameters
-        ----------
-        run
-            The current run or None.
-        busy
-            Whether it is being iterated, or the next one is being made.
-        making
-            Whether a run is being made or opened.
-        ready
-            Whether the tabs hold an experiment that can be run.
-        """
-        can = status.buttons(run.accepts if run is not None else None)
-        goes_on = run is not None and not busy and run.accepts("start")
-        self.start.setEnabled(ready and not busy)
-        self.open.setEnabled(not busy)
-        self.pause.setEnabled(goes_on or (busy and can.pause))
-        self.pause.setText("Go on" if goes_on else can.pause_label)
-        self.step.setEnabled(busy and can.step)
-        self.stop.setEnabled(busy and can.stop)
-        self.predict.setEnabled(busy and run is not None and run.accepts("predict_now"))
-        self.extend.setEnabled(can.extend and not making)
+    def draw(self, controls: Mapping[str, Control]) -> None:
+        """Enable what makes sense now; the tool tip of a disabled button says why it is."""
+        one = next((c for c in ("unpause", "go_on") if controls[c].enabled), "pause")
+        self.pause.setText({"unpause": "Resume", "go_on": "Go on"}.get(one, "Pause"))
+        shown = {
+            self.start: "start",
+            self.open: "open",
+            self.pause: one,
+            self.step: "step",
+            self.stop: "stop",
+            self.predict: "predict_now",
+            self.extend: "extend",
+        }
+        for button, command in shown.items():
+            control = controls[command]
+            button.setEnabled(control.enabled)
+            button.setToolTip(self._tips[button] if control.enabled else control.why or self._tips[button])
         self.epochs.setEnabled(self.extend.isEnabled())
 
 
@@ -256,6 +264,14 @@ class LiveChanges(QWidget):  # type: ignore[misc, unused-ignore]
         elif not self.form.changes or not running:
             self.form.set(experiment)
 
+    def in_words(self, text: str) -> str:
+        """Return a text in which the live settings are called as on the screen, not by their dotted paths."""
+        form = self.form
+        if form is None or not form.paths:
+            return text
+        paths = "|".join(re.escape(path) for path in sorted(form.paths, key=len, reverse=True))
+        return re.sub(rf"(?<![\w.])(?:{paths})(?![\w])", lambda found: form.label(found[0]), text)
+
     def _tell(self, values: dict[str, Any]) -> None:
         self.applied.emit(values)
 
@@ -281,8 +297,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         Where the run's events come from.
     experiment_maker
         `ExperimentPanel.experiment_maker`: raises in one sentence, or returns what a worker calls.
-    slice_view
-        Returns the plane of the watched case that the viewer shows, for Step; None in 3D.
+    display
+        What the window displays; it knows which buttons can be pressed, and which slice is shown.
     folder
         Where new runs make their folders.
 
@@ -290,15 +306,26 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     started
         psygnal signal (run): a new run was made and begins.
+    field_asked
+        psygnal signal (dotted path): the user wants to see the setting that keeps Start from being possible.
     device, remedy
         What it trains on, and the command that cures a GPU that torch cannot use.
+    start_reason
+        Why Start is not possible, beside it; a link to the setting at fault.
     why_not
-        Why Start is not possible, or why a command was refused.
+        Why a command was refused.
     log
         What happened, line by line.
+    report
+        Writes the run as one page.
+    board
+        Opens the board of runs.
+    retrain
+        Puts corrected labels together for a training that goes on from the run.
     """
 
     started = Signal(object)
+    field_asked = Signal(str)
 
     def __init__(
         self,
@@ -306,23 +333,23 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         viewer: Any,
         bridge: RunBridge,
         experiment_maker: ExperimentMaker,
-        slice_view: Callable[[], Any],
+        display: Display,
         *,
         folder: Path = RUNS,
     ) -> None:
         super().__init__()
         self.session, self.viewer, self.bridge = session, viewer, bridge
-        self.experiment_maker, self._slice_view = experiment_maker, slice_view
+        self.experiment_maker, self.display = experiment_maker, display
         self.status = status.Status()
         self._making = LatestWork(self._on_made, self._on_not_made)
         self._opening = LatestWork(self._on_opened, self._on_not_made)
-        self._busy_making = False
-        self._ready = True
         self._build(folder)
         bridge.begun.connect(self._on_begun)
         bridge.events_arrived.connect(self._on_events)
         bridge.ended.connect(self._on_ended)
-        self.check()
+        display.changed.connect(self._on_changed)
+        viewer.events.theme.connect(self._on_theme)
+        self._draw(display.screen)
 
     # -- widgets ------------------------------------------------------------------------------------------
 
@@ -335,11 +362,17 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         choose.setFixedWidth(28)
         choose.setToolTip("Choose the output folder")
         choose.clicked.connect(self._choose_folder)
-        self.buttons = RunButtons(self)
+        self.board = BoardButton(self.viewer, lambda folder: self.obeyed(lambda: self.open_run(folder)))
+        self.buttons = RunButtons(self, self.board)
+        self.start_reason = widgets.guidance("", widgets.AMBER)
+        self.start_reason.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.start_reason.linkActivated.connect(self.field_asked.emit)
         self.why_not = widgets.guidance()
         self.progress = RunStatus()
         self.live = LiveChanges()
         self.live.applied.connect(self._apply)
+        self.retrain = RetrainButton(lambda: folder_of(self.bridge))
+        self.report = ReportButton(lambda: getattr(self.bridge.run, "folder", None))
         self.log = RunLog()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -347,15 +380,15 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
             widgets.scrolled(
                 self.device,
                 self.remedy,
-                widgets.heading("Output folder"),
-                widgets.row(self._folder, choose),
+                widgets.section("Output folder", widgets.row(self._folder, choose), key="Run.folder"),
                 self.buttons,
+                self.start_reason,
                 self.why_not,
                 self.progress,
-                widgets.heading("Change while it trains"),
-                self.live,
-                widgets.heading("What happened"),
-                self.log,
+                widgets.section("Change while it trains", self.live, key="Run.live"),
+                self.report,
+                self.retrain,
+                widgets.section("What happened", self.log, key="Run.log"),
             )
         )
 
@@ -381,7 +414,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def start(self) -> None:
         """Make a new run of the experiment as the tabs show it, and begin."""
-        if self.bridge.busy or self._busy_making:
+        if self.bridge.busy or self.display.reality.making:
             raise RunActiveError
         make, parent, session = self.experiment_maker(), self.folder, self.session
 
@@ -389,25 +422,10 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
             experiment = make()
             return session.prepare(experiment, parent=parent, window=True)
 
-        self._busy_making = True
         self.progress.failure.clear()
-        widgets.say(self.why_not, "Making the run folder…")
+        widgets.say(self.why_not, "")
+        self.display.refresh_run(making="Making the run folder…")
         self._making.send(work)
-        self._redraw()
-
-    def check(self) -> None:
-        """Find out whether Start is possible, and say why where it is not."""
-        if self.bridge.busy or self._busy_making:
-            return
-        try:
-            self.experiment_maker()
-        except SegExplorerError as error:
-            self._ready = False
-            widgets.say(self.why_not, f"Start is not possible yet. {error}", widgets.AMBER)
-        else:
-            self._ready = True
-            widgets.say(self.why_not, "")
-        self._redraw()
 
     def choose_run(self) -> None:
         """Ask for a run folder and open it."""
@@ -417,12 +435,15 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def open_run(self, folder: Path) -> None:
         """Show a run that was made earlier; Go on and Extend continue it."""
-        if self.bridge.busy or self._busy_making:
+        if self.bridge.trains or self.display.reality.making:
             raise RunActiveError
         session = self.session
 
         def work() -> Any:
             record = open_run(folder)
+            holder = record.holder
+            if holder is not None and not holder.is_this_process():
+                return Watch(folder, load=frame_loader(folder)), [], holder
             events = record.events()
             if record.state == "interrupted":
                 at = events[-1]
@@ -430,27 +451,48 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
                     state="stopped", reason="its process has died", attempt=at.attempt, step=at.step
                 )
                 events.append(replace(end, seq=at.seq + 1, time=at.time))
-            return session.resume(folder, window=True), events, record.holder
+            return session.resume(folder, window=True), events, holder
 
-        self._busy_making = True
-        widgets.say(self.why_not, "Opening the run…")
+        widgets.say(self.why_not, "")
+        self._let_go()
+        self.display.refresh_run(making="Opening the run…")
         self._opening.send(work)
-        self._redraw()
 
     def _on_opened(self, answer: tuple[Any, list[Event], Holder | None]) -> None:
         run, events, holder = answer
-        self._busy_making = False
+        if isinstance(run, Watch):
+            self.watch(run, holder)
+            return
+        self.display.refresh_run(making="")
         self.status = status.Status()
         self.log.clear()
         self.started.emit(run)
         self.bridge.open(run, events)
         if holder is not None:
+            self.display.set_owner(str(holder))
             widgets.say(
                 self.why_not,
                 f"This run is in use by {holder}. It is shown as it was when it was opened; Go on continues it "
                 "once that process has ended.",
                 widgets.AMBER,
             )
+
+    def watch(self, run: Watch, holder: Holder | None) -> None:
+        """Show a run that another process trains, as it goes on."""
+        self.begin(run)
+        if holder is not None:
+            self.display.set_owner(str(holder))
+        widgets.say(
+            self.why_not,
+            f"This run is in use by {holder or 'another process'}. It is shown as it goes on; Stop ends "
+            "looking on, and the run itself goes on.",
+            widgets.AMBER,
+        )
+
+    def _let_go(self) -> None:
+        """End looking on at a run of another process, whose events come no more from now on."""
+        if self.bridge.busy:
+            self.bridge.leave()
 
     def begin(self, run: Any) -> None:
         """Iterate a run that was made elsewhere (a demo, a resumed folder)."""
@@ -468,7 +510,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def step(self) -> None:
         """Do one step, hold, and predict the slice that the viewer shows."""
-        self.bridge.current.step(self._slice_view())
+        self.bridge.current.step(self.display.slice_view())
 
     def stop(self) -> None:
         """Finish the step in hand, save, and end."""
@@ -501,7 +543,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     # -- what comes back ----------------------------------------------------------------------------------
 
     def _on_made(self, run: Any) -> None:
-        self._busy_making = False
+        self.display.refresh_run(making="")
         self.status = status.Status()
         self.log.clear()
         widgets.say(self.why_not, "")
@@ -509,11 +551,11 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.bridge.start(run)
 
     def _on_not_made(self, error: SegExplorerError) -> None:
-        self._busy_making = False
+        self.display.refresh_run(making="")
         self._on_refused(error)
 
     def _on_refused(self, error: SegExplorerError) -> None:
-        widgets.say(self.why_not, str(error), widgets.RED)
+        widgets.say(self.why_not, self.live.in_words(str(error)), widgets.RED)
         self._redraw()
 
     def _on_begun(self, run: Any) -> None:
@@ -526,14 +568,14 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.status.extend(events)
         if any(isinstance(event, (ParameterApplied, Planned)) for event in events):
             self.live.show_experiment(self.bridge.current.experiment, running=self.bridge.busy)
-        self.log.show_lines(self.status.log)
+        self.log.show_lines(self.status.log, self.live.in_words)
         for event in events:
             if isinstance(event, RunFinished) and event.state == "failed":
                 self.progress.failure.show_failure(self.status.failure, self.status.cause)
         self._redraw()
 
     def _on_ended(self, _: RunFinished) -> None:
-        self.check()
+        self._redraw()
 
     def _apply(self, values: dict[str, Any]) -> None:
         def send() -> None:
@@ -544,15 +586,44 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     # -- drawing ------------------------------------------------------------------------------------------
 
     def _redraw(self) -> None:
-        run, busy = self.bridge.run, self.bridge.busy or self._busy_making
-        self.buttons.follow(run, busy=busy, making=self._busy_making, ready=self._ready)
-        self.progress.draw(self.status, run, ready=self._ready)
+        self.display.refresh_run()
+        self._draw(self.display.screen)
+
+    def _on_changed(self, screen: Screen, parts: frozenset[str]) -> None:
+        if not parts.isdisjoint({"controls", "title"}):
+            self._draw(screen)
+
+    def _on_theme(self, _: Any = None) -> None:
+        self._draw(self.display.screen)
+
+    def _draw(self, screen: Screen) -> None:
+        self.buttons.draw(screen.controls)
+        start = screen.controls["start"]
+        self._draw_reason(start, of_new=self.bridge.run is not None and not self.bridge.busy)
+        self.progress.draw(self.status, self.bridge.run, ready=start.enabled)
+
+    def _draw_reason(self, start: Control, *, of_new: bool) -> None:
+        """Say beside Start why it is not possible; beside a run that has ended, that another one is meant."""
+        if start.enabled or not start.why or self.bridge.busy:
+            widgets.say(self.start_reason, "")
+            return
+        text = escape(start.why)
+        if start.path:
+            what = "A new run cannot start yet" if of_new else "Start is not possible yet"
+            tone = appearance.colour("amber", dark=theme.is_dark(self.viewer))
+            text = f'{what}: {text} <a href="{escape(start.path)}" style="color: {tone}">Show where</a>'
+        widgets.say(self.start_reason, text, widgets.AMBER, rich=True)
 
     def closing(self) -> None:
         """Let nothing come back any more."""
         self._making.close()
         self._opening.close()
+        self.display.changed.disconnect(self._on_changed)
+        self.viewer.events.theme.disconnect(self._on_theme)
         self.live.closing()
+        self.retrain.closing()
+        self.report.closing()
+        self.board.closing()
 
 
 @registry.register
@@ -565,11 +636,24 @@ class RunTab(PanelSpec):
 
     def build(self, context: PanelContext) -> RunPanel:
         """Return the tab's widget."""
-        experiment, inspect = context.panel("experiment"), context.panel("inspect")
+        experiment = context.panel("experiment")
         panel = RunPanel(
-            context.session, context.viewer, context.bridge, experiment.experiment_maker, inspect.slice_view
+            context.session, context.viewer, context.bridge, experiment.experiment_maker, context.display
         )
         panel.show_machine(context.machine)
-        experiment.changed.connect(panel.check)
+        experiment.judged.connect(lambda facts: context.display.learn(plan=facts))
+        experiment.judge()
+
+        def show(path: str) -> None:
+            tab = context.panel("cases" if path.partition(".")[0] in OF_CASES else "experiment")
+            widgets.bring_to_front(tab)
+            experiment.focus(path)
+
+        def load(path: Path) -> None:
+            experiment.load(path)
+            widgets.bring_to_front(experiment)
+
+        panel.field_asked.connect(show)
+        panel.retrain.prepared.connect(load)
         panel.started.connect(lambda _: experiment.box.stop_measuring())
         return panel

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QStackedWidget,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QTableWidget,
+    QTableWidgetItem,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from segexplorer.core.printable import printable
-from segexplorer.frontends.forms.appearance import Tone, set_tone
+from segexplorer.frontends.forms.appearance import Section, Tone, set_tone
 
 RED: Tone = "red"
 AMBER: Tone = "amber"
@@ -18,6 +34,17 @@ def heading(text: str) -> QLabel:
     label = QLabel(text)
     label.setStyleSheet("font-weight: bold; margin-top: 6px;")
     return label
+
+
+def section(title: str, *widgets: QWidget, key: str) -> Section:
+    """Return widgets below a heading that folds them away; whether it does is remembered under `key`."""
+    body = QWidget()
+    layout = QVBoxLayout(body)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(6)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return Section(title, body, key=key, bold=True, indent=0)
 
 
 def guidance(text: str = "", tone: Tone = GREY) -> QLabel:
@@ -36,6 +63,12 @@ def say(label: QLabel, text: str, tone: Tone = GREY, *, rich: bool = False) -> N
     label.setText(printable(text, lines=True))
     set_tone(label, tone)
     label.setVisible(bool(text))
+
+
+def enable(button: QPushButton, enabled: bool, what: str, why_not: str) -> None:
+    """Enable or disable a button; its tool tip says what it does, or why it cannot be pressed now."""
+    button.setEnabled(enabled)
+    button.setToolTip(what if enabled else why_not)
 
 
 def row(*widgets: QWidget) -> QWidget:
@@ -63,3 +96,66 @@ def scrolled(*widgets: QWidget) -> QScrollArea:
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(inside)
     return area
+
+
+def bring_to_front(widget: QWidget) -> None:
+    """Bring the tab that a widget is in to the front."""
+    inner, outer = widget, widget.parentWidget()
+    while outer is not None:
+        if isinstance(outer, QTabWidget):
+            outer.setCurrentWidget(inner)
+            return
+        if not isinstance(outer, QStackedWidget):  # a tab widget keeps its pages in one
+            inner = outer
+        outer = outer.parentWidget()
+
+
+def prepare_table(table: QTableWidget, name: str) -> QTableWidget:
+    """Let a table be left with Tab, shorten long texts in the middle, and give it an accessible name."""
+    table.setTabKeyNavigation(False)
+    table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+    table.setWordWrap(False)
+    table.verticalHeader().setVisible(False)
+    table.setAccessibleName(name)
+    table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return table
+
+
+def text_item(text: str, tooltip: str = "") -> QTableWidgetItem:
+    """Return a cell whose tool tip is its whole text, or what is said instead."""
+    item = QTableWidgetItem(text)
+    item.setToolTip(tooltip or text)
+    return item
+
+
+def number_item(text: str, tooltip: str = "") -> QTableWidgetItem:
+    """Return a cell with a number, aligned to the right."""
+    item = text_item(text, tooltip)
+    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    return item
+
+
+class ElidedComboBox(QComboBox):  # type: ignore[misc, unused-ignore]
+    """A combo box of long names: it shrinks, shortens its text in the middle, and shows all of it as a tool tip."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.setAccessibleName(name)
+        self.setMinimumContentsLength(8)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.currentTextChanged.connect(self.setToolTip)
+
+    def paintEvent(self, event: object) -> None:
+        """Draw the text shortened in the middle, where the style would cut it off."""
+        painter = QStylePainter(self)
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        field = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        room = max(20, field.width() - 6)
+        option.currentText = self.fontMetrics().elidedText(
+            self.currentText(), Qt.TextElideMode.ElideMiddle, room
+        )
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)

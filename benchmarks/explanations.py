@@ -1,0 +1,137 @@
+"""Time and exactness of explanations: the pull against plain autograd, what-if of a decision, slices and volumes.
+
+Prints, for each shape: seconds to make the pull of a few losses on all classes, the largest difference from the
+gradient that `loss(...).backward()` gives (relative to its largest value), the difference that 16-bit logits make,
+and milliseconds of one move of a decision slider: of the counts alone, and of all that the window's worker makes
+while the slider moves (prediction, errors, their outlines and the counts of the whole case), and seconds after its
+release.
+
+    python benchmarks/explanations.py [--large] [--small]
+
+`--large` adds 512 x 512 x 300 voxels with five classes (needs 24 GB), `--small` takes a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from segexplorer import losses
+from segexplorer.functional.inputs import LossContext
+from segexplorer.losses.pull import pull
+from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.viewmodels.decision import Decision
+from segexplorer.viewmodels.watched_case import Switch, Wanted, see
+
+KINDS = ("cross_entropy", "dice", "dice_cross_entropy", "tversky", "adaptive_region_tversky")
+
+
+def made_up(shape: tuple[int, ...], classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (1, C, *shape) smooth logits and labels that agree with them in part."""
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(classes, *(max(2, n // 16) for n in shape))).astype(np.float32) * 4
+    factors = [n / c for n, c in zip(shape, coarse.shape[1:], strict=True)]
+    logits = np.stack([ndimage.zoom(channel, factors, order=1) for channel in coarse])
+    labels = np.roll(logits.argmax(0), 2, axis=0)
+    return torch.from_numpy(logits[None]), torch.from_numpy(labels[None, None].astype(np.int64))
+
+
+def measure(shape: tuple[int, ...], classes: int) -> None:
+    """Print one line per loss."""
+    logits, labels = made_up(shape, classes)
+    name = " x ".join(map(str, shape))
+    for kind in KINDS:
+        loss = losses.create(kind)
+        begun = time.perf_counter()
+        found = pull(loss, logits, labels, LossContext()).total
+        seconds = time.perf_counter() - begun
+        line = f"{name}, {classes} classes, {kind}: {seconds:.2f} s"
+        if np.prod(shape) <= 128**3:
+            leaf = logits.clone().requires_grad_()
+            loss(leaf, labels, LossContext()).backward()
+            assert leaf.grad is not None
+            expected = -leaf.grad[0].numpy()
+            top = np.abs(expected).max()
+            halves = pull(loss, logits.half().float(), labels, LossContext()).total
+            line += f", from autograd {np.abs(found - expected).max() / top:.1e}"
+            line += f", 16-bit logits {np.abs(halves - expected).max() / top:.1e}"
+        print(line, flush=True)
+    array, truth = logits[0].numpy(), labels[0, 0].numpy().astype(np.uint8)
+    begun = time.perf_counter()
+    decision = Decision(array, truth, 1)
+    decision.counts()
+    prepared = time.perf_counter() - begun
+    moves = []
+    for bias in np.linspace(-3, 3, 20):
+        begun = time.perf_counter()
+        decision.counts(float(bias))
+        decision.curve()
+        decision.prediction(float(bias), (slice(None), slice(None), shape[2] // 2))
+        moves.append(time.perf_counter() - begun)
+    print(
+        f"{name}: decision prepared in {prepared:.2f} s, a move takes {1000 * np.median(moves):.1f} ms",
+        flush=True,
+    )
+
+
+def measure_window(shape: tuple[int, ...], classes: int) -> None:
+    """Print what a move of the decision slider costs the worker of the window."""
+    logits, labels = made_up(shape, classes)
+    shown = WatchedSnapshot(
+        case="case",
+        role="validation",
+        step=1,
+        index=0,
+        class_names=tuple(f"class {i}" for i in range(1, classes)),
+        affine=np.eye(4),
+        prediction=logits[0].numpy().argmax(0).astype(np.uint8),
+        truth=labels[0, 0].numpy().astype(np.uint8),
+        logits=logits[0].numpy().astype(np.float16),
+        logits_affine=np.eye(4),
+    )
+    switches: frozenset[Switch] = frozenset({"prediction", "errors"})
+    first = see(shown, None, Wanted(switches, 1, bias=0.0))
+    seconds = []
+    for bias, settled in [*((float(b), False) for b in np.linspace(-2, 2, 9)), (0.5, True)]:
+        begun = time.perf_counter()
+        see(
+            shown,
+            None,
+            Wanted(switches, 1, bias=bias, settled=settled),
+            known=first,
+            decision=first.decision,
+        )
+        seconds.append(time.perf_counter() - begun)
+    name = " x ".join(map(str, shape))
+    print(
+        f"{name}, {classes} classes: the window's worker needs {1000 * np.median(seconds[:-1]):.0f} ms a move, "
+        f"{seconds[-1]:.2f} s after release",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure the shapes asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--small", action="store_true")
+    chosen = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads")
+    if chosen.small:
+        measure((24, 24, 24), 3)
+        measure_window((24, 24, 24), 3)
+        return
+    measure((128, 128, 128), 2)
+    measure((128, 128, 128), 5)
+    measure_window((128, 128, 128), 2)
+    measure_window((128, 128, 128), 5)
+    if chosen.large:
+        measure((512, 512, 300), 5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""What is written and drawn over a canvas beside napari's layers: caption, colour bar, and outlines of voxels.
+
+All of it draws a `Screen` and holds nothing of its own. Outlines are lines of one width on the screen, however far
+the view is zoomed: napari's own contours are as thick as voxels and would cover small errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import QRectF, Qt
+from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPainterPath, QPen, QTransform
+from qtpy.QtWidgets import QLabel, QWidget
+
+from segexplorer.core import colours
+from segexplorer.frontends.napari.linked_views import CanvasOverlay, PlaneView, VolumeView
+from segexplorer.viewmodels.caption import Caption, elided
+from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.outlines import COLOURS, Line, Lines, Outlines
+from segexplorer.viewmodels.regions import Scale
+from segexplorer.viewmodels.surfaces import ORDER
+from segexplorer.viewmodels.why import PullScale
+
+PAPER, INK = QColor(0, 0, 0, 150), "#f5f5f5"
+"""Behind and of what is written on the canvas, in both themes: the image under it is dark or light anywhere."""
+_MARGIN = 6
+_BESIDE_LETTER = 20
+"""Room that is left for the letter in the middle of an edge."""
+
+
+class CanvasCaption(CanvasOverlay):
+    """The caption in the upper left corner of a canvas, below the number of the slice.
+
+    Parameters as of `CanvasOverlay`.
+    """
+
+    def __init__(self, viewer: Any, canvas: QWidget) -> None:
+        self._caption = Caption()
+        self.label = QLabel(canvas)
+        self.label.setTextFormat(Qt.TextFormat.PlainText)
+        self.label.setStyleSheet(
+            f"color: {INK}; background: rgba(0, 0, 0, {PAPER.alpha()}); border-radius: 3px; padding: 3px 6px;"
+        )
+        super().__init__(viewer, canvas, (self.label,), (viewer.dims.events.ndisplay,))
+
+    @property
+    def text(self) -> str:
+        """What can be read now."""
+        return "" if self.label.isHidden() else str(self.label.text())
+
+    def draw(self, caption: Caption) -> None:
+        """Write another caption."""
+        self._caption = caption
+        self.follow()
+
+    def follow(self, _: Any = None) -> None:
+        """Fit the caption into the left half of the canvas."""
+        room = max(40, self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER - 12)
+        lines = self._caption.lines(room, self.label.fontMetrics().horizontalAdvance)
+        self.label.setText("\n".join(lines))
+        self.label.adjustSize()
+        below_number = 2 * _MARGIN + self.label.fontMetrics().height() + 4
+        self.label.move(_MARGIN, below_number if self.flat else _MARGIN)
+        self.label.setVisible(bool(lines))
+
+
+AnyScale = Scale | PullScale
+
+
+class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
+    """The colours of a map with their numbers, and what fainter ones mean."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.scale: AnyScale | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that is written on it."""
+        if self.scale is None:
+            return ()
+        return (self.scale.title, self.scale.scope, *self.scale.ends, *self.scale.ticks, self.scale.note)
+
+    def show_scale(self, scale: AnyScale | None, room: int) -> None:
+        """Show another scale, at most so wide."""
+        self.scale = scale
+        self.resize(max(80, min(room, 260)), 5 * self.fontMetrics().height() + 24)
+        self.update()
+
+    def paintEvent(self, event: object) -> None:
+        """Draw title, bar, numbers and note."""
+        if self.scale is None:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(PAPER)
+        painter.drawRoundedRect(QRectF(self.rect()), 3, 3)
+        line, width = self.fontMetrics().height(), self.width() - 2 * _MARGIN
+        measure = self.fontMetrics().horizontalAdvance
+        painter.setPen(QColor(INK))
+
+        def write(row: float, text: str, side: Qt.AlignmentFlag) -> None:
+            place = QRectF(_MARGIN, row, width, line)
+            painter.drawText(place, int(side | Qt.AlignmentFlag.AlignVCenter), elided(text, width, measure))
+
+        left, middle, right = (
+            Qt.AlignmentFlag.AlignLeft,
+            Qt.AlignmentFlag.AlignHCenter,
+            Qt.AlignmentFlag.AlignRight,
+        )
+        write(3, self.scale.title, left)
+        bar = QRectF(_MARGIN, line + 6, width, 12)
+        gradient = QLinearGradient(bar.topLeft(), bar.topRight())
+        table = self.scale.colours
+        for number, colour in enumerate(table):
+            gradient.setColorAt(number / (len(table) - 1), QColor.fromRgbF(*(float(c) for c in colour)))
+        painter.fillRect(bar, gradient)
+        for text, side in zip(self.scale.ticks, (left, middle, right), strict=True):
+            write(line + 19, text, side)
+        low, high = self.scale.ends
+        write(2 * line + 19, low, left)
+        write(2 * line + 19, high, right)
+        write(3 * line + 19, self.scale.note, left)
+        write(4 * line + 19, self.scale.scope, left)
+        painter.end()
+
+
+class CanvasColourBar(CanvasOverlay):
+    """The colour bar in the lower left corner of a canvas.
+
+    Parameters as of `CanvasOverlay`.
+    """
+
+    def __init__(self, viewer: Any, canvas: QWidget) -> None:
+        self._scale: AnyScale | None = None
+        self.bar = ColourBar(canvas)
+        super().__init__(viewer, canvas, (self.bar,), (viewer.dims.events.ndisplay,))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What can be read now."""
+        return () if self.bar.isHidden() else self.bar.texts
+
+    def draw(self, scale: AnyScale | None) -> None:
+        """Show another scale, or none."""
+        self._scale = scale
+        self.follow()
+
+    def follow(self, _: Any = None) -> None:
+        """Place the bar."""
+        self.bar.show_scale(self._scale, self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER)
+        self.bar.move(_MARGIN, self.canvas.height() - self.bar.height() - _MARGIN)
+        self.bar.setVisible(self._scale is not None and self.viewer.dims.ndisplay == 2)
+
+
+_WIDTH, _CASING = 1.4, 3.0
+_MOST_SMOOTH = 20_000
+"""With more segments than this lines are drawn without smoothing, which is much quicker."""
+
+
+class _LineWidget(QWidget):  # type: ignore[misc, unused-ignore]
+    """Draws paths in mm through a transform; the width of lines is in pixels."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.paths: dict[Line, QPainterPath] = {}
+        self.place = QTransform()
+        self.smooth = True
+
+    def paintEvent(self, event: object) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, self.smooth)
+        painter.setTransform(self.place)
+        for line, path in self.paths.items():
+            for pen in _PENS[line]:
+                painter.setPen(pen)
+                painter.drawPath(path)
+        painter.end()
+
+
+def _pen(colour: str, width: float, opacity: float = 1.0) -> QPen:
+    ink = QColor(colour)
+    ink.setAlphaF(opacity)
+    pen = QPen(ink, width)
+    pen.setCosmetic(True)
+    pen.setCapStyle(Qt.PenCapStyle.FlatCap)
+    return pen
+
+
+_PENS: dict[Line, tuple[QPen, ...]] = {
+    "correct": (_pen(COLOURS["correct"], _WIDTH),),
+    "prediction": (
+        _pen(colours.TRUTH_OUTLINE, _CASING, 0.35),
+        _pen(COLOURS["prediction"], _WIDTH),
+    ),
+    "truth": (_pen(colours.RIM, _CASING, 0.5), _pen(COLOURS["truth"], _WIDTH)),
+    "here": (_pen(colours.RIM, 4.0, 0.5), _pen(COLOURS["here"], 2.4)),
+    **{line: (_pen(colours.RIM, 4.5), _pen(COLOURS[line], 2.0)) for line in ("extra", "missed", "wrong")},
+}
+
+
+class CanvasOutlines(CanvasOverlay):
+    """Outlines of truth and prediction, or dark rims of errors over a map, in the slice that a viewer shows.
+
+    Parameters as of `CanvasOverlay`.
+    """
+
+    def __init__(self, viewer: Any, canvas: QWidget) -> None:
+        self._outlines: Outlines | None = None
+        self._rims = False
+        self._known: tuple[Any, ...] | None = None
+        self.lines: dict[Line, Lines] = {}
+        self.widget = _LineWidget(canvas)
+        camera = viewer.scene.camera.events
+        signals = (
+            viewer.dims.events.point,
+            viewer.dims.events.order,
+            viewer.dims.events.ndisplay,
+            camera.center,
+            camera.zoom,
+            camera.orientation,
+        )
+        super().__init__(viewer, canvas, (self.widget,), signals)
+        self.widget.lower()
+
+    def draw(self, outlines: Outlines | None, *, rims: bool) -> None:
+        """Draw other outlines, or none."""
+        self._outlines, self._rims = outlines, rims
+        self.follow()
+
+    def follow(self, _: Any = None) -> None:
+        """Draw the lines of the slice where the camera shows them."""
+        dims = self.viewer.dims
+        found = None
+        if self._outlines is not None and self.flat and dims.ndim == 3:
+            axis = int(dims.order[0])
+            index = self._outlines.index(axis, float(dims.point[axis]))
+            found = None if index is None else (self._outlines, self._rims, axis, index)
+        if found != self._known:
+            self._known = found
+            self.lines = {} if found is None else found[0].lines(found[2], found[3], rims=found[1])
+            self._make_paths(swapped=tuple(dims.order[-2:]) == tuple(sorted(dims.order[-2:], reverse=True)))
+        if found is not None:
+            self.widget.setGeometry(0, 0, self.canvas.width(), self.canvas.height())
+            self.widget.place = self._place()
+            self.widget.update()
+        self.widget.setVisible(found is not None)
+
+    def _make_paths(self, *, swapped: bool) -> None:
+        """Turn segments into paths whose x runs along the width of the canvas."""
+        across, along = (1, 0) if swapped else (0, 1)
+        self.widget.paths = {
+            line: pg.arrayToQPath(
+                np.ascontiguousarray(ends[..., along], np.float64).ravel(),
+                np.ascontiguousarray(ends[..., across], np.float64).ravel(),
+                connect="pairs",
+            )
+            for line, ends in sorted(self.lines.items())
+        }
+        self.widget.smooth = sum(map(len, self.lines.values())) <= _MOST_SMOOTH
+
+    def _place(self) -> QTransform:
+        camera = self.viewer.scene.camera
+        vertical, horizontal = (float(middle) for middle in camera.center[-2:])
+        zoom = float(camera.zoom)
+        right = -zoom if str(camera.orientation[-1]) == "left" else zoom
+        down = -zoom if str(camera.orientation[-2]) == "up" else zoom
+        middle = self.canvas.width() / 2, self.canvas.height() / 2
+        return QTransform(right, 0, 0, down, middle[0] - horizontal * right, middle[1] - vertical * down)
+
+
+class CanvasNotes:
+    """Caption and colour bar over the main canvas, outlines over slices, surfaces in 3D: all of a display.
+
+    Parameters
+    ----------
+    display
+        What the window displays (`display.Display`).
+    workbench
+        Its views (`workbench.Workbench`).
+    canvas
+        The main canvas.
+    """
+
+    def __init__(self, display: Any, workbench: Any, canvas: QWidget) -> None:
+        self.display, self._workbench = display, workbench
+        self.caption = CanvasCaption(display.viewer, canvas)
+        self.bar = CanvasColourBar(display.viewer, canvas)
+        # the error that is looked at, above the outlines, which are put below what was there before
+        self.mark = CanvasOutlines(display.viewer, canvas)
+        self.outlines = CanvasOutlines(display.viewer, canvas)
+        self._others: dict[Any, CanvasOutlines] = {}
+        self._marks: dict[Any, CanvasOutlines] = {}
+        self._volume: VolumeView | None = None
+        display.changed.connect(self._on_changed)
+        workbench.changed.connect(self._on_views)
+        self._on_views()
+        self._on_changed(display.screen, frozenset({"caption", "map", "outlines", "mark"}))
+
+    def _on_changed(self, screen: Screen, parts: frozenset[str]) -> None:
+        if "caption" in parts:
+            self.caption.draw(screen.caption)
+        if "map" in parts:
+            self.bar.draw(screen.map)
+        if not parts.isdisjoint({"outlines", "map"}):
+            for outlines in (self.outlines, *self._others.values()):
+                outlines.draw(screen.outlines, rims=screen.map is not None)
+        if "mark" in parts:
+            for mark in (self.mark, *self._marks.values()):
+                mark.draw(screen.mark, rims=False)
+        if "surfaces" in parts:
+            for view in self._volumes:
+                view.show_surfaces([screen.surfaces[part] for part in ORDER if part in screen.surfaces])
+
+    @property
+    def _volumes(self) -> list[VolumeView]:
+        return [view for view in self._workbench.views.values() if isinstance(view, VolumeView)]
+
+    def _on_views(self) -> None:
+        """Draw over the planes that are shown now."""
+        planes = [view for view in self._workbench.views.values() if isinstance(view, PlaneView)]
+        for view in [view for view in self._others if view not in planes]:
+            self._others.pop(view).closing()
+            self._marks.pop(view).closing()
+        screen = self.display.screen
+        for view in planes:
+            if view not in self._others:
+                self._marks[view] = CanvasOutlines(view.model, view.canvas)
+                self._marks[view].draw(screen.mark, rims=False)
+                self._others[view] = CanvasOutlines(view.model, view.canvas)
+                self._others[view].draw(screen.outlines, rims=screen.map is not None)
+        volumes = self._volumes
+        for view in volumes:
+            if view is not self._volume and screen.surfaces:
+                view.show_surfaces([screen.surfaces[part] for part in ORDER if part in screen.surfaces])
+        self._volume = next(iter(volumes), None)
+        if bool(volumes) != self.display.reality.solid:
+            self.display.learn(solid=bool(volumes))
+
+    def closing(self) -> None:
+        """Let go of display, viewers and canvases."""
+        self.display.changed.disconnect(self._on_changed)
+        self._workbench.changed.disconnect(self._on_views)
+        over_planes = (*self._others.values(), *self._marks.values())
+        for overlay in (self.caption, self.bar, self.outlines, self.mark, *over_planes):
+            overlay.closing()
+        self._others, self._marks = {}, {}

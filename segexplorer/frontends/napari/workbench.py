@@ -1,0 +1,333 @@
+"""The workbench around napari's canvas: one, two or four equal views, plots below them, napari's panels folded.
+
+napari's own canvas is one of the views. Everything comes back as it was when the workbench closes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from napari.qt import QtViewer
+from psygnal import Signal
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QDockWidget, QGridLayout, QMainWindow, QVBoxLayout, QWidget
+
+from segexplorer.frontends.napari.display import look_at
+from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.linked_views import (
+    CORONAL,
+    SAGITTAL,
+    Crosshair,
+    EdgeLetters,
+    LinkedView,
+    OwnContext,
+    PlaneView,
+    SliceNumber,
+    ViewFit,
+    VolumeView,
+    canvas_in,
+)
+from segexplorer.frontends.napari.mouse import MouseOverSlices
+
+Layout = Literal["one", "coronal", "sagittal", "volume", "four"]
+LAYOUTS: Mapping[Layout, str] = {
+    "one": "One view",
+    "coronal": "Two: axial and coronal",
+    "sagittal": "Two: axial and sagittal",
+    "volume": "Two: axial and 3D",
+    "four": "Four: axial, coronal, sagittal, 3D",
+}
+_Maker: TypeAlias = Callable[[Any], LinkedView]
+_MAKERS: Mapping[str, _Maker] = {
+    "coronal": lambda viewer: PlaneView(viewer, CORONAL),
+    "sagittal": lambda viewer: PlaneView(viewer, SAGITTAL),
+    "volume": VolumeView,
+}
+_PLACES: Mapping[Layout, Mapping[str, tuple[int, int]]] = {
+    "one": {},
+    "coronal": {"coronal": (0, 1)},
+    "sagittal": {"sagittal": (0, 1)},
+    "volume": {"volume": (0, 1)},
+    "four": {"coronal": (0, 1), "sagittal": (1, 0), "volume": (1, 1)},
+}
+NAPARI_PANELS = ("layer list", "layer controls")
+"""Object names of the docks that napari itself opens."""
+
+
+class Workbench(QObject):  # type: ignore[misc, unused-ignore]
+    """The views in the middle of one window.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    layers
+        Its case layers.
+    pointed
+        Called with the point under the mouse, (z, y, x) in mm, of the views that are not napari's own; None when
+        the mouse leaves one.
+    clicked
+        Called with a point that was clicked in any view.
+
+    Attributes
+    ----------
+    changed
+        psygnal signal: other views are shown, or napari's panels were folded or unfolded.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        viewer: Any,
+        layers: CaseLayers,
+        pointed: Callable[[tuple[float, ...] | None], None],
+        clicked: Callable[[tuple[float, ...]], None] = lambda _: None,
+    ) -> None:
+        super().__init__()
+        self._viewer, self._layers, self._pointed = viewer, layers, pointed
+        self.mouse = MouseOverSlices(viewer, layers, pointed, clicked)
+        self.views: dict[str, LinkedView] = {}
+        self.layout: Layout = "one"
+        self.letters: EdgeLetters | None = None
+        self.number: SliceNumber | None = None
+        self._crosshair: Crosshair | None = None
+        self._fit: ViewFit | None = None
+        self._context: OwnContext | None = None
+        self._window: QMainWindow | None = None
+        self._table: QWidget | None = None
+        self._grid: QGridLayout | None = None
+        self._main: QWidget | None = None
+        self._cells: dict[str, _Cell] = {}
+        self._corners: dict[Qt.Corner, Qt.DockWidgetArea] = {}
+        self._folded: list[QDockWidget] = []
+        self._cleared: list[QDockWidget] = []
+        self._letter_pixels: int | None = None
+
+    def attach(self, window: QWidget) -> None:
+        """Take over the middle of a window, once its canvas is there; does nothing in a window without one."""
+        canvas = canvas_in(window)
+        if self._window is not None or canvas is None or not isinstance(window, QMainWindow):
+            return
+        main = window.centralWidget().findChild(QtViewer)
+        if main is None:
+            return
+        self._window, self._main = window, main
+        self.letters = EdgeLetters(self._viewer, canvas, self._layers)
+        self.number = SliceNumber(self._viewer, canvas, self._layers)
+        self._fit = ViewFit(self._viewer, canvas, lambda: self._layers.oriented)
+        self._context = OwnContext(self._viewer, canvas)
+        self.mouse.attach(self._viewer)
+        middle = window.centralWidget().layout()
+        self._table = QWidget()
+        whole = QVBoxLayout(self._table)
+        whole.setContentsMargins(0, 0, 0, 0)
+        views = QWidget()
+        whole.addWidget(views, 1)
+        self._grid = QGridLayout(views)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(4)  # napari's sliders end at their last digit
+        middle.insertWidget(middle.indexOf(main), self._table)
+        self._place("axial", main, 0, 0)
+        for corner, area in (
+            (Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea),
+            (Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea),
+        ):
+            self._corners[corner] = window.corner(corner)
+            window.setCorner(corner, area)
+
+    def _place(self, key: str, view: QWidget, row: int, column: int) -> None:
+        """Put a view into a cell; it may become as small as it must, so that all stay equal."""
+        assert self._grid is not None
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = _Cell(view)
+        else:
+            self._grid.removeWidget(cell)
+        self._grid.addWidget(cell, row, column)
+
+    def owns(self, viewer: Any) -> bool:
+        """Whether a viewer is the one of this window, or that of one of its views."""
+        raw = getattr(viewer, "__wrapped__", viewer)  # napari hands out its viewer in a proxy
+        own = [getattr(self._viewer, "__wrapped__", self._viewer)]
+        return any(raw is model for model in (*own, *(view.model for view in self.views.values())))
+
+    # -- views --------------------------------------------------------------------------------------------
+
+    def arrange(self, layout: Layout) -> None:
+        """Show these views, all of one size."""
+        if self._grid is None or self._fit is None or layout == self.layout:
+            return
+        self._fit.follow()
+        if self.layout == "one":
+            self._viewer.dims.ndisplay = 2
+            self._viewer.dims.order = tuple(range(self._viewer.dims.ndim))
+        places = _PLACES[layout]
+        for key in [key for key in self.views if key not in places]:
+            self._take_away(key)
+        for key, (row, column) in places.items():
+            if key not in self.views:
+                self._open(key)
+            self._place(key, self.views[key], row, column)
+        for line in (0, 1):
+            self._grid.setColumnStretch(line, int(line == 0 or bool(places)))
+            self._grid.setRowStretch(line, int(line == 0 or layout == "four"))
+        self.layout = layout
+        self._mark()
+        self.changed.emit()
+
+    def toggle_four(self) -> None:
+        """Show four views, or one again."""
+        self.arrange("one" if self.layout == "four" else "four")
+
+    def look_at(self, place: Sequence[float], size: Sequence[float]) -> None:
+        """Show a place in the middle of every view but napari's own; see `display.look_at`."""
+        for view in self.views.values():
+            look_at(view.model, place, size)
+
+    def _open(self, key: str) -> None:
+        view = self.views[key] = _MAKERS[key](self._viewer)
+        self.mouse.attach(view.model)
+        for key, called in self._viewer.keymap.items():  # keys that panels listen to hold here too
+            view.model.keymap[key] = lambda _, f=called: f(self._viewer)
+        view.canvas.installEventFilter(self)
+        for overlay in view.overlays if self._letter_pixels is not None else ():
+            overlay.enlarge(self._letter_pixels)
+
+    def _take_away(self, key: str) -> None:
+        view = self.views.pop(key)
+        view.canvas.removeEventFilter(self)
+        self.mouse.detach(view.model)
+        cell = self._cells.pop(key)
+        view.closing()
+        assert self._grid is not None
+        self._grid.removeWidget(cell)
+        cell.hide()
+        cell.deleteLater()
+
+    def _mark(self) -> None:
+        """Mark the common point in napari's own canvas while there is another plane."""
+        planes = any(isinstance(view, PlaneView) for view in self.views.values())
+        if planes and self._crosshair is None and self.letters is not None:
+            self._crosshair = Crosshair(self._viewer, self.letters.canvas)
+        elif not planes and self._crosshair is not None:
+            self._crosshair.closing()
+            self._crosshair = None
+
+    @property
+    def crosshair(self) -> Crosshair | None:
+        """The mark of the common point in napari's own canvas, while another plane is shown."""
+        return self._crosshair
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Forget the point under the mouse when it leaves a view."""
+        if event.type() == QEvent.Type.Leave:
+            self._pointed(None)
+        return False
+
+    # -- napari's own panels ------------------------------------------------------------------------------
+
+    @property
+    def _panels(self) -> list[QDockWidget]:
+        docks = [] if self._window is None else self._window.findChildren(QDockWidget)
+        return [dock for dock in docks if dock.objectName() in NAPARI_PANELS]
+
+    @property
+    def folded(self) -> bool:
+        """Whether napari's layer list and controls are out of sight."""
+        return not any(dock.isVisible() for dock in self._panels)
+
+    def fold(self, folded: bool) -> None:
+        """Fold napari's layer list and controls away, or bring back those that were there."""
+        if folded == self.folded:
+            return
+        if self._fit is not None:
+            self._fit.follow()
+        if folded:
+            self._folded = [dock for dock in self._panels if dock.isVisible()]
+            for dock in self._folded:
+                dock.hide()
+        else:
+            for dock in self._folded or self._panels:
+                dock.show()
+            self._folded = []
+        self.changed.emit()
+
+    # -- for a wall ---------------------------------------------------------------------------------------
+
+    def clear_docks(self) -> None:
+        """Hide every dock of the window, until `bring_docks_back`."""
+        if self._window is not None and self._fit is not None and not self._cleared:
+            self._fit.follow()
+            self._cleared = [dock for dock in self._window.findChildren(QDockWidget) if dock.isVisible()]
+            for dock in self._cleared:
+                dock.hide()
+
+    def bring_docks_back(self) -> None:
+        """Show the docks again that `clear_docks` has hidden."""
+        if self._fit is not None and self._cleared:
+            self._fit.follow()
+        for dock in self._cleared:
+            dock.show()
+        self._cleared = []
+
+    def put_below(self, widget: QWidget) -> None:
+        """Show a widget under the views."""
+        if self._table is not None:
+            self._table.layout().addWidget(widget)
+            widget.show()
+
+    def enlarge(self, pixels: int | None) -> None:
+        """Write letters and numbers of all views in this height; None: as usual."""
+        self._letter_pixels = pixels
+        for overlay in (self.letters, self.number):
+            if overlay is not None:
+                overlay.enlarge(pixels)
+        for view in self.views.values():
+            for overlay in view.overlays:
+                overlay.enlarge(pixels)
+
+    # -- closing ------------------------------------------------------------------------------------------
+
+    def closing(self) -> None:
+        """Give everything back as it was; a window that has closed is left alone."""
+        if self._window is None or self._table is None or self._main is None:
+            return
+        self.arrange("one")
+        self.mouse.closing()
+        for part in (self.letters, self.number, self._fit, self._context):
+            if part is not None:
+                part.closing()
+        self.letters = self.number = self._fit = self._context = None
+        if self._window.isVisible():
+            self._restore(self._window, self._main, self._table)
+        self._window = self._table = self._grid = self._main = None
+
+    def _restore(self, window: QMainWindow, main: QWidget, table: QWidget) -> None:
+        self.bring_docks_back()
+        if self._folded:
+            self.fold(False)
+        middle = window.centralWidget().layout()
+        middle.insertWidget(middle.indexOf(table), main)
+        main.show()
+        middle.removeWidget(table)
+        table.hide()
+        table.deleteLater()
+        for corner, area in self._corners.items():
+            window.setCorner(corner, area)
+
+
+class _Cell(QWidget):  # type: ignore[misc, unused-ignore]
+    """The place of a view: its size is that of its cell, whatever the view would like."""
+
+    def __init__(self, view: QWidget) -> None:
+        super().__init__()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(view)
+        self.setMinimumSize(60, 60)
+        policy = self.sizePolicy()
+        policy.setHorizontalPolicy(policy.Policy.Ignored)
+        policy.setVerticalPolicy(policy.Policy.Ignored)
+        self.setSizePolicy(policy)

@@ -1,0 +1,84 @@
+"""Small tables and texts as HTML; whatever comes from a file is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from segexplorer.core.colours import ClassColours
+from segexplorer.core.events import CaseScore
+
+_CELL = "padding:2px 8px;text-align:{side};border-bottom:1px solid rgba(128,128,128,.25)"
+SCORE_COLUMNS = ("dice", "precision", "sensitivity", "hd95")
+_TITLES = {"dice": "Dice", "precision": "Precision", "sensitivity": "Sensitivity", "hd95": "HD95 (mm)"}
+
+
+def text(value: Any) -> str:
+    """Return a text with its special characters escaped and its lines kept."""
+    return escape(str(value)).replace("\n", "<br>")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number with so many decimals; a dash where it has no meaning."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def swatch(colour: str) -> str:
+    """Return a square in a colour."""
+    return (
+        f'<span style="display:inline-block;width:10px;height:10px;border-radius:2px;background:{escape(colour)};'
+        'margin-right:5px;vertical-align:-1px"></span>'
+    )
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1, caption: str = ""
+) -> str:
+    """Return a table of cells that are HTML already; columns from `numbers_from` on are aligned to the right."""
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag} style="{_CELL.format(side="right" if place >= numbers_from else "left")}">{cell}</{tag}>'
+            for place, cell in enumerate(row)
+        )
+
+    head = f"<tr>{cells('th', [text(h) for h in headings])}</tr>" if headings else ""
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    above = f'<div style="margin:2px 0;opacity:.85">{text(caption)}</div>' if caption else ""
+    return (
+        f'{above}<table style="border-collapse:collapse;font-size:12px;line-height:1.4;'
+        f'font-variant-numeric:tabular-nums">{head}{body}</table>'
+    )
+
+
+def scores(found: Sequence[CaseScore], of: str, class_names: Sequence[str] = ()) -> str:
+    """Return the scores of a screen as a table: one row per class, means over the cases."""
+    if not found:
+        return f'<div style="opacity:.85">{text(of)}</div>' if of else ""
+    names = list(dict.fromkeys(score.class_name for score in found))
+    palette = ClassColours(tuple(class_names) or tuple(names))
+    cases = len({score.case for score in found})
+    there = [m for m in SCORE_COLUMNS if any(m in score.metrics for score in found)]
+    rows = []
+    for name in names:
+        own = [score for score in found if score.class_name == name]
+        row = [swatch(palette.colour(name)) + text(name)]
+        row += [
+            number(_mean([s.metrics.get(m, math.nan) for s in own]), 1 if m == "hd95" else 3) for m in there
+        ]
+        row += [number(sum(getattr(s, part) for s in own) / len(own), 2) for part in _VOLUMES]
+        rows.append(row)
+    badges = sorted({score.badge for score in found if score.badge})
+    said = f"{of}; mean of {cases} cases" if cases > 1 else of
+    said = "; ".join([said, *badges])
+    return table(["Class", *(_TITLES[m] for m in there), "Extra (ml)", "Missed (ml)"], rows, caption=said)
+
+
+_VOLUMES = ("false_positive_ml", "false_negative_ml")
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,243 @@
+"""The pull of a loss: what it asks for at every voxel, which is minus its gradient.
+
+Two spaces are of interest. With respect to the *logits*, the pull is what reaches the network's last layer. With
+respect to the *probabilities* ("before softmax", as the gradient travels), it is what the formula of the loss
+itself asks for: that of the Dice loss has exactly two values per class, whereas its pull on the logits vanishes
+where the network is confidently wrong, because the derivative of the softmax does.
+
+Probabilities of one voxel add up to 1, so a gradient with respect to them is known up to a constant per voxel. What
+is reported is free of it: the derivative along moving probability from the background to a class.
+
+Kervadec and de Bruijne 2023, "On the dice loss gradient and the ways to mimic it", arXiv 2304.04319, show gradients
+of overlap losses as images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from segexplorer.core.errors import LossInputError
+from segexplorer.functional.inputs import LossContext, LossInputs
+from segexplorer.losses.module import Loss
+
+Space = Literal["logits", "probabilities"]
+"""With respect to what a pull is taken."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What a loss asks for at every voxel of one sample.
+
+    Attributes
+    ----------
+    value
+        The loss.
+    total
+        (C, *spatial) float32; positive where the loss gets smaller with more of a class.
+    terms
+        Term -> its part of `total`, with its weight; for compounds, and where asked for. They add up to `total`.
+    space
+        With respect to what it was taken. For probabilities, channel 0 is 0: the background is what probability is
+        taken from.
+    """
+
+    value: float
+    total: NDArray[np.float32]
+    terms: Mapping[str, NDArray[np.float32]]
+    space: Space
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Where the pull on a class is, as shares of the sum of its absolute values; NaN where there is no pull.
+
+    `boundary` is what lies within one voxel of the border of the true class, on either side of it; `inside` and
+    `elsewhere` are the rest of the true class, and everything else.
+    """
+
+    inside: float
+    boundary: float
+    elsewhere: float
+
+    def sentence(self) -> str:
+        """Return them as one line: "inside 23 % | boundary 41 % | elsewhere 36 %"."""
+        if not np.isfinite(self.inside):
+            return "no pull on this class"
+        parts = zip(
+            ("inside", "boundary", "elsewhere"), (self.inside, self.boundary, self.elsewhere), strict=True
+        )
+        return " | ".join(f"{name} {value:.0%}".replace("%", " %") for name, value in parts)
+
+
+def pull(
+    loss: Loss,
+    logits: Tensor,
+    target: Tensor,
+    context: LossContext | None = None,
+    *,
+    space: Space = "logits",
+    terms: bool = False,
+) -> Pull:
+    """Return the pull of a loss on one sample.
+
+    Parameters
+    ----------
+    loss
+        Any loss of the catalogue; its state (adaptive weights) is read and not changed.
+    logits
+        (1, C, *spatial). The logarithms of probabilities serve as well.
+    target
+        (1, 1, *spatial) labels, or a (1, C, *spatial) soft target.
+    context
+        What the loss may know beyond these.
+    space
+        "logits", or "probabilities": along moving probability from the background to a class.
+    terms
+        Whether the terms of a compound are returned one by one; each costs another pass.
+
+    Raises
+    ------
+    LossInputError
+        When there is more than one sample, or the loss refuses logits or target.
+    """
+    if len(logits) != 1:
+        raise LossInputError(
+            f"A pull is of one sample, not of {len(logits)}.", "Give the samples one by one."
+        )
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
+        if target.is_floating_point():
+            target = torch.cat([1 - target, target], 1)
+    # a gradient divided by a probability needs more than float32 where that is tiny
+    wide = torch.float64 if space == "probabilities" else torch.float32
+    leaf = logits.detach().to(wide if logits.dtype != torch.float64 else torch.float64).requires_grad_(True)
+    was_training = loss.training
+    loss.eval()
+    try:
+        with torch.enable_grad(), torch.autocast(leaf.device.type, enabled=False):
+            output = loss.compute(LossInputs(leaf, target, context, loss.spec.ignore_index))
+            total = _field(output.value, leaf, space)
+            parts: dict[str, NDArray[np.float32]] = {}
+            if terms and loss.spec.compound_terms():
+                parts = _term_fields(loss, leaf, target, context, space)
+    finally:
+        loss.train(was_training)
+    return Pull(float(output.value.detach()), total, parts, space)
+
+
+def _term_fields(
+    loss: Loss, leaf: Tensor, target: Tensor, context: LossContext | None, space: Space
+) -> dict[str, NDArray[np.float32]]:
+    """Return the weighted pull of each term of a compound; the weights do not depend on the logits."""
+    found: dict[str, NDArray[np.float32]] = {}
+    named = zip(loss.spec.compound_terms(), loss.term_weights(), loss.losses(), strict=True)
+    for term, weight, part in named:
+        inputs = LossInputs(leaf, target, context, loss.spec.ignore_index)
+        found[term.name] = _field(part.compute(inputs).value, leaf, space) * np.float32(weight)
+    return found
+
+
+def _field(value: Tensor, leaf: Tensor, space: Space) -> NDArray[np.float32]:
+    """Return (C, *spatial) minus the derivative of a loss; zeros where it does not depend on the logits."""
+    if not value.requires_grad:
+        return np.zeros(tuple(leaf.shape[1:]), np.float32)
+    (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
+    asked = -gradient[0]
+    if space == "probabilities":
+        # dL/dz_k = p_k (g_k - sum_j p_j g_j): divided by p_k, and without what all classes share
+        per_probability = asked / torch.softmax(leaf.detach()[0], 0).clamp_min(torch.finfo(leaf.dtype).tiny)
+        asked = per_probability - per_probability[:1]
+    return np.ascontiguousarray(asked.float().cpu().numpy())
+
+
+TOTAL = "total"
+"""Name of the sum of all terms among their gradients."""
+
+
+def gradient_norms(
+    loss: Loss, logits: Tensor, target: Tensor, context: LossContext | None = None
+) -> dict[str, float]:
+    """Return how strongly each term of a loss pulls on the logits: the norm of its gradient, with its weight.
+
+    Nothing is changed, and logits and loss may be those of a training step: the gradient is taken of a copy.
+
+    Parameters
+    ----------
+    logits, target, context
+        A batch, as the loss itself takes it.
+
+    Returns
+    -------
+    dict
+        Term, as `LossOutput.terms` names it -> Euclidean norm; and `TOTAL`, the norm of the sum, which is smaller
+        than the sum of the norms where terms pull in different directions. A term that does not depend on the
+        logits is left out.
+    """
+    leaf = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).requires_grad_(True)
+    with torch.enable_grad():
+        output = loss.evaluate(leaf, target, context)
+        parts = output.parts or dict.fromkeys(output.terms, output.value)
+        total = torch.zeros_like(leaf)
+        found: dict[str, float] = {}
+        for name, part in parts.items():
+            if part.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    part, leaf, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
+                total += gradient
+                found[name] = _norm(gradient)
+            else:
+                found[name] = 0.0
+    return {**found, TOTAL: _norm(total)}
+
+
+def _norm(gradient: Tensor) -> float:
+    return float(torch.linalg.vector_norm(gradient.float()))
+
+
+def normalised(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a field whose absolute values have the mean 1, so that those of two losses can be compared.
+
+    A field that is zero everywhere stays as it is. Sums are float64, since volumes are large.
+    """
+    mean = float(np.abs(field).mean(dtype=np.float64))
+    return field if mean == 0 else np.asarray(field / mean, np.float32)
+
+
+def shares(field: NDArray[np.float32], true: NDArray[np.bool_]) -> Shares:
+    """Return where the pull on a class is.
+
+    Parameters
+    ----------
+    field
+        (*spatial) pull on the class.
+    true
+        (*spatial) where the class is in truth.
+    """
+    strength = np.abs(field)
+    total = float(strength.sum(dtype=np.float64))
+    if total == 0:
+        return Shares(float("nan"), float("nan"), float("nan"))
+    # beyond the volume's edge the structure goes on: a cut surface is no border of the truth
+    core = ndimage.binary_erosion(true, border_value=1)
+    reach = ndimage.binary_dilation(true)
+    inside = float(strength[core].sum(dtype=np.float64)) / total
+    outside = float(strength[~reach].sum(dtype=np.float64)) / total
+    return Shares(inside, max(0.0, 1 - inside - outside), outside)
+
+
+def log_odds(logits: NDArray[np.floating], class_index: int) -> NDArray[np.float32]:
+    """Return (*spatial) log(p / (1 - p)) of a class, from (C, *spatial) logits, also where p rounds to 0 or 1."""
+    wide = np.asarray(logits, np.float32)
+    others = np.delete(wide, class_index, axis=0)
+    top = others.max(axis=0)
+    rest = top + np.log(np.exp(others - top).sum(axis=0))
+    return np.asarray(wide[class_index] - rest, np.float32)

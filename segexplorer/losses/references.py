@@ -1,0 +1,127 @@
+"""What a loss is worth for predictions that need no network: the lines that a curve of it is compared with.
+
+A loss has no scale of its own. Whether 0.6 is good depends on the classes of the patch: a Dice loss of 0.6 may be
+what predicting the background everywhere gives, or what a perfect prediction gives where many patches lack a class.
+The references are therefore computed with the loss itself, on the labels of the very batch that it was computed on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from segexplorer.core.errors import LossInputError
+from segexplorer.core.events import Reference
+from segexplorer.functional.inputs import LossContext
+from segexplorer.losses.base import LossSpec
+from segexplorer.losses.module import Loss
+
+CERTAIN = 30.0
+"""Logit of the class of a perfect prediction: the others have a probability of 1e-13."""
+SURE = 0.99
+"""Probability of the background where it is predicted everywhere. A logarithm makes the value depend on it: with
+certainty, the cross entropy of a missed voxel would be what the limit of the number format makes of it."""
+
+
+def reference_values(
+    loss: Loss, target: Tensor, classes: int, context: LossContext | None = None, *, seed: int = 0
+) -> dict[Reference, float]:
+    """Return what a loss is for predictions that need no network.
+
+    Parameters
+    ----------
+    loss
+        With whatever has adapted in it; it is not changed.
+    target
+        (B, 1, *spatial) labels; what is no class index is ignored, as in training.
+    classes
+        Channels, background included.
+    seed
+        Of the random prediction.
+
+    Returns
+    -------
+    dict
+        "perfect": the truth, with certainty. "all background": background everywhere, with a probability of 99 %.
+        "class frequencies": at every voxel the share that each class has in the batch, which is the best constant
+        prediction for a cross entropy. "random": normally distributed logits, independent at every voxel.
+    """
+    with torch.inference_mode():
+        found: dict[Reference, float] = {}
+        for name, make in _MAKERS.items():
+            logits = make(target, classes, seed)
+            found[name] = float(loss.evaluate(logits, target, context).value)
+        return found
+
+
+def _perfect(target: Tensor, classes: int, seed: int) -> Tensor:
+    return torch.cat([(target == c).float() for c in range(classes)], 1) * CERTAIN
+
+
+def _background(target: Tensor, classes: int, seed: int) -> Tensor:
+    return _constant(target, [SURE, *((1 - SURE) / (classes - 1),) * (classes - 1)])
+
+
+def _frequencies(target: Tensor, classes: int, seed: int) -> Tensor:
+    counts = [float((target == c).sum()) for c in range(classes)]
+    # a class that is absent keeps a share too small to matter, since its logarithm has to be finite
+    return _constant(target, [max(count / max(sum(counts), 1.0), 1e-6) for count in counts])
+
+
+def _constant(target: Tensor, shares: list[float]) -> Tensor:
+    logits = torch.tensor([math.log(share) for share in shares], device=target.device)
+    shape = (len(target), len(shares), *target.shape[2:])
+    return logits.view(1, -1, *(1,) * (target.ndim - 2)).expand(shape).contiguous()
+
+
+def _random(target: Tensor, classes: int, seed: int) -> Tensor:
+    # a generator of its own: the one of training is left as it is, so that dropout draws what it would have drawn
+    own = torch.Generator().manual_seed(seed)
+    return torch.randn((len(target), classes, *target.shape[2:]), generator=own).to(target.device)
+
+
+_MAKERS: Mapping[Reference, Callable[[Tensor, int, int], Tensor]] = {
+    "perfect": _perfect,
+    "all background": _background,
+    "class frequencies": _frequencies,
+    "random": _random,
+}
+
+_EDGE = 8
+"""Voxels along each axis of the made-up patch on which the reduction of a loss is found out."""
+
+
+def adds_up(spec: LossSpec, classes: int = 2) -> bool | None:
+    """Whether a loss is a sum over voxels rather than a mean or a ratio: twice the voxels, twice the value.
+
+    A sum has other values on whole volumes than on patches, and beside a mean it outweighs it by the number of
+    voxels. Found out by computing the loss on a patch, and on two copies of it side by side.
+
+    Returns
+    -------
+    bool or None
+        None where the loss cannot be computed on made-up voxels.
+    """
+    own = torch.Generator().manual_seed(0)
+    space = (_EDGE,) * 3
+    labels = (torch.rand((1, 1, *space), generator=own) * classes).long()
+    logits = torch.randn((1, classes, *space), generator=own)
+    values = []
+    for copies in (1, 2):
+        repeated = (1, 1, copies, 1, 1)
+        maps = {name: torch.ones(1, classes, copies * _EDGE, *space[1:]) for name in spec.needs()}
+        context = LossContext(distance_maps=maps or None, spacing=[[1.0] * 3], epoch=0)
+        try:
+            with torch.inference_mode():
+                output = spec.build().evaluate(logits.repeat(repeated), labels.repeat(repeated), context)
+        except LossInputError:
+            return None
+        values.append(float(output.value))
+    one, two = values
+    if not (math.isfinite(one) and math.isfinite(two)) or one == 0:
+        return None
+    # a mean stays within a few percent (smoothing, boxes at the seam), a sum doubles
+    return abs(two / one - 2) < abs(two / one - 1)

@@ -1,0 +1,1 @@
+"""What trains the runs of a study: several processes of this computer, jobs of SLURM, tasks of Ray."""

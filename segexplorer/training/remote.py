@@ -1,0 +1,306 @@
+"""Run folders of another computer, copied here over the user's own ssh and kept up to date.
+
+What is fetched is what `segexplorer watch` shows: the small text files, and, of a single run, its events and the
+frames of its watched cases; never weights or prepared cases. Each `pull` asks for what has changed since the one
+before, in one tar stream, and takes from it regular files of known names and limited sizes alone. The copies are
+then read as the files of anybody are. Nothing is written there, and nothing listens here or there.
+
+The other computer needs ssh, and find and tar of GNU, as every Linux has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal, Self
+
+from segexplorer.core.errors import DataError, SegExplorerError, SpecError, shorten
+from segexplorer.training.ownership import OWNER
+from segexplorer.training.run_files import (
+    EVENTS,
+    EXPERIMENT,
+    HISTORY,
+    LIMITS,
+    METRICS,
+    OTHER_LIMIT,
+    PROVENANCE,
+    RUN,
+    STATUS,
+    GiB,
+)
+
+CONNECT_SECONDS = 15
+_HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_MARGIN = 2
+"""Seconds of overlap between two pulls: file systems with whole seconds, and files written during one."""
+_LARGEST_FRAME = 4 * GiB
+_LARGEST_PULL = 64 * GiB
+_MOST_FILES = 200_000
+_SMALL = (RUN, STATUS, EXPERIMENT)
+_FRAME = re.compile(
+    r"(?:train|validation|test)(?:/[0-9]{1,9}(?:/[A-Za-z0-9_ .-]{1,80}(?:/c(?:/[0-9]{1,6}){1,6})?)?)?"
+)
+
+
+class RemoteError(SegExplorerError, ConnectionError):
+    """Another computer that cannot be reached, or does not answer as expected."""
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder on another computer: `host` as ssh takes it, `path` as it is there."""
+
+    host: str
+    path: str
+
+    @classmethod
+    def of(cls, text: str) -> Self | None:
+        """Return the folder that "host:FOLDER" names; None for a folder of this computer.
+
+        Raises
+        ------
+        SpecError
+            When there is a colon, but no name of a computer before it.
+        """
+        host, colon, path = text.partition(":")
+        if not colon or "/" in host or "\\" in host or os.path.lexists(text):
+            return None
+        if len(host) == 1 and os.name == "nt":  # a drive
+            return None
+        if not _HOST.fullmatch(host):
+            raise SpecError(
+                f"{shorten(host, 80)!r} is not the name of a computer.",
+                "Write HOST:FOLDER or USER@HOST:FOLDER.",
+            )
+        if any(ord(c) < 32 for c in path):
+            raise SpecError("The folder's name holds characters that cannot be shown.", "Write HOST:FOLDER.")
+        return cls(host, path or ".")
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.path}"
+
+
+class RemoteCopy:
+    """A copy of a remote folder in a temporary folder of this computer; use it as a context.
+
+    Parameters
+    ----------
+    remote
+        What is copied.
+    ssh
+        The program; options are put behind it.
+    """
+
+    def __init__(self, remote: RemoteFolder, ssh: Sequence[str] = ("ssh",)) -> None:
+        self.remote = remote
+        self._place = tempfile.TemporaryDirectory(prefix="segexplorer-watch-")
+        self.folder = Path(self._place.name) / "copy"
+        self.folder.mkdir()
+        # one connection serves all pulls where ssh can share it; its socket is in a folder of this user alone
+        shared = Path(self._place.name) / "s"
+        options = [
+            "BatchMode=yes",
+            f"ConnectTimeout={CONNECT_SECONDS}",
+            "ServerAliveInterval=15",  # a connection that is dead ends, and is made anew at the next look
+            "ServerAliveCountMax=3",
+            "ClearAllForwardings=yes",
+        ]
+        if os.name == "posix":
+            options += ["ControlMaster=auto", f"ControlPath={shared}", "ControlPersist=60"]
+        given = [word for option in options for word in ("-o", option)]
+        self._ssh = [*ssh, "-T", *given, "--", remote.host]
+        self._since: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the copy, and end the connection."""
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = [self._ssh[0], "-O", "exit", *self._ssh[1:]]
+            subprocess.run(command, capture_output=True, timeout=5, stdin=subprocess.DEVNULL, check=False)
+        self._place.cleanup()
+
+    def pull(self, what: Literal["states", "run"] = "states") -> None:
+        """Fetch what has changed: the small files of all runs in the folder, or all that is shown of one run.
+
+        Raises
+        ------
+        RemoteError
+            When the other computer cannot be reached, or the folder is not there.
+        DataError
+            When it sends what no run folder holds.
+        """
+        small = _any_named(*_SMALL, "owner.json", "owner.*.json")
+        if what == "states":
+            self._fetch("states", small, prune=True)
+            self._forget_owners()
+            return
+        # zarr says in a small file that a frame is complete: these are read before the arrays, and written after
+        # them, so that nobody sees the mark of a frame whose arrays have not arrived
+        late = self._open_stream("marks", f"\\( {_any_named('zarr.json')} \\) -path './{HISTORY}/*'")
+        with late as marks:
+            self._fetch(
+                "texts",
+                _any_named(*_SMALL, "owner.json", "owner.*.json", METRICS, PROVENANCE, EVENTS),
+                top=True,
+            )
+            self._fetch("frames", f"-path './{HISTORY}/*' ! -name zarr.json")
+            for name, path in marks:
+                self._put(name, path)
+        self._forget_owners()
+
+    # ---- one stream
+
+    def _fetch(self, key: str, tests: str, *, prune: bool = False, top: bool = False) -> None:
+        with self._open_stream(key, tests, prune=prune, top=top) as members:
+            for name, path in members:
+                self._put(name, path)
+
+    @contextlib.contextmanager
+    def _open_stream(
+        self, key: str, tests: str, *, prune: bool = False, top: bool = False
+    ) -> Iterator[list[tuple[PurePosixPath, Path]]]:
+        """Yield the files that have changed, in a temporary folder: (name below the remote folder, where it is)."""
+        since = self._since.get(key)
+        newer = "" if since is None else f" -newermt @{since - _MARGIN}"
+        depth = "-maxdepth 1 " if top else "-maxdepth 14 "
+        pruned = f"\\( -name {HISTORY} -o -name checkpoints -o -name cache \\) -prune -o " if prune else ""
+        script = (
+            f"cd -- {_quoted(self.remote.path)} && date +%s && "
+            f"find . {depth}{pruned}-type f{newer} \\( {tests} \\) -print0 | "
+            "tar -cf - --null --no-recursion --ignore-failed-read -T - 2>/dev/null"
+        )
+        with tempfile.TemporaryDirectory(dir=self._place.name) as place:
+            there, found = self._run(script, Path(place))
+            yield found
+        self._since[key] = there
+
+    def _run(self, script: str, place: Path) -> tuple[int, list[tuple[PurePosixPath, Path]]]:
+        with tempfile.TemporaryFile() as said:
+            try:
+                process = subprocess.Popen(
+                    [*self._ssh, script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+                )
+            except OSError as error:
+                raise RemoteError("The program ssh is not on this computer.", "Install OpenSSH.") from error
+            assert process.stdout is not None
+            with process:
+                try:
+                    there = process.stdout.readline(64).strip()
+                    found = list(self._unpacked(process.stdout, place)) if there.isdigit() else []
+                except BaseException:
+                    process.kill()
+                    raise
+            if not there.isdigit():
+                said.seek(0)
+                raise self._refused(said.read(4096).decode(errors="replace"))
+        return int(there), self._with_times(found, int(there))
+
+    def _refused(self, said: str) -> RemoteError:
+        last = (said.strip().splitlines() or ["no answer"])[-1]
+        remedy = f"Try: ssh {self.remote.host}. It must work without a password (a key, ssh-agent)."
+        if "No such file" in said or "not found" in said or "can't cd" in said:
+            remedy = f"Look whether {shorten(self.remote.path, 120)} is a folder on {self.remote.host}."
+        return RemoteError(f"{self.remote} cannot be read: {shorten(last, 160)}.", remedy)
+
+    def _unpacked(self, stream: IO[bytes], place: Path) -> Iterator[tuple[PurePosixPath, Path, float]]:
+        """Unpack the regular files of a tar stream whose names and sizes are those of run folders."""
+        total = 0
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for number, member in enumerate(archive):
+                    name = _safe_name(member.name)
+                    total += max(0, member.size)
+                    if number > _MOST_FILES or total > _LARGEST_PULL:
+                        raise DataError(f"{self.remote} sends too much.", "Watch a folder with fewer runs.")
+                    if name is None or not member.isreg() or member.size > _limit(name):
+                        continue
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    path = place / str(number)
+                    with path.open("xb") as file:
+                        shutil.copyfileobj(content, file)
+                    yield name, path, float(member.mtime)
+        except (tarfile.TarError, EOFError, OverflowError) as error:
+            if not isinstance(error, tarfile.ReadError) or "empty" not in str(error):
+                raise DataError(f"{self.remote} sent a damaged stream.", "Try again.") from error
+
+    @staticmethod
+    def _with_times(
+        found: Sequence[tuple[PurePosixPath, Path, float]], there: int
+    ) -> list[tuple[PurePosixPath, Path]]:
+        """Give each file its time by the clock of this computer, by which ages of leases are told."""
+        ahead = there - time.time()
+        for _, path, written in found:
+            os.utime(path, (written - ahead, written - ahead))
+        return [(name, path) for name, path, _ in found]
+
+    def _put(self, name: PurePosixPath, path: Path) -> None:
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+    def _forget_owners(self) -> None:
+        """Remove leases that are not there any more: those of runs whose state says that they have ended."""
+        listing = (
+            f"cd -- {_quoted(self.remote.path)} && date +%s && "
+            f"find . -maxdepth 7 \\( -name {HISTORY} -o -name checkpoints -o -name cache \\) -prune "
+            "-o -type f -name 'owner*.json' -print"
+        )
+        answer = subprocess.run(
+            [*self._ssh, listing], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        lines = answer.stdout.decode(errors="replace").splitlines()
+        if not lines or not lines[0].isdigit():
+            raise self._refused(answer.stderr.decode(errors="replace"))
+        there = {str(PurePosixPath(line)) for line in lines[1:]}
+        for own in list(self.folder.rglob("owner*.json")):
+            if own.relative_to(self.folder).as_posix() not in there:
+                own.unlink(missing_ok=True)
+
+
+def _quoted(path: str) -> str:
+    """Return a path for the remote shell; "~/runs" is in the home folder, where ssh begins."""
+    if path == "~" or path.startswith("~/"):
+        path = path[2:] or "."
+    return shlex.quote(path)
+
+
+def _any_named(*names: str) -> str:
+    return " -o ".join(f"-name {shlex.quote(name)}" for name in names)
+
+
+def _safe_name(text: str) -> PurePosixPath | None:
+    """Return the name of a file of a run folder, relative to the folder that is watched; None for any other."""
+    if len(text) > 2000 or "\\" in text or not text.isprintable():
+        return None
+    name = PurePosixPath(text)
+    if name.is_absolute() or ".." in name.parts or not name.parts or len(name.parts) > 16:
+        return None
+    if HISTORY in name.parts:
+        inside = name.parts[name.parts.index(HISTORY) + 1 :]
+        last = inside[-1] if inside else ""
+        below = "/".join(inside[:-1] if last == "zarr.json" else inside)
+        return name if last and (not below or _FRAME.fullmatch(below)) else None
+    owner = name.name == OWNER or re.fullmatch(r"owner\.[0-9a-f]{32}\.json", name.name)
+    return name if owner or name.name in {*_SMALL, METRICS, PROVENANCE, EVENTS} else None
+
+
+def _limit(name: PurePosixPath) -> int:
+    if name.name in LIMITS:
+        return LIMITS[name.name]
+    return _LARGEST_FRAME if HISTORY in name.parts else OTHER_LIMIT

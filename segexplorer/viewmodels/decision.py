@@ -1,0 +1,198 @@
+"""What-if of the decision: a bias on one class moves the prediction, without any training.
+
+The class with the highest logit is predicted. A bias added to the logit of one class makes it win more voxels, or
+fewer, as another threshold does for two classes (a bias b is the threshold 1 / (1 + exp(b))). How many voxels it
+wins follows from its *margins*: its logit less the highest of the others. They are sorted once; every count after
+that takes microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segexplorer.core.errors import DataError
+from segexplorer.data.case import IGNORED
+from segexplorer.metrics import ALL_METRICS, score_case
+from segexplorer.metrics.formatting import NONE, value_text
+
+REACH = 10.0
+"""Largest bias that a slider offers: odds change by a factor of 22,000."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Voxels of one class under a bias, and the metrics that follow; NaN where a ratio has no denominator."""
+
+    bias: float
+    tp: int
+    fp: int
+    fn: int
+
+    @property
+    def dice(self) -> float:
+        """2 TP / (2 TP + FP + FN)."""
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP)."""
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def sensitivity(self) -> float:
+        """TP / (TP + FN), also called recall."""
+        return _ratio(self.tp, self.tp + self.fn)
+
+
+def _ratio(above: int, below: int) -> float:
+    return above / below if below else float("nan")
+
+
+def counts_text(now: Counts, before: Counts) -> str:
+    """Return the metrics of counts under a bias, beside those of the prediction, and their voxels."""
+    rows = (("Dice", now.dice), ("precision", now.precision), ("sensitivity", now.sensitivity))
+    figures = ", ".join(f"{name} {_short(value)}" for name, value in rows)
+    was = "" if now == before else f" (prediction: Dice {_short(before.dice)})"
+    return f"{figures}{was}\n{now.fp} voxels extra, {now.fn} missed"
+
+
+def _short(value: float) -> str:
+    return "none" if value != value else f"{value:.3f}"
+
+
+AT_REST = ("hd95", "assd", "lesion_sensitivity", "lesion_ppv", "lesion_fp")
+"""Metrics of surfaces and lesions, which take too long for a slider that moves."""
+
+
+def figures_at_rest(
+    prediction: NDArray[np.uint8], labels: NDArray[np.uint8], class_index: int, spacing: Sequence[float]
+) -> dict[str, float]:
+    """Return the metrics `AT_REST` of one class against the rest; NaN where one has no meaning.
+
+    Parameters
+    ----------
+    prediction, labels
+        (x, y, z) class indices; 255 in the labels does not count.
+    spacing
+        Voxel size, mm.
+    """
+    truth = np.where(labels == IGNORED, IGNORED, labels == class_index).astype(np.uint8)
+    found = (prediction == class_index).astype(np.uint8)
+    (score,) = score_case(found, truth, ("class",), spacing, surfaces=True, metrics=("lesions",))
+    return {name: float(score.metrics.get(name, np.nan)) for name in AT_REST}
+
+
+def rest_text(now: Mapping[str, float], before: Mapping[str, float]) -> str:
+    """Return surfaces and lesions under a bias in a line, each beside the prediction's where it differs."""
+    if not now:
+        return ""
+    parts = []
+    for name in AT_REST:
+        metric, value = ALL_METRICS[name], value_text(now[name], name)
+        was = value_text(before[name], name) if name in before else value
+        unit = f" {metric.unit}" if metric.unit and value != NONE else ""
+        parts.append(f"{metric.head} {value}{unit}{'' if was == value else f' ({was})'}")
+    text = f"{', '.join(parts)}."
+    return f"{text} In brackets: the prediction." if "(" in text else text
+
+
+@dataclass(frozen=True)
+class DecisionCurve:
+    """Counts under many biases: Dice against bias, and precision against sensitivity.
+
+    Attributes
+    ----------
+    bias, dice, precision, sensitivity
+        (N,) each.
+    best
+        The bias of the highest Dice on this case. It was chosen by looking at the truth, so its Dice is flattered.
+    """
+
+    bias: NDArray[np.float64]
+    dice: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    sensitivity: NDArray[np.float64]
+    best: float
+
+
+class Decision:
+    """The decision for one class of a prediction.
+
+    Parameters
+    ----------
+    logits
+        (C, x, y, z).
+    labels
+        (x, y, z) class indices, 255 for voxels that do not count.
+    class_index
+        Whose bias moves; 0 is the background.
+    approximate
+        Whether the logits come from probabilities of 8 bits.
+
+    Raises
+    ------
+    DataError
+        When the two do not fit, or there is no such class.
+    """
+
+    def __init__(
+        self,
+        logits: NDArray[Any],
+        labels: NDArray[np.uint8],
+        class_index: int,
+        *,
+        approximate: bool = False,
+    ) -> None:
+        if logits.ndim != 4 or logits.shape[1:] != labels.shape:
+            raise DataError(f"The logits have shape {logits.shape}, the label {labels.shape}.")
+        if not 0 <= class_index < len(logits):
+            raise DataError(f"There is no class {class_index}.", f"Classes go from 0 to {len(logits) - 1}.")
+        self.labels, self.class_index, self.approximate = labels, class_index, approximate
+        others = np.asarray(logits, np.float32).copy()
+        others[class_index] = -np.inf
+        self.runner_up: NDArray[np.uint8] = others.argmax(axis=0).astype(np.uint8)
+        """(x, y, z) which class wins where this one does not."""
+        top = np.take_along_axis(others, self.runner_up[np.newaxis].astype(np.intp), axis=0)[0]
+        margins = np.asarray(logits[class_index], np.float32) - top
+        # of equal logits the first class wins, as argmax decides
+        self.margins: NDArray[np.float32] = np.where(
+            (margins == 0) & (self.runner_up < class_index), -np.float32(1e-30), margins
+        )
+        """(x, y, z) the class is predicted where margin + bias is at least 0."""
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        counted = self.labels != IGNORED
+        true = self.labels == self.class_index
+        return np.sort(self.margins[true]), np.sort(self.margins[counted & ~true])
+
+    def counts(self, bias: float = 0.0) -> Counts:
+        """Return the voxels of the class under a bias; at 0 those of the prediction."""
+        inside, outside = self._sorted
+        tp = len(inside) - int(np.searchsorted(inside, np.float32(-bias), side="left"))
+        fp = len(outside) - int(np.searchsorted(outside, np.float32(-bias), side="left"))
+        return Counts(bias, tp, fp, len(inside) - tp)
+
+    def curve(self, points: int = 201) -> DecisionCurve:
+        """Return the counts under `points` biases from -`REACH` to `REACH`."""
+        biases = np.linspace(-REACH, REACH, points)
+        inside, outside = self._sorted
+        tp = len(inside) - np.searchsorted(inside, np.float32(-biases), side="left")
+        fp = len(outside) - np.searchsorted(outside, np.float32(-biases), side="left")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            dice: NDArray[np.float64] = np.asarray(2 * tp / (len(inside) + tp + fp))
+            precision: NDArray[np.float64] = np.asarray(tp / (tp + fp))
+            sensitivity: NDArray[np.float64] = np.asarray(tp / np.float64(len(inside)))
+        best = float(biases[np.nanargmax(dice)]) if np.isfinite(dice).any() else 0.0
+        return DecisionCurve(biases, dice, precision, sensitivity, best)
+
+    def prediction(self, bias: float = 0.0, part: tuple[slice | int, ...] = ()) -> NDArray[np.uint8]:
+        """Return the predicted classes under a bias; of one slice, for instance, where `part` names it."""
+        wins = self.margins[part] >= np.float32(-bias)
+        return np.where(wins, np.uint8(self.class_index), self.runner_up[part])

@@ -1,0 +1,251 @@
+"""The tab Why over a viewer: real clicks on its parts, and two cases one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+
+from segexplorer.core.errors import DataError
+from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.display import Display
+from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.panels.why import WhyPanel
+from segexplorer.training.doctor import Diagnosis, NotChecked
+from segexplorer.training.doctor.base import Finding, Place
+from segexplorer.training.explanation import Explanation, explain_arrays
+from segexplorer.training.snapshots import WatchedSnapshot
+from tests.frontends.napari.scripted import CLASSES, snapshot
+
+
+def explain(of: WatchedSnapshot, after: WatchedSnapshot | None, _: Any = None) -> Explanation:
+    def logits(shown: WatchedSnapshot) -> np.ndarray:
+        classes = np.arange(3).reshape(-1, 1, 1, 1)
+        return np.where(shown.prediction == classes, 1 + shown.step / 10, 0).astype(np.float32)
+
+    assert of.truth is not None
+    found = explain_arrays(
+        of.truth,
+        logits=logits(of),
+        later=None if after is None else logits(after),
+        loss="dice_cross_entropy",
+        class_names=CLASSES,
+        affine=of.affine,
+    )
+    return replace(found, case=of.case, role=of.role, step=of.step)
+
+
+@pytest.fixture
+def panel(qtbot: Any) -> Iterator[WhyPanel]:
+    viewer, bridge = ViewerModel(), RunBridge()
+    display = Display(viewer, bridge, CaseLayers(viewer))
+    made = WhyPanel(display)
+    qtbot.addWidget(made)
+    made.resize(381, 700)
+    made.show()
+    yield made
+    made.closing()
+    display.closing()
+    bridge.close()
+
+
+def bring(panel: WhyPanel, qtbot: Any, *snapshots: WatchedSnapshot) -> None:
+    display = panel.display
+    classes = np.arange(3).reshape(-1, 1, 1, 1)
+    given = [
+        replace(s, probabilities=np.where(s.prediction == classes, 200, 20).astype(np.uint8))
+        for s in snapshots
+    ]
+    display.bridge.watched_arrived.emit({s.role: s for s in given})
+    display._know(explain=explain)
+    settle(panel, qtbot)
+
+
+def settle(panel: WhyPanel, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not panel.display.busy)
+
+
+def click(button: Any, qtbot: Any) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_before_a_prediction_nothing_can_be_asked(panel: WhyPanel) -> None:
+    assert not any(button.isEnabled() for button in panel.look.buttons.values())
+    assert "Open or start a run" in panel.about.text()
+    assert not panel.ask_here.isEnabled() and not panel.decision.slider.isEnabled()
+
+
+def test_the_loss_of_another_run_is_not_offered_for_a_change(panel: WhyPanel, qtbot: Any) -> None:
+    panel.loss_section.button.click()
+    assert not panel.loss.form.native.isVisibleTo(panel) and "Asked" in panel.loss.waits.text()
+    bring(panel, qtbot, snapshot(4))
+    panel.look.buttons["asked"].click()
+    settle(panel, qtbot)
+    assert panel.loss.form.native.isVisibleTo(panel)
+    panel.look.buttons[None].click()
+    panel.display.issue("close")
+    assert not panel.loss.form.native.isVisibleTo(panel)
+
+
+def test_a_doctor_that_fails_says_so(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(4))
+    panel.display.learn(examined="")
+    assert "Examining" in panel.doctor.note.text()
+    panel.display._doctor._failed(DataError("The log is gone.", "Bring it back."))
+    assert panel.doctor.note.text() == "The log is gone. Bring it back."
+
+
+def test_asked_is_drawn_explained_and_taken_away(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(4))
+    panel.display.issue("choose_class", 1)
+    settle(panel, qtbot)
+    panel.look.buttons["asked"].click()
+    settle(panel, qtbot)
+    layer = panel.display.layers.layer("pull")
+    assert layer is not None and layer.visible
+    assert "balance" not in panel.display.displayed.overlays, "one map at a time"
+    assert panel.shares.labels[1][0].text() == "Cross entropy"
+    assert panel.scale.high.text().startswith("more liver")
+    assert not panel.sentence.text().startswith("Truth")
+    panel.display.ask_at((16.0, 16.0, 16.0))
+    settle(panel, qtbot)
+    assert panel.sentence.text().startswith("Truth: liver")
+    panel.display.viewer.dims.set_point(range(3), (26.0, 26.0, 26.0))
+    click(panel.ask_here, qtbot)
+    settle(panel, qtbot)
+    assert panel.sentence.text().startswith("Truth: lesion")
+    assert panel.term.count() == 3
+    panel.term.setCurrentIndex(1)
+    settle(panel, qtbot)
+    assert panel.display.displayed.question.term == "dice"
+    panel.look.buttons[None].click()
+    settle(panel, qtbot)
+    assert panel.display.layers.layer("pull") is None or not panel.display.layers.layer("pull").visible
+    assert not panel.shares.isVisibleTo(panel)
+
+
+def test_got_says_that_it_needs_a_later_prediction(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(4))
+    panel.display.issue("choose_class", 1)
+    panel.look.buttons["got"].click()
+    settle(panel, qtbot)
+    assert "no later prediction" in panel.note.text()
+    assert panel.display.layers.layer("pull") is None
+
+
+def test_another_case_leaves_nothing_of_the_first(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(4), snapshot(4, "train", "case 2"))
+    panel.display.issue("choose_class", 1)
+    panel.look.buttons["asked"].click()
+    panel.display.ask_at((16.0, 16.0, 16.0))
+    settle(panel, qtbot)
+    assert "case 1" in panel.display.layers.layer("pull").name and panel.sentence.text().startswith("Truth")
+    panel.display.issue("choose_case", "train")
+    assert not panel.sentence.text().startswith("Truth")
+    settle(panel, qtbot)
+    assert "case 2" in panel.display.layers.layer("pull").name
+    assert panel.about.text().startswith("case 2") and not panel.sentence.text().startswith("Truth")
+
+
+def test_the_loss_waits_for_training_and_the_decision_does_not(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(4))
+    panel.display.issue("choose_class", 1)
+    panel.look.buttons["asked"].click()
+    settle(panel, qtbot)
+    display = panel.display
+    before = display.layers.layer("prediction").data.copy() if display.layers.layer("prediction") else None
+    predicted, asked = display.seen.snapshot.prediction, display.layers.layer("pull").data.copy()
+    panel.loss_section.button.click()
+    panel.loss.form.set(type(panel.loss.form.value)(loss={"kind": "tversky", "alpha": 0.9, "beta": 0.1}))
+    panel.loss.ask()
+    settle(panel, qtbot)
+    assert not np.allclose(display.layers.layer("pull").data, asked)
+    assert display.seen.snapshot.prediction is predicted and before is None
+    click(panel.loss.reset, qtbot)
+    settle(panel, qtbot)
+    assert np.allclose(display.layers.layer("pull").data, asked)
+    assert panel.loss.form.value.loss == display.screen.answer.explanation.loss
+    panel.decision_section.button.click()
+    settle(panel, qtbot)
+    panel.decision.slider.setValue(500)
+    settle(panel, qtbot)
+    assert display.displayed.bias == 5 and (display.seen.snapshot.prediction == 1).all()
+    assert "what if: bias +5" in display.screen.caption.remark
+    assert display.seen.recorded.prediction is predicted
+    assert np.allclose(display.layers.layer("pull").data, asked), (
+        "the loss was asked of the prediction itself"
+    )
+    click(panel.decision.reset, qtbot)
+    settle(panel, qtbot)
+    assert display.seen.snapshot.prediction is predicted
+
+
+def test_findings_of_the_doctor_lead_to_their_step_class_and_place(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(4), snapshot(4, "train", "case 2"))
+    place = Place("lesion", "case 2", "train", None, (20.0, 22.0, 24.0))
+    finding = Finding(
+        "collapsed", "problem", "The lesion was lost.", remedy="Raise beta.", step=4, place=place
+    )
+    untold = NotChecked("plateau", "Plateaus", "too few steps")
+    panel.display.learn(diagnosis=("", Diagnosis((finding,), (), (untold,))))
+    sentence, remedy, show = panel.doctor.rows[0]
+    assert sentence.text() == "The lesion was lost." and remedy.text() == "Raise beta."
+    assert "plateaus (too few steps)" in panel.doctor.note.text()
+    click(show, qtbot)
+    settle(panel, qtbot)
+    assert panel.display.displayed.role == "train" and panel.display.displayed.cls == 2
+    assert panel.display.viewer.dims.point[-3:] == (24.0, 22.0, 20.0)
+    panel.display.learn(diagnosis=("another run", Diagnosis((finding,))))
+    assert not panel.doctor.rows and not panel.doctor.note.text()
+
+
+def test_what_was_paid_is_listed_and_leads_to_its_regions(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(12))
+    shown = panel.display.reality.run
+    assert shown is not None and shown.newest["validation"].regions is not None
+    report = shown.newest["validation"].regions
+
+    def read(frame: Any) -> WatchedSnapshot:
+        """The eight regions had other errors: most improved in the first, worse in the last."""
+        values = {name: array.copy() for name, array in report.values.items()}
+        values["fp"][1, 0] += 50 * (1 + (frame.step == 4))
+        values["fp"][1, 7] -= 20
+        found = snapshot(frame.step)
+        return replace(found, regions=replace(report, values=values))
+
+    frames = tuple(
+        SimpleNamespace(
+            step=step,
+            facts=SimpleNamespace(case="case 1", class_names=CLASSES),
+            prediction=lambda step=step: snapshot(step).prediction,
+        )
+        for step in (4, 8)
+    )
+    panel.display._know(frames={"validation": frames}, load=read)
+    panel.display.issue("choose_class", 1)
+    panel.look.buttons["paid"].click()
+    settle(panel, qtbot)
+    assert panel.finding.text().startswith("From step 8 to 12, liver has 0.4 ml fewer errors")
+    assert [b.text() for b in panel.paid.rows] == [
+        "0.4 ml fewer (extra -0.4, missed +0)",
+        "0.16 ml more (extra +0.16, missed +0)",
+    ]
+    assert panel.scale.high.text().startswith("fewer errors") and panel.scale.high.text().endswith("ml")
+    assert not panel.compared.isVisibleTo(panel) and not panel.of_loss.isVisibleTo(panel)
+    panel.paid.since.setCurrentIndex(0)
+    settle(panel, qtbot)
+    assert panel.finding.text().startswith("From step 4 to 12, liver has 0.8 ml fewer errors")
+    click(panel.paid.rows[1], qtbot)
+    # the last of eight regions of 8 voxels of 2 mm: its middle is at 23 mm
+    assert tuple(panel.display.viewer.dims.point) == (23.0, 23.0, 23.0)
+    layer = panel.display.layers.layer("pull")
+    assert layer is not None and layer.visible
+    panel.look.buttons[None].click()
+    settle(panel, qtbot)
+    assert not panel.paid.isVisibleTo(panel)

@@ -1,0 +1,166 @@
+"""The tour in a real browser: JupyterLab on 127.0.0.1 and chromium, from opening the notebook to Stop.
+
+`make test-notebook` runs it; pictures of every scene are kept in `build/notebook-pictures`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).resolve().parents[3]
+PICTURES = ROOT / "build" / "notebook-pictures"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+PATIENCE_MS = 240_000
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[str]:
+    """Address of a JupyterLab that knows nobody's settings, with the tour in it."""
+    pytest.importorskip("jupyterlab", reason="needs JupyterLab (make test-notebook)")
+    shutil.copy(ROOT / "docs" / "notebooks" / "tour.ipynb", tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {
+        name: str(tmp_path / ".jupyter" / name)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+            *(f"--port={port}", f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=none"),
+            *("--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
+        ],
+        env={**os.environ, **places, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api", timeout=2).close()
+                break
+            except OSError:
+                assert time.monotonic() < until and server.poll() is None, "JupyterLab did not start"
+                time.sleep(0.3)
+        yield f"{address}/lab/tree/tour.ipynb?token=none"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (make test-notebook)")
+    if not CHROMIUM:
+        pytest.skip("needs chromium (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        software = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *software])
+        made = browser.new_page(viewport={"width": 1400, "height": 1300})
+        made.set_default_timeout(PATIENCE_MS)
+        yield made
+        browser.close()
+
+
+def test_the_tour_in_a_browser(lab: str, page: Any) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    outside: list[str] = []
+    broken: list[str] = []
+    ours = re.compile(r"^(https?|ws)://127\.0\.0\.1[:/]|^(data|blob):")
+    page.on("request", lambda request: outside.append(request.url) if not ours.match(request.url) else None)
+    page.on("pageerror", lambda error: broken.append(str(error)))
+
+    def picture(name: str) -> None:
+        page.screenshot(path=PICTURES / f"{name}.png")
+
+    def caption() -> str:
+        return str(page.locator(".segexplorer-caption").first.text_content())
+
+    def until(what: str, script: str, argument: Any = None) -> None:
+        page.wait_for_function(script, arg=argument, timeout=PATIENCE_MS)
+
+    def shown() -> Any:
+        return page.locator(".segexplorer-planes canvas").first.evaluate("c => c.toDataURL()")
+
+    page.goto(lab)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    page.locator(".jp-CodeCell").first.click()
+    begun = time.monotonic()
+    page.keyboard.press("Control+Enter")
+    start = page.locator("button", has_text="Start").first
+    start.wait_for()
+    widget_s = time.monotonic() - begun
+    start.click()
+
+    # curves move, and the errors of the first prediction appear
+    until("curves", "() => document.querySelectorAll('.js-line').length > 0")
+    before = page.evaluate("() => document.querySelector('.js-line').getAttribute('d')")
+    until("moving", "d => document.querySelector('.js-line').getAttribute('d') !== d", before)
+    until("picture", "() => /step \\d/.test(document.querySelector('.segexplorer-caption').textContent)")
+    first_picture_s = time.monotonic() - begun
+    assert "not trained on" in caption() and "radiological" in caption()
+    page.locator(".segexplorer-legend", has_text="missed (false negative)").first.wait_for()
+    picture("1-errors")
+
+    # pause, go back in the history, and look at one class
+    until("two predictions", "() => /Prediction [2-9] of/.test(document.body.textContent)")
+    page.locator("button", has_text="Pause").first.click()
+    page.locator("button", has_text="Resume").first.wait_for()
+    newest = caption()
+    slider = page.locator(".widget-hslider .noUi-handle").first
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    until("history", "old => document.querySelector('.segexplorer-caption').textContent !== old", newest)
+    page.get_by_label("Class", exact=True).select_option("liver")
+    until("class", "() => document.querySelector('.segexplorer-caption').textContent.includes('liver')")
+    picture("2-class")
+
+    # ask why at a voxel
+    page.locator(".lm-TabBar-tab", has_text="Why").last.click()
+    page.locator("button", has_text="Asked").first.click()
+    page.locator(".segexplorer-bar").first.wait_for()
+    plane = page.locator(".segexplorer-plane canvas").first
+    before_click = shown()
+    box = plane.bounding_box()
+    plane.click(position={"x": box["width"] * 0.4, "y": box["height"] * 0.45})
+    page.locator("i", has_text="asks for").first.wait_for()
+    assert shown() != before_click, "the crosshair has moved"
+    picture("3-why")
+
+    # change alpha and beta, which depend on each other, while it is paused; go on; stop
+    page.locator(".lm-TabBar-tab", has_text="Settings").last.click()
+    penalties = page.locator(".widget-hslider", has_text=re.compile("positives|negatives"))
+    for number, way in ((0, "ArrowRight"), (1, "ArrowLeft")):
+        penalties.nth(number).locator(".noUi-handle").focus()
+        page.keyboard.press(way)
+    page.locator("button", has_text="Resume").first.click()
+    page.locator(".lm-TabBar-tab", has_text="Log").last.click()
+    page.get_by_text(re.compile("alpha changed from")).first.wait_for()
+    page.locator("button", has_text="Stop").first.click()
+    page.get_by_text(re.compile("stopped: stopped by the user|finished: ")).first.wait_for()
+    picture("4-stopped")
+    assert outside == [], "a request left the machine"
+    assert broken == []
+    sys.stdout.write(
+        f"widget after {widget_s:.1f} s, first picture of a prediction after {first_picture_s:.1f} s\n"
+    )

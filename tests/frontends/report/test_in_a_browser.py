@@ -1,0 +1,87 @@
+"""The page in a real browser: its script runs under its own policy, draws the right voxels, and asks nobody."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import segexplorer
+from segexplorer.frontends.report.writing import BROWSERS, browser_options
+from segexplorer.training.history import open_run
+
+BROWSER = next((place for name in BROWSERS if (place := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: apt-get install chromium")
+CLASS = "<img src=http://evil.example/a onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded run of random labels in voxels of 2 x 3 x 4 mm, two frames."""
+    place = tmp_path_factory.mktemp("browser") / "run"
+    random = np.random.default_rng(1)
+    label = random.integers(0, 3, (9, 7, 5)).astype(np.uint8)
+    with segexplorer.Recorder(place, {CLASS: 1, "liver": 2}, epochs=1) as recorder:
+        for _ in (1, 2):
+            recorder.step(1.0)
+            prediction = np.where(random.random(label.shape) < 0.4, random.integers(0, 3, label.shape), label)
+            recorder.watch(
+                "case",
+                image=random.normal(size=label.shape).astype(np.float32),
+                label=label,
+                prediction=prediction.astype(np.uint8),
+                affine=np.diag([2.0, 3.0, 4.0, 1.0]),
+            )
+    return place
+
+
+def browse(page: Path, place: str, folder: Path, *options: str) -> str:
+    """Return the elements of a page after its script has run."""
+    assert BROWSER is not None
+    command = [
+        BROWSER,
+        "--headless",
+        *browser_options(folder),
+        "--virtual-time-budget=6000",
+        *options,
+        "--dump-dom",
+        f"{page.as_uri()}{place}",
+    ]
+    return subprocess.run(command, capture_output=True, timeout=90, check=True).stdout.decode()
+
+
+def test_film_counts_the_voxels_of_the_slice_and_no_request_leaves(run: Path, tmp_path: Path) -> None:
+    page = segexplorer.report(run, tmp_path / "r.html", names=True)
+    log = tmp_path / "net.json"
+    dom = browse(page, "#film=0&step=0&slice=3&class=2", tmp_path, f"--log-net-log={log}")
+    said = re.search(r'class="told"[^>]*>([^<]*)<', dom)
+    assert said is not None
+    first = open_run(run).watched("validation")[0]
+    label = np.random.default_rng(1).integers(0, 3, (9, 7, 5)).astype(np.uint8)
+    truth, prediction = (volume[:, :, 3] == 2 for volume in (label, first.prediction()))
+    extra, missed = (int(found.sum()) * 6 / 100 for found in (prediction & ~truth, truth & ~prediction))
+    assert said[1] == f"Step 1, slice 3: extra {extra:.2f} cm², missed {missed:.2f} cm² in this slice."
+    assert "Copy" in dom
+    assert hosts(log) == set()
+    # the log would show it: the same picture without our policy and escaping is asked for
+    control = tmp_path / "control.html"
+    control.write_text("<img src=http://evil.example/a>")
+    browse(control, "", tmp_path, f"--log-net-log={log}")
+    assert hosts(log) == {"evil.example"}
+
+
+def hosts(log: Path) -> set[str]:
+    """Return whom a browser asked, but for what the browser itself asks its maker."""
+    asked = re.findall(r'"url":\s*"(?:https?|wss?|ftp)://([^/:"]+)', log.read_text())
+    makers = (".google.com", ".googleapis.com", ".gvt1.com", ".gstatic.com")
+    return {host for host in asked if not host.endswith(makers)}
+
+
+def test_page_is_printed(run: Path, tmp_path: Path) -> None:
+    printed = segexplorer.report(run, tmp_path / "r.pdf").read_bytes()
+    assert printed.startswith(b"%PDF-")
+    assert len(printed) > 20_000

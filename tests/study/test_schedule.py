@@ -1,0 +1,215 @@
+"""The small files of a study: tries, launches, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from segexplorer.core.errors import DataError, DiskError, ExitCode, SpecError
+from segexplorer.core.events import RunFinished
+from segexplorer.study.plan import plan_study
+from segexplorer.study.schedule import TRIES, Schedule, State, defect_signature
+from segexplorer.training.folder import RunFolder
+from tests.study.test_shared_study import write
+
+CAUSE = """Traceback (most recent call last):
+  File "/a/engine.py", line 12, in run
+    go()
+  File "/a/loss.py", line 7, in compute
+    raise ValueError("{text}")
+ValueError: {text}
+"""
+
+
+@pytest.fixture
+def schedule(tmp_path: Path) -> Schedule:
+    """Return the schedule of a study with five runs, none of them started."""
+    file = write(tmp_path, matrix={"seed": [0, 1, 2, 3, 4]})
+    found = Schedule(tmp_path / "runs")
+    found.prepare(plan_study(file, tmp_path / "runs"))
+    return found
+
+
+def end(schedule: Schedule, name: str, code: int, launch: str = "", cause: str = "") -> None:
+    """Add a try that ended with an exit code; with a cause, by a defect."""
+    event = RunFinished(
+        state="failed", reason="failed", error="it broke", cause=cause, defect=bool(cause), exit_code=code
+    )
+    schedule.begin(name, launch).close(code, event)
+
+
+def state(schedule: Schedule, name: str = "seed0") -> State:
+    return schedule.status(name).state
+
+
+def test_a_study_has_its_runs_in_the_order_of_the_matrix_and_each_its_experiment(schedule: Schedule) -> None:
+    assert schedule.names() == ["seed0", "seed1", "seed2", "seed3", "seed4"]
+    assert [s.state for s in schedule.statuses(["seed3"])] == ["waiting"] * 3 + ["queued", "waiting"]
+    planned = schedule.run("seed3")
+    assert planned.point.experiment.seed == 3 and planned.todo == "new"
+    with pytest.raises(DataError, match=r"no run 'sead3'.*seed3"):
+        schedule.run("sead3")
+    for outside in ("../seed3", "..", "", "/etc/passwd"):
+        with pytest.raises(DataError, match="no run"):
+            schedule.run(outside)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([ExitCode.PREEMPTED], "preempted"),
+        ([ExitCode.PREEMPTED] * 9, "preempted"),
+        ([ExitCode.INTERRUPTED], "stopped"),
+        ([ExitCode.MACHINE], "machine"),
+        ([ExitCode.MACHINE, ExitCode.PREEMPTED, ExitCode.MACHINE], "machine"),
+        ([ExitCode.MACHINE] * TRIES, "given up"),
+        ([ExitCode.MACHINE, ExitCode.MISTAKE], "mistake"),
+        ([ExitCode.FAILED], "failed"),
+        ([127], "failed"),
+    ],
+)
+def test_the_ends_of_its_tries_say_what_becomes_of_a_run(
+    schedule: Schedule, codes: list[int], expected: State
+) -> None:
+    for code in codes:
+        end(schedule, "seed0", code)
+    assert state(schedule) == expected
+    assert state(schedule, "seed1") == "waiting"
+
+
+# every example writes files, which takes its time on a busy computer
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.sampled_from([int(c) for c in ExitCode if c]), max_size=8))
+def test_the_users_mistake_and_a_failure_stay_until_forgiven_and_machines_have_three_tries(
+    tmp_path_factory: pytest.TempPathFactory, codes: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.json").write_text(json.dumps({"runs": ["a"], "reference": []}))
+    schedule = Schedule(folder)
+    for code in codes:
+        end(schedule, "a", code)
+    token = schedule.launch("local", ["a"], {}).token
+    refusal = schedule.refusal("a", token)
+    if codes and codes[-1] in (ExitCode.FAILED, ExitCode.MISTAKE):
+        assert refusal is not None and refusal[0] == codes[-1]
+    elif codes.count(ExitCode.MACHINE) >= TRIES:
+        assert refusal is not None and refusal[0] == ExitCode.MACHINE
+    else:
+        assert refusal is None
+    assert schedule.refusal("a", "") is None, "by hand everything may be tried"
+    again = schedule.launch("local", ["a"], {"a": len(codes)})
+    assert schedule.refusal("a", again.token) is None and state(schedule, "a") == "waiting"
+
+
+def test_a_try_without_an_end_is_a_process_that_died_and_the_third_is_the_last(schedule: Schedule) -> None:
+    for expected in ("died", "died", "given up"):
+        schedule.begin("seed0")
+        assert state(schedule) == expected
+
+
+def test_a_run_that_a_process_holds_is_running_whatever_its_tries_say(schedule: Schedule) -> None:
+    folder = RunFolder.create(schedule.run("seed0").point.experiment, schedule.study / "seed0")
+    folder.hold()
+    schedule.begin("seed0")
+    found = schedule.status("seed0")
+    assert found.state == "running" and "this process" in found.where
+    folder.release()
+    assert state(schedule) == "died"
+
+
+def test_a_finished_run_is_done_only_while_its_folder_is_there(schedule: Schedule) -> None:
+    folder = RunFolder.create(schedule.run("seed0").point.experiment, schedule.study / "seed0")
+    folder.write(RunFinished(attempt=1, state="finished", reason="x"))
+    folder.release()
+    assert state(schedule) == "done", "trained without a scheduler"
+    schedule.begin("seed0").close(0, RunFinished(state="finished", reason=""))
+    assert state(schedule) == "done"
+    folder.path.rename(folder.path.with_name("elsewhere"))
+    assert state(schedule) != "done"
+
+
+def test_tries_that_begin_at_the_same_moment_have_different_numbers(schedule: Schedule) -> None:
+    barrier = threading.Barrier(8)
+
+    def begin() -> None:
+        barrier.wait()
+        schedule.begin("seed0").close(ExitCode.PREEMPTED)
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [t.number for t in schedule.tries("seed0")] == list(range(1, 9))
+    assert {t.end for t in schedule.tries("seed0")} == {"preempted"}
+    assert not list((schedule.folder / "tries").glob(".*")), "nothing half written is left"
+
+
+def test_progress_is_written_now_and_then_and_always_at_the_end(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = schedule.begin("seed0")
+    own.progress(step=3, steps=10)
+    assert schedule.tries("seed0")[0].step == 0
+    monkeypatch.setattr(own, "SECONDS", 0.0)
+    own.progress(step=4)
+    assert (schedule.tries("seed0")[0].step, schedule.tries("seed0")[0].steps) == (4, 10)
+    own.close(ExitCode.MACHINE, error=DiskError("The disk is full.", "Free some space."))
+    last = schedule.tries("seed0")[0]
+    assert (last.end, last.error, last.remedy) == ("machine", "The disk is full.", "Free some space.")
+    assert schedule.hosts_at_fault("seed0") == [last.host]
+
+
+def test_the_same_defect_in_three_runs_stops_the_rest_and_other_ends_do_not(schedule: Schedule) -> None:
+    token = schedule.launch("local", schedule.names(), {}).token
+    for name in ("seed0", "seed1"):
+        end(schedule, name, ExitCode.FAILED, cause=CAUSE.format(text=f"of {name}"))
+    end(schedule, "seed2", ExitCode.FAILED)  # the loss was not finite: no defect
+    assert schedule.widespread_defect() is None
+    assert schedule.refusal("seed4", token) is None
+    end(schedule, "seed3", ExitCode.FAILED, cause=CAUSE.format(text="of seed3"))
+    assert str(schedule.widespread_defect()) == (
+        "The same defect ended 3 runs (seed0, seed1, seed3): it broke"
+    )
+    refused = schedule.refusal("seed4", token)
+    assert refused is not None and "The same defect ended 3 runs" in refused[1]
+    schedule.launch("local", schedule.names(), {"seed0": 1})
+    assert schedule.widespread_defect() is None, "two are left that nobody forgave"
+
+
+def test_the_same_defect_is_known_by_its_way_through_the_code() -> None:
+    one, other = CAUSE.format(text="shape (3, 4)"), CAUSE.format(text="shape (5, 6)")
+    assert defect_signature(one) == defect_signature(other)
+    assert defect_signature(one) == defect_signature(one.replace("/a/", "/node7/b/")), "installed elsewhere"
+    assert defect_signature(one) != defect_signature(one.replace("line 7", "line 8"))
+    assert defect_signature(one) != defect_signature(one.replace("ValueError", "KeyError"))
+
+
+def test_nothing_of_a_cancelled_launch_starts_and_the_next_launch_goes_on(schedule: Schedule) -> None:
+    launch = schedule.launch("slurm", schedule.names(), {})
+    end(schedule, "seed0", ExitCode.PREEMPTED, launch.token)
+    assert state(schedule) == "preempted"
+    schedule.cancel(launch)
+    assert state(schedule) == "stopped"
+    refused = schedule.refusal("seed1", launch.token)
+    assert refused is not None and refused[0] == ExitCode.INTERRUPTED
+    assert schedule.refusal("seed1", schedule.launch("local", ["seed1"], {}).token) is None
+
+
+def test_a_damaged_file_is_named(schedule: Schedule) -> None:
+    schedule.begin("seed0")
+    (schedule.folder / "tries" / "seed0.1.json").write_text('{"number": -1}')
+    with pytest.raises(DataError, match=r"seed0\.1\.json is damaged"):
+        schedule.statuses()
+
+
+def test_no_run_has_the_name_of_the_folder(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    file = file.rename(file.with_name("scheduler.yaml"))
+    with pytest.raises(SpecError, match="may not be called 'scheduler'"):
+        Schedule(tmp_path / "runs").prepare(plan_study(file, tmp_path / "runs"))

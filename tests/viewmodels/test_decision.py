@@ -1,0 +1,96 @@
+"""A bias on one class: counts and predictions against argmax, on any logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segexplorer.core.errors import DataError
+from segexplorer.metrics import score_case
+from segexplorer.viewmodels.decision import Decision, figures_at_rest, rest_text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2, 5),
+    st.integers(0, 10_000),
+    st.sampled_from((-9.0, -1.5, -0.5, 0.0, 0.5, 2.0, 9.0)),
+    st.booleans(),
+)
+def test_counts_and_prediction_are_those_of_argmax(
+    classes: int, seed: int, bias: float, coarse: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(classes, 5, 6, 4)).astype(np.float32) * 2
+    if coarse:  # ties, as recorded 16-bit logits have them
+        logits = np.round(logits * 2) / 2
+    labels = rng.choice([*range(classes), 255], size=(5, 6, 4)).astype(np.uint8)
+    for c in range(classes):
+        moved = logits.copy()
+        moved[c] += bias
+        expected = moved.argmax(0)
+        decision = Decision(logits, labels, c)
+        tied = np.isclose(np.delete(moved, c, 0).max(0), moved[c])
+        if bias == 0:
+            tied[:] = False  # without a bias ties are decided as argmax decides them
+        found = decision.prediction(bias)
+        assert (found == expected)[~tied].all()
+        assert np.array_equal(decision.prediction(bias, (slice(None), 3)), found[:, 3])
+        counts, counted = decision.counts(bias), labels != 255
+        assert counts.tp == ((found == c) & (labels == c)).sum()
+        assert counts.fp == ((found == c) & (labels != c) & counted).sum()
+        assert counts.fn == ((found != c) & (labels == c)).sum()
+
+
+def test_the_curve_holds_the_counts_and_its_best() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((8, 8, 8)) < 0.2).astype(np.uint8)
+    logits = np.stack([np.zeros(labels.shape), 2.0 * labels - 3 + rng.normal(size=labels.shape)]).astype(
+        np.float32
+    )
+    decision = Decision(logits, labels, 1)
+    curve = decision.curve(41)
+    for place in (0, 13, 20, 40):
+        counts = decision.counts(float(curve.bias[place]))
+        assert curve.dice[place] == pytest.approx(counts.dice, nan_ok=True)
+        assert curve.precision[place] == pytest.approx(counts.precision, nan_ok=True)
+        assert curve.sensitivity[place] == pytest.approx(counts.sensitivity)
+    assert decision.counts(curve.best).dice == np.nanmax(curve.dice) > decision.counts(0).dice
+    assert (np.diff(curve.sensitivity) >= 0).all()
+
+
+def test_an_absent_class_has_no_sensitivity_and_a_wrong_shape_is_refused() -> None:
+    decision = Decision(np.zeros((2, 3, 3, 3)), np.zeros((3, 3, 3), np.uint8), 1)
+    assert np.isnan(decision.counts(0).sensitivity) and decision.counts(5).fp == 27
+    assert decision.curve().dice[-1] == 0
+    with pytest.raises(DataError, match="shape"):
+        Decision(np.zeros((2, 3, 3, 3)), np.zeros((3, 3, 4), np.uint8), 1)
+    with pytest.raises(DataError, match="no class 2"):
+        Decision(np.zeros((2, 3, 3, 3)), np.zeros((3, 3, 3), np.uint8), 2)
+
+
+def test_surfaces_and_lesions_of_one_class_are_measured_at_rest() -> None:
+    labels = np.zeros((30, 30, 12), np.uint8)
+    labels[4:10, 4:10, 3:9] = 2
+    labels[20:24, 20:24, 3:9] = 2
+    labels[0, 0, 0] = 255
+    found = np.where(labels == 2, 2, 0).astype(np.uint8)
+    found[20:24, 20:24, 3:9] = 1  # one of the two lesions is called another class
+    found[15:17, 4:6, 3:5] = 2
+    figures = figures_at_rest(found, labels, 2, (1.0, 1.0, 2.0))
+    assert figures["lesion_sensitivity"] == pytest.approx(0.5)
+    assert figures["lesion_ppv"] == pytest.approx(0.5)
+    assert figures["lesion_fp"] == 1
+    (alone,) = score_case(
+        (found == 2).astype(np.uint8), (labels == 2).astype(np.uint8), ("c",), (1.0, 1.0, 2.0), surfaces=True
+    )
+    assert figures["hd95"] == pytest.approx(alone.metrics["hd95"])
+    perfect = figures_at_rest(labels, labels, 2, (1.0, 1.0, 2.0))
+    text = rest_text(figures, perfect)
+    assert text.startswith(f"HD95 {figures['hd95']:.2f} mm (0.00)")
+    assert "Lesion sens. 0.500 (1.000)" in text
+    assert text.endswith("In brackets: the prediction.")
+    assert "rackets" not in rest_text(perfect, perfect) and "(" not in rest_text(perfect, perfect)
+    assert rest_text({}, {}) == ""
