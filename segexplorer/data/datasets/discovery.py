@@ -55,6 +55,14 @@ _LABEL_WORDS = re.compile(
 """Also as they are called in German, French, Spanish and Italian."""
 
 
+_LABEL_PARTS = re.compile(r"seg|label|mask|msk|gt|truth|lesion|annot|roi|contour|läsion|lésion|máscara")
+
+
+def names_a_label(part: str) -> bool:
+    """Whether what a name has besides the name of an image says that it is a label: `_gmseg_manual`, `lesion`."""
+    return _LABEL_PARTS.search(unicodedata.normalize("NFC", part).lower()) is not None
+
+
 def hidden(path: Path) -> bool:
     """Whether a file or folder does not belong to the data set: `.DS_Store`, `._name`, `__MACOSX`."""
     return path.name.startswith(".") or path.name == "__MACOSX"

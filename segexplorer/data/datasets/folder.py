@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -24,6 +24,7 @@ from segexplorer.data.datasets.discovery import (
     holds_slices,
     is_label_name,
     kept_together,
+    names_a_label,
     patient_by,
     put_together,
     stem,
@@ -231,13 +232,14 @@ class SideBySide(DatasetSpec):
         for place in _places(folder, _DEPTH):
             names = {name for path in files_below(place, 0) if (name := stem(path))}
             found: dict[tuple[str, str], str] = {}
+            labelled: Counter[str] = Counter()
             for name in sorted(names):
-                ending = next((e for e in _longest_first(ENDINGS) if name.endswith(e) and name != e), None)
-                case = name.removesuffix(ending or "")
-                image_ending = next((e for e in IMAGE_ENDINGS if case + e in names), None)
-                if ending is not None and image_ending is not None:
+                if (naming := _naming(name, names)) is not None:
+                    case, ending, image_ending = naming
                     found.setdefault((ending, image_ending), case)
-            if found:
+                    labelled[case] += ending not in ENDINGS
+            # two labels of one image whose endings say different things are not one mask in two files
+            if found and max(labelled.values()) < 2:
                 reasons = [f"{case}{e} beside {case}{i}" for (e, i), case in found.items()]
                 settings = {
                     "ending": tuple(dict.fromkeys(e for e, _ in found)),
@@ -279,6 +281,21 @@ class SideBySide(DatasetSpec):
         """Return the case that an image's name is for; None for names without one of the endings."""
         fitting = (e for e in _longest_first(self.image_ending) if name.endswith(e) and name != e)
         return next((name.removesuffix(ending) for ending in fitting), None)
+
+
+def _naming(name: str, names: Set[str]) -> tuple[str, str, str] | None:
+    """Return case, ending and image ending of a label's name that has its image beside it; None for other names.
+
+    The ending is one of the usual ones, or any that names a label somewhere: `_seg-manual`, `_gmseg_manual`.
+    """
+    usual = (e for e in _longest_first(ENDINGS) if name.endswith(e) and name != e)
+    separated = (name[found.start() :] for found in reversed(list(re.finditer(r"[_\-. ]", name))))
+    for ending in (*usual, *(e for e in separated if names_a_label(e) and e != name)):
+        case = name.removesuffix(ending)
+        image_ending = next((e for e in IMAGE_ENDINGS if case + e in names), None)
+        if image_ending is not None:
+            return case, ending, image_ending
+    return None
 
 
 def _longest_first(endings: tuple[str, ...]) -> list[str]:

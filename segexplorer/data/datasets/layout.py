@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from segexplorer.core.errors import DataError
 from segexplorer.core.fields import parameter
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, expanded, registry
-from segexplorer.data.datasets.discovery import files_below, is_label_name, stem, subfolders
+from segexplorer.data.datasets.discovery import files_below, names_a_label, stem, subfolders
 from segexplorer.data.datasets.folder import LABEL_FOLDERS
 from segexplorer.data.formats.registry import suffix_of
 
@@ -69,31 +69,34 @@ def _endings(files: Sequence[Path]) -> str:
 def _proposal(place: Path, files: Sequence[Path]) -> str:
     """Return the command with the patterns by which most files make cases of image and label, or nothing.
 
-    Every part of a path, and every beginning of a file's name up to a separator, may be what cases are called; the
-    patterns that are left when it is taken out are counted.
+    Every part of a path, every beginning of a file's name up to a separator, and the name of another file at its
+    end may be what cases are called; the patterns that are left when it is taken out are counted. Where there are
+    two files, one pair is enough.
     """
+    fewest = 1 if len(files) == 2 else 2
     cases: dict[str, set[str]] = {}
+    names = {stem(path) or path.name for path in files}
     for path in files:
-        for case in _case_names(path):
+        for case in _case_names(path, names):
             cases.setdefault(path.as_posix().replace(case, "{case}"), set()).add(case)
-    several = {pattern: found for pattern, found in cases.items() if len(found) > 1}
+    several = {pattern: found for pattern, found in cases.items() if len(found) >= fewest}
     best: tuple[int, int, str, str] | None = None
     for label, labelled in several.items():
-        if not any(is_label_name(Path(part)) or part.lower() in LABEL_FOLDERS for part in _words(label)):
+        if not any(names_a_label(part) or part.lower() in LABEL_FOLDERS for part in _words(label)):
             continue
         for image, pictured in several.items():
-            if image == label or any(is_label_name(Path(part)) for part in _words(image)):
+            if image == label or any(names_a_label(part) for part in _words(image)):
                 continue
             shared = len(labelled & pictured)
             # of patterns with equally many cases the longest one leaves the least to chance
-            if shared > 1 and (best is None or (shared, len(image + label)) > best[:2]):
+            if shared >= fewest and (best is None or (shared, len(image + label)) > best[:2]):
                 best = shared, len(image + label), image, label
     if best is None:
         return ""
     shared, _, image, label = best
     command = ["segexplorer", "check", str(place), "--kind", "folder"]
     command += ["--set", f"images=[{json.dumps(image)}]", "--set", f"labels={json.dumps(label)}"]
-    return f"This would find {shared} cases: {shlex.join(command)}"
+    return f"This would find {shared} case{'s' if shared > 1 else ''}: {shlex.join(command)}"
 
 
 def _words(pattern: str) -> list[str]:
@@ -101,11 +104,12 @@ def _words(pattern: str) -> list[str]:
     return [*folders, name.replace("{case}", "")]
 
 
-def _case_names(path: Path) -> list[str]:
-    """Return what the case of a file may be called: a folder above it, or the beginning of its own name."""
+def _case_names(path: Path, names: Set[str]) -> list[str]:
+    """Return what the case of a file may be called: a folder above it, or the beginning or end of its own name."""
     name = stem(path) or path.name
     beginnings = [name[: found.start()] for found in re.finditer(r"[_\-. ]", name) if found.start()]
-    return list(dict.fromkeys([*path.parts[:-1], *beginnings, name]))
+    ends = [name[i:] for i in range(1, len(name)) if name[i:] in names]
+    return list(dict.fromkeys([*path.parts[:-1], *beginnings, *ends, name]))
 
 
 def recognised_dataset(recognition: Recognition) -> DatasetSpec:

@@ -172,6 +172,36 @@ def test_several_namings_in_one_folder(tmp_path: Path, layouts: ModuleType) -> N
     assert [ref.id for ref in one.cases()] == ["brain2"]
 
 
+def test_unusual_endings_that_name_a_label_are_seen(tmp_path: Path, layouts: ModuleType) -> None:
+    for name in ("t2", "t2s_uncropped"):
+        layouts.image(tmp_path / f"{name}.nii.gz")
+    for name in ("t2_seg-manual", "t2s_uncropped_gmseg_manual"):
+        layouts.label(tmp_path / f"{name}.nii.gz")
+    cases = segexplorer.open_dataset(tmp_path).cases()
+    assert [(ref.id, ref.label) for ref in cases] == [
+        ("t2", tmp_path / "t2_seg-manual.nii.gz"),
+        ("t2s_uncropped", tmp_path / "t2s_uncropped_gmseg_manual.nii.gz"),
+    ]
+    # a second label of the same image says something else: the two are not joined by guessing
+    layouts.label(tmp_path / "t2_lesionmask-manual.nii.gz")
+    with pytest.raises(DataError, match="does not have the layout of a known data set"):
+        segexplorer.open_dataset(tmp_path)
+
+
+def test_a_label_that_is_named_before_its_case_gets_a_proposal(
+    tmp_path: Path, layouts: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts.image(tmp_path / "T2.nii.gz")
+    layouts.label(tmp_path / "lesionT2.nii.gz")
+    assert run(["check", str(tmp_path)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 files .nii.gz" in said
+    command = shlex.split(said.partition("This would find 1 case: ")[2])
+    assert command[:2] == ["segexplorer", "check"]
+    assert run(command[1:]) == 0
+    assert "T2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("ending", ["T2w_label-SC_seg", "T2w_seg-manual", "dseg"])
 def test_labels_of_bids_in_the_namings_of_their_tools(
     tmp_path: Path, layouts: ModuleType, ending: str
