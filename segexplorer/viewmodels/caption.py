@@ -14,6 +14,8 @@ CONVENTIONS = {
     "neurological": "neurological (R on the right)",
 }
 """Convention -> how the caption says it."""
+MOST_LINES = 3
+"""Of a remark."""
 LEAST = 6
 """Characters that are left of a name, however narrow the canvas is."""
 Measure = Callable[[str], float]
@@ -59,11 +61,13 @@ class Caption:
         """Return the caption in lines that fit, as far as names can be shortened."""
         if not self:
             return ()
-        found = [
-            *_line(self.case, [self.held], room, measure),
-            *_line(self.class_name, [self.step, self.convention], room, measure),
-        ]
-        return (*found, elided(self.remark, room, measure)) if self.remark else tuple(found)
+        found = _line(self.case, [self.held], room, measure)
+        whole, brief = (
+            _line(self.class_name, [self.step, convention], room, measure)
+            for convention in (self.convention, self.convention.partition(" (")[0])
+        )  # the letters at the edges say the rest
+        found += brief if len(brief) < len(whole) else whole
+        return (*found, *wrapped(self.remark, room, measure))
 
 
 def _line(name: str, facts: list[str], room: float, measure: Measure) -> list[str]:
@@ -77,6 +81,21 @@ def _line(name: str, facts: list[str], room: float, measure: Measure) -> list[st
                 below = [rest] if rest and measure(rest) <= room else given[kept:]
                 return [elided(name, room - measure(behind), measure) + behind, *below]
     return [elided(name, room, measure), *given]
+
+
+def wrapped(text: str, room: float, measure: Measure) -> tuple[str, ...]:
+    """Return a sentence in at most `MOST_LINES` lines; long words are shortened in their middle, then its end."""
+    found: list[str] = []
+    for word in text.split():
+        longer = f"{found[-1]} {word}" if found else ""
+        if longer and measure(longer) <= room:
+            found[-1] = longer
+        elif len(found) == MOST_LINES:
+            found[-1] = f"{found[-1].rstrip(',;')} …"
+            break
+        else:
+            found.append(elided(word, room, measure))
+    return tuple(found)
 
 
 def elided(text: str, room: float, measure: Measure) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,11 +29,21 @@ CAPTION = Caption(
 def test_lines_fit_and_keep_the_facts(room: int) -> None:
     lines = CAPTION.lines(room, len)
     assert all(len(line) <= max(room, len(CAPTION.convention)) for line in lines)
+    assert len(lines) <= 5
     said = "\n".join(lines)
-    for fact in (CAPTION.held, CAPTION.step, CAPTION.convention):
+    for fact in (CAPTION.held, CAPTION.step, "radiological"):
         assert fact in said
     assert CAPTION.case[:3] in said and said.splitlines()[0].startswith("s00")
     assert (LONG in said) == (room >= len(LONG))
+
+
+def test_a_remark_is_wrapped_not_cut() -> None:
+    remark = "what if: bias +0.5; not of this case: 104 boxes, old CT"
+    told = replace(CAPTION, remark=remark).lines(30, len)[-2:]
+    assert " ".join(told) == remark
+    many = replace(CAPTION, remark=f"not of this case: {', '.join(f'scan {n}' for n in range(40))}")
+    last = many.lines(30, len)[-3:]
+    assert last[0].startswith("not of this case: scan 0") and last[-1].endswith(" …")
 
 
 def test_an_empty_caption_has_no_lines() -> None:

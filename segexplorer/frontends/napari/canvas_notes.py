@@ -28,6 +28,8 @@ PAPER, INK = QColor(0, 0, 0, 150), "#f5f5f5"
 _MARGIN = 6
 _BESIDE_LETTER = 20
 """Room that is left for the letter in the middle of an edge."""
+_ROOM = 250
+"""Width that a caption takes where it can, so that it has few lines over a small picture."""
 
 
 class CanvasCaption(CanvasOverlay):
@@ -56,8 +58,9 @@ class CanvasCaption(CanvasOverlay):
         self.follow()
 
     def follow(self, _: Any = None) -> None:
-        """Fit the caption into the left half of the canvas."""
-        room = max(40, self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER - 12)
+        """Fit the caption into the left half of the canvas, or into all of a small one, below the letter."""
+        half = self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER - 12
+        room = max(40, half, min(_ROOM, self.canvas.width() - 2 * _MARGIN - 12))
         lines = self._caption.lines(room, self.label.fontMetrics().horizontalAdvance)
         self.label.setText("\n".join(lines))
         self.label.adjustSize()

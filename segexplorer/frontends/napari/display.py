@@ -631,6 +631,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             self._draw_layer(key, screen)
         self._draw_surfaces(screen, old)
         self.layers.arrange((PULL, *LAYER_ORDER))
+        if first and self._drawn:
+            self._put_labels_away()
         if screen.layers and (first or screen.displayed.cls != old.displayed.cls or old.seen is None):
             self._open_at(screen, fit=first)
 
@@ -791,6 +793,13 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             elif place not in own and layer.visible:
                 layer.visible = False
                 self._away.append(layer)
+
+    def _put_labels_away(self) -> None:
+        """Hide the case's own label: its outline is drawn over the errors, and fills of two kinds would mix."""
+        for layer in self._own_layers:
+            if layer.as_layer_data_tuple()[2] == "labels" and layer.visible:
+                layer.visible = False
+                self.keep_away([layer])
 
     def class_values(self) -> dict[str, tuple[int, ...]]:
         """Return the label values of the run's classes; it may read files."""

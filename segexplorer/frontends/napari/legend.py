@@ -13,7 +13,7 @@ from segexplorer.core import colours
 from segexplorer.viewmodels.errors import LegendEntry
 
 _SIDE, _ROW = 14, 20
-_MOST_ROWS = 6
+_MOST_ROWS = 4
 _COLUMN = 170
 """Least width of a column; a narrower dock has one."""
 

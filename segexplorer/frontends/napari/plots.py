@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from napari.utils.theme import get_theme
 from psygnal import Signal
 from pyqtgraph.exporters import ImageExporter, SVGExporter
 from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QFont, QFontMetricsF
 from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
@@ -28,6 +31,7 @@ from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import Event, Planned, WatchedDone
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.viewmodels.caption import elided
 from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point, line_colour
 from segexplorer.viewmodels.regions import BalanceHistogram
 from segexplorer.viewmodels.reliability import ReliabilityDiagram, WatchedCalibration
@@ -39,13 +43,18 @@ _LEAST_WIDTH = 120
 _BOTH_FROM = 380
 """Width of the plots from which both panes are shown; on a screen of 1024 pixels, napari's controls leave less."""
 _KEY_FROM = 270
-"""Width of a pane from which there is room for the legend beside the plot."""
+"""Width of a pane from which there is room for the legend beside the plot; otherwise it is below the picker."""
+_KEY_LINES = 2
+"""Of a legend below the picker; more of them scroll."""
 BALANCE = "balance_histogram"
 BALANCE_TITLE = "Balance of the regions (histogram)"
 NO_BALANCE = "Losses with regions show their balance here"
 RELIABILITY = "reliability"
 RELIABILITY_TITLE = "Reliability of the probabilities (diagram)"
 NO_RELIABILITY = "Appears with the prediction of a watched case that has a label"
+_LONG_KEY = 26
+_BEYOND_AXIS = 16
+"""So far, in pixels, the title of an axis may be longer than the axis."""
 LEAST_CONTRAST = 3.0
 """A curve with less contrast with its background than this (WCAG 2.2, 1.4.11) gets a rim."""
 
@@ -96,13 +105,14 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         key.setWidget(self.legend)
         key.setWidgetResizable(True)
         key.setFrameShape(QScrollArea.Shape.NoFrame)
-        key.setFixedWidth(KEY_WIDTH)
         key.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.legend.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.legend.setWordWrap(True)
         self._curves: dict[str, Any] = {}
         self.marks: list[Any] = []
         self._keys: list[str] = []
+        self._lines: tuple[str, ...] = ()
+        self._titles = ("", "")
         self.partial = pg.ScatterPlotItem()
         self.canvas.addItem(self.partial)
         # the uppermost and the last label of the axes reach beyond them
@@ -119,12 +129,13 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self.picker, 0, 0, 1, 2)
-        layout.addWidget(self.canvas, 1, 0)
-        layout.addWidget(key, 1, 1)
+        layout.addWidget(self.canvas, 2, 0)
         self.setMinimumWidth(_LEAST_WIDTH)
         layout.setColumnStretch(0, 1)
-        self._write_legend("")
-        self.canvas.getPlotItem().vb.sigResized.connect(lambda box: self._place_empty())
+        layout.setRowStretch(2, 1)
+        self._beside: bool | None = None
+        self._write_legend()
+        self.canvas.getPlotItem().vb.sigResized.connect(lambda box: self._on_canvas())
         self._title()
         self._range()
 
@@ -176,7 +187,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self.canvas.removeItem(shape)
         self._curves, self.marks, self._keys, self._shapes = {}, [], [], []
         self.partial.clear()
-        self._write_legend("")
+        self._write_legend()
 
     def redraw(self, curves: Curves) -> None:
         """Draw the curves as they are now."""
@@ -215,7 +226,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _tell(self, remark: str) -> None:
         """Write a remark below the key."""
-        self._write_legend("<br>".join([*self._keys, *([f"<i>{escape(remark)}</i>"] if remark else [])]))
+        self._write_legend(*self._keys, *([f"<i>{escape(remark)}</i>"] if remark else []))
 
     def show_prediction(
         self, balance: BalanceHistogram | None, reliability: ReliabilityDiagram | None
@@ -249,7 +260,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             f"{found.regions} regions with error",
             *([found.scope] if found.scope else []),
         ]
-        self._write_legend("<br>".join(map(escape, lines)))
+        self._write_legend(*map(escape, lines))
 
     def _draw_reliability(self, found: ReliabilityDiagram) -> None:
         """Draw the share of right voxels per bin, and how far it is from the diagonal at the mean probability."""
@@ -273,7 +284,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self._add_shape(pg.ScatterPlotItem(confidence, right, size=6, brush=pg.mkBrush(self._ink), pen=None))
         lines = (f"<b>{escape(found.class_name)}</b>", *map(escape, found.figures), escape(found.verdict))
         gap = f'<span style="color:{colours.VERMILLION}">┃</span> error of a bin'
-        self._write_legend("<br>".join([*lines, gap, "pale: few voxels"]))
+        self._write_legend(*lines, gap, "pale: few voxels")
 
     def _add_shape(self, shape: Any) -> None:
         self._shapes.append(shape)
@@ -347,8 +358,24 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.empty_text.setText(EMPTY[plot.domain])
 
     def _label(self, left: str, bottom: str) -> None:
-        for side, text in (("left", left), ("bottom", bottom)):
-            self.canvas.setLabel(side, text, color=self._ink, **{"font-size": "8pt"})
+        self._titles = left, bottom
+        self._fit_titles()
+
+    def _fit_titles(self) -> None:
+        """Write the titles of the axes as far as there is room for them; the whole ones are tool tips."""
+        for side, text in zip(("left", "bottom"), self._titles, strict=True):
+            axis = self.canvas.getAxis(side)
+            room = float(axis.height() if side == "left" else axis.width()) + _BEYOND_AXIS
+            font = QFont(axis.label.font())
+            font.setPointSize(8)
+            shown = fitting(text, room, QFontMetricsF(font).horizontalAdvance)
+            if (shown, self._ink) != (axis.labelText, axis.labelStyle.get("color")):
+                self.canvas.setLabel(side, shown, color=self._ink, **{"font-size": "8pt"})
+            axis.setToolTip(text if shown != text else "")
+
+    def _on_canvas(self) -> None:
+        self._place_empty()
+        self._fit_titles()
 
     def _range(self) -> None:
         """Let the axes follow what is drawn; ratios are shown from 0 to 1 whatever their values."""
@@ -369,21 +396,55 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.cursor.setVisible(self.cursor.isVisible() and self.plot is not None)
         self.redraw(curves)
 
-    def _write_legend(self, text: str) -> None:
-        """Write the legend; without one, the plot has the whole width."""
-        self.legend.setText(text)
-        self._key.setVisible(bool(text) and self.width() >= _KEY_FROM)
+    def _write_legend(self, *lines: str) -> None:
+        """Write the legend; without one, the plot has all the room."""
+        self._lines = lines
+        self._arrange_legend()
+
+    def _arrange_legend(self) -> None:
+        """Put the legend beside a wide plot, line by line, or above a narrow one, line behind line."""
+        beside = self.width() >= _KEY_FROM
+        layout: Any = self.layout()
+        if beside != self._beside:
+            self._beside = beside
+            layout.addWidget(self._key, *((2, 1) if beside else (1, 0, 1, 2)))
+            self._key.setMinimumWidth(KEY_WIDTH if beside else 0)
+            self._key.setMaximumWidth(KEY_WIDTH if beside else 10_000)
+        text = "<br>".join(self._lines) if beside else "&ensp; ".join(map(unbroken, self._lines))
+        if text != self.legend.text():
+            self.legend.setText(text)
+        if beside:
+            self._key.setMinimumHeight(0)
+            self._key.setMaximumHeight(10_000)
+        else:
+            most = _KEY_LINES * self.legend.fontMetrics().lineSpacing() + 2
+            self._key.setFixedHeight(min(most, max(1, self.legend.heightForWidth(max(40, self.width())))))
+        self._key.setVisible(bool(self._lines))
 
     def resizeEvent(self, event: Any) -> None:
-        """Show the legend where there is room for it."""
+        """Put the legend where there is room for it."""
         super().resizeEvent(event)
-        self._key.setVisible(bool(self.legend.text()) and self.width() >= _KEY_FROM)
+        self._arrange_legend()
 
     def _place_empty(self) -> None:
         """Put the sentence of an empty plot into its middle, on lines that fit."""
         (left, right), (low, high) = self.canvas.viewRange()
         self.empty_text.setTextWidth(max(40.0, self.canvas.getPlotItem().vb.width() - 8))
         self.empty_text.setPos((left + right) / 2, (low + high) / 2)
+
+
+def fitting(title: str, room: float, measure: Callable[[str], float]) -> str:
+    """Return the title of an axis, or the longest part of it that fits: it loses words before letters."""
+    brief = title.removeprefix("optimiser ")
+    shorter = (title, brief, brief.replace("training, ", ""), brief.partition(";")[0])
+    found = next((one for one in shorter if measure(one) <= room), None)
+    return elided(shorter[-1], room, measure) if found is None else found
+
+
+def unbroken(line: str) -> str:
+    """Return a line of rich text that is not broken at its spaces, unless it is long."""
+    words = re.sub("<[^>]*>", "", line)
+    return line if len(words) > _LONG_KEY else re.sub(r" (?![^<]*>)", "&nbsp;", line)
 
 
 INTERVAL_MS = 100

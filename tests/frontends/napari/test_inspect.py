@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QLabel
 
 from segexplorer.core.events import ValidationDone
 from segexplorer.core.untrusted_files import with_checksum
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
-from segexplorer.frontends.napari.panels.inspect import InspectPanel
+from segexplorer.frontends.napari.panels.inspect import NO_MAP, InspectPanel
 from segexplorer.frontends.napari.panels.result_tables import ScoreTable, counts_sentence
 from segexplorer.training.scores import SplitScores
 from segexplorer.viewmodels import watched_case
@@ -56,7 +57,7 @@ def test_a_watched_case_appears_and_is_updated(panel: InspectPanel, qtbot: Any) 
     bring(panel, qtbot, snapshot(2))
     assert len(panel.viewer.layers) == 2 and "step 2" in panel.layers.layer("errors").name
     panel.choices.switches["prediction"].setChecked(True)
-    panel.choices.switches["balance"].setChecked(False)
+    panel.choices.map_picker.setCurrentText(NO_MAP)
     settle(panel, qtbot)
     assert panel.layers.layer("prediction").visible and not panel.layers.layer("balance").visible
 
@@ -75,6 +76,7 @@ def test_deleted_and_renamed_layers_are_left_alone_until_asked_for(panel: Inspec
     assert len(panel.viewer.layers) == 2 and panel.layers.layer("errors").visible
     panel.viewer.layers.clear()
     assert not any(box.isChecked() for box in panel.choices.switches.values())
+    assert panel.choices.map_picker.currentText() == NO_MAP
     bring(panel, qtbot, snapshot(3))
     assert len(panel.viewer.layers) == 0
 
@@ -95,9 +97,10 @@ def test_a_layer_hidden_by_the_eye_of_napari_is_an_overlay_that_is_off(
 def test_alpha_beta_and_balance_are_one_choice(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot, snapshot(1))
     panel.display.issue("choose_class", 1)
-    panel.choices.switches["alpha"].setChecked(True)
+    assert panel.choices.map_picker.currentData() == "balance"
+    panel.choices.map_picker.setCurrentIndex(panel.choices.map_picker.findData("alpha"))
     settle(panel, qtbot)
-    assert not panel.choices.switches["balance"].isChecked()
+    assert panel.display.displayed.overlays == {"errors", "alpha"}
     assert {key for key in panel.layers.keys if panel.layers.layer(key).visible} == {"errors", "alpha"}
 
 
@@ -111,6 +114,26 @@ def test_the_role_and_class_can_be_chosen(panel: InspectPanel, qtbot: Any) -> No
     settle(panel, qtbot)
     assert panel.choices.class_index == 2 and "lesion" in panel.layers.layer("balance").name
     assert panel.errors.table.rowCount() == 1
+
+
+def test_a_click_on_a_row_of_the_scores_looks_at_that_class(panel: InspectPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(1))
+    panel.display.issue("choose_scores", "watched")
+    table = panel.scores.table
+    assert [table.class_of(row) for row in range(table.rowCount())] == ["liver", "lesion", ""]
+    for row, chosen in ((1, 2), (0, 1), (2, None)):
+        table.cellClicked.emit(row, 0)
+        settle(panel, qtbot)
+        assert panel.display.displayed.cls == chosen
+
+
+def test_the_name_of_a_long_run_is_one_line_and_a_tool_tip(panel: InspectPanel, qtbot: Any) -> None:
+    panel.resize(300, 500)
+    panel.title.setText("Run " + 30 * "long-" + "name: as recorded")
+    panel.title.show()
+    shown = QLabel.text(panel.title)
+    assert "…" in shown and shown.startswith("Run ") and shown.endswith("recorded")
+    assert panel.title.toolTip() == panel.title.text() and panel.title.minimumSizeHint().height() < 40
 
 
 def test_read_out_under_the_cursor(panel: InspectPanel, qtbot: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from napari.components import ViewerModel
 
 from segexplorer.core.events import ParameterApplied, ValidationDone, WatchedDone
 from segexplorer.frontends.napari.bridge import RunBridge
-from segexplorer.frontends.napari.plots import PlotDock
+from segexplorer.frontends.napari.plots import PlotDock, fitting
 from segexplorer.metrics import score_case
 from segexplorer.metrics.calibration import CalibrationCounts
 from segexplorer.viewmodels import watched_case
@@ -48,6 +49,31 @@ def test_panes_are_empty_with_a_sentence_and_then_filled(dock: PlotDock, qtbot: 
     assert not any(pane.is_empty for pane in dock.panes)
     assert "whole volumes" in whole.canvas.getAxis("bottom").labelText
     assert "training, patches" in training.canvas.getAxis("bottom").labelText
+
+
+def test_a_narrow_plot_has_its_legend_above_and_titles_that_fit(dock: PlotDock, qtbot: Any) -> None:
+    dock.bridge.start(ScriptedRun(steps=20))
+    qtbot.waitUntil(lambda: not dock.bridge.busy)
+    pane = dock.panes[0]
+    for width, beside in ((900, True), (480, False), (390, False)):
+        dock.resize(width, 220)
+        key = pane.legend.parentWidget().parentWidget()
+        qtbot.waitUntil(lambda p=pane, k=key, b=beside: (k.geometry().left() > p.canvas.width() / 2) == b)
+        assert key.isVisible() and {"total", "dice"} <= set(re.findall(r"\w+", pane.legend.text()))
+        axis = pane.canvas.getAxis("bottom")
+        qtbot.waitUntil(lambda a=axis: a.label.boundingRect().width() <= a.width() + 24)
+        assert axis.labelText and (axis.labelText == axis.toolTip() or "patches" in axis.labelText)
+
+
+def test_titles_lose_words_before_letters() -> None:
+    title = "optimiser step; training, patches"
+    assert [fitting(title, room, len) for room in (40, 23, 14, 5)] == [
+        title,
+        "step; training, patches",
+        "step; patches",
+        "step",
+    ]
+    assert fitting("surface distance", 9, len) == "surf…ance"
 
 
 def test_the_sentence_of_an_empty_plot_is_read_whole_in_a_narrow_dock(dock: PlotDock, qtbot: Any) -> None:

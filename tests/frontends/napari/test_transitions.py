@@ -250,6 +250,20 @@ def test_old_scans_of_the_user_are_hidden_under_a_case_of_a_run_and_come_back(
     assert [layer.name for layer in window.viewer.layers] == ["my hippocampus", "my old CT"]
 
 
+def test_the_label_of_the_case_gives_way_to_its_outline(
+    window: Window, phantom: Any, hippocampus: Any
+) -> None:
+    case = hippocampus.refs[0].open()
+    picture = layer_images.label_picture(case.label, "my label")
+    mine = window.viewer.add_labels(picture.data, **layer_arguments(picture))
+    window.open(hippocampus)
+    assert not mine.visible, "its fills would mix with those of the errors"
+    mine.visible = True
+    assert "my label" not in window.display.screen.caption.text, "it is of this case"
+    window.display.issue("close")
+    assert mine.visible
+
+
 def test_a_read_out_goes_with_the_mouse_and_with_the_case(window: Window, phantom: Any) -> None:
     window.open(phantom)
     window.point_at_label()

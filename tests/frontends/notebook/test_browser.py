@@ -157,7 +157,7 @@ def test_the_tour_in_a_browser(lab: str, page: Any) -> None:
     page.locator(".lm-TabBar-tab", has_text="Log").last.click()
     page.get_by_text(re.compile("alpha changed from")).first.wait_for()
     page.locator("button", has_text="Stop").first.click()
-    page.get_by_text(re.compile("stopped: stopped by the user|finished: ")).first.wait_for()
+    page.get_by_text(re.compile("stopped by the user|finished: ")).first.wait_for()
     picture("4-stopped")
     assert outside == [], "a request left the machine"
     assert broken == []

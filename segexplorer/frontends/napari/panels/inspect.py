@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QGridLayout,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QSlider,
@@ -32,16 +33,18 @@ from segexplorer.frontends.napari.panels.result_tables import Scores
 from segexplorer.training.run import SliceView
 from segexplorer.viewmodels.absences import Absence
 from segexplorer.viewmodels.displayed import HistoryShown, Screen
-from segexplorer.viewmodels.watched_case import SWITCHES, Seen, Switch
+from segexplorer.viewmodels.watched_case import MAPS, SWITCHES, Seen, Switch
+
+NO_MAP = "No map of regions"
 
 
 class Choices(QWidget):  # type: ignore[misc, unused-ignore]
-    """Pickers of case and class, and the switches of the layers.
+    """Pickers of case, class and map of regions, and the switches of the other overlays.
 
     Attributes
     ----------
     overlays
-        The switches, for a place of their own.
+        Switches and `map_picker` in one row, for a place of their own.
     asked
         psygnal signal (command, arguments): what the user asks for.
     """
@@ -50,7 +53,8 @@ class Choices(QWidget):  # type: ignore[misc, unused-ignore]
 
     def __init__(self) -> None:
         super().__init__()
-        self.case_picker, self.class_picker = QComboBox(), QComboBox()
+        self.case_picker = widgets.ElidedComboBox("Case")
+        self.class_picker = widgets.ElidedComboBox("Class")
         self.case_picker.currentIndexChanged.connect(
             lambda _: self.asked.emit("choose_case", (self.case_picker.currentData(),))
         )
@@ -65,16 +69,25 @@ class Choices(QWidget):  # type: ignore[misc, unused-ignore]
         layout.addWidget(self.class_picker, 0, 1)
         layout.setColumnStretch(0, 1)
         layout.setColumnStretch(1, 1)
-        for picker in (self.case_picker, self.class_picker):
-            picker.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.overlays = QWidget()
-        switches = QVBoxLayout(self.overlays)
-        switches.setContentsMargins(0, 0, 0, 0)
-        switches.setSpacing(2)
-        for switch, title in SWITCHES.items():
-            box = self.switches[switch] = QCheckBox(title)
+        row = QHBoxLayout(self.overlays)
+        row.setContentsMargins(0, 0, 0, 0)
+        for switch in (one for one in SWITCHES if one not in MAPS):
+            box = self.switches[switch] = QCheckBox(SWITCHES[switch])
             box.toggled.connect(lambda on, s=switch: self.asked.emit("toggle", (s, on)))
-            switches.addWidget(box)
+            row.addWidget(box)
+        self.map_picker = widgets.ElidedComboBox("Map of regions")
+        for title, key in ((NO_MAP, None), *((SWITCHES[key], key) for key in MAPS)):
+            self.map_picker.addItem(title, key)
+        self.map_picker.currentIndexChanged.connect(lambda _: self._on_map(self.map_picker.currentData()))
+        self._map: Switch | None = None
+        row.addWidget(self.map_picker, 1)
+
+    def _on_map(self, chosen: Switch | None) -> None:
+        if chosen is not None:
+            self.asked.emit("toggle", (chosen, True))
+        elif self._map is not None:
+            self.asked.emit("toggle", (self._map, False))
 
     @property
     def class_index(self) -> int | None:
@@ -91,12 +104,19 @@ class Choices(QWidget):  # type: ignore[misc, unused-ignore]
         _fill(self.case_picker, screen.choices, screen.chosen)
         names = [("All classes", None), *((name, i) for i, name in enumerate(screen.class_names, 1))]
         _fill(self.class_picker, [(key, title) for title, key in names], screen.displayed.cls or 0)
-        for switch, state in screen.toggles.items():
-            box = self.switches[switch]
+        for switch, box in self.switches.items():
+            state = screen.toggles[switch]
             with QSignalBlocker(box):
                 box.setChecked(state.on)
             box.setEnabled(state.enabled)
             box.setToolTip(state.why)
+        self._map = next((key for key in MAPS if screen.toggles[key].on), None)
+        with QSignalBlocker(self.map_picker):
+            self.map_picker.setCurrentIndex(self.map_picker.findData(self._map))
+        able = [screen.toggles[key] for key in MAPS if screen.toggles[key].enabled]
+        self.map_picker.setEnabled(bool(able))
+        shown = screen.toggles[self._map or MAPS[0]]
+        self.map_picker.setToolTip(shown.why or self.map_picker.currentText())
 
 
 def _fill(picker: QComboBox, items: Sequence[tuple[Any, str]], place: int) -> None:
@@ -235,7 +255,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._draw(display.screen)
 
     def _build(self) -> None:
-        self.title = widgets.guidance()
+        self.title = widgets.ElidedLabel()
         self.message = widgets.guidance()
         self.badge = widgets.guidance("", widgets.AMBER)
         self.choices = Choices()
@@ -246,33 +266,38 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.scores = Scores()
         self.errors = ErrorList(self.display)
         self.legend = Legend()
-        self.overlays = widgets.section("Overlays", self.choices.overlays, self.legend, key="overlays")
         self.absent = Absent()
         self.absent.chosen.connect(self.display.go_to)
         self.choices.asked.connect(self._ask)
         self.history.asked.connect(self._ask)
         self.scores.chosen.connect(lambda source: self._ask("choose_scores", (source,)))
+        self.scores.class_chosen.connect(self._on_class)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
             widgets.scrolled(
                 self.title,
-                self.message,
                 self.badge,
-                self.history,
                 self.choices,
+                self.history,
+                self.choices.overlays,
+                self.legend,
+                self.message,
                 self.absent,
-                self.errors,
-                self.overlays,
-                widgets.heading("Under the cursor"),
                 self.read_out,
-                widgets.heading("Scores"),
                 self.scores,
+                self.errors,
             )
         )
 
     def _ask(self, command: str, arguments: tuple[Any, ...]) -> None:
         self.display.issue(command, *arguments)
+
+    def _on_class(self, name: str) -> None:
+        """Look at the class of a row of the scores; its mean is all classes."""
+        names = self.display.screen.class_names
+        if not name or name in names:
+            self._ask("choose_class", (names.index(name) + 1 if name else None,))
 
     @property
     def layers(self) -> Any:
@@ -312,7 +337,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         widgets.say(self.title, screen.title)
         widgets.say(self.message, screen.message, widgets.RED if screen.failed else widgets.GREY)
         widgets.say(self.badge, screen.badge, widgets.AMBER)
-        for part in (self.choices, self.errors, self.overlays):
+        for part in (self.choices, self.choices.overlays, self.scores, self.errors):
             part.setVisible(screen.scene is not None)
         self.choices.draw(screen)
         self.history.draw(screen.history)
@@ -335,8 +360,8 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _draw_read_out(self, screen: Screen) -> None:
         hint = "Move the mouse over the picture to read errors and penalties here."
-        self.read_out.setText(screen.read_out or (hint if screen.seen is not None else ""))
-        self.read_out.setVisible(True)
+        self.read_out.setText(screen.read_out or hint)
+        self.read_out.setVisible(screen.seen is not None)
 
     def closing(self) -> None:
         """Draw nothing any more."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
-    QComboBox,
     QHeaderView,
+    QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -37,20 +37,27 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     chosen
         psygnal signal (`ScoreSource`): the user asks for other scores.
+    class_chosen
+        psygnal signal (name of a class): the user clicks on its row; "" for the mean of all.
     """
 
     chosen = Signal(str)
+    class_chosen = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
-        self.source = QComboBox()
+        self.source = widgets.ElidedComboBox("Scores of")
         self._offer(tuple(_SOURCES))
         self.source.currentIndexChanged.connect(lambda _: self.chosen.emit(self.source.currentData()))
         self.table = ScoreTable()
+        self.table.cellClicked.connect(lambda row, _: self.class_chosen.emit(self.table.class_of(row)))
         self.counts = widgets.guidance(_NONE)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.source, self.table, self.counts):
+        layout.setSpacing(4)
+        title = widgets.heading("Scores")
+        title.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
+        for widget in (widgets.row(title, self.source), self.table, self.counts):
             layout.addWidget(widget)
 
     def draw(self, screen: Screen) -> None:
@@ -59,6 +66,7 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
             self._offer(screen.score_sources)
             self.source.setCurrentIndex(self.source.findData(screen.scored_on))
         self.table.show_scores(screen.scores)
+        self.table.setVisible(bool(screen.scores))
         badges = {score.badge for score in screen.scores if score.badge}
         shown = (counts_sentence(screen.scores), screen.scores_of, *sorted(badges))
         widgets.say(self.counts, "; ".join(t for t in shown if t) or _NONE)
@@ -73,7 +81,10 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
 _SHOWN = {"dice": "Dice", "f2": "F2", "sensitivity": "Sens.", "precision": "Prec."}
 COLUMNS = ("Class", *_SHOWN.values(), "FP ml", "FN ml", "Found")
 _STATES = {"scored": "yes", "absent": "absent", "missed": "missed", "spurious": "not there"}
-_ROW = 24
+_ROW = 22
+_MOST_ROWS = 6
+"""More of them scroll, so that the list of errors stays in sight."""
+MEAN = "Mean"
 
 
 class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
@@ -82,9 +93,10 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__(0, len(COLUMNS))
         self.setHorizontalHeaderLabels(COLUMNS)
-        self.verticalHeader().setVisible(False)
+        widgets.prepare_table(self, "Scores")
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.setWordWrap(False)
+        self.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QTableWidget.SelectionMode.SingleSelection)
         self.setStyleSheet("QTableWidget { font-size: 11px; } QHeaderView { font-size: 11px; }")
         header = self.horizontalHeader()
         header.setMinimumSectionSize(36)
@@ -105,8 +117,13 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
             self._fill(row, name, of_class, found)
         if scores:
             overall = summary.overall
-            self._fill(self.rowCount() - 1, "Mean", overall, _found(overall))
+            self._fill(self.rowCount() - 1, MEAN, overall, _found(overall))
         self._fit()
+
+    def class_of(self, row: int) -> str:
+        """Return the name of the class in a row, "" for the mean of all."""
+        last = row == self.rowCount() - 1
+        return "" if last else self.item(row, 0).text()
 
     def row_texts(self, row: int) -> list[str]:
         """Return the texts of a row."""
@@ -130,7 +147,7 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
         self.setRowHeight(row, _ROW)
 
     def _fit(self) -> None:
-        self.setFixedHeight(_ROW * (1 + min(max(self.rowCount(), 1), 12)) + 6)
+        self.setFixedHeight(_ROW * (1 + min(max(self.rowCount(), 1), _MOST_ROWS)) + 8)
 
 
 def counts_sentence(scores: Sequence[CaseScore]) -> str:

@@ -199,6 +199,7 @@ class RunButtons(QWidget):  # type: ignore[misc, unused-ignore]
         self.epochs.setRange(1, 10_000)
         self.epochs.setValue(10)
         self.epochs.setSuffix(" epochs")
+        self.epochs.setMinimumWidth(self.epochs.sizeHint().width())
         buttons = (self.start, self.pause, self.step, self.stop, self.predict, self.open, self.extend)
         self._tips = {button: button.toolTip() for button in buttons}
         layout = QGridLayout(self)

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QStackedWidget,
     QStyle,
     QStyleOptionComboBox,
@@ -63,6 +64,37 @@ def say(label: QLabel, text: str, tone: Tone = GREY, *, rich: bool = False) -> N
     label.setText(printable(text, lines=True))
     set_tone(label, tone)
     label.setVisible(bool(text))
+
+
+class ElidedLabel(QLabel):  # type: ignore[misc, unused-ignore]
+    """One line of small print, shortened in its middle where it does not fit; the tool tip says all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole = ""
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        set_tone(self, GREY)
+        self.hide()
+
+    def text(self) -> str:
+        """Return the whole text."""
+        return self._whole
+
+    def setText(self, text: str) -> None:
+        """Show another text."""
+        self._whole = text
+        self.setToolTip(text)
+        self._fit()
+
+    def resizeEvent(self, event: object) -> None:
+        """Shorten the text anew."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        room = max(20, self.width() - 10)  # the style sheet pads labels
+        middle = Qt.TextElideMode.ElideMiddle
+        super().setText(self.fontMetrics().elidedText(self._whole, middle, room))
 
 
 def enable(button: QPushButton, enabled: bool, what: str, why_not: str) -> None:
