@@ -257,7 +257,7 @@ def measure(
     Parameters
     ----------
     steps
-        Optimiser steps to time.
+        Optimiser steps to time; fewer where they are long.
     stopped
         Called between two pieces of work; once it returns True, the result is None.
     clocks
@@ -298,7 +298,7 @@ def measure(
         return None
     step = statistics.median(fewest for fewest, _ in timed)
     slowed = statistics.median(first for _, first in timed) / max(step, 1e-9)
-    return replace(_timing(plan, step, steps, window, reading), slowed=slowed)
+    return replace(_timing(plan, step, len(timed), window, reading), slowed=slowed)
 
 
 def _timed_cases(plan: Plan) -> tuple[str, ...]:
@@ -338,9 +338,15 @@ def _steps(
             with translate_memory_errors():
                 learner.step(batch, number, 1)  # its numbers are plain: the device is through
             seconds.append(watch.seconds())
+            if sum(fewest for fewest, _ in seconds[1:]) > _LONG_ENOUGH:
+                break
     finally:
         loader.close()
     return seconds[1:]
+
+
+_LONG_ENOUGH = 5.0
+"""Seconds of timed steps after which no further one is waited for: long steps differ little from each other."""
 
 
 def _window(
