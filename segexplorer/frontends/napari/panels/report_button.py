@@ -7,18 +7,17 @@ from pathlib import Path
 
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from segexplorer.core.errors import SegExplorerError
 from segexplorer.frontends.napari.panels import widgets
-from segexplorer.frontends.napari.workers import LatestWork
+from segexplorer.frontends.napari.panels.task_button import TaskButton
 from segexplorer.frontends.report import report
 from segexplorer.frontends.report.writing import HEAD_WARNING
 
 TITLE = "Report…"
 
 
-class ReportButton(QWidget):  # type: ignore[misc, unused-ignore]
+class ReportButton(TaskButton):
     """Writes a report of a run.
 
     Parameters
@@ -28,35 +27,21 @@ class ReportButton(QWidget):  # type: ignore[misc, unused-ignore]
 
     Attributes
     ----------
-    button, message
-        What is clicked, and what became of it.
     show_page
         Called with the page that was written; by default the system's browser opens it.
     """
 
     def __init__(self, run_folder: Callable[[], Path | None]) -> None:
-        super().__init__()
+        super().__init__(
+            TITLE,
+            "Plan, curves, cases with errors and maps, findings, scores and methods as one page, which needs "
+            "nothing else; also of a run that still trains",
+        )
         self._run_folder = run_folder
         self.show_page: Callable[[Path], object] = _open
-        self.button = QPushButton(TITLE)
-        self.button.setToolTip(
-            "Plan, curves, cases with errors and maps, findings, scores and methods as one page, which needs "
-            "nothing else; also of a run that still trains"
-        )
-        self.button.clicked.connect(lambda _=False: self._ask())
-        self.message = widgets.guidance()
-        self._work = LatestWork(self._on_written, self._on_refused)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(self.message)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a page is being written."""
-        return self._work.busy
-
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask where to write the page, and whether it may name cases."""
         run = self._run_folder()
         if run is None:
             widgets.say(self.message, "Start a run, or open one: there is nothing to report yet.")
@@ -82,22 +67,12 @@ class ReportButton(QWidget):  # type: ignore[misc, unused-ignore]
         """Write the report of a run in the background; a file of that name is replaced."""
         if path.suffix.lower() not in (".html", ".htm", ".pdf"):
             path = path.with_name(f"{path.name}.html")
-        widgets.say(self.message, "Writing the report…")
-        self.button.setEnabled(False)
-        self._work.send(lambda: report(run, path, names=names, overwrite=True))
+        self.begin("Writing the report…", lambda: report(run, path, names=names, overwrite=True))
 
-    def _on_written(self, path: Path) -> None:
-        self.button.setEnabled(True)
-        widgets.say(self.message, f"{path} was written, {path.stat().st_size / 1e6:.1f} MB.")
-        self.show_page(path)
-
-    def _on_refused(self, error: SegExplorerError) -> None:
-        self.button.setEnabled(True)
-        widgets.say(self.message, str(error), widgets.RED)
-
-    def closing(self) -> None:
-        """Let nothing come back any more."""
-        self._work.close()
+    def finished(self, result: Path) -> str:
+        """Open the page that was written."""
+        self.show_page(result)
+        return f"{result} was written, {result.stat().st_size / 1e6:.1f} MB."
 
 
 def _open(path: Path) -> None:
