@@ -91,6 +91,7 @@ def train(
     experiment: Experiment | PathLike | Mapping[str, Any],
     output: PathLike | None = None,
     *,
+    devices: int | None = None,
     on_event: Callable[[Event], object] | None = None,
 ) -> Run:
     """Train to the end and return the finished (or stopped) run.
@@ -103,6 +104,8 @@ def train(
         An `Experiment`, the path of its YAML file, or a mapping with the same content.
     output
         Run folder to make; by default `./segexplorer-runs/<time>-<loss>`.
+    devices
+        How many GPUs of this machine (or processes of the CPU) share each step; None: as `compute.devices` says.
     on_event
         Called with every event (`segexplorer.core.events`); `print` shows a line for each.
 
@@ -121,6 +124,7 @@ def train(
     elif not isinstance(experiment, Experiment):
         experiment = Experiment.of(experiment)
     run = Session().prepare(experiment, Path(output) if output is not None else None)
+    run.devices = devices
     for event in run:
         if on_event is not None:
             on_event(event)

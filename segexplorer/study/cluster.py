@@ -26,7 +26,8 @@ from pydantic import StringConstraints
 from segexplorer.core.errors import SpecError
 from segexplorer.core.fields import parameter
 from segexplorer.core.spec import Spec
-from segexplorer.training.experiment import CLUSTER, read_yaml
+from segexplorer.training.compute import require_divisible
+from segexplorer.training.experiment import CLUSTER, Experiment, read_yaml
 
 EngineKind = Literal["local", "slurm", "ray"]
 ENGINES: tuple[EngineKind, ...] = get_args(EngineKind)
@@ -51,16 +52,16 @@ class Cluster(Spec):
     gpus: int | None = parameter(
         None,
         title="GPUs of a run",
-        description="None: one where the scheduler is local or Ray and has GPUs, unless compute.device is cpu; "
-        "none under SLURM.",
+        description="Several share each step of the run. None: as many as compute.devices where the scheduler is "
+        "local or Ray and has GPUs, unless compute.device is cpu; under SLURM none where that is 1.",
         ge=0,
         le=64,
     )
     cpus: int | None = parameter(
         None,
         title="CPU cores of a run",
-        description="None: compute.threads; where that is None too, an equal share of the cores for each run "
-        "at once with a GPU, and one core without.",
+        description="None: compute.threads for each device; where that is None too, an equal share of the cores "
+        "for each run at once with a GPU, and one core for each device without.",
         ge=1,
         le=1024,
     )
@@ -97,6 +98,33 @@ class Cluster(Spec):
         title="Options of sbatch",
         description="Further options of a job of SLURM by their long names, e.g. {account: lab, qos: long}.",
     )
+
+
+def devices_of(experiment: Experiment, gpus: int | None) -> int:
+    """Return how many devices share the steps of a run that gets so many GPUs (None: it is not said).
+
+    Raises
+    ------
+    SpecError
+        When it gets fewer than `compute.devices` asks for, or its batch cannot be divided.
+    """
+    asked = experiment.compute.devices
+    if experiment.compute.device != "cpu" and gpus is not None and gpus > 0:
+        if asked not in (1, gpus):
+            raise SpecError(
+                f"compute.devices is {asked}, and cluster.gpus is {gpus}.",
+                "Leave one of them out: each GPU of a run is one of its devices.",
+            )
+        asked = gpus
+    require_divisible(experiment.sampling.batch_size, asked)
+    return asked
+
+
+def cpus_of(experiment: Experiment, cluster: Cluster) -> int | None:
+    """Return the CPU cores that a run is to have; None where neither file nor experiment says it."""
+    if cluster.cpus is not None or experiment.compute.threads is None:
+        return cluster.cpus
+    return devices_of(experiment, cluster.gpus) * experiment.compute.threads
 
 
 def read_cluster(file: Path, **changes: Any) -> Cluster:

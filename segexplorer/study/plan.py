@@ -177,7 +177,8 @@ def _planned(point: Point, folder: Path, there: Mapping[Path, Experiment]) -> Pl
 
 
 def _unchanged(experiment: Experiment) -> Experiment:
-    return experiment.model_copy(update={"changes": (), "sinks": ()})
+    compute = experiment.compute.model_copy(update={"devices": 1})  # the same run, however many train it
+    return experiment.model_copy(update={"changes": (), "sinks": (), "compute": compute})
 
 
 # ---- runs of a study and of other folders

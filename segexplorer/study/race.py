@@ -332,6 +332,8 @@ class Race:
             for name in self.file.lanes
             if open_run(self.folder / name).state != "finished"
         }
+        for run in self.runs.values():
+            run.devices = 1  # the lanes take turns in this process, which torch lets lead one team alone
         turns = {name: self._turns(name, run) for name, run in self.runs.items()}
         try:
             while turns:

@@ -35,7 +35,7 @@ from pydantic import Field, StringConstraints
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.errors import DataError, ExitCode, SpecError, did_you_mean
 from segexplorer.core.events import RunFinished
-from segexplorer.study.cluster import EngineKind
+from segexplorer.study.cluster import EngineKind, devices_of
 from segexplorer.study.matrix import Point
 from segexplorer.study.plan import PlannedRun, StudyPlan, planned_run, study_runs
 from segexplorer.training.experiment import Experiment
@@ -120,6 +120,7 @@ class Launch(RunFile):
     engine: EngineKind
     launcher: Holder
     since: _Time = 0.0
+    gpus: _Count | None = None
     runs: list[_Name] = Field(default_factory=list)
     jobs: dict[_Name, _Text] = Field(default_factory=dict)
     forgiven: dict[_Name, _Count] = Field(default_factory=dict)
@@ -206,19 +207,31 @@ class Schedule:
 
     # ---- launches
 
-    def launch(self, engine: EngineKind, runs: Sequence[str], forgiven: Mapping[str, int]) -> Launch:
-        """Record a launch of this process."""
+    def launch(
+        self,
+        engine: EngineKind,
+        runs: Sequence[str],
+        forgiven: Mapping[str, int],
+        gpus: int | None = None,
+    ) -> Launch:
+        """Record a launch of this process, whose runs get so many GPUs each (None: it is not said)."""
         holder = Holder.this_process()
         made = Launch(
             token=holder.token,
             engine=engine,
             launcher=holder,
             since=time.time(),
+            gpus=gpus,
             runs=list(runs),
             forgiven=dict(forgiven),
         )
         self.save_launch(made)
         return made
+
+    def devices(self, experiment: Experiment, token: str) -> int:
+        """Return how many devices share the steps of a run of a launch (`cluster.devices_of`)."""
+        found = read_run_file(self.folder, f"launches/{token}.json", Launch) if token else None
+        return devices_of(experiment, None if found is None else found.gpus)
 
     def save_launch(self, launch: Launch) -> None:
         """Replace the file of a launch; only the process that made it may."""

@@ -174,10 +174,11 @@ def _sized(
 
 def run_memory_gb(plan: Plan) -> float:
     """Return the memory that a run needs where it trains, GB; on the processor with all that the process holds."""
-    step = plan.memory_bytes / 2**30
-    if plan.device != "cpu":
-        return step
-    return step + min(plan.experiment.compute.cache_gb, plan.prepared_bytes / 2**30) + PROCESS_GB
+    step, devices = plan.memory_bytes / 2**30, plan.runtime.devices
+    if plan.runtime.device != "cpu":
+        return step * devices
+    cached = min(plan.experiment.compute.cache_gb, plan.prepared_bytes / 2**30)
+    return (step + PROCESS_GB) * devices + cached
 
 
 def run_bytes(plan: Plan) -> int:

@@ -41,6 +41,16 @@ class Compute(Spec):
         description="Precision of convolutions; losses always compute in float32. auto: bfloat16 where it pays.",
         resume="announce",
     )
+    devices: int = parameter(
+        1,
+        title="Devices",
+        description="How many GPUs of this machine share each step; the batch stays as it is, and is divided "
+        "equally. With device cpu: processes, which share its cores.",
+        ge=1,
+        le=64,
+        advanced=True,
+        resume="free",
+    )
     threads: int | None = parameter(
         None,
         title="CPU threads",
@@ -266,6 +276,71 @@ def resolve_compute(spec: Compute, *, window: bool = False) -> Runtime:
     return Runtime(device, device_name(device), precision, threads, last, spec.case_bytes())
 
 
+def require_divisible(batch_size: int, count: int) -> None:
+    """Make sure that a batch can be divided equally among so many devices.
+
+    Raises
+    ------
+    SpecError
+        When it cannot.
+    """
+    if count < 1:
+        raise SpecError(f"A run cannot be trained on {count} devices.", "Use 1 or more.")
+    if batch_size % count:
+        raise SpecError(
+            f"A batch of {batch_size} cannot be divided equally among {count} devices.",
+            f"Set sampling.batch_size to a multiple of {count}, or use another number of devices.",
+        )
+
+
+def require_devices(device: str, count: int) -> None:
+    """Make sure that this machine has a device for each of so many processes.
+
+    Parameters
+    ----------
+    device
+        As `compute.device` says.
+
+    Raises
+    ------
+    SpecError
+        When one of several GPUs is named, or there are fewer.
+    """
+    if count == 1:
+        return
+    if device.startswith("cuda:"):
+        raise SpecError(
+            f"compute.device is {device}, which is one device, and {count} are wanted.",
+            "Set compute.device to auto or cuda, and CUDA_VISIBLE_DEVICES to the GPUs that may be used.",
+        )
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        return
+    if count > (there := torch.cuda.device_count()):
+        raise SpecError(
+            f"This machine has {there} GPU{'' if there == 1 else 's'}, not {count}.",
+            f"Use {there}, or set compute.device to cpu.",
+        )
+
+
+def require_torch_distributed() -> None:
+    """Make sure that this torch can train on several devices.
+
+    Raises
+    ------
+    SpecError
+        When it was built without its distributed package.
+    """
+    import torch.distributed
+
+    if not torch.distributed.is_available():
+        raise SpecError(
+            "This torch was built without its distributed package.",
+            "Install torch from pytorch.org, or train on one device.",
+        )
+
+
 def _auto_precision(kind: str) -> Precision:
     import torch
 
@@ -306,6 +381,13 @@ def device_name(device: str) -> str:
         properties = torch.cuda.get_device_properties(device)
         return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
     return f"CPU, {cores()} core{'s' if cores() > 1 else ''}" if device == "cpu" else device
+
+
+def gpu_count() -> int:
+    """Return how many GPUs torch can use here."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def gpu_remedy() -> str:

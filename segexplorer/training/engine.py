@@ -210,10 +210,6 @@ class Engine:
 
         if self._checkpoint is None:
             require_weights(self.experiment.network_weights)
-        if self.team is not None:
-            from segexplorer.training.team import require_divisible
-
-            require_divisible(self.experiment.sampling.batch_size, self.team.size)
         devices = self.team.size if self.team is not None else 1
         # what a resumed run was trained on is compared with files that are read now, whatever their times say
         again = self._checkpoint is not None

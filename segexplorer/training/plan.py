@@ -36,7 +36,13 @@ from segexplorer.data.transforms.distance_maps import MAPS
 from segexplorer.losses.base import LossSpec, losses_in, partitions_in
 from segexplorer.networks.base import NetworkSpec, padded
 from segexplorer.networks.cost import memory_estimate, parameter_count
-from segexplorer.training.compute import Runtime, memory_limit, resolve_compute
+from segexplorer.training.compute import (
+    Runtime,
+    memory_limit,
+    require_devices,
+    require_divisible,
+    resolve_compute,
+)
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.sinks.record import COMPUTING, package_versions
 from segexplorer.training.slices import Layout
@@ -243,7 +249,7 @@ def resolve(
     *,
     window: bool = False,
     all_cases: bool = False,
-    devices: int = 1,
+    devices: int | None = None,
     hash_again: bool = False,
     looked: Looked = nobody_looks,
 ) -> Plan:
@@ -256,7 +262,7 @@ def resolve(
     all_cases
         Whether the classes of every case are counted, not only of some dozens of a large data set.
     devices
-        How many share each step; memory is that of one of them.
+        How many share each step; memory is that of one of them. None: as `compute.devices` says.
     hash_again
         Whether all files are read and hashed now, whatever is remembered of them.
     looked
@@ -269,6 +275,10 @@ def resolve(
     SpecError
         When settings do not go together.
     """
+    if devices is None:
+        devices = experiment.compute.devices
+        require_devices(experiment.compute.device, devices)
+    require_divisible(experiment.sampling.batch_size, devices)
     refs = {ref.id: ref for ref in experiment.data.cases()}
     if not refs:
         raise DataError("The data set has no case.", "Check its folder.")
@@ -297,7 +307,7 @@ def resolve(
     problems += patch_problems(experiment, patch, divisor, largest)
     problems += region_problems(experiment.loss, patch, layout, [fitted.prepared_shape(r) for r in training])
     sampling = experiment.sampling.model_copy(update={"patch_size": patch, "divisor": divisor})
-    runtime = resolve_compute(experiment.compute, window=window)
+    runtime = replace(resolve_compute(experiment.compute, window=window), devices=devices)
     memory = step_memory(
         experiment.network,
         layout,
@@ -341,7 +351,11 @@ def resolve(
 
 
 def planning(
-    experiment: Experiment, *, window: bool = False, devices: int = 1, hash_again: bool = False
+    experiment: Experiment,
+    *,
+    window: bool = False,
+    devices: int | None = None,
+    hash_again: bool = False,
 ) -> Generator[Progress, None, Plan]:
     """Resolve an experiment and yield how far reading has come; closing the generator stops it.
 

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -110,8 +111,12 @@ class Run:
 
     Attributes
     ----------
+    devices
+        How many devices share each step, in place of `compute.devices`; None: as many as that says. Their processes
+        are started and ended by each attempt.
     team
-        The processes that share each step, of which this one is the leader; to be set before the run is iterated.
+        The processes that share each step, of which this one is the leader. Those that others have started, as
+        torchrun does, are to be set before the run is iterated.
 
     Notes
     -----
@@ -126,6 +131,7 @@ class Run:
         self.planned = folder.experiment()
         self.record = folder
         self.window = window
+        self.devices: int | None = None
         self.team: Team | None = None
         self.state: RunState = "idle"
         self.watched: LatestValues[WatchedSnapshot] = LatestValues()
@@ -321,6 +327,42 @@ class Run:
             yield Notice(message=lease.notice)
         left_out, self._left_out = self._left_out, []
         yield from left_out
+        of_others = self.team is not None
+        try:
+            if not of_others:
+                yield from self._start_team()
+            yield from self._work_together()
+        finally:
+            if not of_others and self.team is not None:
+                self.team.end(ExitCode.DONE)
+                self.team = None
+
+    def _start_team(self) -> Generator[Event, None, None]:
+        """Start the processes that share the steps of this attempt, where there are to be several."""
+        experiment = self.record.experiment()
+        count = experiment.compute.devices if self.devices is None else self.devices
+        if count == 1:
+            return
+        from segexplorer.training.compute import (
+            require_devices,
+            require_divisible,
+            require_torch_distributed,
+        )
+
+        require_torch_distributed()
+        require_divisible(experiment.sampling.batch_size, count)
+        require_devices(experiment.compute.device, count)
+        yield StateChanged(state="preparing", activity=f"starting the processes of {count} devices")
+        from segexplorer.training.team import launch
+
+        self.team = launch(count, on_preempted=self._make_room, window=self.window)
+
+    def _make_room(self) -> None:
+        """Stop because a scheduler wants the machine, unless the run ends already."""
+        with suppress(RunStateError):
+            self.stop(preempted=True)
+
+    def _work_together(self) -> Generator[Event, None, None]:
         from segexplorer.training.engine import Engine
 
         engine = self._engine = Engine(

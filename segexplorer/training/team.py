@@ -38,10 +38,11 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from torch.nn import functional
 
 from segexplorer.core import errors
-from segexplorer.core.errors import ExitCode, MachineError, SegExplorerError, SpecError
+from segexplorer.core.errors import ExitCode, MachineError, RunStateError, SegExplorerError
 from segexplorer.core.regions import PatchRegions
 from segexplorer.functional.inputs import LossContext
 from segexplorer.functional.regions import BatchRegions
+from segexplorer.training.compute import require_devices
 
 if TYPE_CHECKING:
     from segexplorer.training.compute import Compute, Runtime
@@ -78,19 +79,43 @@ class Team:
         local_size: int | None = None,
         backend: str | None = None,
         followers: Sequence[_Follower] = (),
+        on_preempted: Callable[[], object] | None = None,
+        window: bool = False,
     ) -> None:
         self.rank, self.size = rank, size
         self.local_rank = rank if local_rank is None else local_rank
         self.local_size = size if local_size is None else local_size
         self._followers, self._store = followers, store
+        self._on_preempted, self._window = on_preempted, window
         self._trouble: SegExplorerError | None = None
         self._ended = threading.Event()
+        self._await_followers()
         if backend is None:
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         with self._joining():
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_FOREVER)
         watch, arguments = (self._watch_leader, (_catch_term(),)) if rank else (self._watch_followers, ())
         threading.Thread(target=watch, args=arguments, name="segexplorer team", daemon=True).start()
+
+    def _await_followers(self) -> None:
+        """Wait until those that this process has started can be talked to; one that dies before says why.
+
+        Raises
+        ------
+        MachineError
+            When one of them has died.
+        """
+        if self.rank:
+            self._store.add("here", 1)
+        while self._followers and self._store.add("here", 0) < self.size - 1:
+            dead = next((f for f in self._followers if f.process.poll() is not None), None)
+            if dead is not None:
+                how = dead.last_words()
+                for follower in self._followers:
+                    follower.process.kill()
+                    follower.end()
+                raise _died(how)
+            time.sleep(0.05)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Team:
         """Return itself: the copy of a network whose layers know their team still belongs to it."""
@@ -325,7 +350,10 @@ class Team:
             with suppress(RuntimeError):
                 if not asked and store.check(["preempted"]):
                     asked = True
-                    os.kill(os.getpid(), signal.SIGTERM)  # as if the scheduler had sent it here
+                    if self._on_preempted is not None:
+                        self._on_preempted()
+                    else:
+                        os.kill(os.getpid(), signal.SIGTERM)  # as if the scheduler had sent it here
                 if self._trouble is None and store.check(["failed"]):
                     self._trouble = _told(store.get("failed").decode())
                     break
@@ -337,8 +365,13 @@ class Team:
                     self._trouble = _told(store.get("failed").decode()) if told else None
                 self._trouble = self._trouble or _died(dead.last_words())
                 break
-        # a call that waits for a dead process on a GPU does not return: end here, as a kill would
-        if not self._ended.wait(2 * LEAVING_SECONDS) and self._trouble is not None:
+        if self._ended.wait(2 * LEAVING_SECONDS) or self._trouble is None:
+            return
+        # a call that waits for a dead process on a GPU does not return
+        if self._window:
+            with suppress(RuntimeError, AttributeError):
+                dist.group.WORLD.abort()  # type: ignore[union-attr]  # NCCL's can be
+        else:  # end here, as a kill would
             sys.stderr.write(f"segexplorer: {self._trouble}\n")
             sys.stderr.flush()
             os._exit(self._trouble.exit_code)
@@ -393,6 +426,8 @@ def launch(
     *,
     program: Sequence[str] = ("-m", "segexplorer.training.followers"),
     backend: str | None = None,
+    on_preempted: Callable[[], object] | None = None,
+    window: bool = False,
 ) -> Team:
     """Start the followers of this process on this machine, and return the team that it leads.
 
@@ -404,7 +439,24 @@ def launch(
         What Python runs in the other processes; it calls `join`.
     backend
         Of torch.distributed; by default NCCL between GPUs and gloo for the rest.
+    on_preempted
+        Called by another thread when a scheduler asks a follower to make room; by default, SIGTERM is sent to this
+        process.
+    window
+        Whether a viewer is open in this process, which does not end with a run.
+
+    Raises
+    ------
+    RunStateError
+        When this process leads a team already; torch has one for a process.
+    MachineError
+        When a follower does not even start.
     """
+    if dist.is_initialized():
+        raise RunStateError(
+            "Another run of this process trains on several devices.",
+            "Wait for its end, or set compute.devices to 1.",
+        )
     loopback = _LOOPBACK.get(sys.platform)
     if loopback is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
@@ -423,6 +475,8 @@ def launch(
         timeout=timedelta(seconds=JOINING_SECONDS),
     )
     followers = []
+    # the attempt is counted by torchrun, which has started none of these
+    environment = {k: v for k, v in os.environ.items() if k != "TORCHELASTIC_RESTART_COUNT"}
     for rank in range(1, devices):
         numbers = {"RANK": rank, "WORLD_SIZE": devices, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": devices}
         own = {k: str(v) for k, v in numbers.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -431,13 +485,21 @@ def launch(
         words = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         process = subprocess.Popen(
             [sys.executable, *program],
-            env={**os.environ, **own},
+            env={**environment, **own},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=words,
         )
         followers.append(_Follower(process, words))
-    return Team(_round(store), 0, devices, backend=backend, followers=followers)
+    return Team(
+        PrefixStore("segexplorer/0", store),
+        0,
+        devices,
+        backend=backend,
+        followers=followers,
+        on_preempted=on_preempted,
+        window=window,
+    )
 
 
 def launched_by_others(environment: Mapping[str, str] = os.environ) -> int:
@@ -485,48 +547,6 @@ def join(environment: Mapping[str, str] = os.environ) -> Team:
 def _round(store: Store, environment: Mapping[str, str] = os.environ) -> Store:
     """Return the store of this attempt: torchrun keeps its store when it starts the processes again."""
     return PrefixStore(f"segexplorer/{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-
-
-def require_divisible(batch_size: int, count: int) -> None:
-    """Make sure that a batch can be divided equally among so many devices.
-
-    Raises
-    ------
-    SpecError
-        When it cannot.
-    """
-    if batch_size % count:
-        raise SpecError(
-            f"A batch of {batch_size} cannot be divided equally among {count} devices.",
-            f"Set sampling.batch_size to a multiple of {count}, or use another number of devices.",
-        )
-
-
-def require_devices(device: str, count: int) -> None:
-    """Make sure that this machine has a device for each of so many processes.
-
-    Parameters
-    ----------
-    device
-        As `compute.device` says.
-
-    Raises
-    ------
-    SpecError
-        When one of several GPUs is named, or there are fewer.
-    """
-    if device.startswith("cuda:"):
-        raise SpecError(
-            f"compute.device is {device}, which is one device, and {count} are wanted.",
-            "Set compute.device to auto or cuda, and CUDA_VISIBLE_DEVICES to the GPUs that may be used.",
-        )
-    if device == "cpu" or not torch.cuda.is_available():
-        return
-    if count > (there := torch.cuda.device_count()):
-        raise SpecError(
-            f"This machine has {there} GPU{'' if there == 1 else 's'}, not {count}.",
-            f"Use --devices {there}, or set compute.device to cpu.",
-        )
 
 
 def _told(text: str) -> SegExplorerError:

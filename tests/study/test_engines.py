@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from segexplorer.core.errors import ExitCode, SpecError
 from segexplorer.core.events import RunFinished
 from segexplorer.frontends.cli.app import run as cli
-from segexplorer.study.cluster import Cluster, read_cluster
+from segexplorer.study.cluster import Cluster, devices_of, read_cluster
 from segexplorer.study.engines import local
 from segexplorer.study.engines.local import Machine, Slot, run_locally, slots
 from segexplorer.study.plan import plan_study
@@ -31,7 +32,7 @@ from tests.study.test_matrix import BASE
 from tests.study.test_schedule import CAUSE
 from tests.study.test_shared_study import REPOSITORY, write
 
-EXPERIMENT = Experiment.of({**BASE, "compute": {}})
+EXPERIMENT = Experiment.of({**BASE, "compute": {}, "sampling": {**BASE["sampling"], "batch_size": 4}})
 
 
 # ---- the section of the file
@@ -93,6 +94,28 @@ def test_as_many_runs_at_once_as_cores_memory_and_gpus_allow(
 def test_the_threads_of_the_experiment_are_the_cores_of_a_run() -> None:
     four = EXPERIMENT.with_settings({"compute.threads": 4})
     assert slots(SMALL, Cluster(), four) == [Slot(4)] * 2
+
+
+TWO = EXPERIMENT.with_settings({"compute.devices": 2})
+
+
+def test_a_run_on_several_devices_has_a_gpu_or_the_cores_for_each() -> None:
+    assert slots(BIG, Cluster(), TWO) == [Slot(16, ("0", "1")), Slot(16, ("2", "3"))]
+    assert slots(BIG, Cluster(gpus=2), TWO) == slots(BIG, Cluster(), TWO)
+    assert slots(SMALL, Cluster(), TWO) == [Slot(2)] * 4
+    assert slots(SMALL, Cluster(), TWO.with_settings({"compute.threads": 3})) == [Slot(6)]
+
+
+def test_the_gpus_of_a_run_are_its_devices() -> None:
+    on_cpu = EXPERIMENT.with_settings({"compute.device": "cpu"})
+    asked = {None: 1, 0: 1, 1: 1, 4: 4}
+    assert {gpus: devices_of(EXPERIMENT, gpus) for gpus in asked} == asked
+    assert {devices_of(on_cpu, gpus) for gpus in asked} == {1}
+    assert [devices_of(TWO, gpus) for gpus in (None, 2)] == [2, 2]
+    with pytest.raises(SpecError, match=r"compute\.devices is 2, and cluster\.gpus is 4"):
+        devices_of(TWO, 4)
+    with pytest.raises(SpecError, match="A batch of 4 cannot be divided equally among 3 devices"):
+        devices_of(EXPERIMENT, 3)
 
 
 @pytest.mark.parametrize(
@@ -294,6 +317,26 @@ def test_the_list_has_a_command_per_run_that_any_scheduler_may_call(
     assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == ["seed0"]
 
 
+@pytest.mark.slow
+def test_a_run_of_a_study_is_trained_by_several_devices_and_refused_beforehand_where_it_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    settings = {"sampling": {**BASE["sampling"], "batch_size": 2}, "matrix": {"seed": [0]}}
+    out = tmp_path / "runs"
+    on_two = {**BASE["compute"], "device": "cpu", "devices": 2}
+    file = write(tmp_path, **settings, compute=on_two, cluster={"kind": "local"})
+    assert cli(["study", str(file), "-o", str(out), "-s", "sampling.batch_size=3"]) == ExitCode.MISTAKE
+    assert "A batch of 3 cannot be divided equally among 2 devices" in capsys.readouterr().err
+    assert not out.exists()
+    assert cli(["study", str(file), "-o", str(out)]) == 0
+    assert [t.end for t in Schedule(out).tries("seed0")] == ["finished"]
+    provenance = json.loads((out / "seed0" / "provenance.json").read_text())
+    assert "'devices': 2" in str(provenance), provenance
+    assert cli(["study", str(file), "-o", str(out), "-s", "compute.devices=1"]) == 0, "the same run"
+    assert len(Schedule(out).tries("seed0")) == 1
+
+
 def test_a_mistake_is_taken_down_and_tried_again_only_when_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,6 +399,8 @@ def test_a_job_asks_for_what_the_section_says(tmp_path: Path) -> None:
     assert found["signal_delay_s"] == SAVING_SECONDS
     assert found["srun_args"] == ["--cpus-per-task=8"]
     assert found["additional_parameters"] == {"requeue": True, "account": "lab", "exclusive": True}
+    several = job_options(schedule, Cluster(), TWO)
+    assert (several["gpus_per_node"], several["cpus_per_task"]) == (2, 2)
     bare = job_options(schedule, Cluster(), EXPERIMENT.with_settings({"compute.threads": 3}))
     assert bare["cpus_per_task"] == 3 and bare["time"] == 24 * 60
     assert not {"partition", "gpus_per_node", "mem", "setup"} & set(bare), "left to the cluster"

@@ -14,15 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segexplorer.core.errors import ExitCode, SpecError
-from segexplorer.core.events import EpochDone, Notice, RunFinished, StepDone
+import segexplorer
+from segexplorer.core.errors import ExitCode, MachineError, SpecError, TrainingError
+from segexplorer.core.events import EpochDone, Notice, RunFinished, StateChanged, StepDone
 from segexplorer.core.spec import replace_values
 from segexplorer.data.sampler import Sampler
 from segexplorer.frontends.cli.train import follow, run_train
+from segexplorer.study.matrix import Point
+from segexplorer.study.plan import planned_run
+from segexplorer.training.compute import require_devices
 from segexplorer.training.experiment import Experiment
+from segexplorer.training.folder import RunFolder
+from segexplorer.training.identity import Identity, compare
 from segexplorer.training.plan import resolve
 from segexplorer.training.run import Run
-from segexplorer.training.team import Team, launch, launched_by_others, require_devices
+from segexplorer.training.team import Team, launch, launched_by_others
 
 if sys.platform == "win32":
     pytest.skip("signals and process ends are those of POSIX", allow_module_level=True)
@@ -164,13 +170,78 @@ def test_two_devices_train_as_one_and_either_goes_on_with_the_other(
     assert "devices 2, then 1" in again.badges
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(tiny: Experiment, tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_divided_is_refused(
+    tiny: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(replace_values(tiny, {"sampling.batch_size": 3}).to_yaml())
-    with pytest.raises(SpecError, match="A batch of 3 cannot be divided equally among 2 devices") as refused:
-        run_train(file, [], tmp_path / "run", None, 0, devices=2, as_json=False)
-    assert "multiple of 2" in refused.value.remedy
+    said = (
+        "A batch of 3 cannot be divided equally among 2 devices. Set sampling.batch_size to a multiple of 2"
+    )
+    assert run_train(file, [], tmp_path / "run", None, 0, devices=2, as_json=False) == ExitCode.MISTAKE
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists(), "the corrected command may have the folder"
+
+    with pytest.raises(SpecError, match="A batch of 3 cannot be divided equally among 2 devices"):
+        resolve(replace_values(tiny, {"sampling.batch_size": 3, "compute.devices": 2}))
+    with pytest.raises(TrainingError, match="cannot be trained on 0 devices"):
+        segexplorer.train(tiny, tmp_path / "none", devices=0)
+
+
+def test_a_run_starts_and_ends_its_processes_and_obeys_as_ever(make_run: Callable[..., Run]) -> None:
+    """Paused, stepped, stopped, gone on with: what the window and Python do with a run."""
+    run = make_run(sampling__batch_size=2, schedule__epochs=500, compute__devices=2)
+    processes = []
+    paused_at: list[int] = []
+
+    def ask(event: Any) -> None:
+        if isinstance(event, StepDone) and event.step == 1:
+            assert run.team is not None and run.plan is not None
+            assert run.plan.device.startswith("2 × CPU")
+            processes.extend(follower.process for follower in run.team._followers)
+            run.pause()
+        if isinstance(event, StateChanged) and event.state == "paused":
+            paused_at.append(run.record.earlier_events(99)[-1].step)
+            if len(paused_at) < 3:
+                run.step()
+            else:
+                run.stop()
+
+    run.events.connect(ask)
+    thread = run.start()
+    thread.join()
+    events = run.record.earlier_events(99)
+    assert isinstance(events[-1], RunFinished) and events[-1].state == "stopped", events[-1]
+    assert paused_at == [1, 2, 3] and run.record.saved_step() == 3
+    assert run.team is None and [p.poll() for p in processes] == [0]
+
+    run.events.disconnect(ask)
+    run.events.connect(lambda event: run.stop() if isinstance(event, StepDone) and event.step == 5 else None)
+    end = list(run)[-1]
+    assert isinstance(end, RunFinished) and end.state == "stopped" and not end.error
+    assert "devices" not in " ".join(run.badges), "it went on with as many"
+    assert [e.step for e in _steps(run)] == [1, 2, 3, 4, 5]
+
+
+def test_a_second_run_on_several_devices_is_refused_and_a_follower_that_cannot_start_says_why(
+    make_run: Callable[..., Run], pair: Callable[[], Team]
+) -> None:
+    with pytest.raises(
+        MachineError, match=r"died: it ended with exit code 1 \(ModuleNotFoundError: .*nowhere"
+    ):
+        launch(2, program=["-c", "import nowhere"])
+    pair()
+    end = list(make_run(sampling__batch_size=2, compute__devices=2))[-1]
+    assert isinstance(end, RunFinished) and end.state == "failed"
+    assert end.error == "Another run of this process trains on several devices."
+
+
+def test_the_number_of_devices_is_no_part_of_a_run(tiny: Experiment, tmp_path: Path) -> None:
+    one, two = tiny, replace_values(tiny, {"compute.devices": 2})
+    folder = RunFolder.create(one, tmp_path / "run").path
+    assert planned_run(Point("run", two), folder).todo == "resume"
+    settings = compare(Identity(planned=one), Identity(planned=two), step=3).findings
+    assert not [f for f in settings if f.answer in ("refused", "announced")], settings
 
 
 def test_a_device_that_is_named_is_one_device() -> None:

@@ -232,7 +232,7 @@ def train(
             max=64,
             help="Share each step among this many GPUs (or processes of the CPU); the batch stays as it is. Under "
             "torchrun, leave it out.",
-            show_default="1",
+            show_default="compute.devices",
         ),
     ] = None,
     as_json: AsJson = False,

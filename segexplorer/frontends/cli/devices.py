@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from segexplorer.core.errors import ExitCode, SegExplorerError, SpecError, require
+from segexplorer.core.errors import ExitCode, SegExplorerError, SpecError
+from segexplorer.training.compute import require_torch_distributed
 
 if TYPE_CHECKING:
     from segexplorer.training.run import Run
@@ -14,51 +16,35 @@ if TYPE_CHECKING:
 
 
 class SharedTraining:
-    """One command's team of processes; of one device there is none.
+    """How many devices share the run of one command, and their processes where torchrun has started them.
 
     Attributes
     ----------
     code
-        How the command ends, for the other processes.
+        How the command ends, for the processes of torchrun.
     """
 
-    def __init__(self, devices: int, team: Team | None = None) -> None:
+    def __init__(self, devices: int | None, team: Team | None = None) -> None:
         self.devices, self.team = devices, team
         self.code: int = ExitCode.DONE
 
     def share(self, run: Run) -> None:
-        """Have the other processes take part in a run that is about to begin; they are started here.
-
-        Raises
-        ------
-        SpecError
-            When there are not so many devices, or the batch cannot be divided.
-        """
-        if self.devices > 1 and self.team is None:
-            from segexplorer.training.team import launch, require_devices, require_divisible
-
-            require_divisible(run.experiment.sampling.batch_size, self.devices)
-            require_devices(run.experiment.compute.device, self.devices)
-            self.team = launch(self.devices)
-        run.team = self.team
+        """Have a run that is about to begin trained by all of them; it starts those of this machine itself."""
+        run.devices, run.team = self.devices, self.team
 
 
 @contextmanager
 def shared_training(devices: int | None) -> Iterator[SharedTraining]:
-    """Make the team of a command, and end its other processes with it; a process that torchrun started may follow.
+    """Join the processes of torchrun, and end them with the command; one that is not the first follows.
 
     Raises
     ------
     SpecError
         When `devices` contradicts torchrun.
     """
-    require_distributed = devices is not None and devices > 1
-    import os
-
-    started = "WORLD_SIZE" in os.environ and "RANK" in os.environ
-    among = SharedTraining(devices or 1)
-    if require_distributed or started:
-        _require_torch_distributed()
+    among = SharedTraining(devices)
+    if "WORLD_SIZE" in os.environ and "RANK" in os.environ:
+        require_torch_distributed()
         from segexplorer.training.team import join, launched_by_others
 
         if (processes := launched_by_others()) > 1:
@@ -83,12 +69,3 @@ def shared_training(devices: int | None) -> Iterator[SharedTraining]:
     finally:
         if among.team is not None:
             among.team.end(among.code)
-
-
-def _require_torch_distributed() -> None:
-    dist = require("torch.distributed", "", "Training on several devices")
-    if not dist.is_available():
-        raise SpecError(
-            "This torch was built without its distributed package.",
-            "Install torch from pytorch.org, or train on one device.",
-        )

@@ -60,6 +60,7 @@ def run_one(study: Path, name: str, *, launch: str = "", with_parent: bool = Fal
             return ExitCode.DONE
         remark(f"{name} is left to {open_run(planned.folder).holder}.")
         return ExitCode.DONE if launch else ExitCode.PREEMPTED
+    run.devices = schedule.devices(planned.point.experiment, launch)
     return train_claimed(run, made, schedule, name, launch)
 
 

@@ -18,7 +18,7 @@ from segexplorer.frontends.cli.settings import parse_settings
 from segexplorer.frontends.cli.study_status import print_statuses
 from segexplorer.frontends.cli.terminal import print_json, remarks
 from segexplorer.study import Allowance, compare_groups
-from segexplorer.study.cluster import Cluster, EngineKind, read_cluster
+from segexplorer.study.cluster import Cluster, EngineKind, devices_of, read_cluster
 from segexplorer.study.plan import PlannedRun, StudyPlan, forecast, plan_study
 from segexplorer.study.runs import ScoredSplit
 from segexplorer.study.schedule import OVER, Launch, Schedule, State
@@ -175,6 +175,8 @@ def _schedule(
     def tell(text: str) -> None:
         out.print(text, markup=False, soft_wrap=True)
 
+    for run in plan.runs:
+        devices_of(run.point.experiment, cluster.gpus)  # refused before anything starts
     schedule = Schedule(plan.folder.absolute())
     schedule.prepare(plan)
     assert cluster.kind is not None
@@ -189,7 +191,7 @@ def _schedule(
         tell(f"Not tried again without --retry: {', '.join(skipped)}.")
     if elsewhere:
         tell(f"Left to other launches: {', '.join(elsewhere)}.")
-    launch = schedule.launch(cluster.kind, runs, forgiven)
+    launch = schedule.launch(cluster.kind, runs, forgiven, cluster.gpus)
     if runs or elsewhere:
         try:
             _start(schedule, launch, cluster, plan, elsewhere, tell)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segexplorer.core.errors import ExitCode, SegExplorerError, SpecError
+from segexplorer.core.errors import ExitCode, SpecError
 from segexplorer.core.events import Event, RunFinished, StateChanged, ValidationDone
 from segexplorer.frontends.cli.devices import SharedTraining, shared_training
 from segexplorer.frontends.cli.settings import parse_settings
@@ -39,7 +39,7 @@ def run_train(
     Parameters
     ----------
     devices
-        How many share each step; None: one, or as many as torchrun has started.
+        How many share each step; None: as `compute.devices` says, or as many as torchrun has started.
     """
     with shared_training(devices) as among:
         return _train(config, parse_settings(settings), output, resume, extend, among, as_json=as_json)
@@ -59,11 +59,7 @@ def _train(
         if extend:
             raise SpecError("--extend goes with --resume.", "For a new run set schedule.epochs.")
         run = _prepare(config, values, output)
-        try:
-            among.share(run)
-        except SegExplorerError:
-            run.record.discard()
-            raise
+        among.share(run)
         code = among.code = follow(run, as_json=as_json)
         if code == ExitCode.MISTAKE and run.plan is None:
             # nothing was planned, let alone trained: the corrected command may have the folder

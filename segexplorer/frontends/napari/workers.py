@@ -151,11 +151,14 @@ class Machine:
         The command that makes an idle NVIDIA GPU usable; "" where there is nothing to cure.
     plugins
         What became of every plug-in.
+    gpus
+        How many GPUs torch can use.
     """
 
     device: str
     remedy: str
     plugins: tuple[PluginReport, ...] = ()
+    gpus: int = 0
 
     @property
     def plugin_failures(self) -> tuple[str, ...]:
@@ -174,4 +177,4 @@ def load() -> Machine:
     reports = plugins.load()
     compute = importlib.import_module("segexplorer.training.compute")
     runtime = compute.resolve_compute(compute.Compute(), window=True)
-    return Machine(device=runtime.device_name, remedy=compute.gpu_remedy(), plugins=reports)
+    return Machine(runtime.device_name, compute.gpu_remedy(), reports, compute.gpu_count())

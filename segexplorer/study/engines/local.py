@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from segexplorer.core.errors import SegExplorerError, SpecError
-from segexplorer.study.cluster import Cluster
+from segexplorer.study.cluster import Cluster, cpus_of, devices_of
 from segexplorer.study.engines.worker import AGAIN, Worker
 from segexplorer.study.schedule import STATES, Launch, RunStatus, Schedule
 from segexplorer.training.experiment import Experiment
@@ -48,14 +48,13 @@ class Machine:
     def this(cls) -> Machine:
         """Return this computer, as far as this process may use it."""
         import psutil
-        import torch
 
-        from segexplorer.training.compute import cores, memory_limit
+        from segexplorer.training.compute import cores, gpu_count, memory_limit
 
         free = psutil.virtual_memory().available
         limit = memory_limit()
         memory = min(free, limit) / 2**30 if limit is not None else free / 2**30
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        count = gpu_count()
         visible = [word for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word]
         return cls(cores(), memory, tuple(visible[:count] if visible else map(str, range(count))))
 
@@ -80,15 +79,16 @@ def slots(
         When the machine has not even the room for one run.
     """
     on_cpu = experiment.compute.device == "cpu" or not machine.gpus
-    gpus = cluster.gpus if cluster.gpus is not None else (0 if on_cpu else 1)
+    gpus = cluster.gpus if cluster.gpus is not None else (0 if on_cpu else experiment.compute.devices)
     if gpus > len(machine.gpus):
         raise SpecError(
             f"A run is to have {gpus} GPUs, and torch can use {len(machine.gpus)} here.",
             "Lower cluster.gpus, or choose another machine with --on.",
         )
-    threads = experiment.compute.threads
     limits = [cluster.max_jobs, len(machine.gpus) // gpus if gpus else None]
-    asked = cluster.cpus or threads
+    asked = cpus_of(experiment, cluster)
+    if asked is None and not gpus and (processes := devices_of(experiment, 0)) > 1:
+        asked = processes
     if asked is not None:
         if cluster.cpus is not None and asked > machine.cpus:
             raise SpecError(
@@ -125,7 +125,7 @@ def estimated_gb(experiment: Experiment) -> float | None:
         plan = resolve(experiment)
     except SegExplorerError:
         return None  # the run itself will say what is wrong
-    return run_memory_gb(plan) if plan.device == "cpu" else None
+    return run_memory_gb(plan) if plan.runtime.device == "cpu" else None
 
 
 def run_locally(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from segexplorer.core.errors import ExitCode, SpecError, require
-from segexplorer.study.cluster import Cluster
+from segexplorer.study.cluster import Cluster, cpus_of, devices_of
 from segexplorer.study.engines.local import told
 from segexplorer.study.engines.worker import AGAIN, Worker
 from segexplorer.study.schedule import OVER, Launch, Schedule
@@ -91,8 +91,9 @@ def _resources(ray: Any, cluster: Cluster, experiment: Experiment) -> dict[str, 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus: float | None = cluster.gpus
     if gpus is None:
-        gpus = 0 if experiment.compute.device == "cpu" or not any(n.get("GPU") for n in nodes) else 1
-    asked = {"CPU": cluster.cpus or experiment.compute.threads or 1, "GPU": gpus}
+        on_cpu = experiment.compute.device == "cpu" or not any(n.get("GPU") for n in nodes)
+        gpus = 0 if on_cpu else experiment.compute.devices
+    asked = {"CPU": cpus_of(experiment, cluster) or devices_of(experiment, cluster.gpus), "GPU": gpus}
     asked["memory"] = round((cluster.memory or 0) * 2**30)
     if not any(all(node.get(what, 0) >= amount for what, amount in asked.items()) for node in nodes):
         raise SpecError(

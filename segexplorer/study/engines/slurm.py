@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from segexplorer.core.errors import MachineError, SpecError, require
-from segexplorer.study.cluster import Cluster
+from segexplorer.study.cluster import Cluster, cpus_of, devices_of
 from segexplorer.study.engines.worker import Worker
 from segexplorer.study.schedule import STATES, Launch, Schedule
 from segexplorer.training.experiment import Experiment
@@ -109,7 +109,10 @@ def _submit_all(executor: Any, jobs: Sequence[RunJob]) -> list[Any]:
 
 def job_options(schedule: Schedule, cluster: Cluster, experiment: Experiment) -> dict[str, Any]:
     """Return what submitit is told of each job."""
-    cpus = cluster.cpus or experiment.compute.threads or 1
+    cpus = cpus_of(experiment, cluster) or devices_of(experiment, cluster.gpus)
+    gpus, devices = cluster.gpus, experiment.compute.devices
+    if gpus is None and devices > 1 and experiment.compute.device != "cpu":
+        gpus = devices
     options: dict[str, Any] = {
         "job_name": f"segexplorer-{re.sub(r'[^A-Za-z0-9_.-]', '-', schedule.study.name)[:60]}",
         "time": max(1, round(60 * (cluster.time or DEFAULT_HOURS))),
@@ -126,7 +129,7 @@ def job_options(schedule: Schedule, cluster: Cluster, experiment: Experiment) ->
         },
     }
     options |= {"partition": cluster.partition} if cluster.partition else {}
-    options |= {"gpus_per_node": cluster.gpus} if cluster.gpus else {}
+    options |= {"gpus_per_node": gpus} if gpus else {}
     options |= {"mem": f"{round(1024 * cluster.memory)}M"} if cluster.memory else {}
     return {name: value for name, value in options.items() if value is not None}
 

@@ -56,6 +56,27 @@ def phantoms() -> Experiment:
     return Experiment(data=data, split=Split(validation_count=1), loss="tversky", seed=7)
 
 
+def test_devices_are_asked_for_where_there_are_several(
+    panel: ExperimentPanel, qtbot: Any, tmp_path: Path
+) -> None:
+    row = panel.form.row_for("compute.devices").native
+    assert row.isHidden(), "this machine has one"
+    panel.set_experiment(phantoms().with_settings({"compute.devices": 2}))
+    assert not row.isHidden(), "an experiment of another machine"
+    assert panel.experiment().compute.devices == 2
+    panel.set_experiment(phantoms())
+    assert row.isHidden()
+    cases = CasesPanel(panel.session, panel.viewer, folder=tmp_path / "more")
+    several = ExperimentPanel(panel.session, panel.viewer, cases, gpus=4)
+    for widget in (cases, several):
+        qtbot.addWidget(widget)
+    assert not several.form.row_for("compute.devices").native.isHidden()
+    several.form.widget_for("compute.devices").value = 4
+    assert several.form.plain()["compute"]["devices"] == 4
+    several.closing()
+    cases.closing()
+
+
 def test_without_cases_it_says_what_is_missing(panel: ExperimentPanel) -> None:
     panel.plan()
     assert "No case is chosen yet" in panel.box.warnings.text()

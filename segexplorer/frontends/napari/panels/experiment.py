@@ -196,6 +196,8 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         As in every panel.
     cases
         The panel that knows data and split.
+    gpus
+        How many GPUs there are; of one, no number of devices is asked for.
 
     Attributes
     ----------
@@ -208,9 +210,9 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
     changed = Signal()
     judged = Signal(object)
 
-    def __init__(self, session: Any, viewer: Any, cases: CasesPanel) -> None:
+    def __init__(self, session: Any, viewer: Any, cases: CasesPanel, gpus: int = 0) -> None:
         super().__init__()
-        self.session, self.viewer, self._cases = session, viewer, cases
+        self.session, self.viewer, self._cases, self._gpus = session, viewer, cases, gpus
         self.form: SpecForm[Experiment] = SpecForm(Experiment, exclude=(*OF_CASES, "changes"))
         self.box = PlanBox(session)
         self.box.phrase = lambda text: self._in_words(text)[0]
@@ -238,6 +240,7 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 row, self.form.native, widgets.section("Before you start", self.box, key="Experiment.plan")
             )
         )
+        self._show_devices()
         self.form.changed.connect(self._on_change)
         cases.changed.connect(self._on_change)
         cases.proposal.proposed.connect(self._on_proposal)
@@ -366,7 +369,13 @@ class ExperimentPanel(QWidget):  # type: ignore[misc, unused-ignore]
         else:
             self.box.plan(make)
 
+    def _show_devices(self) -> None:
+        """Ask for a number of devices where there are several, or where an experiment from elsewhere does."""
+        several = self._gpus > 1 or self.form.plain()["compute"]["devices"] != 1
+        self.form.row_for("compute.devices").visible = several
+
     def _on_change(self, *_: Any) -> None:
+        self._show_devices()
         self._edited = True
         self._timer.start()
         self.judge()
@@ -401,4 +410,4 @@ class ExperimentTab(PanelSpec):
 
     def build(self, context: PanelContext) -> ExperimentPanel:
         """Return the tab's widget."""
-        return ExperimentPanel(context.session, context.viewer, context.panel("cases"))
+        return ExperimentPanel(context.session, context.viewer, context.panel("cases"), context.machine.gpus)
