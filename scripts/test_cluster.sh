@@ -44,4 +44,4 @@ fi
 HOME=$(mktemp -d) # Ray writes a token there
 export HOME RAY_USAGE_STATS_ENABLED=0
 trap 'rm -rf "$HOME"' EXIT
-PYTHONPATH=$PWD "$PLACE/venv/bin/python" -m pytest -p no:cacheprovider --timeout 900 "${TESTS:-tests/cluster}" "$@"
+PYTHONPATH=$PWD "$PLACE/venv/bin/python" -m pytest -p no:cacheprovider --timeout 3000 "${TESTS:-tests/cluster}" "$@"

@@ -84,7 +84,7 @@ def holder(study: Study, name: str) -> int:
     def training() -> Any:
         return study.step(name) >= 20 and open_run(study.folder / name).holder
 
-    return int(wait_for(training, 180).pid)
+    return int(wait_for(training).pid)
 
 
 def logs(study: Study) -> str:
@@ -112,7 +112,7 @@ def test_a_node_that_dies_costs_nothing_that_was_trained_and_a_killed_process_go
     def harm() -> None:
         try:
             os.kill(holder(study, "seed0"), signal.SIGKILL)
-            wait_for(lambda: len(study.ends("seed0")) == 2, 180)
+            wait_for(lambda: len(study.ends("seed0")) == 2)
             ray_nodes.kill_with(holder(study, "seed0"))
         except BaseException as error:
             problems.append(error)

@@ -27,7 +27,7 @@ def node_of(study: Study, name: str) -> str:
         tries = study.schedule.tries(name)
         return tries[-1].host if tries and not tries[-1].end and study.step(name) >= 20 else ""
 
-    found: str = wait_for(training, 180, lambda: logs(study))
+    found: str = wait_for(training, say=lambda: logs(study))
     return found
 
 
@@ -66,7 +66,7 @@ def test_a_preempted_job_is_requeued_and_goes_on_bit_for_bit(tmp_path: Path, slu
     study = Study(tmp_path, matrix={"seed": [0]}, cluster=SLURM)
     assert study.command() == 0
     slurm.preempt(node_of(study, "seed0"))
-    wait_for(lambda: study.ends("seed0")[:1] == ["preempted"], 90, lambda: logs(study))
+    wait_for(lambda: study.ends("seed0")[:1] == ["preempted"], say=lambda: logs(study))
     slurm.wait_until_idle()
     assert study.ends("seed0") == ["preempted", "finished"], logs(study)
     assert attempts(study, "seed0") == {1, 2}
@@ -84,7 +84,6 @@ def test_a_node_that_dies_is_noticed_by_its_lease_and_the_run_goes_on_elsewhere(
     tries = study.schedule.tries("seed0")
     assert [t.end for t in tries] == ["", "finished"], logs(study)
     assert (tries[0].host, tries[1].host) == (first, "n2" if first == "n1" else "n1")
-    assert "is waited for, in case that process" in logs(study)
     assert "which has shown no sign of life for" in logs(study)
     assert not list((study.folder / "seed0").glob("*owner*"))
     assert study.is_as_uninterrupted("seed0")
@@ -107,7 +106,7 @@ def test_a_machines_fault_is_retried_on_another_node(tmp_path: Path, slurm: Slur
     )
     try:
         assert study.command() == 0
-        wait_for(lambda: study.schedule.tries("seed0"), 120, lambda: logs(study))
+        wait_for(lambda: study.schedule.tries("seed0"), say=lambda: logs(study))
         slurm.command("scontrol", "update", "NodeName=n2", "State=RESUME")
         slurm.wait_until_idle()
     finally:
@@ -151,7 +150,7 @@ def test_two_launches_and_a_process_here_share_a_study_and_train_each_run_once(
         study.process(),
         study.process("--on", "local", "--jobs", "1"),
     ]
-    told = [process.communicate(timeout=280)[0] for process in launched]
+    told = [process.communicate(timeout=900)[0] for process in launched]
     assert [process.returncode for process in launched] == [0, 0, 0], told
     slurm.wait_until_idle()
     assert set(study.states().values()) == {"done"}, [*told, logs(study)]
@@ -168,7 +167,7 @@ def test_what_is_cancelled_is_saved_and_not_requeued_and_the_next_launch_goes_on
     name = "seed0"
     node_of(study, name)
     assert study.command("--cancel") == 0
-    slurm.wait_until_idle(90)
+    slurm.wait_until_idle()
     assert study.states() == {
         "seed0": "stopped",
         "seed1": "waiting",
@@ -193,8 +192,8 @@ def test_a_job_whose_time_is_nearly_over_saves_and_goes_on_in_the_next(
         sampling=sampling,
     )
     assert study.command() == 0
-    wait_for(lambda: study.ends("seed0")[:1] == ["preempted"], 240, lambda: logs(study))
-    wait_for(lambda: slurm.jobs() and len(study.ends("seed0")) >= 2, 90, lambda: logs(study))
+    wait_for(lambda: study.ends("seed0")[:1] == ["preempted"], say=lambda: logs(study))
+    wait_for(lambda: slurm.jobs() and len(study.ends("seed0")) >= 2, say=lambda: logs(study))
     assert study.command("--cancel") == 0
 
 

@@ -33,6 +33,7 @@ FREE = {
     "compute.cache_folder",
     "compute.cache_gb",
     "compute.case_gb",
+    "compute.devices",
     "monitoring.flight_recorder_mb",
     "monitoring.gradients_every",
     "name",

@@ -175,15 +175,17 @@ def _squeue(jobs: Iterable[str]) -> set[str]:
 
 
 def _requeue(exclude: Sequence[str]) -> None:
-    """Queue the job of this process again; SLURM ends it thereby. It stays off nodes where there are others."""
+    """Queue the job of this process again; SLURM ends it thereby. It stays off nodes where there are others.
+
+    From the requeue on, this process may be killed at any moment. Options change only while a job waits, so that the
+    nodes are excluded last; were the job held meanwhile, a kill in between would leave it so for ever. SLURM lets a
+    requeued job begin two minutes later at the earliest.
+    """
     job = _own_job()
-    if exclude and this_host().name in exclude and len(_nodes()) > len(set(exclude)):
-        # options change only while a job waits; a plain requeue could start on the same node before that
-        _command("scontrol", "requeuehold", job)
+    elsewhere = exclude and this_host().name in exclude and len(_nodes()) > len(set(exclude))
+    _command("scontrol", "requeue", job)
+    if elsewhere:
         _command("scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join(exclude)}")
-        _command("scontrol", "release", job)
-    else:
-        _command("scontrol", "requeue", job)
 
 
 def _own_job() -> str:
