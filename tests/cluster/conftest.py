@@ -276,7 +276,7 @@ class Slurm:
         return [line.split()[0] for line in states.splitlines() if line.split()[1] in ("idle", "mixed")]
 
     def jobs(self) -> dict[str, str]:
-        """Return job -> its state, of all jobs that are not over; a requeued one waits 20 s in place of two minutes."""
+        """Return job -> its state, of all jobs that are not over; a requeued one waits 20 s, not two minutes."""
         lines = self.command("squeue", "--noheader", "--array", "--format=%i %T %r").splitlines()
         for line in lines:
             job, state, reason = line.split()[:3]
