@@ -5,10 +5,11 @@ as one window; voxels that no later window touches leave it as a finished `Tile`
 Gaussian-weighted means of the windows. Where even that buffer exceeds the memory that is allowed, the volume is cut
 into columns along the other axes, and windows that meet two columns are predicted twice.
 
-Positions and weights are MONAI's (`dense_patch_slices`, `compute_importance_map`); the result equals that of its
-`sliding_window_inference` up to rounding. The loop is our own, because theirs holds all logits and does not yield,
-and a run must be able to stop between windows. A window that holds a single value everywhere, such as air that the
-preprocessing clips or zeros beside a brain, has the same logits wherever it is: they are computed once.
+Positions and weights are those of MONAI (`dense_patch_slices`, `compute_importance_map`), to the bit, without an
+import of MONAI, which takes longer than a small run; the result equals that of its `sliding_window_inference` up to
+rounding. The loop is our own, because theirs holds all logits and does not yield, and a run must be able to stop
+between windows. A window that holds a single value everywhere, such as air that the preprocessing clips or zeros
+beside a brain, has the same logits wherever it is: they are computed once.
 """
 
 from __future__ import annotations
@@ -68,13 +69,25 @@ class Tile:
 
 def window_slices(shape: Sequence[int], patch: Sequence[int], overlap: float) -> list[tuple[slice, ...]]:
     """Return the windows that cover a volume at least as large as the patch, the last ones moved inwards."""
-    from monai.data.utils import dense_patch_slices
+    axes = []
+    for size, length in zip(shape, patch, strict=True):
+        step = max(1, int(length * (1 - overlap))) if length < size else length
+        last = size - length
+        axes.append(
+            [slice(min(n * step, last), min(n * step, last) + length) for n in range(-(-last // step) + 1)]
+        )
+    return list(itertools.product(*axes))
 
-    interval = tuple(
-        max(1, int(p * (1 - overlap))) if p < s else p for p, s in zip(patch, shape, strict=True)
-    )
-    slices: list[tuple[slice, ...]] = dense_patch_slices(tuple(shape), tuple(patch), interval)
-    return slices
+
+def importance_map(patch: Sequence[int]) -> torch.Tensor:
+    """Return the weights (*patch) of a window: a Gaussian of an eighth of its size, at least 1e-3."""
+    import torch
+
+    weights = torch.ones((), dtype=torch.float32)
+    for length in patch:
+        x = torch.arange(-(length - 1) / 2, (length - 1) / 2 + 1, dtype=torch.float32)
+        weights = weights.unsqueeze(-1) * torch.exp(x**2 / (-2 * (0.125 * length) ** 2))
+    return weights.clamp_min(1e-3)
 
 
 def window_count(
@@ -349,12 +362,9 @@ class _WindowPredictor:
         runtime: Runtime,
         mirror: bool,
     ) -> None:
-        from monai.data.utils import compute_importance_map
-
         self.network, self.image, self.patch = network, image, patch
         self.runtime, self.mirror = runtime, mirror
-        weights = compute_importance_map(patch, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
-        self.importance: torch.Tensor = weights.to(runtime.device)
+        self.importance: torch.Tensor = importance_map(patch).to(runtime.device)
         self._constant: tuple[tuple[float, ...], torch.Tensor] | None = None
 
     def __call__(self, start: Sequence[int]) -> torch.Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import sliding_window_inference
 
 from segexplorer.training.compute import Runtime
@@ -17,6 +18,7 @@ from segexplorer.training.sliding_window import (
     TILE_BYTES,
     Tile,
     WindowPlan,
+    importance_map,
     likeliest,
     predict_logits,
     stream_logits,
@@ -44,6 +46,19 @@ def result(
             told.append(next(source))
         except StopIteration as end:
             return end.value, told
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=3),
+    st.floats(0, 0.95),
+)
+@settings(max_examples=200, deadline=None)
+def test_positions_and_weights_are_those_of_monai(axes: list[tuple[int, int]], overlap: float) -> None:
+    patch, shape = [min(pair) for pair in axes], [max(pair) for pair in axes]
+    interval = [max(1, int(p * (1 - overlap))) if p < s else p for p, s in zip(patch, shape, strict=True)]
+    assert window_slices(shape, patch, overlap) == dense_patch_slices(shape, patch, interval)
+    theirs = compute_importance_map(tuple(patch), mode="gaussian", sigma_scale=0.125)
+    assert torch.equal(importance_map(patch), theirs)
 
 
 @pytest.mark.parametrize("shape", [(20, 17, 24), (8, 30, 9), (16, 16, 16)])

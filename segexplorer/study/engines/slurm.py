@@ -177,7 +177,7 @@ def _squeue(jobs: Iterable[str]) -> set[str]:
 def _requeue(exclude: Sequence[str]) -> None:
     """Queue the job of this process again; SLURM ends it thereby. It stays off nodes where there are others.
 
-    From the requeue on, this process may be killed at any moment. Options change only while a job waits, so the nodes
+    From the requeue on, this process may be killed at any moment. Options change only while a job waits, so nodes
     are excluded last; were the job held meanwhile, a kill in between would leave it so for ever. SLURM lets a
     requeued job begin two minutes later at the earliest.
     """
