@@ -16,7 +16,7 @@ import torch
 SCRIPTS = {path.stem: path for path in (Path(__file__).parents[1] / "benchmarks").glob("*.py")}
 
 
-HEAVY = {"kill", "latency", "metrics", "ownership", "proposals"}
+HEAVY = {"kill", "latency", "many_runs", "metrics", "ownership", "proposals"}
 """They train in several processes or in a window, a minute even for a few steps: `pytest -m study` runs them."""
 
 
