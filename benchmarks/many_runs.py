@@ -1,13 +1,13 @@
 """A study of many tiny runs through a scheduler on this machine: what each run costs beyond its training.
 
-Each run makes two steps on a phantom of 16^3. While they are trained, `--status` and the board of `segexplorer watch` are
-read every few seconds, and timed. Printed are the wall time, the seconds of a run from its claim to its end, how many
-end in which state at which try, and the longest time that a look took.
+Each run makes two steps on a phantom of 16^3. While they are trained, `--status` and the board of
+`segexplorer watch` are read every few seconds, and timed. Printed are the wall time, the seconds of a run from its
+claim to its end, how many end in which state at which try, and the longest time that a look took.
 
     python benchmarks/many_runs.py [--on local] [--runs 200] [--jobs 2] [--small]
 
---on slurm takes the SLURM that is here; with SEGEXPLORER_SLURM, as `scripts/test_cluster.sh` sets it, the two nodes of the
-tests. --on ray takes the cluster of RAY_ADDRESS, or starts two nodes.
+--on slurm takes the SLURM that is here; with SEGEXPLORER_SLURM, as `scripts/test_cluster.sh` sets it, the two nodes
+of the tests. --on ray takes the cluster of RAY_ADDRESS, or starts two nodes.
 """
 
 from __future__ import annotations
@@ -128,18 +128,16 @@ def report(file: Path, folder: Path, runs: int, on: str) -> None:
     wall = time.monotonic() - began
     tries = [try_ for name in schedule.names() for try_ in schedule.tries(name)]
     seconds = [try_.updated - try_.began for try_ in tries if try_.end == "finished"]
-    print(
-        f"{runs} runs on {on}: {wall:.0f} s, {wall / runs:.1f} s a run; the launcher ended after {submitted:.0f} s"
-    )
-    print(f"states {dict(states)}; tries {dict(Counter(f'{t.number}: {t.end or "died"}' for t in tries))}")
+    print(f"{runs} runs on {on}: {wall:.0f} s, {wall / runs:.1f} s a run")
+    print(f"the launcher ended after {submitted:.0f} s with exit code {launcher.returncode}")
+    ends = Counter(f"try {try_.number} {try_.end or 'died'}" for try_ in tries)
+    print(f"states {dict(states)}; {dict(ends)}")
     if seconds:
-        print(
-            f"a run from its claim to its end: median {statistics.median(seconds):.1f} s, at most {max(seconds):.1f} s"
-        )
+        print(f"from claim to end: median {statistics.median(seconds):.1f} s, at most {max(seconds):.1f} s")
     for what, values in took.items():
         print(f"{what}: {1000 * statistics.median(values):.0f} ms, at most {1000 * max(values):.0f} ms")
     files = sum(1 for _ in folder.rglob("*"))
-    print(f"{files / runs:.0f} files and folders a run; launcher: {launcher.returncode}")
+    print(f"{files / runs:.0f} files and folders a run")
 
 
 if __name__ == "__main__":
