@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -241,14 +242,23 @@ def canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine
 
 def canonical_grid(shape: Sequence[int], affine: Affine) -> Grid:
     """Return the grid that `canonical` brings an array of this shape and affine to."""
+    known = np.ascontiguousarray(affine, float)
+    grid = _canonical_grid(tuple(int(n) for n in shape), known.tobytes())
+    return Grid(grid.shape, grid.affine.copy())
+
+
+@lru_cache(maxsize=256)
+def _canonical_grid(shape: tuple[int, ...], affine: bytes) -> Grid:
+    """The window asks for the grid of its case with every movement of the mouse."""
     from nibabel import orientations
 
-    transform = _to_canonical(affine)
-    inverse = orientations.inv_ornt_aff(transform, tuple(shape))
+    known = np.frombuffer(affine).reshape(4, 4)
+    transform = _to_canonical(known)
+    inverse = orientations.inv_ornt_aff(transform, shape)
     new_shape = [0, 0, 0]
     for source, (target, _) in enumerate(transform):
-        new_shape[int(target)] = int(shape[source])
-    return Grid(tuple(new_shape), np.asarray(affine, float) @ inverse)
+        new_shape[int(target)] = shape[source]
+    return Grid((new_shape[0], new_shape[1], new_shape[2]), known @ inverse)
 
 
 def from_canonical(array: NDArray[Any], affine: Affine) -> NDArray[Any]:
