@@ -47,6 +47,8 @@ from segexplorer.training.run_files import EXPERIMENT, RunFile, read_run_file
 SCHEDULER = "scheduler"
 TRIES = 3
 """How often a run is tried whose machines fail; what is preempted is requeued as often as it happens."""
+MOST_TRIES = 99_999
+"""Tries that are kept apart, however they ended."""
 SAME_DEFECT = 3
 """Runs that end with the same defect, after which no further run of the study starts."""
 
@@ -96,7 +98,7 @@ OVER: frozenset[State] = frozenset({"done", "failed", "mistake", "given up"})
 class Try(RunFile):
     """One try of a run: `tries/NAME.N.json`."""
 
-    number: Annotated[int, Field(ge=1, lt=100_000)]
+    number: Annotated[int, Field(ge=1, le=MOST_TRIES)]
     launch: _Token | Literal[""] = ""
     host: _Text = ""
     job: _Text = ""
@@ -160,6 +162,7 @@ class Schedule:
     def __init__(self, study: Path) -> None:
         self.study = study
         self.folder = study / SCHEDULER
+        self._over: dict[str, Try] = {}  # file -> a try that has ended, which never changes any more
 
     # ---- what is to be trained
 
@@ -273,6 +276,11 @@ class Schedule:
             number = max((t.number for t in self.tries(name)), default=0)
             while True:
                 number += 1
+                if number > MOST_TRIES:
+                    raise DataError(
+                        f"{name} has been tried {MOST_TRIES} times already.",
+                        f"Look at {folder}, and remove some.",
+                    )
                 facts = Try(number=number, launch=launch, host=host, job=job_id(), began=now, updated=now)
                 # linked, not created: so that nobody sees it empty
                 part = folder / f".{secrets.token_hex(8)}.part"
@@ -303,9 +311,17 @@ class Schedule:
             for entry in entries:
                 if (match := _TRY.fullmatch(entry.name)) is None or match[1] not in wanted:
                     continue
-                facts = read_run_file(self.folder, f"tries/{entry.name}", Try)
-                if facts is not None:
-                    found.setdefault(match[1], []).append(facts)
+                facts = self._over.get(entry.name)
+                facts = facts or read_run_file(self.folder, f"tries/{entry.name}", Try)
+                if facts is None:
+                    continue
+                if facts.number != int(match[2]):
+                    raise DataError(
+                        f"tries/{entry.name} is that of another try.", f"Remove it from {self.folder}."
+                    )
+                if facts.end:
+                    self._over[entry.name] = facts
+                found.setdefault(match[1], []).append(facts)
         return {name: tuple(sorted(tries, key=lambda t: t.number)) for name, tries in found.items()}
 
     # ---- what that means

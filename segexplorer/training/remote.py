@@ -46,6 +46,8 @@ _MARGIN = 2
 _LARGEST_FRAME = 4 * GiB
 _LARGEST_PULL = 64 * GiB
 _MOST_FILES = 200_000
+_LONGEST_LISTING = 2**26
+"""Bytes of a list of leases."""
 _SMALL = (RUN, STATUS, EXPERIMENT)
 _FRAME = re.compile(
     r"(?:train|validation|test)(?:/[0-9]{1,9}(?:/[A-Za-z0-9_ .-]{1,80}(?:/c(?:/[0-9]{1,6}){1,6})?)?)?"
@@ -251,8 +253,14 @@ class RemoteCopy:
 
     def _put(self, name: PurePosixPath, path: Path) -> None:
         target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise DataError(
+                f"{self.remote} sends {shorten(str(name), 80)} both as a file and as a folder.",
+                "Look at that folder there.",
+            ) from error
 
     def _forget_owners(self) -> None:
         """Remove leases that are not there any more: those of runs whose state says that they have ended."""
@@ -261,12 +269,16 @@ class RemoteCopy:
             f"find . -maxdepth 7 \\( -name {HISTORY} -o -name checkpoints -o -name cache \\) -prune "
             "-o -type f -name 'owner*.json' -print"
         )
-        answer = subprocess.run(
-            [*self._ssh, listing], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        lines = answer.stdout.decode(errors="replace").splitlines()
-        if not lines or not lines[0].isdigit():
-            raise self._refused(answer.stderr.decode(errors="replace"))
+        with tempfile.TemporaryFile() as said:
+            with subprocess.Popen(
+                [*self._ssh, listing], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            ) as process:
+                assert process.stdout is not None
+                lines = process.stdout.read(_LONGEST_LISTING).decode(errors="replace").splitlines()
+                process.kill()  # of more than that, nothing is waited for
+            said.seek(0)
+            if not lines or not lines[0].isdigit():
+                raise self._refused(said.read(4096).decode(errors="replace"))
         there = {str(PurePosixPath(line)) for line in lines[1:]}
         for own in list(self.folder.rglob("owner*.json")):
             if own.relative_to(self.folder).as_posix() not in there:

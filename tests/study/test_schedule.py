@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segexplorer.core.errors import DataError, DiskError, ExitCode, SpecError
 from segexplorer.core.events import RunFinished
 from segexplorer.study.plan import plan_study
-from segexplorer.study.schedule import TRIES, Schedule, State, defect_signature
+from segexplorer.study.schedule import MOST_TRIES, TRIES, Schedule, State, defect_signature
 from segexplorer.training.folder import RunFolder
 from tests.study.test_shared_study import write
 
@@ -206,6 +206,46 @@ def test_a_damaged_file_is_named(schedule: Schedule) -> None:
     (schedule.folder / "tries" / "seed0.1.json").write_text('{"number": -1}')
     with pytest.raises(DataError, match=r"seed0\.1\.json is damaged"):
         schedule.statuses()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("tries/NAME.1.json", {"number": 7}, "is that of another try"),
+        ("tries/NAME.1.json", {"number": 10**9}, "damaged"),
+        ("tries/NAME.1.json", {"number": 1, "updated": 1e300}, "damaged"),
+        ("tries/NAME.1.json", {"number": 1, "end": "won"}, "damaged"),
+        ("tries/NAME.1.json", ["number"], "damaged"),
+        ("launches/" + 32 * "a" + ".json", {"token": "../../x"}, "damaged"),
+        ("launches/" + 32 * "a" + ".json", {"runs": ["../x"]}, "damaged"),
+    ],
+)
+def test_what_somebody_else_wrote_into_a_state_file_is_said_in_one_sentence(
+    schedule: Schedule, file: str, content: object, said: str
+) -> None:
+    place = schedule.folder / file.replace("NAME", schedule.names()[0])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=said):
+        schedule.statuses()
+
+
+def test_a_state_file_that_leads_elsewhere_is_refused(schedule: Schedule, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.json"
+    outside.write_text(json.dumps({"number": 1}))
+    (schedule.folder / "tries").mkdir()
+    (schedule.folder / "tries" / f"{schedule.names()[0]}.1.json").symlink_to(outside)
+    with pytest.raises(DataError):
+        schedule.statuses()
+
+
+def test_there_are_so_many_tries_and_no_more(schedule: Schedule) -> None:
+    name = schedule.names()[0]
+    last = schedule.folder / "tries" / f"{name}.{MOST_TRIES}.json"
+    last.parent.mkdir()
+    last.write_text(json.dumps({"number": MOST_TRIES}))
+    with pytest.raises(DataError, match=f"{name} has been tried {MOST_TRIES} times already"):
+        schedule.begin(name)
 
 
 def test_no_run_has_the_name_of_the_folder(tmp_path: Path) -> None:

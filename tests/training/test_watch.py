@@ -190,6 +190,8 @@ def test_a_folder_here_is_none_elsewhere(text: str) -> None:
         ":x",
         "gpu7:/a\nb",
         "gpu-:/a",
+        "rechnér:/a",
+        "pc\u202e:/a",
         "@a:/b",
     ],
 )
@@ -328,6 +330,29 @@ def test_what_a_hostile_computer_sends_stays_inside(tmp_path: Path) -> None:
         assert [p.name for p in copy.folder.rglob("*")] == ["run.json"]
         top = copy.folder.parent
         assert not list(top.glob("outside*")) and not (top.parent / "outside.json").exists()
+
+
+@posix
+@pytest.mark.parametrize(
+    "names",
+    [("a", "a/run.json"), ("run.json", "run.json/status.json"), ("a/run.json", "a/run.json/run.json")],
+)
+def test_a_name_that_is_both_a_file_and_a_folder_is_said(tmp_path: Path, names: tuple[str, ...]) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    stream, program = tmp_path / "stream", tmp_path / "ssh"
+    stream.write_bytes(f"{int(time.time())}\n".encode() + packed.getvalue())
+    program.write_text(f"#!/bin/sh\ncat {stream}\n")
+    program.chmod(0o755)
+    with RemoteCopy(RemoteFolder("gpu7", "/runs"), [str(program)]) as copy:
+        if names[0] == "a":  # no file of a run
+            copy._fetch("states", "-name x")
+            assert (copy.folder / "a" / "run.json").is_file()
+            return
+        with pytest.raises(DataError, match=r"gpu7:/runs sends .* both as a file and as a folder"):
+            copy._fetch("states", "-name x")
 
 
 @posix

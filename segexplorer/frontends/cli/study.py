@@ -287,7 +287,7 @@ def cancel_study(request: StudyRequest) -> int:
     if slurm:
         from segexplorer.study.engines.slurm import cancel_jobs
 
-        cancel_jobs(slurm)
+        cancel_jobs(schedule, slurm)
     text = "Cancelled; runs in training are saved first." if launches else "Nothing to cancel."
     out.print(text, markup=False, soft_wrap=True)
     for status in schedule.statuses():

@@ -114,7 +114,7 @@ def job_options(schedule: Schedule, cluster: Cluster, experiment: Experiment) ->
     if gpus is None and devices > 1 and experiment.compute.device != "cpu":
         gpus = devices
     options: dict[str, Any] = {
-        "job_name": f"segexplorer-{re.sub(r'[^A-Za-z0-9_.-]', '-', schedule.study.name)[:60]}",
+        "job_name": job_name(schedule),
         "time": max(1, round(60 * (cluster.time or DEFAULT_HOURS))),
         "cpus_per_task": cpus,
         "setup": ["set -e", *cluster.setup, "set +e"] if cluster.setup else None,
@@ -134,6 +134,11 @@ def job_options(schedule: Schedule, cluster: Cluster, experiment: Experiment) ->
     return {name: value for name, value in options.items() if value is not None}
 
 
+def job_name(schedule: Schedule) -> str:
+    """Return the name that the jobs of a study have."""
+    return f"segexplorer-{re.sub(r'[^A-Za-z0-9_.-]', '-', schedule.study.name)[:60]}"
+
+
 def queued_runs(schedule: Schedule) -> list[str]:
     """Return the runs of a study for which SLURM has a job, waiting or running."""
     jobs = {
@@ -144,12 +149,14 @@ def queued_runs(schedule: Schedule) -> list[str]:
     }
     if not jobs or shutil.which("squeue") is None:
         return []
-    live = _squeue({job.partition("_")[0] for job in jobs})
+    live = _squeue({job.partition("_")[0] for job in jobs}, job_name(schedule))
     return [name for job, name in jobs.items() if job in live]
 
 
-def cancel_jobs(launches: Iterable[Launch]) -> None:
+def cancel_jobs(schedule: Schedule, launches: Iterable[Launch]) -> None:
     """Cancel the jobs of launches that are still in SLURM; each job saves its run within SLURM's KillWait.
+
+    A job of another name, which a launch's file may have come to name, is left alone.
 
     Raises
     ------
@@ -158,15 +165,16 @@ def cancel_jobs(launches: Iterable[Launch]) -> None:
     """
     _require_slurm()
     jobs = sorted({job.partition("_")[0] for launch in launches for job in launch.jobs.values()})
-    live = {job.partition("_")[0] for job in _squeue(jobs)}
+    live = {job.partition("_")[0] for job in _squeue(jobs, job_name(schedule))}
     if live:
         _command("scancel", *sorted(live))
 
 
-def _squeue(jobs: Iterable[str]) -> set[str]:
-    """Return those of some arrays of jobs that SLURM still has, "812_3" each."""
+def _squeue(jobs: Iterable[str], name: str) -> set[str]:
+    """Return those of some arrays of jobs of one name that SLURM still has, "812_3" each."""
     found = set()
-    text = _command("squeue", "--noheader", "--array", "--format=%i", f"--states={_LIVE}", "--me")
+    words = ["--noheader", "--array", "--format=%i", f"--states={_LIVE}", "--me", f"--name={name}"]
+    text = _command("squeue", *words)
     wanted = set(jobs)
     for job in text.split():
         if job.partition("_")[0] in wanted:
