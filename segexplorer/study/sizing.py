@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from segexplorer.core.errors import SegExplorerError
+from segexplorer.data.cache_folder import base_folder
 from segexplorer.study.plan import PlannedCondition, PlannedRun, planned_conditions
 from segexplorer.study.schedule import Schedule
 from segexplorer.training.experiment import Experiment
@@ -44,7 +45,11 @@ class ConditionSize:
     memory_gb, disk_gb
         Of one run, the memory on the processor or the GPU that trains.
     prepared_gb
-        Prepared cases that do not fit into memory, which a run keeps on the disk while it trains.
+        Its prepared cases where they do not fit into memory; the cache keeps them once for all runs.
+    prepared
+        What they are prepared from and how: conditions that agree in it share them.
+    cache
+        The cache folder.
     """
 
     label: str
@@ -54,6 +59,8 @@ class ConditionSize:
     memory_gb: float
     disk_gb: float
     prepared_gb: float
+    prepared: str = ""
+    cache: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,17 @@ class StudySize:
 
     @property
     def disk_gb(self) -> float:
-        """Room for all run folders, with what they keep while they train."""
-        return sum(c.runs * (c.disk_gb + c.prepared_gb) for c in self.conditions)
+        """Room for all run folders."""
+        return sum(c.runs * c.disk_gb for c in self.conditions)
+
+    @property
+    def prepared_gb(self) -> dict[str, float]:
+        """Cache folder -> room for the prepared cases of all runs there, each counted once."""
+        each = {(c.cache, c.prepared): c.prepared_gb for c in self.conditions if c.prepared_gb}
+        found: dict[str, float] = {}
+        for (cache, _), size in each.items():
+            found[cache] = found.get(cache, 0.0) + size
+        return found
 
     def sentences(self, at_once: int | None = None) -> list[str]:
         """Return what to know before the study starts.
@@ -94,7 +110,7 @@ class StudySize:
             time = f"{hours_text(c.hours)} ({c.basis})" if c.hours is not None else "unknown time"
             lines.append(
                 f"{c.label}: {c.runs} run{'s' if c.runs > 1 else ''}, each {time}, {c.memory_gb:.1f} GB of memory, "
-                f"{_size_text(c.disk_gb + c.prepared_gb)} on the disk."
+                f"{_size_text(c.disk_gb)} on the disk."
             )
         if self.hours is not None:
             most = min(at_once or self.runs, self.runs)
@@ -103,6 +119,8 @@ class StudySize:
                 f"{hours_text(self._wall(most))}."
             )
         lines.append(f"In all at most {_size_text(self.disk_gb)} on the disk.")
+        for cache, size in self.prepared_gb.items():
+            lines.append(f"Prepared cases, once for all runs: at most {_size_text(size)} in {cache}.")
         return [*lines, *self.problems]
 
     def _wall(self, at_once: int) -> float:
@@ -169,6 +187,8 @@ def _sized(
         memory_gb=run_memory_gb(plan),
         disk_gb=run_bytes(plan) / 2**30,
         prepared_gb=0.0 if fits else prepared,
+        prepared=str([experiment.plain()[name] for name in ("data", "preprocessing")]),
+        cache=str(base_folder(experiment.compute.cache_folder)),
     )
 
 

@@ -441,6 +441,19 @@ def test_the_plan_of_hours_and_disk_is_that_of_the_runs_that_are_left(tmp_path: 
     assert size_of(plan_study(file, out).runs, schedule, measured=lambda plan: None).hours is None
 
 
+def test_prepared_cases_that_do_not_fit_into_memory_are_counted_once(tmp_path: Path) -> None:
+    from segexplorer.study.sizing import size_of
+
+    compute = {"cache_gb": 1e-6, "cache_folder": str(tmp_path / "cache")}
+    file = write(tmp_path, matrix={"loss": ["dice", "focal"], "seed": [0, 1]}, compute=compute)
+    size = size_of(plan_study(file, tmp_path / "runs").runs, measured=lambda plan: 1.0)
+    (one, two) = size.conditions
+    assert one.prepared_gb == two.prepared_gb > 0
+    assert size.prepared_gb == {str(tmp_path / "cache"): one.prepared_gb}
+    assert size.sentences()[-1].startswith("Prepared cases, once for all runs: at most ")
+    assert size.disk_gb == pytest.approx(2 * (one.disk_gb + two.disk_gb))
+
+
 def test_a_run_that_cannot_be_planned_is_said_before_the_study_starts(tmp_path: Path) -> None:
     from segexplorer.study.sizing import size_of
 
