@@ -18,6 +18,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -47,6 +48,7 @@ from segexplorer.networks.cost import cost, memory_estimate, parameter_count
 from segexplorer.study.designs import Design, measured, withheld
 from segexplorer.training.experiment import Experiment
 from segexplorer.viewmodels.catalogue import FAMILIES
+from segexplorer.viewmodels.lectures import LECTURES, Lecture
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARKED = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
@@ -85,6 +87,22 @@ def filled(text: str) -> str:
 def pages() -> list[Path]:
     """Return the pages that have a generated part."""
     return [path for path in sorted(DOCS.rglob("*.md")) if MARKED.search(path.read_text(encoding="utf-8"))]
+
+
+# ---- lectures
+
+
+def lecture_steps(lecture: Lecture) -> Lines:
+    """Each step of a lecture as the window asks for it: question, clicks, and the answer folded away."""
+    for number, step in enumerate(lecture.steps, 1):
+        yield f"### Step {number}\n"
+        yield f"**Predict.** {step.predict}\n"
+        yield f"**Then click.** {step.do}\n"
+        yield f"<details>\n<summary>Answer</summary>\n\n{step.answer}\n\n</details>\n"
+
+
+for _name, _lecture in LECTURES.items():
+    BLOCKS[f"lecture-{_name}"] = partial(lecture_steps, _lecture)
 
 
 # ---- losses and weightings

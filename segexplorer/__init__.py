@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from segexplorer.scripting import explain as explain
     from segexplorer.scripting import fork as fork
     from segexplorer.scripting import fork_point as fork_point
+    from segexplorer.scripting import lecture_run as lecture_run
     from segexplorer.scripting import lesions as lesions
     from segexplorer.scripting import open_case as open_case
     from segexplorer.scripting import open_dataset as open_dataset
@@ -58,6 +59,7 @@ _HOMES = {
     "fork": "segexplorer.scripting",
     "fork_point": "segexplorer.scripting",
     "figure": "segexplorer.frontends.report",
+    "lecture_run": "segexplorer.scripting",
     "lesions": "segexplorer.scripting",
     "open_case": "segexplorer.scripting",
     "open_dataset": "segexplorer.scripting",
@@ -95,6 +97,7 @@ __all__ = [
     "figure",
     "fork",
     "fork_point",
+    "lecture_run",
     "lesions",
     "losses",
     "metrics",

@@ -320,6 +320,28 @@ def error_map(
     return pair.grid.with_array(error_codes(pair.prediction, pair.truth), label_names=names)
 
 
+def lecture_run(name: str) -> Path:
+    """Return the folder of the recorded run of a lecture, which is made when it is asked for the first time.
+
+    >>> segexplorer.explore(segexplorer.lecture_run("rewarded-errors"))  # doctest: +SKIP
+
+    Parameters
+    ----------
+    name
+        As `segexplorer lecture` lists them.
+
+    Raises
+    ------
+    SpecError
+        When there is no such lecture.
+    TrainingError
+        When the recorded run could not be trained.
+    """
+    from segexplorer.viewmodels.lectures import lecture_named
+
+    return lecture_named(name).recording.make()
+
+
 def explain(
     run: Run | PathLike | None = None,
     *,

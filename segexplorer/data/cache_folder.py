@@ -8,6 +8,7 @@
   prepared/limit.json       how large the folder may become
   facts/<ab>/<key>.json     what was measured of files; see data.remembered
   scores/                   see training.result_scores
+  lectures/                 see training.lecture_runs
 ```
 
 A key is a hash of everything that an entry depends on, so an entry never becomes wrong; it only becomes unused.

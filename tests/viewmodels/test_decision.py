@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from segexplorer.core.errors import DataError
 from segexplorer.metrics import score_case
-from segexplorer.viewmodels.decision import Decision, figures_at_rest, rest_text
+from segexplorer.viewmodels.decision import (
+    Counts,
+    Decision,
+    DecisionCurve,
+    beside_curve,
+    figures_at_rest,
+    lanes_text,
+    rest_text,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,3 +102,41 @@ def test_surfaces_and_lesions_of_one_class_are_measured_at_rest() -> None:
     assert text.endswith("In brackets: the prediction.")
     assert "rackets" not in rest_text(perfect, perfect) and "(" not in rest_text(perfect, perfect)
     assert rest_text({}, {}) == ""
+
+
+def curve_of(true: list[float], false: list[float]) -> tuple[Decision, DecisionCurve]:
+    """A decision over single voxels with these margins, and its curve."""
+    margins = np.array([*true, *false], np.float32)
+    logits = np.stack([np.zeros_like(margins), margins])[:, :, np.newaxis, np.newaxis]
+    labels = np.array([1] * len(true) + [0] * len(false), np.uint8)[:, np.newaxis, np.newaxis]
+    found = Decision(logits, labels, 1)
+    return found, found.curve(2001)
+
+
+def test_a_network_lies_on_its_own_curve_whatever_the_bias() -> None:
+    rng = np.random.default_rng(0)
+    found, curve = curve_of(list(rng.normal(1, 2, 400)), list(rng.normal(-2, 2, 4000)))
+    for bias in (-3.0, 0.0, 2.5):
+        beside = beside_curve(curve, found.counts(bias))
+        assert beside.bias is not None and abs(beside.gain) < 0.01 and abs(beside.bias - bias) < 0.1
+
+
+def test_more_precision_at_the_same_sensitivity_is_above_the_curve() -> None:
+    _, curve = curve_of([1, 2, 3, 4], [-1, 0.5, -2, 1.5])
+    better = beside_curve(curve, Counts(0, tp=4, fp=0, fn=0))
+    assert better.gain > 0.15
+    worse = beside_curve(curve, Counts(0, tp=4, fp=40, fn=0))
+    assert worse.gain < -0.15
+
+
+def test_lanes_are_compared_with_the_drift_of_the_control() -> None:
+    _, curve = curve_of([1, 2, 3, 4], [-1, 0.5, -2, 1.5])
+    on, off = Counts(0, 4, 2, 0), Counts(0, 4, 0, 0)
+    near = lanes_text(curve, {"B": on, "control": off})
+    assert "a threshold on A would have done." in near and "no farther off" in near
+    far = lanes_text(curve, {"B": off, "control": on})
+    assert "no threshold on A would have done the same" in far
+    assert lanes_text(curve, {"control": on}) == ""
+    assert "control" not in lanes_text(curve, {"B": off}).lower()
+    lost = lanes_text(curve, {"B": Counts(0, 0, 0, 0), "control": on})
+    assert "No bias" in lost

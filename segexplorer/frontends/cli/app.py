@@ -137,6 +137,22 @@ def demo(
 
 
 @app.command(rich_help_panel=START)
+def lecture(
+    name: Annotated[
+        str | None, typer.Argument(help="Which lecture; without a name they are listed.", show_default=False)
+    ] = None,
+    make: Annotated[
+        bool,
+        typer.Option("--make", help="Only make the recorded run (without a name, of all); open no window."),
+    ] = False,
+) -> None:
+    """Open a lecture in the window: predict, click, and see what a loss asks for, over a recorded run."""
+    from segexplorer.frontends.cli.lecture import run_lecture
+
+    raise typer.Exit(run_lecture(name, make=make))
+
+
+@app.command(rich_help_panel=START)
 def init(
     place: Annotated[
         Path,

@@ -14,6 +14,7 @@ from psygnal import Signal
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QHBoxLayout,
     QLabel,
     QPlainTextEdit,
     QStackedLayout,
@@ -87,6 +88,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.workbench: Any = None
         self.notes: Any = None
         self.presenter: Any = None
+        self.lectures: Any = None
+        self.lecture_menu: Any = None
         self._context: Any = None
         self._closed = False
         self._window: Any = None
@@ -104,11 +107,13 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         note.setStyleSheet("font-size: 11px;")
         appearance.set_tone(note, widgets.GREY)
         note.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._foot = QHBoxLayout()
+        self._foot.addWidget(note, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
         layout.addWidget(place, 1)
         layout.addWidget(self._plugins)
-        layout.addWidget(note)
+        layout.addLayout(self._foot)
         self.setMinimumWidth(372)
         napari_viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         napari_viewer.events.theme.connect(self._on_theme)
@@ -125,6 +130,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_loaded(self, machine: Machine) -> None:
         from segexplorer.frontends.napari.canvas_notes import CanvasNotes
+        from segexplorer.frontends.napari.lectures import LectureGuide, LectureMenu
         from segexplorer.frontends.napari.plots import PlotDock
         from segexplorer.frontends.napari.presenter import Presenter
         from segexplorer.frontends.napari.view_menu import ViewMenu
@@ -166,6 +172,9 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
             self.display.watch_canvas(canvas)
             self.notes = CanvasNotes(self.display, self.workbench, canvas)
         self.view_menu.show_plots(True)
+        self.lectures = LectureGuide(self)
+        self.lecture_menu = LectureMenu(self.lectures)
+        self._foot.insertWidget(0, self.lecture_menu)
         keys.follow(self)
         self.ready.emit()
 
@@ -203,7 +212,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._loading.close()
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.viewer.events.theme.disconnect(self._on_theme)
-        for part in (self.presenter, self.notes, self.workbench, self.plots):
+        for part in (self.lectures, self.presenter, self.notes, self.workbench, self.plots):
             if part is not None:
                 part.closing()
         for panel in self._context.built if self._context is not None else ():
@@ -219,6 +228,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
     def event(self, event: Any) -> bool:
         """Let go when napari takes the widget out of its dock."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._window is not None:
+            if self.lectures is not None:
+                self.lectures.leave()
             self._take_plots_away()
             self.closing()
             # later: napari is taking the dock apart, and layers that vanish now would be drawn meanwhile
