@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -35,7 +35,7 @@ class Batch:
     images
         (B, C, *S) float32.
     labels
-        (B, 1, *S) int64 class indices, 255 = ignored (padding among it).
+        (B, 1, *S) uint8 class indices, 255 = ignored (padding among it).
     cases
         Case id of each patch.
     origins, volume_shapes
@@ -53,7 +53,7 @@ class Batch:
     """
 
     images: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.uint8]
     cases: tuple[str, ...]
     origins: NDArray[np.int64]
     volume_shapes: NDArray[np.int64]
@@ -203,7 +203,7 @@ class Sampler:
                 seen.append(PatchRegions(variation.regions(volume, origin, shape), volume))
         return Batch(
             images=np.stack(images),
-            labels=np.stack(labels)[:, None].astype(np.int64),
+            labels=np.stack(labels)[:, None],
             cases=tuple(item.case for item in prepared),
             origins=np.asarray(origins, np.int64),
             volume_shapes=np.asarray([item.image.shape[1:] for item in prepared], np.int64),
@@ -297,10 +297,18 @@ class Loader:
         Its `batch(epoch, index)` must be pure and safe to call from several threads.
     workers, ahead
         Threads, and how many batches may wait.
+    finish
+        What else is done to a batch in these threads, e.g. putting it into memory that a GPU reads by itself.
     """
 
-    def __init__(self, sampler: Sampler, workers: int = 1, ahead: int = 3) -> None:
-        self.sampler, self._ahead = sampler, ahead
+    def __init__(
+        self,
+        sampler: Sampler,
+        workers: int = 1,
+        ahead: int = 3,
+        finish: Callable[[Batch], Batch] = lambda batch: batch,
+    ) -> None:
+        self.sampler, self._ahead, self._finish = sampler, ahead, finish
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="segexplorer-loader")
         self._waiting: deque[tuple[tuple[int, int], Future[Batch]]] = deque()
 
@@ -326,7 +334,10 @@ class Loader:
         return (epoch, index + 1) if index + 1 < self.sampler.steps_per_epoch else (epoch + 1, 0)
 
     def _ask(self, epoch: int, index: int) -> None:
-        self._waiting.append(((epoch, index), self._pool.submit(self.sampler.batch, epoch, index)))
+        self._waiting.append(((epoch, index), self._pool.submit(self._made, epoch, index)))
+
+    def _made(self, epoch: int, index: int) -> Batch:
+        return self._finish(self.sampler.batch(epoch, index))
 
     def _forget(self) -> None:
         for _, future in self._waiting:

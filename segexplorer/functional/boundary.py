@@ -129,8 +129,17 @@ def border_of_labels(labels: Tensor, classes: int) -> Tensor:
         differs = labels.narrow(axis, 0, size - 1) != labels.narrow(axis, 1, size - 1)
         border.narrow(axis, 0, size - 1).logical_or_(differs)
         border.narrow(axis, 1, size - 1).logical_or_(differs)
+    if labels.device.type != "cpu":
+        return counted_on_device(labels, border, classes)
     found = labels[border]
     return torch.bincount(found[found < classes].long(), minlength=classes)
+
+
+def counted_on_device(labels: Tensor, where: Tensor, classes: int) -> Tensor:
+    """Return (C,) voxels of each class, neither indexing by a mask nor by `bincount`, which wait for the device."""
+    counted = torch.where(where & (labels < classes), labels, classes).flatten().long()
+    counts = counted.new_zeros(classes + 1)
+    return counts.scatter_add_(0, counted, torch.ones_like(counted))[:classes]
 
 
 def nearness(labels: Tensor, spacing: np.ndarray | None = None) -> Tensor:

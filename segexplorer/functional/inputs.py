@@ -25,6 +25,7 @@ from segexplorer.functional.overlap import Overlap
 from segexplorer.functional.regions import BatchRegions, Boxes, Divided, anchored
 from segexplorer.functional.softmax import softmax_and_log_true
 from segexplorer.functional.sweep import Sums, VoxelFactor, Voxels, plain_sums, sweep
+from segexplorer.functional.transfer import sent
 
 
 def pair(inputs: LossInputs) -> tuple[Tensor, Tensor]:
@@ -77,6 +78,9 @@ class LossContext:
     ignore_index
         Label of voxels without truth in this library's batches (padding among them); a loss's own
         `ignore_index` takes its place where set.
+    labels_checked
+        Whether the caller knows that all labels are in range, and looks at the logits' extremes itself
+        (`LossOutput.extremes`): then nothing waits for the device that computes the loss.
     """
 
     distance_maps: Mapping[str, Tensor] | None = None
@@ -87,6 +91,7 @@ class LossContext:
     epoch: int | None = None
     ignore_index: int | None = 255
     regions: Mapping[Any, BatchRegions] | None = None
+    labels_checked: bool = False
 
 
 class LossInputs:
@@ -135,6 +140,8 @@ class LossInputs:
         """Label of voxels that do not count, where there may be such."""
         self.wide_range = True
         """Whether a probability may be too small for its logarithm; False where the logits' range rules it out."""
+        self.extremes: Tensor | None = None
+        """(2,) least and greatest logit, not looked at yet; None where they were."""
         self.made_probs: Tensor | None = None
         self._sums: dict[Sums, tuple[Tensor, ...]] = {}
         self._expected: tuple[Sums, ...] = ()
@@ -154,6 +161,9 @@ class LossInputs:
         assert checked is not None
         if self.given.numel() == 0:
             raise LossInputError(f"The logits are empty: shape {tuple(self.given.shape)}.")
+        if self.context.labels_checked and self.soft is None:
+            self.extremes = torch.stack(torch.aminmax(self.given.detach()))
+            return
         kept = self.keep
         if kept is not None:
             checked = torch.where(kept, checked, 0)
@@ -168,10 +178,7 @@ class LossInputs:
         largest = max(abs(numbers[2]), abs(numbers[3])) if numbers[2] == numbers[2] else numbers[2]
         self.wide_range = numbers[3] - numbers[2] > SAFE_RANGE or largest > SAFE_RANGE
         if not all(abs(x) < LARGEST_LOGIT for x in numbers[2:4]):
-            raise LossInputError(
-                f"The logits hold NaN, infinite values or values beyond {LARGEST_LOGIT:g}.",
-                "Lower the learning rate, or look at the input.",
-            )
+            raise extreme_logits()
         if self.soft is not None and not (numbers[0] >= 0 and numbers[1] <= 1):
             raise LossInputError(
                 f"The soft target has values from {numbers[0]:g} to {numbers[1]:g}.",
@@ -206,7 +213,9 @@ class LossInputs:
 
     def tensor(self, values: Any) -> Tensor:
         """Return numbers as a tensor beside the logits, in the precision of the computation."""
-        return torch.tensor(values, dtype=self.dtype, device=self.given.device)
+        if isinstance(values, float):
+            return torch.full((), values, dtype=self.dtype, device=self.given.device)
+        return sent(torch.tensor(values, dtype=self.dtype), self.given.device)
 
     @property
     def classes(self) -> int:
@@ -418,6 +427,14 @@ class LossInputs:
         product, truth_square = (tp, truth) if self.soft is None else self.sums(Products(boxes))
         square = self.sums(Squares(boxes))[0] if squared else None
         return Overlap(tp, fp, fn, truth, square, truth_square, product)
+
+
+def extreme_logits() -> LossInputError:
+    """Return the error of logits that are not finite, or near the end of float32."""
+    return LossInputError(
+        f"The logits hold NaN, infinite values or values beyond {LARGEST_LOGIT:g}.",
+        "Lower the learning rate, or look at the input.",
+    )
 
 
 def _check_weights(context: LossContext | None, logits: Tensor) -> None:

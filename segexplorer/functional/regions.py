@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.regions import BoxRegions, MapRegions, PatchRegions
+from segexplorer.functional.transfer import sent
 
 Sizes = int | Sequence[int]
 
@@ -77,9 +78,8 @@ class Boxes:
         painted = values.reshape(*values.shape[:-1], *self.counts)
         for axis in reversed(range(rank)):  # the last repetition, the largest, then copies whole slabs
             sizes = self.sizes(axis)
-            repeats = sizes[0] if len(set(sizes)) == 1 else torch.tensor(sizes, device=values.device)
             if set(sizes) != {1}:
-                painted = painted.repeat_interleave(repeats, dim=axis - rank)
+                painted = _repeated(painted, axis - rank, sizes)
         return painted
 
     @cached_property
@@ -277,8 +277,9 @@ class _Mapped:
     def __init__(self, regions: MapRegions, device: torch.device | str) -> None:
         self.shape, self.count = regions.shape, len(regions.ids)
         # voxels without a region are added to one region more, which is dropped
-        places = np.where(regions.labels < 0, self.count, regions.labels).ravel().astype(np.int64)
-        self.places = torch.from_numpy(places).to(device)
+        places = np.where(regions.labels < 0, self.count, regions.labels).ravel()
+        small = places.astype(np.int16 if self.count < 2**15 else np.int32)  # as few bytes as can be to send
+        self.places = sent(torch.from_numpy(small), device).long()
 
     def add_slab(self, values: Tensor, start: int, into: Tensor) -> None:
         places = self.places[start : start + values.shape[1]]

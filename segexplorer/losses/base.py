@@ -66,12 +66,15 @@ class LossOutput:
     parts
         Name of a term -> its product with its weight, a scalar with its graph, of losses with several terms that
         depend on the logits. What each term asks for is their gradient.
+    extremes
+        (..., 2) least and greatest logit, where the caller looks at them (`LossContext.labels_checked`).
     """
 
     value: Tensor
     terms: Mapping[str, tuple[Tensor, Tensor | float]]
     maps: Mapping[str, RegionMap] = field(default_factory=dict)
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    extremes: Tensor | None = None
 
 
 # ---- losses

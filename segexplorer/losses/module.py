@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import EpochSummary
 from segexplorer.functional.inputs import LossContext, LossInputs
+from segexplorer.functional.transfer import sent
 from segexplorer.losses.base import LossOutput, LossSpec, Numbers, terms_inside
 
 __all__ = ["Loss", "LossOutput"]
@@ -33,6 +34,21 @@ class StateBuffers(nn.Module):
         super().__init__()
         for name, values in start.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
+        self._known: dict[str, tuple[Tensor, int, tuple[float, ...]]] = {}
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return the values of a buffer; from its device only where something else than `set_values` set them."""
+        buffer = self[name]
+        known = self._known.get(name)
+        if known is not None and known[0] is buffer and known[1] == buffer._version:
+            return known[2]
+        return self._remember(name, tuple(buffer.tolist()))
+
+    def _remember(self, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
+        buffer = self[name]
+        if not buffer.is_inference():  # those do not count their changes
+            self._known[name] = buffer, buffer._version, values
+        return values
 
     def __getitem__(self, name: str) -> Tensor:
         return self.get_buffer(name)
@@ -41,11 +57,13 @@ class StateBuffers(nn.Module):
         """Set new values; in place where the length stays, so that a compiled loss is not compiled again."""
         for name, values in new.items():
             old = self[name]
-            given = torch.tensor(values, dtype=old.dtype, device=old.device)
+            given = torch.tensor(values, dtype=old.dtype)
             if given.shape == old.shape:
-                old.copy_(given)
+                old.copy_(sent(given, old.device))
             else:
-                self.register_buffer(name, given)
+                self.register_buffer(name, sent(given, old.device))
+            if old.dtype == torch.float64:
+                self._remember(name, tuple(map(float, values)))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
         for name, buffer in list(self.named_buffers()):
@@ -99,7 +117,9 @@ class Loss(nn.Module):
     def evaluate(self, logits: Tensor, target: Tensor, context: LossContext | None = None) -> LossOutput:
         """Return value, weighted terms and region maps; computed in float32 or wider, also under autocast."""
         with torch.autocast(logits.device.type, enabled=False):
-            return self.compute(LossInputs(logits, target, context, self.spec.ignore_index))
+            inputs = LossInputs(logits, target, context, self.spec.ignore_index)
+            output = self.compute(inputs)
+        return output if inputs.extremes is None else replace(output, extremes=inputs.extremes)
 
     def compute(self, inputs: LossInputs) -> LossOutput:
         """Return value, terms and maps; all sums that the spec names are taken in one pass."""
@@ -118,7 +138,7 @@ class Loss(nn.Module):
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """Return the values of a state buffer."""
-        return tuple(self.state_buffers[name].tolist())
+        return self.state_buffers.numbers(name)
 
     def term_weights(self) -> tuple[float, ...]:
         """Return the present weights of a compound's terms; empty for all other losses."""

@@ -164,7 +164,7 @@ TOTAL = "total"
 
 def gradient_norms(
     loss: Loss, logits: Tensor, target: Tensor, context: LossContext | None = None
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """Return how strongly each term of a loss pulls on the logits: the norm of its gradient, with its weight.
 
     Nothing is changed, and logits and loss may be those of a training step: the gradient is taken of a copy.
@@ -177,16 +177,16 @@ def gradient_norms(
     Returns
     -------
     dict
-        Term, as `LossOutput.terms` names it -> Euclidean norm; and `TOTAL`, the norm of the sum, which is smaller
-        than the sum of the norms where terms pull in different directions. A term that does not depend on the
-        logits is left out.
+        Term, as `LossOutput.terms` names it -> Euclidean norm, a scalar on the logits' device; and `TOTAL`, the
+        norm of the sum, which is smaller than the sum of the norms where terms pull in different directions. A term
+        that does not depend on the logits has 0.
     """
     leaf = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).requires_grad_(True)
     with torch.enable_grad():
         output = loss.evaluate(leaf, target, context)
         parts = output.parts or dict.fromkeys(output.terms, output.value)
         total = torch.zeros_like(leaf)
-        found: dict[str, float] = {}
+        found: dict[str, Tensor] = {}
         for name, part in parts.items():
             if part.requires_grad:
                 (gradient,) = torch.autograd.grad(
@@ -195,12 +195,13 @@ def gradient_norms(
                 total += gradient
                 found[name] = _norm(gradient)
             else:
-                found[name] = 0.0
+                found[name] = leaf.new_zeros(())
     return {**found, TOTAL: _norm(total)}
 
 
-def _norm(gradient: Tensor) -> float:
-    return float(torch.linalg.vector_norm(gradient.float()))
+def _norm(gradient: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(gradient.float())
+    return norm
 
 
 def normalised(field: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from segexplorer.core.errors import LossInputError
 from segexplorer.core.events import Reference
 from segexplorer.functional.inputs import LossContext
+from segexplorer.functional.transfer import sent
 from segexplorer.losses.base import LossSpec
 from segexplorer.losses.module import Loss
 
@@ -28,7 +29,7 @@ certainty, the cross entropy of a missed voxel would be what the limit of the nu
 
 def reference_values(
     loss: Loss, target: Tensor, classes: int, context: LossContext | None = None, *, seed: int = 0
-) -> dict[Reference, float]:
+) -> dict[Reference, Tensor]:
     """Return what a loss is for predictions that need no network.
 
     Parameters
@@ -45,15 +46,16 @@ def reference_values(
     Returns
     -------
     dict
-        "perfect": the truth, with certainty. "all background": background everywhere, with a probability of 99 %.
-        "class frequencies": at every voxel the share that each class has in the batch, which is the best constant
-        prediction for a cross entropy. "random": normally distributed logits, independent at every voxel.
+        Scalars on the target's device. "perfect": the truth, with certainty. "all background": background
+        everywhere, with a probability of 99 %. "class frequencies": at every voxel the share that each class has in
+        the batch, which is the best constant prediction for a cross entropy. "random": normally distributed logits,
+        independent at every voxel.
     """
     with torch.inference_mode():
-        found: dict[Reference, float] = {}
+        found: dict[Reference, Tensor] = {}
         for name, make in _MAKERS.items():
             logits = make(target, classes, seed)
-            found[name] = float(loss.evaluate(logits, target, context).value)
+            found[name] = loss.evaluate(logits, target, context).value
         return found
 
 
@@ -66,21 +68,26 @@ def _background(target: Tensor, classes: int, seed: int) -> Tensor:
 
 
 def _frequencies(target: Tensor, classes: int, seed: int) -> Tensor:
-    counts = [float((target == c).sum()) for c in range(classes)]
+    counts = torch.stack([(target == c).sum() for c in range(classes)]).double()
     # a class that is absent keeps a share too small to matter, since its logarithm has to be finite
-    return _constant(target, [max(count / max(sum(counts), 1.0), 1e-6) for count in counts])
+    shares = (counts / counts.sum().clamp(min=1)).clamp(min=1e-6)
+    return _spread(target, shares.log().float())
 
 
 def _constant(target: Tensor, shares: list[float]) -> Tensor:
-    logits = torch.tensor([math.log(share) for share in shares], device=target.device)
-    shape = (len(target), len(shares), *target.shape[2:])
+    return _spread(target, sent(torch.tensor([math.log(share) for share in shares]), target.device))
+
+
+def _spread(target: Tensor, logits: Tensor) -> Tensor:
+    shape = (len(target), len(logits), *target.shape[2:])
     return logits.view(1, -1, *(1,) * (target.ndim - 2)).expand(shape).contiguous()
 
 
 def _random(target: Tensor, classes: int, seed: int) -> Tensor:
     # a generator of its own: the one of training is left as it is, so that dropout draws what it would have drawn
     own = torch.Generator().manual_seed(seed)
-    return torch.randn((len(target), classes, *target.shape[2:]), generator=own).to(target.device)
+    drawn = torch.randn((len(target), classes, *target.shape[2:]), generator=own)
+    return sent(drawn, target.device)
 
 
 _MAKERS: Mapping[Reference, Callable[[Tensor, int, int], Tensor]] = {

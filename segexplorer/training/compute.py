@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +61,33 @@ class Compute(Spec):
         advanced=True,
         resume="announce",
     )
+    cudnn_benchmark: bool = parameter(
+        True,
+        title="Try convolutions out",
+        description="On an NVIDIA GPU, cuDNN times its ways to compute each convolution and takes the fastest: the "
+        "first steps are slower, all others faster, since patches have one size. Off: its own choice, which is the "
+        "same in every run; also better where whole volumes of many sizes are trained on.",
+        advanced=True,
+        resume="announce",
+    )
+    tf32: bool = parameter(
+        False,
+        title="TensorFloat-32",
+        description="With precision float32 on an NVIDIA GPU, lets convolutions and matrix products use inputs of "
+        "10 bits instead of 23, which is several times as fast. Off, since who asks for float32 wants its digits; "
+        "bfloat16, which auto chooses on these GPUs, is faster still.",
+        advanced=True,
+        resume="announce",
+    )
+    compile: bool = parameter(
+        False,
+        title="Compile the network",
+        description="Training steps run a version of the network that torch.compile makes, faster on a GPU; making "
+        "it takes a minute at each start. Checkpoints are the same with and without. Where it cannot be made, the "
+        "run says so and goes on with the network as it is.",
+        advanced=True,
+        resume="announce",
+    )
     cache_gb: float = parameter(
         4.0,
         title="Memory for prepared cases",
@@ -102,9 +129,46 @@ UNKNOWN_MEMORY = 8 * 2**30
 """Memory of a machine whose system does not say."""
 
 
-_active: list[tuple[Runtime, int]] = []
-"""What is active now, in the order of entering, with the number of threads that each came upon."""
+_active: list[tuple[Runtime, _Flags]] = []
+"""What is active now, in the order of entering, with the flags of torch that each came upon."""
 _active_lock = threading.Lock()
+
+
+_Float32 = Literal["none", "ieee", "tf32"]
+"""How exactly torch multiplies in float32; "none": as its more general setting says."""
+
+
+@dataclass(frozen=True)
+class _Flags:
+    """What torch keeps for the whole process."""
+
+    threads: int
+    benchmark: bool
+    convolutions: _Float32
+    products: _Float32
+
+    @classmethod
+    def now(cls) -> _Flags:
+        import torch
+
+        backends: Any = torch.backends  # its stubs lack most of it
+        return cls(
+            torch.get_num_threads(),
+            backends.cudnn.benchmark,
+            backends.cudnn.conv.fp32_precision,
+            backends.cuda.matmul.fp32_precision,
+        )
+
+    def set(self) -> None:
+        import torch
+
+        torch.set_num_threads(self.threads)
+        backends: Any = torch.backends
+        backends.cudnn.benchmark = self.benchmark
+        backends.cudnn.conv.fp32_precision = self.convolutions
+        # of no use here, but code that asks for both at once is answered only where they agree
+        backends.cudnn.rnn.fp32_precision = self.convolutions
+        backends.cuda.matmul.fp32_precision = self.products
 
 
 @dataclass(frozen=True)
@@ -125,6 +189,8 @@ class Runtime:
         What one whole case may take (`Compute.case_gb`).
     devices
         How many devices share each step; this is the runtime of one of them.
+    cudnn_benchmark, tf32, compile
+        As in `Compute`.
     """
 
     device: str
@@ -134,6 +200,21 @@ class Runtime:
     channels_last: bool
     case_bytes: int = UNKNOWN_MEMORY // 2
     devices: int = 1
+    cudnn_benchmark: bool = False
+    tf32: bool = False
+    compile: bool = False
+
+    @property
+    def works_ahead(self) -> bool:
+        """Whether the device takes orders and carries them out later, so that reading a number means waiting."""
+        return self.device != "cpu"
+
+    def switches(self) -> dict[str, bool]:
+        """Return what else decides the last digits of results on this device, by the names of `Compute`."""
+        found = {"compile": self.compile}
+        if self.device.startswith("cuda"):
+            found |= {"cudnn_benchmark": self.cudnn_benchmark, "tf32": self.tf32}
+        return found
 
     def device_bytes(self, taken: int) -> int:
         """Return what the logits of a whole case may take on the device, where `taken` bytes are in use for it.
@@ -169,10 +250,17 @@ class Runtime:
         """Move an image batch to the device in the run's memory format."""
         import torch
 
+        there = self.send(tensor)
         if self.channels_last and tensor.ndim in (4, 5):
             layout = torch.channels_last_3d if tensor.ndim == 5 else torch.channels_last
-            return tensor.to(self.device, memory_format=layout, non_blocking=True)
-        return tensor.to(self.device, non_blocking=True)
+            return there.contiguous(memory_format=layout)
+        return there
+
+    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Copy a tensor of the host to the device, which fetches it without anybody waiting."""
+        from segexplorer.functional.transfer import sent
+
+        return sent(tensor, self.device)
 
     def place_network(self, network: torch.nn.Module, dimensions: int) -> torch.nn.Module:
         """Move a network to the device in the run's memory format."""
@@ -186,16 +274,19 @@ class Runtime:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Set torch's thread count for the duration.
+        """Set torch's thread count and, on CUDA, its flags for the duration.
 
         Runs that are iterated alternately (a race) end in any order; what was set before the first of them comes
         back with the last.
         """
-        import torch
-
         with _active_lock:
-            _active.append((self, torch.get_num_threads()))
-            torch.set_num_threads(self.threads)
+            found = _Flags.now()
+            _active.append((self, found))
+            own = replace(found, threads=self.threads)
+            if self.device.startswith("cuda"):
+                kind: _Float32 = "tf32" if self.tf32 else "ieee"
+                own = replace(own, benchmark=self.cudnn_benchmark, convolutions=kind, products=kind)
+            own.set()
         try:
             yield
         finally:
@@ -207,7 +298,7 @@ class Runtime:
                 ):  # a later one is still active: it returns to what was before this one
                     _active[place] = (_active[place][0], before)
                 else:
-                    torch.set_num_threads(before)
+                    before.set()
 
     def memory_in_use(self) -> int:
         """Return bytes in use: peak allocated on CUDA, resident memory of the process on the CPU."""
@@ -273,7 +364,17 @@ def resolve_compute(spec: Compute, *, window: bool = False) -> Runtime:
     if kind == "cpu" and precision == "float16":
         raise SpecError("float16 does not train on the CPU.", "Set compute.precision to bfloat16 or float32.")
     last = kind in ("cpu", "cuda")
-    return Runtime(device, device_name(device), precision, threads, last, spec.case_bytes())
+    return Runtime(
+        device,
+        device_name(device),
+        precision,
+        threads,
+        last,
+        spec.case_bytes(),
+        cudnn_benchmark=spec.cudnn_benchmark,
+        tf32=spec.tf32,
+        compile=spec.compile,
+    )
 
 
 def require_divisible(batch_size: int, count: int) -> None:

@@ -76,7 +76,9 @@ def supervise(
     total = outputs[0].value.new_zeros(())
     for weight, output in zip(level_weights(mode, strides), outputs, strict=True):
         total = total + weight * output.value
-    return outputs[0], total
+    extremes = [output.extremes for output in outputs if output.extremes is not None]
+    first = replace(outputs[0], extremes=torch.stack(extremes)) if extremes else outputs[0]
+    return first, total
 
 
 def _coarser(labels: Tensor, stride: Sequence[int]) -> Tensor:

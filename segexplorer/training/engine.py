@@ -257,6 +257,8 @@ class Engine:
             partitions_in(self.experiment.loss),
             share=self.team.share if self.team is not None else (0, 1),
         )
+        if plan.runtime.compile:
+            yield from self._compile(plan)
         self.loader: Loader = loader_of(sampler, plan.runtime)
         earlier = self.folder.earlier_events(self.attempt) if self._checkpoint is not None else []
         self.flight = FlightRecorder(
@@ -275,6 +277,16 @@ class Engine:
             self.leader = None
         self._saved_at = time.monotonic()
         self.ready = True
+
+    def _compile(self, plan: Plan) -> Generator[Event, None, None]:
+        """Compile the network for the patches of this run, or say why it is used as it is."""
+        if plan.patch is None:
+            yield Notice(message="The network is not compiled: whole volumes have many sizes.")
+            return
+        yield StateChanged(state="preparing", activity="compiling the network")
+        trouble = self.learner.compile((plan.sampling.batch_size, plan.channels, *plan.patch))
+        if trouble:
+            yield Notice(message=trouble, remedy="Set compute.compile to false to start without trying.")
 
     def _go_on_with(self, plan: Plan, checkpoint: Checkpoint) -> Generator[Event, None, Plan]:
         """Compare the plan with what the checkpoint was made of; return it with the checkpoint's own statistics.

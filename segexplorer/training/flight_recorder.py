@@ -178,7 +178,7 @@ class FlightRecorder:
 
         arrays: dict[str, NDArray[Any]] = {
             "images": np.ascontiguousarray(batch.images),
-            "labels": np.ascontiguousarray(batch.labels.astype(np.uint8)),
+            "labels": np.ascontiguousarray(batch.labels),
             "origins": np.ascontiguousarray(batch.origins.astype(np.int64)),
         }
         needed = sum(array.nbytes for array in arrays.values())

@@ -14,10 +14,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
 from segexplorer.data.case import ClassMap
-from segexplorer.data.sampler import Loader, Sampler, Sampling
+from segexplorer.data.sampler import Batch, Loader, Sampler, Sampling
 from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.training.compute import Runtime, cores, resolve_compute, translate_memory_errors
 from segexplorer.training.experiment import Experiment
@@ -148,7 +150,20 @@ class Follower:
 def loader_of(sampler: Sampler, runtime: Runtime) -> Loader:
     """Return the loader of a sampler's batches; ahead of a GPU several are prepared at once."""
     on_gpu = runtime.device.startswith("cuda")
-    return Loader(sampler, workers=min(4, cores()) if on_gpu else 1, ahead=8 if on_gpu else 2)
+    if not on_gpu:
+        return Loader(sampler, workers=1, ahead=2)
+    return Loader(sampler, workers=min(4, cores()), ahead=8, finish=_pinned)
+
+
+def _pinned(batch: Batch) -> Batch:
+    """Return a batch in page-locked memory, from which a GPU copies while it computes."""
+    import torch
+
+    def pinned(array: np.ndarray) -> np.ndarray:
+        return torch.from_numpy(array).pin_memory().numpy()
+
+    maps = {name: pinned(pieces) for name, pieces in batch.maps.items()}
+    return replace(batch, images=pinned(batch.images), labels=pinned(batch.labels), maps=maps)
 
 
 def _plan_of(plain: dict[str, Any], experiment: Experiment, runtime: Runtime) -> Plan:

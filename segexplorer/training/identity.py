@@ -62,7 +62,7 @@ class Identity:
     versions
         Package -> version, of those that compute.
     machine
-        Device, precision, threads and number of devices, which decide the last digits.
+        Device, precision, threads, number of devices and switches, which decide the last digits.
     """
 
     planned: Experiment | None = None
@@ -97,6 +97,7 @@ class Identity:
                 "precision": runtime.precision,
                 "threads": str(runtime.threads),
                 "devices": str(runtime.devices),
+                **{name: "on" if on else "off" for name, on in runtime.switches().items()},
             },
         )
 

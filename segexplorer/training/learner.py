@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from segexplorer.core.errors import LossInputError
+import numpy as np
+
+from segexplorer.core.errors import LossInputError, shorten
 from segexplorer.training.deep_supervision import mode_of, supervise
 from segexplorer.training.flight_recorder import FlightStep, Reason, StepError
 from segexplorer.training.schedules import ScheduleState
@@ -75,7 +77,7 @@ class Learner:
     ) -> None:
         import torch
 
-        self.runtime, self.steps, self.team = runtime, steps, team
+        self.runtime, self.steps, self.team, self.classes = runtime, steps, team, classes
         self.experiment = experiment
         self.layout = Layout.of(experiment.sampling.patch_size)
         with torch.random.fork_rng(devices=[]):
@@ -84,6 +86,7 @@ class Learner:
         self.network: torch.nn.Module = runtime.place_network(network, self.layout.dimensions)
         if team is not None:
             self.network = team.share_layers(self.network)
+        self._forward: Callable[[torch.Tensor], Any] = self.network
         self._still = freeze(self.network, experiment.network_weights.freeze)
         self.loss: Loss = experiment.loss.build().to(runtime.device)
         self.schedule_state = ScheduleState()
@@ -121,6 +124,56 @@ class Learner:
             self.average.module.load_state_dict(self.network.state_dict())
         return report
 
+    def compile(self, shape: Sequence[int]) -> str:
+        """Have training steps use a compiled version of the network, whose weights are those of the network.
+
+        It is tried on made-up images, since compilers fail in many ways when they are first used.
+
+        Parameters
+        ----------
+        shape
+            (B, channels, *spatial) of the images of a step.
+
+        Returns
+        -------
+        str
+            Why the network is used as it is; "" where it was compiled.
+        """
+        import torch
+
+        if self.team is not None:
+            return "The network is not compiled: its layers exchange numbers between the devices."
+        device = torch.device(self.runtime.device)
+        kept = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        try:
+            compiled = torch.compile(self.network)
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                self._train()
+                with self.runtime.autocast():
+                    logits = compiled(self.runtime.place(torch.zeros(tuple(shape))))
+                levels = list(logits) if isinstance(logits, (list, tuple)) else [logits]
+                learned = [p for p in self.network.parameters() if p.requires_grad]
+                torch.autograd.grad(
+                    torch.stack([z.float().mean() for z in levels]).sum(), learned, allow_unused=True
+                )
+        except Exception as error:  # noqa: BLE001  whatever a compiler raises, the network works without it
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            return (
+                f"The network could not be compiled here and is used as it is: {shorten(reason.strip(), 160)}"
+            )
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.network.named_buffers():
+                    buffer.copy_(kept[name])
+        self._forward = compiled
+        return ""
+
+    def _train(self) -> None:
+        """Put the network into training mode, but for what is frozen."""
+        self.network.train()
+        for module in self._still:
+            module.eval()
+
     @property
     def predictor(self) -> torch.nn.Module:
         """The network that predicts: the averaged one where weight averaging is on. In evaluation mode."""
@@ -156,32 +209,25 @@ class Learner:
 
         # counter-based: dropout at step n is the same whether or not the run was interrupted before
         torch.manual_seed((self.experiment.seed * 1_000_003 + step) % 2**63)
-        self.network.train()
-        for module in self._still:
-            module.eval()
+        self._train()
         self.loss.train()
         images = self.runtime.place(torch.from_numpy(batch.images))
-        labels = torch.from_numpy(batch.labels).to(self.runtime.device, non_blocking=True)
+        labels = self.runtime.send(torch.from_numpy(batch.labels))
         rate = self.learning_rate(step) if rate is None else rate
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with self.runtime.autocast():
-            logits = self.network(images)
+            logits = self._forward(images)
         try:
             mode = mode_of(self.experiment.network)
-            context = context_of(batch, epoch, self.runtime.device)
+            context = self._known(batch, epoch)
             if self.team is not None:
                 logits, labels, context = self.team.gather(logits, labels, context)
             output, total = self._evaluate(logits, labels, context, mode)
         except LossInputError as error:  # logits that are not finite never reach a loss's formula
             first = logits[0] if isinstance(logits, (list, tuple)) else logits
-            reason: Reason = "refused" if bool(first.isfinite().all()) else "prediction"
-            facts = _facts(batch, step, math.nan, {}, rate)
-            raise _stopped(error.message.rstrip("."), reason, facts) from error
-        value = float(output.value.detach())
-        terms = {name: (float(v), float(w)) for name, (v, w) in output.terms.items()}
-        if not math.isfinite(sought := float(total.detach())):
-            raise _not_finite("loss", sought, _facts(batch, step, value, terms, rate))
+            finite = bool(first.isfinite().all())
+            raise _refused(error, _facts(batch, step, math.nan, {}, rate), finite=finite) from error
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if self.team is not None:
@@ -189,20 +235,57 @@ class Learner:
         # now, since the graph of the network is free again and the loss still has the weights of this step
         gradients, references = self._measure(logits, labels, context, step) if measure else ({}, {})
         self.scaler.unscale_(self.optimiser)
-        norm = self._clip()
-        if not math.isfinite(norm) and not self.scaler.is_enabled():
-            facts = _facts(batch, step, value, terms, rate, gradients, norm)
-            raise _not_finite("gradient", norm, facts)
+        found = _Read.of(output, total, self._clip(), gradients, references)
+        self._require_finite(found, batch, step, rate)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self.loss.step_end({name: v for name, (v, _) in terms.items()})
-        return StepResult(value, terms, norm, rate, output, gradients, references)
+        self.loss.step_end({name: v for name, (v, _) in found.terms.items()})
+        return StepResult(
+            found.value, found.terms, found.norm, rate, output, found.gradients, found.references
+        )
+
+    def _known(self, batch: Batch, epoch: int) -> LossContext:
+        """Return what the loss may know of a batch.
+
+        Ahead of a device that works by itself, the labels are looked at here, and the logits together with all
+        other numbers of the step, so that the loss waits for nothing.
+        """
+        context = context_of(batch, epoch, self.runtime.device)
+        if not self.runtime.works_ahead:
+            return context
+        own = self.loss.spec.ignore_index
+        ignored = context.ignore_index if own is None else own
+        counted = batch.labels if ignored is None else np.where(batch.labels == ignored, 0, batch.labels)
+        if batch.labels.dtype != np.uint8 or counted.max() >= self.classes:
+            return context  # the loss says what is wrong
+        alone = self.team is None  # nobody here has seen the labels of the others
+        ignored = None if alone and batch.labels.max() < self.classes else context.ignore_index
+        return replace(context, labels_checked=True, ignore_index=ignored)
+
+    def _require_finite(self, found: _Read, batch: Batch, step: int, rate: float) -> None:
+        """Refuse a step whose prediction, loss or gradient is no number.
+
+        Raises
+        ------
+        StepError
+            Before the weights are changed.
+        """
+        from segexplorer.functional.inputs import LARGEST_LOGIT, extreme_logits
+
+        if not all(abs(z) < LARGEST_LOGIT for z in found.extremes):
+            finite = all(map(math.isfinite, found.extremes))
+            raise _refused(extreme_logits(), _facts(batch, step, math.nan, {}, rate), finite=finite)
+        if not math.isfinite(found.sought):
+            raise _not_finite("loss", found.sought, _facts(batch, step, found.value, found.terms, rate))
+        if not math.isfinite(found.norm) and not self.scaler.is_enabled():
+            facts = _facts(batch, step, found.value, found.terms, rate, found.gradients, found.norm)
+            raise _not_finite("gradient", found.norm, facts)
 
     def _measure(
         self, logits: Any, labels: torch.Tensor, context: LossContext, step: int
-    ) -> tuple[dict[str, float], dict[Reference, float]]:
+    ) -> tuple[dict[str, torch.Tensor], dict[Reference, torch.Tensor]]:
         """Return the gradients of the terms and the references of a batch, at full resolution."""
         from segexplorer.losses.pull import gradient_norms
         from segexplorer.losses.references import reference_values
@@ -223,13 +306,15 @@ class Learner:
         levels = [drop(level) for level in logits] if isinstance(logits, (list, tuple)) else drop(logits)
         return supervise(self.loss, levels, drop(labels), self.layout.drop_context(context), mode)
 
-    def _clip(self) -> float:
+    def _clip(self) -> torch.Tensor:
         import torch
 
         limit = self.experiment.optimiser.gradient_clip
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else math.inf)
-        return float(norm)
+        norm: torch.Tensor = torch.nn.utils.clip_grad_norm_(
+            parameters, limit if limit is not None else math.inf
+        )
+        return norm
 
     def apply(self, experiment: Experiment) -> None:
         """Take over live settings; network, optimiser moments and what the loss adapted stay as they are."""
@@ -264,6 +349,61 @@ class Learner:
             self.average.n_averaged.fill_(state["averaged"])
 
 
+@dataclass(frozen=True)
+class _Read:
+    """All numbers of a step, read from the device at once.
+
+    Attributes
+    ----------
+    value, sought
+        The loss at full resolution, and what was made small.
+    extremes
+        Least and greatest logits, where the loss left them to be looked at.
+    """
+
+    value: float
+    sought: float
+    terms: dict[str, tuple[float, float]]
+    norm: float
+    extremes: tuple[float, ...]
+    gradients: dict[str, float]
+    references: dict[Reference, float]
+
+    @classmethod
+    def of(
+        cls,
+        output: LossOutput,
+        total: torch.Tensor,
+        norm: torch.Tensor,
+        gradients: dict[str, torch.Tensor],
+        references: dict[Reference, torch.Tensor],
+    ) -> _Read:
+        """Read them, with one wait."""
+        from segexplorer.functional.transfer import read_together
+
+        extremes = () if output.extremes is None else output.extremes.flatten().unbind()
+        asked: dict[tuple[str, Any], torch.Tensor | float] = {
+            ("", "value"): output.value,
+            ("", "sought"): total,
+            ("", "norm"): norm,
+            **{("value", name): value for name, (value, _) in output.terms.items()},
+            **{("weight", name): weight for name, (_, weight) in output.terms.items()},
+            **{("extreme", n): extreme for n, extreme in enumerate(extremes)},
+            **{("gradient", name): gradient for name, gradient in gradients.items()},
+            **{("reference", name): reference for name, reference in references.items()},
+        }
+        known = read_together(asked)
+        return cls(
+            value=known["", "value"],
+            sought=known["", "sought"],
+            terms={name: (known["value", name], known["weight", name]) for name in output.terms},
+            norm=known["", "norm"],
+            extremes=tuple(known["extreme", n] for n in range(len(extremes))),
+            gradients={name: known["gradient", name] for name in gradients},
+            references={name: known["reference", name] for name in references},
+        )
+
+
 def _moving_average(memory: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Any], None]:
     """Return the update of an exponential moving average; tensors of one dtype come in together."""
     import torch
@@ -289,8 +429,9 @@ def context_of(batch: Batch, epoch: int, device: torch.device | str = "cpu") -> 
 
     from segexplorer.functional.inputs import LossContext
     from segexplorer.functional.regions import BatchRegions
+    from segexplorer.functional.transfer import sent
 
-    maps = {name: torch.from_numpy(pieces).to(device) for name, pieces in batch.maps.items()}
+    maps = {name: sent(torch.from_numpy(pieces), device) for name, pieces in batch.maps.items()}
     return LossContext(
         distance_maps=maps or None,
         spacing=batch.spacings,
@@ -319,6 +460,11 @@ def _facts(
         learning_rate=rate,
         cases=list(batch.step_cases or batch.cases),
     )
+
+
+def _refused(error: LossInputError, facts: FlightStep, *, finite: bool) -> StepError:
+    """Return the error of a step whose logits or labels the loss refuses."""
+    return _stopped(error.message.rstrip("."), "refused" if finite else "prediction", facts)
 
 
 def _not_finite(what: Literal["loss", "gradient"], value: float, facts: FlightStep) -> StepError:

@@ -78,7 +78,7 @@ class Layout:
         import numpy as np
 
         maps = context.distance_maps
-        columns = {
+        columns: dict[str, Any] = {
             name: None if getattr(context, name) is None else np.delete(getattr(context, name), self.thin, 1)
             for name in ("spacing", "origin", "volume_shape")
         }

@@ -181,7 +181,7 @@ class Team:
         """
         levels = [logits] if isinstance(logits, Tensor) else list(logits)
         whole: list[Tensor] = [_Gathered.apply(level, self) for level in levels]  # type: ignore[no-untyped-call]
-        every = self._all(labels.to(torch.uint8)).long()
+        every = self._all(labels.to(torch.uint8))
         return (
             whole[0] if isinstance(logits, Tensor) else whole,
             every,

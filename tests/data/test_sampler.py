@@ -87,7 +87,7 @@ def test_a_patch_is_the_piece_at_its_origin_and_padding_is_ignored(
     asked = Sampling(patch_size=patch, batch_size=3, foreground_ratio=ratio, shift=shift)
     batch = sampler([ref], asked).batch(0, 0)
     assert batch.images.shape == (3, 1, *patch) and batch.images.dtype == np.float32
-    assert batch.labels.shape == (3, 1, *patch) and batch.labels.dtype == np.int64
+    assert batch.labels.shape == (3, 1, *patch) and batch.labels.dtype == np.uint8
     assert batch.volume_shapes.tolist() == [list(shape)] * 3
     for image, label, origin in zip(batch.images[:, 0], batch.labels[:, 0], batch.origins, strict=True):
         for first, wanted, there in zip(origin, patch, shape, strict=True):

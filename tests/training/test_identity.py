@@ -46,7 +46,14 @@ FREE = {
     "validation.watch_train",
     "validation.watch_validation",
 }
-ANNOUNCED = {"compute.device", "compute.precision", "compute.threads"}
+ANNOUNCED = {
+    "compute.compile",
+    "compute.cudnn_benchmark",
+    "compute.device",
+    "compute.precision",
+    "compute.tf32",
+    "compute.threads",
+}
 """What no result, or only its last digits, depends on. Whoever adds to these sets has thought about it."""
 
 

@@ -11,6 +11,7 @@ import torch
 
 from segexplorer import losses
 from segexplorer.core.events import StepDone
+from segexplorer.functional.transfer import read_together
 from segexplorer.losses.pull import TOTAL, gradient_norms
 from segexplorer.losses.references import adds_up, reference_values
 from segexplorer.training.checkpoint import WEIGHTS, open_checkpoint
@@ -81,7 +82,7 @@ def test_norms_are_those_of_autograd() -> None:
             {"loss": {"kind": "dice_cross_entropy"}, "weight": 2.0, "name": "inner"},
         ],
     )
-    found = gradient_norms(weighed, logits, target)
+    found = read_together(gradient_norms(weighed, logits, target))
     assert set(found) == {"dice", "inner.dice", "inner.cross_entropy", TOTAL}
 
     def norm(loss: torch.nn.Module, factor: float) -> float:
@@ -100,7 +101,7 @@ def test_references_are_what_they_say() -> None:
     target[..., :2, :2, :2] = 1
     target[..., 7] = 255
     entropy = losses.create("cross_entropy", ignore_index=255)
-    found = reference_values(entropy, target, 2)
+    found = read_together(reference_values(entropy, target, 2))
     share = 8 / (8 * 8 * 7)
     assert found["perfect"] == pytest.approx(0, abs=1e-6)
     assert found["class frequencies"] == pytest.approx(
