@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from segexplorer.data.foreground import Foreground
@@ -36,6 +35,8 @@ def compact(channel: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.floa
 
     Values are compared bit by bit, so that -0 and 0 are two, and `expand` gives back what was there.
     """
+    import pandas as pd  # its import takes longer than this, and who reads needs none
+
     flat = np.ascontiguousarray(channel).ravel().view(np.uint32)
     if len(pd.unique(flat[:: max(1, flat.size // _SAMPLES)])) > _MOST_VALUES:
         return channel, None
