@@ -19,7 +19,7 @@ version = release = segexplorer.__version__
 language = "en"
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # with myst_parser, for pages and notebooks alike
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -31,6 +31,9 @@ extensions = [
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 exclude_patterns = ["_extensions"]
+# Notebooks are pages of text and code. They keep no outputs, which would be another machine's and in every diff;
+# nor are they run here: that takes minutes, and the tests do it.
+nb_execution_mode = "off"
 html_math_renderer = "svg"
 
 # ---- docstrings: numpy style; what is between single backticks is code
