@@ -22,7 +22,8 @@ from segexplorer.training.run import SliceView
 from segexplorer.viewmodels.displayed import Screen
 
 _LOG_LINES = 12
-_AMBER, _RED = "#b35900", "#c62828"
+_AMBER, _RED = "var(--jp-warn-color0, #b35900)", "var(--jp-error-color1, #c62828)"
+"""In the colours of the page's theme, where it has one."""
 
 
 class Controls:
@@ -57,7 +58,7 @@ class Controls:
         self.settings = Settings(display, experiment, self.say)
 
         def button(title: str, tip: str, icon: str, act: Callable[[], None]) -> Any:
-            made = w.Button(description=title, tooltip=tip, icon=icon, layout={"width": "92px"})
+            made = w.Button(description=title, tooltip=tip, icon=icon, layout={"width": "86px"})
             made.on_click(lambda _: self._obey(act))
             return made
 
@@ -69,16 +70,15 @@ class Controls:
         self.stop = button("Stop", "Finish this step, save, and end", "stop", lambda: self._run.stop())
         self.extend = button("Extend", "Train longer", "plus", self._extend)
         self.epochs = w.BoundedIntText(value=5, min=1, max=10_000, layout={"width": "64px"})
-        self.bar = w.FloatProgress(min=0, max=1, layout={"width": "220px", "height": "16px"})
+        self.bar = w.FloatProgress(min=0, max=1, layout={"width": "90px", "height": "14px"})
         self.headline, self.progress, self.message = w.HTML(), w.HTML(), w.HTML()
         self.log = w.HTML()
         buttons = [self.start, self.pause, self.step, self.stop, self.extend, self.epochs, w.Label("epochs")]
         flow = {"flex_flow": "row wrap", "align_items": "center"}
         self.widget = w.VBox(
             [
-                self.headline,
+                w.HBox([self.headline, self.bar, self.progress], layout={**flow, "grid_gap": "0 12px"}),
                 w.HBox(buttons, layout=flow),
-                w.HBox([self.bar, self.progress], layout=flow),
                 self.message,
             ]
         )
@@ -262,6 +262,10 @@ class Settings:
 
     def open(self) -> None:
         """Make the form of the experiment, once it is looked at: every field is a message to the browser."""
+        if self._known is None and self._display.run is None:
+            self.note.value = (
+                "This run is recorded. Go on or Extend makes it a run whose settings can be changed."
+            )
         if self._form is None and self._known is not None and self._display.run is None:
             self._form = SpecForm(self._known, self._judge, exclude=("changes",))
             self.body.children = [self._form.widget]

@@ -109,9 +109,8 @@ class Explorer:
 
     def _arranged(self) -> Any:
         """Return the widget: planes on the left, everything else in tabs beside them."""
-        rows: list[Any] = [] if self.controls is None else [self.controls.widget]
-        left = [part.widget for part in (self.show,) if part is not None]
-        left += [part for part in (self.planes, self.facts) if part is not None]
+        rows = [part.widget for part in (self.controls, self.show) if part is not None]
+        left = [part for part in (self.planes, self.facts) if part is not None]
         tabs: list[tuple[str, Any]] = []
         if self.curves is not None:
             tabs.append(("Curves", self.curves.widget))
@@ -130,16 +129,20 @@ class Explorer:
         if not tabs:
             self.tabs = None
             return w.VBox([*rows, *left])
-        # widths that leave room for both on a laptop; on a narrow page the tabs come below
+        # both side by side in the cell of a laptop (848 px beside JupyterLab's file list): nothing of the planes
+        # is below the edge of its screen; on a narrower page the tabs come below them
         self.tabs = w.Tab(
             [body for _, body in tabs],
             titles=[title for title, _ in tabs],
-            layout={"flex": "1 1 430px", "min_width": "320px"},
+            layout={"flex": "1 1 380px", "min_width": "320px"},
         )
         self.tabs.selected_index = 0
+        self.tabs.add_class("segexplorer-tabs")
         self.tabs.observe(self._on_tab, "selected_index")
-        planes = w.VBox(left, layout={"flex": "1 1 500px", "min_width": "320px", "overflow": "hidden"})
-        both = w.HBox([planes, self.tabs], layout={"flex_flow": "row wrap", "width": "100%"})
+        planes = w.VBox(left, layout={"flex": "1 1 430px", "min_width": "320px", "overflow": "hidden"})
+        both = w.HBox(
+            [planes, self.tabs], layout={"flex_flow": "row wrap", "width": "100%", "grid_gap": "8px"}
+        )
         return w.VBox([*rows, both])
 
     def tab(self, title: str) -> None:

@@ -60,10 +60,10 @@ class ShowBar:
     def __init__(self, display: Display) -> None:
         self._display, self._silent = display, Silent()
         self.case = w.Dropdown(
-            description="Case", layout={"width": "260px"}, style={"description_width": "40px"}
+            description="Case", layout={"width": "240px"}, style={"description_width": "40px"}
         )
         self.cls = w.Dropdown(
-            description="Class", layout={"width": "190px"}, style={"description_width": "40px"}
+            description="Class", layout={"width": "170px"}, style={"description_width": "40px"}
         )
         self.overlays = {
             key: w.ToggleButton(
@@ -79,14 +79,14 @@ class ShowBar:
             step=0.05,
             description="from ml",
             tooltip="Regions with less error volume are not drawn",
-            layout={"width": "130px"},
-            style={"description_width": "60px"},
+            layout={"width": "120px", "display": "none"},
+            style={"description_width": "54px"},
         )
         self.history = w.SelectionSlider(
             options=[("–", -1)],
             description="Step",
             readout=False,
-            layout={"width": "330px"},
+            layout={"width": "300px"},
             style={"description_width": "40px"},
         )
         self.where = w.HTML()
@@ -96,14 +96,12 @@ class ShowBar:
         self.history.observe(self._on(lambda step: display.issue("scrub", step)), "value")
         for key, button in self.overlays.items():
             button.observe(self._on(partial(self._toggle, key)), "value")
-        self._row = w.HBox([*self.overlays.values(), self.threshold], layout={"flex_flow": "row wrap"})
-        self.widget = w.VBox(
-            [
-                w.HBox([self.case, self.cls], layout={"flex_flow": "row wrap"}),
-                self._row,
-                w.HBox([self.history, self.where], layout={"flex_flow": "row wrap", "align_items": "center"}),
-            ]
-        )
+        flow = {"flex_flow": "row wrap", "align_items": "center"}
+        rows = [
+            [self.case, self.cls, *self.overlays.values()],
+            [self.history, self.where, self.threshold],
+        ]
+        self.widget = w.VBox([w.HBox(row, layout={**flow, "grid_gap": "0 4px"}) for row in rows])
 
     def _toggle(self, key: str, on: bool) -> None:
         self._display.issue("toggle", key, on)
@@ -130,7 +128,7 @@ class ShowBar:
                 why = "" if toggle is None else toggle.why
                 button.tooltip = why or SWITCHES[key]  # type: ignore[index]
             self.threshold.value = now.threshold_ml
-            self.threshold.layout.visibility = "visible" if screen.map is not None else "hidden"
+            self.threshold.layout.display = "flex" if screen.map is not None else "none"
             history = screen.history
             if history is None:
                 _choose(self.history, [("–", -1)], -1)
@@ -253,7 +251,7 @@ class WhyBox:
         self.look = w.ToggleButtons(
             options=[("Off", _OFF), *((title, look) for look, title in LOOKS.items())],
             tooltips=["Draw no map of the loss", *MEANINGS.values()],
-            style={"button_width": "72px"},
+            style={"button_width": "auto"},
         )
         self.meaning, self.shares, self.sentence = w.HTML(), w.HTML(), w.HTML()
         self.bias = w.FloatSlider(

@@ -143,7 +143,7 @@ class PlanesView {
 
   draw() {
     this.width = this.root.clientWidth;
-    const columns = this.width > 860 ? 3 : this.width > 300 ? 2 : 1;
+    const columns = this.width > 700 ? 3 : this.width > 300 ? 2 : 1;
     this.grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, max-content))`;
     this.grid.classList.toggle("segexplorer-wide", columns === 3);
     const base = this.base;

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segexplorer.core.errors import require
+from segexplorer.frontends.notebook.curves import keep_traces
 from segexplorer.viewmodels.surfaces import OPACITIES, ORDER, Part, SurfacePicture
 
 NO_WEBGL = "This browser has no WebGL, so surfaces cannot be drawn here. The planes show the same case."
@@ -57,6 +58,7 @@ class SolidFigure:
             for part in ORDER:
                 if part in surfaces:
                     self.widget.add_trace(self._trace(part, surfaces[part]))
+        keep_traces(self.widget)
 
     def _trace(self, part: Part, made: SurfacePicture) -> Any:
         z, y, x = np.asarray(made.vertices, np.float32).T
