@@ -3,7 +3,8 @@
 Both runs make the same steps of the same batches. Printed are the median seconds of a step after the first few,
 their ratio, and the largest relative differences of losses and gradient norms.
 
-    python benchmarks/devices.py [--devices 2] [--patch 64] [--batch 4] [--features 16] [--steps 30] [--small]
+    python benchmarks/devices.py [--devices 2] [--patch 64] [--batch 4] [--features 16] [--steps 30]
+        [--normalisation batch] [--small]
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--features", type=int, default=16)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument(
+        "--normalisation", default="batch", help="on the CPU, that of the whole batch is slow"
+    )
     parser.add_argument("--loss", default="dice_cross_entropy")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
@@ -70,7 +74,7 @@ def main() -> None:
                 "kind": "unet",
                 "base_features": given.features,
                 "levels": 3,
-                "normalisation": "batch",
+                "normalisation": given.normalisation,
             },
             "loss": given.loss,
             "schedule": {"epochs": 1},
