@@ -574,7 +574,7 @@ def _require_one_class(class_names: Sequence[str], report: RegionReport, class_i
     if found is None:
         worst = class_names[chosen_class(report, None) - 1]
         raise DataError(
-            "Alpha, beta and balance of the regions are drawn for one class.",
+            "Maps of regions are drawn for one class.",
             f"Choose a class above; {worst} has the most error here.",
         )
     return found

@@ -44,8 +44,8 @@ _BOTH_FROM = 380
 """Width of the plots from which both panes are shown; on a screen of 1024 pixels, napari's controls leave less."""
 _KEY_FROM = 270
 """Width of a pane from which there is room for the legend beside the plot; otherwise it is below the picker."""
-_KEY_LINES = 2
-"""Of a legend below the picker; more of them scroll."""
+_KEY_HEIGHT = 40
+"""Of a legend below the picker, in pixels: two lines; more of them scroll."""
 BALANCE = "balance_histogram"
 BALANCE_TITLE = "Balance of the regions (histogram)"
 NO_BALANCE = "Losses with regions show their balance here"
@@ -371,6 +371,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             shown = fitting(text, room, QFontMetricsF(font).horizontalAdvance)
             if (shown, self._ink) != (axis.labelText, axis.labelStyle.get("color")):
                 self.canvas.setLabel(side, shown, color=self._ink, **{"font-size": "8pt"})
+                axis.resizeEvent()  # pyqtgraph centres a title only when its axis changes its size
             axis.setToolTip(text if shown != text else "")
 
     def _on_canvas(self) -> None:
@@ -417,8 +418,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self._key.setMinimumHeight(0)
             self._key.setMaximumHeight(10_000)
         else:
-            most = _KEY_LINES * self.legend.fontMetrics().lineSpacing() + 2
-            self._key.setFixedHeight(min(most, max(1, self.legend.heightForWidth(max(40, self.width())))))
+            wanted = self.legend.heightForWidth(max(40, self.width()))
+            self._key.setFixedHeight(min(_KEY_HEIGHT, max(1, wanted)))
         self._key.setVisible(bool(self._lines))
 
     def resizeEvent(self, event: Any) -> None:

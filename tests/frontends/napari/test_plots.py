@@ -62,6 +62,8 @@ def test_a_narrow_plot_has_its_legend_above_and_titles_that_fit(dock: PlotDock, 
         assert key.isVisible() and {"total", "dice"} <= set(re.findall(r"\w+", pane.legend.text()))
         axis = pane.canvas.getAxis("bottom")
         qtbot.waitUntil(lambda a=axis: a.label.boundingRect().width() <= a.width() + 24)
+        middle = axis.label.pos().x() + axis.label.boundingRect().width() / 2
+        assert abs(middle - axis.width() / 2) <= 2, "the title is not beside its axis"
         assert axis.labelText and (axis.labelText == axis.toolTip() or "patches" in axis.labelText)
 
 

@@ -78,7 +78,7 @@ SHORT_STATES: Mapping[State, str] = {
 HINT = "N and P: next and previous error. In the list, Enter ticks off; T, L, U: true error, label error, unclear."
 _ROW = 22
 _MOST_ROWS, _FEWEST_ROWS = 8, 4
-_WIDTHS = (0, 76, 36, 32, 78, 34)
+_WIDTHS = (0, 80, 36, 32, 78, 34)
 _LINE = {Qt.Key.Key_N: 1, Qt.Key.Key_P: -1}
 _SAID: Mapping[Any, Judgement] = {
     Qt.Key.Key_T: "true_error",

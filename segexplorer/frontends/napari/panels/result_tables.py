@@ -82,7 +82,7 @@ _SHOWN = {"dice": "Dice", "f2": "F2", "sensitivity": "Sens.", "precision": "Prec
 COLUMNS = ("Class", *_SHOWN.values(), "FP ml", "FN ml", "Found")
 _STATES = {"scored": "yes", "absent": "absent", "missed": "missed", "spurious": "not there"}
 _ROW = 22
-_MOST_ROWS = 6
+_MOST_ROWS = 5
 """More of them scroll, so that the list of errors stays in sight."""
 MEAN = "Mean"
 

@@ -19,6 +19,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
+    QHBoxLayout,
     QLineEdit,
     QPlainTextEdit,
     QProgressBar,
@@ -199,7 +200,6 @@ class RunButtons(QWidget):  # type: ignore[misc, unused-ignore]
         self.epochs.setRange(1, 10_000)
         self.epochs.setValue(10)
         self.epochs.setSuffix(" epochs")
-        self.epochs.setMinimumWidth(self.epochs.sizeHint().width())
         buttons = (self.start, self.pause, self.step, self.stop, self.predict, self.open, self.extend)
         self._tips = {button: button.toolTip() for button in buttons}
         layout = QGridLayout(self)
@@ -212,9 +212,11 @@ class RunButtons(QWidget):  # type: ignore[misc, unused-ignore]
             for column, widget in enumerate(in_row):
                 layout.addWidget(widget, row, column)
                 layout.setColumnStretch(column, 1)
-        layout.addWidget(self.extend, 2, 0)
-        layout.addWidget(self.epochs, 2, 1)
-        layout.addWidget(board, 2, 2)
+        last = QHBoxLayout()
+        for widget, share in ((self.extend, 5), (self.epochs, 7), (board, 6)):
+            widget.setMinimumWidth(1)
+            last.addWidget(widget, share)
+        layout.addLayout(last, 2, 0, 1, 3)
 
     def draw(self, controls: Mapping[str, Control]) -> None:
         """Enable what makes sense now; the tool tip of a disabled button says why it is."""
