@@ -39,7 +39,7 @@ FOLDER = "lectures"
 """Where in the cache folder they are."""
 _OTHERS = {
     "network": {"kind": "unet", "base_features": 8, "levels": 3},
-    "validation": {"overlap": 0.25, "every_epochs": 2},
+    "validation": {"overlap": 0.0, "every_epochs": 2},
     # one thread, so that a computer with many makes the same run
     "compute": {"device": "cpu", "precision": "float32", "threads": 1},
     "seed": 0,
@@ -175,16 +175,16 @@ SAME_MISTAKE = Recording(
     "same-mistake",
     {
         "name": "Lecture: same mistake, other orders",
-        "data": {"kind": "phantom", "count": 4, "size": 64, "seed": 0, "classes": {"lesion": 7}},
-        "split": {"validation_count": 1},
+        "data": {"kind": "phantom", "count": 1, "size": 64, "seed": 0, "classes": {"lesion": 7}},
+        "split": {"self_validation": True},
         "sampling": {
-            "patch_size": [32, 32, 32],
+            "patch_size": [24, 24, 24],
             "batch_size": 2,
             "foreground_ratio": 0.8,
             "steps_per_epoch": 25,
         },
         "loss": "dice_cross_entropy",
-        "optimiser": {"kind": "adam", "learning_rate": 1e-3},
+        "optimiser": {"kind": "adam", "learning_rate": 1.3e-3},
         "schedule": {"kind": "polynomial", "epochs": 12},
         "checkpoints": {"keep_every": 4},
         **_OTHERS,

@@ -123,43 +123,40 @@ class DecisionCurve:
 
 @dataclass(frozen=True)
 class BesideCurve:
-    """Where the prediction of another network lies beside the curve on which a bias moves one: on it, or off it.
+    """Where the prediction of another network lies beside the curve on which a bias moves one.
 
     Attributes
     ----------
     counts
         Of the other prediction.
-    bias, precision
-        Under which bias the curve has the same sensitivity, and its precision there; None and NaN where it does
-        not reach that sensitivity.
+    bias
+        Under which bias the curve comes nearest to it.
+    distance
+        How near, in the plane of sensitivity and precision; NaN where either has none.
     """
 
     counts: Counts
-    bias: float | None
-    precision: float
-
-    @property
-    def gain(self) -> float:
-        """How much more precise the other one is at the same sensitivity; NaN where the curve does not reach it."""
-        return self.counts.precision - self.precision
+    bias: float
+    distance: float
 
 
 def beside_curve(curve: DecisionCurve, counts: Counts) -> BesideCurve:
     """Return where counts lie beside a curve; between two of its points it is straight."""
-    # from the highest bias down, sensitivity falls: interpolation wants it to rise, each value once
-    known = np.isfinite(curve.precision) & np.isfinite(curve.sensitivity)
-    sensitivity, first = np.unique(curve.sensitivity[known], return_index=True)
-    at = counts.sensitivity
-    if not len(sensitivity) or not sensitivity[0] <= at <= sensitivity[-1]:
-        return BesideCurve(counts, None, float("nan"))
-    precision, bias = curve.precision[known][first], curve.bias[known][first]
-    return BesideCurve(
-        counts, float(np.interp(at, sensitivity, bias)), float(np.interp(at, sensitivity, precision))
-    )
+    places = np.stack([curve.sensitivity, curve.precision], axis=1)
+    point = np.array([counts.sensitivity, counts.precision])
+    start, way = places[:-1], np.diff(places, axis=0)
+    length = np.maximum((way**2).sum(axis=1), np.finfo(float).tiny)
+    along = np.clip(((point - start) * way).sum(axis=1) / length, 0, 1)
+    distances = np.hypot(*(start + along[:, np.newaxis] * way - point).T)
+    if not np.isfinite(distances).any():
+        return BesideCurve(counts, float("nan"), float("nan"))
+    nearest = int(np.nanargmin(distances))
+    bias = curve.bias[nearest] + along[nearest] * (curve.bias[nearest + 1] - curve.bias[nearest])
+    return BesideCurve(counts, float(bias), float(distances[nearest]))
 
 
 def lanes_text(curve: DecisionCurve, lanes: Mapping[str, Counts]) -> str:
-    """Say of lanes B and the controls of a race whether they are on the curve of lane A, B first.
+    """Say of lane B of a race whether it is on the curve of lane A, beside its controls; "" without a lane B.
 
     Parameters
     ----------
@@ -168,34 +165,24 @@ def lanes_text(curve: DecisionCurve, lanes: Mapping[str, Counts]) -> str:
     lanes
         Lane -> counts of its own prediction; "B", and the controls.
     """
-    found = {name: beside_curve(curve, counts) for name, counts in lanes.items()}
-    if "B" not in found:
+    if "B" not in lanes:
         return ""
-    b = found.pop("B")
+    b = beside_curve(curve, lanes["B"])
     head = f"B: sensitivity {_short(b.counts.sensitivity)}, precision {_short(b.counts.precision)}."
-    if b.bias is None:
-        return f"{head} No bias brings A to that sensitivity, so no threshold could have done it."
-    text = (
-        f"{head} Under a bias of {b.bias:+.1f}, A has the same sensitivity and precision {_short(b.precision)}: "
-        f"B is {_off(b.gain)} A's curve."
-    )
-    drifts = [one.gain for one in found.values() if one.bias is not None]
-    if not drifts:
-        return text
-    drift = max(drifts, key=abs)
-    who = "The control is" if len(found) == 1 else "The farthest control is"
+    if b.distance != b.distance:
+        return f"{head} Nothing is compared: B or A predicts none of the class."
+    text = f"{head} Under a bias of {b.bias:+.1f}, A comes to within {b.distance:.3f} of that."
+    found = [beside_curve(curve, counts).distance for name, counts in lanes.items() if name != "B"]
+    known = [distance for distance in found if distance == distance]
+    if not known:
+        return f"{text} Without a control nobody can tell whether that is near."
+    who = "The control is" if len(known) == 1 else "The farthest control is"
     verdict = (
-        "B is farther off than chance takes a run: no threshold on A would have done the same."
-        if abs(b.gain) > abs(drift)
-        else "B is no farther off than chance takes a run: a threshold on A would have done."
+        "B is farther off A's curve than chance takes a run: no threshold on A would have done the same."
+        if b.distance > max(known)
+        else "B is no farther off A's curve than chance takes a run: a threshold on A would have done the same."
     )
-    return f"{text} {who} {_off(drift)} it. {verdict}"
-
-
-def _off(gain: float) -> str:
-    if abs(gain) < 0.0005:
-        return "on"
-    return f"{abs(gain):.3f} {'above' if gain > 0 else 'below'}"
+    return f"{text} {who} {max(known):.3f} off. {verdict}"
 
 
 class Decision:

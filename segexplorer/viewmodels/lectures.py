@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from segexplorer.core.errors import SpecError
 from segexplorer.losses.base import LossSpec
-from segexplorer.training.lecture_runs import REWARDED, Recording
+from segexplorer.training.lecture_runs import REWARDED, SAME_MISTAKE, THRESHOLD, Recording
 from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.why import voxel_at
 
@@ -122,6 +122,10 @@ def _loss(screen: Screen) -> LossSpec | None:
     return None if screen.answer is None else screen.answer.loss
 
 
+def _step(screen: Screen) -> int | None:
+    return None if screen.seen is None else screen.seen.snapshot.step
+
+
 def _asked_truth(screen: Screen) -> int | None:
     """Return the true class at the voxel that was clicked; None where none was, or it was not answered."""
     found, place = screen.answer, screen.displayed.question.place
@@ -130,6 +134,145 @@ def _asked_truth(screen: Screen) -> int | None:
     explanation = found.explanation
     return int(explanation.labels[voxel_at(explanation.affine, place, explanation.labels.shape)])
 
+
+# ---- same mistake, other orders
+
+MISSED_AT = 100
+"""Step of the recorded run at which the lesion is missed as a whole."""
+
+
+def _is_missed(screen: Screen) -> bool:
+    seen = screen.seen
+    if seen is None or screen.displayed.cls != 1 or _step(screen) != MISSED_AT:
+        return False
+    return not (seen.recorded.prediction == 1).any()
+
+
+def _at_end(screen: Screen) -> bool:
+    history = screen.history
+    return (
+        history is not None and history.place == len(history.steps) - 1 and _step(screen) == history.steps[-1]
+    )
+
+
+ORDERS = Lecture(
+    "same-mistake",
+    "Same mistake, other orders",
+    "A lesion is missed as a whole: what do cross entropy and Dice ask the network to do about it?",
+    SAME_MISTAKE,
+    (
+        Step(
+            "A small network trains on one CT phantom, to find the lesion in its liver, which has about 25 of "
+            "262,144 voxels. It has done 100 of its 300 steps. How much of the lesion will it find?",
+            f"In the tab **Inspect**, choose **lesion** instead of *All classes*, and drag **Prediction** to step "
+            f"**{MISSED_AT}**.",
+            "None of it: every voxel of the lesion is blue, and its Dice is 0. The loss of this run is Dice + "
+            "cross entropy. Both of its terms call this a mistake. Do they ask for the same correction?",
+            _is_missed,
+        ),
+        Step(
+            "The *pull* of a loss is minus its gradient: teal asks for more lesion, brown for less. Where will "
+            "most of the pull of cross entropy be: in the lesion, or outside of it?",
+            "In the tab **Why**, choose **Asked**. In the list **All terms** below it choose **Cross entropy**.",
+            "Outside, although nothing is wrong there: read *elsewhere* in the table. The lesion has a per mille "
+            "or two. The pull of cross entropy is truth less probability. Each voxel outside has some probability "
+            "left and asks for a little less lesion, and there are ten thousand times as many of them.",
+            lambda screen: _step(screen) == MISSED_AT and _asks(screen, term="cross_entropy"),
+        ),
+        Step(
+            "Dice divides what is right by the volume of truth and prediction. Will the lesion get a larger share "
+            "of its pull, or a smaller one?",
+            "In the same list choose **Dice**.",
+            "A larger one, several times as large: compare *inside* and *boundary* in the two rows of the table. "
+            "Dice measures the lesion's voxels against the lesion's own volume, not against that of the body. (In "
+            "the picture the lesion is at the end of the colours either way: it is so small that any pull on it "
+            "is far above the mean.)",
+            lambda screen: _step(screen) == MISSED_AT and _asks(screen, term="dice"),
+        ),
+        Step(
+            "The formula of Dice knows of a voxel only whether it is lesion or not. How many different values "
+            "will the map have before the softmax?",
+            "Tick **Before softmax**.",
+            "Exactly two: one for all voxels of the lesion, one for all others. Here every missed voxel counts "
+            "the same, whatever the network thinks of it.",
+            lambda screen: _step(screen) == MISSED_AT and _asks(screen, term="dice", space="probabilities"),
+        ),
+        Step(
+            "The network sees the logits, after the softmax. Which voxels of the lesion will get the least pull "
+            "there: those of which it is surest that they are none, or those of which it doubts?",
+            "Untick **Before softmax**. Move the mouse over the **lesion**: napari's line at the foot ends with "
+            "the pull at each voxel. Then click one of its voxels.",
+            "The surest: confident mistakes go dark. The softmax multiplies the pull of Dice by p (1 − p), which "
+            "is almost 0 where p is. The sentence below *Why this voxel* names p there, and the share of each "
+            "term; the pull of cross entropy does not fade.",
+            lambda screen: (
+                _step(screen) == MISSED_AT and _asks(screen, term="dice") and _asked_truth(screen) == 1
+            ),
+        ),
+        Step(
+            "So one term hardly looks at the lesion, and the other one fades where it is sure to be wrong. Will "
+            "this run find the lesion in the steps that are left?",
+            "Choose **Got**: what training did until the next prediction. Then drag **Prediction** in the tab "
+            "**Inspect** to the right, step by step, to its end, and watch the curve of Dice below the picture.",
+            "It does. First the log-odds of the lesion rise (teal under *Got*) while the prediction is still "
+            "empty; then the lesion wakes, and its curve climbs. What was asked in the lesion won over what was "
+            "asked elsewhere, since the network can tell lesion from liver, and does not have to choose.",
+            lambda screen: _at_end(screen) and bool((screen.seen.recorded.prediction == 1).any()),  # type: ignore[union-attr]
+        ),
+    ),
+)
+
+# ---- threshold or loss?
+
+RACED_FROM = 100
+"""Step of the recorded run that the race leaves; it has a checkpoint."""
+_BETA = 0.9
+
+
+def _at_start(screen: Screen) -> bool:
+    return screen.displayed.cls == 1 and _step(screen) == RACED_FROM
+
+
+def _is_biased(screen: Screen) -> bool:
+    decision = screen.decision
+    return _at_start(screen) and decision is not None and decision.now is not None and decision.now.bias >= 1
+
+
+def _has_beta(screen: Screen) -> bool:
+    return _asks(screen) and getattr(_loss(screen), "beta", None) == _BETA and not screen.displayed.bias
+
+
+THRESHOLDS = Lecture(
+    "threshold-or-loss",
+    "Threshold or loss?",
+    "Two ways to be more sensitive: a bias on the decision, or a loss that punishes missed voxels more.",
+    THRESHOLD,
+    (
+        Step(
+            "A network finds the kidneys of a CT phantom roughly: some voxels are missed, more are extra. A bias "
+            "on the class makes it predict kidney more readily. Can a bias raise sensitivity and precision at "
+            "once?",
+            f"In the tab **Inspect**, choose **kidneys**, and drag **Prediction** to step **{RACED_FROM}**. In the "
+            "tab **Why** open **What if: the decision**, choose **Precision against sensitivity** below the "
+            "slider, and move the slider to the right, to **+2**.",
+            "The picture moves at once: more of the kidneys, and more beside them. The point slides along the "
+            "curve, and what it gains in sensitivity it pays in precision. No bias leaves the curve: it is all "
+            "that this network can do with another threshold.",
+            _is_biased,
+        ),
+        Step(
+            "The loss of this run is Tversky, with penalties of .5 for extra (alpha) and for missed voxels "
+            "(beta). With beta at .9, what changes at once: the value of the loss, its pull, the prediction?",
+            "Press **Reset** beside the slider. Choose **Asked**, open **What if: the loss**, and set **beta** "
+            "(the penalty for false negatives) to **0.9**.",
+            "Value and pull change; the prediction stays, and the section says so: it changes only by training. "
+            "Compare the shares of the pull in the table. Whether training under it leads anywhere that a bias "
+            "does not is the last part of this lecture, on its page and in its notebook: a race of two lanes and "
+            "a control.",
+            _has_beta,
+        ),
+    ),
+)
 
 # ---- a loss that rewards errors
 
@@ -181,7 +324,7 @@ REWARDS = Lecture(
         ),
     ),
 )
-LECTURES: Mapping[str, Lecture] = {found.name: found for found in (REWARDS,)}
+LECTURES: Mapping[str, Lecture] = {found.name: found for found in (ORDERS, THRESHOLDS, REWARDS)}
 
 
 def lecture_named(name: str) -> Lecture:

@@ -1,6 +1,6 @@
 """The lectures, carried out in a real window: every click that they ask for, and what is seen then.
 
-Recordings are made in the cache folder of the tests, once per session.
+Recordings are made in the cache folder of the tests.
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QTabWidget
 
 from segexplorer.frontends.napari.lectures import REACHED
-from segexplorer.viewmodels.lectures import LECTURES
+from segexplorer.viewmodels.decision import beside_curve
+from segexplorer.viewmodels.lectures import LECTURES, MISSED_AT, RACED_FROM
 
 LEFT = Qt.MouseButton.LeftButton
-
-
-@pytest.fixture(scope="session")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache folder for all tests, so that each recording is made once."""
-    return tmp_path_factory.mktemp("lectures")
 
 
 class Reader:
@@ -120,12 +115,15 @@ class Reader:
         self.settle()
         return tuple(int(i) for i in voxel)  # type: ignore[return-value]
 
+    def picture(self, name: str) -> None:
+        self.viewer.window._qt_window.grab().save(str(self.pictures / f"{name}.png"))
+
     def answer(self, name: str) -> str:
         """Ask for the answer: the window must show what the step leads to, and not have said so before."""
         self.settle()
         assert self.panel.reached.text() == REACHED, self.panel.do.text()
         assert not self.panel.answer.isVisible()
-        self.viewer.window._qt_window.grab().save(str(self.pictures / f"{name}.png"))
+        self.picture(name)
         self.click(self.panel.show_answer)
         assert self.panel.answer.isVisible() and not self.panel.show_answer.isVisible()
         return str(self.panel.answer.text())
@@ -137,10 +135,7 @@ class Reader:
 
 
 @pytest.fixture
-def reader(
-    qtbot: Any, viewer: Any, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Reader]:
-    monkeypatch.setenv("SEGEXPLORER_CACHE", str(recordings))
+def reader(qtbot: Any, viewer: Any, tmp_path: Path) -> Iterator[Reader]:
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
     qtbot.waitUntil(lambda: dock.tabs is not None, timeout=600_000)
     viewer.window._qt_window.resize(1280, 800)
@@ -216,3 +211,124 @@ def test_a_loss_that_rewards_errors(reader: Reader) -> None:
     assert panel.heading.text() == "Step 2 of 3"
     reader.qtbot.mouseClick(panel.leave, LEFT)
     assert panel.parent() is None and reader.display.seen is not None
+
+
+@pytest.mark.gui
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_same_mistake_other_orders(reader: Reader) -> None:
+    reader.open("same-mistake")
+    panel, why, inspect = reader.panel, reader.why, reader.inspect
+    assert panel.heading.text() == "Step 1 of 6"
+
+    reader.tab("inspect")
+    reader.choose(inspect.choices.class_picker, "lesion")
+    reader.drag_to(MISSED_AT)
+    seen = reader.display.seen.recorded
+    assert seen.truth is not None and (seen.truth == 1).any() and not (seen.prediction == 1).any()
+    (score,) = (s for s in reader.display.screen.scores if s.class_name == "lesion")
+    assert score.metrics["dice"] == 0
+    reader.answer("1-missed")
+
+    reader.next()
+    reader.tab("why")
+    reader.click(why.look.buttons["asked"])
+    reader.choose(why.term, "Cross entropy")
+    truth = reader.display.screen.answer.explanation.labels == 1
+    of_cross_entropy, shares = pull(reader), reader.display.screen.answer.shares[0]
+    assert shares.elsewhere > 0.5, "most of the pull is outside"
+    assert (of_cross_entropy[truth] > 0).all() and (of_cross_entropy[~truth] < 0).all()
+    reader.answer("2-cross-entropy")
+
+    reader.next()
+    reader.choose(why.term, "Dice")
+    of_dice = reader.display.screen.answer.shares[0]
+    assert of_dice.inside + of_dice.boundary > shares.inside + shares.boundary, "the lesion brightens"
+    brighter = np.abs(pull(reader)[truth]).mean() / np.abs(of_cross_entropy[truth]).mean()
+    assert brighter > 1
+    reader.answer("3-dice")
+
+    reader.next()
+    reader.tick(why.before_softmax, True)
+    values = pull(reader)
+    assert np.ptp(values[truth]) < 1e-4 * values[truth].mean(), "one value in the lesion"
+    assert np.ptp(values[~truth]) < 1e-4 * np.abs(values[~truth]).mean(), "and one elsewhere"
+    assert values[truth].mean() > 0 > values[~truth].mean()
+    reader.answer("4-before-softmax")
+
+    reader.next()
+    reader.tick(why.before_softmax, False)
+    reader.click_voxel(truth)
+    assert why.sentence.text().startswith("Truth: lesion")
+    explanation = reader.display.screen.answer.explanation
+    values, p = pull(reader)[truth], explanation.probabilities[1][truth]
+    assert values[p.argmin()] < values[p.argmax()], "confident mistakes go dark"
+    assert (np.diff(values[np.argsort(p)]) >= -1e-5 * values.max()).all(), "the surer, the darker"
+    reader.answer("5-after-softmax")
+
+    reader.next()
+    reader.click(why.look.buttons["got"])
+    later = reader.display.screen.answer
+    assert later.picture is not None and later.explanation.later_step > MISSED_AT
+    reader.picture("6-got")
+    reader.tab("inspect")
+    steps = reader.display.screen.history.steps
+    reader.drag_to(steps[-1])
+    found = reader.display.seen.recorded
+    assert ((found.prediction == 1) & (found.truth == 1)).any(), "the lesion wakes"
+    assert not panel.answer.isVisible()
+    dice = [s.class_dice["lesion"] for _, s in sorted(reader.display.reality.run.validations.items())]
+    assert dice[-1] > 0.2 and dice[-1] > dice[steps.index(MISSED_AT)] == 0
+    reader.answer("6-awake")
+    assert not panel.next.isEnabled()
+
+
+@pytest.mark.gui
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_threshold_or_loss(reader: Reader) -> None:
+    reader.open("threshold-or-loss")
+    why, inspect, display = reader.why, reader.inspect, reader.display
+    reader.tab("inspect")
+    reader.choose(inspect.choices.class_picker, "kidneys")
+    reader.drag_to(RACED_FROM)
+    reader.tab("why")
+    reader.click(why.decision_section.button)
+    reader.choose(why.decision.picker, "Precision against sensitivity")
+    before = display.screen.decision.before
+    predicted = display.seen.recorded.prediction
+    slider = why.decision.slider
+    reader.show(slider)
+    slider.setFocus()
+    points = []
+    while slider.value() < 200:  # hundredths
+        reader.qtbot.keyClick(slider, Qt.Key.Key_Right)
+        reader.settle()
+        now = display.screen.decision.now
+        points.append((now.sensitivity, now.precision))
+        assert beside_curve(display.screen.decision.curve, now).distance < 0.01, "never off the curve"
+    sensitivity, precision = np.array(points).T
+    assert (np.diff(sensitivity) >= 0).all() and sensitivity[-1] > before.sensitivity
+    assert precision[-1] < before.precision, "what is gained on one side is paid on the other"
+    assert (display.seen.snapshot.prediction == 1).sum() > (predicted == 1).sum(), "the picture has moved"
+    reader.answer("1-bias")
+
+    reader.next()
+    reader.click(why.decision.reset)
+    reader.click(why.look.buttons["asked"])
+    shown = display.seen.snapshot.prediction.copy()
+    value, asked = why.finding.text(), pull(reader).copy()
+    reader.click(why.loss_section.button)
+    entry = why.loss.form.widget_for("loss.beta").native
+    reader.show(entry)
+    entry.setFocus()
+    entry.selectAll()
+    reader.qtbot.keyClicks(entry, "0.9")
+    reader.qtbot.keyClick(entry, Qt.Key.Key_Return)
+    reader.wait(lambda: getattr(display.screen.answer.loss, "beta", None) == 0.9)
+    reader.settle()
+    assert why.finding.text() != value and not np.allclose(pull(reader), asked)
+    assert (display.seen.snapshot.prediction == shown).all() and (shown == predicted).all()
+    assert "only by training" in why.loss.waits.text()
+    reader.answer("2-beta")
+    assert not reader.panel.next.isEnabled()

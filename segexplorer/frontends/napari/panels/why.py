@@ -243,7 +243,10 @@ def _side(column: int) -> Any:
 
 
 def _percent(share: float) -> str:
-    return "none" if share != share else f"{100 * share:.0f} %"
+    if share != share:
+        return "none"
+    # of a small lesion, which loss pulls there more is told by parts of a per cent
+    return f"{100 * share:.2g} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 class DecisionBox(QWidget):  # type: ignore[misc, unused-ignore]
