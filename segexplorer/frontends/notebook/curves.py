@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,9 @@ class CurvesFigure:
     ----------
     widget
         A `plotly.graph_objects.FigureWidget`.
+    seen
+        Whether a browser has said that it draws the figure. One that needs more than two seconds for plotly's 5 MB
+        never does, since anywidget gives up then: over a slow line, or on a busy computer.
     """
 
     def __init__(self, plots: Sequence[str] = DEFAULT_PLOTS) -> None:
@@ -66,6 +69,15 @@ class CurvesFigure:
         self._drawn: tuple[int, int | None] = (-1, None)
         self.widget = graph.FigureWidget(layout={**self._layout(), "xaxis_range": [0, 10]})
         self.widget._config = {"displaylogo": False, "responsive": True}
+        self.seen = False
+        self.when_seen: Callable[[], object] = lambda: None
+        """Called once."""
+        self.widget.observe(self._on_seen, "_js2py_traceDeltas")
+
+    def _on_seen(self, _: Any) -> None:
+        if not self.seen:
+            self.seen = True
+            self.when_seen()
 
     def _layout(self) -> dict[str, Any]:
         return {

@@ -25,7 +25,7 @@ from segexplorer.frontends.notebook.forms import close_all
 from segexplorer.frontends.notebook.inspector import ErrorsBox, ScoresBox, ShowBar, WhyBox
 from segexplorer.frontends.notebook.planes import PlanesWidget, words_of
 from segexplorer.frontends.notebook.scenes import SceneMaker
-from segexplorer.frontends.notebook.still import still_html
+from segexplorer.frontends.notebook.still import curves_svg, still_html
 from segexplorer.frontends.notebook.subjects import Subject, know
 from segexplorer.frontends.notebook.training import is_training
 from segexplorer.viewmodels.caption import CONVENTIONS
@@ -40,6 +40,8 @@ STILL_S = 5.0
 """The still picture of a saved notebook is drawn anew at most so often."""
 GONE_S = 4.0
 """So long after its last view has gone, a cell is closed: a page that draws it anew is quicker."""
+FIGURE_S = 6.0
+"""So long a browser has for the figure of the curves; then they are drawn as a picture, until it comes."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -74,6 +76,7 @@ class Explorer:
         self._placed: Any = None
         self._stilled, self._still_due = 0.0, False
         self._closing: threading.Timer | None = None
+        self._waiting: threading.Timer | None = None
         self._closed, self._shown = False, False
         self.sent: dict[str, int] = {"pictures": 0}
         self._build()
@@ -93,6 +96,10 @@ class Explorer:
             else None
         )
         self.curves = CurvesFigure(self._plots) if has("curves") else None
+        self._curves_box = w.VBox([] if self.curves is None else [self.curves.widget])
+        self._picture: Any = None
+        if self.curves is not None:
+            self.curves.when_seen = self._on_figure
         looks = has("planes") and self._subject.case is None
         self.show = ShowBar(self.display) if looks else None
         self.scores = ScoresBox(self.display) if has("errors") else None
@@ -113,7 +120,7 @@ class Explorer:
         left = [part for part in (self.planes, self.facts) if part is not None]
         tabs: list[tuple[str, Any]] = []
         if self.curves is not None:
-            tabs.append(("Curves", self.curves.widget))
+            tabs.append(("Curves", self._curves_box))
         if self.errors is not None and self.scores is not None:
             tabs.append(("Errors", w.VBox([self.errors.widget, self.scores.widget])))
         if self.why is not None:
@@ -221,7 +228,7 @@ class Explorer:
         if self.controls is not None and (parts is None or "controls" in parts):
             self.controls.draw(screen)
         if self.curves is not None and (parts is None or "cursor" in parts):
-            self.curves.draw(self.display.curves, screen.class_names, screen.cursor)
+            self._draw_curves(screen, screen.class_names)
         if self.solid is not None:
             self._draw_solid(screen)
         if parts is None or "seen" in parts:
@@ -267,7 +274,31 @@ class Explorer:
         if self.controls is not None:
             self.controls.hear(events)
         if self.curves is not None:
-            self.curves.draw(self.display.curves, self._classes(screen), screen.cursor)
+            self._draw_curves(screen, self._classes(screen))
+
+    def _draw_curves(self, screen: Screen, classes: Sequence[str]) -> None:
+        assert self.curves is not None
+        self.curves.draw(self.display.curves, classes, screen.cursor)
+        if self._picture is not None:
+            self._picture.value = curves_svg(self.display.curves, classes, screen.cursor)
+
+    def _await_figure(self) -> None:
+        """Draw the curves as a picture where no browser draws the figure in time."""
+        with self.display.lock:
+            if self._closed or self.curves is None or self.curves.seen or self._picture is not None:
+                return
+            self._picture = w.HTML()
+            self._draw_curves(self.display.screen, self._classes(self.display.screen))
+            self._curves_box.children = [self._picture]
+
+    def _on_figure(self) -> None:
+        """Put the figure back in the place of the picture."""
+        with self.display.lock:
+            picture, self._picture = self._picture, None
+            if picture is None or self._closed or self.curves is None:
+                return
+            self._curves_box.children = [self.curves.widget]
+            close_all(picture)
 
     def _classes(self, screen: Screen) -> Sequence[str]:
         if screen.class_names:
@@ -364,6 +395,10 @@ class Explorer:
             self._shown = True
             self._stilled = time.monotonic()
             display(self._still_bundle(), raw=True, display_id=self._uid)
+        if self.curves is not None:
+            self._waiting = threading.Timer(FIGURE_S, self._await_figure)
+            self._waiting.name, self._waiting.daemon = "segexplorer notebook: figure", True
+            self._waiting.start()
 
     def _still_bundle(self) -> dict[str, str]:
         uid = "" if self.planes is None else f"segexplorer-still-{self.planes.uid}"
@@ -439,16 +474,16 @@ class Explorer:
                 self._subject = Subject(folder=Path(self.display.reality.run.key))
             elif subject.experiment is not None and self.controls is not None:
                 self._subject = Subject(experiment=self.controls.settings.experiment)
-        for timer in (self._closing, getattr(self, "_still_timer", None)):
+        for timer in (self._closing, getattr(self, "_still_timer", None), self._waiting):
             if timer is not None:
                 timer.cancel()
         if self.controls is not None:
             self.controls.close()
         self.display.close()
         close_all(self.widget)
-        for part in (self._solid_box, None if self.solid is None else self.solid.widget):
-            if part is not None:
-                close_all(part)
+        figures = [one.widget for one in (self.curves, self.solid) if one is not None]
+        for part in (self._solid_box, self._curves_box, *figures):
+            close_all(part)
         cells.forget(self)
 
     def _reopen(self) -> None:

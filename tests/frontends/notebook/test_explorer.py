@@ -162,6 +162,24 @@ def test_a_still_needs_no_kernel(explored: Any, finished: Path) -> None:
     assert "Dice" in still and "extra (false positive)" in still
 
 
+def test_curves_are_a_picture_until_a_browser_draws_the_figure(explored: Any, finished: Path) -> None:
+    explorer = explored(finished)
+    explorer.display.wait(60)
+    (figure,) = explorer._curves_box.children
+    assert figure is explorer.curves.widget
+    explorer._await_figure()
+    (picture,) = explorer._curves_box.children
+    assert "<polyline" in picture.value and "Loss and its terms" in picture.value
+    before = picture.value
+    explorer.show.history.value = 2
+    explorer.display.wait(60)
+    assert picture.value != before, "the line of the step has moved"
+    explorer.curves._on_seen(None)
+    assert explorer._curves_box.children == (figure,) and picture.comm is None
+    explorer._await_figure()
+    assert explorer._curves_box.children == (figure,)
+
+
 def test_image_label_and_prediction(explored: Any) -> None:
     image = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
     label = np.zeros((20, 20, 20), np.uint8)
