@@ -8,7 +8,6 @@ rest, which weighs false negatives against false positives.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,9 +68,9 @@ class FocalCosts(Sums):
         if self.gamma == 0:
             value = torch.neg(at.log_true, out=at.row())
         else:
-            value = focal(at.log_true, at.rest, self.gamma)
+            value = focal(at, self.gamma)
             if self.background_only:
-                value = value.add_(at.log_true).mul_(at.own[0]).sub_(at.log_true)
+                value = value.sub_(at.cost).mul_(at.own[0]).add_(at.cost)
         into[0].add(_by_class(at, _factored(value, at, self.factor)))
 
     def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
@@ -80,7 +79,7 @@ class FocalCosts(Sums):
         if self.gamma == 0:
             slope = scale.neg_()
         else:
-            slope = focal_slope(at.log_true, at.rest, self.gamma)
+            slope = focal_slope(at, self.gamma)
             if self.background_only:
                 slope = slope.add_(1).mul_(at.own[0]).sub_(1)
             slope = slope.mul_(scale)
@@ -97,36 +96,37 @@ class FocalCosts(Sums):
         return _plain(of, costs, self.factor)
 
 
-def _exact(log_p: Tensor, rest: Tensor) -> Tensor:
-    """Return log p: log1p(-rest) where p > 1/2; a sum, because torch.where is many times slower on a CPU."""
-    return (-rest.clamp(max=0.5)).log1p_().add_((log_p + math.log(2)).clamp_(max=0))
+def _power(at: Slab, base: Tensor, gamma: float) -> Tensor:
+    """Return base^gamma in memory of its own.
 
-
-def _power(base: Tensor, gamma: float) -> Tensor:
-    """Return base^gamma; torch's own is twice as slow as a logarithm and a power of 2, and exact for 1 and 2."""
-    return base**gamma if gamma in (1, 2) else base.log2().mul_(gamma).exp2_()
-
-
-def focal(log_p: Tensor, rest: Tensor, gamma: float) -> Tensor:
-    """Return -(1 - p)^gamma log p.
-
-    Parameters
-    ----------
-    log_p
-        Logarithms of probabilities.
-    rest
-        1 - p, exact near 0.
-    gamma
-        Above 0.
+    torch's own power takes twice as long as a logarithm and a power of 2, and six times as long as a root.
     """
-    base = rest.clamp(min=1e-30)  # as in the slope
-    return _power(base, gamma).mul_(_exact(log_p, rest)).neg_()
+    out = at.row()
+    if gamma == 1:
+        return out.copy_(base)
+    if gamma == 2:
+        return torch.mul(base, base, out=out)
+    if gamma == 0.5:
+        return torch.sqrt(base, out=out)
+    if gamma == 0.75:
+        return torch.sqrt(base, out=out).mul_(out.sqrt())
+    return torch.log2(base, out=out).mul_(gamma).exp2_()
 
 
-def focal_slope(log_p: Tensor, rest: Tensor, gamma: float) -> Tensor:
-    """Return the slope of `focal` in log p, for which d(1 - p) = -p dlog p."""
-    base = rest.clamp(min=1e-30)  # the slope of a power below 1 is infinite at 0
-    return _exact(log_p, rest).div_(base).mul_(1 - rest).mul_(gamma).sub_(1).mul_(_power(base, gamma))
+def focal(at: Slab, gamma: float) -> Tensor:
+    """Return (n,) -(1 - p)^gamma log p of each voxel's own class, gamma above 0."""
+    base = torch.clamp(at.rest, min=1e-30, out=at.row())  # as in the slope
+    return _power(at, base, gamma).mul_(at.cost)
+
+
+def focal_slope(at: Slab, gamma: float) -> Tensor:
+    """Return the slope of `focal` in log p, for which d(1 - p) = -p dlog p.
+
+    (1 - p)^gamma (gamma p log p / (1 - p) - 1), where the last quotient is the cost over the odds.
+    """
+    base = torch.clamp(at.rest, min=1e-30, out=at.row())  # the slope of a power below 1 is infinite at 0
+    part = torch.div(at.cost, base, out=at.row()).mul_(at.true).mul_(-gamma).sub_(1)
+    return part.mul_(_power(at, base, gamma))
 
 
 TINY = 1e-8
@@ -141,14 +141,14 @@ class LogPowers(Sums):
 
     def add(self, at: Slab, into: Sequence[Total]) -> None:
         """Add powers up, class by class."""
-        cost = _exact(at.log_true, at.rest).neg_()
-        some = (cost > TINY).to(cost.dtype)
+        cost = at.row().copy_(at.cost)
+        some = torch.gt(cost, TINY, out=at.row())
         into[0].add(_by_class(at, cost.clamp_(min=TINY).pow_(self.gamma).mul_(some)))
 
     def pull(self, at: Slab, slopes: Sequence[Tensor]) -> None:
         """The slope in log p is minus that of the power."""
-        cost = _exact(at.log_true, at.rest).neg_()
-        some = (cost > TINY).to(cost.dtype)
+        cost = at.row().copy_(at.cost)
+        some = torch.gt(cost, TINY, out=at.row())
         slope = cost.clamp_(min=TINY).pow_(self.gamma - 1).mul_(some).mul_(-self.gamma)
         at.pull_log_true(slope.mul_(_of_class(at, slopes[0])))
 
@@ -226,10 +226,12 @@ class TwoSidedCosts(Sums):
         if at.voxels.wide_range:
             into[0].add(self._from_logits(at.logits, at))
             return
-        # one logarithm of the product serves all classes, for at most one of its factors is small; each factor is a
-        # sum of two parts, one of which is 0
-        own, rest = at.own[self.first :], sum_of_others(at.p)[self.first :]
-        product = torch.addcmul(own, 1 - own, rest).prod(0)
+        # one logarithm of the product serves all classes, for at most one of its factors is small; a class's own
+        # voxels have the factor 1, and all others one that is not greater
+        factors = torch.maximum(at.own, sum_of_others(at.p), out=at.matrix())[self.first :]
+        product = factors[0]
+        for factor in factors[1:]:
+            product.mul_(factor)
         missed = at.log_true if self.first == 0 else at.log_true * (1 - at.own[0])
         values = product.log_().mul_(self.inside - 1).sub_(missed, alpha=self.inside)
         into[0].add((values if at.keep is None else values.mul_(at.keep)).sum())
@@ -243,15 +245,19 @@ class TwoSidedCosts(Sums):
             at.pull_logits(found.mul_(slopes[0]))
             return
         outside, own, first = 1 - self.inside, at.own, self.first
-        odds = at.p / sum_of_others(at.p)
+        odds = torch.div(at.p, sum_of_others(at.p), out=at.matrix())
         odds.addcmul_(odds, own, value=-1)[:first] = 0
-        found = sum_of_others(odds).mul_(-outside).add_(self.inside)
+        others = sum_of_others(odds)
+        # what all classes of a voxel have in common, in one row
+        common = torch.mul(own[0], -self.inside, out=at.row()).add_(self.inside) if first else self.inside
         if first:
-            found.add_(own[0], alpha=-self.inside)
-        found[first:] += outside
-        found[first:].sub_(own[first:], alpha=outside)
-        found.mul_(at.p)[first:].sub_(own[first:], alpha=self.inside)
-        at.pull_logits(found.mul_(slopes[0]))
+            torch.sub(common, others[0], alpha=outside, out=others[0])
+        counted = others[first:]
+        torch.sub(torch.as_tensor(common + outside), counted, alpha=outside, out=counted)
+        counted.sub_(own[first:], alpha=outside)
+        others.mul_(at.p)
+        counted.sub_(own[first:], alpha=self.inside)
+        at.pull_logits(others.mul_(slopes[0]))
 
     def _from_logits(self, z: Tensor, at: Slab) -> Tensor:
         """Return the sum from (C, n) logits of any range."""

@@ -98,6 +98,33 @@ class Boxes:
         return self._slabs.paint(values, start, stop)
 
 
+@dataclass(frozen=True)
+class _Meeting:
+    """What a slab has of a grid of boxes.
+
+    Attributes
+    ----------
+    planes, rows
+        Its planes, and rows of each.
+    first, sizes
+        The first box along the rows, and how many rows the slab has of it and of those after it.
+    margins
+        Rows before and after them that belong to no box.
+    runs
+        (box or None, from, to) of planes one after the other that belong to the same box along the first axis.
+    boxes
+        Those boxes, in order.
+    """
+
+    planes: int
+    rows: int
+    first: int
+    sizes: tuple[int, ...]
+    margins: tuple[int, int]
+    runs: tuple[tuple[int | None, int, int], ...]
+    boxes: tuple[int, ...]
+
+
 class _BoxSlabs:
     """Sums over boxes, and values painted on them, of slabs of whole planes or of whole rows of one plane.
 
@@ -116,48 +143,70 @@ class _BoxSlabs:
         self.counts = tuple(max(0, len(axis) - 1) for axis in self.edges)
         inside = [(k, z) for k, (a, b) in enumerate(pairwise(self.edges[0])) for z in range(a, b)]
         self.box_of_plane = {z: k for k, z in inside}
+        self.widths = tuple(b - a for a, b in pairwise(self.edges[2]))
+        self._known: dict[tuple[int, int], _Meeting] = {}
 
     def add(self, values: Tensor, start: int, into: Tensor) -> None:
-        if not all(self.counts):
+        at = self._meeting(start, start + values.shape[1])
+        if not at.sizes or not at.boxes:
             return
-        planes, rows = self._span(start, start + values.shape[1])
-        volume = values.view(-1, len(planes), len(rows), self.shape[2])
-        first, sizes = self._cut(1, rows)
-        if not sizes:
-            return
-        volume = volume.narrow(2, max(self.edges[1][0] - rows.start, 0), sum(sizes))
-        volume = _sum_along(volume, -2, tuple(sizes))
+        volume = values.view(-1, at.planes, at.rows, self.shape[2])
+        if at.margins != (0, 0):
+            volume = volume.narrow(2, at.margins[0], sum(at.sizes))
+        volume = _sum_along(volume, -2, at.sizes)
         left, right = self.edges[2][0], self.edges[2][-1]
-        widths = tuple(b - a for a, b in pairwise(self.edges[2]))
-        volume = _sum_along(volume.narrow(3, left, right - left), -1, widths)
-        target = into.view(-1, *self.counts)[:, :, first : first + len(sizes)]
-        for box, run in groupby(range(len(planes)), lambda k: self.box_of_plane.get(planes[k])):
+        if right - left < self.shape[2]:
+            volume = volume.narrow(3, left, right - left)
+        volume = _sum_along(volume, -1, self.widths)
+        target = into.view(-1, *self.counts)
+        for box, begin, end in at.runs:
             if box is not None:
-                there = list(run)
-                target[:, box].add_(volume[:, there[0] : there[-1] + 1].sum(1))
+                target[:, box, at.first : at.first + len(at.sizes)].add_(volume[:, begin:end].sum(1))
 
     def paint(self, values: Tensor, start: int, stop: int) -> Tensor:
-        planes, rows = self._span(start, stop)
-        first, sizes = self._cut(1, rows)
-        if not all(self.counts) or not sizes:
+        at = self._meeting(start, stop)
+        if not at.sizes or not at.boxes:
             return values.new_zeros(len(values), stop - start)
-        boxes = values.reshape(-1, *self.counts)[:, :, first : first + len(sizes)]
+        low = at.boxes[0]  # a slab meets few of the boxes along the first axis
+        boxes = values.reshape(-1, *self.counts)[
+            :, low : at.boxes[-1] + 1, at.first : at.first + len(at.sizes)
+        ]
         before, after = self.edges[2][0], self.shape[2] - self.edges[2][-1]
-        row = _repeated(boxes, 3, tuple(b - a for a, b in pairwise(self.edges[2])))
+        row = _repeated(boxes, 3, self.widths)
         row = pad(row, [before, after]) if before or after else row
-        top = max(self.edges[1][0] - rows.start, 0)
-        margins = (top, len(rows) - top - sum(sizes))
-        found = values.new_empty(len(values), len(planes), len(rows), self.shape[2])
-        for box, run in groupby(range(len(planes)), lambda k: self.box_of_plane.get(planes[k])):
-            there = list(run)
-            part = found[:, there[0] : there[-1] + 1]
+        found = values.new_empty(len(values), at.planes, at.rows, self.shape[2])
+        for box, begin, end in at.runs:
+            part = found[:, begin:end]
             if box is None:
                 part.zero_()
                 continue
-            plane = _repeated(row[:, box], 1, tuple(sizes))
-            plane = pad(plane, [0, 0, *margins]) if any(margins) else plane
+            plane = _repeated(row[:, box - low], 1, at.sizes)
+            plane = pad(plane, [0, 0, *at.margins]) if any(at.margins) else plane
             part.copy_(plane.unsqueeze(1))
         return found.flatten(1)
+
+    def _meeting(self, start: int, stop: int) -> _Meeting:
+        """Return which boxes a slab meets; known once asked for, since every map of a slab asks."""
+        if (start, stop) not in self._known:
+            planes, rows = self._span(start, stop)
+            first, sizes = self._cut(1, rows)
+            top = max(self.edges[1][0] - rows.start, 0)
+            runs, begin = list[tuple[int | None, int, int]](), 0
+            for box, run in groupby(self.box_of_plane.get(z) for z in planes):
+                end = begin + len(list(run))
+                runs.append((box, begin, end))
+                begin = end
+            whole = all(self.counts)
+            self._known[start, stop] = _Meeting(
+                planes=len(planes),
+                rows=len(rows),
+                first=first,
+                sizes=tuple(sizes) if whole else (),
+                margins=(top, len(rows) - top - sum(sizes)),
+                runs=tuple(runs),
+                boxes=tuple(box for box, _, _ in runs if box is not None) if whole else (),
+            )
+        return self._known[start, stop]
 
     def _span(self, start: int, stop: int) -> tuple[range, range]:
         """Return the planes of a slab, and the rows that it has of each."""

@@ -167,6 +167,7 @@ class Slab:
         self._true: Tensor | None = None
         self._rest: Tensor | None = None
         self._log_true: Tensor | None = None
+        self._cost: Tensor | None = None
         self._in_p: Tensor | None = None
         self._in_logits: Tensor | None = None
         self._in_log_true: Tensor | None = None
@@ -239,6 +240,22 @@ class Slab:
             else:
                 self._log_true = (self._below - self.norm.log()).clamp_(max=0)
         return self._log_true
+
+    @property
+    def cost(self) -> Tensor:
+        """(n,) -log p of the own class, to the last digit also where p is near 1; finite on ignored voxels.
+
+        From the odds against the class, which are exact at both ends; one logarithm. Where logits are far apart,
+        p may be 0: the logarithm is then that of the logits where p < 1/2.
+        """
+        if self._cost is None:
+            if self._below is None:
+                odds = torch.div(self.rest, self.true, out=self.row())
+                self._cost = torch.log1p(odds, out=odds)
+            else:
+                near = torch.clamp(self.rest, max=0.5, out=self.row()).neg_().log1p_()
+                self._cost = near.add_((self.log_true + math.log(2)).clamp_(max=0)).neg_()
+        return self._cost
 
     @property
     def log_norm(self) -> Tensor:
