@@ -128,7 +128,8 @@ def report(file: Path, folder: Path, runs: int, on: str) -> None:
     wall = time.monotonic() - began
     tries = [try_ for name in schedule.names() for try_ in schedule.tries(name)]
     seconds = [try_.updated - try_.began for try_ in tries if try_.end == "finished"]
-    print(f"{runs} runs on {on}: {wall:.0f} s, {wall / runs:.1f} s a run")
+    each = f"{wall / len(seconds):.1f} s each" if seconds else "none"
+    print(f"{len(seconds)} of {runs} runs finished on {on} in {wall:.0f} s: {each}")
     print(f"the launcher ended after {submitted:.0f} s with exit code {launcher.returncode}")
     ends = Counter(f"try {try_.number} {try_.end or 'died'}" for try_ in tries)
     print(f"states {dict(states)}; {dict(ends)}")
@@ -137,7 +138,7 @@ def report(file: Path, folder: Path, runs: int, on: str) -> None:
     for what, values in took.items():
         print(f"{what}: {1000 * statistics.median(values):.0f} ms, at most {1000 * max(values):.0f} ms")
     files = sum(1 for _ in folder.rglob("*"))
-    print(f"{files / runs:.0f} files and folders a run")
+    print(f"{files / max(1, len(tries)):.0f} files and folders a run")
 
 
 if __name__ == "__main__":
