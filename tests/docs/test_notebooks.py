@@ -14,7 +14,7 @@ import nbformat  # noqa: E402  it comes with nbclient
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-TRAINING = {"tour", "adaptive-weights", "compare-losses"}
+TRAINING = {"tour", "adaptive-weights", "compare-losses", "same-mistake", "threshold-or-loss"}
 """They train for a while."""
 MOST_S = 120
 """A notebook takes at most so long on two cores that nobody else uses; there is room for a busy machine."""
