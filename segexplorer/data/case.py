@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
+from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, MOST_OVERLAPPING, LabelScheme
 from segexplorer.core.printable import printable
 from segexplorer.data.grid import aligned
 from segexplorer.data.remembered import remembered
@@ -23,8 +25,6 @@ from segexplorer.data.volume import Volume, value_counts
 
 # ---- cases
 
-IGNORED = 255
-"""Class index of voxels that no loss and no metric counts."""
 _WHOLE = 2**24
 """Bytes up to which all of a file goes into its fingerprint."""
 _STRETCH = 2**22
@@ -32,6 +32,8 @@ _STRETCH = 2**22
 _BLOCK, _BLOCKS = 2**16, 257
 """Of larger images, these many blocks of bytes, evenly spread. A compressed file changes everywhere behind a
 changed voxel; a few changed voxels of a large uncompressed image may be missed. Labels are always read whole."""
+SHARED_VALUE = "Give each label value to one class; or let classes overlap (data.overlapping: true)."
+"""What to do where a label value is in two classes."""
 IGNORE = "ignore"
 """The class name whose label values are ignored, as in nnU-Net."""
 Source = Path | Volume | Recipe
@@ -192,7 +194,7 @@ def _opened(source: Source, *, like: Volume | None = None, label: bool = False, 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Label values -> class indices 1..K.
+    """Label values -> label indices: those of the classes 1..K, or of their combinations where classes overlap.
 
     Attributes
     ----------
@@ -202,35 +204,44 @@ class ClassMap:
         What becomes of label values that no class names: background, or ignored by loss and metrics.
     ignored
         Label values that are ignored whatever `other_labels` says (not annotated, "ignore" in nnU-Net).
+    overlapping
+        Whether a label value may belong to several classes.
     """
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
     other_labels: OtherLabels = "background"
     ignored: tuple[int, ...] = ()
+    overlapping: bool = False
 
     @classmethod
     def from_classes(
-        cls, classes: Mapping[str, int | Sequence[int]], other_labels: OtherLabels = "background"
+        cls,
+        classes: Mapping[str, int | Sequence[int]],
+        other_labels: OtherLabels = "background",
+        *,
+        overlapping: bool = False,
     ) -> Self:
         """Build from `{"kidneys": [2, 3], "liver": 5}`; values under the name "ignore" make no class.
 
         Raises
         ------
         DataError
-            When there is no class, too many, or a value is in two classes.
+            When there is no class, too many, or a value is in two classes that do not overlap.
         """
         if not set(classes) - {IGNORE}:
             raise DataError("No class is chosen.", "Name at least one, e.g. classes: {liver: 5}.")
-        if len(classes) >= IGNORED:
-            raise DataError(f"{len(classes)} classes are too many.", f"Choose fewer than {IGNORED}.")
+        most = MOST_OVERLAPPING + 1 if overlapping else IGNORED
+        if len(set(classes) - {IGNORE}) >= most:
+            which = "overlapping classes" if overlapping else "classes"
+            raise DataError(f"{len(classes)} {which} are too many.", f"Choose fewer than {most}.")
         values = tuple((v,) if isinstance(v, int) else tuple(v) for v in classes.values())
         seen: dict[int, str] = {}
         for name, group in zip(classes, values, strict=True):
             for value in group:
-                if value in seen:
+                if value in seen and not (overlapping and IGNORE not in (name, seen[value])):
                     text = f"Label value {value} is in two classes, {seen[value]} and {name}."
-                    raise DataError(text, "Give each label value to one class.")
+                    raise DataError(text, SHARED_VALUE)
                 if value == 0:
                     raise DataError(
                         f"Class {name} names value 0, which is background.", "Use values above 0."
@@ -238,27 +249,60 @@ class ClassMap:
                 seen[value] = name
         groups = dict(zip(classes, values, strict=True))
         ignored = groups.pop(IGNORE, ())
-        return cls(tuple(groups), tuple(groups.values()), other_labels, ignored)
+        return cls(tuple(groups), tuple(groups.values()), other_labels, ignored, overlapping)
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
         """Read what `plain` wrote."""
         values = tuple(tuple(v) for v in data["values"])
-        return cls(tuple(data["names"]), values, data["other_labels"], tuple(data.get("ignored", ())))
+        ignored, overlapping = tuple(data.get("ignored", ())), bool(data.get("overlapping", False))
+        return cls(tuple(data["names"]), values, data["other_labels"], ignored, overlapping)
 
     def plain(self) -> dict[str, Any]:
         """Return plain data for a checkpoint."""
+        overlapping = {"overlapping": True} if self.overlapping else {}
         return {
             "names": list(self.names),
             "values": [list(v) for v in self.values],
             "other_labels": self.other_labels,
             "ignored": list(self.ignored),
+            **overlapping,
         }
+
+    @cached_property
+    def _combinations(self) -> dict[tuple[int, ...], tuple[int, ...]]:
+        """Classes -> the label values that belong to exactly these; in order of their last class and their number.
+
+        So the label indices of classes within each other are the class indices: 1 is the whole, the last one what
+        is innermost.
+        """
+        found: dict[tuple[int, ...], list[int]] = {}
+        for value in dict.fromkeys(value for group in self.values for value in group):
+            own = tuple(c for c, group in enumerate(self.values, start=1) if value in group)
+            found.setdefault(own, []).append(value)
+        order = sorted(found, key=lambda own: (own[-1], len(own), own))
+        return {own: tuple(found[own]) for own in order}
+
+    @cached_property
+    def index_values(self) -> tuple[tuple[int, ...], ...]:
+        """For each label index 1, 2, ... the label values that it stands for."""
+        return tuple(self._combinations.values()) if self.overlapping else self.values
+
+    @cached_property
+    def scheme(self) -> LabelScheme:
+        """What the label indices mean, which decides between softmax and sigmoid."""
+        if not self.overlapping:
+            return EXCLUSIVE
+        return LabelScheme.of(len(self.names), tuple(self._combinations))
 
     @property
     def label_names(self) -> dict[int, str]:
         """Name of each label value that a prediction holds, for formats that have a place for names."""
-        return {group[0]: name for name, group in zip(self.names, self.values, strict=True)}
+        return {
+            group[0]: self.scheme.name(index, self.names)
+            for index, group in enumerate(self.index_values, start=1)
+            if group
+        }
 
     def reads_255_as_1(self, present: Iterable[int]) -> bool:
         """Whether a label with these values is a mask of 0 and 255 that means 0 and 1.
@@ -269,7 +313,7 @@ class ClassMap:
         return alone and set(present) - {0} == {255}
 
     def encode(self, label: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return class indices (0 background, 1..K, 255 ignored) of label values, same shape.
+        """Return label indices (0 background, 255 ignored) of label values, same shape.
 
         Raises
         ------
@@ -278,7 +322,7 @@ class ClassMap:
         """
         label = integer_labels(label)
         present = list(value_counts(label))
-        table = {v: i for i, group in enumerate(self.values, start=1) for v in group}
+        table = {v: i for i, group in enumerate(self.index_values, start=1) for v in group}
         table.update(dict.fromkeys(self.ignored, IGNORED))
         if self.reads_255_as_1(present):
             table[255] = 1
@@ -298,11 +342,11 @@ class ClassMap:
         return indices
 
     def decode(self, indices: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return original label values; a merged class gets its first value, ignored voxels 0."""
-        firsts = [group[0] for group in self.values]
+        """Return original label values; what has several values gets the first of them, ignored voxels 0."""
+        firsts = [group[0] for group in self.index_values]
         kind = np.uint8 if min(firsts) >= 0 and max(firsts) < 256 else np.int32
         table = np.zeros(256, kind)
-        for index, group in enumerate(self.values, start=1):
+        for index, group in enumerate(self.index_values, start=1):
             table[index] = group[0]
         return np.asarray(table[indices])
 

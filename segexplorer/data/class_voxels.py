@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from segexplorer.core.events import Role
-from segexplorer.data.case import IGNORED, CaseRef, ClassMap, newest_change, source_identity
+from segexplorer.core.label_scheme import IGNORED
+from segexplorer.data.case import CaseRef, ClassMap, newest_change, source_identity
 from segexplorer.data.checks import Problem, voxel_digest
 from segexplorer.data.remembered import Looked, nobody_looks, remembered
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing
@@ -45,13 +46,14 @@ class ClassVoxels:
     stored: tuple[int, ...]
     prepared: tuple[int, ...]
     ignored: int
+    counted: int
     digest: bytes
 
     @property
     def annotated(self) -> float:
         """Share of the voxels on the training grid that count."""
-        total = sum(self.prepared) + self.ignored
-        return sum(self.prepared) / total if total else 1.0
+        total = self.counted + self.ignored
+        return self.counted / total if total else 1.0
 
 
 def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) -> ClassVoxels | None:
@@ -71,18 +73,19 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
         encoded = classes.encode(np.asarray(case.label.array))
         stored = np.bincount(encoded.ravel(), minlength=256)
         prepared = np.bincount(fitted.prepared_label(case, classes).ravel(), minlength=256)
-        wanted = len(classes.names) + 1
+        wanted = len(classes.names)
         marked = bool(stored[1:IGNORED].sum())
         digest = voxel_digest(encoded) + str(encoded.shape).encode() if marked else b""
         return {
-            "stored": stored[:wanted].tolist(),
-            "prepared": prepared[:wanted].tolist(),
+            "stored": classes.scheme.class_counts(stored, wanted).tolist(),
+            "prepared": classes.scheme.class_counts(prepared, wanted).tolist(),
             "ignored": int(prepared[IGNORED]),
+            "counted": int(prepared[:IGNORED].sum()),
             "digest": digest.hex(),
         }
 
     sources = (*ref.images, ref.label)
-    question = f"class voxels, {ref.resample}, {ref.series}, {fitted.plain()}, {classes.plain()}"
+    question = f"voxels of classes, {ref.resample}, {ref.series}, {fitted.plain()}, {classes.plain()}"
     found = remembered(
         question,
         lambda: _identity(ref),
@@ -90,7 +93,14 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
         newest=lambda: max(map(newest_change, sources)),
     )
     digest = bytes.fromhex(found["digest"])
-    return ClassVoxels(ref.id, tuple(found["stored"]), tuple(found["prepared"]), found["ignored"], digest)
+    return ClassVoxels(
+        ref.id,
+        tuple(found["stored"]),
+        tuple(found["prepared"]),
+        found["ignored"],
+        found["counted"],
+        digest,
+    )
 
 
 def _identity(ref: CaseRef) -> list[object]:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segexplorer.core.errors import DataError
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data import geometry
-from segexplorer.data.case import IGNORED, Case, CaseRef, ClassMap, present_values
+from segexplorer.data.case import Case, CaseRef, ClassMap, present_values
 from segexplorer.data.checks import Problem, check_case, check_grids
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.volume import Modality
@@ -283,7 +284,7 @@ def take_fingerprint(
     refs = {ref.id: ref for ref in listing.cases if ref.id in cases}
     _require_labels(cases, problems, len(listing.cases))
     classes = _classes(dataset, [ref for ref in refs.values() if ref.label is not None])
-    mapping = ClassMap.from_classes(classes, dataset.other_labels)
+    mapping = ClassMap.from_classes(classes, dataset.other_labels, overlapping=dataset.overlapping)
     looks, amiss = _looks(
         [refs[i] for i, case in cases.items() if case.labelled], mapping, most_cases, looked, stopped
     )
@@ -442,9 +443,9 @@ def _look(case: Case, classes: ClassMap) -> _Look:
         modalities=tuple(image.modality for image in case.images),
         ranges=tuple(_range(image.array) for image in case.images),
         foreground=tuple(foreground),
-        counts=counts[: len(classes.names) + 1],
+        counts=classes.scheme.class_counts(counts, len(classes.names)),
         voxel_ml=case.label.voxel_ml,
-        parts=_parts(indices, len(classes.names)) if small else None,
+        parts=_parts(indices, classes) if small else None,
         nonzero=_box_share([np.asarray(image.array) for image in case.images]),
     )
 
@@ -453,13 +454,19 @@ def _range(array: NDArray[Any]) -> tuple[float, float]:
     return float(np.nanmin(array)), float(np.nanmax(array))
 
 
-def _parts(indices: NDArray[np.uint8], count: int) -> dict[int, NDArray[np.int64]]:
+def _parts(indices: NDArray[np.uint8], classes: ClassMap) -> dict[int, NDArray[np.int64]]:
     """Return class index -> voxels of each connected part (26 neighbours), within the box of the class."""
     found: dict[int, NDArray[np.int64]] = {}
-    boxes = ndimage.find_objects(indices, max_label=count)
-    for index, box in enumerate(boxes, start=1):
-        if box is not None:
-            parts, _ = ndimage.label(indices[box] == index, np.ones((3, 3, 3), bool))
+    scheme, count = classes.scheme, len(classes.names)
+    boxes = ndimage.find_objects(indices, max_label=scheme.indices(count) - 1)
+    for index in range(1, count + 1):
+        own = [box for at, box in enumerate(boxes, 1) if box and index in scheme.class_indices(at)]
+        if own:
+            box = tuple(
+                slice(min(s.start for s in axis), max(s.stop for s in axis))
+                for axis in zip(*own, strict=True)
+            )
+            parts, _ = ndimage.label(scheme.mask(indices[box], index), np.ones((3, 3, 3), bool))
             found[index] = np.bincount(parts.ravel())[1:]
     return found
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.data.case import IGNORED
+from segexplorer.core.label_scheme import IGNORED
 
 VOXELS_PER_CLASS = 50_000
 """Of a class with more voxels, these many are kept, evenly spread."""

@@ -7,7 +7,7 @@ soft-edged solids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -300,6 +300,8 @@ def _vessels(canvas: Canvas, rng: np.random.Generator, size: float, slide: float
 MR_CLASSES = ("grey matter", "white matter", "ventricles", "vessel", "lesion")
 MR_EXTENT = (200.0, 220.0, 200.0)
 GREY, WHITE, VENTRICLES, MR_VESSEL, MR_LESION = range(1, 6)
+TUMOUR_CLASSES = ("necrotic core", "oedema", "enhancing tumour")
+NECROTIC, OEDEMA, ENHANCING = range(1, 4)
 
 
 def render_mr(
@@ -309,20 +311,43 @@ def render_mr(
     canvas = Canvas(shape, MR_EXTENT, rng, warp=2.0, fill=0.0)
     size = rng.uniform(0.94, 1.04)
     up = rng.uniform(-4, 4)
+    white = _tissues(canvas, rng, size, up)
+    _lesion(canvas, rng, white)
+    _artery(canvas, rng, size, up)
+    return _as_magnitude(canvas, rng), canvas.label
+
+
+def render_tumour(
+    shape: Sequence[int], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return image and label as `render_mr`; of the head, only the parts of its tumour are labelled."""
+    canvas = Canvas(shape, MR_EXTENT, rng, warp=2.0, fill=0.0)
+    size, up = rng.uniform(0.94, 1.04), rng.uniform(-4, 4)
+    white = _tissues(canvas, rng, size, up)
+    canvas.label[:] = 0
+    _tumour(canvas, rng, white)
+    return _as_magnitude(canvas, rng), canvas.label
+
+
+def _tissues(canvas: Canvas, rng: np.random.Generator, size: float, up: float) -> NDArray[np.bool_]:
+    """Draw head and brain, and return where the white matter is."""
     _head(canvas, size, up)
     brain_at, radii = (0.0, 0.0, 12 + up), (66 * size, 82 * size, 62 * size)
     _brain(canvas, rng, brain_at, radii)
     _deep(canvas, rng, size, up)
-    white = canvas.label == WHITE
-    _lesion(canvas, rng, white)
-    _artery(canvas, rng, size, up)
+    return np.asarray(canvas.label == WHITE)
+
+
+def _as_magnitude(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the image as a scanner gives it: blurred, shaded by the coil, with Rician noise, on any scale."""
+    shape = canvas.shape
     image = ndimage.gaussian_filter(canvas.image, 0.45, truncate=2)
     image *= np.exp(0.13 * smooth_noise(shape, 2, rng))  # coil sensitivity
     sigma = rng.uniform(0.02, 0.035)
     real = image + rng.standard_normal(tuple(shape), np.float32) * np.float32(sigma)
     other = rng.standard_normal(tuple(shape), np.float32) * np.float32(sigma)
     scale = 10 ** rng.uniform(1.8, 3.6)
-    return np.asarray(np.hypot(real, other) * scale, np.float32), canvas.label
+    return np.asarray(np.hypot(real, other) * scale, np.float32)
 
 
 def _head(canvas: Canvas, size: float, up: float) -> None:
@@ -401,6 +426,21 @@ def _lesion(canvas: Canvas, rng: np.random.Generator, white: NDArray[np.bool_]) 
     canvas.paint(lesion + 0.55 * radius, 0.95)
 
 
+def _tumour(canvas: Canvas, rng: np.random.Generator, white: NDArray[np.bool_]) -> None:
+    """Oedema around a tumour that enhances at its rim, with a dark necrotic core; the values are those of BraTS."""
+    deep = ndimage.distance_transform_edt(white, sampling=canvas.spacing)
+    deep[canvas.z < 0] = 0
+    places = np.argwhere(deep >= min(5.0, float(deep.max())))
+    x, y, z = places[int(rng.integers(len(places)))]
+    centre = (float(canvas.x[x, y, z]), float(canvas.y[x, y, z]), float(canvas.z[x, y, z]))
+    radius, rim = rng.uniform(12, 17), rng.uniform(4, 6)
+    tumour = canvas.ellipsoid(centre, (radius, radius * rng.uniform(0.85, 1.15), radius))
+    ragged = tumour + 2.5 * smooth_noise(canvas.shape, 11, rng)
+    canvas.paint(np.asarray(ragged - rng.uniform(9, 13), np.float32), rng.uniform(0.58, 0.64), OEDEMA)
+    canvas.paint(tumour, rng.uniform(1.05, 1.2), ENHANCING)
+    canvas.paint(np.asarray(tumour + rim, np.float32), rng.uniform(0.3, 0.4), NECROTIC)
+
+
 def _artery(canvas: Canvas, rng: np.random.Generator, size: float, up: float) -> None:
     """A bright, thin artery that runs from the base to the side and up along the brain."""
     side = 1 if rng.random() < 0.5 else -1
@@ -417,10 +457,20 @@ def _artery(canvas: Canvas, rng: np.random.Generator, size: float, up: float) ->
 
 # ---- both
 
-Anatomy = Literal["ct_abdomen", "mr_brain"]
-CLASSES: Mapping[Anatomy, tuple[str, ...]] = {"ct_abdomen": CT_CLASSES, "mr_brain": MR_CLASSES}
-MODALITIES: Mapping[Anatomy, Modality] = {"ct_abdomen": "CT", "mr_brain": "MR"}
-_EXTENTS = {"ct_abdomen": CT_EXTENT, "mr_brain": MR_EXTENT}
+Anatomy = Literal["ct_abdomen", "mr_brain", "mr_tumour"]
+CLASSES: Mapping[Anatomy, tuple[str, ...]] = {
+    "ct_abdomen": CT_CLASSES,
+    "mr_brain": MR_CLASSES,
+    "mr_tumour": TUMOUR_CLASSES,
+}
+MODALITIES: Mapping[Anatomy, Modality] = {"ct_abdomen": "CT", "mr_brain": "MR", "mr_tumour": "MR"}
+_EXTENTS = {"ct_abdomen": CT_EXTENT, "mr_brain": MR_EXTENT, "mr_tumour": MR_EXTENT}
+_Renderer = Callable[[Sequence[int], np.random.Generator], tuple[NDArray[Any], NDArray[np.uint8]]]
+_RENDERERS: Mapping[Anatomy, _Renderer] = {
+    "ct_abdomen": render_ct,
+    "mr_brain": render_mr,
+    "mr_tumour": render_tumour,
+}
 
 
 @dataclass(frozen=True)
@@ -451,6 +501,4 @@ def render(anatomy: Anatomy, shape: Sequence[int], seed: int | Sequence[int]) ->
         One number, or several such as (data set, case).
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
-    if anatomy == "ct_abdomen":
-        return Phantom(*render_ct(shape, rng))
-    return Phantom(*render_mr(shape, rng))
+    return Phantom(*_RENDERERS[anatomy](shape, rng))

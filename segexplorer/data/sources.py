@@ -162,9 +162,13 @@ class Structures(Recipe):
     ----------
     parts
         (value, name, file) in the order of painting; structures may share a value (several masks of one thing).
+    together
+        Whether a voxel of several structures gets the sum of their values, which are powers of 2, so that none is
+        lost.
     """
 
     parts: tuple[tuple[int, str, Path], ...]
+    together: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -174,7 +178,8 @@ class Structures(Recipe):
     @property
     def recipe(self) -> str:
         """The values in the order of painting."""
-        return "structures " + " ".join(str(value) for value, _, _ in self.parts)
+        values = " ".join(str(value) for value, _, _ in self.parts)
+        return f"structures {'together ' if self.together else ''}{values}"
 
     def open(self, *, label: bool, like: Volume | None = None) -> Volume:
         """Open all files, painted on the image's grid, or on that of the first file."""
@@ -191,21 +196,26 @@ class Structures(Recipe):
         notes = tuple(dict.fromkeys(note for volume in volumes for note in volume.provenance.notes))
         origin = Provenance(None, volumes[0].provenance.format, notes, header)
         values = tuple(value for value, _, _ in self.parts)
-        voxels = _Painted(tuple(volumes), values)
+        voxels = _Painted(tuple(volumes), values, self.together)
         return Volume(base.shape, base.affine, load=voxels, provenance=origin)
 
 
 @dataclass(frozen=True)
 class _Painted:
-    """Paints structures one after the other."""
+    """Paints structures one after the other, or adds up the values of those that a voxel is in."""
 
     volumes: tuple[Volume, ...]
     values: tuple[int, ...]
+    together: bool = False
 
     def __call__(self) -> NDArray[Any]:
         painted = np.zeros(self.volumes[0].shape, np.uint8 if max(self.values) < 256 else np.int32)
         for volume, value in zip(self.volumes, self.values, strict=True):
-            painted[np.asarray(volume.array) > 0] = value
+            inside = np.asarray(volume.array) > 0
+            if self.together:
+                painted |= inside * painted.dtype.type(value)
+            else:
+                painted[inside] = value
         return painted
 
 

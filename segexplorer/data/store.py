@@ -22,7 +22,7 @@ from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.foreground import Foreground
 from segexplorer.data.stored_case import MOST_VOXELS, StoredCase, write_case, write_map
 from segexplorer.data.transforms.augmentation import Voxels
-from segexplorer.data.transforms.distance_maps import NEARNESS, stored_map
+from segexplorer.data.transforms.distance_maps import channels_of, stored_map
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing, Prepared
 from segexplorer.data.voxel_file import ChunkedArray, DamagedFileError, VoxelFile
 
@@ -252,21 +252,25 @@ class PreprocessedCache:
 
     def _made_map(self, name: str, case: str) -> NDArray[np.int16]:
         prepared = self.get(case)
-        return stored_map(name, self._label(prepared), len(self.classes.names) + 1, prepared.spacing)
+        classes, scheme = len(self.classes.names) + 1, self.classes.scheme
+        return stored_map(name, self._label(prepared), classes, prepared.spacing, scheme)
 
     def _stored_map(self, name: str, case: str) -> ChunkedArray | None:
         assert self._cache is not None
         key = self._key(case, name)
+        classes, scheme = len(self.classes.names) + 1, self.classes.scheme
         file = self._cache.open(key)
         if file is None:
             prepared = self.get(case)
-            label, classes = self._label(prepared), len(self.classes.names) + 1
-            file = self._write(key, lambda target: write_map(target, name, label, classes, prepared.spacing))
+            label = self._label(prepared)
+            file = self._write(
+                key, lambda target: write_map(target, name, label, classes, prepared.spacing, scheme)
+            )
         if file is None:
             return None
         found = file.arrays.get("map")
         shape = self.open(case).image.shape[1:]
-        channels = 1 if name == NEARNESS else len(self.classes.names) + 1
+        channels = channels_of(name, classes, scheme)
         if found is None or found.dtype != np.int16 or found.shape != (channels, *shape):
             self._cache.remove(key)
             return None

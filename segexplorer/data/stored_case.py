@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.data.foreground import Foreground
 from segexplorer.data.geometry import Grid
 from segexplorer.data.transforms.distance_maps import class_maps
@@ -200,8 +201,13 @@ def write_case(file: IO[bytes], prepared: Prepared) -> None:
 
 
 def write_map(
-    file: IO[bytes], name: str, label: NDArray[np.uint8], classes: int, spacing: Sequence[float]
+    file: IO[bytes],
+    name: str,
+    label: NDArray[np.uint8],
+    classes: int,
+    spacing: Sequence[float],
+    scheme: LabelScheme = EXCLUSIVE,
 ) -> None:
     """Write a distance map class by class, so that never more than one is in memory; see `class_maps`."""
-    count, made = class_maps(name, label, classes, spacing)
+    count, made = class_maps(name, label, classes, spacing, scheme)
     write_voxels(file, {}, {"map": Channels((count, *label.shape), "int16", made)})

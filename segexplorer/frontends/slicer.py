@@ -71,7 +71,9 @@ def write_case(
         raise DataError(f"{folder} exists already and is not empty.", "Name another folder, or --overwrite.")
     with translate_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    names = dict(enumerate(snapshot.class_names, start=1))
+    scheme = snapshot.scheme
+    indices = range(1, scheme.indices(len(snapshot.class_names)))
+    names = {index: scheme.name(index, snapshot.class_names) for index in indices}
     written: list[Path] = []
     if image is not None:
         written.append(save_volume(image, folder / "image.nrrd"))
@@ -88,10 +90,15 @@ def write_case(
         )
     segments("prediction", snapshot.prediction, names)
     if snapshot.truth is not None:
-        codes = error_codes(snapshot.prediction, snapshot.truth)
+        codes = error_codes(snapshot.prediction, snapshot.truth, scheme=scheme)
         segments("errors", np.where(codes == Code.TRUE_POSITIVE, 0, codes).astype(np.uint8), ERROR_NAMES)
         pieces = error_pieces(
-            snapshot.prediction, snapshot.truth, snapshot.class_names, snapshot.affine, limit=MOST_ERRORS
+            snapshot.prediction,
+            snapshot.truth,
+            snapshot.class_names,
+            snapshot.affine,
+            limit=MOST_ERRORS,
+            scheme=scheme,
         )
         path = folder / "errors.mrk.json"
         atomic_write(path, json.dumps(markups(pieces), indent=1).encode())

@@ -79,3 +79,13 @@ def root_free_power(base: Tensor, exponent: float) -> Tensor:
     """Return base^exponent, 0 without a gradient where the base is below 1e-8: its slope has no bound there."""
     tiny = 1e-8
     return torch.where(base > tiny, base.clamp(min=tiny) ** exponent, torch.zeros_like(base))
+
+
+def with_background(outputs: Any) -> Any:
+    """Return logits (B, 1 + C, *spatial) of the outputs for C overlapping classes, or those of several levels.
+
+    The background's are 0, as `core.label_scheme` says.
+    """
+    if isinstance(outputs, (tuple, list)):
+        return type(outputs)(with_background(level) for level in outputs)
+    return torch.cat([torch.zeros_like(outputs[:, :1]), outputs], 1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import EpochSummary
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.functional.inputs import LossContext, LossInputs
 from segexplorer.functional.transfer import sent
 from segexplorer.losses.base import LossOutput, LossSpec, Numbers, terms_inside
@@ -85,10 +86,14 @@ class Loss(nn.Module):
         float64 parameters by name that the optimiser learns with the network; give them no weight decay.
     state_buffers
         float64 buffers by name that change in `epoch_end` and `step_end`.
+    scheme
+        What the labels of the target mean; classes exclude each other unless the loss was built for others.
     heard
         None; a recorder that was given this loss puts a `deque` here, to which `forward` appends (value, terms),
         both detached, so that the terms are recorded although the loop sees the value alone.
     """
+
+    scheme: LabelScheme = EXCLUSIVE
 
     def __init__(self, spec: LossSpec) -> None:
         super().__init__()
@@ -120,6 +125,12 @@ class Loss(nn.Module):
             inputs = LossInputs(logits, target, context, self.spec.ignore_index)
             output = self.compute(inputs)
         return output if inputs.extremes is None else replace(output, extremes=inputs.extremes)
+
+    def evaluate_part(
+        self, place: int, logits: Tensor, target: Tensor, context: LossContext | None = None
+    ) -> LossOutput:
+        """Return what `evaluate` does, of one of the parts alone, without its weight."""
+        return self.losses()[place].evaluate(logits, target, context)
 
     def compute(self, inputs: LossInputs) -> LossOutput:
         """Return value, terms and maps; all sums that the spec names are taken in one pass."""

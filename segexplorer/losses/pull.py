@@ -25,7 +25,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from segexplorer.core.errors import LossInputError
-from segexplorer.functional.inputs import LossContext, LossInputs
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
+from segexplorer.functional.inputs import LossContext
 from segexplorer.losses.module import Loss
 
 Space = Literal["logits", "probabilities"]
@@ -123,8 +124,8 @@ def pull(
     loss.eval()
     try:
         with torch.enable_grad(), torch.autocast(leaf.device.type, enabled=False):
-            output = loss.compute(LossInputs(leaf, target, context, loss.spec.ignore_index))
-            total = _field(output.value, leaf, space)
+            output = loss.evaluate(leaf, target, context)
+            total = _field(output.value, leaf, space, loss.scheme)
             parts: dict[str, NDArray[np.float32]] = {}
             if terms and loss.spec.compound_terms():
                 parts = _term_fields(loss, leaf, target, context, space)
@@ -138,20 +139,25 @@ def _term_fields(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the weighted pull of each term of a compound; the weights do not depend on the logits."""
     found: dict[str, NDArray[np.float32]] = {}
-    named = zip(loss.spec.compound_terms(), loss.term_weights(), loss.losses(), strict=True)
-    for term, weight, part in named:
-        inputs = LossInputs(leaf, target, context, loss.spec.ignore_index)
-        found[term.name] = _field(part.compute(inputs).value, leaf, space) * np.float32(weight)
+    named = zip(loss.spec.compound_terms(), loss.term_weights(), strict=True)
+    for place, (term, weight) in enumerate(named):
+        output = loss.evaluate_part(place, leaf, target, context)
+        found[term.name] = _field(output.value, leaf, space, loss.scheme) * np.float32(weight)
     return found
 
 
-def _field(value: Tensor, leaf: Tensor, space: Space) -> NDArray[np.float32]:
+def _field(value: Tensor, leaf: Tensor, space: Space, scheme: LabelScheme) -> NDArray[np.float32]:
     """Return (C, *spatial) minus the derivative of a loss; zeros where it does not depend on the logits."""
     if not value.requires_grad:
         return np.zeros(tuple(leaf.shape[1:]), np.float32)
     (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
     asked = -gradient[0]
-    if space == "probabilities":
+    if space == "probabilities" and scheme.overlapping:
+        # dL/ds = p (1 - p) dL/dp, of each class by itself
+        p = scheme.probabilities(leaf.detach()[0])
+        asked = asked / (p * (1 - p)).clamp_min(torch.finfo(leaf.dtype).tiny)
+        asked[0] = 0
+    elif space == "probabilities":
         # dL/dz_k = p_k (g_k - sum_j p_j g_j): divided by p_k, and without what all classes share
         per_probability = asked / torch.softmax(leaf.detach()[0], 0).clamp_min(torch.finfo(leaf.dtype).tiny)
         asked = per_probability - per_probability[:1]
@@ -235,9 +241,17 @@ def shares(field: NDArray[np.float32], true: NDArray[np.bool_]) -> Shares:
     return Shares(inside, max(0.0, 1 - inside - outside), outside)
 
 
-def log_odds(logits: NDArray[np.floating], class_index: int) -> NDArray[np.float32]:
-    """Return (*spatial) log(p / (1 - p)) of a class, from (C, *spatial) logits, also where p rounds to 0 or 1."""
+def log_odds(
+    logits: NDArray[np.floating], class_index: int, scheme: LabelScheme = EXCLUSIVE
+) -> NDArray[np.float32]:
+    """Return (*spatial) log(p / (1 - p)) of a class, from (C, *spatial) logits, also where p rounds to 0 or 1.
+
+    Of overlapping classes it is the logit itself; their background has the opposite of the largest of them.
+    """
     wide = np.asarray(logits, np.float32)
+    if scheme.overlapping:
+        own = wide - wide[:1]
+        return np.asarray(own[class_index] if class_index else -own[1:].max(axis=0), np.float32)
     others = np.delete(wide, class_index, axis=0)
     top = others.max(axis=0)
     rest = top + np.log(np.exp(others - top).sum(axis=0))

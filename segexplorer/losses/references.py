@@ -15,10 +15,13 @@ from torch import Tensor
 
 from segexplorer.core.errors import LossInputError
 from segexplorer.core.events import Reference
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.functional.inputs import LossContext
+from segexplorer.functional.softmax import with_background
 from segexplorer.functional.transfer import sent
 from segexplorer.losses.base import LossSpec
 from segexplorer.losses.module import Loss
+from segexplorer.losses.multilabel import OverlappingLoss
 
 CERTAIN = 30.0
 """Logit of the class of a perfect prediction: the others have a probability of 1e-13."""
@@ -54,20 +57,30 @@ def reference_values(
     with torch.inference_mode():
         found: dict[Reference, Tensor] = {}
         for name, make in _MAKERS.items():
-            logits = make(target, classes, seed)
+            logits = make(loss, target, classes, seed)
             found[name] = loss.evaluate(logits, target, context).value
         return found
 
 
-def _perfect(target: Tensor, classes: int, seed: int) -> Tensor:
+def _perfect(loss: Loss, target: Tensor, classes: int, seed: int) -> Tensor:
+    if isinstance(loss, OverlappingLoss):
+        there = loss.multi_hot(target) == 1
+        perfect: Tensor = with_background(torch.where(there, CERTAIN, -CERTAIN))
+        return perfect
     return torch.cat([(target == c).float() for c in range(classes)], 1) * CERTAIN
 
 
-def _background(target: Tensor, classes: int, seed: int) -> Tensor:
+def _background(loss: Loss, target: Tensor, classes: int, seed: int) -> Tensor:
+    if loss.scheme.overlapping:
+        return _odds(target, sent(torch.full((classes - 1,), 1 - SURE), target.device))
     return _constant(target, [SURE, *((1 - SURE) / (classes - 1),) * (classes - 1)])
 
 
-def _frequencies(target: Tensor, classes: int, seed: int) -> Tensor:
+def _frequencies(loss: Loss, target: Tensor, classes: int, seed: int) -> Tensor:
+    if isinstance(loss, OverlappingLoss):
+        hot = loss.multi_hot(target).movedim(1, 0).flatten(1)
+        there = torch.stack([(own == 1).sum() for own in hot]).double()
+        return _odds(target, (there / (hot[0] != IGNORED).sum().clamp(min=1)).clamp(1e-6, 1 - 1e-6))
     counts = torch.stack([(target == c).sum() for c in range(classes)]).double()
     # a class that is absent keeps a share too small to matter, since its logarithm has to be finite
     shares = (counts / counts.sum().clamp(min=1)).clamp(min=1e-6)
@@ -83,14 +96,20 @@ def _spread(target: Tensor, logits: Tensor) -> Tensor:
     return logits.view(1, -1, *(1,) * (target.ndim - 2)).expand(shape).contiguous()
 
 
-def _random(target: Tensor, classes: int, seed: int) -> Tensor:
+def _odds(target: Tensor, shares: Tensor) -> Tensor:
+    """Return the logits of overlapping classes that have these probabilities everywhere."""
+    odds = torch.logit(shares).float()
+    return _spread(target, torch.cat([torch.zeros_like(odds[:1]), odds]))
+
+
+def _random(loss: Loss, target: Tensor, classes: int, seed: int) -> Tensor:
     # a generator of its own: the one of training is left as it is, so that dropout draws what it would have drawn
     own = torch.Generator().manual_seed(seed)
     drawn = torch.randn((len(target), classes, *target.shape[2:]), generator=own)
     return sent(drawn, target.device)
 
 
-_MAKERS: Mapping[Reference, Callable[[Tensor, int, int], Tensor]] = {
+_MAKERS: Mapping[Reference, Callable[[Loss, Tensor, int, int], Tensor]] = {
     "perfect": _perfect,
     "all background": _background,
     "class frequencies": _frequencies,

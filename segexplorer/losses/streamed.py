@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.core.regions import BoxRegions, PatchRegions, Regions
 from segexplorer.functional.boundary import border_of_labels
 from segexplorer.functional.inputs import LossContext, LossInputs
@@ -28,6 +29,7 @@ from segexplorer.functional.regions import BatchRegions, Boxes
 from segexplorer.functional.sweep import Sums
 from segexplorer.losses.base import LossOutput, LossSpec, losses_in
 from segexplorer.losses.module import Loss
+from segexplorer.losses.multilabel import OverlappingLoss, combined, map_of_class, with_background
 
 PART_BYTES = 24 * 2**20
 """Logits that are worked on at a time; what is made of them takes some ten times as much."""
@@ -65,6 +67,8 @@ class StreamedLoss:
         self.loss, self.context = loss.eval(), context
         self.whole_needed_by: LossSpec | None = None
         ignored = loss.spec.ignore_index if loss.spec.ignore_index is not None else context.ignore_index
+        if loss.scheme.overlapping:  # the labels are those of one class, which know 255 alone
+            ignored = IGNORED
         self._ignored = ignored
         self._inputs = StreamedInputs(labels, classes, context, ignored, torch.device(device))
         self.boxes: Boxes | None = None
@@ -103,6 +107,11 @@ class StreamedLoss:
         """Bytes of the sums, and of what the loss makes of them at the end."""
         return self._inputs.nbytes
 
+    @property
+    def labels_nbytes(self) -> int:
+        """Bytes of the labels."""
+        return self._inputs.case.nbytes
+
     def add(self, start: Sequence[int], logits: Tensor) -> None:
         """Take the (1, C, *shape) logits of a part of the case that was not given before.
 
@@ -129,6 +138,98 @@ class StreamedLoss:
         self._inputs.answer()
         counts = self._inputs.overlap(self.boxes)
         return counts.fp, counts.fn
+
+
+class StreamedOverlappingLoss:
+    """The loss of one case whose classes overlap: that of each class alone, from its own logits.
+
+    Parameters and attributes are those of `StreamedLoss`; the labels are label indices of the loss's scheme.
+    """
+
+    def __init__(
+        self,
+        loss: OverlappingLoss,
+        labels: Tensor,
+        classes: int,
+        context: LossContext,
+        *,
+        boxes: Boxes | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        ignored = loss.ignored(context)
+        if ignored is not None and ignored != IGNORED:
+            labels = torch.where(labels == ignored, IGNORED, labels)
+        self._each = [
+            StreamedLoss(
+                loss,
+                torch.from_numpy(loss.scheme.alone(labels.numpy(), c)),
+                2,
+                _of_class(context, c),
+                boxes=boxes,
+                device=device,
+            )
+            for c in range(1, classes)
+        ]
+        self.whole_needed_by = self._each[0].whole_needed_by
+        self.boxes = self._each[0].boxes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sums, and of the labels of each class."""
+        return sum(own.nbytes + own.labels_nbytes for own in self._each)
+
+    def add(self, start: Sequence[int], logits: Tensor) -> None:
+        """Take the (1, C, *shape) logits of a part of the case that was not given before."""
+        for c, own in enumerate(self._each, start=1):
+            own.add(start, logits[:, c : c + 1])
+
+    def output(self) -> LossOutput:
+        """Return value, terms and maps, once every voxel was given."""
+        return with_background(combined([own.output() for own in self._each]))
+
+    def errors(self) -> tuple[Tensor, Tensor] | None:
+        """Return (1, C, R) soft FP and FN volumes of the boxes, NaN of the background; see `StreamedLoss`."""
+        found = [own.errors() for own in self._each]
+        if self.boxes is None:
+            return None
+        pairs = [pair for pair in found if pair is not None]
+        nothing = torch.full_like(pairs[0][0][:, :1], torch.nan)
+        fp, fn = (torch.cat([nothing, *(pair[side][:, 1:] for pair in pairs)], 1) for side in (0, 1))
+        return fp, fn
+
+
+@dataclass(frozen=True)
+class _MapOfClass:
+    """A distance map of overlapping classes, of which parts of one class are asked for."""
+
+    name: str
+    maps: Any
+    channel: int
+
+    def __getitem__(self, place: tuple[slice, ...]) -> Tensor:
+        sample, _, *box = place
+        return map_of_class(self.name, self.maps[(sample, slice(self.channel, self.channel + 1), *box)])
+
+
+def _of_class(context: LossContext, c: int) -> LossContext:
+    maps = context.distance_maps
+    own: Any = None if maps is None else {name: _MapOfClass(name, of, c) for name, of in maps.items()}
+    return replace(context, distance_maps=own)
+
+
+def stream_loss(
+    loss: Loss,
+    labels: Tensor,
+    classes: int,
+    context: LossContext,
+    *,
+    boxes: Boxes | None = None,
+    device: torch.device | str = "cpu",
+) -> StreamedLoss | StreamedOverlappingLoss:
+    """Return what takes the logits of a case part by part; parameters as of `StreamedLoss`."""
+    if isinstance(loss, OverlappingLoss):
+        return StreamedOverlappingLoss(loss, labels, classes, context, boxes=boxes, device=device)
+    return StreamedLoss(loss, labels, classes, context, boxes=boxes, device=device)
 
 
 def _class_by_class(logits: Tensor) -> Tensor:

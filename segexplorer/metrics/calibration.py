@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.events import CalibrationRegion, Reliability
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.metrics.base import IGNORED, Metric, registry
 
 if TYPE_CHECKING:
@@ -70,10 +71,13 @@ class CalibrationCounts:
     ----------
     class_names
         Names of the foreground classes, for the values 1, 2, ...
+    scheme
+        What label indices mean, where classes overlap. "Any class" is then whether there is one at all, and its
+        Brier score and log-likelihood are the sums of those of the classes.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self.names = (*class_names, ANY_CLASS)
+    def __init__(self, class_names: Sequence[str], scheme: LabelScheme = EXCLUSIVE) -> None:
+        self.names, self.scheme = (*class_names, ANY_CLASS), scheme
         shape = 2, len(self.names)  # inside the box, and outside
         self.count: NDArray[np.int64] = np.zeros((*shape, _TOTAL), np.int64)
         self.correct: NDArray[np.int64] = np.zeros((*shape, _TOTAL), np.int64)
@@ -93,9 +97,9 @@ class CalibrationCounts:
         Parameters
         ----------
         probabilities
-            (C, *spatial), background first; they add up to 1.
+            (C, *spatial), background first; they add up to 1, unless classes overlap.
         prediction, truth
-            (*spatial) class indices; voxels whose truth is 255 are left out.
+            (*spatial) label indices; voxels whose truth is 255 are left out.
         spacing
             Voxel size along each axis, mm.
         """
@@ -122,19 +126,21 @@ class CalibrationCounts:
         if not keep.all():
             classes, truth, right = [own[keep] for own in classes], truth[keep], right[keep]
         overall = len(self.names) - 1
-        voxels = np.bincount(truth, minlength=len(classes))
+        overlapping = self.scheme.overlapping
+        voxels = self.scheme.class_counts(np.bincount(truth, minlength=256), overall)
         nowhere = np.zeros(truth.size, np.bool_)
         largest = classes[0]
         for index, own in enumerate(classes):
             largest = np.maximum(largest, own)
-            true = truth == index if voxels[index] else nowhere
+            true = self.scheme.mask(truth, index) if voxels[index] else nowhere
             of_class = own.astype(np.float64)
             total, squares = float(of_class.sum()), float(of_class @ of_class)
             of_true = of_class[true] if voxels[index] else of_class[:0]
             brier = squares - 2 * float(of_true.sum()) + of_true.size
             likelihood = -float(np.log(np.maximum(of_true, LEAST_PROBABILITY)).sum())
-            self.brier[part, overall] += brier
-            self.nll[part, overall] += likelihood
+            if index or not overlapping:
+                self.brier[part, overall] += brier
+                self.nll[part, overall] += likelihood
             if not index:
                 continue
             some = np.flatnonzero(own >= _LOW)
@@ -147,6 +153,11 @@ class CalibrationCounts:
             low += (squares - float(likely @ likely) - float(low_true @ low_true)) / 2
             against = -float(np.log(np.maximum(1 - likely[~likely_true], LEAST_PROBABILITY)).sum())
             self.nll[part, index - 1] += likelihood + max(0.0, low) + against
+            if overlapping:
+                self.nll[part, overall] += max(0.0, low) + against
+        if overlapping:
+            largest = np.maximum(classes[0], 1 - classes[0])
+            right = (classes[0] < 0.5) == (truth > 0)
         of_largest = largest.astype(np.float64)
         some = np.flatnonzero(largest < _HIGH)
         n_right = int(np.count_nonzero(right))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.metrics.base import IGNORED, NEAR_ONE, Metric, registry
 
 if TYPE_CHECKING:
@@ -107,8 +108,10 @@ class Confusion:
     same, and no case without the class can spoil it.
     """
 
-    def __init__(self, n_classes: int) -> None:
-        self.matrix: NDArray[np.int64] = np.zeros((n_classes, n_classes), np.int64)
+    def __init__(self, n_classes: int, scheme: LabelScheme = EXCLUSIVE) -> None:
+        self._classes, self._scheme = n_classes, scheme
+        indices = scheme.indices(n_classes - 1)
+        self.matrix: NDArray[np.int64] = np.zeros((indices, indices), np.int64)
 
     def add(self, prediction: NDArray[Any], truth: NDArray[Any]) -> None:
         """Count one more volume."""
@@ -116,10 +119,12 @@ class Confusion:
 
     def class_dice(self) -> dict[int, float]:
         """Return class index (0 = background) -> Dice; 0 where truth and prediction share no voxel."""
-        hits = np.diag(self.matrix)
-        sizes = self.matrix.sum(axis=0) + self.matrix.sum(axis=1)
-        dice = np.divide(2.0 * hits, sizes, out=np.zeros(len(hits)), where=sizes > 0)
-        return {index: float(value) for index, value in enumerate(dice)}
+        found = class_counts(self.matrix, self._scheme)
+        sizes = (2 * c.tp + c.fp + c.fn for c in found)
+        return {
+            i: 2.0 * c.tp / size if size else 0.0
+            for i, (c, size) in enumerate(zip(found, sizes, strict=True))
+        }
 
 
 @dataclass(frozen=True)
@@ -379,13 +384,14 @@ registry.register(
 )
 
 
-def class_counts(matrix: NDArray[np.int64]) -> tuple[Counts, ...]:
-    """Return the counts of every class, background first, from a confusion matrix (true class along rows)."""
+def class_counts(matrix: NDArray[np.int64], scheme: LabelScheme = EXCLUSIVE) -> tuple[Counts, ...]:
+    """Return the counts of every class, background first, from a confusion matrix (true label index along rows)."""
     total = int(matrix.sum())
+    of_classes = scheme.table[: len(matrix)].T if scheme.overlapping else np.eye(len(matrix), dtype=bool)
     counts = []
-    for index in range(len(matrix)):
-        tp = int(matrix[index, index])
-        fp = int(matrix[:, index].sum()) - tp
-        fn = int(matrix[index].sum()) - tp
+    for own in of_classes:
+        tp = int(matrix[np.ix_(own, own)].sum())
+        fp = int(matrix[:, own].sum()) - tp
+        fn = int(matrix[own].sum()) - tp
         counts.append(Counts(tp, fp, fn, total - tp - fp - fn))
     return tuple(counts)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import CaseScore, Role
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.metrics.base import Metric, registry
 from segexplorer.metrics.options import MetricOptions
 from segexplorer.metrics.structure import LabelPair
@@ -163,13 +164,14 @@ def score_case(
     surfaces: bool = False,
     metrics: Iterable[str] = (),
     options: MetricOptions | None = None,
+    scheme: LabelScheme = EXCLUSIVE,
 ) -> tuple[CaseScore, ...]:
     """Score one predicted volume against the truth, class by class.
 
     Parameters
     ----------
     prediction, truth
-        Integer class indices of one shape, in the case's own grid; 0 is background; voxels whose truth is 255
+        Integer label indices of one shape, in the case's own grid; 0 is background; voxels whose truth is 255
         are left out.
     class_names
         Names of the foreground classes, for the values 1, 2, ...
@@ -184,6 +186,8 @@ def score_case(
         Further metrics beside the default ones: names of metrics, tasks ("lesions") or protocols ("coactseg").
     options
         How lesions are matched, the tolerance of surfaces ...
+    scheme
+        What the label indices mean: classes, or combinations of classes that overlap.
 
     Returns
     -------
@@ -197,7 +201,7 @@ def score_case(
     UnknownKindError
         When a metric does not exist.
     """
-    pair = LabelPair(prediction, truth, class_names, spacing, options)
+    pair = LabelPair(prediction, truth, class_names, spacing, options, scheme)
     chosen = metrics_to_compute(metrics, surfaces=surfaces)
     millilitres = pair.voxel_mm3 / 1000.0
     return tuple(

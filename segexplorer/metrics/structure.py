@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.metrics.base import IGNORED
 from segexplorer.metrics.centreline import centreline
 from segexplorer.metrics.detection import Matching, match_components
@@ -33,13 +34,15 @@ class LabelPair:
     Parameters
     ----------
     prediction, truth
-        Integer class indices of one shape, 2 or 3 axes; 0 is background; voxels whose truth is 255 are left out.
+        Integer label indices of one shape, 2 or 3 axes; 0 is background; voxels whose truth is 255 are left out.
     class_names
         Names of the foreground classes, for the values 1, 2, ...
     spacing
         Voxel size along each axis, mm.
     options
         How components are matched, tolerances ...
+    scheme
+        What the label indices mean, where classes overlap.
 
     Raises
     ------
@@ -54,13 +57,14 @@ class LabelPair:
         class_names: Sequence[str],
         spacing: Sequence[float],
         options: MetricOptions | None = None,
+        scheme: LabelScheme = EXCLUSIVE,
     ) -> None:
+        self.scheme = scheme
         self.prediction, self.truth = np.asarray(prediction), np.asarray(truth)
         self.class_names, self.spacing = tuple(class_names), tuple(map(float, spacing))
         self.options = options or MetricOptions()
-        self.counts = class_counts(confusion_matrix(self.prediction, self.truth, len(self.class_names) + 1))[
-            1:
-        ]
+        matrix = confusion_matrix(self.prediction, self.truth, scheme.indices(len(self.class_names)))
+        self.counts = class_counts(matrix, scheme)[1:]
         self.diagonal = image_diagonal(self.truth.shape, self.spacing)
         self.voxel_mm3 = float(np.prod(self.spacing))
 
@@ -83,8 +87,8 @@ class LabelPair:
     def _borders(self) -> tuple[list[Places], list[Places]]:
         """The border voxels of every class in prediction and truth, numbered in the whole volume."""
         prediction, truth, _ = self._flat
-        n_classes = len(self.class_names)
-        return class_borders(prediction, n_classes), class_borders(truth, n_classes)
+        n_classes, scheme = len(self.class_names), self.scheme
+        return class_borders(prediction, n_classes, scheme), class_borders(truth, n_classes, scheme)
 
     @cached_property
     def _boxes(self) -> list[Box | None]:
@@ -149,7 +153,8 @@ class Structure:
         if box is None:
             nothing = np.zeros((0,) * len(spacing), bool)
             return nothing, nothing
-        return prediction[box] == self._index, truth[box] == self._index
+        mask = self._pair.scheme.mask
+        return mask(prediction[box], self._index), mask(truth[box], self._index)
 
     @cached_property
     def surfaces(self) -> Surfaces | None:

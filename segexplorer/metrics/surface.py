@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.metrics.base import Better, Metric, NotScored, registry
 from segexplorer.metrics.overlap import SLAB, in_memory_order
 
@@ -257,11 +258,15 @@ def border_distances(
     return Surfaces(_nearest(prediction, truth, shape, spacing), _nearest(truth, prediction, shape, spacing))
 
 
-def class_borders(labels: NDArray[Any], n_classes: int) -> list[Places]:
+def class_borders(labels: NDArray[Any], n_classes: int, scheme: LabelScheme = EXCLUSIVE) -> list[Places]:
     """Return the border voxels of each of the classes 1, 2, ...: those with a face neighbour of another value.
 
-    Voxels on a face of the volume are border voxels, too. One pass over the volume finds those of all classes.
+    Voxels on a face of the volume are border voxels, too. One pass over the volume finds those of all classes,
+    unless they overlap.
     """
+    if scheme.overlapping:
+        masks = (scheme.mask(labels, c).view(np.uint8) for c in range(1, n_classes + 1))
+        return [class_borders(mask, 1)[0] for mask in masks]
     volume = in_memory_order(labels)
     slice_size = volume[:1].size
     thickness = max(1, SLAB // max(slice_size, 1))

@@ -237,6 +237,7 @@ class Engine:
             plan.runtime,
             channels=plan.channels,
             classes=len(plan.class_names) + 1,
+            scheme=plan.classes.scheme,
             steps=plan.steps,
             team=self.team,
         )

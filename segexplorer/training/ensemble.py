@@ -96,7 +96,7 @@ class Ensemble:
         classes = found.classes
         if mean is not None and len(self.predictors) > 1:
             mean /= len(self.predictors)
-            classes = np.asarray(mean.argmax(0), np.uint8)
+            classes = self.classes.scheme.decide(mean)
         return Prediction(self._label(images[0], classes, concerns), mean if probabilities else None)
 
     def _label(self, image: Volume, classes: NDArray[np.uint8], concerns: Iterable[str]) -> Volume:
@@ -139,7 +139,7 @@ class Ensemble:
         done, finished = [0] * count, [False] * count
         concerns: dict[str, None] = {}
         full = geometry.canonical_grid(images[0].shape, images[0].affine)
-        labels = np.zeros(full.shape, np.uint8)
+        labels, scheme = np.zeros(full.shape, np.uint8), self.classes.scheme
         while not all(finished):
             for n, source in enumerate(sources):
                 while not waiting[n] and not finished[n]:
@@ -157,7 +157,7 @@ class Ensemble:
                 mean = pieces[0][1].copy()
                 for _, more in pieces[1:]:
                     mean += more
-                labels[pieces[0][0]] = mean.argmax(0)
+                labels[pieces[0][0]] = scheme.decide(mean / len(pieces))
         classes = np.ascontiguousarray(geometry.from_canonical(labels, images[0].affine))
         return Prediction(self._label(images[0], classes, concerns))
 

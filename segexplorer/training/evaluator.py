@@ -27,7 +27,7 @@ from segexplorer.core.events import (
     ValidationDone,
     WatchedDone,
 )
-from segexplorer.data.case import IGNORED
+from segexplorer.core.label_scheme import IGNORED, LabelScheme
 from segexplorer.data.geometry import spacing
 from segexplorer.data.transforms.augmentation import Voxels
 from segexplorer.data.transforms.distance_maps import as_numbers
@@ -121,19 +121,21 @@ class Evaluator:
         settings, runtime = self.learner.experiment.validation, self.learner.runtime
         classes = len(self.plan.class_names) + 1
         watched = index is not None
-        counts = CalibrationCounts(self.plan.class_names)
+        counts = CalibrationCounts(self.plan.class_names, self.plan.classes.scheme)
         calibrate = watched and truth is not None and settings.calibration
         chosen = self._chosen(prepared) if watched and settings.keep_probabilities else ()
+        scheme = self.plan.classes.scheme
         grid = OwnGrid(
             self.plan.fitted,
             prepared.grid,
             classes,
+            scheme,
             keep=chosen,
             calibration=counts if calibrate else None,
             truth=truth,
         )
         receivers: list[_Receiver] = [grid]
-        trained = _TrainedLabels(prepared) if watched and prepared.resampled else None
+        trained = _TrainedLabels(prepared, scheme) if watched and prepared.resampled else None
         halves = _Halves(prepared, classes, settings.logits_mb) if watched else None
         loss = CaseLoss(self.learner.loss, prepared, classes, self._context(prepared, epoch), runtime)
         receivers += [r for r in (trained, halves, loss) if r is not None and r.nbytes]
@@ -160,6 +162,7 @@ class Evaluator:
                 step=step,
                 index=index,
                 class_names=self.plan.class_names,
+                scheme=scheme,
                 affine=prepared.grid.affine,
                 prediction=own,
                 truth=truth,
@@ -268,6 +271,7 @@ class Evaluator:
             surfaces=truth.size <= SURFACE_VOXELS,
             metrics=self.plan.experiment.validation.metrics,
             options=self.plan.experiment.validation.metric_options,
+            scheme=self.plan.classes.scheme,
         )
 
     def predict_slab(
@@ -285,7 +289,7 @@ class Evaluator:
         part = list(map(slice, (0, 0, 0), shape))
         part[axis] = slice(max(0, plane - thickness), min(shape[axis], plane + thickness + 1))
         slab = tuple(part)
-        made = _TrainedLabels(prepared, self._prepared_labels[role].copy())
+        made = _TrainedLabels(prepared, self.plan.classes.scheme, self._prepared_labels[role].copy())
         yield from self._predict(prepared, "predicting the visible slice", [made], only=slab)
         labels = made.labels
         self._prepared_labels[role] = labels
@@ -314,7 +318,10 @@ class _Receiver(Protocol):
 class _TrainedLabels:
     """(x, y, z) labels on the training grid."""
 
-    def __init__(self, prepared: Prepared, labels: NDArray[np.uint8] | None = None) -> None:
+    def __init__(
+        self, prepared: Prepared, scheme: LabelScheme, labels: NDArray[np.uint8] | None = None
+    ) -> None:
+        self._scheme = scheme
         self.labels = np.zeros(prepared.image.shape[1:], np.uint8) if labels is None else labels
 
     @property
@@ -322,7 +329,7 @@ class _TrainedLabels:
         return self.labels.nbytes
 
     def add(self, tile: Tile) -> None:
-        self.labels[tile.place] = likeliest(tile.core_logits[0]).cpu().numpy()
+        self.labels[tile.place] = likeliest(tile.core_logits[0], self._scheme).cpu().numpy()
 
 
 class _Halves:
@@ -374,17 +381,17 @@ class CaseLoss:
     ) -> None:
         import torch
 
-        from segexplorer.losses.streamed import StreamedLoss
+        from segexplorer.losses.streamed import StreamedLoss, StreamedOverlappingLoss, stream_loss
 
         self.notice: Notice | None = None
         self._loss, self._prepared, self._context, self._runtime = loss, prepared, context, runtime
-        self._streamed: StreamedLoss | None = None
+        self._streamed: StreamedLoss | StreamedOverlappingLoss | None = None
         self._logits: torch.Tensor | None = None
         if prepared.label is None:
             return
         labels = torch.from_numpy(prepared.label)
         boxes = error_partition(prepared.label.shape, classes)
-        self._streamed = StreamedLoss(loss, labels, classes, context, boxes=boxes, device=runtime.device)
+        self._streamed = stream_loss(loss, labels, classes, context, boxes=boxes, device=runtime.device)
         culprit = self._streamed.whole_needed_by
         if culprit is None:
             return
@@ -517,7 +524,7 @@ class Validator:
         begun = time.perf_counter()
         cases = self.plan.ids("validation")
         results: list[CaseResult] = []
-        confusion = Confusion(len(self.plan.class_names) + 1)
+        confusion = Confusion(len(self.plan.class_names) + 1, self.plan.classes.scheme)
         shown = self._watching()
         for number, case in enumerate(cases, start=1):
             activity = f"validating case {number} of {len(cases)}"

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import RegionReport, Role
+from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, LabelScheme
 from segexplorer.core.regions import PatchRegions
-from segexplorer.data.case import IGNORED, Case, CaseRef, ClassMap
+from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.geometry import spacing as spacing_of
 from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.data.transforms.distance_maps import as_numbers, stored_map
@@ -131,6 +132,8 @@ class Explanation:
         Epoch for losses that depend on it; None: unknown.
     badge
         What must be known of the case, as in `WatchedSnapshot.badge`.
+    scheme
+        What the labels mean; where classes overlap, each is explained by itself.
     """
 
     case: str
@@ -147,6 +150,7 @@ class Explanation:
     later_step: int = 0
     epoch: int | None = None
     badge: str = ""
+    scheme: LabelScheme = EXCLUSIVE
     _pulls: dict[Any, Pull] = field(default_factory=dict, repr=False, compare=False)
     _regions: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -187,7 +191,9 @@ class Explanation:
         name = self.class_name(class_index)
         values = (found.terms[term] if term else found.total)[class_index]
         title = f"{term.replace('_', ' ') if term else loss_name(spec)} asks: more or less {name}"
-        return _voxel_field(title, values, shares(values, self.labels == class_index), self.approximate)
+        return _voxel_field(
+            title, values, shares(values, self.scheme.mask(self.labels, class_index)), self.approximate
+        )
 
     def pull_of(self, loss: LossLike = None, *, space: Space = "logits", terms: bool = False) -> Pull:
         """Return the pull of a loss on all classes, not normalised; the last few are kept."""
@@ -220,7 +226,9 @@ class Explanation:
         """Return the loss as a module; the run's own with what had adapted or was learned in it."""
         import torch
 
-        module = spec.build()
+        from segexplorer.losses.multilabel import build_loss
+
+        module = build_loss(spec, self.scheme)
         if spec == self.loss and self.loss_state:
             given = {
                 key: torch.tensor(values, dtype=torch.float64) for key, values in self.loss_state.items()
@@ -248,7 +256,7 @@ class Explanation:
         spacing = self.spacing
         maps = {
             name: torch.from_numpy(
-                as_numbers(name, stored_map(name, self.labels, classes, spacing))[np.newaxis]
+                as_numbers(name, stored_map(name, self.labels, classes, spacing, self.scheme))[np.newaxis]
             )
             for name in spec.needs()
         }
@@ -286,9 +294,9 @@ class Explanation:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
-        """(C, x, y, z) softmax of the logits."""
-        shifted = np.exp(self.logits - self.logits.max(axis=0))
-        return np.asarray(shifted / shifted.sum(axis=0), np.float32)
+        """(C, x, y, z) probabilities."""
+        found: NDArray[np.float32] = self.scheme.probabilities(self.logits)
+        return found
 
     # ---- what training did
 
@@ -308,9 +316,13 @@ class Explanation:
                 "Choose an earlier step, or wait for the next validation.",
             )
         name = self.class_name(class_index)
-        values = log_odds(self.later, class_index) - log_odds(self.logits, class_index)
+        values = log_odds(self.later, class_index, self.scheme) - log_odds(
+            self.logits, class_index, self.scheme
+        )
         title = f"Training did: more or less {name} (steps {self.step} to {self.later_step})"
-        return _voxel_field(title, values, shares(values, self.labels == class_index), self.approximate)
+        return _voxel_field(
+            title, values, shares(values, self.scheme.mask(self.labels, class_index)), self.approximate
+        )
 
     def followed(
         self, class_index: int, loss: LossLike = None, *, term: str = "", space: Space = "logits"
@@ -331,7 +343,7 @@ class Explanation:
         name = self.class_name(class_index)
         # the geometric mean keeps the unit of the two, so that one colour scale serves all three
         both = np.sign(asked) * np.sign(got) * np.sqrt(strength * np.abs(got))
-        shared = shares(both, self.labels == class_index)
+        shared = shares(both, self.scheme.mask(self.labels, class_index))
         title = f"Asked and got, {name}: training went as asked, or against it"
         along = float(strength[asked * got > 0].sum(dtype=np.float64)) / total if total else float("nan")
         return Followed(
@@ -392,10 +404,13 @@ class Explanation:
         if true == IGNORED:
             return "This voxel is ignored: no loss asks for anything here."
         if class_index is None:
-            class_index = true or int(self.logits[(slice(1, None), *at)].argmax()) + 1
+            there = self.scheme.class_indices(true)
+            class_index = there[-1] if there else int(self.logits[(slice(1, None), *at)].argmax()) + 1
         name, spec = self.class_name(class_index), self._spec(loss)
         probability = float(self.probabilities[(class_index, *at)])
-        sentences = [f"Truth: {self.class_name(true)}; probability of {name}: {_number(probability)}."]
+        sentences = [
+            f"Truth: {self.scheme.name(true, self.class_names)}; probability of {name}: {_number(probability)}."
+        ]
         sentences.append(self._pull_sentence(spec, self._spec(against), class_index, at))
         sentences += self._region_sentence(spec, class_index, at)
         if self.approximate:
@@ -436,7 +451,9 @@ class Explanation:
             return [f"The loss skips {self.class_name(class_index)} in this region."]
         inside = report.regions.numbers() == region
         tp = float(
-            self.probabilities[class_index][inside & (self.labels == class_index)].sum(dtype=np.float64)
+            self.probabilities[class_index][inside & self.scheme.mask(self.labels, class_index)].sum(
+                dtype=np.float64
+            )
         )
         text = f"Its region has {tp:.0f} voxels right, {row['fp']:.0f} extra and {row['fn']:.0f} missed"
         if np.isfinite([row.get("alpha", np.nan), row.get("beta", np.nan)]).all():
@@ -515,21 +532,24 @@ def explain_arrays(
     class_names: Sequence[str] = (),
     affine: NDArray[np.float64] | None = None,
     later: NDArray[Any] | None = None,
+    scheme: LabelScheme = EXCLUSIVE,
 ) -> Explanation:
     """Return the explanation of a prediction that is given as arrays.
 
     Parameters
     ----------
     label
-        (x, y, z) class indices, 255 for ignored voxels.
+        (x, y, z) label indices, 255 for ignored voxels.
     logits
-        (C, x, y, z), background first.
+        (C, x, y, z), background first; 0 for the background of classes that overlap.
     probabilities
         The same as probabilities: floats from 0 to 1, or uint8 with 255 for 1; instead of logits.
     affine
         (4, 4) voxel -> RAS mm; None: voxels of 1 mm.
     later
         Logits or probabilities of a later prediction, as the other, for `Explanation.got`.
+    scheme
+        What the label indices mean, where classes overlap.
 
     Raises
     ------
@@ -556,13 +576,18 @@ def explain_arrays(
         step=0,
         class_names=tuple(class_names) or tuple(f"class {i}" for i in range(1, len(given))),
         affine=np.eye(4) if affine is None else np.asarray(affine, np.float64),
-        logits=np.asarray(given, np.float32) if as_given else logits_from_probabilities(given),
-        labels=_labels(truth, len(given)),
+        logits=np.asarray(given, np.float32) if as_given else logits_from_probabilities(given, scheme),
+        labels=_labels(truth, scheme.indices(len(given) - 1)),
+        scheme=scheme,
         loss=losses.parse(loss if loss is not None else "cross_entropy"),
         approximate=not as_given and given.dtype == np.uint8,
         later=None
         if later is None
-        else (np.asarray(later, np.float32) if as_given else logits_from_probabilities(np.asarray(later))),
+        else (
+            np.asarray(later, np.float32)
+            if as_given
+            else logits_from_probabilities(np.asarray(later), scheme)
+        ),
     )
 
 
@@ -576,17 +601,20 @@ def _labels(given: NDArray[Any], classes: int) -> NDArray[np.uint8]:
     return np.asarray(given, np.uint8)
 
 
-def logits_from_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float32]:
-    """Return logits whose softmax are these probabilities, (C, x, y, z); uint8 counts 255 as 1.
+def logits_from_probabilities(
+    probabilities: NDArray[Any], scheme: LabelScheme = EXCLUSIVE
+) -> NDArray[np.float32]:
+    """Return logits that have these probabilities, (C, x, y, z); uint8 counts 255 as 1.
 
     A probability of 0 has no finite logarithm: of 8 bits it is taken for half a step, of floats for the smallest
     float32.
     """
     if probabilities.dtype == np.uint8:
-        found = np.maximum(probabilities.astype(np.float32) / 255, SMALLEST_PROBABILITY)
+        found, least = probabilities.astype(np.float32) / 255, np.float32(SMALLEST_PROBABILITY)
     else:
-        found = np.maximum(np.asarray(probabilities, np.float32), np.finfo(np.float32).tiny)
-    return np.log(found)
+        found, least = np.asarray(probabilities, np.float32), np.finfo(np.float32).tiny
+    most = 1 - max(least, np.finfo(np.float32).epsneg) if scheme.overlapping else 1.0
+    return scheme.logits(np.clip(found, least, most))
 
 
 def explain_run(
@@ -651,7 +679,7 @@ def explain_snapshot(
     if exact:
         logits = np.asarray(snapshot.logits, np.float32)
     elif snapshot.all_probabilities is not None:
-        logits = logits_from_probabilities(snapshot.all_probabilities)
+        logits = logits_from_probabilities(snapshot.all_probabilities, snapshot.scheme)
     else:
         raise DataError(
             f"Step {snapshot.step} recorded neither logits nor probabilities.",
@@ -668,13 +696,14 @@ def explain_snapshot(
         if exact and after.logits is not None:
             later = np.asarray(after.logits, np.float32)
         elif not exact and after.all_probabilities is not None:
-            later = logits_from_probabilities(after.all_probabilities)
+            later = logits_from_probabilities(after.all_probabilities, snapshot.scheme)
     own = loss_at(record, snapshot.step)
     return Explanation(
         case=snapshot.case,
         role=snapshot.role,
         step=snapshot.step,
         class_names=snapshot.class_names,
+        scheme=snapshot.scheme,
         affine=affine,
         logits=logits,
         labels=labels,
@@ -706,7 +735,7 @@ def _label_of(
     if exact and record.recorded is None:
         return _training_label(record, case)
     data = record.experiment.data
-    classes = ClassMap.from_classes(data.class_values(), data.other_labels)
+    classes = data.class_map()
     return classes.encode(np.asarray(case.label.array)), snapshot.affine
 
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
-from segexplorer.data.case import ClassMap
 from segexplorer.data.sampler import Batch, Loader, Sampler, Sampling
 from segexplorer.data.transforms import FittedPreprocessing
 from segexplorer.training.compute import Runtime, cores, resolve_compute, translate_memory_errors
@@ -120,6 +119,7 @@ class Follower:
             plan.runtime,
             channels=plan.channels,
             classes=len(plan.class_names) + 1,
+            scheme=plan.classes.scheme,
             steps=int(order["steps"]),
             team=team,
         )
@@ -184,7 +184,7 @@ def _plan_of(plain: dict[str, Any], experiment: Experiment, runtime: Runtime) ->
         experiment=experiment,
         refs=refs,
         roles=roles,
-        classes=ClassMap.from_classes(experiment.data.class_values(), experiment.data.other_labels),
+        classes=experiment.data.class_map(),
         fitted=FittedPreprocessing.of(plain["fitted"]),
         sampling=Sampling.of(plain["sampling"]),
         patch=None if plain["patch"] is None else tuple(plain["patch"]),

@@ -351,6 +351,9 @@ def _values_differ(one: ClassMap, two: ClassMap) -> str:
                 f"The class {shorten(name)} was made of the label values {_numbers(before)} when this run was "
                 f"trained and is made of {_numbers(now)} now."
             )
+    if one.overlapping != two.overlapping:
+        states = ["overlap" if c.overlapping else "exclude each other" for c in (one, two)]
+        return f"The classes {states[0]} in this run, and {states[1]} now."
     return "Which label values are ignored has changed since this run was trained."
 
 

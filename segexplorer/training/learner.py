@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from segexplorer.core.errors import LossInputError, shorten
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.training.deep_supervision import mode_of, supervise
 from segexplorer.training.flight_recorder import FlightStep, Reason, StepError
 from segexplorer.training.schedules import ScheduleState
@@ -58,7 +59,9 @@ class Learner:
     runtime
         Where and how precisely to compute.
     channels, classes
-        Input channels and output channels (background included).
+        Input channels and channels of the logits (background included).
+    scheme
+        What the labels mean, which decides between softmax and sigmoid.
     steps
         Planned optimiser steps, over which the schedule runs.
     team
@@ -73,22 +76,25 @@ class Learner:
         channels: int,
         classes: int,
         steps: int,
+        scheme: LabelScheme = EXCLUSIVE,
         team: Team | None = None,
     ) -> None:
         import torch
+
+        from segexplorer.losses.multilabel import build_loss
 
         self.runtime, self.steps, self.team, self.classes = runtime, steps, team, classes
         self.experiment = experiment
         self.layout = Layout.of(experiment.sampling.patch_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(experiment.seed)
-            network = self.layout.build(experiment.network, channels, classes)
+            network = self.layout.build(experiment.network, channels, classes, overlapping=scheme.overlapping)
         self.network: torch.nn.Module = runtime.place_network(network, self.layout.dimensions)
         if team is not None:
             self.network = team.share_layers(self.network)
         self._forward: Callable[[torch.Tensor], Any] = self.network
         self._still = freeze(self.network, experiment.network_weights.freeze)
-        self.loss: Loss = experiment.loss.build().to(runtime.device)
+        self.loss: Loss = build_loss(experiment.loss, scheme).to(runtime.device)
         self.schedule_state = ScheduleState()
         # (first step, length) of every course of the schedule; an extension may add one
         self.pieces: list[tuple[int, int]] = [(0, steps)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.data import geometry
 from segexplorer.data.geometry import Grid
 from segexplorer.data.transforms import FittedPreprocessing
@@ -39,6 +40,8 @@ class OwnGrid:
         The preprocessing of the network, and `Prepared.grid` of the case.
     classes
         Their number, background included.
+    scheme
+        How logits become probabilities and label indices.
     keep
         Class indices whose probabilities are kept in 8 bits.
     everything
@@ -55,6 +58,7 @@ class OwnGrid:
         fitted: FittedPreprocessing,
         grid: Grid,
         classes: int,
+        scheme: LabelScheme = EXCLUSIVE,
         *,
         keep: Sequence[int] = (),
         everything: bool = False,
@@ -62,7 +66,7 @@ class OwnGrid:
         calibration: CalibrationCounts | None = None,
         truth: NDArray[np.uint8] | None = None,
     ) -> None:
-        self._own, self._way, self._count = grid, fitted.way_back(grid), classes
+        self._own, self._way, self._scheme = grid, fitted.way_back(grid), scheme
         shape = self._way.full.shape
         self._labels = np.zeros(shape, np.uint8)
         self._keep = tuple(keep)
@@ -105,10 +109,10 @@ class OwnGrid:
             self._add_interpolated(tile)
             return
         logits = tile.core_logits[0]
-        labels = likeliest(logits).cpu().numpy()
+        labels = likeliest(logits, self._scheme).cpu().numpy()
         probabilities = None
         if self._needs_probabilities:
-            probabilities = logits.softmax(0).cpu().numpy()
+            probabilities = self._scheme.probabilities(logits).cpu().numpy()
         self._put([s.start for s in tile.place], labels, probabilities)
 
     @property
@@ -119,7 +123,7 @@ class OwnGrid:
     def _add_interpolated(self, tile: Tile) -> None:
         import torch
 
-        layers = tile.logits[0].softmax(0).cpu()
+        layers = self._scheme.probabilities(tile.logits[0]).cpu()
         first, end = tile.start[0], tile.start[0] + tile.core[0]
         if first == 0:  # a new column
             self._layer, self._next = None, 0
@@ -136,7 +140,7 @@ class OwnGrid:
         corner[:3, 3] = first, *tile.start[1:]
         target = part(self._way.kept, (spans[0], spans[1], spans[2]))
         found = geometry.resample(layers.numpy(), self._way.training.affine @ corner, target, 1)
-        self._put([a for a, _ in spans], found.argmax(0).astype(np.uint8), found)
+        self._put([a for a, _ in spans], self._scheme.decide(found), found)
 
     def _step(self, axis: int) -> tuple[float, float]:
         """Return the position on the training grid of own voxel 0, and the way from one to the next."""
@@ -197,7 +201,7 @@ class OwnGrid:
         return self._labels[slices(self._way.box)]
 
     def labels(self) -> NDArray[np.uint8]:
-        """Return (x, y, z) class indices."""
+        """Return (x, y, z) label indices."""
         return self._back(self._labels)
 
     def kept(self) -> NDArray[np.uint8] | None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError, shorten
 from segexplorer.core.events import Progress, Role
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.core.regions import BoxRegions, Partition
 from segexplorer.core.registry import plugin_kinds
 from segexplorer.data import geometry
@@ -194,7 +195,8 @@ class Plan:
         size = " × ".join(map(str, self.patch)) + " voxels" if self.patch else "whole volumes"
         return {
             "Cases": f"{counts['train']} train, {counts['validation']} validate, {counts['test']} test",
-            "Classes": ", ".join(self.class_names),
+            "Classes": ", ".join(self.class_names)
+            + (", each by itself (they overlap)" if self.classes.overlapping else ""),
             "Spacing": f"{spacing} mm" if self.fitted.spacing else spacing,
             "Patch": f"{size}, {self.sampling.batch_size} per batch",
             "Steps": f"{steps} ({counted(epochs, 'epoch')} of {self.steps_per_epoch})",
@@ -282,7 +284,7 @@ def resolve(
     refs = {ref.id: ref for ref in experiment.data.cases()}
     if not refs:
         raise DataError("The data set has no case.", "Check its folder.")
-    classes = ClassMap.from_classes(experiment.data.class_values(), experiment.data.other_labels)
+    classes = experiment.data.class_map()
     roles = assign_roles(list(refs.values()), experiment.split, experiment.seed)
     refs = {i: ref for i, ref in refs.items() if i not in experiment.split.excluded}
     training = [refs[i] for i, role in roles.items() if role == "train"]
@@ -298,9 +300,9 @@ def resolve(
     layout = Layout.of(asked)
     divisor = layout.divisor(experiment.network)
     patch = None if asked is None else padded(asked, divisor)
-    outputs = len(classes.names) + 1
+    outputs = classes.scheme.outputs(len(classes.names))
     require_memory(experiment, list(refs.values()), fitted, patch)
-    problems += loss_problems(experiment.loss, outputs, layout.dimensions)
+    problems += loss_problems(experiment.loss, len(classes.names) + 1, layout.dimensions, classes.scheme)
     problems += class_problems(refs, roles, fitted, classes, all_cases=all_cases, looked=looked)
     _refuse_errors(problems)
     largest = _largest(training, fitted)
@@ -514,27 +516,33 @@ _TRIED = 4
 """Voxels along each axis of the made-up patch on which a loss is tried."""
 
 
-def loss_problems(loss: LossSpec, outputs: int, dimensions: int) -> list[Problem]:
+def loss_problems(
+    loss: LossSpec, channels: int, dimensions: int, scheme: LabelScheme = EXCLUSIVE
+) -> list[Problem]:
     """Try the loss on a patch of made-up voxels, so that what does not fit the classes is said before training.
 
     Parameters
     ----------
-    outputs
-        Channels of the network, background included.
+    channels
+        Of the logits, background included.
+    scheme
+        Where classes overlap, the loss is tried in its sigmoid form.
     """
     import torch
 
     from segexplorer.functional.inputs import LossContext
+    from segexplorer.losses.multilabel import build_loss
 
-    # every class in turn, and logits that prefer none; no more voxels than a hundred classes need
-    edge = math.ceil(outputs ** (1 / dimensions))
+    # every label in turn, and logits that prefer none; no more voxels than a hundred classes need
+    indices = scheme.indices(channels - 1)
+    edge = math.ceil(indices ** (1 / dimensions))
     space = (max(_TRIED, edge),) * dimensions
-    labels = (torch.arange(math.prod(space)) % outputs).reshape(1, 1, *space)
-    logits = torch.zeros(1, outputs, *space)
-    maps = {name: torch.zeros(1, outputs, *space) for name in loss.needs()}
+    labels = (torch.arange(math.prod(space)) % indices).reshape(1, 1, *space)
+    logits = torch.zeros(1, channels, *space)
+    maps = {name: torch.zeros(1, channels, *space) for name in loss.needs()}
     context = LossContext(distance_maps=maps or None, spacing=[[1.0] * dimensions], epoch=0)
     try:
-        loss.build().evaluate(logits, labels, context)
+        build_loss(loss, scheme).evaluate(logits, labels, context)
     except SegExplorerError as error:
         return [Problem("error", "loss", f"The loss does not fit the data: {error.message}", error.remedy)]
     return []

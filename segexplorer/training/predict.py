@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Progress
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.geometry import Grid
 from segexplorer.data.io import open_volume
@@ -28,7 +29,7 @@ from segexplorer.training.folder import RunFolder
 from segexplorer.training.own_grid import OwnGrid, Receive
 from segexplorer.training.run_files import COPY_AGAIN, require_keys
 from segexplorer.training.slices import Layout
-from segexplorer.training.sliding_window import Tile, stream_logits, window_count
+from segexplorer.training.sliding_window import Tile, likeliest, stream_logits, window_count
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,12 @@ class Predictor:
         self.patch: tuple[int, ...] | None = tuple(meta["patch"]) if meta.get("patch") else None
         self.layout = Layout.of(self.experiment.sampling.patch_size)
         self.divisor = self.layout.divisor(self.experiment.network)
-        network = self.layout.build(self.experiment.network, self.channels, len(self.classes.names) + 1)
+        network = self.layout.build(
+            self.experiment.network,
+            self.channels,
+            len(self.classes.names) + 1,
+            overlapping=self.classes.overlapping,
+        )
         checkpoint.load_weights(network, average=True)
         self.network: torch.nn.Module = self.runtime.place_network(network, self.layout.dimensions).eval()
 
@@ -156,6 +162,7 @@ class Predictor:
             self.fitted,
             prepared.grid,
             classes,
+            self.classes.scheme,
             everything=probabilities,
             calibration=calibration,
             truth=truth,
@@ -211,6 +218,7 @@ class Predictor:
             self.divisor,
             self._overlap,
             len(self.classes.names),
+            self.classes.overlapping,
             self.runtime.case_bytes,
             *kept,
         )
@@ -238,7 +246,7 @@ class PredictedCase:
     Attributes
     ----------
     classes
-        (x, y, z) class indices, 0 is background.
+        (x, y, z) label indices, 0 is background.
     probabilities
         (C, x, y, z) float32, background first; None where they were not asked for.
     concerns
@@ -251,9 +259,14 @@ class PredictedCase:
 
 
 def own_classes(
-    logits: torch.Tensor, fitted: FittedPreprocessing, grid: Grid, *, resampled: bool
+    logits: torch.Tensor,
+    fitted: FittedPreprocessing,
+    grid: Grid,
+    scheme: LabelScheme = EXCLUSIVE,
+    *,
+    resampled: bool,
 ) -> NDArray[np.uint8]:
-    """Return the likeliest classes in a case's own grid and index order.
+    """Return the label indices of a case in its own grid and index order.
 
     Parameters
     ----------
@@ -265,9 +278,8 @@ def own_classes(
         Whether the spacing was changed; then probabilities are brought back, which gives smoother borders.
     """
     if not resampled:
-        return fitted.restore(logits.argmax(0).numpy(), grid, order=0).astype(np.uint8)
-    restored = fitted.restore(logits.softmax(0).numpy(), grid, order=1)
-    return np.asarray(restored.argmax(0), np.uint8)
+        return fitted.restore(likeliest(logits, scheme).numpy(), grid, order=0).astype(np.uint8)
+    return scheme.decide(fitted.restore(scheme.probabilities(logits).numpy(), grid, order=1))
 
 
 def predict(

@@ -171,7 +171,7 @@ def relabel(
     for case in corrected:
         if case not in refs:
             raise DataError(f"The data set of {run.name} has no case {case}.", did_you_mean(case, list(refs)))
-    classes = ClassMap.from_classes(data.class_values(), data.other_labels)
+    classes = data.class_map()
     with translate_disk_errors(output):
         (output / LABELS).mkdir(parents=True, exist_ok=True)
     changed: list[RelabelledCase] = []
@@ -232,6 +232,7 @@ def data_with(experiment: Experiment, pairs: list[dict[str, Any]]) -> Pairs:
             "kind": "pairs",
             "pairs": pairs,
             "classes": {name: list(values) for name, values in data.class_values().items()},
+            "overlapping": data.overlapping,
             "other_labels": data.other_labels,
             "resample": data.resample,
             "series": data.series,
@@ -265,10 +266,11 @@ def _correct(ref: CaseRef, source: Source, classes: ClassMap, output: Path) -> R
         return None
     path = next_version(Path(f"{_safe(ref.id)}.nii.gz"), output / LABELS)
     save_volume(label, path, integer=True)
+    mask = classes.scheme.mask
     ml = {
         index: (
-            int(((after == index) & (earlier != index)).sum()) * label.voxel_ml,
-            int(((after != index) & (earlier == index)).sum()) * label.voxel_ml,
+            int((mask(after, index) & ~mask(earlier, index)).sum()) * label.voxel_ml,
+            int((~mask(after, index) & mask(earlier, index)).sum()) * label.voxel_ml,
         )
         for index in range(1, len(classes.names) + 1)
     }

@@ -121,6 +121,7 @@ class ClassFacts(RunFile):
     values: list[Annotated[list[int], Field(min_length=1)]]
     other_labels: Literal["background", "ignored"]
     ignored: list[int] = []
+    overlapping: bool = False
 
     @model_validator(mode="after")
     def _one_group_each(self) -> Self:

@@ -234,7 +234,7 @@ def _score_split(
     began = time.time()
     predictor, pointer = _open_weights(record.folder, checkpoint)
     scores: list[CaseScore] = []
-    calibration = CalibrationCounts(predictor.classes.names)
+    calibration = CalibrationCounts(predictor.classes.names, predictor.classes.scheme)
     for number, ref in enumerate(cases, start=1):
         activity = f"case {number} of {len(cases)}"
         case = yield from _score_case(predictor, ref, split, badge, activity, further, options)
@@ -388,7 +388,7 @@ def _score_case(
     case = ref.open()
     assert case.label is not None
     truth = predictor.classes.encode(np.asarray(case.label.array))
-    calibration = CalibrationCounts(predictor.classes.names)
+    calibration = CalibrationCounts(predictor.classes.names, predictor.classes.scheme)
     source = predictor.class_steps(case.images, calibration=calibration, truth=truth)
     while True:
         try:
@@ -409,6 +409,7 @@ def _score_case(
         surfaces=True,
         metrics=metrics,
         options=options,
+        scheme=predictor.classes.scheme,
     )
     curves = calibration.reliability()
     complete = (

@@ -59,12 +59,25 @@ class Layout:
         """Return the spatial shape that the network sees."""
         return tuple(n for axis, n in enumerate(shape) if axis != self.thin)
 
-    def build(self, network: NetworkSpec, in_channels: int, out_channels: int) -> nn.Module:
-        """Return the network, taking (B, channels, x, y, z) and giving logits of that shape."""
-        built = network.build(dimensions=self.dimensions, in_channels=in_channels, out_channels=out_channels)
+    def build(
+        self, network: NetworkSpec, in_channels: int, out_channels: int, *, overlapping: bool = False
+    ) -> nn.Module:
+        """Return the network, taking (B, channels, x, y, z) and giving logits of that shape.
+
+        Parameters
+        ----------
+        out_channels
+            Channels of the logits, that of the background included.
+        overlapping
+            Whether classes overlap: the network itself has no output for the background then.
+        """
+        outputs = out_channels - 1 if overlapping else out_channels
+        built = network.build(dimensions=self.dimensions, in_channels=in_channels, out_channels=outputs)
         if self.thin is not None:
             built.register_forward_pre_hook(_Drop(self.thin))
             built.register_forward_hook(_PutBack(self.thin))
+        if overlapping:
+            built.register_forward_hook(_AddBackground())
         return built
 
     def drop(self, tensor: Tensor) -> Tensor:
@@ -107,6 +120,14 @@ class _Drop:
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         image, *rest = arguments
         return (image.squeeze(2 + self.axis), *rest)
+
+
+@dataclass(frozen=True)
+class _AddBackground:
+    def __call__(self, module: nn.Module, arguments: tuple[Any, ...], outputs: Any) -> Any:
+        from segexplorer.functional.softmax import with_background
+
+        return with_background(outputs)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
+
 if TYPE_CHECKING:
     import torch
 
@@ -325,13 +327,21 @@ def predict_logits(
     return result
 
 
-def likeliest(logits: torch.Tensor) -> torch.Tensor:
-    """Return (*shape) bytes, the class of the largest of (C, *shape) logits, the first of equal ones.
+def likeliest(logits: torch.Tensor, scheme: LabelScheme = EXCLUSIVE) -> torch.Tensor:
+    """Return (*shape) bytes, the label index of (C, *shape) logits.
+
+    It is the class of the largest logit, the first of equal ones; where classes overlap, what stands for all
+    classes above 1/2 (`LabelScheme.decisions`).
 
     On a CPU, class by class: twice as fast as `argmax` over an axis that is not the last one in memory.
     """
     import torch
 
+    if scheme.overlapping:
+        sets = torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
+        for c in range(1, len(logits)):
+            sets += (logits[c] > logits[0]).int() << (c - 1)
+        return torch.from_numpy(scheme.decisions).to(logits.device)[sets]
     if logits.device.type != "cpu" or logits.stride(0) == 1:
         return logits.argmax(0).to(torch.uint8)
     found = torch.zeros(logits.shape[1:], dtype=torch.uint8)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.events import RegionReport, Role
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 
 T = TypeVar("T")
 
@@ -28,8 +29,10 @@ class WatchedSnapshot:
     affine
         (4, 4) voxel -> RAS mm of the case's own grid.
     prediction, truth
-        (x, y, z) uint8 class indices in the case's own grid and index order; `truth` is None without a label,
+        (x, y, z) uint8 label indices in the case's own grid and index order; `truth` is None without a label,
         255 in it marks ignored voxels.
+    scheme
+        What the label indices mean: class indices, or combinations of classes that overlap.
     probabilities
         (C, x, y, z) uint8 (255 = 1) in the same grid; None where they were not kept.
     probability_classes
@@ -65,6 +68,7 @@ class WatchedSnapshot:
     loss_state: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     badge: str = ""
     partial: bool = False
+    scheme: LabelScheme = EXCLUSIVE
 
     @property
     def all_probabilities(self) -> NDArray[np.uint8] | None:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Count, Role
+from segexplorer.core.label_scheme import LabelScheme
 from segexplorer.core.regions import NOWHERE, MapRegions
 from segexplorer.core.untrusted_files import open_regular, size_text
 from segexplorer.training.run_files import COPY_AGAIN, HISTORY, Name, RunFile, parsed, read_run_file
@@ -170,9 +171,24 @@ class FrameFacts(RunFile):
     regions_scope: Name = ""
     logits_affine: Affine | None = None
     loss_state: LossState = Field(default_factory=dict)
+    overlapping: Annotated[list[list[Annotated[int, Field(ge=1, le=254)]]], Field(max_length=254)] | None = (
+        None
+    )
+    """For each label index the classes that it stands for, where classes overlap."""
     probability_classes: (
         Annotated[list[Annotated[int, Field(ge=0, le=254)]], Field(max_length=255)] | None
     ) = None
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """What the label indices of the prediction mean.
+
+        Raises
+        ------
+        ValueError
+            When they stand for no classes.
+        """
+        return LabelScheme.of(len(self.class_names), self.overlapping or ())
 
 
 Header = TypeVar("Header", bound=RunFile)
@@ -235,6 +251,10 @@ def read_frame_facts(folder: Path, role: Role, key: str) -> FrameFacts | None:
     if group is None or group.attributes.get("complete") is not True:
         return None
     facts = parsed(group.attributes, FrameFacts, name)
+    try:
+        facts.scheme  # noqa: B018  looked at here, so that everybody else may rely on it
+    except ValueError as error:
+        raise DataError(f"{name} is damaged: {error}.", COPY_AGAIN) from error
     require_region_attributes(facts, name)
     return facts
 
@@ -354,7 +374,8 @@ def require_fitting(snapshot: WatchedSnapshot, name: str) -> None:
         Naming the frame and what does not fit.
     """
     classes, shape = len(snapshot.class_names) + 1, snapshot.prediction.shape
-    if 0 in shape or int(snapshot.prediction.max()) >= classes:
+    known = snapshot.scheme.indices(len(snapshot.class_names))
+    if 0 in shape or int(snapshot.prediction.max()) >= known:
         raise DataError(f"{name} is damaged: its prediction has values of no class.", COPY_AGAIN)
     chosen = snapshot.probability_classes
     if chosen is not None and (len(set(chosen)) < len(chosen) or max(chosen, default=0) >= classes):

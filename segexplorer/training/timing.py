@@ -279,6 +279,7 @@ def measure(
         plan.runtime,
         channels=plan.channels,
         classes=len(plan.class_names) + 1,
+        scheme=plan.classes.scheme,
         steps=plan.steps,
     )
     with plan.runtime.active():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from segexplorer.data.case import IGNORE, IGNORED, Case, ClassMap, OtherLabels
+from segexplorer.core.label_scheme import IGNORED
+from segexplorer.data.case import IGNORE, Case, ClassMap, OtherLabels
 from segexplorer.data.grid import aligned
 from segexplorer.viewmodels.layer_images import (
     Examination,
@@ -60,6 +61,8 @@ def preview_case(
     classes: Mapping[str, tuple[int, ...]],
     other_labels: OtherLabels = "background",
     examination: Examination | None = None,
+    *,
+    overlapping: bool = False,
 ) -> CasePreview:
     """Prepare a case; slow, for a worker.
 
@@ -95,7 +98,8 @@ def preview_case(
             case.id, (shown, replace(label_picture(label, name, key=LABEL), editable=False)), seen, {}, facts
         )
     # the classes themselves: the same colours as in the table, merged values alike, as training has them
-    codes = ClassMap.from_classes(offered, other_labels).encode(whole(label).array).copy()
+    mapping = ClassMap.from_classes(offered, other_labels, overlapping=overlapping)
+    codes = mapping.scheme.topmost(mapping.encode(whole(label).array)).copy()
     codes[codes == IGNORED] = 0
     names = dict(enumerate((n for n in offered if n != IGNORE), 1))
     drawn = picture_of(LABEL, "labels", name, label.with_array(codes), values=names, colours="classes")

@@ -1,9 +1,9 @@
 """What-if of the decision: a bias on one class moves the prediction, without any training.
 
-The class with the highest logit is predicted. A bias added to the logit of one class makes it win more voxels, or
-fewer, as another threshold does for two classes (a bias b is the threshold 1 / (1 + exp(b))). How many voxels it
-wins follows from its *margins*: its logit less the highest of the others. They are sorted once; every count after
-that takes microseconds.
+The class with the highest logit is predicted; of classes that overlap, each whose own logit is above 0. A bias
+added to the logit of one class makes it win more voxels, or fewer, as another threshold does for two classes (a
+bias b is the threshold 1 / (1 + exp(b))). How many voxels it wins follows from its *margins*: its logit less the
+highest of the others. They are sorted once; every count after that takes microseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.case import IGNORED
+from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, LabelScheme
 from segexplorer.metrics import ALL_METRICS, score_case
 from segexplorer.metrics.formatting import NONE, value_text
 
@@ -71,19 +71,24 @@ AT_REST = ("hd95", "assd", "lesion_sensitivity", "lesion_ppv", "lesion_fp")
 
 
 def figures_at_rest(
-    prediction: NDArray[np.uint8], labels: NDArray[np.uint8], class_index: int, spacing: Sequence[float]
+    prediction: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    class_index: int,
+    spacing: Sequence[float],
+    scheme: LabelScheme = EXCLUSIVE,
 ) -> dict[str, float]:
     """Return the metrics `AT_REST` of one class against the rest; NaN where one has no meaning.
 
     Parameters
     ----------
     prediction, labels
-        (x, y, z) class indices; 255 in the labels does not count.
+        (x, y, z) label indices; 255 in the labels does not count.
     spacing
         Voxel size, mm.
+    scheme
+        What the label indices mean.
     """
-    truth = np.where(labels == IGNORED, IGNORED, labels == class_index).astype(np.uint8)
-    found = (prediction == class_index).astype(np.uint8)
+    truth, found = scheme.alone(labels, class_index), scheme.mask(prediction, class_index).astype(np.uint8)
     (score,) = score_case(found, truth, ("class",), spacing, surfaces=True, metrics=("lesions",))
     return {name: float(score.metrics.get(name, np.nan)) for name in AT_REST}
 
@@ -193,11 +198,13 @@ class Decision:
     logits
         (C, x, y, z).
     labels
-        (x, y, z) class indices, 255 for voxels that do not count.
+        (x, y, z) label indices, 255 for voxels that do not count.
     class_index
         Whose bias moves; 0 is the background.
     approximate
         Whether the logits come from probabilities of 8 bits.
+    scheme
+        What the label indices mean.
 
     Raises
     ------
@@ -212,28 +219,34 @@ class Decision:
         class_index: int,
         *,
         approximate: bool = False,
+        scheme: LabelScheme = EXCLUSIVE,
     ) -> None:
         if logits.ndim != 4 or logits.shape[1:] != labels.shape:
             raise DataError(f"The logits have shape {logits.shape}, the label {labels.shape}.")
         if not 0 <= class_index < len(logits):
             raise DataError(f"There is no class {class_index}.", f"Classes go from 0 to {len(logits) - 1}.")
         self.labels, self.class_index, self.approximate = labels, class_index, approximate
+        self._scheme = scheme
+        self.runner_up: NDArray[np.uint8]
+        """(x, y, z) what is predicted where this class does not win."""
+        self.margins: NDArray[np.float32]
+        """(x, y, z) the class is predicted where margin + bias is at least 0."""
+        if scheme.overlapping:
+            self.runner_up, self._winner, self.margins = _by_itself(logits, class_index, scheme)
+            return
+        self._winner = np.asarray(class_index, np.uint8)
         others = np.asarray(logits, np.float32).copy()
         others[class_index] = -np.inf
-        self.runner_up: NDArray[np.uint8] = others.argmax(axis=0).astype(np.uint8)
-        """(x, y, z) which class wins where this one does not."""
+        self.runner_up = others.argmax(axis=0).astype(np.uint8)
         top = np.take_along_axis(others, self.runner_up[np.newaxis].astype(np.intp), axis=0)[0]
         margins = np.asarray(logits[class_index], np.float32) - top
         # of equal logits the first class wins, as argmax decides
-        self.margins: NDArray[np.float32] = np.where(
-            (margins == 0) & (self.runner_up < class_index), -np.float32(1e-30), margins
-        )
-        """(x, y, z) the class is predicted where margin + bias is at least 0."""
+        self.margins = np.where((margins == 0) & (self.runner_up < class_index), -np.float32(1e-30), margins)
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         counted = self.labels != IGNORED
-        true = self.labels == self.class_index
+        true = self._scheme.mask(self.labels, self.class_index)
         return np.sort(self.margins[true]), np.sort(self.margins[counted & ~true])
 
     def counts(self, bias: float = 0.0) -> Counts:
@@ -257,6 +270,33 @@ class Decision:
         return DecisionCurve(biases, dice, precision, sensitivity, best)
 
     def prediction(self, bias: float = 0.0, part: tuple[slice | int, ...] = ()) -> NDArray[np.uint8]:
-        """Return the predicted classes under a bias; of one slice, for instance, where `part` names it."""
+        """Return the predicted label indices under a bias; of one slice, for instance, where `part` names it."""
         wins = self.margins[part] >= np.float32(-bias)
-        return np.where(wins, np.uint8(self.class_index), self.runner_up[part])
+        winner = self._winner[part] if self._scheme.overlapping else self._winner
+        return np.where(wins, winner, self.runner_up[part])
+
+
+def _by_itself(
+    logits: NDArray[Any], class_index: int, scheme: LabelScheme
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the labels without an overlapping class and with it, and its margins.
+
+    Where there is no label that has it, or none that lacks it, beside the other classes, its bias moves nothing.
+
+    Raises
+    ------
+    DataError
+        For the background, which is what no class claims.
+    """
+    if not class_index:
+        raise DataError("The background of overlapping classes has no bias.", "Choose a class.")
+    moved = np.asarray(logits, np.float32) - np.asarray(logits[:1], np.float32)
+    own = moved[class_index].copy()
+    moved[class_index] = -1
+    without = scheme.decide_logits(moved)
+    moved[class_index] = 1
+    with_it = scheme.decide_logits(moved)
+    own[own == 0] = -np.float32(1e-30)  # a probability of exactly 1/2 is none
+    own[scheme.mask(without, class_index)] = np.inf
+    own[~scheme.mask(with_it, class_index)] = -np.inf
+    return without, with_it, own

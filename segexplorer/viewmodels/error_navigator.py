@@ -373,11 +373,11 @@ def share_wrong(piece: ErrorPiece, prediction: NDArray[np.uint8]) -> float:
     """
     values = prediction[piece.voxel_indices]
     if piece.family == "extra":
-        wrong = values == piece.class_index
+        wrong = piece.scheme.mask(values, piece.class_index)
     elif piece.kind == "wrong_organ" and piece.instead_index:
         wrong = values == piece.instead_index
     else:
-        wrong = values != piece.class_index
+        wrong = ~piece.scheme.mask(values, piece.class_index)
     return float(wrong.mean())
 
 
@@ -447,13 +447,13 @@ def biography(
         for (start, stop), margin in zip(piece.box, margins, strict=True)
     )
     known = truth[box] != 255
-    true = truth[box] == piece.class_index
+    true = piece.scheme.mask(truth[box], piece.class_index)
     moments = []
     for frame in frames:
         prediction = frame.prediction()
         if prediction.shape != truth.shape:
             continue
-        predicted = (prediction[box] == piece.class_index) & known
+        predicted = piece.scheme.mask(prediction[box], piece.class_index) & known
         total = int(true.sum()) + int(predicted.sum())
         dice = 2 * int((true & predicted).sum()) / total if total else 1.0
         moments.append(Moment(frame.step, dice, share_wrong(piece, prediction)))

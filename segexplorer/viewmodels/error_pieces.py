@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from segexplorer.core.errors import DataError
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.data.geometry import DisplayGrid, Grid, spacing
 from segexplorer.metrics.surface import class_borders
 from segexplorer.training.verdicts import ErrorKind, Family
@@ -103,6 +104,8 @@ class ErrorPiece:
         Of the array.
     instead_index, instead
         The organ that most of it was taken for, or was taken from; 0 and "" where that is background.
+    scheme
+        What label indices mean; the errors of classes that overlap are those of each class by itself.
     """
 
     kind: ErrorKind
@@ -122,6 +125,7 @@ class ErrorPiece:
     order: Literal["C", "F"] = "C"
     instead_index: int = 0
     instead: str = ""
+    scheme: LabelScheme = field(default=EXCLUSIVE, repr=False)
 
     @property
     def family(self) -> Family:
@@ -160,8 +164,11 @@ def error_pieces(
     minimum_ml: float = 0.05,
     limit: int = 200,
     class_index: int | None = None,
+    scheme: LabelScheme = EXCLUSIVE,
 ) -> tuple[ErrorPiece, ...]:
     """List the errors, the largest first; every wrong voxel is in exactly one of them.
+
+    Where classes overlap, that is so for each class, which is compared with everything else.
 
     Voxels connect through faces, edges and corners. A true structure without any overlap with the prediction of
     its class is one error as a whole, a wrong organ where most of it has the class of another. So is a predicted
@@ -172,7 +179,7 @@ def error_pieces(
     Parameters
     ----------
     prediction, truth
-        (i, j, k) uint8 class indices.
+        (i, j, k) uint8 label indices.
     class_names
         Foreground classes for indices 1, 2, ...
     affine
@@ -183,6 +190,8 @@ def error_pieces(
         Most errors returned.
     class_index
         Errors in which one class takes part; None for all.
+    scheme
+        What the label indices mean.
 
     Raises
     ------
@@ -194,6 +203,21 @@ def error_pieces(
             f"The prediction has shape {prediction.shape}, the truth {truth.shape}.",
             "Errors need both on the same grid, with three axes.",
         )
+    if scheme.overlapping:
+        found_of = [
+            replace(piece, class_index=index, scheme=scheme)
+            for index, name in enumerate(class_names, start=1)
+            if class_index in (None, index)
+            for piece in error_pieces(
+                scheme.mask(prediction, index).astype(np.uint8),
+                scheme.alone(truth, index),
+                (name,),
+                affine,
+                minimum_ml=minimum_ml,
+                limit=limit,
+            )
+        ]
+        return tuple(sorted(found_of, key=lambda piece: -piece.voxels)[:limit])
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     fewest = max(1, int(np.ceil(minimum_ml / voxel_ml - 1e-9)))
     order: Literal["C", "F"] = "C"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core import colours
 from segexplorer.core.errors import DataError
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.data.volume import value_counts
 
 IGNORED = 255
@@ -93,17 +94,23 @@ def colour_table() -> dict[int, tuple[float, float, float, float]]:
 
 
 def error_codes(
-    prediction: NDArray[Any], truth: NDArray[Any], class_index: int | None = None
+    prediction: NDArray[Any],
+    truth: NDArray[Any],
+    class_index: int | None = None,
+    scheme: LabelScheme = EXCLUSIVE,
 ) -> NDArray[np.uint8]:
     """Return a `Code` per voxel.
 
     Parameters
     ----------
     prediction, truth
-        uint8 class indices of one shape, 0 = background; where the truth is 255 nothing is drawn.
+        uint8 label indices of one shape, 0 = background; where the truth is 255 nothing is drawn.
     class_index
         One class against the rest (background and other classes alike); None for all classes, where an organ
         taken for another is a wrong class.
+    scheme
+        What the label indices mean. Where classes overlap, a voxel is extra that has more classes than in truth,
+        missed where it has fewer, and wrong where one class is extra and another is missed.
 
     Raises
     ------
@@ -121,26 +128,22 @@ def error_codes(
             "Encode the labels with the experiment's classes first.",
         )
     # one look-up per voxel in a table over all (truth, prediction) pairs
-    codes: NDArray[np.uint8] = _table(class_index)[truth, prediction]
+    codes: NDArray[np.uint8] = _table(class_index, scheme)[truth, prediction]
     return codes
 
 
-def _table(class_index: int | None) -> NDArray[np.uint8]:
-    truth, prediction = np.mgrid[0:256, 0:256]
-    if class_index is None:
-        in_truth, in_prediction = truth > 0, prediction > 0
-        wrong = in_truth & in_prediction & (truth != prediction)
-    else:
-        in_truth, in_prediction = truth == class_index, prediction == class_index
-        wrong = np.zeros_like(in_truth)
+def _table(class_index: int | None, scheme: LabelScheme) -> NDArray[np.uint8]:
+    extra, missed, both = scheme.comparison(class_index)
+    ignored = np.zeros_like(both)
+    ignored[IGNORED] = True
     codes = np.select(
-        [truth == IGNORED, wrong, in_truth & in_prediction, in_prediction, in_truth],
+        [ignored, extra & missed, extra, missed, both],
         [
             Code.NOTHING,
             Code.WRONG_CLASS,
-            Code.TRUE_POSITIVE,
             Code.FALSE_POSITIVE,
             Code.FALSE_NEGATIVE,
+            Code.TRUE_POSITIVE,
         ],
         Code.NOTHING,
     )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core import colours
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.data.geometry import DisplayGrid
 from segexplorer.data.volume import Volume
 from segexplorer.training.snapshots import WatchedSnapshot
@@ -50,6 +51,9 @@ class Outlines:
         One class against the rest; None for all.
     scale, translate
         mm per voxel and the centre of the first voxel, (z, y, x).
+    scheme
+        What the label indices mean. All classes that overlap have the lines between their combinations, so that the
+        border of each is drawn, one within the other.
     """
 
     truth: NDArray[np.uint8]
@@ -57,6 +61,7 @@ class Outlines:
     class_index: int | None
     scale: tuple[float, float, float]
     translate: tuple[float, float, float]
+    scheme: LabelScheme = EXCLUSIVE
 
     @classmethod
     def of(cls, snapshot: WatchedSnapshot, class_index: int | None) -> Outlines | None:
@@ -71,6 +76,7 @@ class Outlines:
             class_index,
             scale,  # type: ignore[arg-type]
             translate,  # type: ignore[arg-type]
+            snapshot.scheme,
         )
 
     def index(self, axis: int, world: float) -> int | None:
@@ -92,7 +98,7 @@ class Outlines:
         across, along = (a for a in range(3) if a != axis)
         found = self._borders(truth, prediction)
         if rims:  # the lines of truth and prediction are parts of these
-            found = {"correct": found["correct"], **_rims(truth, prediction, self.class_index)}
+            found = {"correct": found["correct"], **_rims(truth, prediction, self.class_index, self.scheme)}
         scale = np.array([self.scale[across], self.scale[along]], np.float32)
         first = np.array([self.translate[across], self.translate[along]], np.float32)
         return {line: (edges - 0.5) * scale + first for line, edges in found.items() if len(edges)}
@@ -103,7 +109,7 @@ class Outlines:
         (z, y, x) codes: 0 for none, else 1 + the line's place in `LINES`. It is for viewers that draw any slice by
         themselves; the lines of a slice are those of `lines`, but for faces at the edges of the volume.
         """
-        codes = _codes(self.truth, self.prediction, self.class_index) if rims else None
+        codes = _codes(self.truth, self.prediction, self.class_index, self.scheme) if rims else None
         found = []
         for direction in range(3):
             drawn = np.zeros(self.truth.shape, np.uint8)
@@ -132,7 +138,8 @@ class Outlines:
         true: NDArray[Any] = np.where(truth == errors.IGNORED, prediction, truth)
         predicted: NDArray[Any] = prediction
         if self.class_index is not None:
-            true, predicted = true == self.class_index, predicted == self.class_index
+            true = self.scheme.mask(true, self.class_index)
+            predicted = self.scheme.mask(predicted, self.class_index)
         (t, t_next), (p, p_next) = _neighbours(true, direction), _neighbours(predicted, direction)
         of_truth, of_prediction = t != t_next, p != p_next
         correct = of_truth & (t == p) & (t_next == p_next)
@@ -179,16 +186,17 @@ _ERROR_LINES: Mapping[errors.Code, Line] = {
 
 
 def _codes(
-    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], class_index: int | None
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], class_index: int | None, scheme: LabelScheme
 ) -> NDArray[np.uint8]:
     """Return `errors.error_codes` of arrays that may be views."""
-    return errors.error_codes(np.ascontiguousarray(prediction), np.ascontiguousarray(truth), class_index)
+    one, other = np.ascontiguousarray(prediction), np.ascontiguousarray(truth)
+    return errors.error_codes(one, other, class_index, scheme)
 
 
 def _rims(
-    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], class_index: int | None
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], class_index: int | None, scheme: LabelScheme
 ) -> dict[Line, Lines]:
-    codes = _codes(truth, prediction, class_index)
+    codes = _codes(truth, prediction, class_index, scheme)
     codes = np.pad(codes, 1)  # around errors at the edge of the slice too
     found: dict[Line, Lines] = {}
     for code, line in _ERROR_LINES.items():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
-from segexplorer.data.case import IGNORED
+from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, LabelScheme
 from segexplorer.study.race import A, B, RaceRecord, open_race
 from segexplorer.viewmodels.watched_case import RunHistoryLoader
 
@@ -113,6 +113,7 @@ def compare_lanes(
     class_name: str,
     step: int,
     voxel_ml: float,
+    scheme: LabelScheme = EXCLUSIVE,
 ) -> LaneDifference:
     """Compare the predictions of lanes.
 
@@ -126,6 +127,8 @@ def compare_lanes(
         One class against the rest; None for all at once.
     voxel_ml
         Volume of a voxel, ml.
+    scheme
+        What the label indices mean.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def compare_lanes(
             "The lanes and the label are not on one grid.", "The label has changed since the race."
         )
     counts = truth != IGNORED
-    right = {name: counts & _right(found, truth, class_index) for name, found in predictions.items()}
+    right = {name: counts & _right(found, truth, class_index, scheme) for name, found in predictions.items()}
     controls = tuple(name for name in predictions if name not in (A, B))
     apart = {
         frozenset((one, other)): float(np.count_nonzero(right[one] ^ right[other])) * voxel_ml
@@ -162,10 +165,12 @@ def compare_lanes(
     )
 
 
-def _right(found: NDArray[np.uint8], truth: NDArray[np.uint8], class_index: int | None) -> Mask:
+def _right(
+    found: NDArray[np.uint8], truth: NDArray[np.uint8], class_index: int | None, scheme: LabelScheme
+) -> Mask:
     if class_index is None:
         return np.asarray(found == truth)
-    return np.asarray((found == class_index) == (truth == class_index))
+    return np.asarray(scheme.mask(found, class_index) == scheme.mask(truth, class_index))
 
 
 def odd_one_out(apart: Mapping[frozenset[str], float]) -> str:
@@ -304,6 +309,7 @@ class RaceView:
             class_name=class_name or "all classes",
             step=at,
             voxel_ml=abs(float(np.linalg.det(first.affine[:3, :3]))) / 1000,
+            scheme=first.scheme,
         )
 
     def sentences(self, role: Role = "validation") -> list[str]:

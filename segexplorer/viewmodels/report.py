@@ -705,7 +705,7 @@ class _Cases:
         grid = DisplayGrid.of(Volume.from_array(snapshot.prediction, affine=snapshot.affine))
         predictions = [f.prediction() for f in kept]
         fitting = [
-            (f.step, grid.to_display(p))
+            (f.step, grid.to_display(snapshot.scheme.topmost(p)))
             for f, p in zip(kept, predictions, strict=True)
             if p.shape == snapshot.prediction.shape
         ]
@@ -713,7 +713,7 @@ class _Cases:
         return film(
             [step for step, _ in fitting],
             [p for _, p in fitting],
-            None if snapshot.truth is None else grid.to_display(snapshot.truth),
+            None if snapshot.truth is None else grid.to_display(snapshot.scheme.topmost(snapshot.truth)),
             image,
             snapshot.class_names,
             grid.scale,
@@ -809,6 +809,7 @@ class _Cases:
                     loss=loss_at(self._real_record, chosen.step),
                     class_names=names,
                     affine=affine,
+                    scheme=predictor.classes.scheme,
                 ),
                 case=case,
                 role="validation",
@@ -821,6 +822,7 @@ class _Cases:
             step=chosen.step,
             index=0,
             class_names=names,
+            scheme=predictor.classes.scheme,
             affine=affine,
             prediction=predicted.classes,
             truth=truth,
@@ -857,18 +859,20 @@ def _pieces(snapshot: WatchedSnapshot) -> tuple[ErrorPiece, ...]:
     if snapshot.truth is None:
         return ()
     return error_pieces(
-        snapshot.prediction, snapshot.truth, snapshot.class_names, snapshot.affine, limit=10_000
+        snapshot.prediction,
+        snapshot.truth,
+        snapshot.class_names,
+        snapshot.affine,
+        limit=10_000,
+        scheme=snapshot.scheme,
     )
 
 
 def _most_wrong(snapshot: WatchedSnapshot) -> int:
     """Return the class with most wrong voxels."""
     assert snapshot.truth is not None
-    wrong = (snapshot.prediction != snapshot.truth) & (snapshot.truth != errors.IGNORED)
-    classes = len(snapshot.class_names) + 1
-    found = np.bincount(snapshot.prediction[wrong], minlength=classes)
-    found = found + np.bincount(snapshot.truth[wrong], minlength=classes)
-    return int(found[1:classes].argmax()) + 1
+    classes = len(snapshot.class_names)
+    return snapshot.scheme.most_wrong(snapshot.prediction, snapshot.truth, classes)
 
 
 def _place(snapshot: WatchedSnapshot, pieces: Sequence[ErrorPiece]) -> World:
@@ -879,7 +883,7 @@ def _place(snapshot: WatchedSnapshot, pieces: Sequence[ErrorPiece]) -> World:
     grid = DisplayGrid.of(Volume.from_array(snapshot.prediction, affine=snapshot.affine))
     shown = grid.to_display(snapshot.prediction if snapshot.truth is None else snapshot.truth)
     shown = np.where(shown == errors.IGNORED, 0, shown)
-    axial = fullest_slice(shown, range(1, len(snapshot.class_names) + 1))
+    axial = fullest_slice(shown, range(1, snapshot.scheme.indices(len(snapshot.class_names))))
     if axial is None:
         index: list[float] = [n // 2 for n in shown.shape]
     else:

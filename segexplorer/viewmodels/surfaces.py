@@ -95,13 +95,26 @@ def _labels_of(
     indices = range(1, len(snapshot.class_names) + 1) if class_index is None else (class_index,)
     if part == "prediction":
         palette = ClassColours(tuple(snapshot.class_names))
-        return snapshot.prediction, {index: palette.colour(index) for index in indices}
+        return shown_class(snapshot, snapshot.prediction, class_index), {
+            i: palette.colour(i) for i in indices
+        }
     if snapshot.truth is None:
         return None, {}
     if part == "truth":
-        return snapshot.truth, dict.fromkeys(indices, colours.TRUTH_SURFACE)
-    codes = errors.error_codes(snapshot.prediction, snapshot.truth, class_index)
+        truth = shown_class(snapshot, snapshot.truth, class_index)
+        return truth, dict.fromkeys(indices, colours.TRUTH_SURFACE)
+    codes = errors.error_codes(snapshot.prediction, snapshot.truth, class_index, snapshot.scheme)
     return codes, {int(code): errors.COLOURS[code] for code in errors.NAMES}
+
+
+def shown_class(
+    snapshot: WatchedSnapshot, labels: NDArray[np.uint8], class_index: int | None
+) -> NDArray[np.uint8]:
+    """Return class indices to be drawn: of classes that overlap, the chosen one whole, or the topmost ones."""
+    scheme = snapshot.scheme
+    if class_index is None or not scheme.overlapping:
+        return scheme.topmost(labels)
+    return np.asarray(scheme.mask(labels, class_index) * np.uint8(class_index))
 
 
 _LIGHTS = ((np.array([0.5, 0.8, 0.35]), 0.55), (np.array([0.2, -0.9, -0.4]), 0.35))

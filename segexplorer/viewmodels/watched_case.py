@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, SegExplorerError
 from segexplorer.core.events import CaseScore, RegionReport, Role
-from segexplorer.data.case import CaseRef, ClassMap
+from segexplorer.data.case import CaseRef
 from segexplorer.data.geometry import DisplayGrid, Grid, spacing
 from segexplorer.data.volume import Volume, value_counts
 from segexplorer.metrics import score_case
@@ -31,7 +31,7 @@ from segexplorer.viewmodels.error_pieces import ErrorPiece, error_pieces
 from segexplorer.viewmodels.layer_images import Picture, filled_slices, fullest_slice, picture_of
 from segexplorer.viewmodels.outlines import Outlines
 from segexplorer.viewmodels.regions import BalanceHistogram, balance_histogram
-from segexplorer.viewmodels.surfaces import Part, SurfacePicture, surfaces_of
+from segexplorer.viewmodels.surfaces import Part, SurfacePicture, shown_class, surfaces_of
 
 Truth = NDArray[np.uint8] | None
 
@@ -103,7 +103,7 @@ class RunHistoryLoader:
         if label is None:
             return None
         data = self._experiment.data
-        return ClassMap.from_classes(data.class_values(), data.other_labels).encode(np.asarray(label.array))
+        return data.class_map().encode(np.asarray(label.array))
 
 
 def trained(snapshot: WatchedSnapshot) -> str:
@@ -146,9 +146,14 @@ def _snapshot_volume(snapshot: WatchedSnapshot, array: NDArray[Any]) -> Volume:
     return Volume.from_array(array, affine=snapshot.affine)
 
 
-def prediction_picture(snapshot: WatchedSnapshot, *, key: str = "prediction") -> Picture:
-    """Prepare the predicted classes of a watched case, as class indices 1, 2, ..."""
-    volume = _snapshot_volume(snapshot, snapshot.prediction)
+def prediction_picture(
+    snapshot: WatchedSnapshot, class_index: int | None = None, *, key: str = "prediction"
+) -> Picture:
+    """Prepare the predicted classes of a watched case, as class indices 1, 2, ...
+
+    Of classes that overlap, the chosen one is drawn whole; of all, the last one in each voxel.
+    """
+    volume = _snapshot_volume(snapshot, shown_class(snapshot, snapshot.prediction, class_index))
     values = dict(enumerate(snapshot.class_names, 1))
     picture = picture_of(
         key, "labels", f"prediction ({trained(snapshot)})", volume, values=values, colours="classes"
@@ -156,7 +161,9 @@ def prediction_picture(snapshot: WatchedSnapshot, *, key: str = "prediction") ->
     return replace(picture, open_at=fullest_slice(picture.data, list(values)))
 
 
-def truth_picture(snapshot: WatchedSnapshot, *, key: str = "truth") -> Picture:
+def truth_picture(
+    snapshot: WatchedSnapshot, class_index: int | None = None, *, key: str = "truth"
+) -> Picture:
     """Prepare the true classes of a watched case as class indices; ignored voxels are background here.
 
     Raises
@@ -167,6 +174,7 @@ def truth_picture(snapshot: WatchedSnapshot, *, key: str = "truth") -> Picture:
     truth = _truth(snapshot)
     values = dict(enumerate(snapshot.class_names, 1))
     shown = np.where(truth == errors.IGNORED, 0, truth).astype(np.uint8)
+    shown = shown_class(snapshot, shown, class_index)
     volume = _snapshot_volume(snapshot, shown)
     picture = picture_of(key, "labels", f"label ({snapshot.case})", volume, values=values, colours="classes")
     return replace(picture, open_at=fullest_slice(picture.data, list(values)))
@@ -187,7 +195,7 @@ def errors_picture(
     DataError
         When the case has no label.
     """
-    codes = errors.error_codes(snapshot.prediction, _truth(snapshot), class_index)
+    codes = errors.error_codes(snapshot.prediction, _truth(snapshot), class_index, snapshot.scheme)
     codes[codes == errors.Code.TRUE_POSITIVE] = errors.Code.NOTHING
     picture = picture_of(
         key,
@@ -197,7 +205,8 @@ def errors_picture(
         values={int(code): name for code, name in errors.NAMES.items()},
         colours="errors",
     )
-    truth = DisplayGrid.of(_snapshot_volume(snapshot, codes)).to_display(_truth(snapshot))
+    own = shown_class(snapshot, _truth(snapshot), class_index)
+    truth = DisplayGrid.of(_snapshot_volume(snapshot, codes)).to_display(own)
     wanted = [class_index] if class_index else list(range(1, len(snapshot.class_names) + 1))
     return replace(picture, open_at=fullest_slice(truth, wanted))
 
@@ -429,9 +438,10 @@ def decision_of(snapshot: WatchedSnapshot, class_index: int | None) -> Decision:
     own = snapshot.logits is not None and snapshot.logits.shape[1:] == truth.shape
     if own and snapshot.logits_affine is not None and np.allclose(snapshot.logits_affine, snapshot.affine):
         assert snapshot.logits is not None
-        return Decision(snapshot.logits, truth, index)
+        return Decision(snapshot.logits, truth, index, scheme=snapshot.scheme)
     if snapshot.all_probabilities is not None:
-        return Decision(logits_from_probabilities(snapshot.all_probabilities), truth, index, approximate=True)
+        logits = logits_from_probabilities(snapshot.all_probabilities, snapshot.scheme)
+        return Decision(logits, truth, index, approximate=True, scheme=snapshot.scheme)
     raise DataError(
         "Neither logits nor probabilities of this prediction were kept on its own grid.",
         "Switch on “Keep probabilities” in the experiment's validation settings.",
@@ -523,8 +533,12 @@ def _at_rest(
     index, mm = decision.class_index, spacing(base.affine)
     same = known is not None and known.decision is decision
     before = dict(known.rest_before) if known is not None and same else {}
-    before = before or figures_at_rest(base.prediction, base.truth, index, mm)
-    now = before if snapshot is base else figures_at_rest(snapshot.prediction, base.truth, index, mm)
+    before = before or figures_at_rest(base.prediction, base.truth, index, mm, base.scheme)
+    now = (
+        before
+        if snapshot is base
+        else figures_at_rest(snapshot.prediction, base.truth, index, mm, base.scheme)
+    )
     return now, before
 
 
@@ -552,8 +566,9 @@ def _form(picture: Picture, drawn: Container[str], *, over_map: bool) -> Literal
 
 
 def _predicted(snapshot: WatchedSnapshot) -> tuple[int, ...]:
-    counts = value_counts(snapshot.prediction)
-    return tuple(index for index in range(1, len(snapshot.class_names) + 1) if counts.get(index))
+    counts, scheme = value_counts(snapshot.prediction), snapshot.scheme
+    there = {index for value in counts for index in scheme.class_indices(int(value))}
+    return tuple(index for index in range(1, len(snapshot.class_names) + 1) if index in there)
 
 
 def _balance(snapshot: WatchedSnapshot, wanted: Wanted) -> BalanceHistogram | None:
@@ -588,7 +603,7 @@ def _picture(
     threshold_ml: float = 0.0,
 ) -> Picture:
     if switch == "prediction":
-        return prediction_picture(snapshot, key=switch)
+        return prediction_picture(snapshot, wanted.class_index, key=switch)
     if switch == "errors":
         return errors_picture(snapshot, wanted.class_index, key=switch)
     if switch == "patch":
@@ -624,6 +639,7 @@ def _scores(snapshot: WatchedSnapshot) -> tuple[CaseScore, ...]:
         case=snapshot.case,
         role=snapshot.role,
         badge=snapshot.badge,
+        scheme=snapshot.scheme,
     )
 
 
@@ -654,6 +670,7 @@ def _pieces(snapshot: WatchedSnapshot, wanted: Wanted, known: Seen | None) -> tu
         snapshot.affine,
         class_index=wanted.class_index,
         limit=MOST_LISTED,
+        scheme=snapshot.scheme,
     )
 
 
@@ -717,7 +734,9 @@ def under_cursor(snapshot: WatchedSnapshot, class_index: int | None, world: Sequ
     predicted = int(snapshot.prediction[at])
     true = None if snapshot.truth is None else int(snapshot.truth[at])
     sentence = _voxel_sentence(snapshot, predicted, true)
-    shown = class_index if class_index is not None else (true if true not in (None, 0, 255) else predicted)
+    of = snapshot.scheme.class_indices
+    there = (true is not None and of(true)) or of(predicted)
+    shown = class_index if class_index is not None else (there[-1] if there else 0)
     if not shown or snapshot.regions is None or snapshot.regions_affine is None:
         return sentence
     affine = snapshot.regions_affine
@@ -730,14 +749,14 @@ def under_cursor(snapshot: WatchedSnapshot, class_index: int | None, world: Sequ
 
 
 def _voxel_sentence(snapshot: WatchedSnapshot, predicted: int, true: int | None) -> str:
-    names = ("background", *snapshot.class_names)
+    found = snapshot.scheme.name(predicted, snapshot.class_names)
     if true is None:
-        return f"predicted {names[predicted]}"
+        return f"predicted {found}"
     if true == 255:
-        return f"predicted {names[predicted]}; ignored here"
+        return f"predicted {found}; ignored here"
     if predicted == true:
-        return f"{names[true]}, correct"
-    return f"{names[true]}, predicted {names[predicted]}"
+        return f"{found}, correct"
+    return f"{snapshot.scheme.name(true, snapshot.class_names)}, predicted {found}"
 
 
 def frame_loader(folder: Path) -> Callable[[HistoryFrame], WatchedSnapshot]:

@@ -369,12 +369,9 @@ def _most_changed(payment: Payment, classes: int) -> int:
 
 def most_wrong(explanation: Explanation) -> int:
     """Return the foreground class with the most wrong voxels; the first where none is wrong."""
-    predicted, labels = explanation.logits.argmax(0), explanation.labels
-    wrong = (predicted != labels) & (labels != 255)
-    classes = len(explanation.class_names) + 1
-    found = np.bincount(predicted[wrong], minlength=classes)
-    found = found + np.bincount(labels[wrong], minlength=classes)[:classes]
-    return int(found[1:].argmax()) + 1
+    scheme = explanation.scheme
+    predicted = scheme.decide_logits(explanation.logits)
+    return scheme.most_wrong(predicted, explanation.labels, len(explanation.class_names))
 
 
 def _kept_limit(request: WhyRequest, index: int, before: tuple[WhyRequest, Answer] | None) -> float | None:

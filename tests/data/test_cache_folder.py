@@ -21,8 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data.cache_folder import VARIABLE, CaseCache, base_folder
-from segexplorer.data.case import IGNORED, CaseRef, ClassMap
+from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.foreground import VOXELS_PER_CLASS, Foreground
 from segexplorer.data.io import save_volume
 from segexplorer.data.sampler import Batch, Sampler, Sampling

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core.errors import DataError
-from segexplorer.data.case import IGNORED, ClassMap
+from segexplorer.core.label_scheme import IGNORED
+from segexplorer.data.case import ClassMap
 
 MERGED = {"kidneys": [2, 3], "liver": 5}
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core.errors import DataError
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data import datasets
-from segexplorer.data.case import IGNORED, Case, CaseRef, ClassMap
+from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.checks import check_case, check_dataset
 from segexplorer.data.phantom import CLASSES, render
 from segexplorer.data.sampler import Sampler, Sampling

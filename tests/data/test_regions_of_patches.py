@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from segexplorer import losses
 from segexplorer.core.errors import LossInputError
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.core.regions import BoxRegions, MapRegions, PatchRegions, Regions
-from segexplorer.data.case import IGNORED, CaseRef, ClassMap
+from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.sampler import Batch, Sampler, Sampling
 from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import Augmentation, Preprocessing, fit

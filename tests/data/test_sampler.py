@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core.errors import DataError, SpecError
-from segexplorer.data.case import IGNORED, CaseRef, ClassMap
+from segexplorer.core.label_scheme import IGNORED
+from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.sampler import Batch, Sampler, Sampling
 from segexplorer.data.store import PreprocessedCache
 from segexplorer.data.transforms import Augmentation, Preprocessing, fit

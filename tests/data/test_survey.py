@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import segexplorer
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data import case as label_values
-from segexplorer.data.case import IGNORED, CaseRef, ClassMap
+from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.checks import CaseFacts, check_case, check_dataset, duplicates, outliers, survey
 from segexplorer.data.io import save_volume
 from segexplorer.data.volume import Volume, value_counts

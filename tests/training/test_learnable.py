@@ -10,7 +10,7 @@ import pytest
 
 import segexplorer
 from segexplorer.core.errors import DataError
-from segexplorer.data.case import IGNORED
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data.foreground import Foreground
 from segexplorer.data.sampler import Sampler, Sampling
 from segexplorer.data.seen_images import SeenImages, look_at_training

@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import field_validator
+from pydantic import model_validator
 
 from segexplorer.core.errors import DataError, shorten
 from segexplorer.core.fields import parameter
 from segexplorer.core.registry import Registry
 from segexplorer.core.spec import Spec
-from segexplorer.data.case import IGNORE, CaseRef, present_values
+from segexplorer.data.case import IGNORE, CaseRef, ClassMap, present_values
 from segexplorer.data.checks import Problem
 from segexplorer.data.label_versions import newest_version
 
@@ -69,6 +69,13 @@ class DatasetSpec(Spec):
         'Values under the name "ignore" count nowhere.',
         default_factory=dict,
     )
+    overlapping: bool = parameter(
+        False,
+        title="Classes overlap",
+        description="Whether a label value may belong to several classes, such as whole tumour [1, 2, 3], "
+        "core [1, 3] and enhancing 3 (regions in nnU-Net and BraTS). Each class then has a sigmoid of its own, and "
+        "in label maps that are written later classes are drawn over earlier ones.",
+    )
     other_labels: Literal["background", "ignored"] = parameter(
         "background",
         title="Other labels",
@@ -108,20 +115,22 @@ class DatasetSpec(Spec):
         advanced=True,
     )
 
-    @field_validator("classes", mode="after")
-    @classmethod
-    def _one_class_per_value(cls, classes: dict[str, Any]) -> dict[str, Any]:
+    @model_validator(mode="after")
+    def _one_class_per_value(self) -> Self:
         owner: dict[int, str] = {}
-        for name, given in classes.items():
+        for name, given in self.classes.items():
             if not name.strip():
                 raise ValueError("a class needs a name")
             for value in (given,) if isinstance(given, int) else given:
-                if value in owner:
-                    raise ValueError(f"the label value {value} belongs to both {owner[value]} and {name}")
+                if value in owner and not (self.overlapping and IGNORE not in (name, owner[value])):
+                    raise ValueError(
+                        f"the label value {value} belongs to both {owner[value]} and {name}; where classes "
+                        "overlap, set overlapping: true"
+                    )
                 owner[value] = name
             if not isinstance(given, int) and not given:
                 raise ValueError(f"the class {name} has no label value")
-        return classes
+        return self
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
@@ -196,6 +205,16 @@ class DatasetSpec(Spec):
         taken = {value for values in chosen.values() for value in values}
         ignored = tuple(value for value in self.ignored_values() if value not in taken)
         return {**chosen, IGNORE: (*chosen.get(IGNORE, ()), *ignored)} if ignored else chosen
+
+    def class_map(self) -> ClassMap:
+        """Return how label values become label indices.
+
+        Raises
+        ------
+        DataError
+            When there is no class, or too many.
+        """
+        return ClassMap.from_classes(self.class_values(), self.other_labels, overlapping=self.overlapping)
 
 
 def with_newest_labels(listing: Listing) -> Listing:

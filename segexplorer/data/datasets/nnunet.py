@@ -81,12 +81,16 @@ class NnUnet(DatasetSpec):
         return Listing(found.cases, [*found.problems, *problems])
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
-        """Return the classes; of regions what no later region paints over."""
+        """Return the classes; of regions what no later region paints over, unless classes overlap."""
         folder = existing_folder(self.root)
         manifest = read_manifest(folder)
         named = {n: v for n, v in label_values(manifest, folder).items() if v != (0,) and n != IGNORE}
         values = [value for group in named.values() for value in group]
-        return named if len(set(values)) == len(values) else exclusive(named, manifest, folder)
+        return (
+            named
+            if self.overlapping or len(set(values)) == len(values)
+            else exclusive(named, manifest, folder)
+        )
 
     def ignored_values(self) -> tuple[int, ...]:
         """Return the value of the label "ignore"."""

@@ -13,7 +13,7 @@ from pydantic import field_validator
 from segexplorer.core.fields import parameter
 from segexplorer.data.case import CaseRef
 from segexplorer.data.datasets.base import DatasetSpec, Listing, registry
-from segexplorer.data.phantom import CLASSES, MODALITIES, Phantom, phantom_affine, render
+from segexplorer.data.phantom import CLASSES, MODALITIES, Anatomy, Phantom, phantom_affine, render
 from segexplorer.data.volume import Provenance, Volume
 
 
@@ -23,8 +23,11 @@ class Phantoms(DatasetSpec):
 
     display_name = "Phantoms"
     kind: Literal["phantom"] = "phantom"
-    anatomy: Literal["ct_abdomen", "mr_brain"] = parameter(
-        "ct_abdomen", title="Anatomy", description="What is shown: an abdomen as in CT, or a brain as in MR."
+    anatomy: Literal["ct_abdomen", "mr_brain", "mr_tumour"] = parameter(
+        "ct_abdomen",
+        title="Anatomy",
+        description="What is shown: an abdomen as in CT, a brain as in MR, or one with a tumour whose parts are "
+        "labelled as in BraTS.",
     )
     count: int = parameter(
         12, title="Cases", description="How many are made.", typical=(1, 50), ge=1, le=10_000
@@ -72,7 +75,7 @@ class Phantoms(DatasetSpec):
 class _Rendering:
     """Image and label of one phantom, rendered together once."""
 
-    anatomy: Literal["ct_abdomen", "mr_brain"]
+    anatomy: Anatomy
     shape: tuple[int, int, int]
     seed: tuple[int, int]
     _made: Phantom | None = None

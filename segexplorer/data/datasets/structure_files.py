@@ -28,14 +28,18 @@ PDDCA = (
 """Structures of the head-and-neck challenge of MICCAI 2015; a structure's value is its place here, from 1."""
 
 
+MOST_TOGETHER = 7
+"""Structures whose combinations, 2^7 - 1, have label indices of their own."""
+
+
 class _StructureFolders(DatasetSpec):
     """A folder per case with an image and a folder of structures."""
 
     order: tuple[str, ...] = parameter(
         (),
         title="Order of overlap",
-        description="Structures in the order of painting: where two overlap, the later one wins. "
-        "Empty: all, by name.",
+        description="Structures in the order of painting: where two overlap, the later one wins, unless classes "
+        "overlap. Empty: all, by name.",
     )
 
     def _folder(self) -> Path:
@@ -62,7 +66,11 @@ class _StructureFolders(DatasetSpec):
                 drawn[folder.name] = volume_files(folder / inner)
         present = {name for files in drawn.values() for name in files}
         order, values = self._order(present), self._values(present)
-        labels = {case: structures(files, order, values) for case, files in drawn.items()}
+        if self.overlapping:
+            values = self._bits(present)
+        labels = {
+            case: structures(files, order, values, together=self.overlapping) for case, files in drawn.items()
+        }
         found = put_together(images, {c: label for c, label in labels.items() if label is not None}, root)
         return Listing(found.cases, [*found.problems, *_undrawn(drawn, order)])
 
@@ -73,6 +81,38 @@ class _StructureFolders(DatasetSpec):
         present = {name for f in folders if (f / inner).is_dir() for name in volume_files(f / inner)}
         values = self._values(present)
         return {name: (values[name],) for name in sorted(self._order(present), key=values.__getitem__)}
+
+    def class_values(self) -> dict[str, tuple[int, ...]]:
+        """Return the chosen classes with their label values; where they overlap, all sums that hold them."""
+        chosen = super().class_values()
+        if not self.overlapping:
+            return chosen
+        _, inner = self._names()
+        folders = case_folders(self._folder(), *self._names())
+        present = {name for f in folders if (f / inner).is_dir() for name in volume_files(f / inner)}
+        values, bits = self._values(present), self._bits(present)
+        sums = range(1, 2 ** len(bits))
+        found = {}
+        for name, group in chosen.items():
+            own = sum(bit for structure, bit in bits.items() if values[structure] in group)
+            found[name] = tuple(value for value in sums if value & own)
+        return found
+
+    def _bits(self, present: set[str]) -> dict[str, int]:
+        """Return structure -> power of 2, so that a voxel of several structures has a value of its own.
+
+        Raises
+        ------
+        DataError
+            When there are too many for the values of a label.
+        """
+        order = self._order(present)
+        if len(order) > MOST_TOGETHER:
+            raise DataError(
+                f"{len(order)} structures are too many to overlap: their combinations have no values.",
+                f"Name at most {MOST_TOGETHER} in data.order, or set data.overlapping: false.",
+            )
+        return {name: 2**place for place, name in enumerate(order)}
 
     def _order(self, present: set[str]) -> tuple[str, ...]:
         for name in self.order:
@@ -167,11 +207,11 @@ def case_folders(root: Path, image: str, inner: str, depth: int = 2) -> list[Pat
 
 
 def structures(
-    files: Mapping[str, Path], order: Sequence[str], values: Mapping[str, int]
+    files: Mapping[str, Path], order: Sequence[str], values: Mapping[str, int], *, together: bool = False
 ) -> Structures | None:
     """Return the label of a case: its structures in the order of painting; None when it has none of them."""
     parts = tuple((values[name], name, files[name]) for name in order if name in files)
-    return Structures(parts) if parts else None
+    return Structures(parts, together) if parts else None
 
 
 def _undrawn(drawn: Mapping[str, Mapping[str, Path]], order: Sequence[str]) -> list[Problem]:

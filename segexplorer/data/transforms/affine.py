@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segexplorer.core.fields import parameter
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.core.spec import Spec
-from segexplorer.data.case import IGNORED
 
 Matrix = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.fields import parameter
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.core.regions import NOWHERE, Regions
 from segexplorer.core.spec import Spec
-from segexplorer.data.case import IGNORED
 from segexplorer.data.transforms.affine import Matrix, Placement, Reading
 from segexplorer.data.transforms.distance_maps import as_numbers
 from segexplorer.data.transforms.elastic import DrawnElastic, Elastic

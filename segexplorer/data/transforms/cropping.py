@@ -124,7 +124,8 @@ def outside(case: Case, box: Box, classes: ClassMap) -> Problem | None:
     indices = classes.encode(_canonical(case.label))
     beyond = np.ones(indices.shape, bool)
     beyond[slices(box)] = False
-    counts = np.bincount(indices[beyond], minlength=len(classes.names) + 1)
+    found = np.bincount(indices[beyond], minlength=256)
+    counts = classes.scheme.class_counts(found, len(classes.names))
     lost = [
         f"{count * case.label.voxel_ml:.3g} ml of {name}"
         for name, count in zip(classes.names, counts[1:], strict=False)

@@ -456,7 +456,7 @@ def _classes(data: DatasetSpec, cases: Sequence[CaseRef]) -> tuple[ClassMap, lis
     from segexplorer.data.checks import Problem
 
     try:
-        return ClassMap.from_classes(data.class_values(), data.other_labels), []
+        return data.class_map(), []
     except DataError as error:
         # what is wrong with one case is said in its row
         own = any(error.message.startswith(f"{ref.id}: ") for ref in cases)
@@ -471,7 +471,8 @@ def _class_text(classes: ClassMap) -> str:
     groups = [*zip(classes.names, classes.values, strict=True)]
     if classes.ignored:
         groups.append(("ignored", classes.ignored))
-    return ", ".join(f"{name} ({', '.join(map(str, values))})" for name, values in groups) or "none"
+    text = ", ".join(f"{name} ({', '.join(map(str, values))})" for name, values in groups) or "none"
+    return f"{text}; they overlap" if classes.overlapping else text
 
 
 def _label_text(label: Volume) -> str:

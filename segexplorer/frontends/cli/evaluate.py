@@ -20,7 +20,7 @@ from rich.table import Table
 import segexplorer
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import CaseScore
-from segexplorer.data.case import IGNORED
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data.results.pairing import Pair, Pairing, pair
 from segexplorer.frontends.cli.settings import parse_classes, parse_settings
 from segexplorer.frontends.cli.terminal import print_json, remarks, results

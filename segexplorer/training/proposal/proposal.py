@@ -340,7 +340,9 @@ def _timed_here(stopped: Callable[[], bool]) -> Measure:
 def _split(seen: Fingerprint) -> tuple[dict[str, Any], list[Problem]]:
     """Return the settings of the split, and why further cases are left out (as when two have one image)."""
     excluded = [name for name in seen.left_out if name not in seen.incomplete]
-    mapping = ClassMap.from_classes(seen.classes, seen.dataset.other_labels)
+    mapping = ClassMap.from_classes(
+        seen.classes, seen.dataset.other_labels, overlapping=seen.dataset.overlapping
+    )
     problems: list[Problem] = []
     while True:
         kept = [ref for name, ref in seen.refs.items() if name not in excluded]

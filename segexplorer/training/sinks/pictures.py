@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from segexplorer.core import colours
 from segexplorer.core.colours import ClassColours
+from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, LabelScheme
 from segexplorer.data import geometry
-from segexplorer.data.case import IGNORED
 
 SIDE = 256
 """Pixels along the longer side of a panel at most: a log of hundreds of pictures should stay small."""
@@ -30,18 +30,27 @@ class PlaneView:
     grey
         (h, w) uint8 image: anterior up, the patient's right at the left of the picture.
     truth
-        (h, w) uint8 class indices, or None.
+        (h, w) uint8 label indices, or None.
     affine, plane
         (4, 4) of the case's own grid, and the slice's number along its foot-to-head axis.
+    scheme
+        What the label indices mean.
     """
 
     grey: NDArray[np.uint8]
     truth: NDArray[np.uint8] | None
     affine: NDArray[np.float64]
     plane: int
+    scheme: LabelScheme = EXCLUSIVE
 
     @classmethod
-    def of(cls, image: NDArray[Any], truth: NDArray[np.uint8] | None, affine: NDArray[np.float64]) -> Self:
+    def of(
+        cls,
+        image: NDArray[Any],
+        truth: NDArray[np.uint8] | None,
+        affine: NDArray[np.float64],
+        scheme: LabelScheme = EXCLUSIVE,
+    ) -> Self:
         """Choose the axial slice with most label, the middle one among equals or without a label.
 
         Parameters
@@ -57,7 +66,7 @@ class PlaneView:
             best = np.flatnonzero(labelled == labelled.max())
             plane = int(best[np.abs(best - depth // 2).argmin()])
         cut = None if truth is None else _slice(truth, affine, plane)
-        return cls(_grey(_slice(image, affine, plane)), cut, affine, plane)
+        return cls(_grey(_slice(image, affine, plane)), cut, affine, plane, scheme)
 
     def picture(self, prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return (h, w, 3) uint8: image, truth, prediction and errors; without a truth, image and prediction.
@@ -70,10 +79,10 @@ class PlaneView:
         predicted = _slice(prediction, self.affine, self.plane)
         panels = [_painted(self.grey, [])]
         if self.truth is not None:
-            panels.append(_painted(self.grey, _class_masks(self.truth)))
-        panels.append(_painted(self.grey, _class_masks(predicted)))
+            panels.append(_painted(self.grey, _class_masks(self.scheme.topmost(self.truth))))
+        panels.append(_painted(self.grey, _class_masks(self.scheme.topmost(predicted))))
         if self.truth is not None:
-            panels.append(_painted(self.grey, _error_masks(predicted, self.truth)))
+            panels.append(_painted(self.grey, _error_masks(predicted, self.truth, self.scheme)))
         gap = np.full((self.grey.shape[0], GAP, 3), 255, np.uint8)
         return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
 
@@ -104,12 +113,12 @@ def _class_masks(labels: NDArray[np.uint8]) -> list[Mask]:
     return [(colour, labels == index) for index, colour in ClassColours().indices(indices).items()]
 
 
-def _error_masks(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> list[Mask]:
-    wrong = (prediction != truth) & (truth != IGNORED)
+def _error_masks(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], scheme: LabelScheme) -> list[Mask]:
+    extra, missed = (table[truth, prediction] & (truth != IGNORED) for table in scheme.comparison()[:2])
     return [
-        (colours.FALSE_POSITIVE, wrong & (truth == 0)),
-        (colours.FALSE_NEGATIVE, wrong & (prediction == 0)),
-        (colours.WRONG_CLASS, wrong & (truth != 0) & (prediction != 0)),
+        (colours.FALSE_POSITIVE, extra & ~missed),
+        (colours.FALSE_NEGATIVE, missed & ~extra),
+        (colours.WRONG_CLASS, extra & missed),
     ]
 
 

@@ -115,7 +115,7 @@ class _Writer(Sink):
         if snapshot.case not in self._views:
             image = self._attempt.case(snapshot.case).images[0]
             self._views[snapshot.case] = PlaneView.of(
-                np.asarray(image.array), snapshot.truth, snapshot.affine
+                np.asarray(image.array), snapshot.truth, snapshot.affine, snapshot.scheme
             )
         return self._views[snapshot.case]
 

@@ -11,8 +11,9 @@ import pytest
 
 import segexplorer
 from segexplorer.core.errors import DataError
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data import datasets
-from segexplorer.data.case import IGNORED, ClassMap
+from segexplorer.data.case import ClassMap
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.splits import Split, assign_roles
 

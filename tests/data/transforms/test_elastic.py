@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core.errors import SpecError
-from segexplorer.data.case import IGNORED
+from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data.transforms import Augmentation, Variation, draw
 from segexplorer.data.transforms.distance_maps import SIGNED, as_numbers, stored_map
 from segexplorer.data.transforms.elastic import DrawnElastic, Elastic

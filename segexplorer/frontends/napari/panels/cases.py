@@ -418,7 +418,13 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         if not self.from_layers:
             ref, seen = self._refs[row], self._seen.get(self._refs[row].id)
             dataset = self.disk_source.chosen[0]
-            return lambda: preview_case(ref.open(), dataset.class_values(), dataset.other_labels, seen)
+            return lambda: preview_case(
+                ref.open(),
+                dataset.class_values(),
+                dataset.other_labels,
+                seen,
+                overlapping=dataset.overlapping,
+            )
         pair, examined = self._pairs[row]
         try:
             classes = self.class_table.classes()
