@@ -19,7 +19,7 @@ from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.inspect import NO_MAP, InspectPanel
-from segexplorer.frontends.napari.panels.result_tables import ScoreTable, counts_sentence
+from segexplorer.frontends.napari.panels.result_tables import COLUMNS, ScoreTable, counts_sentence
 from segexplorer.training.scores import SplitScores
 from segexplorer.viewmodels import watched_case
 from tests.frontends.napari.scripted import score, snapshot
@@ -125,6 +125,10 @@ def test_a_click_on_a_row_of_the_scores_looks_at_that_class(panel: InspectPanel,
         table.cellClicked.emit(row, 0)
         settle(panel, qtbot)
         assert panel.display.displayed.cls == chosen
+    assert not table.item(0, 0).icon().isNull() and table.item(2, 0).icon().isNull()
+    for width, narrow in ((340, True), (600, False)):
+        table.resize(width, 120)
+        assert table.isColumnHidden(COLUMNS.index("F2")) == narrow
 
 
 def test_the_name_of_a_long_run_is_one_line_and_a_tool_tip(panel: InspectPanel, qtbot: Any) -> None:

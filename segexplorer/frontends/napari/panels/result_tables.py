@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from psygnal import Signal
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtWidgets import (
     QHeaderView,
     QSizePolicy,
@@ -16,8 +16,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import CaseScore
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.panels.error_list import swatch
 from segexplorer.metrics.overlap import METRICS
 from segexplorer.metrics.summary import ClassSummary, summarise
 from segexplorer.viewmodels.displayed import ScoreSource, Screen
@@ -65,7 +67,7 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
         with QSignalBlocker(self.source):
             self._offer(screen.score_sources)
             self.source.setCurrentIndex(self.source.findData(screen.scored_on))
-        self.table.show_scores(screen.scores)
+        self.table.show_scores(screen.scores, screen.class_names)
         self.table.setVisible(bool(screen.scores))
         badges = {score.badge for score in screen.scores if score.badge}
         shown = (counts_sentence(screen.scores), screen.scores_of, *sorted(badges))
@@ -84,6 +86,8 @@ _STATES = {"scored": "yes", "absent": "absent", "missed": "missed", "spurious": 
 _ROW = 22
 _MOST_ROWS = 5
 """More of them scroll, so that the list of errors stays in sight."""
+_F2_FROM = 420
+"""Width of the table, in pixels, from which there is room for F2."""
 MEAN = "Mean"
 
 
@@ -94,6 +98,7 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
         super().__init__(0, len(COLUMNS))
         self.setHorizontalHeaderLabels(COLUMNS)
         widgets.prepare_table(self, "Scores")
+        self.setIconSize(QSize(12, 12))
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
         self.setSelectionMode(QTableWidget.SelectionMode.SingleSelection)
@@ -107,18 +112,26 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
             self.horizontalHeaderItem(column).setToolTip(f"{declared.display_name} = {declared.definition}")
         self._fit()
 
-    def show_scores(self, scores: Sequence[CaseScore]) -> None:
-        """Show scores; several cases are summarised per class."""
+    def show_scores(self, scores: Sequence[CaseScore], class_names: Sequence[str] = ()) -> None:
+        """Show scores; several cases are summarised per class. Names of the run's classes have their colour."""
+        palette, names = ClassColours(tuple(class_names)), list(class_names)
         summary = summarise(scores)
         single = {s.class_name: s.state for s in scores} if summary.n_cases == 1 else {}
         self.setRowCount(len(summary.per_class) + bool(scores))
         for row, (name, of_class) in enumerate(summary.per_class.items()):
             found = _STATES[single[name]] if name in single else _found(of_class)
             self._fill(row, name, of_class, found)
+            if name in names:
+                self.item(row, 0).setIcon(swatch(palette.colour(names.index(name) + 1), "square"))
         if scores:
             overall = summary.overall
             self._fill(self.rowCount() - 1, MEAN, overall, _found(overall))
         self._fit()
+
+    def resizeEvent(self, event: object) -> None:
+        """Leave F2 out where the names of the classes need its room."""
+        super().resizeEvent(event)
+        self.setColumnHidden(COLUMNS.index("F2"), self.width() < _F2_FROM)
 
     def class_of(self, row: int) -> str:
         """Return the name of the class in a row, "" for the mean of all."""
