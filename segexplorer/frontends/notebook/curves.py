@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,14 +70,10 @@ class CurvesFigure:
         self.widget = graph.FigureWidget(layout={**self._layout(), "xaxis_range": [0, 10]})
         self.widget._config = {"displaylogo": False, "responsive": True}
         self.seen = False
-        self.when_seen: Callable[[], object] = lambda: None
-        """Called once."""
         self.widget.observe(self._on_seen, "_js2py_traceDeltas")
 
     def _on_seen(self, _: Any) -> None:
-        if not self.seen:
-            self.seen = True
-            self.when_seen()
+        self.seen = True
 
     def _layout(self) -> dict[str, Any]:
         return {

@@ -40,8 +40,8 @@ STILL_S = 5.0
 """The still picture of a saved notebook is drawn anew at most so often."""
 GONE_S = 4.0
 """So long after its last view has gone, a cell is closed: a page that draws it anew is quicker."""
-FIGURE_S = 6.0
-"""So long a browser has for the figure of the curves; then they are drawn as a picture, until it comes."""
+FIGURE_S = 10.0
+"""So long a browser has for the figure of the curves; then they are drawn as a picture."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -98,8 +98,6 @@ class Explorer:
         self.curves = CurvesFigure(self._plots) if has("curves") else None
         self._curves_box = w.VBox([] if self.curves is None else [self.curves.widget])
         self._picture: Any = None
-        if self.curves is not None:
-            self.curves.when_seen = self._on_figure
         looks = has("planes") and self._subject.case is None
         self.show = ShowBar(self.display) if looks else None
         self.scores = ScoresBox(self.display) if has("errors") else None
@@ -278,27 +276,22 @@ class Explorer:
 
     def _draw_curves(self, screen: Screen, classes: Sequence[str]) -> None:
         assert self.curves is not None
-        self.curves.draw(self.display.curves, classes, screen.cursor)
-        if self._picture is not None:
+        if self._picture is None:
+            self.curves.draw(self.display.curves, classes, screen.cursor)
+        else:
             self._picture.value = curves_svg(self.display.curves, classes, screen.cursor)
 
     def _await_figure(self) -> None:
-        """Draw the curves as a picture where no browser draws the figure in time."""
+        """Draw the curves as a picture where no browser draws the figure in time.
+
+        It stays: plotly does not survive that its figure is taken away and comes back.
+        """
         with self.display.lock:
             if self._closed or self.curves is None or self.curves.seen or self._picture is not None:
                 return
             self._picture = w.HTML()
             self._draw_curves(self.display.screen, self._classes(self.display.screen))
             self._curves_box.children = [self._picture]
-
-    def _on_figure(self) -> None:
-        """Put the figure back in the place of the picture."""
-        with self.display.lock:
-            picture, self._picture = self._picture, None
-            if picture is None or self._closed or self.curves is None:
-                return
-            self._curves_box.children = [self.curves.widget]
-            close_all(picture)
 
     def _classes(self, screen: Screen) -> Sequence[str]:
         if screen.class_names:
