@@ -15,7 +15,7 @@ INK = "#7A7A7A"
 """Of text, sums and means: as readable on a white page as on a dark one, which the kernel does not know."""
 _GRID = "rgba(128,128,128,.25)"
 DEFAULT_PLOTS = ("loss", "weights", "dice", "error_volume")
-_ROW_PX, _BOTTOM_PX, _TITLE_PX, _LINE_PX, _PAD_PX = 84, 34, 20, 16, 14
+_ROW_PX, _BOTTOM_PX, _TITLE_PX, _LINE_PX, _PAD_PX = 84, 34, 20, 20, 10
 _LEGEND_PX = 330
 """What a line of a legend holds on a laptop, beside the planes."""
 _MISSED = ", missed"
