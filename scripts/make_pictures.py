@@ -3,11 +3,13 @@
 The demo plays itself and photographs every moment of a run on the built-in phantom (`segexplorer demo --headless`).
 This keeps those that the pages show, cut to the dock where the canvas is still empty, and adds the dialog that
 chooses a loss, and what the loss asked for while the lesion was missed. It needs a screen; `python -m
-segexplorer.frontends.cli.screen` gives it a virtual one.
+segexplorer.frontends.cli.screen` gives it a virtual one. `make_pictures.py --why RUN` takes the last picture alone,
+from a recorded run with a class "lesion".
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import warnings
@@ -93,9 +95,16 @@ def photograph_why(run: Path) -> None:
 
 
 def main() -> None:
-    """Play the demo and write the pictures."""
+    """Play the demo and write the pictures, or one of a recorded run."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--why", type=Path, metavar="RUN", help="take why.png alone, from this run")
+    given = parser.parse_args()
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # napari would show those of libraries
     PICTURES.mkdir(exist_ok=True)
+    if given.why is not None:
+        photograph_why(given.why)
+        sys.stdout.write("docs/pictures has why.png.\n")
+        return
     with tempfile.TemporaryDirectory() as folder:
         report = run_demo(Path(folder), headless=True)
         keep_scenes(Path(folder))

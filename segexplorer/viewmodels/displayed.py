@@ -21,6 +21,7 @@ from segexplorer.core import colours
 from segexplorer.core.events import CaseScore, Role, ValidationDone
 from segexplorer.data.case import CaseRef
 from segexplorer.losses.base import LossSpec
+from segexplorer.study.race import A
 from segexplorer.training.doctor import Diagnosis
 from segexplorer.training.explanation import Explanation
 from segexplorer.training.history import HistoryFrame
@@ -45,14 +46,24 @@ from segexplorer.viewmodels.error_pieces import ErrorPiece
 from segexplorer.viewmodels.errors import LegendEntry
 from segexplorer.viewmodels.layer_images import Picture
 from segexplorer.viewmodels.outlines import MarkOutlines, Outlines
+from segexplorer.viewmodels.race import (
+    RaceFacts,
+    RaceOffer,
+    RaceQuestion,
+    RaceShown,
+    Racing,
+    lane_title,
+    see_race,
+    show_race,
+)
 from segexplorer.viewmodels.regions import BalanceHistogram, Scale
 from segexplorer.viewmodels.surfaces import Part, SurfacePicture
 from segexplorer.viewmodels.watched_case import MAPS, SWITCHES, Seen, Switch, Wanted
 from segexplorer.viewmodels.why import PULL, Answer, Look, PullScale, Question, Space, WhyRequest
 
-Source = Literal["live", "recorded", "layers", "results"]
-"""Where the picture comes from: a run that this window trains, a run folder, layers that the user opened, or
-predictions that other programs made."""
+Source = Literal["live", "recorded", "layers", "results", "race"]
+"""Where the picture comes from: a run that this window trains, a run folder, layers that the user opened,
+predictions that other programs made, or the lanes of a race."""
 ScoreSource = Literal["validation", "watched", "test"]
 Convention = Literal["radiological", "neurological"]
 
@@ -94,6 +105,8 @@ class Displayed:
         about the decision.
     bias_moves
         Whether the bias is being dragged, so that only what is counted at once is wanted.
+    race_steps
+        How far the lanes of a race from the displayed step would train; None: nobody asks about one.
     """
 
     source: Source = "layers"
@@ -109,6 +122,7 @@ class Displayed:
     question: Question = field(default_factory=Question)
     bias: float | None = None
     bias_moves: bool = False
+    race_steps: int | None = None
     listing: Listing = field(default_factory=Listing)
     error: Chosen | None = None
 
@@ -261,8 +275,12 @@ class Reality:
 
     Attributes
     ----------
-    run, results
-        The run and the results that are open; None without.
+    run, results, race
+        The run, the results and the race that are open; None without.
+    racing
+        The race that this window trains, or has trained last; None without.
+    offer
+        What a race would cost, with what was asked.
     cases
         Cases that the Cases tab has collected from layers.
     seen
@@ -306,6 +324,9 @@ class Reality:
 
     run: RunFacts | None = None
     results: Results | None = None
+    race: RaceFacts | None = None
+    racing: Racing | None = None
+    offer: tuple[RaceQuestion, RaceOffer] | None = None
     cases: tuple[str, ...] = ()
     seen: tuple[Request, Seen] | None = None
     refusal: tuple[Request, str] | None = None
@@ -344,6 +365,8 @@ class Request:
         What is drawn of it, and which training patch.
     load, patch
         Where prediction and patch come from.
+    lanes
+        Reads lane -> prediction of the other lanes of a race at that step; None where it is of no race.
     """
 
     run: str
@@ -356,6 +379,7 @@ class Request:
     patch_step: int | None
     load: Callable[[], WatchedSnapshot] = field(compare=False, repr=False)
     patch: PatchSnapshot | None = field(default=None, compare=False, repr=False)
+    lanes: Callable[[], Mapping[str, WatchedSnapshot]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def subject(self) -> tuple[Any, ...]:
@@ -385,7 +409,7 @@ class Request:
         decision = None
         if known is not None and known.wanted.class_index == self.wanted.class_index:
             decision = known.decision
-        return watched_case.see(
+        found = watched_case.see(
             self.load() if known is None else known.recorded,
             self.patch,
             self.wanted,
@@ -393,6 +417,9 @@ class Request:
             known=known,
             decision=decision,
         )
+        if self.lanes is None:
+            return found
+        return see_race(found, self.lanes, threshold_ml=self.threshold_ml, known=known)
 
 
 # ---- what is drawn
@@ -510,6 +537,12 @@ class Screen:
         The what-if of the decision; None without a class or a prediction.
     diagnosis, diagnosis_note
         What the loss doctor says of the run, and what it is doing or why it says nothing.
+    race
+        The lanes of the race that is displayed; None where it is none.
+    racing, racing_words
+        The race that this window trains or has trained, where it is displayed; and what is said of it.
+    offer, race_request
+        What a race from the displayed step would cost, and what a worker has to find out for that.
     controls
         Command -> its button.
     """
@@ -556,6 +589,11 @@ class Screen:
     decision: DecisionShown | None = None
     diagnosis: Diagnosis | None = None
     diagnosis_note: str = ""
+    race: RaceShown | None = None
+    racing: Racing | None = None
+    racing_words: str = ""
+    offer: RaceOffer | None = None
+    race_request: RaceQuestion | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
 
 
@@ -570,6 +608,7 @@ _HEAVY = {
     "answer",
     "surfaces",
     "diagnosis",
+    "offer",
 }
 """Parts of a screen that hold arrays or many objects: they are the same when they are the same object."""
 
@@ -587,6 +626,8 @@ def _same(name: str, new: Any, old: Any) -> bool:
         return True
     if name in ("layers", "surfaces"):
         return bool(new.keys() == old.keys() and all(new[key] is old[key] for key in new))
+    if name == "race":
+        return bool(new is not None and old is not None and new.same(old))
     if name == "decision":
         return bool(new == old and (new is None or new.curve is old.curve))
     if name in _HEAVY:
@@ -618,6 +659,7 @@ def _afresh(now: Displayed, source: Source, run: str | None) -> Displayed:
         convention=now.convention,
         scored_on=now.scored_on,
         listing=Listing(now.listing.order),
+        race_steps=now.race_steps,
     )
 
 
@@ -642,6 +684,42 @@ def open_results(now: Displayed, reality: Reality, key: str, case: str | None = 
 
 
 @_command
+def open_race(now: Displayed, reality: Reality, key: str) -> Displayed:
+    """Look at the lanes of a race; the case and the class that are looked at stay, where it has them."""
+    found = _afresh(now, "race", key)
+    return _kept(found, now, reality)
+
+
+@_command
+def leave_race(now: Displayed, reality: Reality) -> Displayed:
+    """Look at the run again that is open, or at the user's layers; case and class stay, where it has them."""
+    if now.source != "race":
+        return now
+    if reality.run is None:
+        return _afresh(now, "layers", None)
+    found = _afresh(now, "live" if reality.busy else "recorded", reality.run.key)
+    return _kept(found, now, reality)
+
+
+def _kept(found: Displayed, before: Displayed, reality: Reality) -> Displayed:
+    """Keep the case and, by its name, the class that were looked at; another run's class may be another thing."""
+    run = run_of(found, reality)
+    if run is None or before.case is None:
+        return found
+    role = next((r for r in run.roles if run.case(r) == before.case), None)
+    names, known = _class_names(before, reality), run.class_names(role)
+    if role is None or names != known:
+        return found
+    return replace(found, role=role, case=before.case, cls=before.cls)
+
+
+@_command
+def look_at_race(now: Displayed, reality: Reality, steps: int | None) -> Displayed:
+    """Begin to ask what a race of so many steps from here would cost; None: ask no more."""
+    return replace(now, race_steps=None if steps is None else max(1, int(steps)))
+
+
+@_command
 def close(now: Displayed, reality: Reality) -> Displayed:
     """Look at no run any more, but at the user's own layers."""
     return _afresh(now, "layers", None)
@@ -650,8 +728,8 @@ def close(now: Displayed, reality: Reality) -> Displayed:
 @_command
 def choose_case(now: Displayed, reality: Reality, key: str) -> Displayed:
     """Look at another case: of a run by its role, otherwise by its id."""
-    if now.source in ("live", "recorded"):
-        run = _run(now, reality)
+    if now.source in ("live", "recorded", "race"):
+        run = run_of(now, reality)
         role = next((r for r in ROLES if r == key), None)
         case = run.case(role) if run is not None and role is not None else None
         found = now if case is None else replace(now, role=role, case=case, step=None)
@@ -848,11 +926,32 @@ def _looking_at(screen: Screen, navigator: ErrorNavigator) -> Displayed:
 # ---- from what is wanted to what there is
 
 
-def _run(now: Displayed, reality: Reality) -> RunFacts | None:
-    """Return the run that is displayed, None where there is none or another one is open."""
+def run_of(now: Displayed, reality: Reality) -> RunFacts | None:
+    """Return the run that is displayed, of a race its lane A; None where there is none or another one is open."""
+    if now.source == "race":
+        race = _race(now, reality)
+        return None if race is None else _lane_a(race)
     run = reality.run
     wanted = now.source in ("live", "recorded") and run is not None and run.key == now.run
     return run if wanted else None
+
+
+def _race(now: Displayed, reality: Reality) -> RaceFacts | None:
+    found = reality.race
+    return found if now.source == "race" and found is not None and found.key == now.run else None
+
+
+def _lane_a(race: RaceFacts) -> RunFacts:
+    """Return lane A as a run of the race's folder, with the frames that every lane has."""
+    return RunFacts(
+        race.key,
+        title=f"Race from step {race.step} of {race.source}",
+        frames={role: tuple(lanes[A] for lanes in found.values()) for role, found in race.frames.items()},
+        load=race.load,
+        explain=race.explain,
+        validations=race.validations,
+        penalties=race.penalties,
+    )
 
 
 def _results(now: Displayed, reality: Reality) -> Results | None:
@@ -861,13 +960,13 @@ def _results(now: Displayed, reality: Reality) -> Results | None:
 
 
 def _steps(now: Displayed, reality: Reality) -> tuple[int, ...]:
-    run = _run(now, reality)
+    run = run_of(now, reality)
     return () if run is None else run.steps(now.role)
 
 
 def _choices(now: Displayed, reality: Reality) -> tuple[tuple[tuple[str, str], ...], int]:
     """Return (key, title) of the cases that may be looked at, and the place of the one that is."""
-    run, results = _run(now, reality), _results(now, reality)
+    run, results = run_of(now, reality), _results(now, reality)
     if run is not None:
         roles = [role for role in ROLES if run.case(role) is not None]
         keys = tuple((role, f"{run.case(role)} ({ROLES[role].lower()})") for role in roles)
@@ -877,7 +976,7 @@ def _choices(now: Displayed, reality: Reality) -> tuple[tuple[tuple[str, str], .
 
 
 def _class_names(now: Displayed, reality: Reality) -> tuple[str, ...]:
-    run, results = _run(now, reality), _results(now, reality)
+    run, results = run_of(now, reality), _results(now, reality)
     if results is not None:
         return results.class_names
     return () if run is None else run.class_names(now.role)
@@ -889,7 +988,7 @@ def effective(now: Displayed, reality: Reality) -> Displayed:
     if len(now.overlays.intersection(MAPS)) > 1:
         kept = next(m for m in MAPS if m in now.overlays)
         now = replace(now, overlays=(now.overlays - set(MAPS)) | {kept})
-    run, results = _run(now, reality), _results(now, reality)
+    run, results = run_of(now, reality), _results(now, reality)
     if run is not None:
         roles = run.roles
         role = now.role if now.role in roles else next(iter(roles), None)
@@ -917,7 +1016,7 @@ def effective(now: Displayed, reality: Reality) -> Displayed:
 
 def _request(now: Displayed, reality: Reality) -> Request | None:
     """Return what has to be computed for what is displayed; None where there is no prediction of it."""
-    run, results = _run(now, reality), _results(now, reality)
+    run, results = run_of(now, reality), _results(now, reality)
     wanted = Wanted(
         now.overlays,
         now.cls,
@@ -958,12 +1057,24 @@ def _request(now: Displayed, reality: Reality) -> Request | None:
         None if patch is None else patch.step,
         found,
         patch,
+        _other_lanes(now, reality, step),
     )
+
+
+def _other_lanes(
+    now: Displayed, reality: Reality, step: int
+) -> Callable[[], Mapping[str, WatchedSnapshot]] | None:
+    """Return what reads the other lanes of the race that is displayed; None where it is none."""
+    race = _race(now, reality)
+    if race is None or now.role is None or race.load is None:
+        return None
+    read, frames = race.load, race.frames[now.role][step]
+    return lambda: {name: read(frame) for name, frame in frames.items() if name != A}
 
 
 def _why_request(now: Displayed, reality: Reality, request: Request | None) -> WhyRequest | None:
     """Return what has to be answered about the loss; None where nothing is asked, or there is no prediction."""
-    run, results = _run(now, reality), _results(now, reality)
+    run, results = run_of(now, reality), _results(now, reality)
     if request is None or not now.question.asks:
         return None
     if results is not None and results.explain is not None:
@@ -1044,7 +1155,7 @@ def _decision(now: Displayed, shown: Seen, names: Sequence[str]) -> DecisionShow
 
 
 def _diagnosis(now: Displayed, reality: Reality) -> dict[str, Any]:
-    run = _run(now, reality)
+    run = run_of(now, reality)
     if run is None:
         return {}
     if reality.examined == run.key:
@@ -1098,6 +1209,7 @@ def resolve(displayed: Displayed, reality: Reality) -> Screen:
     if reality.painting is not None and reality.painting.scene == screen.scene:
         screen = replace(screen, painting=reality.painting.text)
     screen = replace(screen, **_scores(now, reality, shown), **_diagnosis(now, reality))
+    screen = replace(screen, **_of_race(now, reality, shown, request))
     if shown is not None and reality.image_of == screen.scene:
         # only over its own image: what a picture is drawn over must be of the same case
         screen = replace(screen, **_of_picture(now, reality, shown))
@@ -1114,16 +1226,78 @@ def resolve(displayed: Displayed, reality: Reality) -> Screen:
     return screen
 
 
+def _of_race(now: Displayed, reality: Reality, shown: Seen | None, request: Request | None) -> dict[str, Any]:
+    """Return the lanes of the race that is displayed, what is trained, and what another race would cost."""
+    race, racing = _race(now, reality), reality.racing
+    found: dict[str, Any] = {}
+    if race is not None:
+        over_image = shown if reality.image_of == _scene(now) else None
+        found["race"] = show_race(race, over_image, now.overlays, now.cls, now.role)
+    if racing is not None:
+        own = now.run in (racing.key, racing.origin)
+        found["racing"] = racing if own else None
+        found["racing_words"] = racing.words if own else racing.elsewhere
+    question = _race_question(now, reality, request)
+    offer = reality.offer[1] if reality.offer is not None and reality.offer[0] == question else None
+    found |= {"offer": offer, "race_request": question if offer is None else None}
+    return found | {"controls": controls(reality) | _race_controls(now, reality, question, offer)}
+
+
+def _race_question(now: Displayed, reality: Reality, request: Request | None) -> RaceQuestion | None:
+    """Return what a race from the displayed step would be; None where nobody asks or there can be none."""
+    if now.race_steps is None or now.source not in ("live", "recorded") or request is None:
+        return None
+    loss = now.question.loss
+    return None if loss is None else RaceQuestion(request.run, request.step, loss, now.race_steps)
+
+
+_RACING = "A race is being trained: stop it first."
+
+
+def _race_controls(
+    now: Displayed, reality: Reality, question: RaceQuestion | None, offer: RaceOffer | None
+) -> dict[str, Control]:
+    """Return whether a race can begin, stop, go on, be shown, and be left."""
+    race, racing = _race(now, reality), reality.racing
+    running = racing is not None and racing.running
+    why = "Open or start a run first: the lanes leave one of its steps."
+    if running:
+        why = _RACING
+    elif reality.busy or reality.making:
+        why = reality.making or "A run is going on: stop it first."
+    elif now.source == "race":
+        why = "Go back to the run first: another race leaves that."
+    elif now.source == "results":
+        why = "Lanes leave a run that was trained here; these are predictions of other programs."
+    elif question is None and now.run is not None:
+        why = "Choose the loss of lane B first, under “What if: the loss”."
+    elif question is not None:
+        why = "Finding out what it costs…" if offer is None else offer.problem
+    begins = not running and not reality.busy and offer is not None and offer.plan is not None
+    goes_on = race is not None and not race.finished and not running
+    held = "A run is going on: stop it first." if reality.busy else ""
+    return {
+        "race": Control(begins, "" if begins else why),
+        "stop_race": Control(running, "" if running else "No race is being trained."),
+        "go_on_race": Control(goes_on and not held, held if goes_on else "Nothing is left to train."),
+        "show_race": Control(racing is not None and racing.begun and racing.key != now.run),
+        "leave_race": Control(now.source == "race"),
+    }
+
+
 def _scene(now: Displayed) -> tuple[str, str] | None:
     return None if now.run is None or now.case is None else (now.run, now.case)
 
 
 def _title(now: Displayed, reality: Reality) -> str:
-    run, results = _run(now, reality), _results(now, reality)
+    run, results = run_of(now, reality), _results(now, reality)
     if results is not None:
         return f"Results: {results.title or results.key}"
     if run is None:
         return ""
+    if now.source == "race":
+        trains = reality.racing is not None and reality.racing.running and reality.racing.key == now.run
+        return f"{run.title}: {'training in this window' if trains else 'as recorded'}"
     how = "training in this window" if now.source == "live" and reality.busy else "as recorded"
     if run.owner:
         when = "as it goes on" if reality.busy else "as it was when it was opened"
@@ -1149,8 +1323,9 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
             held=watched_case.held(snapshot),
             class_name=class_name,
             step="" if results else f"step {snapshot.step}" + (" (this slice)" if snapshot.partial else ""),
-            convention="" if reality.axes is None else CONVENTIONS[now.convention],
-            remark=_remark(reality, shown),
+            # the views of lanes are small, and each has its letters
+            convention="" if reality.axes is None or now.source == "race" else CONVENTIONS[now.convention],
+            remark=_remark(now, reality, shown),
         ),
         "message": shown.note,
         "layers": layers,
@@ -1200,6 +1375,8 @@ def _of_errors(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]:
 
 
 def _verdict(now: Displayed, there: bool, known: bool) -> Control:
+    if now.source == "race":
+        return Control(False, "Verdicts are kept with a run: go back to it.")
     if not known:
         return Control(False, "The verdicts on these predictions have not been read.")
     return Control(there, "" if there else "Choose a step at which the error is there.")
@@ -1240,8 +1417,13 @@ def _absent(
     return absences(shown.snapshot, layers.values(), class_name, axis, reality.slice_mm)
 
 
-def _remark(reality: Reality, shown: Seen) -> str:
-    said = [f"what if: bias {shown.wanted.bias:+.2g}"] if shown.wanted.bias else []
+def _remark(now: Displayed, reality: Reality, shown: Seen) -> str:
+    race = _race(now, reality)
+    said = [] if race is None else [lane_title(A, race.lanes[A])]
+    curves = None if race is None else race.curves(now.cls, now.role)
+    if curves is not None and (note := curves.note(A, shown.snapshot.step)):
+        said.append(note)
+    said += [f"what if: bias {shown.wanted.bias:+.2g}"] if shown.wanted.bias else []
     if reality.others:
         said.append(f"not of this case: {', '.join(reality.others)}")
     return "; ".join(said)
@@ -1264,9 +1446,11 @@ def _missing(now: Displayed, reality: Reality, shown: Seen | None, request: Requ
         return "The watched cases appear here after the first prediction of a run."
     if now.case is not None:
         return f"{now.case} is watched; its first prediction comes with the first validation."
-    run = _run(now, reality)
+    run = run_of(now, reality)
     if run is None:
         return "Nothing is open here yet."
+    if now.source == "race":
+        return "This race has no prediction of every lane yet; the first comes when each has begun."
     return "This run has no prediction to show yet; the first comes with the first validation."
 
 
@@ -1317,7 +1501,7 @@ def _scores(now: Displayed, reality: Reality, shown: Seen | None) -> dict[str, A
 
 
 def _scores_of_run(now: Displayed, reality: Reality, shown: Seen | None) -> dict[str, Any]:
-    run = _run(now, reality)
+    run = run_of(now, reality)
     if now.scored_on == "watched":
         if shown is None:
             return {}
@@ -1349,7 +1533,9 @@ def controls(reality: Reality) -> dict[str, Control]:
     """
     run, accepts, busy = reality.run, reality.accepts, reality.busy
     waiting = reality.making
-    occupied = waiting or ("A run is going on: stop it first." if busy else "")
+    opens_not = waiting or ("A run is going on: stop it first." if busy else "")
+    racing = _RACING if reality.racing is not None and reality.racing.running else ""
+    occupied = opens_not or racing
     plan = reality.plan
     found: dict[str, Control] = {}
     if occupied:
@@ -1362,14 +1548,14 @@ def controls(reality: Reality) -> dict[str, Control]:
         found["start"] = Control(
             False, "The experiment is being planned…" if plan.state == "planning" else ""
         )
-    found["open"] = Control(not occupied, occupied)
-    goes_on = run is not None and not busy and not waiting and "start" in accepts
-    held = f"This run is in use by {run.owner}." if run is not None and run.owner else ""
+    found["open"] = Control(not opens_not, opens_not)
+    goes_on = run is not None and not busy and not occupied and "start" in accepts
+    held = f"This run is in use by {run.owner}." if run is not None and run.owner else racing
     none = "There is no run yet." if run is None else ("" if busy else "The run is not going on.")
     found["go_on"] = Control(goes_on, "" if goes_on else held or none or "The run is going on.")
     for command in ("pause", "unpause", "step", "stop", "predict_now"):
         able = busy and command in accepts
         found[command] = Control(able, "" if able else none or "The run is busy; it can do this in a moment.")
-    able = run is not None and "extend" in accepts and not waiting
-    found["extend"] = Control(able, "" if able else none or "The run cannot be extended now.")
+    able = run is not None and "extend" in accepts and not waiting and not racing
+    found["extend"] = Control(able, "" if able else none or racing or "The run cannot be extended now.")
     return found

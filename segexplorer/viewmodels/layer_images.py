@@ -74,7 +74,13 @@ WINDOWS: Mapping[str, tuple[float, float]] = {
 }
 """Display windows of CT by name: (level, width) in HU."""
 
-LABEL_OPACITIES: Mapping[str, float] = {"classes": 0.5, "errors": 0.75, "map": 0.6, "pull": 1.0}
+LABEL_OPACITIES: Mapping[str, float] = {
+    "classes": 0.5,
+    "errors": 0.75,
+    "map": 0.6,
+    "pull": 1.0,
+    "lanes": 0.75,
+}
 """Sort of colours -> how opaque labels of it are drawn; a pull is as opaque as its colours."""
 
 _SAMPLES = 200_000
@@ -120,7 +126,7 @@ class Picture:
     contrast_range: tuple[float, float] | None = None
     values: Mapping[int, str] = field(default_factory=dict)
     """Label value -> name of its class, in the order of the classes; for labels."""
-    colours: Literal["classes", "errors", "map", "pull", "grey"] = "grey"
+    colours: Literal["classes", "errors", "map", "pull", "lanes", "grey"] = "grey"
     open_at: int | None = None
     """Index along z with most label."""
     provenance: Provenance = field(default_factory=Provenance)

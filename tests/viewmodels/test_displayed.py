@@ -36,12 +36,21 @@ from segexplorer.viewmodels.displayed import (
     resolve,
 )
 from segexplorer.viewmodels.error_navigator import Filter, Judged, Listing, Since, life_of, verdict_on
+from segexplorer.viewmodels.race import (
+    DIFFERENCE,
+    RaceCurves,
+    RaceFacts,
+    RaceOffer,
+    RaceSeen,
+    Racing,
+)
 from segexplorer.viewmodels.watched_case import MAPS, SWITCHES, Seen
 from segexplorer.viewmodels.why import PULL, Answer, WhyRequest
 
 CASES: dict[str, dict[Role, str]] = {
     "run-A": {"validation": "phantom-7", "train": "phantom-8"},
     "run-B": {"validation": "hippocampus-3", "train": "hippocampus-4"},
+    "race-Z": {"validation": "phantom-7", "train": "phantom-8"},
     "results-R": {"test": "foreign-1"},
 }
 OTHER_RESULTS = ("foreign-1", "foreign-2")
@@ -49,9 +58,10 @@ LAYERS = ("scan-1", "scan-2")
 CLASSES = {
     "run-A": ("liver", "lesion"),
     "run-B": ("anterior", "posterior", "subiculum"),
+    "race-Z": ("liver", "lesion"),
     "results-R": ("tumour", "oedema"),
 }
-STEPS = {"run-A": (10, 20, 40), "run-B": (7, 13), "results-R": (0,)}
+STEPS = {"run-A": (10, 20, 40), "run-B": (7, 13), "race-Z": (20, 40), "results-R": (0,)}
 INSIDE = (6.0, 6.0, 6.0)
 
 
@@ -188,6 +198,54 @@ def facts(run: str, *, live: bool) -> RunFacts:
     )
 
 
+LANES = {"A": "dice", "B": "tversky", "control": "dice, other batches"}
+_MOVED = {"A": 0, "B": 2, "control": 0}
+
+
+def lane_snapshot(lane: str, role: Role, step: int) -> WatchedSnapshot:
+    """Lane B predicts two voxels beside lane A; the control differs from A in one voxel."""
+    found = snapshot("race-Z", role, CASES["race-Z"][role], step)
+    prediction = np.roll(found.prediction, _MOVED[lane], axis=1)
+    if lane == "control":
+        prediction[1, 2, 2] = 0
+    return replace(found, prediction=prediction)
+
+
+def race_facts() -> RaceFacts:
+    """A race from step 20 of run A, with frames of all lanes at steps 20 and 40."""
+    frames: dict[Role, Any] = {
+        role: {
+            step: {
+                lane: SimpleNamespace(
+                    role=role,
+                    step=step,
+                    lane=lane,
+                    facts=SimpleNamespace(case=case, class_names=CLASSES["race-Z"]),
+                )
+                for lane in LANES
+            }
+            for step in STEPS["race-Z"]
+        }
+        for role, case in CASES["race-Z"].items()
+    }
+    curves = {
+        name: RaceCurves(name or "all classes", {lane: ([20, 40], [0.5, 0.6]) for lane in LANES})
+        for name in ("", *CLASSES["race-Z"])
+    }
+    return RaceFacts(
+        "race-Z",
+        "run-A",
+        20,
+        20,
+        LANES,
+        CLASSES["race-Z"],
+        frames,
+        dict.fromkeys(frames, curves),
+        load=lambda frame: lane_snapshot(frame.lane, frame.role, frame.step),
+        explain=lambda of, after, known: explanation(of, after),
+    )
+
+
 RESULTS = Results(
     "results-R",
     OTHER_RESULTS,
@@ -199,6 +257,7 @@ RESULTS = Results(
 _ANSWERS: dict[Any, Seen] = {}
 _DIAGNOSIS = Diagnosis((Finding("collapsed", "problem", "A class was lost."),))
 _WHY: dict[Any, Answer] = {}
+_RACING = Racing("race-Z", "run-A", "Lane B of the race of run-A is at step 20.", begun=True)
 
 
 @dataclass
@@ -241,10 +300,16 @@ class World:
             answer=None,
             image_of=None,
             results=None,
+            race=None,
             busy=live,
         )
         self.issue("close")
         self.issue("start_run" if live else "open_run", run)
+
+    def open_race(self, *, trains: bool) -> None:
+        """A race is opened from its folder, or brings its first frames."""
+        self.learn(race=race_facts(), **({"racing": _RACING} if trains else {}))
+        self.issue("open_race", "race-Z")
 
     def open_results(self) -> None:
         self.reality = replace(
@@ -300,6 +365,11 @@ class World:
         asked = self.screen.why_request
         if asked is not None:
             self.learn(answer=(asked, why_answer(asked)))
+        question = self.screen.race_request
+        if question is not None:
+            self.learn(
+                offer=(question, RaceOffer(sentences=(f"From step {question.step} of {question.run}.",)))
+            )
 
 
 def why_answer(request: WhyRequest) -> Answer:
@@ -345,11 +415,14 @@ def _commands() -> Iterator[tuple[str, Transition]]:
         "ask_against": [(losses.parse("dice"),)],
         "look_at_decision": [(True,)],
         "move_bias": [(1.5,), (-1.5, True)],
+        "look_at_race": [(50,), (None,)],
+        "leave_race": [()],
         "close": [()],
         # these come with facts: a run or results that are open, a layer that is gone
         "open_run": [],
         "start_run": [],
         "open_results": [],
+        "open_race": [],
         "delete_layer": [],
     }
     assert arguments.keys() == COMMANDS.keys(), "a new command needs a transition here"
@@ -365,6 +438,11 @@ TRANSITIONS: dict[str, Transition] = dict(_commands()) | {
     "start run A": lambda w: w.open("run-A", live=True),
     "start run B": lambda w: w.open("run-B", live=True),
     "open results": lambda w: w.open_results(),
+    "open a race": lambda w: w.open_race(trains=False),
+    "begin a race": lambda w: w.open_race(trains=True),
+    "a race of run A trains": lambda w: w.learn(racing=_RACING),
+    "the race is over": lambda w: w.learn(racing=replace(_RACING, running=False, words="It is over.")),
+    "delete the lane's layers": lambda w: w.deletes("errors", "prediction"),
     "the run brings a prediction": lambda w: w.brings(),
     "an old answer comes": lambda w: w.old_answer(),
     "the doctor comes": lambda w: w.learn(diagnosis=(w.displayed.run or "", _DIAGNOSIS), examined=None),
@@ -415,7 +493,8 @@ def names_of(key: str | None, source: str) -> set[str]:
         return {"results-R", *OTHER_RESULTS, *CLASSES["results-R"]}
     if key is None:
         return set(LAYERS)
-    return {key, *CASES[key].values(), *CLASSES[key]}
+    origin = {"run-A"} if key == "race-Z" else set()
+    return {key, *CASES[key].values(), *CLASSES[key], *origin}
 
 
 ALL_NAMES = set[str]().union(*(names_of(key, "live") for key in CASES), OTHER_RESULTS, LAYERS)
@@ -427,7 +506,9 @@ def check(world: World) -> None:
     now, seen = screen.displayed, screen.seen
     own = names_of(now.run, now.source)
     # the list holds the errors too
-    parts = [f.name for f in fields(Screen) if f.name not in ("request", "seen", "errors")]
+    parts = [f.name for f in fields(Screen) if f.name not in ("request", "seen", "errors", "race_request")]
+    if now.run == "run-A" and screen.racing is not None:
+        own |= {"race-Z"}  # its own lanes are being trained
     everything = list(texts([getattr(screen, name) for name in parts]))
     said = "\n".join(everything)
     for foreign in ALL_NAMES - own:
@@ -440,9 +521,14 @@ def check(world: World) -> None:
     assert (screen.class_names == CLASSES[now.run]) if now.run and now.case else not screen.class_names
     plan = world.reality.plan.state
     start = screen.controls["start"]
-    assert start.enabled == (plan == "fits" and not world.reality.busy and not world.reality.making)
-    if plan == "refused" or world.reality.busy:
+    racing = world.reality.racing is not None and world.reality.racing.running
+    going_on = world.reality.busy or racing
+    assert start.enabled == (plan == "fits" and not going_on and not world.reality.making)
+    assert screen.controls["stop_race"].enabled == racing
+    assert not screen.controls["race"].enabled or not going_on
+    if plan == "refused" or going_on:
         assert start.enabled or start.why
+    check_race(world)
     if now.cls is not None:
         assert 1 <= now.cls <= len(screen.class_names)
     if screen.diagnosis is not None:
@@ -532,6 +618,37 @@ def check(world: World) -> None:
         assert {score.case for score in screen.scores} == {now.case} and now.case in screen.scores_of
 
 
+def check_race(world: World) -> None:
+    """Lanes are drawn while a race is displayed, of the case, class and step that lane A is drawn of."""
+    screen, now = world.screen, world.displayed
+    race, seen = screen.race, screen.seen
+    assert (race is not None) == (now.source == "race")
+    assert screen.racing is None or now.run in ("race-Z", "run-A")
+    assert screen.offer is None or (now.run == screen.displayed.run and now.source in ("live", "recorded"))
+    if race is None:
+        return
+    assert [lane.name for lane in race.lanes] == [*LANES, DIFFERENCE]
+    class_name = "all classes" if now.cls is None else screen.class_names[now.cls - 1]
+    assert race.curves is None or race.curves.class_name == class_name
+    if seen is None:
+        assert race.step is None and not race.sentences
+        assert not any(lane.layers or lane.outlines or lane.note for lane in race.lanes)
+        return
+    assert isinstance(seen, RaceSeen) and race.step == seen.snapshot.step and race.sentences
+    for lane in race.lanes:
+        assert set(lane.layers) <= now.overlays | {DIFFERENCE}
+        assert (DIFFERENCE in lane.layers) == (lane.name == DIFFERENCE)
+        for picture in lane.layers.values():
+            assert f"{now.case}," in picture.name and f"step {race.step}" in picture.name
+            assert picture.key == "prediction" or class_name in picture.name
+    for lane in race.lanes[1:-1]:
+        of = seen.others[lane.name].snapshot
+        assert (of.case, of.step, of.role) == (seen.snapshot.case, seen.snapshot.step, now.role)
+        assert (lane.outlines is not None) == ("errors" in lane.layers)
+        drawn = {picture.key for picture in seen.others[lane.name].pictures}
+        assert set(lane.layers) == now.overlays & drawn
+
+
 @cache
 def _beginning() -> tuple[Displayed, Reality]:
     world = World()
@@ -600,6 +717,7 @@ def settle(world: World) -> None:
     check(world)
     assert world.screen.request is None, "what was asked for was answered"
     assert world.screen.why_request is None, "what was asked about the loss was answered"
+    assert world.screen.race_request is None, "what a race costs was answered"
 
 
 def test_the_screen_after_settling_does_not_depend_on_the_way_there() -> None:
@@ -611,7 +729,8 @@ def test_the_screen_after_settling_does_not_depend_on_the_way_there() -> None:
         TRANSITIONS[way](world)
         world.settle()
         world.learn(mouse=INSIDE, axes=(1, 2), plan=PlanFacts(), cases=LAYERS, judged=None, painting=None)
-        world.learn(image_problem="")
+        world.learn(image_problem="", racing=None, race=None, offer=None)
+        world.issue("look_at_race", None)
         world.open("run-B")
         world.displayed = target
         world.learn(accepts=frozenset())
@@ -620,6 +739,60 @@ def test_the_screen_after_settling_does_not_depend_on_the_way_there() -> None:
         assert world.displayed == target
         screens.append(world.screen)
     assert not frozenset().union(*(differences(screen, screens[0]) for screen in screens))
+
+
+def test_case_and_class_stay_when_a_race_begins_and_when_it_is_left() -> None:
+    world = begin()
+    world.issue("choose_case", "train")
+    world.issue("choose_class", 2)
+    world.settle()
+    world.open_race(trains=True)
+    settle(world)
+    assert (world.displayed.case, world.displayed.role, world.displayed.cls) == ("phantom-8", "train", 2)
+    race = world.screen.race
+    assert race is not None and race.step == 40
+    drawn = {"errors", "balance"}
+    assert [set(lane.layers) for lane in race.lanes] == [set(), drawn, drawn, {DIFFERENCE}]
+    world.issue("scrub", 20.0)
+    settle(world)
+    race = world.screen.race
+    assert race is not None and race.step == 20 and world.screen.caption.step == "step 20"
+    world.issue("leave_race")
+    settle(world)
+    assert (world.displayed.source, world.displayed.run) == ("recorded", "run-A")
+    assert (world.displayed.case, world.displayed.cls) == ("phantom-8", 2)
+
+
+def test_a_race_of_other_classes_keeps_none_by_its_number() -> None:
+    world = World()
+    world.open("run-B")
+    world.issue("choose_class", 2)
+    world.settle()
+    world.open_race(trains=False)
+    assert world.displayed.cls is None and world.displayed.case == "phantom-7"
+
+
+def test_a_race_is_offered_for_another_loss_and_says_why_not() -> None:
+    world = begin()
+    assert not world.screen.controls["race"].enabled and "loss of lane B" in world.screen.controls["race"].why
+    world.issue("look_at_race", 50)
+    assert world.screen.race_request is None, "nothing is changed yet"
+    world.issue("ask_loss", losses.parse("tversky"))
+    question = world.screen.race_request
+    assert question is not None and (question.run, question.step, question.steps) == ("run-A", 40, 50)
+    assert "what it costs" in world.screen.controls["race"].why
+    plan: Any = SimpleNamespace()
+    world.learn(offer=(question, RaceOffer(plan, ("It takes a minute.",))))
+    assert world.screen.controls["race"].enabled and world.screen.offer is not None
+    world.issue("scrub", 10.0)
+    assert world.screen.offer is None and world.screen.race_request is not None, "from another step"
+    world.learn(offer=(world.screen.race_request, RaceOffer(problem="The data is gone.")))
+    assert world.screen.controls["race"].why == "The data is gone."
+    world.learn(racing=_RACING)
+    control = world.screen.controls["race"]
+    assert not control.enabled and "stop it first" in control.why
+    world.open("run-B")
+    assert world.screen.racing is None and "in the background" in world.screen.racing_words
 
 
 def test_a_run_that_is_not_there_any_more_leaves_an_empty_screen() -> None:

@@ -51,7 +51,8 @@ def test_what_the_control_changes_as_well_is_not_coloured() -> None:
     text = " ".join(found.sentences())
     assert "only A in 1.00 ml, only B in 1.00 ml" in text
     assert (
-        "A and its control differ in 0.50 ml, B and the control in 1.50 ml: B is beyond the control" in text
+        "A and its control differ in 0.50 ml, B and the control in 1.50 ml: by voxels, B is beyond the control"
+        in text
     )
     assert "the 1.50 ml in which A and the control agree" in text
     assert "in one of 3 races" in text
@@ -129,7 +130,7 @@ def test_curves_say_what_the_lanes_have_at_a_step() -> None:
         "lesion", {"A": ([5, 10], [0.1, 0.4]), "B": ([5, 10], [0.1, 0.6]), "control": ([5, 10], [0.1, 0.45])}
     )
     assert curves.sentence(10) == (
-        "Dice of lesion at step 10: A 0.400, B 0.600, control 0.450. B is beyond the control."
+        "Dice of lesion at step 10: A 0.400, B 0.600, control 0.450. By Dice, B is beyond the control."
     )
     assert "not beyond" in curves.sentence(5)
     assert curves.sentence(7) == ""

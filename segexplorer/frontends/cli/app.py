@@ -1125,7 +1125,7 @@ def replay(
     window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the events, one line of JSON each.")] = False,
 ) -> None:
-    """Play a run again as it was, on the terminal or in the window; nothing is computed or changed."""
+    """Play a run again as it was, on the terminal or in the window, or the lanes of a race in the window."""
     from segexplorer.frontends.cli.replay import run_replay
 
     raise typer.Exit(run_replay(run, speed, window=window, as_json=as_json))

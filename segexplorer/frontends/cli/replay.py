@@ -7,25 +7,29 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segexplorer.core.errors import ExitCode
+from segexplorer.core.errors import ExitCode, SpecError
 from segexplorer.core.events import Event, RunFinished, to_json
 from segexplorer.core.printable import printable_json
 from segexplorer.frontends.cli.terminal import RunDisplay, remarks
 from segexplorer.frontends.cli.train import best_of, tell_best
 from segexplorer.frontends.viewing import require_window
+from segexplorer.study.race import is_race
 
 if TYPE_CHECKING:
     from segexplorer.training.replay import Replay
 
 
 def run_replay(folder: Path, speed: float, *, window: bool, as_json: bool) -> int:
-    """Replay a run; `speed` 0 is without waiting, `as_json` prints the events as lines of JSON on stdout.
+    """Replay a run, or open a race; `speed` 0 is without waiting, `as_json` prints the events as lines of JSON.
 
     Returns
     -------
     0, or 130 when Ctrl-C ended it.
     """
     from segexplorer.training.sharing import unpacked_run
+
+    if is_race(folder):
+        return _open_race(folder, window=window)
 
     with unpacked_run(folder) as unpacked:
         return _replay(unpacked, speed or math.inf, window=window, as_json=as_json)
@@ -47,6 +51,17 @@ def _replay(folder: Path, pace: float, *, window: bool, as_json: bool) -> int:
             _show(replay)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    return 0
+
+
+def _open_race(folder: Path, *, window: bool) -> int:
+    if not window:
+        raise SpecError(
+            f"{folder} is a race, whose lanes are seen side by side in the window.",
+            "Add --window; `segexplorer race` says on the terminal how they differ.",
+        )
+    require_window()
+    importlib.import_module("segexplorer.frontends.napari.dock").show_race(folder)
     return 0
 
 

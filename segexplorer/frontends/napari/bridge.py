@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from napari.qt.threading import FunctionWorker, create_worker
 from psygnal import Signal
@@ -28,7 +28,7 @@ SWITCH_S = 0.001
 """How long the training thread may keep the interpreter while the window waits for it (Python's own: 5 ms)."""
 FAST_MS, SLOW_MS = 100, 400
 """Milliseconds between two looks, in 2D and in 3D, where every redraw of a volume is dear."""
-_PATIENCE_S = 120.0
+PATIENCE_S = 120.0
 """How long the interpreter waits at its end for the last checkpoint."""
 
 
@@ -108,13 +108,20 @@ class RunJob:
     def wait_at_exit(self) -> None:
         """Let the last checkpoint be written before the interpreter goes."""
         self.ask_to_stop()
-        self.done.wait(_PATIENCE_S)
+        self.done.wait(PATIENCE_S)
 
 
-class _RunWorker(FunctionWorker[None]):  # type: ignore[misc, unused-ignore]
-    """A worker whose `quit` (napari calls it when the window closes) stops the run, even a paused one."""
+class Job(Protocol):
+    """What is iterated in a thread of its own and can be asked to stop, from any thread."""
 
-    def __init__(self, function: Any, job: RunJob) -> None:
+    def iterate(self) -> None: ...
+    def ask_to_stop(self) -> None: ...
+
+
+class JobWorker(FunctionWorker[None]):  # type: ignore[misc, unused-ignore]
+    """A worker whose `quit` (napari calls it when the window closes) stops its job, even a paused run."""
+
+    def __init__(self, function: Any, job: Job) -> None:
         super().__init__(function, job)
         self._job = job
 
@@ -123,7 +130,7 @@ class _RunWorker(FunctionWorker[None]):  # type: ignore[misc, unused-ignore]
         self._job.ask_to_stop()
 
 
-def _train(job: RunJob) -> None:
+def iterate_in_thread(job: Job) -> None:
     """Iterate in a thread of its own: niceness cannot be given back, and the pool's thread serves others later."""
 
     def work() -> None:
@@ -197,7 +204,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             raise RunActiveError
         self.run = run
         job = self._job = RunJob(run)
-        self.worker = create_worker(_train, job, _start_thread=False, _worker_class=_RunWorker)
+        self.worker = create_worker(iterate_in_thread, job, _start_thread=False, _worker_class=JobWorker)
         atexit.register(job.wait_at_exit)
         self.begun.emit(run)
         self._switch_before = sys.getswitchinterval()

@@ -16,9 +16,11 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 from segexplorer.core import colours
 from segexplorer.frontends.napari.linked_views import CanvasOverlay, PlaneView, VolumeView
+from segexplorer.frontends.napari.race_views import LaneView
 from segexplorer.viewmodels.caption import Caption, elided
 from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.outlines import COLOURS, Line, Lines, Outlines
+from segexplorer.viewmodels.race import DIFFERENCE
 from segexplorer.viewmodels.regions import Scale
 from segexplorer.viewmodels.surfaces import ORDER
 from segexplorer.viewmodels.why import PullScale
@@ -275,6 +277,19 @@ class CanvasOutlines(CanvasOverlay):
         return QTransform(right, 0, 0, down, middle[0] - horizontal * right, middle[1] - vertical * down)
 
 
+def _outlines_in(view: PlaneView, screen: Screen) -> Outlines | None:
+    """Return the lines in a view: those of the prediction that is displayed, or of another lane of its race."""
+    if not isinstance(view, LaneView):
+        return screen.outlines
+    lanes = () if screen.race is None else screen.race.lanes
+    return next((lane.outlines for lane in lanes if lane.name == view.name), None)
+
+
+def _has_rims(view: PlaneView, screen: Screen) -> bool:
+    """Whether errors are outlined over a map; the difference of lanes has none, and the truth alone is outlined."""
+    return screen.map is not None and getattr(view, "name", "") != DIFFERENCE
+
+
 class CanvasNotes:
     """Caption and colour bar over the main canvas, outlines over slices, surfaces in 3D: all of a display.
 
@@ -308,9 +323,10 @@ class CanvasNotes:
             self.caption.draw(screen.caption)
         if "map" in parts:
             self.bar.draw(screen.map)
-        if not parts.isdisjoint({"outlines", "map"}):
-            for outlines in (self.outlines, *self._others.values()):
-                outlines.draw(screen.outlines, rims=screen.map is not None)
+        if not parts.isdisjoint({"outlines", "map", "race"}):
+            self.outlines.draw(screen.outlines, rims=screen.map is not None)
+            for view, outlines in self._others.items():
+                outlines.draw(_outlines_in(view, screen), rims=_has_rims(view, screen))
         if "mark" in parts:
             for mark in (self.mark, *self._marks.values()):
                 mark.draw(screen.mark, rims=False)
@@ -334,7 +350,7 @@ class CanvasNotes:
                 self._marks[view] = CanvasOutlines(view.model, view.canvas)
                 self._marks[view].draw(screen.mark, rims=False)
                 self._others[view] = CanvasOutlines(view.model, view.canvas)
-                self._others[view].draw(screen.outlines, rims=screen.map is not None)
+                self._others[view].draw(_outlines_in(view, screen), rims=_has_rims(view, screen))
         volumes = self._volumes
         for view in volumes:
             if view is not self._volume and screen.surfaces:

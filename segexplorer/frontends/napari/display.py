@@ -20,6 +20,7 @@ from segexplorer.core.events import Event, Planned, ValidationDone
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.layers import CaseLayers, seen_layers
 from segexplorer.frontends.napari.linked_views import FROM_THE_FRONT
+from segexplorer.frontends.napari.racing import RaceKeeper
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.losses.base import penalty_range
 from segexplorer.training.doctor import Diagnosis, Finding, diagnose_run
@@ -47,6 +48,7 @@ from segexplorer.viewmodels.displayed import (
     Screen,
     differences,
     resolve,
+    run_of,
 )
 from segexplorer.viewmodels.error_navigator import (
     ErrorEntry,
@@ -93,6 +95,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         psygnal signal (screen, names of its parts that differ): panels draw these parts.
     flown
         psygnal signal (place, size; both (z, y, x) in mm): views go there, see `look_at`.
+    races
+        Plans, trains and opens races.
     displayed, reality, screen
         What is wanted, what exists, and what follows from both. Nobody else sets them.
     """
@@ -131,6 +135,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         self._suspecting = LatestWork(self._on_suspected, self._on_unreadable, newest_only=True)
         self._suspected: tuple[Any, ...] | None = None
         self._judging = LatestWork(self._on_judged, self._on_not_judged)
+        self.races = RaceKeeper(self)
         self._traced: tuple[Any, ...] = ()
         self._unkept: list[tuple[tuple[Path, str], Verdict]] = []
         self._verdicts_of: str | None = None
@@ -233,6 +238,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
                 explain=_explainer(key),
             ),
             results=None,
+            race=None,
+            offer=None,
             seen=None,
             refusal=None,
             answer=None,
@@ -306,7 +313,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
 
     def _trace(self, screen: Screen) -> None:
         """Have the listed errors followed through the history, and the one that is looked at."""
-        seen, run, now = screen.seen, self.reality.run, screen.displayed
+        seen, now = screen.seen, screen.displayed
+        run = run_of(now, self.reality)
         chosen = None if now.error is None else now.error.piece
         frames = () if run is None or now.role is None else tuple(run.frames.get(now.role, ()))
         steps = tuple(frame.step for frame in frames)
@@ -326,7 +334,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
 
     def _suspect(self, screen: Screen) -> None:
         """Have the runs beside this one looked into, once errors are sorted by how suspect the label is."""
-        seen, run, now = screen.seen, self.reality.run, screen.displayed
+        seen, now = screen.seen, screen.displayed
+        run = run_of(now, self.reality)
         if now.listing.order != "suspect" or seen is None or run is None or now.role is None:
             return
         if self._suspected is seen.pieces:
@@ -528,6 +537,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
                 self._trace(screen)
                 self._suspect(screen)
                 self._send_question(screen.why_request)
+                self.races.ask(screen.race_request)
         finally:
             self._updating = False
 
@@ -546,7 +556,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
     def examine(self) -> None:
         """Send the loss doctor to the run that is displayed."""
         run = self.reality.run
-        if run is None or not run.key:
+        if run is None or not run.key or self.displayed.source == "race":
             return
         key = run.key
         self._doctor.send(lambda: (key, _answered(lambda: diagnose_run(key))))
@@ -623,6 +633,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
 
     def _draw(self, screen: Screen, old: Screen) -> None:
         if screen.scene != old.scene:
+            if "race" in (screen.displayed.source, old.displayed.source):
+                self._stay(screen, old)
             self._change_scene(screen)
         if screen.displayed.convention != self.layers.convention:
             self.layers.set_convention(screen.displayed.convention)
@@ -635,6 +647,13 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             self._put_labels_away()
         if screen.layers and (first or screen.displayed.cls != old.displayed.cls or old.seen is None):
             self._open_at(screen, fit=first)
+
+    def _stay(self, screen: Screen, old: Screen) -> None:
+        """Come back to the slices that are shown, once the same case is there as that of a race, or of its run."""
+        same = screen.scene is not None and screen.displayed.case == old.displayed.case
+        if same and old.seen is not None and self.viewer.dims.ndim == 3:
+            z, y, x = (float(v) for v in self.viewer.dims.point)
+            self._destination = (screen.scene, (z, y, x))
 
     def _draw_layer(self, key: str, screen: Screen) -> None:
         picture = screen.layers.get(key)  # type: ignore[call-overload]
@@ -749,6 +768,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         plan = getattr(self._run, "plan", None)
         if self.displayed.source == "results":
             return None if self.reality.results is None else self.reality.results.find
+        if self.displayed.source == "race":
+            return None if self.reality.race is None else self.reality.race.find
         if plan is not None:
             found: Callable[[str], Any] = plan.refs.get
             return found
@@ -842,6 +863,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         if self._closed:
             return
         self._closed = True
+        self.races.closing()
         for work in (
             self._work,
             self._why,

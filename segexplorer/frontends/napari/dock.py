@@ -36,6 +36,7 @@ from segexplorer.frontends.napari.linked_views import EdgeLetters, canvas_in
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
 from segexplorer.frontends.napari.workers import LatestWork, Machine
+from segexplorer.study.race import open_race
 from segexplorer.training.ownership import holder_of
 from segexplorer.training.remote import RemoteCopy
 from segexplorer.training.replay import Replay
@@ -87,6 +88,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.view_menu: Any = None
         self.workbench: Any = None
         self.notes: Any = None
+        self.lanes: Any = None
         self.presenter: Any = None
         self.lectures: Any = None
         self.lecture_menu: Any = None
@@ -133,6 +135,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         from segexplorer.frontends.napari.lectures import LectureGuide, LectureMenu
         from segexplorer.frontends.napari.plots import PlotDock
         from segexplorer.frontends.napari.presenter import Presenter
+        from segexplorer.frontends.napari.race_views import RaceViews
         from segexplorer.frontends.napari.view_menu import ViewMenu
         from segexplorer.frontends.napari.workbench import Workbench
         from segexplorer.session import Session
@@ -153,6 +156,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.cases, self.experiment, self.run, self.inspect, self.why = (
             self._context.panel(kind) for kind in ("cases", "experiment", "run", "inspect", "why")
         )
+        self.run.race_opened.connect(lambda: self.show_tab("why"))
         self.leaving.painter = self.inspect.errors.painter
         self._place.addWidget(tabs)
         self._place.setCurrentWidget(tabs)
@@ -171,6 +175,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         if canvas is not None:
             self.display.watch_canvas(canvas)
             self.notes = CanvasNotes(self.display, self.workbench, canvas)
+        self.lanes = RaceViews(self.display, self.workbench)
         self.view_menu.show_plots(True)
         self.lectures = LectureGuide(self)
         self.lecture_menu = LectureMenu(self.lectures)
@@ -188,6 +193,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
             self.plots.show_step(screen.cursor)
         if "seen" in parts:
             self.plots.show_prediction(screen.seen)
+        if "race" in parts:
+            self.plots.show_race(screen.race)
 
     def _on_refused(self, error: SegExplorerError) -> None:
         self.message.setText(str(error))
@@ -212,7 +219,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._loading.close()
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.viewer.events.theme.disconnect(self._on_theme)
-        for part in (self.lectures, self.presenter, self.notes, self.workbench, self.plots):
+        for part in (self.lectures, self.presenter, self.lanes, self.notes, self.workbench, self.plots):
             if part is not None:
                 part.closing()
         for panel in self._context.built if self._context is not None else ():
@@ -294,6 +301,30 @@ def show_replay(folder: Path, speed: float) -> Any:
     dock.ready.connect(begin)
     napari.run()
     return viewer
+
+
+def show_race(folder: Path) -> Any:
+    """Open the window on a race, and wait until it is closed.
+
+    Raises
+    ------
+    DataError
+        When there is no race in the folder, or it is damaged; no window is opened then.
+    """
+    open_race(folder)
+    viewer = napari.Viewer(title=f"Segmentation Explorer: race {folder.name}")
+    show_race_in(viewer, folder)
+    napari.run()
+    return viewer
+
+
+def show_race_in(viewer: Any, folder: Path) -> None:
+    """Show a race in the dock of a viewer, which is opened where it is not."""
+    _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
+    if dock.tabs is not None:
+        dock.run.obeyed(lambda: dock.run.open_run(folder))
+    else:
+        dock.ready.connect(lambda: dock.run.obeyed(lambda: dock.run.open_run(folder)))
 
 
 def show_watched(folder: Path, copy: RemoteCopy | None) -> Any:

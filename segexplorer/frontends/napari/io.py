@@ -32,7 +32,17 @@ _LOOKED_AT = 16
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerTuple]] | None:
     """Return `read`, or None where some path is none of our formats."""
     paths = [path] if isinstance(path, str) else list(path)
+    if len(paths) == 1 and _is_race(Path(paths[0])):
+        return read_race
     return read if paths and all(_is_ours(Path(p)) for p in paths) else None
+
+
+def _is_race(path: Path) -> bool:
+    if not path.is_dir():
+        return False
+    from segexplorer.study.race import is_race
+
+    return is_race(path)
 
 
 def _is_ours(path: Path) -> bool:
@@ -57,6 +67,27 @@ def read(path: str | list[str]) -> list[LayerTuple]:
     """
     paths = [path] if isinstance(path, str) else list(path)
     return [layer for p in paths for layer in _read_asking(Path(p))] or [NO_LAYER]
+
+
+def read_race(path: str | list[str]) -> list[LayerTuple]:
+    """Show the race in a folder in the dock of the current viewer; there is no layer to add.
+
+    Raises
+    ------
+    DataError
+        When the race is damaged.
+    """
+    import napari
+
+    from segexplorer.frontends.napari.dock import show_race_in
+    from segexplorer.study.race import open_race
+
+    folder = Path(path if isinstance(path, str) else path[0])
+    open_race(folder)
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        show_race_in(viewer, folder)
+    return [NO_LAYER]
 
 
 def _read_asking(path: Path) -> list[LayerTuple]:

@@ -407,6 +407,8 @@ _CONTOURS = {"fill": 0, "outline": 1}
 def _colormap(picture: Picture) -> Any:
     if picture.colour_scale is not None:
         return theme.map_colormap(picture.colour_scale.quantity)
+    if picture.colours == "lanes":
+        return theme.lane_colormap()
     return theme.error_colormap() if picture.colours == "errors" else theme.label_colormap(picture.values)
 
 

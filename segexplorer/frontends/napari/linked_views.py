@@ -160,9 +160,9 @@ class Crosshair(CanvasOverlay):
 _LETTER_STYLE = (
     "color: #f5f5f5; background: rgba(0, 0, 0, 120); border-radius: 3px; padding: 1px 5px; font-weight: bold;"
 )
-_CAPTION_STYLE = "color: #f5f5f5; background: rgba(0, 0, 0, 140); border-radius: 3px; padding: 2px 6px;"
+CAPTION_STYLE = "color: #f5f5f5; background: rgba(0, 0, 0, 140); border-radius: 3px; padding: 2px 6px;"
 _PROMPT_STYLE = "color: #b8b8b8; background: transparent;"
-_MARGIN = 6
+MARGIN = 6
 
 
 class EdgeLetters(CanvasOverlay):
@@ -218,10 +218,10 @@ class EdgeLetters(CanvasOverlay):
     def _place(self) -> None:
         width, height = self.canvas.width(), self.canvas.height()
         for side, label in self.labels.items():
-            x = {"left": _MARGIN, "right": width - label.width() - _MARGIN}.get(
+            x = {"left": MARGIN, "right": width - label.width() - MARGIN}.get(
                 side, (width - label.width()) // 2
             )
-            y = {"top": _MARGIN, "bottom": height - label.height() - _MARGIN}.get(
+            y = {"top": MARGIN, "bottom": height - label.height() - MARGIN}.get(
                 side, (height - label.height()) // 2
             )
             label.move(x, y)
@@ -236,7 +236,7 @@ class SliceNumber(CanvasOverlay):
     def __init__(self, viewer: Any, canvas: QWidget, layers: CaseLayers | None = None) -> None:
         self._layers = layers
         self.label = QLabel(canvas)
-        self.label.setStyleSheet(_CAPTION_STYLE)
+        self.label.setStyleSheet(CAPTION_STYLE)
         dims = viewer.dims.events
         signals = (dims.current_step, dims.order, dims.ndisplay, dims.range, dims.ndim)
         inserted, removed = viewer.layers.events.inserted, viewer.layers.events.removed
@@ -260,10 +260,10 @@ class SliceNumber(CanvasOverlay):
             plane = plane_name(order).capitalize() if oriented and sorted(order) == [0, 1, 2] else "Slice"
             self.label.setText(f"{plane} {number}")
             self.label.adjustSize()
-            if self.label.width() > self.canvas.width() // 2 - 3 * _MARGIN:  # a letter is in the middle
+            if self.label.width() > self.canvas.width() // 2 - 3 * MARGIN:  # a letter is in the middle
                 self.label.setText(number)
                 self.label.adjustSize()
-            self.label.move(_MARGIN, _MARGIN)
+            self.label.move(MARGIN, MARGIN)
         self.label.setVisible(shown)
 
 
@@ -280,7 +280,7 @@ class ViewTitle(CanvasOverlay):
 
     def __init__(self, viewer: Any, canvas: QWidget, title: str, prompt: str) -> None:
         self.title, self.prompt = QLabel(title, canvas), QLabel(prompt, canvas)
-        self.title.setStyleSheet(_CAPTION_STYLE)
+        self.title.setStyleSheet(CAPTION_STYLE)
         self.prompt.setStyleSheet(_PROMPT_STYLE)
         self.prompt.setWordWrap(True)
         self.prompt.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -291,11 +291,11 @@ class ViewTitle(CanvasOverlay):
     def follow(self, _: Any = None) -> None:
         """Place the name; show the sentence where there is no layer."""
         self.title.adjustSize()
-        self.title.move(_MARGIN, _MARGIN)
+        self.title.move(MARGIN, MARGIN)
         self.title.setVisible(True)
-        room = max(1, self.canvas.width() - 4 * _MARGIN)
+        room = max(1, self.canvas.width() - 4 * MARGIN)
         height = self.prompt.heightForWidth(room)
-        self.prompt.setGeometry(2 * _MARGIN, (self.canvas.height() - height) // 2, room, height)
+        self.prompt.setGeometry(2 * MARGIN, (self.canvas.height() - height) // 2, room, height)
         self.prompt.setVisible(len(self.viewer.layers) == 0)
 
 
@@ -514,7 +514,7 @@ class LinkedView(QWidget):  # type: ignore[misc, unused-ignore]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view)
-        self.fit = ViewFit(self.model, canvas)
+        self.fit = ViewFit(self.model, canvas, self.fits)
         self._context = OwnContext(self.model, canvas)
         self.overlays = self._draw_over(canvas)
         viewer.events.theme.connect(self._take_theme)
@@ -524,6 +524,10 @@ class LinkedView(QWidget):  # type: ignore[misc, unused-ignore]
             signal.connect(self._take_layers)
         self._take_orientation()
         self._take_layers()
+
+    def fits(self) -> bool:
+        """Return whether the view is fitted to its canvas by itself."""
+        return True
 
     def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
         """Return what lies over the canvas."""

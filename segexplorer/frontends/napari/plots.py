@@ -31,8 +31,10 @@ from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import Event, Planned, WatchedDone
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.panels import widgets
+from segexplorer.frontends.napari.race_views import LEAST_CONTRAST, RacePlot
 from segexplorer.viewmodels.caption import elided
 from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point, line_colour
+from segexplorer.viewmodels.race import RaceShown
 from segexplorer.viewmodels.regions import BalanceHistogram
 from segexplorer.viewmodels.reliability import ReliabilityDiagram, WatchedCalibration
 from segexplorer.viewmodels.watched_case import Seen
@@ -55,8 +57,6 @@ NO_RELIABILITY = "Appears with the prediction of a watched case that has a label
 _LONG_KEY = 26
 _BEYOND_AXIS = 16
 """So far, in pixels, the title of an axis may be longer than the axis."""
-LEAST_CONTRAST = 3.0
-"""A curve with less contrast with its background than this (WCAG 2.2, 1.4.11) gets a rim."""
 
 
 class Pane(QWidget):  # type: ignore[misc, unused-ignore]
@@ -481,6 +481,8 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         self._run: Any = None
         self._seen: Seen | None = None
         self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice", prediction=True))
+        self.race = RacePlot()
+        self.race.hide()
         self._export = QPushButton("Export…")
         menu = QMenu(self._export)
         for title, ending in FORMATS.items():
@@ -493,6 +495,8 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
             layout.addWidget(pane, 1)
             pane.picker.currentIndexChanged.connect(lambda _, p=pane: p.change(self.curves))
             pane.step_dragged.connect(self.step_dragged.emit)
+        layout.addWidget(self.race, 1)
+        self.race.step_dragged.connect(self.step_dragged.emit)
         layout.addWidget(self._export, 0, Qt.AlignmentFlag.AlignTop)
         self._timer = QTimer(self)
         self._timer.setInterval(INTERVAL_MS)
@@ -506,7 +510,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
     def resizeEvent(self, event: Any) -> None:
         """Show the right pane where there is room for two."""
         super().resizeEvent(event)
-        self.panes[1].setVisible(self.width() >= _BOTH_FROM)
+        self.panes[1].setVisible(self.width() >= _BOTH_FROM and self.race.isHidden())
 
     def sizeHint(self) -> Any:
         """Prefer little height: the canvas above matters more."""
@@ -518,9 +522,18 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         """Take background and ink from napari's theme."""
         chosen = get_theme(self.viewer.theme)
         background, ink = chosen.background.as_hex(), chosen.text.as_hex()
+        self.race.set_colours(background, ink)
         for pane in self.panes:
             pane.set_colours(background, ink)
             pane.redraw(self.curves)
+
+    def show_race(self, shown: RaceShown | None) -> None:
+        """Show the curves of a race in the place of those of the run; None: those of the run."""
+        self.race.draw(shown)
+        self.race.setVisible(shown is not None)
+        self.panes[0].setVisible(shown is None)
+        self.panes[1].setVisible(shown is None and self.width() >= _BOTH_FROM)
+        self._export.setVisible(shown is None)
 
     def show_step(self, step: float | None) -> None:
         """Mark the step whose prediction the viewer shows."""

@@ -10,7 +10,7 @@ from napari.utils.theme import get_theme
 
 from segexplorer.core import colours
 from segexplorer.core.colours import ClassColours
-from segexplorer.viewmodels import errors
+from segexplorer.viewmodels import errors, race
 from segexplorer.viewmodels.regions import Quantity, map_colours
 
 Convention = Literal["radiological", "neurological"]
@@ -41,6 +41,13 @@ def error_colormap() -> Any:
     """Return the colours of `viewmodels.errors` codes; unknown codes are transparent."""
     table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0)}
     table |= dict(errors.colour_table().items())
+    return DirectLabelColormap(color_dict=table)
+
+
+def lane_colormap() -> Any:
+    """Return the colours of where one lane of a race alone is right (`viewmodels.race`)."""
+    table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0), 0: (0.0, 0.0, 0.0, 0.0)}
+    table |= {value: colours.rgba(colour) for value, colour in race.COLOURS.items()}
     return DirectLabelColormap(color_dict=table)
 
 

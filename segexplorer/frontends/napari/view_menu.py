@@ -157,6 +157,7 @@ class ViewMenu(QToolButton):  # type: ignore[misc, unused-ignore]
         self.plots_action.setChecked(self._plots.parent() is not None and self._plots.parent().isVisible())
         self.presenter_action.setChecked(self._presenter.on)
         self.panels_action.setChecked(not self._workbench.folded)
+        self.layouts["lanes"].setVisible(bool(self._workbench.lanes))
         self.layouts[self._workbench.layout].setChecked(True)
 
 

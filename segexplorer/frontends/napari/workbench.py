@@ -29,14 +29,16 @@ from segexplorer.frontends.napari.linked_views import (
     canvas_in,
 )
 from segexplorer.frontends.napari.mouse import MouseOverSlices
+from segexplorer.frontends.napari.race_views import LaneView
 
-Layout = Literal["one", "coronal", "sagittal", "volume", "four"]
+Layout = Literal["one", "coronal", "sagittal", "volume", "four", "lanes"]
 LAYOUTS: Mapping[Layout, str] = {
     "one": "One view",
     "coronal": "Two: axial and coronal",
     "sagittal": "Two: axial and sagittal",
     "volume": "Two: axial and 3D",
     "four": "Four: axial, coronal, sagittal, 3D",
+    "lanes": "The lanes of a race",
 }
 _Maker: TypeAlias = Callable[[Any], LinkedView]
 _MAKERS: Mapping[str, _Maker] = {
@@ -50,6 +52,7 @@ _PLACES: Mapping[Layout, Mapping[str, tuple[int, int]]] = {
     "sagittal": {"sagittal": (0, 1)},
     "volume": {"volume": (0, 1)},
     "four": {"coronal": (0, 1), "sagittal": (1, 0), "volume": (1, 1)},
+    "lanes": {},
 }
 NAPARI_PANELS = ("layer list", "layer controls")
 """Object names of the docks that napari itself opens."""
@@ -74,6 +77,8 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
     ----------
     changed
         psygnal signal: other views are shown, or napari's panels were folded or unfolded.
+    lanes
+        Names of the views beside napari's own in the layout "lanes", which is there while they are.
     """
 
     changed = Signal()
@@ -90,6 +95,8 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
         self.mouse = MouseOverSlices(viewer, layers, pointed, clicked)
         self.views: dict[str, LinkedView] = {}
         self.layout: Layout = "one"
+        self.lanes: tuple[str, ...] = ()
+        self._before_lanes: Layout = "one"
         self.letters: EdgeLetters | None = None
         self.number: SliceNumber | None = None
         self._crosshair: Crosshair | None = None
@@ -163,19 +170,46 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
         if self.layout == "one":
             self._viewer.dims.ndisplay = 2
             self._viewer.dims.order = tuple(range(self._viewer.dims.ndim))
-        places = _PLACES[layout]
+        places = self._lane_places() if layout == "lanes" else _PLACES[layout]
         for key in [key for key in self.views if key not in places]:
             self._take_away(key)
         for key, (row, column) in places.items():
             if key not in self.views:
                 self._open(key)
             self._place(key, self.views[key], row, column)
-        for line in (0, 1):
-            self._grid.setColumnStretch(line, int(line == 0 or bool(places)))
-            self._grid.setRowStretch(line, int(line == 0 or layout == "four"))
+        used = [(0, 0), *places.values()]
+        for line in range(max(self._grid.rowCount(), self._grid.columnCount())):
+            self._grid.setColumnStretch(line, int(any(column == line for _, column in used)))
+            self._grid.setRowStretch(line, int(any(row == line for row, _ in used)))
         self.layout = layout
         self._mark()
         self.changed.emit()
+
+    def show_lanes(self, lanes: tuple[str, ...]) -> None:
+        """Show the lanes of a race beside napari's own view; without any, the views before come back."""
+        if lanes == self.lanes or self._grid is None:
+            return
+        before, self.lanes = self.lanes, lanes  # first: whoever hears of another layout looks at them
+        if before and self.layout == "lanes":
+            self.arrange("one" if lanes else self._before_lanes)
+        elif not before:
+            self._before_lanes = self.layout
+        if lanes:
+            self.arrange("lanes")
+
+    def _lane_places(self) -> dict[str, tuple[int, int]]:
+        """Return lane -> row and column, in two rows; lane A has the first place."""
+        columns = max(2, -(-(len(self.lanes) + 1) // 2))
+        return {name: divmod(number, columns) for number, name in enumerate(self.lanes, 1)}
+
+    def _maker(self, key: str) -> _Maker:
+        if key in self.lanes:
+            return lambda viewer: LaneView(viewer, key, self._is_overlay)
+        return _MAKERS[key]
+
+    def _is_overlay(self, layer: Any) -> bool:
+        """Whether a layer is drawn by us over the image of the case."""
+        return any(layer == self._layers.layer(key) for key in self._layers.keys if key != "image")
 
     def toggle_four(self) -> None:
         """Show four views, or one again."""
@@ -187,7 +221,7 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
             look_at(view.model, place, size)
 
     def _open(self, key: str) -> None:
-        view = self.views[key] = _MAKERS[key](self._viewer)
+        view = self.views[key] = self._maker(key)(self._viewer)
         self.mouse.attach(view.model)
         for key, called in self._viewer.keymap.items():  # keys that panels listen to hold here too
             view.model.keymap[key] = lambda _, f=called: f(self._viewer)

@@ -249,3 +249,31 @@ def test_what_was_paid_is_listed_and_leads_to_its_regions(panel: WhyPanel, qtbot
     panel.look.buttons[None].click()
     settle(panel, qtbot)
     assert not panel.paid.isVisibleTo(panel)
+
+
+def test_layers_of_the_user_are_explained(panel: WhyPanel, qtbot: Any) -> None:
+    viewer, box = panel.display.viewer, panel.own_layers
+    assert not box.explain.isEnabled() and "probabilities first" in box.explain.toolTip()
+    truth = np.zeros((6, 8, 8), np.uint8)
+    truth[2:4, 2:5, 2:5] = 1
+    found = np.where(np.roll(truth, 1, axis=2) == 1, 0.9, 0.1).astype(np.float32)
+    viewer.add_image(np.random.default_rng(0).random(truth.shape), name="scan")
+    viewer.add_labels(truth, name="label")
+    viewer.add_image(np.stack([1 - found, found]), name="network")
+    assert [box.image.itemText(i) for i in range(box.image.count())] == ["none", "scan", "network"]
+    box.probabilities.setCurrentText("network")
+    box.image.setCurrentText("scan")
+    click(box.explain, qtbot)
+    qtbot.waitUntil(lambda: panel.display.screen.answer is not None and not panel.display.busy)
+    display = panel.display
+    assert display.displayed.source == "results" and display.screen.title == "Results: network"
+    field = display.layers.layer("pull").data
+    missed, extra = (truth == 1) & (found < 0.5), (truth == 0) & (found > 0.5)
+    assert (field[missed] > 0).all() and (field[extra] < 0).all()
+    assert viewer.layers["scan"].visible and viewer.layers["label"].visible
+    box.probabilities.setCurrentText("scan")
+    viewer.layers["scan"].data = 5 * viewer.layers["scan"].data
+    click(box.explain, qtbot)
+    qtbot.waitUntil(lambda: "no probabilities" in box.problem.text())
+    display.issue("close")
+    assert viewer.layers["network"].visible

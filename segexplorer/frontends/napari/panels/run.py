@@ -42,6 +42,7 @@ from segexplorer.frontends.napari.panels.report_button import ReportButton
 from segexplorer.frontends.napari.panels.retrain import RetrainButton, folder_of
 from segexplorer.frontends.napari.panels.run_board import BoardButton
 from segexplorer.frontends.napari.workers import LatestWork, Machine
+from segexplorer.study.race import is_race
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run
 from segexplorer.training.ownership import Holder
@@ -309,6 +310,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     started
         psygnal signal (run): a new run was made and begins.
+    race_opened
+        psygnal signal: the folder that was opened holds a race, which the tab Why tells about.
     field_asked
         psygnal signal (dotted path): the user wants to see the setting that keeps Start from being possible.
     device, remedy
@@ -328,6 +331,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
     """
 
     started = Signal(object)
+    race_opened = Signal()
     field_asked = Signal(str)
 
     def __init__(
@@ -437,9 +441,14 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self.open_run(Path(chosen))
 
     def open_run(self, folder: Path) -> None:
-        """Show a run that was made earlier; Go on and Extend continue it."""
+        """Show a run that was made earlier; Go on and Extend continue it. A race is shown with all its lanes."""
         if self.bridge.trains or self.display.reality.making:
             raise RunActiveError
+        if is_race(folder):
+            widgets.say(self.why_not, "")
+            self.display.races.open(folder)
+            self.race_opened.emit()
+            return
         session = self.session
 
         def work() -> Any:

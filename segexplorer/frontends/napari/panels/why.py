@@ -8,6 +8,8 @@ The panel draws its part of a `Screen` and issues commands; it holds nothing of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pyqtgraph as pg
@@ -37,6 +39,8 @@ from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.base import PanelContext, PanelSpec, registry
+from segexplorer.frontends.napari.panels.own_layers_box import OwnLayersBox
+from segexplorer.frontends.napari.panels.race_box import RaceCard, RaceOfferBox
 from segexplorer.losses.base import AnyLoss, LossSpec
 from segexplorer.losses.base import registry as losses
 from segexplorer.training.doctor import Diagnosis, Finding
@@ -53,7 +57,22 @@ WAITS = "The prediction changes only by training."
 CHOOSE_LOOK_FIRST = "Choose “Asked” above: the loss of the run is then here, to be changed."
 _STEPS = 100
 """Positions of the bias slider per unit."""
-_DRAWN = {"displayed", "answer", "answer_note", "decision", "diagnosis", "diagnosis_note", "seen", "badge"}
+_DRAWN = {
+    "displayed",
+    "answer",
+    "answer_note",
+    "decision",
+    "diagnosis",
+    "diagnosis_note",
+    "seen",
+    "badge",
+    "controls",
+    "race",
+    "racing",
+    "racing_words",
+    "offer",
+    "history",
+}
 """Parts of the screen that the tab draws."""
 _REST_MS = 250
 """How long a form rests before its loss is asked."""
@@ -510,19 +529,22 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
     ----------
     display
         What the window displays.
+    output_folder
+        Returns the folder in which races make theirs.
     """
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, output_folder: Callable[[], Path] = Path.cwd) -> None:
         super().__init__()
         self.display = display
-        self._build()
+        self._build(output_folder)
         display.changed.connect(self._on_changed)
         display.viewer.events.theme.connect(self._on_theme)
         self._on_theme()
         self._draw(display.screen)
 
-    def _build(self) -> None:
+    def _build(self, output_folder: Callable[[], Path]) -> None:
         self.about = widgets.guidance("", widgets.AMBER)
+        self.race = RaceCard(self.display)
         self.note = widgets.guidance()
         self.look = LookRow(self.display)
         self.scale = ScaleBar()
@@ -569,6 +591,27 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
             indent=0,
             tooltip="Other parameters, or another loss: what would it ask for on this prediction?",
         )
+        self.own_layers = OwnLayersBox(self.display)
+        self.own_layers_section = Section(
+            "Explain layers of your own",
+            self.own_layers,
+            opened=False,
+            bold=True,
+            indent=0,
+            tooltip="Any label with probabilities, whoever predicted them",
+        )
+        self.race_offer = RaceOfferBox(self.display, output_folder)
+        self.race_section = Section(
+            "Train from here: A against B",
+            self.race_offer,
+            opened=False,
+            bold=True,
+            indent=0,
+            tooltip="Some steps of training under the other loss, beside the run's own and a control",
+        )
+        self.race_section.button.clicked.connect(
+            lambda _=False: self.race_offer.ask(self.race_section.is_open)
+        )
         self.decision_section.button.clicked.connect(
             lambda _=False: self._ask("look_at_decision", self.decision_section.is_open)
         )
@@ -583,6 +626,7 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         layout.addWidget(
             widgets.scrolled(
                 self.about,
+                self.race,
                 widgets.heading("What the loss asks, and what training did"),
                 self.look,
                 self.note,
@@ -597,7 +641,9 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 self.ask_here,
                 self.decision_section,
                 self.loss_section,
+                self.race_section,
                 self.doctor_section,
+                self.own_layers_section,
             )
         )
 
@@ -619,19 +665,7 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.decision.set_ink("#e6e6e6" if dark else "#303030", "#262930" if dark else "#ffffff")
 
     def _on_changed(self, screen: Screen, parts: frozenset[str]) -> None:
-        if not parts.isdisjoint(
-            {
-                "displayed",
-                "answer",
-                "answer_note",
-                "decision",
-                "diagnosis",
-                "diagnosis_note",
-                "seen",
-                "badge",
-                "controls",
-            }
-        ):
+        if not parts.isdisjoint(_DRAWN):
             self._draw(screen)
 
     def _draw(self, screen: Screen) -> None:
@@ -644,7 +678,9 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
             about += f"{f'; {name}' if name else ''}{step}; whole case"
         widgets.say(
             self.about,
-            about or "Open or start a run first: this tab explains the prediction that is displayed.",
+            about
+            or "Open or start a run first, or choose layers of your own below: this tab explains the prediction "
+            "that is displayed.",
             widgets.AMBER if possible else widgets.GREY,
         )
         self.look.draw(question.look, possible=possible)
@@ -666,6 +702,11 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
             self.decision_section.open()
         self.decision.draw(screen.decision, screen.displayed.bias)
         self.loss.draw(screen)
+        self.race.draw(screen)
+        if screen.displayed.race_steps is not None and not self.race_section.is_open:
+            self.race_section.open()
+        self.race_section.setVisible(screen.race is None)
+        self.race_offer.draw(screen)
         self.doctor.draw(screen)
 
     def _draw_choices(self, screen: Screen) -> None:
@@ -693,6 +734,8 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.display.changed.disconnect(self._on_changed)
         self.display.viewer.events.theme.disconnect(self._on_theme)
         self.loss.closing()
+        self.race.closing()
+        self.own_layers.closing()
 
 
 @registry.register
@@ -705,4 +748,4 @@ class WhyTab(PanelSpec):
 
     def build(self, context: PanelContext) -> WhyPanel:
         """Return the tab's widget."""
-        return WhyPanel(context.display)
+        return WhyPanel(context.display, lambda: Path(context.panel("run").folder))
