@@ -144,7 +144,8 @@ def model_facts(model: Predictor) -> dict[str, Any]:
     """Return as plain data what a program must know to use the network: nothing in it names a case or a path.
 
     Images are brought to closest-canonical RAS order, cropped, resampled and scaled; windows of the patch size,
-    overlapping, are predicted, and the class with the highest logit is taken.
+    overlapping, are predicted, and the class with the highest logit is taken; where `overlapping` is there, each
+    class whose sigmoid is above 1/2, the last one first where no label value has all of them.
     """
     classes = model.classes
     return {
@@ -162,6 +163,7 @@ def model_facts(model: Predictor) -> dict[str, Any]:
                 )
             },
         },
+        **({"overlapping": True} if classes.overlapping else {}),
         "orientation": "RAS",
         "spacing_mm": None if model.fitted.spacing is None else list(model.fitted.spacing),
         "preprocessing": model.fitted.plain(),

@@ -28,7 +28,11 @@ SUFFIX = "_segmentation.nii.gz"
 
 
 def build_network(
-    settings: Mapping[str, Any], patch_size: Sequence[int] | None, in_channels: int, out_channels: int
+    settings: Mapping[str, Any],
+    patch_size: Sequence[int] | None,
+    in_channels: int,
+    out_channels: int,
+    overlapping: bool = False,
 ) -> nn.Module:
     """Return a network of these settings for (B, in_channels, x, y, z), its weights not loaded yet.
 
@@ -38,9 +42,11 @@ def build_network(
         Kind and parameters, as in an experiment's `network`.
     patch_size
         As in training: one voxel along an axis makes a network of slices.
+    overlapping
+        Whether each class has a sigmoid; the first channel, of the background, is 0 then.
     """
     layout = Layout.of(patch_size)
-    return layout.build(registry.parse(dict(settings)), in_channels, out_channels)
+    return layout.build(registry.parse(dict(settings)), in_channels, out_channels, overlapping=overlapping)
 
 
 class Prepare:
@@ -135,7 +141,9 @@ class PutBack:
         logits = item["pred"].as_subclass(torch.Tensor).cpu()
         prepared = Grid(tuple(logits.shape[1:]), np.asarray(affine.cpu(), np.float64))
         grid = CaseGrid.of(Grid(image.shape, image.affine), prepared)
-        indices = own_classes(logits, self._fitted, grid, resampled=bool(meta["resampled"]))
+        indices = own_classes(
+            logits, self._fitted, grid, self._classes.scheme, resampled=bool(meta["resampled"])
+        )
         labels = image.with_array(self._classes.decode(indices), label_names=self._classes.label_names)
         self._output.mkdir(parents=True, exist_ok=True)
         name = source.name.removesuffix(".gz").rpartition(".")[0] or source.name

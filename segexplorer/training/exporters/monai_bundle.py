@@ -153,6 +153,7 @@ def _inference(model: Predictor, facts: Mapping[str, Any]) -> dict[str, Any]:
             "patch_size": facts["patch_size"],
             "in_channels": model.channels,
             "out_channels": len(facts["classes"]),
+            **({"overlapping": True} if model.classes.overlapping else {}),
         },
         "network": "$@network_def.to(@device)",
         "preprocessing": {"_target_": f"{PARTS}.Prepare", **taken},
