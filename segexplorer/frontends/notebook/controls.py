@@ -58,7 +58,7 @@ class Controls:
         self.settings = Settings(display, experiment, self.say)
 
         def button(title: str, tip: str, icon: str, act: Callable[[], None]) -> Any:
-            made = w.Button(description=title, tooltip=tip, icon=icon, layout={"width": "86px"})
+            made = w.Button(description=title, tooltip=tip, icon=icon, layout={"width": "92px"})
             made.on_click(lambda _: self._obey(act))
             return made
 
