@@ -1,6 +1,5 @@
 #!/bin/sh
-# Tests: those without a window in several processes, beside them those with one, which share a screen, one by one.
-# What the latter print comes at the end. Both results count.
+# Tests: those without a window side by side, those with one alone. Both results count.
 # `run_tests.sh slow` runs those that `make test` leaves out, because they take more than some ten seconds.
 set -u
 cd "$(dirname "$0")/.."
@@ -24,13 +23,6 @@ run() {
 which="not slow"
 [ "${1:-}" = slow ] && which=slow
 result=0
-printed=$(mktemp)
-run windows -m "gui and not study and $which" >"$printed" 2>&1 &
-windows=$!
-trap 'kill "$windows" 2>/dev/null; rm -f "$printed"; exit 130' INT TERM
 run others -n "${JOBS:-2}" -m "not gui and not study and not browser and $which" || result=1
-wait "$windows" || result=1
-echo "== Tests of the window"
-cat "$printed"
-rm -f "$printed"
+run windows -m "gui and not study and $which" || result=1
 exit "$result"
