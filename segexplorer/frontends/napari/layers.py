@@ -391,7 +391,9 @@ def seen_layers(viewer: Any) -> list[Any] | None:
 
     Scans of other cases stay in the viewer, hidden and anywhere in the world.
     """
-    return [layer for layer in viewer.layers if layer.visible] or None
+    seen = [layer for layer in viewer.layers if layer.visible]
+    # napari cannot fit to volumes alone while a hidden layer of four axes gives the viewer a slider more
+    return seen if seen and max(layer.ndim for layer in seen) == viewer.dims.ndim else None
 
 
 def _let_edit(layer: Any, picture: Picture) -> None:
