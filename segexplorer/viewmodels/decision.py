@@ -50,6 +50,19 @@ class Counts:
         return _ratio(self.tp, self.tp + self.fn)
 
 
+def counts_of(
+    prediction: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    class_index: int,
+    scheme: LabelScheme = EXCLUSIVE,
+) -> Counts:
+    """Return the voxels of a class in a prediction; parameters as of `figures_at_rest`."""
+    counted = labels != IGNORED
+    true, found = scheme.mask(labels, class_index), scheme.mask(prediction, class_index) & counted
+    hits = int((true & found).sum())
+    return Counts(0.0, hits, int(found.sum()) - hits, int((true & counted).sum()) - hits)
+
+
 def _ratio(above: int, below: int) -> float:
     return above / below if below else float("nan")
 

@@ -242,6 +242,16 @@ def _has_beta(screen: Screen) -> bool:
     return _asks(screen) and getattr(_loss(screen), "beta", None) == _BETA and not screen.displayed.bias
 
 
+def _is_raced(screen: Screen) -> bool:
+    return screen.race is not None and screen.race.finished and _at_end(screen)
+
+
+def _is_beside_curve(screen: Screen) -> bool:
+    return (
+        _is_raced(screen) and screen.race is not None and any("A's curve" in s for s in screen.race.sentences)
+    )
+
+
 THRESHOLDS = Lecture(
     "threshold-or-loss",
     "Threshold or loss?",
@@ -266,10 +276,27 @@ THRESHOLDS = Lecture(
             "Press **Reset** beside the slider. Choose **Asked**, open **What if: the loss**, and set **beta** "
             "(the penalty for false negatives) to **0.9**.",
             "Value and pull change; the prediction stays, and the section says so: it changes only by training. "
-            "Compare the shares of the pull in the table. Whether training under it leads anywhere that a bias "
-            "does not is the last part of this lecture, on its page and in its notebook: a race of two lanes and "
-            "a control.",
+            "Compare the shares of the pull in the table.",
             _has_beta,
+        ),
+        Step(
+            "Now it is trained. Lane A goes on as the run did, lane B sees the same batches with beta at .9, and "
+            "the control is A with other batches. After 50 steps, will B miss more of the kidneys, or less?",
+            "Open **Train from here: A against B** and press **50 steps from here: A, B, control**. It takes a "
+            "minute or two. When the race is over, drag **Prediction** in the tab **Inspect** to its end.",
+            "B misses less and has more that is extra: compare the figures of the lanes. Its Dice says little by "
+            "itself. Look at the control, in which nothing but the order of the batches was changed.",
+            _is_raced,
+        ),
+        Step(
+            "B is more sensitive than A. So is A with a bias. Is B *on* A's curve, so that a threshold would have "
+            "done the same without any training, or off it?",
+            "In the tab **Why** open **What if: the decision**, and read the last sentences at the top of the tab.",
+            "Where B is no farther off A's curve than the control is, a threshold would have done. When we "
+            "measured this, B was about .001 off the curve and the control about .01: beta had moved the network "
+            "along its own curve. One race on one case is an observation, not a proof; a study repeats it over "
+            "seeds and cases.",
+            _is_beside_curve,
         ),
     ),
 )

@@ -33,6 +33,7 @@ from segexplorer.training.explanation import Explanation, explain_snapshot
 from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels import errors, watched_case
+from segexplorer.viewmodels.decision import counts_of, lanes_text
 from segexplorer.viewmodels.errors import LegendEntry
 from segexplorer.viewmodels.layer_images import Picture, fullest_slice, picture_of
 from segexplorer.viewmodels.outlines import Outlines
@@ -598,6 +599,8 @@ class RaceSeen(Seen):
         Lines of the truth alone, for the same.
     problem
         Why there is no difference.
+    beside_curve
+        Where the other lanes lie beside the curve on which a bias moves A; "" where nobody looks at its decision.
     """
 
     others: Mapping[str, Seen] = field(default_factory=dict)
@@ -605,6 +608,7 @@ class RaceSeen(Seen):
     map: Picture | None = None
     truth: Outlines | None = None
     problem: str = ""
+    beside_curve: str = ""
 
 
 def see_race(
@@ -634,6 +638,7 @@ def see_race(
         for name, snapshot in given.items()
     }
     own = {part.name: getattr(seen, part.name) for part in fields(Seen)}
+    own["beside_curve"] = _beside_curve(seen, given)
     index = seen.wanted.class_index
     if before is not None and before.wanted.class_index == index:
         kept = {name: getattr(before, name) for name in ("difference", "map", "truth", "problem")}
@@ -647,6 +652,20 @@ def see_race(
     truth = None if lines is None else replace(lines, prediction=np.zeros_like(lines.truth))
     picture = _difference_picture(seen.recorded, difference)
     return RaceSeen(**own, others=others, difference=difference, map=picture, truth=truth)
+
+
+def _beside_curve(seen: Seen, others: Mapping[str, WatchedSnapshot]) -> str:
+    """Say where the other lanes lie beside the curve of lane A, where its decision is looked at."""
+    decision = seen.decision
+    if decision is None or seen.curve is None:
+        return ""
+    index = decision.class_index
+    counts = {
+        name: counts_of(found.prediction, decision.labels, index, found.scheme)
+        for name, found in others.items()
+        if found.prediction.shape == decision.labels.shape
+    }
+    return lanes_text(seen.curve, counts)
 
 
 def _difference_picture(snapshot: WatchedSnapshot, difference: LaneDifference) -> Picture:
@@ -804,7 +823,7 @@ def _sentences(curves: RaceCurves | None, found: RaceSeen | None) -> tuple[str, 
     said = [dice] if dice else []
     if found.difference is not None:
         said += found.difference.sentences()
-    return (*said, *([found.problem] if found.problem else []))
+    return (*said, *(text for text in (found.problem, found.beside_curve) if text))
 
 
 def _legend(facts: RaceFacts) -> tuple[LegendEntry, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from segexplorer.viewmodels.decision import (
     Decision,
     DecisionCurve,
     beside_curve,
+    counts_of,
     figures_at_rest,
     lanes_text,
     rest_text,
@@ -50,6 +53,7 @@ def test_counts_and_prediction_are_those_of_argmax(
         assert counts.tp == ((found == c) & (labels == c)).sum()
         assert counts.fp == ((found == c) & (labels != c) & counted).sum()
         assert counts.fn == ((found != c) & (labels == c)).sum()
+        assert replace(counts_of(found, labels, c), bias=bias) == counts
 
 
 def test_the_curve_holds_the_counts_and_its_best() -> None:

@@ -331,4 +331,24 @@ def test_threshold_or_loss(reader: Reader) -> None:
     assert (display.seen.snapshot.prediction == shown).all() and (shown == predicted).all()
     assert "only by training" in why.loss.waits.text()
     reader.answer("2-beta")
+
+    reader.next()
+    reader.dock.run.set_folder(reader.pictures)
+    reader.click(why.race_section.button)
+    reader.wait(why.race_offer.begin.isEnabled)
+    assert why.race_offer.begin.text() == "50 steps from here: A, B, control"
+    reader.click(why.race_offer.begin)
+    reader.wait(lambda: display.screen.race is not None and display.screen.race.finished)
+    reader.settle()
+    reader.tab("inspect")
+    reader.drag_to(RACED_FROM + 50)
+    reader.answer("3-raced")
+
+    reader.next()
+    reader.tab("why")
+    if not why.decision_section.is_open:
+        reader.click(why.decision_section.button)
+    reader.wait(lambda: "A's curve" in why.race.sentences.text())
+    assert "Under a bias of" in why.race.sentences.text()
+    reader.answer("4-beside-the-curve")
     assert not reader.panel.next.isEnabled()
