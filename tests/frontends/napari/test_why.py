@@ -271,9 +271,10 @@ def test_layers_of_the_user_are_explained(panel: WhyPanel, qtbot: Any) -> None:
     missed, extra = (truth == 1) & (found < 0.5), (truth == 0) & (found > 0.5)
     assert (field[missed] > 0).all() and (field[extra] < 0).all()
     assert viewer.layers["scan"].visible
+    assert not viewer.layers["label"].visible, "its outline is drawn instead"
     box.probabilities.setCurrentText("scan")
     viewer.layers["scan"].data = 5 * viewer.layers["scan"].data
     click(box.explain, qtbot)
     qtbot.waitUntil(lambda: "no probabilities" in box.problem.text())
     display.issue("close")
-    assert viewer.layers["network"].visible
+    assert viewer.layers["network"].visible and viewer.layers["label"].visible
