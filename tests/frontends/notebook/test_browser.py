@@ -148,7 +148,10 @@ def test_the_tour_in_a_browser(lab: str, page: Any) -> None:
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-    page.locator(".jp-CodeCell").first.click()
+    page.locator(".jp-CodeCell").first.locator(".cm-content").click()
+    # a kernel that says "idle" may not be connected yet: JupyterLab then waits for ever for an answer
+    page.get_by_text(re.compile(r"\| Idle")).first.wait_for()
+    page.wait_for_timeout(3000)
     begun = time.monotonic()
     page.keyboard.press("Control+Enter")
     start = page.locator("button", has_text="Start").first
@@ -214,10 +217,10 @@ def test_the_tour_in_a_browser(lab: str, page: Any) -> None:
     page.locator("button", has_text="Stop").first.click()
     page.get_by_text(re.compile("stopped by the user|finished: ")).first.wait_for()
     picture("4-stopped")
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_role("menuitem", name="Theme", exact=True).hover()
-    page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
-    page.locator("body[data-jp-theme-light=false]").wait_for()
+    page.keyboard.press("Control+Shift+C")
+    page.locator(".lm-CommandPalette-input").first.fill("JupyterLab Dark")
+    page.locator(".lm-CommandPalette-item", has_text="JupyterLab Dark").first.click()
+    page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
     for tab in ("Curves", "3D"):
         page.locator(".lm-TabBar-tab", has_text=tab).last.click()
         page.wait_for_timeout(4000)
