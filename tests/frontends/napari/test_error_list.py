@@ -189,6 +189,7 @@ def test_verdicts_are_kept_beside_the_run_and_exported(
     qtbot.keyClick(table, Qt.Key.Key_L)
     qtbot.keyClick(table, Qt.Key.Key_Return)  # quicker than the disk: both are of the same verdict
     assert display.screen.navigator.chosen == 2, "ticked off, on to the next one"
+    qtbot.waitUntil(lambda: any(verdict.done for verdict in read_verdicts(run.folder)))
     first = said(panel, qtbot, run.folder, 1)[0]
     assert (first.judgement, first.done, first.case) == ("label_error", True, run.cases[0])
     assert table.texts(0)[5] == "label" and panel.errors.summary.text().endswith("; 1 seen")
@@ -221,6 +222,7 @@ def test_verdicts_of_another_reader_are_kept_and_the_next_patient_has_none(
     other = said(panel, qtbot, run.folder, 1)[0].model_copy(update={"id": "0" * 32, "note": "by another"})
     keep_verdict(run.folder, other)
     panel.display.judge(note="seen again")
+    qtbot.waitUntil(lambda: "seen again" in {v.note for v in read_verdicts(run.folder)})
     assert {v.note for v in said(panel, qtbot, run.folder, 2)} == {"seen again", "by another"}
     panel.display.issue("next_case")
     qtbot.waitUntil(lambda: panel.display.screen.seen is not None)
