@@ -658,6 +658,7 @@ def _afresh(now: Displayed, source: Source, run: str | None) -> Displayed:
         threshold_ml=now.threshold_ml,
         convention=now.convention,
         scored_on=now.scored_on,
+        bias=None if now.bias is None else 0.0,  # the section of the decision stays open
         listing=Listing(now.listing.order),
         race_steps=now.race_steps,
     )
