@@ -281,21 +281,17 @@ THRESHOLDS = Lecture(
         ),
         Step(
             "Now it is trained. Lane A goes on as the run did, lane B sees the same batches with beta at .9, and "
-            "the control is A with other batches. After 50 steps, will B miss more of the kidneys, or less?",
+            "the control is A with other batches. After 50 steps, will B be more sensitive than A? So is A with a "
+            "bias: will B be *on* A's curve, so that a threshold would have done the same, or off it?",
             "Open **Train from here: A against B** and press **50 steps from here: A, B, control**. It takes a "
-            "minute or two. When the race is over, drag **Prediction** in the tab **Inspect** to its end.",
-            "B misses less and has more that is extra: compare the figures of the lanes. Its Dice says little by "
-            "itself. Look at the control, in which nothing but the order of the batches was changed.",
-            _is_raced,
-        ),
-        Step(
-            "B is more sensitive than A. So is A with a bias. Is B *on* A's curve, so that a threshold would have "
-            "done the same without any training, or off it?",
-            "In the tab **Why** open **What if: the decision**, and read the last sentences at the top of the tab.",
-            "Where B is no farther off A's curve than the control is, a threshold would have done. When we "
-            "measured this, B was about .001 off the curve and the control about .01: beta had moved the network "
-            "along its own curve. One race on one case is an observation, not a proof; a study repeats it over "
-            "seeds and cases.",
+            "few minutes. When the race is over, drag **Prediction** in the tab **Inspect** to its end. With "
+            "**What if: the decision** open, the last sentences at the top of the tab **Why** say where B is "
+            "beside A's curve.",
+            "B misses less and has more that is extra. Its Dice says little by itself: look at the control, in "
+            "which nothing but the order of the batches was changed. Where B is no farther off A's curve than the "
+            "control is, a threshold would have done. When we measured this, B was about .001 off and the control "
+            "about .01: beta had moved the network along its own curve. One race on one case is an observation, "
+            "not a proof; a study repeats it over seeds and cases.",
             _is_beside_curve,
         ),
     ),
