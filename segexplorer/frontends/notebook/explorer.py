@@ -42,6 +42,8 @@ GONE_S = 4.0
 """So long after its last view has gone, a cell is closed: a page that draws it anew is quicker."""
 FIGURE_S = 10.0
 """So long a browser has for the figure of the curves; then they are drawn as a picture."""
+FIRST_STILL_S = 5.0
+"""So long a cell waits for its first picture, so that it is kept where nothing runs after the cell."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -388,6 +390,9 @@ class Explorer:
             self._shown = True
             self._stilled = time.monotonic()
             display(self._still_bundle(), raw=True, display_id=self._uid)
+        if not is_training(self.run) and self.display.wait(FIRST_STILL_S):
+            # a notebook that a program executes ends with its last cell: what comes later is not kept
+            self._update_still()
         if self.curves is not None:
             self._waiting = threading.Timer(FIGURE_S, self._await_figure)
             self._waiting.name, self._waiting.daemon = "segexplorer notebook: figure", True

@@ -76,6 +76,9 @@ class Reader:
         """Choose an entry of a list by typing its first letters."""
         self.show(box)
         box.setFocus()
+        self.qtbot.wait(
+            QApplication.keyboardInputInterval() + 50
+        )  # else Qt adds the letters to the last word
         self.qtbot.keyClicks(box, text)
         assert box.currentText() == text
         self.settle()
