@@ -157,7 +157,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
             self._context.panel(kind) for kind in ("cases", "experiment", "run", "inspect", "why")
         )
         self.run.race_opened.connect(lambda: self.show_tab("why"))
-        self.leaving.painter = self.inspect.errors.painter
+        self.leaving.painter, self.leaving.races = self.inspect.errors.painter, self.display.races
         self._place.addWidget(tabs)
         self._place.setCurrentWidget(tabs)
         widgets.say(self._plugins, "\n".join(failures), widgets.AMBER)

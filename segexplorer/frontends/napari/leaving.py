@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -52,6 +52,15 @@ NAPARI = Question(
         ("cancel", "Cancel"),
     ),
 )
+RACE_DOCK = replace(DOCK, title="Close Segmentation Explorer while it trains a race?")
+RACE_NAPARI = Question(
+    "Close napari while it trains a race?",
+    "Every lane of a race that is stopped is saved. Open its folder to go on with it.",
+    (
+        ("stop", "Stop and save"),
+        ("cancel", "Cancel"),
+    ),
+)
 PAINTED = Question(
     "Close before the painted label is saved?",
     "It is saved as a new version of the label; the file that it was read from stays as it is.",
@@ -73,6 +82,14 @@ class Painter(Protocol):
 
     def save(self, then: Callable[[], None]) -> None:
         """Save it, and call `then` when it is safe."""
+
+
+class Races(Protocol):
+    """Who trains races (`racing.RaceKeeper`)."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether a race is being trained."""
 
 
 class QuestionBox(QMessageBox):  # type: ignore[misc, unused-ignore]
@@ -171,6 +188,8 @@ class Leaving(QObject):  # type: ignore[misc, unused-ignore]
         Goes on with a run folder without this process.
     painter
         Who may have painted a label; None before there are panels.
+    races
+        Who may train a race; None before there are panels.
     """
 
     _window: Any = None
@@ -185,6 +204,7 @@ class Leaving(QObject):  # type: ignore[misc, unused-ignore]
         self._quits = self._asking = False
         self._unsaved_may_go = False
         self.painter: Painter | None = None
+        self.races: Races | None = None
         self.ask: Ask = ask_user
         self.hand_over: Callable[[Path], Any] = resume_detached
         bridge.ended.connect(self._on_ended)
@@ -222,13 +242,19 @@ class Leaving(QObject):  # type: ignore[misc, unused-ignore]
         self._unsaved_may_go = answer == "discard"
         return not self._unsaved_may_go
 
+    @property
+    def _trains_race(self) -> bool:
+        return self.races is not None and self.races.trains
+
     # -- the dock -----------------------------------------------------------------------------------------
 
     def close_dock(self) -> None:
         """The cross of the dock was pressed."""
         if self._dock is None or self._destroy is None or self._label_waits(self._widget, self.close_dock):
             return
-        answer: Answer = self._answer_to(DOCK, self._widget) if self._bridge.trains else "stop"
+        races = self._trains_race
+        trains = races or self._bridge.trains
+        answer: Answer = self._answer_to(RACE_DOCK if races else DOCK, self._widget) if trains else "stop"
         if answer == "background":
             self._unsaved_may_go = False
             self._dock.hide()
@@ -246,6 +272,14 @@ class Leaving(QObject):  # type: ignore[misc, unused-ignore]
             if not self._canvas_is_open():
                 return False  # a program closes the viewer
             if self._label_waits(self._window, self._close_window):
+                event.ignore()
+                return True
+            if (
+                self._trains_race
+            ):  # it stops at its next step and its lanes save themselves when the dock goes
+                if self._answer_to(RACE_NAPARI, self._window) == "stop":
+                    return False
+                self._unsaved_may_go = False
                 event.ignore()
                 return True
             if not self._bridge.trains:

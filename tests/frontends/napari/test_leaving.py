@@ -24,6 +24,8 @@ from segexplorer.frontends.napari.leaving import (
     DOCK,
     NAPARI,
     PAINTED,
+    RACE_DOCK,
+    RACE_NAPARI,
     Answer,
     Leaving,
     Question,
@@ -182,6 +184,28 @@ def test_after_the_painted_label_the_run_is_asked_for(scene: Scene, qtbot: Any) 
     assert scene.asked == [PAINTED, NAPARI] and scene.window.isVisible()
     scene.window.close()
     assert scene.asked[2:] == [PAINTED, NAPARI], "who stays is asked again"
+
+
+class Races:
+    trains = True
+
+
+@pytest.mark.parametrize("what", ["dock", "napari"])
+def test_a_race_that_is_trained_is_not_stopped_unasked(scene: Scene, what: str) -> None:
+    scene.leaving.races = Races()
+    close = scene.dock.destroyOnClose if what == "dock" else scene.window.close
+    closed = (lambda: scene.widget.parent() is None) if what == "dock" else (lambda: scene.window.isHidden())
+    scene.answers("cancel")
+    close()
+    assert not closed()
+    if what == "dock":
+        scene.answers("background")
+        close()
+        assert scene.dock.isHidden() and not closed(), "the race goes on without the dock"
+        scene.dock.show()
+    scene.answers("stop")
+    close()
+    assert closed() and set(scene.asked) == {RACE_DOCK if what == "dock" else RACE_NAPARI}
 
 
 def test_nobody_is_asked_twice_at_a_time(scene: Scene, qtbot: Any) -> None:
