@@ -6,6 +6,7 @@ axis is dropped where the network and the loss begin and put back where they end
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from segexplorer.functional.inputs import LossContext
+
+PRIOR = 0.01
+"""Probability of each of several overlapping classes before training (Lin et al. 2017, section 4.1)."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,21 @@ class _Drop:
 
 @dataclass(frozen=True)
 class _AddBackground:
+    """Gives the outputs of overlapping classes a channel for the background, and lets them begin at `PRIOR`.
+
+    A sigmoid of outputs near 0 predicts every class everywhere. Where the classes are small, the first epochs are
+    then spent on unlearning that, and a short training never sees them.
+    """
+
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...], outputs: Any) -> Any:
         from segexplorer.functional.softmax import with_background
 
-        return with_background(outputs)
+        return with_background(self._lowered(outputs))
+
+    def _lowered(self, outputs: Any) -> Any:
+        if isinstance(outputs, (tuple, list)):  # of deep supervision
+            return type(outputs)(map(self._lowered, outputs))
+        return outputs - math.log((1 - PRIOR) / PRIOR)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from segexplorer.data.volume import Volume
 from segexplorer.frontends.cli.app import run as cli
 from segexplorer.metrics import score_case
 from segexplorer.metrics.calibration import ANY_CLASS
+from segexplorer.networks.base import registry as networks
 from segexplorer.training.checkpoint import WEIGHTS, open_checkpoint
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.explanation import explain_run
@@ -29,6 +30,7 @@ from segexplorer.training.identity import Identity, compare
 from segexplorer.training.plan import resolve
 from segexplorer.training.predict import load_predictor
 from segexplorer.training.run import Run
+from segexplorer.training.slices import PRIOR, Layout
 from segexplorer.viewmodels.errors import Code
 from segexplorer.viewmodels.outlines import Outlines
 from segexplorer.viewmodels.watched_case import (
@@ -126,6 +128,22 @@ def test_the_network_has_one_output_per_class(trained: tuple[Path, list[Event]])
     last = [m for m in predictor.network.modules() if isinstance(m, torch.nn.Conv3d)][-1]
     assert last.out_channels == 3
     assert weights.meta["classes"]["overlapping"] is True
+
+
+@pytest.mark.parametrize("settings", [{}, {"deep_supervision": "stride"}])
+def test_an_untrained_network_expects_hardly_any_voxel_to_be_of_a_class(
+    experiment: Experiment, settings: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    spec = networks.parse({"kind": "unet", "base_features": 8, "levels": 3, **settings})
+    network = Layout().build(spec, 1, 4, overlapping=True)
+    outputs = network(torch.randn(1, 1, 16, 16, 16))
+    levels = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    assert len(levels) > 1 or not settings
+    for logits in levels:
+        probabilities = logits[:, 1:].sigmoid()
+        assert PRIOR / 4 < probabilities.mean() < 4 * PRIOR and (probabilities > 0.5).float().mean() < 0.01
+        assert not logits[:, 0].any()
 
 
 def test_the_same_run_twice_and_stopped_halfway(
