@@ -10,6 +10,7 @@ from a recorded run with a class "lesion".
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -108,7 +109,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = run_demo(Path(folder), headless=True)
         keep_scenes(Path(folder))
-        photograph_why(next(path for path in Path(folder).iterdir() if path.is_dir()))
+        run = next(path for path in Path(folder).iterdir() if path.is_dir())
+        # the demo has ended Qt's event loop, after which Qt lays out no second window of the same process
+        subprocess.run([sys.executable, __file__, "--why", str(run)], check=True)
     photograph_picker()
     names = [name for name, _ in SCENES.values()]
     sys.stdout.write(

@@ -217,6 +217,27 @@ def test_scores_of_several_cases_are_counted(qtbot: Any, panel: InspectPanel) ->
     assert "2 of 2" in panel.scores.counts.text() and "step 7" in panel.scores.counts.text()
 
 
+def test_rows_have_the_colours_of_classes_that_become_known_later(panel: InspectPanel, qtbot: Any) -> None:
+    done = ValidationDone(
+        step=7,
+        epoch=1,
+        loss=0.1,
+        scores=(score("lesion", "scored", 0.8),),
+        mean_dice=0.8,
+        class_dice={},
+        n_used=1,
+        n_absent=0,
+        n_missed=0,
+        best=True,
+        seconds=1.0,
+    )
+    panel.display.bridge.events_arrived.emit([done])
+    table = panel.scores.table
+    assert table.row_texts(0)[0] == "lesion" and table.item(0, 0).icon().isNull()
+    bring(panel, qtbot, snapshot(7))
+    assert not table.item(0, 0).icon().isNull()
+
+
 def test_recorded_scores_of_test_cases_are_shown(panel: InspectPanel, qtbot: Any, tmp_path: Path) -> None:
     record = SplitScores(
         split="test",

@@ -13,6 +13,7 @@ from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from segexplorer.core.errors import DataError
+from segexplorer.core.label_scheme import LabelScheme
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
@@ -79,6 +80,16 @@ def test_before_a_prediction_nothing_can_be_asked(panel: WhyPanel) -> None:
     assert not any(button.isEnabled() for button in panel.look.buttons.values())
     assert "Open or start a run" in panel.about.text()
     assert not panel.ask_here.isEnabled() and not panel.decision.slider.isEnabled()
+
+
+def test_classes_that_overlap_are_asked_before_their_sigmoid(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot(4))
+    assert panel.before_softmax.text() == "Before softmax"
+    nested = LabelScheme.of(2, [[1], [1, 2]])
+    bring(panel, qtbot, replace(snapshot(5), scheme=nested))
+    assert (
+        panel.before_softmax.text() == "Before sigmoid" and "After sigmoid" in panel.before_softmax.toolTip()
+    )
 
 
 def test_the_loss_of_another_run_is_not_offered_for_a_change(panel: WhyPanel, qtbot: Any) -> None:

@@ -343,7 +343,7 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.history.draw(screen.history)
         self.legend.draw(screen.legend)
         self.absent.draw(screen.absent)
-        if differs("scores", "scores_of", "scored_on", "score_sources"):
+        if differs("scores", "scores_of", "scored_on", "score_sources", "class_names"):
             self.scores.draw(screen)
         if differs(
             "navigator",

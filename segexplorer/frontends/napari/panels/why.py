@@ -464,6 +464,11 @@ class LossBox(QWidget):  # type: ignore[misc, unused-ignore]
         self._timer.stop()
 
 
+def _overlap(screen: Screen) -> bool:
+    """Whether the classes of what is seen overlap, so that each has a sigmoid of its own."""
+    return screen.seen is not None and screen.seen.snapshot.scheme.overlapping
+
+
 def _own_loss(screen: Screen) -> LossSpec | None:
     """Return the loss that is asked unless another one is chosen; None before anything was answered."""
     found = screen.answer
@@ -555,10 +560,6 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.term.setToolTip("The whole loss, or one of its terms with its weight")
         self.term.currentIndexChanged.connect(lambda _: self._ask("ask_term", self.term.currentData() or ""))
         self.before_softmax = QCheckBox("Before softmax")
-        self.before_softmax.setToolTip(
-            "What the formula itself asks of the probabilities. After softmax (off) is what reaches the network: "
-            "there, voxels that are confidently wrong fade."
-        )
         self.before_softmax.toggled.connect(
             lambda on: self._ask("ask_space", "probabilities" if on else "logits")
         )
@@ -724,6 +725,12 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.term.setToolTip("" if terms else "This loss is no sum of terms")
         with QSignalBlocker(self.before_softmax):
             self.before_softmax.setChecked(question.space == "probabilities")
+        function = "sigmoid" if _overlap(screen) else "softmax"
+        self.before_softmax.setText(f"Before {function}")
+        self.before_softmax.setToolTip(
+            f"What the formula itself asks of the probabilities. After {function} (off) is what reaches the "
+            "network: there, voxels that are confidently wrong fade."
+        )
         fitting = [key for key, spec in self._offered.items() if spec == question.other]
         key = next((key for key in fitting if key.startswith("kind:")), next(iter(fitting), ""))
         if key and key != self.against.value:
