@@ -54,6 +54,21 @@ Archive = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ResultClasses = Annotated[
+    str | None,
+    typer.Option("--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="as the results name"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")]
+RunFolder = Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)]
+PlotFormats = Annotated[str, typer.Option("--format", help="Of the plots: svg, png, pdf, with commas.")]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Bring predictions on another lattice onto the label's.")
+]
+ResultsKind = Annotated[
+    str, typer.Option("--kind", help="See `segexplorer list results`.", show_default="recognised")
+]
+AsOpened = Annotated[str, typer.Option(help="As of `segexplorer open`.", show_default="looked for")]
+InWindow = Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -336,7 +351,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it costs; trai
 
 @app.command(rich_help_panel=TRAIN)
 def fork(
-    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
+    run: RunFolder,
     settings: ForkSettings = None,
     step: ForkStep = None,
     steps: Annotated[
@@ -413,7 +428,7 @@ def race(
 
 @app.command(rich_help_panel=TRAIN)
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
+    run: RunFolder,
     output: Annotated[Path, typer.Option("--output", "-o", help="File or folder to make.")],
     kind: Annotated[
         str,
@@ -435,7 +450,7 @@ def export(
             autocompletion=completion.exporter_settings,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Export a trained network with its preprocessing, for use in other programs."""
     from segexplorer.frontends.cli.export import run_export
@@ -530,9 +545,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="Of the plots: svg, png, pdf, with commas.")
-    ] = "svg",
+    formats: PlotFormats = "svg",
     resample: Annotated[
         bool,
         typer.Option(
@@ -589,7 +602,7 @@ def regrid(
     image: Annotated[
         bool, typer.Option("--image", help="It is an image: interpolate linearly instead of nearest voxel.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
     select: Select = None,
 ) -> None:
     """Bring a label onto an image's grid: without loss on the same lattice, else by the nearest voxel."""
@@ -752,9 +765,7 @@ def compare(
             "--plots", metavar="DIR", help="Write plots of each metric into this folder.", show_default=False
         ),
     ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="Of the plots: svg, png, pdf, with commas.")
-    ] = "svg",
+    formats: PlotFormats = "svg",
     as_json: AsJson = False,
 ) -> None:
     """Compare runs case by case: differences with intervals, corrected tests, what was missed."""
@@ -816,19 +827,12 @@ def open_command(
             help="Where predictions are below FOLDER, e.g. '{case}/mask.nii.gz'.", show_default="recognised"
         ),
     ] = "",
-    kind: Annotated[
-        str, typer.Option("--kind", help="See `segexplorer list results`.", show_default="recognised")
-    ] = "",
+    kind: ResultsKind = "",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a value of the kind, e.g. postfix=seg."),
     ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="as the results name"
-        ),
-    ] = None,
+    classes: ResultClasses = None,
     sort: Annotated[str, typer.Option(help="Metric that cases are sorted by, the worst first.")] = "dice",
     of_class: Annotated[
         str, typer.Option("--class", help="Class that cases are sorted by.", show_default="mean of classes")
@@ -843,9 +847,7 @@ def open_command(
     reference: Annotated[
         str, typer.Option(help="Results that the others are compared with.", show_default="the first")
     ] = "",
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Bring predictions on another lattice onto the label's.")
-    ] = False,
+    resample: Resample = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that score.")] = 1,
     remember: Annotated[
         bool, typer.Option("--remember/--anew", help="Use scores of unchanged files from before.")
@@ -893,21 +895,12 @@ def slicer(
         int | None,
         typer.Option("--step", help="Of a run: the prediction nearest to it.", show_default="newest"),
     ] = None,
-    labels: Annotated[str, typer.Option(help="As of `segexplorer open`.", show_default="looked for")] = "",
-    images: Annotated[str, typer.Option(help="As of `segexplorer open`.", show_default="looked for")] = "",
+    labels: AsOpened = "",
+    images: AsOpened = "",
     pattern: Annotated[str, typer.Option(help="As of `segexplorer open`.", show_default="recognised")] = "",
-    kind: Annotated[
-        str, typer.Option("--kind", help="See `segexplorer list results`.", show_default="recognised")
-    ] = "",
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes", help="e.g. '{kidneys: [2, 3], liver: 5}'", show_default="as the results name"
-        ),
-    ] = None,
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Bring predictions on another lattice onto the label's.")
-    ] = False,
+    kind: ResultsKind = "",
+    classes: ResultClasses = None,
+    resample: Resample = False,
     write_only: Annotated[
         bool, typer.Option("--write-only", help="Write the folder; start no program.")
     ] = False,
@@ -949,7 +942,7 @@ def agree(
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two readers' verdicts on errors: Cohen's kappa with an interval, and where they differ."""
@@ -1012,7 +1005,7 @@ def errors(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write a row per error here.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """List the errors of the watched cases: kind, size, depth, place, since when, and what readers said of them."""
@@ -1078,7 +1071,7 @@ def report(
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="Slices of cases: a head can identify a person.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a run or a study as one page: curves, cases with errors and maps, findings, tables, methods."""
@@ -1110,7 +1103,7 @@ def figure(
     names: Annotated[bool, typer.Option("--names", help="Name the case in the figure.")] = False,
     width: Annotated[float, typer.Option("--width", min=10, max=2000, help="Width in mm.")] = 180.0,
     dpi: Annotated[int, typer.Option("--dpi", min=50, max=1200, help="Pixels per inch of .png, .gif.")] = 300,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw a figure of a run for a paper or a talk: a case with contours and scale bar, curves, or a history."""
     from segexplorer.frontends.cli.report import run_figure
@@ -1122,7 +1115,7 @@ def figure(
 def replay(
     run: Archive,
     speed: Annotated[float, typer.Option(min=0, help="Times as fast as it was; 0: without waiting.")] = 10.0,
-    window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
+    window: InWindow = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the events, one line of JSON each.")] = False,
 ) -> None:
     """Play a run again as it was, on the terminal or in the window, or the lanes of a race in the window."""
@@ -1152,7 +1145,7 @@ def watch(
             "--filter", help="Words that a run's name, state or problem contains.", show_default="all"
         ),
     ] = "",
-    window: Annotated[bool, typer.Option("--window", help="In napari, with curves and predictions.")] = False,
+    window: InWindow = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="The board as JSON; of one run, its events, one line each.")
     ] = False,
@@ -1176,7 +1169,7 @@ def watch(
 
 @app.command(rich_help_panel=TRAIN)
 def relabel(
-    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
+    run: RunFolder,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new version.")],
     labels: Annotated[
         str,
@@ -1215,7 +1208,7 @@ def relabel(
 
 @app.command(rich_help_panel=TRAIN)
 def share(
-    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=completion.run_folders)],
+    run: RunFolder,
     output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path(
         "shared-run.zip"
     ),
