@@ -72,6 +72,8 @@ class CaseRef:
         Whether a label or further image on another grid is resampled onto that of the first image.
     series
         Which series of a DICOM folder that holds several is the image: see `choose_by_rule`.
+    together
+        Whether the classes of a one-hot label may overlap: see `open_label`.
     """
 
     id: str
@@ -82,6 +84,7 @@ class CaseRef:
     identity: str = ""
     resample: bool = False
     series: str = "largest"
+    together: bool = False
 
     def __post_init__(self) -> None:
         # from the name of a file, and shown in tables, logs and layers
@@ -97,7 +100,9 @@ class CaseRef:
         """
         try:
             first, *further = (_opened(source, series=self.series) for source in self.images)
-            label = _opened(self.label, like=first, label=True) if self.label is not None else None
+            label = None
+            if self.label is not None:
+                label = _opened(self.label, like=first, label=True, together=self.together)
         except DataError as error:
             raise DataError(f"{self.id}: {error.message}", error.remedy) from error
         rest = (aligned(image, first, label=False, resample=self.resample) for image in further)
@@ -180,13 +185,20 @@ def _content(source: Source, *, whole: bool = False, looked: Callable[[], object
     return digest.digest()
 
 
-def _opened(source: Source, *, like: Volume | None = None, label: bool = False, series: str = "") -> Volume:
+def _opened(
+    source: Source,
+    *,
+    like: Volume | None = None,
+    label: bool = False,
+    series: str = "",
+    together: bool = False,
+) -> Volume:
     """Open an image; or a label, `like` its image, whose grid it takes where it has none of its own."""
     if isinstance(source, Volume):
         return source
     if isinstance(source, Recipe):
         return source.open(label=label, like=like)
-    return open_label(source, like) if label else open_image(source, series)
+    return open_label(source, like, together=together) if label else open_image(source, series)
 
 
 # ---- classes
@@ -444,7 +456,7 @@ def label_values(ref: CaseRef) -> frozenset[int]:
         return frozenset()
     # a label without a grid of its own takes that of its image, which changes no value
     found = remembered(
-        "values of a label",
+        "values of a label" + (", together" if ref.together else ""),
         lambda: source_identity(source) if isinstance(source, Path) and source.is_file() else None,
         read,
         newest=lambda: newest_change(source),

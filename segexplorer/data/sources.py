@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from segexplorer.data.volume import Provenance, Select, Volume, value_counts
 PLACES = ("stored", "rows", "slices", "rows and slices")
 """Which index axes of a label without a place are turned over: none, the second, the third, both."""
 
+MOST_TOGETHER = 7
+"""Structures whose combinations, 2^7 - 1, have label values of their own."""
 _ENOUGH = 1_000_000
 """Voxels that are enough to measure the contrast of a label."""
 
@@ -108,16 +111,35 @@ def open_image(path: Path, series: str) -> Volume:
         return volume.with_note(note)
 
 
-def open_label(path: Path, like: Volume | None) -> Volume:
+def sums_with(bits: int, structures: int) -> tuple[int, ...]:
+    """Return the label values that hold any of some structures, where a value is the sum of its structures.
+
+    Parameters
+    ----------
+    bits
+        The sum of the structures' own values, each of which is a power of 2.
+    structures
+        How many there are in all.
+    """
+    return tuple(value for value in range(1, 2**structures) if value & bits)
+
+
+def open_label(path: Path, like: Volume | None, *, together: bool = False) -> Volume:
     """Open a label; one of several volumes, each of 0 and 1, is one-hot: a class for each volume.
 
     Where every voxel is in exactly one of them, the first is background and the values are 1, 2, ... from the
     second on; else they are numbered from 1, and where two overlap the later one counts.
 
+    Parameters
+    ----------
+    together
+        Whether classes overlap: their values are then 1, 2, 4, ..., and a voxel of several gets the sum. The first
+        volume is background where it is just what none of the others holds.
+
     Raises
     ------
     DataError
-        From the reader, or when the volumes hold other values.
+        From the reader, when the volumes hold other values, or when there are too many for sums.
     """
     try:
         return open_volume(path, label=True, like=like)
@@ -128,8 +150,32 @@ def open_label(path: Path, like: Volume | None) -> Volume:
         note = f"Its {len(parts)} volumes are read as one class each (one-hot)."
         first = parts[0].provenance
         origin = replace(first, notes=(*first.notes, note))
-        voxels = _OneHot(parts, path.name)
+        voxels = _OneHot(parts, path.name, together)
         return Volume(parts[0].shape, parts[0].affine, load=voxels, modality="unknown", provenance=origin)
+
+
+def one_hot_masks(parts: Sequence[Volume], name: str) -> Iterator[NDArray[np.bool_]]:
+    """Yield the masks of a one-hot label, volume by volume.
+
+    Raises
+    ------
+    DataError
+        When a volume holds other values than 0 and 1.
+    """
+    for part in parts:
+        mask = np.asarray(part.array)
+        if mask.size and not (mask.min() >= 0 and mask.max() <= 1):
+            raise DataError(
+                f"{name} holds {len(parts)} volumes of more than 0 and 1, so it is no one-hot label.",
+                "Choose one of its volumes as the label.",
+            )
+        yield mask > 0
+
+
+def without_background(masks: Sequence[NDArray[np.bool_]]) -> Sequence[NDArray[np.bool_]]:
+    """Return the masks but for the first where that is just what none of the others holds."""
+    others = masks[1:]
+    return others if others and np.array_equal(masks[0], ~np.logical_or.reduce(others)) else masks
 
 
 @dataclass(frozen=True)
@@ -138,20 +184,29 @@ class _OneHot:
 
     parts: tuple[Volume, ...]
     name: str
+    together: bool = False
 
     def __call__(self) -> NDArray[Any]:
+        if self.together:
+            return self._sums()
         label = np.zeros(self.parts[0].shape, np.uint8)
         marked = np.zeros(self.parts[0].shape, np.uint8)
-        for value, part in enumerate(self.parts, start=1):
-            mask = np.asarray(part.array)
-            if mask.size and not (mask.min() >= 0 and mask.max() <= 1):
-                raise DataError(
-                    f"{self.name} holds {len(self.parts)} volumes of more than 0 and 1, so it is no one-hot label.",
-                    "Choose one of its volumes as the label.",
-                )
-            label[mask > 0] = value
-            marked += mask > 0
+        for value, mask in enumerate(one_hot_masks(self.parts, self.name), start=1):
+            label[mask] = value
+            marked += mask
         return label - 1 if (marked == 1).all() else label
+
+    def _sums(self) -> NDArray[np.uint8]:
+        masks = without_background(list(one_hot_masks(self.parts, self.name)))
+        if len(masks) > MOST_TOGETHER:
+            raise DataError(
+                f"{self.name} holds {len(masks)} classes, too many to overlap: their combinations have no values.",
+                f"Set data.overlapping: false, or make a label of at most {MOST_TOGETHER} classes.",
+            )
+        label = np.zeros(self.parts[0].shape, np.uint8)
+        for place, mask in enumerate(masks):
+            label |= mask.astype(np.uint8) << np.uint8(place)
+        return label
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from segexplorer.core.events import (
     ValidationDone,
     WatchedDone,
 )
-from segexplorer.core.label_scheme import IGNORED, LabelScheme
+from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, LabelScheme
 from segexplorer.data.geometry import spacing
 from segexplorer.data.transforms.augmentation import Voxels
 from segexplorer.data.transforms.distance_maps import as_numbers
@@ -474,13 +474,31 @@ def error_partition(shape: Sequence[int], classes: int) -> Boxes:
     return partition(tuple(shape), box_size=size)
 
 
-def error_boxes(logits: torch.Tensor, labels: torch.Tensor) -> RegionReport:
-    """Return soft FP and FN volumes per box (`error_partition`) of (1, C, *spatial) logits."""
+def error_boxes(logits: torch.Tensor, labels: torch.Tensor, scheme: LabelScheme = EXCLUSIVE) -> RegionReport:
+    """Return soft FP and FN volumes per box (`error_partition`) of (1, C, *spatial) logits.
+
+    Of classes that overlap, each is compared with everything else; nothing is said of the background.
+    """
     from segexplorer.functional.inputs import regional_errors
 
     boxes = error_partition(labels.shape[2:], logits.shape[1])
-    fp, fn = regional_errors(logits, labels, boxes, ignore_index=IGNORED)
-    return RegionReport({"fp": fp[0].float().cpu().numpy(), "fn": fn[0].float().cpu().numpy()}, boxes.edges)
+
+    def of(logits: torch.Tensor, labels: torch.Tensor) -> NDArray[np.float32]:
+        """Return (2, C, R) what is extra and what is missed."""
+        found = regional_errors(logits, labels, boxes, ignore_index=IGNORED)
+        return np.stack([each[0].float().cpu().numpy() for each in found])
+
+    if scheme.overlapping:
+        every = np.arange(256, dtype=np.uint8)
+        alone = (
+            (logits[:, [0, c]], labels.new_tensor(scheme.alone(every, c))[labels.long()])
+            for c in range(1, logits.shape[1])
+        )
+        errors = np.stack([of(*pair)[:, 1] for pair in alone], axis=1)
+        errors = np.pad(errors, ((0, 0), (1, 0), (0, 0)), constant_values=np.nan)
+    else:
+        errors = of(logits, labels)
+    return RegionReport({"fp": errors[0], "fn": errors[1]}, boxes.edges)
 
 
 # ---- all validation cases

@@ -51,6 +51,7 @@ from segexplorer.data.case import CaseRef, ClassMap
 from segexplorer.data.datasets.lists import Pair, Pairs
 from segexplorer.data.geometry import spacing
 from segexplorer.data.io import open_volume, save_volume
+from segexplorer.data.sources import MOST_TOGETHER, sums_with
 from segexplorer.data.volume import Volume
 from segexplorer.losses.base import LossOutput, LossSpec, region_reports
 from segexplorer.losses.base import registry as losses
@@ -84,8 +85,11 @@ class Recorder:
     folder
         The run folder to make; None: `./segexplorer-runs/<time>-<loss>`.
     classes
-        Foreground classes: name -> value or values in the label files. A sequence of names stands for 1, 2, ...
-        Voxels with the values of the name "ignore" do not count.
+        Foreground classes: name -> value or values in the label files. A sequence of names stands for 1, 2, 3 ...,
+        where they overlap for 1, 2, 4 ... and their sums. Voxels with the values of the name "ignore" do not count.
+    overlapping
+        Whether a voxel may be of several classes, each with a sigmoid of its own, as `data.overlapping` of an
+        experiment. Logits and probabilities then have a channel per class and none for the background.
     loss
         The loss, if it is one of ours (a kind, a mapping, a spec, or the module itself); its regions, weights and
         formula are then shown as of our own runs.
@@ -118,6 +122,7 @@ class Recorder:
         folder: PathLike | None,
         classes: Mapping[str, int | Sequence[int]] | Sequence[str],
         *,
+        overlapping: bool = False,
         loss: LossSpec | Loss | str | Mapping[str, Any] | None = None,
         trainer: str = "another program",
         network: str = "",
@@ -128,13 +133,14 @@ class Recorder:
         settings: Mapping[str, str] | None = None,
         logits_mb: float = LOGITS_MB,
     ) -> None:
-        given = classes if isinstance(classes, Mapping) else {name: i for i, name in enumerate(classes, 1)}
+        given = classes if isinstance(classes, Mapping) else _numbered(classes, overlapping)
         self._classes = {str(k): (v,) if isinstance(v, int) else tuple(map(int, v)) for k, v in given.items()}
         if not self._classes:
             raise SpecError(
                 "There are no classes to record.", "Name the foreground classes and their values."
             )
-        self._map = ClassMap.from_classes(self._classes, "background")
+        self._map = ClassMap.from_classes(self._classes, "background", overlapping=overlapping)
+        self._scheme = self._map.scheme
         spec = getattr(loss, "spec", loss)
         self._loss: LossSpec | None = None if spec is None else losses.parse(spec)
         # the module itself, whose weights adapt while others train with it
@@ -313,16 +319,18 @@ class Recorder:
             "train" for a case that was trained on, else "validation".
         image, label
             Files, volumes or (x, y, z) arrays in one grid. Labels have the values of `classes`, 255 for voxels that
-            do not count. Without an image the errors are shown over an empty background.
+            do not count; arrays of overlapping classes may be (C, x, y, z), 0 or 1. Without an image the errors are
+            shown over an empty background.
         affine
             (4, 4) voxel -> RAS mm of arrays; None: that of the label.
         logits
-            (C, x, y, z) or (1, C, x, y, z) on the label's grid, background first. From them follow probabilities,
-            prediction and what a loss asks for at each voxel.
+            (C, x, y, z) or (1, C, x, y, z) on the label's grid, background first unless classes overlap. From them
+            follow probabilities, prediction and what a loss asks for at each voxel.
         probabilities
             The same as probabilities (0 to 1), where there are no logits.
         prediction
-            (x, y, z) class indices; needed only where there is neither.
+            (x, y, z) class indices; needed only where there is neither. Of overlapping classes: (C, x, y, z), 0
+            or 1, or (x, y, z) label values.
         output
             What one of our losses gave for this whole case: its region maps are shown.
 
@@ -340,22 +348,16 @@ class Recorder:
             raise SpecError(f"A watched case is for train or validation, not {role!r}.")
         pair = self._case(case, role, image, label, affine)
         truth, grid = self._truth(pair)
-        shape, classes = grid.shape, len(self._map.names) + 1
-        raw = None if logits is None else _whole(logits, classes, shape, "logits")
-        given = None if probabilities is None else _whole(probabilities, classes, shape, "probabilities")
+        shape = grid.shape
+        raw = None if logits is None else self._channels(logits, shape, "logits")
+        given = None if probabilities is None else self._channels(probabilities, shape, "probabilities")
         if raw is not None:
-            given = np.exp(raw - raw.max(axis=0))
-            given /= given.sum(axis=0)
-        if given is not None:
-            predicted = (raw if raw is not None else given).argmax(axis=0).astype(np.uint8)
+            given = self._scheme.probabilities(raw)
+            predicted = self._scheme.decide_logits(raw)
+        elif given is not None:
+            predicted = self._scheme.decide(given)
         elif prediction is not None:
-            predicted = np.asarray(_array(prediction))
-            if predicted.shape != shape or predicted.min() < 0 or predicted.max() >= classes:
-                raise DataError(
-                    f"The prediction of {case} has shape {predicted.shape} and values up to {predicted.max()}.",
-                    f"Give class indices from 0 to {classes - 1} in the label's shape {shape}.",
-                )
-            predicted = predicted.astype(np.uint8)
+            predicted = self._predicted(case, prediction, shape)
         else:
             raise DataError(f"There is no prediction of {case}.", "Give logits, probabilities or prediction.")
         regions = self._regions(output, raw, truth)
@@ -376,6 +378,7 @@ class Recorder:
             logits=np.clip(raw, -65504, 65504).astype(np.float16) if raw is not None and fits else None,
             logits_affine=grid.affine if fits else None,
             loss_state={} if self._module is None else self._module.numbers_by_name(),
+            scheme=self._scheme,
         )
         self._record.write_frame(snapshot, self._attempt, self._logits_mb)
         self._write(WatchedDone(case=case, role=role, index=index))
@@ -423,12 +426,12 @@ class Recorder:
         affine: NDArray[np.float64] | None = None,
         role: Role = "validation",
     ) -> tuple[CaseScore, ...]:
-        """Return the scores of a case without keeping its voxels; (x, y, z) class indices and label values."""
+        """Return the scores of a case without keeping its voxels; prediction and label as of `watch`."""
         own = np.eye(4) if affine is None else np.asarray(affine, np.float64)
-        grid = Volume.from_array(_array(label), affine=own)
+        grid = Volume.from_array(self._valued(case, _array(label)), affine=own)
         truth = self._map.encode(np.asarray(grid.array))
         self._know(case, role, _content(truth, grid))
-        return self._scores(case, role, np.asarray(_array(prediction), np.uint8), truth, grid)
+        return self._scores(case, role, self._predicted(case, prediction, grid.shape), truth, grid)
 
     def note(self, message: str, remedy: str = "") -> None:
         """Record a sentence that is shown in the log of the run."""
@@ -477,7 +480,7 @@ class Recorder:
     def _experiment(self) -> Experiment:
         """Return an experiment that names cases and classes of this run; its other settings are not the run's."""
         pairs = tuple(map(self._as_filed, self._pairs.values())) or (Pair(case="none yet", image="none yet"),)
-        data = Pairs.of({"pairs": pairs, "classes": self._classes})
+        data = Pairs.of({"pairs": pairs, "classes": self._classes, "overlapping": self._scheme.overlapping})
         epochs = {"epochs": self._epochs} if self._epochs else {}
         return Experiment.of(
             {
@@ -542,6 +545,7 @@ class Recorder:
         volume = given if isinstance(given, Volume) else None
         if volume is None:
             array = np.asarray(_array(given))
+            array = self._valued(case, array) if what == "label" else array
             volume = Volume.from_array(
                 array, affine=np.eye(4) if affine is None else np.asarray(affine, np.float64)
             )
@@ -563,6 +567,11 @@ class Recorder:
         self, output: LossOutput | None, logits: NDArray[np.float32] | None, truth: NDArray[np.uint8] | None
     ) -> RegionReport | None:
         """Return the region maps of a loss output; else the volumes of errors per box of 8 voxels."""
+        if output is not None and self._scheme.overlapping and output.maps:
+            from segexplorer.losses.multilabel import with_background
+
+            rows = next(iter(output.maps.values())).values.shape[1]
+            output = with_background(output) if rows == self._scheme.classes else output
         if output is not None and (reports := region_reports(output)):
             return reports[0]
         if logits is None or truth is None:
@@ -572,12 +581,78 @@ class Recorder:
         from segexplorer.training.evaluator import error_boxes
 
         labels = torch.from_numpy(truth[np.newaxis, np.newaxis].astype(np.int64))
-        return error_boxes(torch.from_numpy(logits[np.newaxis]), labels)
+        return error_boxes(torch.from_numpy(logits[np.newaxis]), labels, self._scheme)
 
     def _scores(
         self, case: str, role: Role, predicted: NDArray[np.uint8], truth: NDArray[np.uint8], grid: Volume
     ) -> tuple[CaseScore, ...]:
-        return score_case(predicted, truth, self._map.names, spacing(grid.affine), case=case, role=role)
+        names, scheme = self._map.names, self._scheme
+        return score_case(predicted, truth, names, spacing(grid.affine), case=case, role=role, scheme=scheme)
+
+    # ---- arrays of the caller
+
+    def _channels(self, given: Array, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+        """Return (1 + C, x, y, z) logits or probabilities; of overlapping classes, the background's are added."""
+        classes = len(self._map.names)
+        if not self._scheme.overlapping:
+            return _whole(given, classes + 1, shape, what)
+        own = _whole(given, classes, shape, what, background=False)
+        first = np.zeros((1, *shape), np.float32) if what == "logits" else 1 - own.max(axis=0, keepdims=True)
+        return np.concatenate([first, own])
+
+    def _predicted(self, case: str, prediction: Array, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return label indices of a prediction.
+
+        Raises
+        ------
+        DataError
+            When it has another shape or other values.
+        """
+        predicted = np.asarray(_array(prediction))
+        if self._scheme.overlapping:
+            values = self._valued(case, predicted, exact=False)
+            if values.shape == shape:
+                return self._map.encode(values)
+            expected = f"0 or 1 for each class, {(len(self._map.names), *shape)}, or label values, {shape}"
+        elif predicted.shape == shape and predicted.min() >= 0 and predicted.max() <= len(self._map.names):
+            return predicted.astype(np.uint8)
+        else:
+            expected = f"class indices from 0 to {len(self._map.names)} in the label's shape {shape}"
+        raise DataError(
+            f"The prediction of {case} has shape {predicted.shape} and values up to {predicted.max()}.",
+            f"Give {expected}.",
+        )
+
+    def _valued(self, case: str, given: NDArray[Any], *, exact: bool = True) -> NDArray[Any]:
+        """Return label values of masks of overlapping classes, (C, x, y, z) of 0 and 1; else what is given.
+
+        Parameters
+        ----------
+        exact
+            Whether it is an error where no label value stands for just the classes of a voxel.
+
+        Raises
+        ------
+        DataError
+            When masks have other values, or classes come together that have no value together.
+        """
+        if not self._scheme.overlapping or given.ndim != 4 or len(given) != self._scheme.classes:
+            return given
+        if not np.isin(given, (0, 1)).all():
+            raise DataError(f"The masks of {case} hold values other than 0 and 1.", "Give 0 or 1 per class.")
+        there = np.concatenate([np.zeros((1, *given.shape[1:]), bool), given > 0])
+        indices = self._scheme.decide(there)
+        if exact:
+            lost = self._scheme.table[:, 1:][indices] != np.moveaxis(given > 0, 0, -1)
+            if lost.any():
+                own = given[(slice(None), *np.argwhere(lost.any(axis=-1))[0])]
+                names = [n for n, inside in zip(self._map.names, own, strict=True) if inside]
+                raise DataError(
+                    f"A voxel of {case} is of {' and '.join(names)} alone, for which no label value stands.",
+                    "Name the classes without values, ['whole', 'core'], so that every combination has one.",
+                )
+        values = np.array([0, *(group[0] for group in self._map.index_values)], np.int32)
+        return np.asarray(values[indices])
 
 
 def _content(voxels: NDArray[Any], grid: Volume) -> str:
@@ -597,7 +672,27 @@ def _number(given: Any) -> float:
     return float(given.detach()) if hasattr(given, "detach") else float(given)
 
 
-def _whole(given: Array, classes: int, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+def _numbered(names: Sequence[str], overlapping: bool) -> dict[str, int | tuple[int, ...]]:
+    """Return name -> value for 1, 2, 3 ...; of overlapping classes the sums of 1, 2, 4 ... that hold each.
+
+    Raises
+    ------
+    SpecError
+        When so many classes have no value for every combination.
+    """
+    if not overlapping:
+        return {name: place for place, name in enumerate(names, 1)}
+    if len(names) > MOST_TOGETHER:
+        raise SpecError(
+            f"{len(names)} overlapping classes have more combinations than a label has values.",
+            "Give the label values of each class: {'whole': [1, 2, 3], 'core': [1, 3]}.",
+        )
+    return {name: sums_with(2**place, len(names)) for place, name in enumerate(names)}
+
+
+def _whole(
+    given: Array, classes: int, shape: tuple[int, ...], what: str, *, background: bool = True
+) -> NDArray[np.float32]:
     """Return (C, x, y, z) float32.
 
     Raises
@@ -608,13 +703,13 @@ def _whole(given: Array, classes: int, shape: tuple[int, ...], what: str) -> NDA
     array = np.asarray(_array(given), np.float32)
     if array.ndim == 5 and len(array) == 1:
         array = array[0]
-    if array.shape == (1, *shape) and classes == 2:  # one sigmoid foreground
+    if array.shape == (1, *shape) and classes == 2 and background:  # one sigmoid foreground
         other = np.zeros_like(array) if what == "logits" else 1 - array
         array = np.concatenate([other, array])
     if array.shape != (classes, *shape):
         raise DataError(
-            f"The {what} have shape {array.shape}; the label has {shape}, and there are {classes} classes "
-            "with the background.",
+            f"The {what} have shape {array.shape}; the label has {shape}, and there are {classes} "
+            f"{'classes with the background' if background else 'overlapping classes'}.",
             f"Give {(classes, *shape)}, on the label's own grid.",
         )
     if not np.isfinite(array).all():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segexplorer.core import colours
 from segexplorer.core.colours import ClassColours
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.viewmodels import errors, regions
 from segexplorer.viewmodels.layer_images import EdgeLetters, Picture, edge_letters
 from segexplorer.viewmodels.outlines import Line, Lines, Outlines
@@ -204,7 +205,7 @@ class Film:
     Attributes
     ----------
     class_names
-        Foreground classes for values 1, 2, ...
+        Foreground classes.
     slices, count
         Numbers of the slices, from 0, ascending, of how many.
     steps
@@ -212,13 +213,15 @@ class Film:
     image
         (n, h, w) uint8 grey values, the first row at the top; None where the image is not here.
     truth
-        (n, h, w) uint8 class indices, 255 ignored; None without a label.
+        (n, h, w) uint8 label indices, 255 ignored; None without a label.
     predictions
-        A frame each: (n, h, w) uint8 class indices.
+        A frame each: (n, h, w) uint8 label indices.
     pixel_mm
         Height and width of a pixel.
     letters
         At the edges of every slice.
+    scheme
+        What the label indices mean.
     """
 
     class_names: tuple[str, ...]
@@ -230,6 +233,7 @@ class Film:
     predictions: tuple[NDArray[np.uint8], ...]
     pixel_mm: tuple[float, float]
     letters: EdgeLetters
+    scheme: LabelScheme = EXCLUSIVE
 
 
 def spread(first: int, last: int, most: int) -> tuple[int, ...]:
@@ -245,6 +249,7 @@ def film(
     image: Picture | None,
     class_names: Sequence[str],
     scale: Sequence[float],
+    scheme: LabelScheme = EXCLUSIVE,
     *,
     most_slices: int,
     most_pixels: int = 512,
@@ -255,6 +260,8 @@ def film(
     ----------
     scale
         mm per voxel, (z, y, x).
+    scheme
+        What the label indices mean.
     most_slices
         So many slices at most, evenly spread.
     most_pixels
@@ -282,4 +289,5 @@ def film(
         tuple(cut(p) for p in predictions),
         (scale[1] * stride, scale[2] * stride),
         edge_letters((0, 1, 2), RADIOLOGICAL),
+        scheme,
     )

@@ -466,12 +466,15 @@ def _headline(record: ShownRun, events: Sequence[Event], chosen: ValidationDone 
 
 
 def _facts(record: ShownRun, planned: Planned | None, events: Sequence[Event]) -> tuple[tuple[str, str], ...]:
-    rows = list(planned.summary.items()) if planned is not None else []
-    rows.insert(0, ("Loss", loss_name(record.experiment.loss)))
+    first = {"Loss": loss_name(record.experiment.loss)}
     if record.recorded is not None:
-        rows = [(k, v) for k, v in rows if v]
-        rows[0] = ("Loss", record.recorded.loss or rows[0][1])
-        rows.insert(0, ("Trained by", record.recorded.trainer or "another program"))
+        own = record.recorded
+        first = {
+            "Trained by": own.trainer or "another program",
+            "Loss": own.loss or "not said by the recording",
+        }
+    told = {} if planned is None else dict(planned.summary)
+    rows = list({**first, **{k: v for k, v in told.items() if v and k not in first}}.items())
     if record.named and planned is not None:
         rows += [("Note", warning) for warning in planned.warnings]
     changes = [f"{c.field} = {c.value} at step {c.step}" for c in record.experiment.changes]
@@ -705,7 +708,7 @@ class _Cases:
         grid = DisplayGrid.of(Volume.from_array(snapshot.prediction, affine=snapshot.affine))
         predictions = [f.prediction() for f in kept]
         fitting = [
-            (f.step, grid.to_display(snapshot.scheme.topmost(p)))
+            (f.step, grid.to_display(p))
             for f, p in zip(kept, predictions, strict=True)
             if p.shape == snapshot.prediction.shape
         ]
@@ -713,10 +716,11 @@ class _Cases:
         return film(
             [step for step, _ in fitting],
             [p for _, p in fitting],
-            None if snapshot.truth is None else grid.to_display(snapshot.scheme.topmost(snapshot.truth)),
+            None if snapshot.truth is None else grid.to_display(snapshot.truth),
             image,
             snapshot.class_names,
             grid.scale,
+            snapshot.scheme,
             most_slices=max(3, round(FILM_BYTES * self.budget / pixels)),
         )
 
@@ -930,6 +934,7 @@ def _scores_of(snapshot: WatchedSnapshot) -> Table | None:
         role=snapshot.role,
         badge=snapshot.badge,
         surfaces=snapshot.truth.size <= SURFACE_VOXELS,
+        scheme=snapshot.scheme,
     )
     return _scores_table(scores, snapshot.class_names)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 import yaml
 
 import segexplorer
+from segexplorer.core.colours import ClassColours, rgba
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import Event, StepDone, ValidationDone, WatchedDone
 from segexplorer.core.spec import replace_values
 from segexplorer.data.io import open_volume
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.cli.app import run as cli
+from segexplorer.frontends.report.drawing import film_drawing
 from segexplorer.metrics import score_case
 from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.networks.base import registry as networks
@@ -31,8 +34,11 @@ from segexplorer.training.plan import resolve
 from segexplorer.training.predict import load_predictor
 from segexplorer.training.run import Run
 from segexplorer.training.slices import PRIOR, Layout
+from segexplorer.training.sinks.pictures import PlaneView
+from segexplorer.training.team import launch
 from segexplorer.viewmodels.errors import Code
 from segexplorer.viewmodels.outlines import Outlines
+from segexplorer.viewmodels.report import run_report
 from segexplorer.viewmodels.watched_case import (
     RunHistoryLoader,
     Wanted,
@@ -280,6 +286,26 @@ def test_what_the_window_shows_of_them(trained: tuple[Path, list[Event]], experi
     assert prediction_picture(snapshot).values == dict(enumerate(NAMES, 1))
 
 
+def test_report_film_and_loggers_show_every_class(trained: tuple[Path, list[Event]]) -> None:
+    done = [e for e in trained[1] if isinstance(e, ValidationDone)][-1]
+    report = run_report(trained[0], named=True)
+    section = report.watched[0]
+    assert section.scores is not None and section.film is not None
+    shown = {row[0]: float(row[1]) for row in section.scores.rows}
+    assert shown == {s.class_name: pytest.approx(s.metrics["dice"], abs=5e-3) for s in done.scores}
+    film, frame = section.film, open_run(trained[0]).watched("validation")[-1]
+    snapshot = frame.load()
+    assert film.scheme == snapshot.scheme and film.scheme.overlapping
+    assert set(np.unique(film.predictions[-1])) <= set(range(4)) and 1 in film.predictions[-1]
+    assert film_drawing(film)["data"]["sets"] == [0, 0b001, 0b011, 0b111]
+    # loggers: the border of each class
+    view = PlaneView.of(nested(2)[0], snapshot.prediction, snapshot.affine, snapshot.scheme)
+    picture = view.picture(snapshot.prediction)
+    for c in (1, 2, 3):
+        colour = np.round(255 * np.array(rgba(ClassColours().colour(c))[:3]))
+        assert (picture == colour).all(-1).any()
+
+
 def test_a_bias_moves_one_class_alone(trained: tuple[Path, list[Event]], experiment: Experiment) -> None:
     snapshot = RunHistoryLoader(experiment).snapshot(open_run(trained[0]).watched("validation")[-1])
     assert snapshot.truth is not None
@@ -334,6 +360,41 @@ def test_losses_of_regions_and_distances_train(experiment: Experiment, tmp_path:
     assert snapshot.regions is not None and np.isfinite(snapshot.loss)
     for values in snapshot.regions.values.values():
         assert values.shape[0] == 4 and np.isnan(values[0]).all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and process ends are those of POSIX")
+def test_two_devices_train_as_one(experiment: Experiment, tmp_path: Path) -> None:
+    """Sums over the batch, regions, distances, ignored voxels, learned weights: one step of two is that of one."""
+    terms = [
+        {"loss": kind}
+        for kind in ("dice", "cross_entropy", "chen2023_adaptive_region", "distance_cross_entropy")
+    ]
+    settings = {
+        "loss": {"kind": "weighted_sum", "weighting": "uncertainty", "terms": terms},
+        "data.classes": {"whole": [1, 2], "core": [1], "ignore": 3},
+        "sampling.batch_size": 2,
+        "sampling.steps_per_epoch": 4,
+        "network": {"kind": "unet", "base_features": 4, "levels": 2, "normalisation": "batch"},
+    }
+    short = replace_values(experiment, settings)
+    losses, dice, weights = [], [], []
+    for devices in (1, 2):
+        run = Run(RunFolder.create(short, tmp_path / f"run{devices}"))
+        run.team = launch(2) if devices == 2 else None
+        try:
+            events = list(run)
+        finally:
+            if run.team is not None:
+                run.team.end(0)
+        assert events[-1].state == "finished", events[-1].error
+        losses.append(losses_of(events))
+        dice.append([e.mean_dice for e in events if isinstance(e, ValidationDone)][-1])
+        last = load_predictor(tmp_path / f"run{devices}", "last")
+        weights.append(torch.cat([p.detach().flatten() for p in last.network.parameters()]))
+    assert len(losses[0]) == 8 and losses[1] == pytest.approx(losses[0], rel=2e-4)
+    assert dice[1] == pytest.approx(dice[0], abs=5e-3)
+    # far nearer to each other than to where they began
+    assert (weights[0] - weights[1]).norm() < 0.01 * weights[0].norm()
 
 
 def test_shared_values_need_the_setting(experiment: Experiment) -> None:

@@ -281,6 +281,45 @@ def test_a_folder_becomes_a_file_that_says_why_and_trains(tmp_path: Path) -> Non
         proposal.save(file)
 
 
+def test_regions_that_are_asked_for_overlap_and_train(tmp_path: Path) -> None:
+    regions = {"whole tumour": [1, 2, 3], "tumour core": [1, 3], "enhancing tumour": 3}
+    proposal = proposed(phantoms(tmp_path / "data", 3, "mr_tumour"), classes=regions)
+    file = tmp_path / "experiment.yaml"
+    proposal.save(file)
+    text = file.read_text(encoding="utf-8").replace("\n  # ", " ")
+    assert "overlapping: true" in text
+    assert "whole tumour and tumour core share the label value 1. Each class has a sigmoid" in text
+    plan = resolve(Experiment.from_yaml(file))
+    assert plan.classes.scheme.members == ((1,), (1, 2), (1, 2, 3)) and proposal.task == "lesions"
+
+
+@pytest.mark.parametrize("task", ["organs", "lesions", "vessels"])
+def test_masks_that_overlap_become_classes_that_do(tmp_path: Path, task: str) -> None:
+    """A vessel in a liver: init says so, with the loss of every task, and the classes keep all their voxels."""
+    for case in range(3):
+        image = np.random.default_rng(case).normal(40, 30, (24, 24, 24)).astype(np.float32)
+        folder = tmp_path / "data" / f"s{case}" / "segmentations"
+        folder.mkdir(parents=True)
+        save_volume(Volume.from_array(image, affine=np.eye(4)), folder.parent / "ct.nii.gz")
+        for name, inside in (("liver", slice(4, 20)), ("vessel", slice(10, 13)), ("spleen", slice(20, 23))):
+            mask = np.zeros((24, 24, 24), np.uint8)
+            mask[inside, 6:18, 6:18] = 1
+            save_volume(Volume.from_array(mask, affine=np.eye(4)), folder / f"{name}.nii.gz", integer=True)
+    proposal = proposed(tmp_path / "data", task=task)
+    assert "vessel is within liver" in proposal.reasons["data.overlapping"]
+    file = tmp_path / "experiment.yaml"
+    proposal.save(file)
+    experiment = Experiment.from_yaml(file)
+    assert experiment.data.classes == {"liver": 1, "spleen": 2, "vessel": 3}
+    plan = resolve(experiment)
+    assert plan.classes.names == ("liver", "spleen", "vessel") and plan.classes.scheme.overlapping
+    label = experiment.data.cases()[0].open().label
+    assert label is not None
+    indices = plan.classes.encode(np.asarray(label.array))
+    counts = [int(plan.classes.scheme.mask(indices, c).sum()) for c in (1, 2, 3)]
+    assert counts == [16 * 144, 3 * 144, 3 * 144]
+
+
 def test_one_case_validates_itself(tmp_path: Path) -> None:
     proposal = proposed(phantoms(tmp_path, 1))
     assert proposal.experiment.split.self_validation

@@ -14,6 +14,7 @@ from segexplorer import Recorder, losses, open_run, open_volume
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import EpochDone, RunFinished, StepDone, ValidationDone
 from segexplorer.frontends.cli.app import app
+from segexplorer.training.explanation import explain_run
 from segexplorer.training.ownership import holder_of
 from segexplorer.training.sharing import share_run
 from segexplorer.training.verification import is_sound, verify_run
@@ -218,3 +219,103 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
     assert open_run(tmp_path / "run").state == "finished"
     with pytest.raises(DataError, match="already exists"):
         Recorder(tmp_path / "run", ["liver"])
+
+
+# ---- classes that overlap
+
+
+def _crossing() -> np.ndarray:
+    """(2, x, y, z) 0 or 1: two boxes of which neither is within the other."""
+    masks = np.zeros((2, *SHAPE), np.uint8)
+    masks[0, 2:8, 2:8, 2:8] = 1
+    masks[1, 5:12, 4:11, 3:9] = 1
+    return masks
+
+
+def _record_crossing(folder: Path, loss: str = "dice_cross_entropy") -> Path:
+    """A loop with a sigmoid per class, as for MONAI's `sigmoid=True`."""
+    masks = torch.from_numpy(_crossing())[None]
+    module = losses.multi_label(loss)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 2, *SHAPE, generator=generator).requires_grad_()
+    optimiser = torch.optim.SGD([logits], lr=400.0)
+    with Recorder(folder, ["organ", "tumour"], overlapping=True, loss=module) as recorder:
+        for _ in range(3):
+            output = module.evaluate(logits, masks)
+            optimiser.zero_grad()
+            output.value.backward()
+            optimiser.step()
+            recorder.step(output)
+            recorder.epoch_end()
+            recorder.validate(
+                recorder.watch(
+                    "a", image=_crossing().sum(0) * 9.0, label=_crossing(), affine=AFFINE, logits=logits
+                )
+            )
+    return folder
+
+
+def test_overlapping_classes_are_recorded_scored_and_explained(tmp_path: Path) -> None:
+    record = open_run(_record_crossing(tmp_path / "run"))
+    assert record.experiment.data.overlapping and is_sound(verify_run(tmp_path / "run"))
+    done = [e for e in record.events() if isinstance(e, ValidationDone)][-1]
+    frame = record.watched("validation")[-1]
+    snapshot = frame.load()
+    masks = _crossing().astype(bool)
+    predicted = [snapshot.scheme.mask(snapshot.prediction, c) for c in (1, 2)]
+    both = predicted[0] & predicted[1]
+    assert both.any() and (predicted[0] & ~both).any() and (predicted[1] & ~both).any()
+    for mask, guess, score in zip(masks, predicted, done.scores, strict=True):
+        assert score.metrics["dice"] == pytest.approx(2 * (mask & guess).sum() / (mask.sum() + guess.sum()))
+    # the logits are those that were given, and what they ask for is asked for each class
+    assert snapshot.logits is not None and len(snapshot.logits) == 3 and not snapshot.logits[0].any()
+    chances = 1 / (1 + np.exp(-snapshot.logits[2].astype(np.float32)))
+    assert np.abs(chances - snapshot.all_probabilities[2] / 255).max() < 0.005
+    explanation = explain_run(tmp_path / "run")
+    labels = np.asarray(open_volume(next((tmp_path / "run").glob("cases/*label*")), label=True).array)
+    assert set(np.unique(labels)) == {0, 1, 2, 3} and explanation.scheme == snapshot.scheme
+    # per box and class, what is extra and missed adds up to the volumes of soft errors
+    assert snapshot.regions is not None
+    missed = np.asarray(snapshot.regions.values["fn"])
+    assert np.isnan(missed[0]).all()
+    assert missed[1].sum() == pytest.approx(
+        (1 - 1 / (1 + np.exp(-snapshot.logits[1][masks[0]].astype(float)))).sum(), rel=1e-2
+    )
+
+
+def test_overlapping_region_maps_probabilities_and_masks(tmp_path: Path) -> None:
+    masks = _crossing()
+    module = losses.multi_label("chen2023_adaptive_region")
+    logits = torch.randn(1, 2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    with Recorder(tmp_path / "run", ["organ", "tumour"], overlapping=True, loss=module) as recorder:
+        recorder.step(1.0)
+        output = module.evaluate(logits, torch.from_numpy(masks)[None])
+        first = recorder.watch("a", label=masks, logits=logits, output=output)
+        second = recorder.watch("a", probabilities=logits[0].sigmoid())
+        third = recorder.watch("a", prediction=logits[0] > 0)
+        fourth = recorder.watch(
+            "a", prediction=((logits[0] > 0) * torch.tensor([1, 2])[:, None, None, None]).sum(0)
+        )
+        assert recorder.score("b", (logits[0] > 0).numpy(), masks)[0].metrics == first[0].metrics
+    assert [s.metrics for s in first] == [s.metrics for s in second] == [s.metrics for s in third]
+    assert [s.metrics for s in first] == [s.metrics for s in fourth]
+    snapshot = open_run(tmp_path / "run").watched("validation")[0].load()
+    assert snapshot.regions is not None and snapshot.regions.values["alpha"].shape[0] == 3
+
+
+def test_regions_have_their_label_values_and_what_has_none_is_refused(tmp_path: Path) -> None:
+    regions = {"whole": [1, 2], "core": [2]}
+    label = _label()
+    with Recorder(tmp_path / "run", regions, overlapping=True) as recorder:
+        recorder.step(1.0)
+        scores = recorder.watch("a", label=label, prediction=label)
+        assert [s.metrics["dice"] for s in scores] == [1.0, 1.0]
+        assert scores[0].truth_ml == pytest.approx((label > 0).sum() / 1000)
+        with pytest.raises(DataError, match="of core alone, for which no label value stands"):
+            recorder.watch("b", label=np.stack([label > 3, label > 0]), prediction=label)
+        with pytest.raises(DataError, match="2 overlapping classes"):
+            recorder.watch("a", logits=np.zeros((3, *SHAPE)))
+        with pytest.raises(DataError, match="0 or 1 for each class"):
+            recorder.watch("a", prediction=np.zeros((3, *SHAPE)))
+    with pytest.raises(SpecError, match="more combinations"):
+        Recorder(tmp_path / "many", [f"c{i}" for i in range(8)], overlapping=True)

@@ -27,7 +27,8 @@ class SegExplorerCallback(Callback):
         The loss module; terms and adaptive weights of ours are recorded.
     watched
         Role -> cases to predict whole: mappings with `image` (C, *spatial) and `label` (*spatial) or (1, *spatial),
-        tensors or arrays, and optionally `case` (name) and `affine` (4, 4) voxel -> RAS mm.
+        of classes that overlap 0 or 1 in (C, *spatial), tensors or arrays, and optionally `case` (name) and
+        `affine` (4, 4) voxel -> RAS mm.
     watch_every
         Epochs between two predictions of them.
     predict
@@ -100,13 +101,14 @@ class SegExplorerCallback(Callback):
                 for number, given in enumerate(cases, 1):
                     image = torch.as_tensor(given["image"])
                     label = torch.as_tensor(given["label"])
+                    label = label[0] if label.ndim == image.ndim and len(label) == 1 else label
                     with torch.no_grad():
                         logits = self._predict(module, image[None].to(module.device))[0]
                     found = recorder.watch(
                         str(given.get("case", f"{role} {number}")),
                         role=role,
                         image=_three_axes(image[0]),
-                        label=_three_axes(label[0] if label.ndim == image.ndim else label),
+                        label=_three_axes(label, int(label.ndim == image.ndim)),
                         affine=given.get("affine"),
                         logits=_three_axes(logits, 1),
                     )

@@ -90,6 +90,31 @@ def test_a_training_is_recorded(tmp_path: Path, axes: int, precision: str) -> No
     assert np.isfinite(segexplorer.explain(record.folder).asked(1).values).all()
 
 
+def test_classes_that_overlap_are_recorded_each(tmp_path: Path) -> None:
+    image, label = _case()
+    inner = label.clone()
+    inner[:, :5] = 0
+    masks = torch.cat([label, inner])
+    loss = losses.multi_label("dice_cross_entropy")
+    module = Segmentation(3, loss)
+    module.network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    callback = plugin.SegExplorerCallback(
+        tmp_path / "run",
+        ["whole", "core"],
+        overlapping=True,
+        loss=loss,
+        watched={"validation": [{"case": "a", "image": image, "label": masks, "affine": AFFINE}]},
+    )
+    batches = torch.utils.data.DataLoader([(image, masks)] * 2, batch_size=1)
+    _trainer(tmp_path, callback, max_epochs=1).fit(module, batches)
+    record = open_run(tmp_path / "run")
+    assert record.state == "finished"
+    steps = [e for e in record.events() if isinstance(e, StepDone)]
+    assert set(steps[0].terms) == {"dice", "cross_entropy"}
+    snapshot = record.watched("validation")[-1].load()
+    assert snapshot.scheme.classes == 2 and snapshot.logits is not None and not snapshot.logits[0].any()
+
+
 def test_an_error_ends_the_record(tmp_path: Path) -> None:
     image, label = _case()
 

@@ -27,7 +27,8 @@ def watch(
     recorder
         The record.
     item
-        With `image` and `label`, (C, *spatial); of MetaTensors the affine is used. One channel of integer labels.
+        With `image` and `label`, (C, *spatial); of MetaTensors the affine is used. The label is one channel of
+        integers, or 0 and 1 for each of several classes that overlap.
     logits
         (1, C, *spatial) or (C, *spatial) on the same grid.
     role
@@ -48,7 +49,7 @@ def watch(
         name,
         role=role,
         image=_three_axes(image[0]),
-        label=_three_axes(label[0]).to(torch.uint8),
+        label=(_three_axes(label[0]) if len(label) == 1 else _three_axes(label, 1)).to(torch.uint8),
         affine=None if affine is None else affine.detach().cpu().numpy(),
         logits=_three_axes(given, 1),
     )

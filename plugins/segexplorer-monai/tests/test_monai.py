@@ -126,6 +126,24 @@ def test_an_error_ends_the_record_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axes", [2, 3])
+def test_classes_that_overlap_are_recorded_each(tmp_path: Path, axes: int) -> None:
+    """As `ConvertToMultiChannelBasedOnBratsClassesd` makes labels, with a sigmoid per class."""
+    item = _item(1)
+    inner = item["label"].clone()
+    inner[:, :5] = 0
+    item["label"] = MetaTensor(torch.cat([item["label"], inner]), affine=item["label"].affine)
+    item = {key: value[..., 3] if axes == 2 else value for key, value in item.items()}
+    logits = (item["label"].as_tensor() * 2 - 1)[None] * 9
+    logits[:, 1, :6] = -9.0
+    loss = losses.multi_label("dice_cross_entropy")
+    with Recorder(tmp_path / "run", ["whole", "core"], overlapping=True, loss=loss) as recorder:
+        recorder.step(loss.evaluate(logits, item["label"].as_tensor()[None].long()))
+        whole, core = plugin.watch(recorder, item, logits, case="a")
+    assert whole.metrics["dice"] == 1.0 and 0.5 < core.metrics["dice"] < 1
+    assert np.isfinite(segexplorer.explain(tmp_path / "run").asked(2).values).all()
+
+
+@pytest.mark.parametrize("axes", [2, 3])
 def test_a_plain_loop_watches_items(tmp_path: Path, axes: int) -> None:
     item = _item(1)
     item = {key: value[..., 3] if axes == 2 else value for key, value in item.items()}

@@ -26,13 +26,8 @@ FILE_ORDER = ("SimpleITKIO", "NibabelIO")
 
 
 def classes_of(label_manager: Any) -> dict[str, int | tuple[int, ...]]:
-    """Return the classes as a recorder takes them: foreground classes, and "ignore" where nnU-Net has it.
-
-    Regions overlap, so with regions these are the label values themselves.
-    """
+    """Return the classes, or regions, as a recorder takes them, in the order of the channels; and "ignore"."""
     ignored = {} if label_manager.ignore_label is None else {"ignore": int(label_manager.ignore_label)}
-    if label_manager.has_regions:
-        return {f"label {value}": int(value) for value in label_manager.foreground_labels} | ignored
     found: dict[str, int | tuple[int, ...]] = {}
     for name, value in label_manager.label_dict.items():
         values = tuple(map(int, value)) if isinstance(value, (list, tuple)) else (int(value),)
@@ -42,7 +37,12 @@ def classes_of(label_manager: Any) -> dict[str, int | tuple[int, ...]]:
 
 
 def on_own_grid(
-    logits: Any, properties: dict[str, Any], plans_manager: Any, configuration_manager: Any
+    logits: Any,
+    properties: dict[str, Any],
+    plans_manager: Any,
+    configuration_manager: Any,
+    *,
+    regions: bool = False,
 ) -> NDArray[np.float32]:
     """Return logits on the case's own grid.
 
@@ -52,6 +52,8 @@ def on_own_grid(
         (C, *spatial) on nnU-Net's training grid.
     properties
         Of the preprocessed case.
+    regions
+        Whether there is no channel of the background.
 
     Returns
     -------
@@ -65,7 +67,8 @@ def on_own_grid(
         current = [spacing[0], *current]
     resampled = configuration_manager.resampling_fn_probabilities(logits, cropped, current, spacing)
     whole = np.full((len(resampled), *properties["shape_before_cropping"]), -OUTSIDE, np.float32)
-    whole[0] = OUTSIDE
+    if not regions:
+        whole[0] = OUTSIDE
     whole = insert_crop_into_image(
         whole, np.asarray(resampled, np.float32), properties["bbox_used_for_cropping"]
     )

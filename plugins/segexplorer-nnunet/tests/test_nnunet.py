@@ -221,7 +221,12 @@ def test_regions_with_a_loss_of_ours(data: Path) -> None:
         assert set(step.terms) == {"dice", "cross_entropy"}
         assert sum(v * w for v, w in step.terms.values()) == pytest.approx(step.loss, rel=1e-3)
     snapshot = record.watched("validation")[-1].load()
-    assert snapshot.class_names == ("label 1", "label 2") and snapshot.prediction.max() <= 2
+    assert snapshot.class_names == ("whole", "large") and snapshot.scheme.members == ((1,), (1, 2))
+    assert snapshot.logits is not None and snapshot.logits.shape[0] == 3 and not snapshot.logits[0].any()
+    whole, large = (snapshot.logits[c] > 0 for c in (1, 2))
+    assert np.array_equal(snapshot.scheme.mask(snapshot.prediction, 2), large)
+    assert np.array_equal(snapshot.scheme.mask(snapshot.prediction, 1), whole | large)
+    assert np.isfinite(segexplorer.explain(fold / "segexplorer").asked(1).values).all()
 
 
 # ---- the lines of the how-to page

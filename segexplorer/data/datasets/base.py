@@ -166,9 +166,12 @@ class DatasetSpec(Spec):
             found = replace(found, problems=left_out)
         if self.label_versions == "newest":
             found = with_newest_labels(found)
-        if not self.resample and self.series == "largest":
+        if not self.resample and self.series == "largest" and not self.overlapping:
             return found
-        chosen = [replace(ref, resample=self.resample, series=self.series) for ref in found.cases]
+        chosen = [
+            replace(ref, resample=self.resample, series=self.series, together=self.overlapping)
+            for ref in found.cases
+        ]
         return Listing(chosen, found.problems)
 
     def cases(self) -> list[CaseRef]:
@@ -205,6 +208,14 @@ class DatasetSpec(Spec):
         taken = {value for values in chosen.values() for value in values}
         ignored = tuple(value for value in self.ignored_values() if value not in taken)
         return {**chosen, IGNORE: (*chosen.get(IGNORE, ()), *ignored)} if ignored else chosen
+
+    def as_setting(self, classes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return what `class_values` gave in the way in which the setting `classes` says it."""
+        return dict(classes)
+
+    def declared_overlap(self) -> str:
+        """Return the sentence that says why classes overlap, where the data set's description says that they do."""
+        return ""
 
     def class_map(self) -> ClassMap:
         """Return how label values become label indices.

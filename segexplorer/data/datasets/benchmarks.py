@@ -163,12 +163,20 @@ class Brats(DatasetSpec):
         return Listing(found.cases, [*found.problems, *problems])
 
     def named_values(self) -> dict[str, tuple[int, ...]]:
-        """Return the three parts of a tumour."""
+        """Return the three parts of a tumour; where classes overlap, the three regions that are scored."""
         late = any(
             m["part"] in _BRATS_NAMES
             for m, _ in volumes_named(existing_folder(self.root), _BRATS_FILE, _DEPTH)
         )
-        return {"necrotic core": (1,), "oedema": (2,), "enhancing tumour": (3 if late else 4,)}
+        enhancing = 3 if late else 4
+        if self.overlapping:
+            whole = {"whole tumour": (1, 2, enhancing), "tumour core": (1, enhancing)}
+            return {**whole, "enhancing tumour": (enhancing,)}
+        return {"necrotic core": (1,), "oedema": (2,), "enhancing tumour": (enhancing,)}
+
+    def declared_overlap(self) -> str:
+        """Return that the benchmark scores regions."""
+        return "BraTS scores three regions within one another: whole tumour, tumour core, enhancing tumour."
 
 
 def _brats_patient(case: str) -> str:

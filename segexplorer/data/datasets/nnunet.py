@@ -92,6 +92,20 @@ class NnUnet(DatasetSpec):
             else exclusive(named, manifest, folder)
         )
 
+    def declared_overlap(self) -> str:
+        """Return the sentence where `dataset.json` gives regions that share label values."""
+        folder = existing_folder(self.root)
+        named = label_values(read_manifest(folder), folder)
+        owner: dict[int, str] = {}
+        for name, values in named.items():
+            for value in values:
+                if value in owner:
+                    return (
+                        f"{MANIFEST} gives regions: {owner[value]} and {name} share the label value {value}."
+                    )
+                owner[value] = name
+        return ""
+
     def ignored_values(self) -> tuple[int, ...]:
         """Return the value of the label "ignore"."""
         folder = existing_folder(self.root)

@@ -12,7 +12,7 @@ from segexplorer.data.case import Source
 from segexplorer.data.checks import Problem
 from segexplorer.data.datasets.base import DatasetSpec, Listing, Recognition, existing_folder, registry
 from segexplorer.data.datasets.discovery import put_together, stem, subfolders, volume_files
-from segexplorer.data.sources import Structures
+from segexplorer.data.sources import MOST_TOGETHER, Structures, sums_with
 
 PDDCA = (
     "BrainStem",
@@ -26,10 +26,6 @@ PDDCA = (
     "Submandibular_R",
 )
 """Structures of the head-and-neck challenge of MICCAI 2015; a structure's value is its place here, from 1."""
-
-
-MOST_TOGETHER = 7
-"""Structures whose combinations, 2^7 - 1, have label indices of their own."""
 
 
 class _StructureFolders(DatasetSpec):
@@ -91,12 +87,16 @@ class _StructureFolders(DatasetSpec):
         folders = case_folders(self._folder(), *self._names())
         present = {name for f in folders if (f / inner).is_dir() for name in volume_files(f / inner)}
         values, bits = self._values(present), self._bits(present)
-        sums = range(1, 2 ** len(bits))
         found = {}
         for name, group in chosen.items():
             own = sum(bit for structure, bit in bits.items() if values[structure] in group)
-            found[name] = tuple(value for value in sums if value & own)
+            found[name] = sums_with(own, len(bits))
         return found
+
+    def as_setting(self, classes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return the classes by the values of their structures, of which the values of the label are sums."""
+        chosen = super().class_values() if self.overlapping else classes
+        return {name: values for name, values in chosen.items() if name in classes}
 
     def _bits(self, present: set[str]) -> dict[str, int]:
         """Return structure -> power of 2, so that a voxel of several structures has a value of its own.

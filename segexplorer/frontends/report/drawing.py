@@ -14,6 +14,7 @@ from PIL import Image
 
 from segexplorer.core import colours
 from segexplorer.core.colours import ClassColours
+from segexplorer.core.label_scheme import LabelScheme
 from segexplorer.viewmodels.case_slices import OPACITY, CaseSlice, Film, Raster
 from segexplorer.viewmodels.curves import Floats
 from segexplorer.viewmodels.outlines import COLOURS, Line, Lines
@@ -301,6 +302,7 @@ def film_drawing(film: Film) -> dict[str, Any]:
         "data": {
             "names": list(film.class_names),
             "colours": [palette.colour(i) for i in range(1, len(film.class_names) + 1)],
+            "sets": _sets(film.scheme),
             "slices": list(film.slices),
             "count": film.count,
             "steps": list(film.steps),
@@ -313,6 +315,13 @@ def film_drawing(film: Film) -> dict[str, Any]:
             "frames": [stacked(p) for p in film.predictions],
         },
     }
+
+
+def _sets(scheme: LabelScheme) -> list[int] | None:
+    """Return for each label index the classes that it stands for, as bits; None where it is a class."""
+    if not scheme.overlapping:
+        return None
+    return [0, *(sum(1 << (c - 1) for c in own) for own in scheme.members)]
 
 
 def script_colours() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,11 +21,12 @@ from segexplorer.core import colours
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError, SpecError, require
 from segexplorer.core.events import Planned
+from segexplorer.core.label_scheme import LabelScheme
 from segexplorer.frontends.report.drawing import BARS_MM, PENS, scale_bar
 from segexplorer.study.plots import FORMATS, GREY, INK, PALE, STYLE, Format
 from segexplorer.training.history import open_run
 from segexplorer.viewmodels.case_slices import OPACITY, CaseSlice, Film, Raster
-from segexplorer.viewmodels.errors import LegendEntry
+from segexplorer.viewmodels.errors import COLOURS, Code, LegendEntry, error_codes
 from segexplorer.viewmodels.outlines import Line, Lines, Outlines
 from segexplorer.viewmodels.report import CaseSection, Chart, Panel, ShownRun, case_section, charts
 
@@ -372,12 +373,12 @@ def _frame(film: Film, number: int, at: int, width: int) -> Image.Image:
     size = (width, height)
     grey = np.zeros((rows, columns), np.uint8) if film.image is None else film.image[at]
     canvas = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR).convert("RGBA")
-    fill = Image.fromarray(_painted(prediction, truth)).resize(size, Image.Resampling.NEAREST)
+    fill = Image.fromarray(_painted(prediction, truth, film.scheme)).resize(size, Image.Resampling.NEAREST)
     canvas.alpha_composite(fill)
     draw = ImageDraw.Draw(canvas, "RGBA")
     scale = (width / columns, height / rows)
     unit = max(1.0, width / 420)
-    for line, segments in _outlines(prediction, truth).items():
+    for line, segments in _outlines(prediction, truth, film.scheme).items():
         for colour, thickness, opacity in PENS[line]:
             ink = (*(round(255 * c) for c in colours.rgba(colour)[:3]), round(255 * opacity))
             for (y0, x0), (y1, x1) in (segments + 0.5).tolist():
@@ -387,22 +388,21 @@ def _frame(film: Film, number: int, at: int, width: int) -> Image.Image:
     return canvas.convert("RGB")
 
 
-def _painted(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    wrong = (prediction != truth) & (truth != 255)
+def _painted(
+    prediction: NDArray[np.uint8], truth: NDArray[np.uint8], scheme: LabelScheme
+) -> NDArray[np.uint8]:
+    codes = error_codes(prediction, truth, scheme=scheme)
     found = np.zeros((*prediction.shape, 4), np.uint8)
-    kinds: Mapping[str, NDArray[np.bool_]] = {
-        colours.FALSE_POSITIVE: wrong & (truth == 0),
-        colours.FALSE_NEGATIVE: wrong & (prediction == 0),
-        colours.WRONG_CLASS: wrong & (truth != 0) & (prediction != 0),
-    }
-    for colour, mask in kinds.items():
-        found[mask] = [round(255 * c) for c in colours.rgba(colour, OPACITY["errors"])]
+    for code in (Code.FALSE_POSITIVE, Code.FALSE_NEGATIVE, Code.WRONG_CLASS):
+        found[codes == code] = [round(255 * c) for c in colours.rgba(COLOURS[code], OPACITY["errors"])]
     return found
 
 
-def _outlines(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[Line, Lines]:
+def _outlines(
+    prediction: NDArray[np.uint8], truth: NDArray[np.uint8], scheme: LabelScheme
+) -> dict[Line, Lines]:
     """Return the lines of a slice in pixels, the middle of the first one at 0."""
-    one = Outlines(truth[np.newaxis], prediction[np.newaxis], None, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    one = Outlines(truth[np.newaxis], prediction[np.newaxis], None, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), scheme)
     return one.lines(0, 0)
 
 

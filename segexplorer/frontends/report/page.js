@@ -45,6 +45,7 @@
       this.of = box.querySelector("[name=class]");
       this.play = box.querySelector("[name=play]");
       this.frames = new Map();
+      this.sets = this.data.sets;
       this.drawn = 0;
       this.follow(number);
       for (const control of [this.step, this.slice, this.shown, this.of]) {
@@ -122,9 +123,32 @@
       if (this.image) context.drawImage(this.image, 0, index * height, width, height, 0, 0, wide, high);
       const counts = this.fill(context, predicted, truth, chosen, wide, high);
       if (this.shown.value === "errors") this.outline(context, predicted, truth, chosen, wide / width, high / height, scale);
+      if (this.shown.value === "prediction" && this.sets) this.rings(context, predicted, chosen, wide / width, high / height, scale);
       this.write(context, wide, high, scale, index);
       this.tell(place, index, counts);
       moveCursors(this.data.steps[place]);
+    }
+
+    // whether a value is of a class; where classes overlap, a value stands for several: bit 0 is the first class
+    is(value, chosen) {
+      if (value === IGNORED) return false;
+      return this.sets ? (this.sets[value] >> (chosen - 1)) % 2 === 1 : value === chosen;
+    }
+
+    // which classes a prediction has too many and too few
+    compare(p, t, chosen) {
+      if (chosen) {
+        const [has, should] = [this.is(p, chosen), this.is(t, chosen)];
+        return [has && !should, should && !has];
+      }
+      if (this.sets) return [(this.sets[p] & ~this.sets[t]) !== 0, (this.sets[t] & ~this.sets[p]) !== 0];
+      return [p !== t && p !== 0, p !== t && t !== 0];
+    }
+
+    // the class whose colour a pixel has: the chosen one, or the innermost
+    top(value, chosen) {
+      if (chosen) return this.is(value, chosen) ? chosen : 0;
+      return this.sets ? 32 - Math.clz32(this.sets[value]) : value;
     }
 
     // colours of errors or of classes; returns extra and missed pixels
@@ -136,20 +160,16 @@
       const painted = new ImageData(width, height);
       const counts = { extra: 0, missed: 0, wrong: 0 };
       for (let i = 0; i < predicted.length; i += 1) {
-        let p = predicted[i];
-        let t = truth ? truth[i] : p;
-        if (t === IGNORED) t = p;
-        if (chosen) {
-          p = p === chosen ? 1 : 0;
-          t = t === chosen ? 1 : 0;
-        }
-        let kind = null;
-        if (p !== t) kind = p && t ? "wrong" : p ? "extra" : "missed";
+        const p = predicted[i];
+        const t = truth && truth[i] !== IGNORED ? truth[i] : p;
+        const [extra, missed] = p === t ? [false, false] : this.compare(p, t, chosen);
+        const kind = extra && missed ? "wrong" : extra ? "extra" : missed ? "missed" : null;
         if (kind) counts[kind] += 1;
         let colour = kind && this.shown.value === "errors" ? COLOURS[kind] : null;
         let opacity = COLOURS.errorOpacity;
-        if (this.shown.value === "prediction" && p) {
-          colour = this.data.colours[predicted[i] - 1];
+        const own = this.shown.value === "prediction" ? this.top(p, chosen) : 0;
+        if (own) {
+          colour = this.data.colours[own - 1];
           opacity = COLOURS.classOpacity;
         }
         if (colour) painted.data.set([...rgb(colour), Math.round(255 * opacity)], 4 * i);
@@ -160,12 +180,39 @@
       return counts;
     }
 
+    // the border of each class in its own colour, so that one under another is seen
+    rings(context, predicted, chosen, dx, dy, scale) {
+      const drawn = chosen ? [chosen] : this.data.names.map((_, i) => i + 1);
+      for (const one of drawn) {
+        const ring = new Path2D();
+        this.faces((i, j, x0, y0, x1, y1) => {
+          if (this.is(predicted[i], one) === this.is(predicted[j], one)) return;
+          ring.moveTo(x0 * dx, y0 * dy);
+          ring.lineTo(x1 * dx, y1 * dy);
+        });
+        context.strokeStyle = this.data.colours[one - 1];
+        context.lineWidth = 2 * scale;
+        context.stroke(ring);
+      }
+    }
+
+    // calls back with every two neighbours and the ends of the face between them
+    faces(edge) {
+      const { width, height } = this.data;
+      for (let y = 0; y < height; y += 1) {
+        for (let x = 0; x < width; x += 1) {
+          const i = y * width + x;
+          if (x + 1 < width) edge(i, i + 1, x + 1, y, x + 1, y + 1);
+          if (y + 1 < height) edge(i, i + width, x, y + 1, x + 1, y + 1);
+        }
+      }
+    }
+
     // lines along the faces of pixels: where truth and prediction change together they are correct
     outline(context, predicted, truth, chosen, dx, dy, scale) {
-      const { width, height } = this.data;
       const paths = { correct: new Path2D(), truth: new Path2D(), prediction: new Path2D() };
-      const value = (values, i) => (chosen ? Number(values[i] === chosen) : values[i]);
-      const edge = (i, j, x0, y0, x1, y1) => {
+      const value = (values, i) => (chosen ? Number(this.is(values[i], chosen)) : values[i]);
+      this.faces((i, j, x0, y0, x1, y1) => {
         const p0 = value(predicted, i), p1 = value(predicted, j);
         const own = (k, p) => (!truth || truth[k] === IGNORED ? p : value(truth, k));
         const t0 = own(i, p0), t1 = own(j, p1);
@@ -175,14 +222,7 @@
         if (!kind) return;
         paths[kind].moveTo(x0 * dx, y0 * dy);
         paths[kind].lineTo(x1 * dx, y1 * dy);
-      };
-      for (let y = 0; y < height; y += 1) {
-        for (let x = 0; x < width; x += 1) {
-          const i = y * width + x;
-          if (x + 1 < width) edge(i, i + 1, x + 1, y, x + 1, y + 1);
-          if (y + 1 < height) edge(i, i + width, x, y + 1, x + 1, y + 1);
-        }
-      }
+      });
       for (const [kind, pens] of Object.entries(COLOURS.pens)) {
         for (const [colour, thickness, opacity] of pens) {
           context.globalAlpha = opacity;

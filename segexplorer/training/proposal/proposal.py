@@ -21,6 +21,7 @@ from segexplorer.data.checks import Problem, check_dataset
 from segexplorer.data.datasets import recognise, recognised_dataset
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.fingerprint import Fingerprint, Looked, take_fingerprint
+from segexplorer.data.label_overlap import Overlap, find_overlap, shared_by_classes
 from segexplorer.data.splits import Split, assign_roles
 from segexplorer.metrics.tasks import TASKS
 from segexplorer.training.experiment import Experiment
@@ -212,13 +213,20 @@ def propose(
     if minutes is not None and not minutes > 0:
         raise SpecError(f"Training cannot take {minutes:g} minutes.", "Give a number above 0.")
     dataset = source if isinstance(source, DatasetSpec) else _recognised(Path(source))
+    overlap = Overlap()
     if classes:
-        dataset = type(dataset).of({**dataset.plain(), "classes": dict(classes)})
+        chosen = {**dataset.plain(), "classes": dict(classes)}
+        shared = "" if dataset.overlapping else shared_by_classes(classes)
+        overlap = Overlap(shared, {"overlapping": True}) if shared else overlap
+        dataset = type(dataset).of({**chosen, **overlap.settings})
+    else:
+        overlap = find_overlap(dataset, stopped=stopped)
+        dataset = type(dataset).of({**dataset.plain(), **overlap.settings})
     seen = take_fingerprint(dataset, looked=looked, stopped=stopped)
     machine = hardware or this_machine()
     split, amiss = _split(seen)
     seen = replace(seen, left_out=tuple(dict.fromkeys((*seen.left_out, *(p.case for p in amiss)))))
-    found = [*seen.problems, *amiss]
+    found = [*seen.problems, *amiss, *([overlap.problem] if overlap.problem else [])]
     draft = Draft(
         seen,
         machine,
@@ -227,6 +235,7 @@ def propose(
         split=split,
         why_left_out={p.case: p.message for p in reversed(found) if p.case},
         timed=timed,
+        why_overlapping=overlap.reason,
     )
     if timed:
         take = measure or _timed_here(stopped)

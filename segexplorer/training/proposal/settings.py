@@ -75,6 +75,8 @@ class Draft:
         Case -> sentence, for the cases that the split leaves out.
     timed
         Whether the sizes were fitted to a time.
+    why_overlapping
+        Why classes overlap, where that was found out.
     settings
         Nested plain data.
     reasons
@@ -88,6 +90,7 @@ class Draft:
     split: Mapping[str, Any]
     why_left_out: Mapping[str, str]
     timed: bool = True
+    why_overlapping: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -128,12 +131,21 @@ class Draft:
         count = len(seen.names)
         self._put(
             "data.classes",
-            {name: list(values) if len(values) > 1 else values[0] for name, values in seen.classes.items()},
+            {
+                name: list(values) if len(values) > 1 else values[0]
+                for name, values in seen.dataset.as_setting(seen.classes).items()
+            },
             f"{count} {'class' if count == 1 else 'classes'}. Take out what should not be learned, or merge "
             'values, as in {kidneys: [2, 3]}; values under the name "ignore" count nowhere.'
             if IGNORE not in seen.classes
             else f"{count} {'class' if count == 1 else 'classes'}, and values that count nowhere (ignore).",
         )
+        if self.why_overlapping:
+            reason = (
+                f"{self.why_overlapping} Each class has a sigmoid and is scored by itself; false: classes exclude "
+                "each other, and later ones win."
+            )
+            self._put("data.overlapping", True, reason)
         if seen.incomplete:
             reason = f"Cases that lack a file are left out: {_some(seen.incomplete)}."
             self._put("data.incomplete", "leave out", reason)

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from segexplorer.core import colours
 from segexplorer.core.colours import ClassColours
@@ -79,12 +80,23 @@ class PlaneView:
         predicted = _slice(prediction, self.affine, self.plane)
         panels = [_painted(self.grey, [])]
         if self.truth is not None:
-            panels.append(_painted(self.grey, _class_masks(self.scheme.topmost(self.truth))))
-        panels.append(_painted(self.grey, _class_masks(self.scheme.topmost(predicted))))
+            panels.append(self._classes(self.truth))
+        panels.append(self._classes(predicted))
         if self.truth is not None:
             panels.append(_painted(self.grey, _error_masks(predicted, self.truth, self.scheme)))
         gap = np.full((self.grey.shape[0], GAP, 3), 255, np.uint8)
         return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
+
+    def _classes(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the slice with its classes; where they overlap, the border of each is drawn over all of them."""
+        painted = _painted(self.grey, _class_masks(self.scheme.topmost(labels)))
+        if not self.scheme.overlapping:
+            return painted
+        rings = []
+        for index, colour in ClassColours().indices(range(1, self.scheme.classes + 1)).items():
+            mask = self.scheme.mask(labels, index)
+            rings.append((colour, mask & ~ndimage.binary_erosion(mask)))
+        return _painted(painted, rings, opacity=1.0)
 
 
 def _slice(array: NDArray[Any], affine: NDArray[np.float64], plane: int) -> NDArray[Any]:
@@ -122,9 +134,11 @@ def _error_masks(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], scheme
     ]
 
 
-def _painted(grey: NDArray[np.uint8], masks: list[Mask]) -> NDArray[np.uint8]:
-    picture = np.repeat(grey[..., np.newaxis], 3, axis=2).astype(np.float64)
+def _painted(picture: NDArray[np.uint8], masks: list[Mask], opacity: float = OPACITY) -> NDArray[np.uint8]:
+    """Return (h, w, 3) of grey values or colours with masks painted over them."""
+    found = np.repeat(picture[..., np.newaxis], 3, axis=2) if picture.ndim == 2 else picture
+    found = found.astype(np.float64)
     for colour, mask in masks:
         paint = 255 * np.array(colours.rgba(colour)[:3])
-        picture[mask] = (1 - OPACITY) * picture[mask] + OPACITY * paint
-    return np.asarray(np.round(picture), np.uint8)
+        found[mask] = (1 - opacity) * found[mask] + opacity * paint
+    return np.asarray(np.round(found), np.uint8)

@@ -330,6 +330,28 @@ def test_a_class_table_does_not_outlive_its_case(panel: CasesPanel, qtbot: Any) 
     assert panel.class_table.classes() == {"anterior": (2,), "posterior": (3,)}
 
 
+def test_classes_of_layers_may_overlap(panel: CasesPanel, qtbot: Any) -> None:
+    """Regions are typed into the table of classes; the box below it says that they overlap."""
+    add_pair(panel, qtbot)
+    table, box = panel.class_table.table, panel.overlap
+    qtbot.waitUntil(lambda: table.rowCount() == 3)
+    panel.one_case.setChecked(True)
+    values = [panel.class_table.classes()[name][0] for name in panel.class_table.classes()]
+    for row, (name, own) in enumerate({"whole": values, "core": values[1:], "inner": values[2:]}.items()):
+        table.item(row, 1).setText(name)
+        table.item(row, 2).setText(", ".join(map(str, own)))
+    assert box.isVisibleTo(panel) and not box.isChecked() and "regions" in box.toolTip()
+    with pytest.raises(SpecError, match=r'both whole and core\..*check "Classes overlap"'):
+        panel.dataset_maker()
+    assert panel.problem_path == "data.classes"
+    box.click()
+    assert panel.problem_path == ""
+    dataset, _ = panel.dataset_maker()()
+    assert dataset.overlapping and dataset.class_map().scheme.members == ((1,), (1, 2), (1, 2, 3))
+    panel.source_box.setCurrentIndex(1)
+    assert not box.isVisibleTo(panel)  # the form of the data set has the setting
+
+
 def test_what_was_written_into_the_class_table_stays_while_one_of_its_cases_does(
     panel: CasesPanel, qtbot: Any
 ) -> None:

@@ -89,6 +89,26 @@ def test_history_is_a_frame_per_prediction(run: Path, tmp_path: Path) -> None:
     assert last[1] < 50
 
 
+def test_history_of_overlapping_classes_has_the_errors_of_each(tmp_path: Path) -> None:
+    """An organ and a tumour that crosses it: where the tumour is missed within the organ is no other organ."""
+    masks = np.zeros((2, 24, 30, 4), np.uint8)
+    masks[0, 2:16, 2:20] = 1
+    masks[1, 8:22, 10:28] = 1
+    predicted = masks.copy()
+    predicted[1, 8:16] = 0  # missed: 8 x 18 voxels, of which 8 x 10 are in the organ
+    with segexplorer.Recorder(tmp_path / "run", ["organ", "tumour"], overlapping=True) as recorder:
+        for guess in (masks, predicted):
+            recorder.step(1.0)
+            recorder.watch("a", image=np.zeros(masks.shape[1:], np.float32), label=masks, prediction=guess)
+    path = segexplorer.figure(tmp_path / "run", tmp_path / "h.gif", width_mm=50.8, dpi=150)
+    moving = Image.open(io.BytesIO(path.read_bytes()))
+    moving.seek(1)
+    pixels = np.asarray(moving.convert("RGB"))
+    assert near(pixels, colours.FALSE_NEGATIVE) == pytest.approx(144 * 12.5**2, rel=0.25)
+    assert near(pixels, colours.FALSE_POSITIVE) < 50
+    assert near(pixels, colours.WRONG_CLASS) < 500  # a voxel has 156
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "why"),
     [

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import segexplorer
+from segexplorer.core import colours
+from segexplorer.core.colours import ClassColours
 from segexplorer.frontends.report.writing import BROWSERS, browser_options
 from segexplorer.training.history import open_run
 
@@ -85,3 +88,36 @@ def test_page_is_printed(run: Path, tmp_path: Path) -> None:
     printed = segexplorer.report(run, tmp_path / "r.pdf").read_bytes()
     assert printed.startswith(b"%PDF-")
     assert len(printed) > 20_000
+
+
+def test_film_of_overlapping_classes_counts_and_draws_each(tmp_path: Path) -> None:
+    """Two boxes cross, and a part of the second one is missed: both are shown, not the last one alone."""
+    masks = np.zeros((2, 12, 10, 4), np.uint8)
+    masks[0, 1:8, 1:8] = 1
+    masks[1, 4:11, 3:9] = 1
+    predicted = masks.copy()
+    predicted[1, 8:] = 0
+    with segexplorer.Recorder(tmp_path / "run", ["organ", "tumour"], overlapping=True) as recorder:
+        for guess in (masks[:, ::-1], predicted):
+            recorder.step(1.0)
+            recorder.watch("a", image=masks.sum(0) * 9.0, label=masks, prediction=guess)
+    page = segexplorer.report(tmp_path / "run", tmp_path / "r.html", names=True)
+    missed = 3 * 6 / 100
+    for chosen, lacking in ((0, missed), (1, 0), (2, missed)):
+        dom = browse(page, f"#film=0&step=1&slice=2&class={chosen}", tmp_path)
+        said = re.search(r'class="told"[^>]*>([^<]*)<', dom)
+        assert said is not None
+        assert said[1] == f"Step 2, slice 2: extra 0.00 cm², missed {lacking:.2f} cm² in this slice."
+    assert BROWSER is not None
+    picture = tmp_path / "shown.png"
+    browse(
+        page,
+        "#film=0&step=1&slice=2&show=prediction",
+        tmp_path,
+        f"--screenshot={picture}",
+        "--window-size=1000,3000",
+    )
+    seen = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3).astype(int)
+    found = {tuple(row) for row in np.unique(seen, axis=0).tolist()}
+    lines = [tuple(round(255 * c) for c in colours.rgba(ClassColours().colour(i))[:3]) for i in (1, 2)]
+    assert set(lines) <= found  # the border of each, in its own colour

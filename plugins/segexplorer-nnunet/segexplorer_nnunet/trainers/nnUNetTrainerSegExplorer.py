@@ -27,6 +27,7 @@ from segexplorer_nnunet.supervision import OwnTerms, SupervisedLoss, needs_full_
 from segexplorer import Recorder, losses, open_volume
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import EpochSummary, Role
+from segexplorer.data.case import IGNORED
 from segexplorer.data.geometry import spacing
 from segexplorer.data.volume import Volume
 from segexplorer.functional.inputs import LossContext
@@ -122,8 +123,7 @@ class nnUNetTrainerSegExplorer(nnUNetTrainer):
         if self.local_rank != 0:
             return
         self._watched = self._cases_to_watch()
-        classes = classes_of(self.label_manager)
-        self._classes = {name: value for name, value in classes.items() if name != "ignore"}
+        self._classes = classes_of(self.label_manager)
         self._files = CaseFiles(
             Path(self.preprocessed_dataset_folder_base),
             self.plans_manager.dataset_name,
@@ -133,7 +133,8 @@ class nnUNetTrainerSegExplorer(nnUNetTrainer):
         plan = self.configuration_manager
         self.recorder = Recorder(
             self.settings.run or _new_folder(Path(self.output_folder)),
-            classes,
+            self._classes,
+            overlapping=self.label_manager.has_regions,
             loss=self._module,
             trainer=f"nnU-Net ({type(self).__name__})",
             network=plan.network_arch_class_name.rpartition(".")[2],
@@ -270,12 +271,10 @@ class nnUNetTrainerSegExplorer(nnUNetTrainer):
     def _watch_case(
         self, recorder: Recorder, case: str, role: Any, logits: Any, properties: dict[str, Any]
     ) -> list[Any]:
-        own = on_own_grid(logits, properties, self.plans_manager, self.configuration_manager)
+        plans, configuration = self.plans_manager, self.configuration_manager
+        regions = self.label_manager.has_regions
+        own = on_own_grid(logits, properties, plans, configuration, regions=regions)
         files = self._files.of(case)
-        if self.label_manager.has_regions:
-            values = np.asarray(self.label_manager.convert_logits_to_segmentation(own))
-            known = np.array([0, *self._classes.values()])
-            return list(recorder.watch(case, role=role, prediction=np.searchsorted(known, values), **files))
         output = self._regions(own, files["label"])
         return list(recorder.watch(case, role=role, logits=own, output=output, **files))
 
@@ -284,17 +283,20 @@ class nnUNetTrainerSegExplorer(nnUNetTrainer):
         if self.settings.loss is None or not any(part.regional for part in losses_in(self.settings.loss)):
             return None
         volume = label if isinstance(label, Volume) else open_volume(label, label=True)
-        truth = torch.from_numpy(np.asarray(volume.array).astype(np.int64))
+        values, ignored = np.asarray(volume.array).astype(np.int64), self.label_manager.ignore_label
+        truth = torch.from_numpy(values[np.newaxis])
+        if self.label_manager.has_regions:
+            own = [np.isin(values, given) for name, given in self._classes.items() if name != "ignore"]
+            truth = torch.from_numpy(np.where(values == ignored, IGNORED, np.stack(own)))
+            ignored = IGNORED
         context = LossContext(
-            spacing=[spacing(volume.affine)],
-            ignore_index=self.label_manager.ignore_label,
-            epoch=self.current_epoch,
+            spacing=[spacing(volume.affine)], ignore_index=ignored, epoch=self.current_epoch
         )
         with torch.no_grad():
             found: LossOutput = (
                 copy.deepcopy(self._module)
                 .cpu()
-                .evaluate(torch.from_numpy(logits)[None], truth[None, None], context)
+                .evaluate(torch.from_numpy(logits)[None], truth[None], context)
             )
         return found
 

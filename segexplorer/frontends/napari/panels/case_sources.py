@@ -160,12 +160,15 @@ class CasePair:
         return examine(self.image, self.label)
 
 
-def stored_dataset(
-    pairs: Sequence[CasePair], classes: Mapping[str, tuple[int, ...]], other_labels: str, folder: Path
-) -> DatasetSpec:
+def stored_dataset(pairs: Sequence[CasePair], settings: Mapping[str, object], folder: Path) -> DatasetSpec:
     """Return the data set of these pairs; what has no file, or was painted since, is saved into `folder`.
 
     File names carry a hash of what is in them, so the same picture is written once. For a worker.
+
+    Parameters
+    ----------
+    settings
+        Of the data set beside its pairs: its classes, what other labels become, whether classes overlap.
 
     Raises
     ------
@@ -183,9 +186,7 @@ def stored_dataset(
         }
         for pair in pairs
     ]
-    return registry.spec("pairs").of(
-        {"pairs": listed, "classes": dict(classes), "other_labels": other_labels}
-    )
+    return registry.spec("pairs").of({"pairs": listed, **settings})
 
 
 def _stored(volume: Volume, path: Path | None, folder: Path, name: str, *, integer: bool) -> Path:

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError
 from segexplorer.core.events import Role
+from segexplorer.core.fields import parameters
 from segexplorer.data.case import Case, CaseRef
 from segexplorer.data.datasets.base import DatasetSpec
 from segexplorer.data.splits import Split
@@ -39,7 +40,7 @@ from segexplorer.frontends.napari.panels.case_sources import (
     case_name,
     stored_dataset,
 )
-from segexplorer.frontends.napari.panels.class_table import ClassTable
+from segexplorer.frontends.napari.panels.class_table import ClassTable, shared_value
 from segexplorer.frontends.napari.panels.proposal_box import ProposalBox
 from segexplorer.frontends.napari.panels.results import ResultsButton
 from segexplorer.frontends.napari.workers import LatestWork
@@ -85,6 +86,8 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         Check box that is shown while there is one pair alone.
     class_table
         The classes of the pairs, or of the data set whose case is shown.
+    overlap
+        Check box: whether a label value may belong to several classes.
     preview
         Draws the case that is looked at.
     message
@@ -135,7 +138,13 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self._unselected.addItem("Other labels become background", "background")
         self._unselected.addItem("Other labels are ignored by loss and scores", "ignored")
         self._unselected.currentIndexChanged.connect(lambda _: self.changed.emit())
-        self._classes = widgets.section("Classes", self.class_table, self._unselected, key="Cases.classes")
+        declared = next(p for p in parameters(DatasetSpec) if p.name == "overlapping")
+        self.overlap = QCheckBox(declared.title)
+        self.overlap.setToolTip(declared.description)
+        self.overlap.toggled.connect(lambda _: self.changed.emit())
+        self._classes = widgets.section(
+            "Classes", self.class_table, self._unselected, self.overlap, key="Cases.classes"
+        )
         self.proposal = ProposalBox(session, self.dataset_maker)
         self.results = ResultsButton(viewer, display)
         layout = QVBoxLayout(self)
@@ -203,13 +212,14 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             return lambda: chosen
         self._check_pairs()
         pairs = [pair for pair, _ in self._pairs]
-        classes, other_labels, folder = (
-            self.class_table.classes(),
-            str(self._unselected.currentData()),
-            self.folder,
-        )
+        settings = {
+            "classes": self.class_table.classes(),
+            "other_labels": str(self._unselected.currentData()),
+            "overlapping": self.overlap.isChecked(),
+        }
+        folder = self.folder
         split = Split(self_validation=self.one_case.isChecked() and len(pairs) == 1)
-        return lambda: (stored_dataset(pairs, classes, other_labels, folder), split)
+        return lambda: (stored_dataset(pairs, settings, folder), split)
 
     @property
     def from_layers(self) -> bool:
@@ -247,9 +257,10 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             ):
                 return "data.pairs"
             try:
-                return "split" if self.class_table.classes() else "data.classes"
+                self._check_classes()
             except SegExplorerError:
                 return "data.classes"
+            return "split"
         return ""
 
     def label(self, path: str) -> str:
@@ -258,14 +269,23 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             return self.disk_source.label(path)
         return {"data.classes": "Classes", "split": "Cases"}.get(path, "Cases")
 
+    def _check_classes(self) -> None:
+        classes = self.class_table.classes()
+        if not classes:
+            raise SpecError("No class is chosen.", "Add a class in the Cases tab.")
+        shared = "" if self.overlap.isChecked() else shared_value(classes)
+        if shared:
+            raise SpecError(
+                shared, f'In the Cases tab, check "{self.overlap.text()}", or give the value to one class.'
+            )
+
     def _check_pairs(self) -> None:
         if not self._pairs:
             raise DataError("No case is chosen yet.", "Add an image and its label in the Cases tab.")
         for pair, seen in self._pairs:
             if seen is not None and seen.severity == "error":
                 raise DataError(f"{pair.case}: {seen.verdict}", seen.remedy)
-        if not self.class_table.classes():
-            raise SpecError("No class is chosen.", "Add a class in the Cases tab.")
+        self._check_classes()
         clash = clashing_names({p.case: p.names for p in self.pairs}, self.class_table.classes())
         if clash:
             raise SpecError(
@@ -430,9 +450,11 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
             classes = self.class_table.classes()
         except SegExplorerError:
             classes = {}  # a name is being typed
-        other = self._unselected.currentData()
+        if not self.overlap.isChecked() and shared_value(classes):
+            classes = {}  # values are being typed
+        other, overlapping = self._unselected.currentData(), self.overlap.isChecked()
         opened = Case(pair.case, (pair.image,), pair.label)
-        return lambda: preview_case(opened, classes, other, examined)
+        return lambda: preview_case(opened, classes, other, examined, overlapping=overlapping)
 
     def _on_preview(self, shown: CasePreview) -> None:
         """The viewer shows a case: its volumes in the table of classes, its verdict beside its name."""
@@ -473,6 +495,7 @@ class CasesPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.layer_source.setVisible(index == _LAYERS)
         self.disk_source.setVisible(index == _DISK)
         self._unselected.setVisible(index == _LAYERS)
+        self.overlap.setVisible(index == _LAYERS)
         self.class_table.set_editable(index == _LAYERS)
         widgets.say(self.message, "")
         self.preview.forget()

@@ -216,6 +216,17 @@ class ClassTable(QWidget):  # type: ignore[misc, unused-ignore]
         return item.text().strip() if item is not None else ""
 
 
+def shared_value(classes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return which label value two classes have, as a sentence; "" where no two share one."""
+    owner: dict[int, str] = {}
+    for name, values in classes.items():
+        for value in values:
+            if value in owner:
+                return f"The label value {value} is of both {owner[value]} and {name}."
+            owner[value] = name
+    return ""
+
+
 def bar_length(share: float) -> int:
     """Return 0 to 100 for a share of the picture: 100 is all of it, 0 a millionth or less."""
     return round(100 * max(0.0, 1 + math.log10(share) / 6)) if share > 0 else 0
