@@ -22,4 +22,4 @@ if ! test -e "$PLACE/.installed" || test -n "$(find plugins -name pyproject.toml
   touch "$PLACE/.installed"
 fi
 # shellcheck disable=SC2086
-exec "$PLACE/bin/python" -m pytest -p no:cacheprovider $PLUGINS "$@"
+exec "$PLACE/bin/python" -m pytest -p no:cacheprovider --timeout 3000 $PLUGINS "$@"

@@ -33,8 +33,8 @@ from segexplorer.training.identity import Identity, compare
 from segexplorer.training.plan import resolve
 from segexplorer.training.predict import load_predictor
 from segexplorer.training.run import Run
-from segexplorer.training.slices import PRIOR, Layout
 from segexplorer.training.sinks.pictures import PlaneView
+from segexplorer.training.slices import PRIOR, Layout
 from segexplorer.training.team import launch
 from segexplorer.viewmodels.errors import Code
 from segexplorer.viewmodels.outlines import Outlines
