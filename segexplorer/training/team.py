@@ -53,6 +53,10 @@ LEAVING_SECONDS = 15.0
 JOINING_SECONDS = 300.0
 _FOREVER = timedelta(days=20)
 """Followers wait for the next order as long as a run is paused or validates; who dies closes its connections."""
+_ALIGNED = 16
+"""Bytes of the largest numbers that torch has."""
+_PLACES = ("spacing", "origin", "volume_shape")
+"""What a loss knows of each sample as numpy arrays, (B, axes) each."""
 _ORDER_BYTES = 4096
 """Length of the message that most orders fit into, so that they take one broadcast."""
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
@@ -181,39 +185,57 @@ class Team:
         """
         levels = [logits] if isinstance(logits, Tensor) else list(logits)
         whole: list[Tensor] = [_Gathered.apply(level, self) for level in levels]  # type: ignore[no-untyped-call]
-        every = self._all(labels.to(torch.uint8))
-        return (
-            whole[0] if isinstance(logits, Tensor) else whole,
-            every,
-            self._gather_context(context, labels.device),
-        )
+        every, context = self._gather_known(labels.to(torch.uint8), context)
+        return (whole[0] if isinstance(logits, Tensor) else whole, every, context)
 
-    def _gather_context(self, context: LossContext, device: torch.device) -> LossContext:
-        maps = context.distance_maps
-        places: dict[str, Any] = {}
-        for name in ("spacing", "origin", "volume_shape"):
-            if (given := getattr(context, name)) is not None:
-                own = np.ascontiguousarray(given)
-                places[name] = self._all(torch.from_numpy(own)).numpy()
-        regions = context.regions
-        if regions is not None:
-            regions = {key: self._gather_regions(own, device) for key, own in regions.items()}
-        return replace(
-            context,
-            distance_maps=None if maps is None else {k: self._all(v) for k, v in maps.items()},
-            voxel_weights=None if context.voxel_weights is None else self._all(context.voxel_weights),
-            regions=regions,
-            **places,
-        )
+    def _gather_known(self, labels: Tensor, context: LossContext) -> tuple[Tensor, LossContext]:
+        """Return labels and context of the whole batch, of which nothing has a gradient: in one message."""
+        maps = context.distance_maps or {}
+        own = {"labels": labels} | {f"map {name}": values for name, values in maps.items()}
+        if context.voxel_weights is not None:
+            own["voxel_weights"] = context.voxel_weights
+        places = [name for name in _PLACES if getattr(context, name) is not None]
+        for name in places:
+            own[name] = torch.from_numpy(np.ascontiguousarray(getattr(context, name)))
+        whole = dict(zip(own, self._all_of(list(own.values())), strict=True))
+        changed: dict[str, Any] = {name: whole[name].numpy() for name in places}
+        if maps:
+            changed["distance_maps"] = {name: whole[f"map {name}"] for name in maps}
+        if context.voxel_weights is not None:
+            changed["voxel_weights"] = whole["voxel_weights"]
+        if context.regions:
+            changed["regions"] = self._gather_regions(context.regions, labels.device)
+        return whole["labels"], replace(context, **changed)
 
-    def _gather_regions(self, own: BatchRegions, device: torch.device) -> BatchRegions:
+    def _gather_regions(
+        self, own: Mapping[Any, BatchRegions], device: torch.device
+    ) -> dict[Any, BatchRegions]:
         every: list[Any] = [None] * self.size
         # what the others' patches see; their whole volumes are of no use here
-        dist.all_gather_object(every, [sample.patch for sample in own.samples])
-        samples = [PatchRegions(patch, patch) for part in every for patch in part]
-        first = self.rank * len(own.samples)
-        samples[first : first + len(own.samples)] = own.samples
-        return BatchRegions(samples, device)
+        dist.all_gather_object(every, [[s.patch for s in regions.samples] for regions in own.values()])
+        found = {}
+        for number, (partition, regions) in enumerate(own.items()):
+            samples = [PatchRegions(patch, patch) for part in every for patch in part[number]]
+            first = self.rank * len(regions.samples)
+            samples[first : first + len(regions.samples)] = regions.samples
+            found[partition] = BatchRegions(samples, device)
+        return found
+
+    def _all_of(self, own: Sequence[Tensor]) -> list[Tensor]:
+        """Return what all processes have of several tensors, (B, ...) each: one message for each device."""
+        whole = list(own)
+        for device in dict.fromkeys(tensor.device for tensor in own):
+            numbers = [number for number, tensor in enumerate(own) if tensor.device == device]
+            pieces = [own[number].contiguous().flatten().view(torch.uint8) for number in numbers]
+            # numbers of any size begin at a multiple of it
+            padded = [functional.pad(piece, (0, -len(piece) % _ALIGNED)) for piece in pieces]
+            rows = self._all(torch.cat(padded)[None])
+            columns = torch.split(rows, [len(piece) for piece in padded], dim=1)
+            for number, piece, column in zip(numbers, pieces, columns, strict=True):
+                shape = own[number].shape
+                values = column[:, : len(piece)].view(own[number].dtype)
+                whole[number] = values.reshape(self.size * shape[0], *shape[1:])
+        return whole
 
     def _all(self, own: Tensor) -> Tensor:
         """Return what all processes have of a batch, (B, ...) each, one after the other."""
@@ -628,43 +650,53 @@ class _Gathered(torch.autograd.Function):
 
 
 class _NormalisedOverAll(torch.autograd.Function):
-    """Batch normalisation with the statistics of all processes, which have equally many voxels.
+    """Batch normalisation with the mean and variance of all processes, which have equally many voxels.
 
-    See Ioffe and Szegedy 2015 for the gradient; its two sums over the batch are those over all processes.
+    See Ioffe and Szegedy 2015 for the gradient; its two sums over the batch are those over all processes. The rest
+    is done by torch's kernels for given statistics: what the sums add to the gradient of x is linear in the
+    normalised x, hence itself such a normalisation.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, mean: Tensor, spread: Tensor, count: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        statistics: tuple[Tensor, Tensor],
+        count: float,
+        eps: float,
     ) -> Tensor:
-        shape = _per_channel(x)
-        normal = (x - mean.view(shape)) * spread.view(shape)
-        ctx.save_for_backward(normal, weight, spread)
-        ctx.count = count
-        return normal if weight is None else normal * weight.view(shape)
+        ctx.save_for_backward(x, weight, *statistics)
+        ctx.count, ctx.eps = count, eps
+        return functional.batch_norm(x, *statistics, weight, bias, eps=eps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        normal, weight, spread = ctx.saved_tensors
-        shape = _per_channel(normal)
-        axes = [0, *range(2, normal.ndim)]
-        of_weight = (gradient * normal).sum(axes, dtype=torch.float64)
-        inner = gradient if weight is None else gradient * weight.view(shape)
-        sums = torch.stack(
-            [inner.sum(axes, dtype=torch.float64), (inner * normal).sum(axes, dtype=torch.float64)]
+        x, weight, mean, variance = ctx.saved_tensors
+        of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
+        sums = torch.stack([of_bias, of_weight]).double()
         dist.all_reduce(sums)
-        plain, along = (sums / ctx.count).to(normal.dtype)
-        of_x = (inner - plain.view(shape) - normal * along.view(shape)) * spread.view(shape)
-        return of_x, None if weight is None else of_weight.to(weight.dtype), None, None, None
-
-
-def _per_channel(x: Tensor) -> tuple[int, ...]:
-    return (1, x.shape[1], *[1] * (x.ndim - 2))
+        plain, along = sums / ctx.count
+        scale = -(variance.double() + ctx.eps).rsqrt()
+        if weight is not None:
+            scale = scale * weight
+        of_x += functional.batch_norm(
+            x, mean, variance, (scale * along).to(mean.dtype), (scale * plain).to(mean.dtype), eps=ctx.eps
+        )
+        if weight is None:
+            return of_x, None, None, None, None, None
+        return of_x, of_weight, of_bias, None, None, None
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation over the batches of all processes, also on the CPU, where torch has none."""
+    """Batch normalisation over the batches of all processes, also on the CPU, where torch has none.
+
+    One message on the way there and one on the way back, which is the least: each layer needs the sums of the one
+    before.
+    """
 
     team: Team
 
@@ -673,20 +705,17 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(input)
         wide = input if input.dtype == torch.float64 else input.float()
-        axes = [0, *range(2, wide.ndim)]
-        count = float(self.team.size * wide[:, 0].numel())
+        own = wide.numel() // wide.shape[1]
+        count = float(self.team.size * own)
         with torch.no_grad():
-            total = wide.sum(axes, dtype=torch.float64)
-            dist.all_reduce(total)
-            mean = (total / count).to(wide.dtype)
-            square = (wide - mean.view(_per_channel(wide))).square().sum(axes, dtype=torch.float64)
-            dist.all_reduce(square)
-            variance = square / count
-            spread = (variance + self.eps).rsqrt().to(wide.dtype)
-            self._follow(mean, (square / max(count - 1, 1)).to(wide.dtype))
-        out: Tensor = _NormalisedOverAll.apply(wide, self.weight, mean, spread, count)  # type: ignore[no-untyped-call]
-        if self.bias is not None:
-            out = out + self.bias.view(_per_channel(wide))
+            found = torch.stack(torch.batch_norm_update_stats(wide, None, None, 0.0)).double()
+            means, variances = self.team._all(found[None]).unbind(1)
+            # as many voxels in each process (Chan et al. 1983): no difference of large sums is taken
+            mean = means.mean(0)
+            variance = (variances + (means - mean).square()).mean(0)
+            statistics = mean.to(wide.dtype), variance.to(wide.dtype)
+            self._follow(statistics[0], (variance * (count / max(count - 1, 1))).to(wide.dtype))
+        out: Tensor = _NormalisedOverAll.apply(wide, self.weight, self.bias, statistics, count, self.eps)  # type: ignore[no-untyped-call]
         return out.to(input.dtype)
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:

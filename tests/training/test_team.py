@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import segexplorer
 from segexplorer.core.errors import ExitCode, MachineError, SpecError, TrainingError
@@ -98,10 +100,12 @@ def test_every_loss_of_two_ranks_alone() -> None:
     """Compared by `test_every_loss_of_two_ranks_is_that_of_one`."""
     team = launch(2, program=[two_ranks.__file__])
     try:
+        layers = two_ranks.compare_normalisations(team)
         losses = two_ranks.compare_losses(team)
         networks = two_ranks.compare_networks(team, two_ranks.FEW)
     finally:
         team.end(0)
+    assert {k: v for k, v in layers.items() if v > ROUNDING} == {}
     wrong = [d for d in losses if max(d.value, d.gradient, d.learned) > ROUNDING]
     assert not wrong
     # the comparison tells them apart: the mean of the ranks' own losses is another loss for many
@@ -168,6 +172,39 @@ def test_two_devices_train_as_one_and_either_goes_on_with_the_other(
     assert isinstance(events[-1], RunFinished) and not events[-1].error
     assert any("devices 1 after 2" in e.message for e in events if isinstance(e, Notice))
     assert "devices 2, then 1" in again.badges
+
+
+def test_a_step_takes_no_more_messages_than_it_needs(
+    make_run: Callable[..., Run], pair: Callable[[], Team], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., Any]:
+        call = getattr(torch.distributed, name)
+
+        def counting(*given: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return call(*given, **options)
+
+        return counting
+
+    run = make_run(**HARD)
+    run.team = pair()
+    for name in ("broadcast", "all_reduce", "all_gather", "all_gather_object"):
+        monkeypatch.setattr(torch.distributed, name, counted(name))
+    found = []
+    for event in run:
+        if isinstance(event, StepDone):
+            found.append(dict(calls))
+            calls.clear()
+    network = run.experiment.network.build(dimensions=3, in_channels=1, out_channels=2)
+    layers = sum(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+    levels = len(network.train()(torch.zeros(2, 1, 16, 16, 16)))
+    assert found[-1] == {
+        "broadcast": 1,  # the order
+        "all_gather": layers + levels + 1,  # their statistics; logits; labels and all that the loss knows
+        "all_reduce": layers + 1,  # the same on the way back; the gradients
+    }
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(

@@ -141,6 +141,46 @@ def _apart(got: Tensor | None, expected: Tensor | None) -> float:
 # ---- layers that depend on the batch
 
 
+def compare_normalisations(team: Team) -> dict[str, float]:
+    """Compare batch normalisation alone: offsets, orders in memory and settings that no network here has."""
+    return {
+        f"{layer}, {order}, about {offset:g}": _compare_normalisation(team, layer, order, offset)
+        for layer in (
+            nn.BatchNorm3d(3),
+            nn.BatchNorm3d(3, affine=False, momentum=None),
+            nn.BatchNorm3d(3, 0.1),
+        )
+        for order in (torch.contiguous_format, torch.channels_last_3d)
+        for offset in (0.0, 1e4)
+    }
+
+
+def _compare_normalisation(team: Team, layer: nn.Module, order: torch.memory_format, offset: float) -> float:
+    random = torch.Generator().manual_seed(9)
+    # the ranks' own means differ by much more than their voxels vary
+    images = torch.randn(SAMPLES, 3, *SHAPE, generator=random, dtype=torch.float64)
+    images += offset + 10 * torch.arange(SAMPLES)[:, None, None, None, None]
+    wish = torch.randn(SAMPLES, 3, *SHAPE, generator=random, dtype=torch.float64)
+    alone = nn.Sequential(copy.deepcopy(layer), nn.Conv3d(3, 3, 1)).double()
+    for parameter in alone.parameters():
+        nn.init.normal_(parameter, generator=random)
+    together = team.share_layers(copy.deepcopy(alone))
+    assert type(together[0]) is not type(alone[0])
+    part = slice(team.rank * SAMPLES // team.size, (team.rank + 1) * SAMPLES // team.size)
+    found = []
+    for network, own in ((alone, slice(None)), (together, part)):
+        given = images[own].contiguous(memory_format=order).requires_grad_()
+        for _ in range(2):
+            output = network(given)
+        output.backward(wish[own])
+        found.append((output.detach(), given.grad))
+    team.reduce_gradients(list(together.parameters()), [])
+    pairs = [(a[part], b) for a, b in zip(*found, strict=True)]
+    pairs += [(a.grad, b.grad) for a, b in zip(alone.parameters(), together.parameters(), strict=True)]
+    pairs += list(zip(alone.buffers(), together.buffers(), strict=True))
+    return max(_apart(b.double(), a.double()) for a, b in pairs)
+
+
 FEW = ("unet", "vnet", "attention_unet")
 """Networks that take seconds."""
 
@@ -191,6 +231,7 @@ if __name__ == "__main__":
     if "networks" in sys.argv:
         compare_networks(second, networks.names())
     else:
+        compare_normalisations(second)
         compare_losses(second)
         compare_networks(second, FEW)
     second.hear()
