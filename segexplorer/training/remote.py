@@ -11,6 +11,7 @@ The other computer needs ssh, and find and tar of GNU, as every Linux has them.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shlex
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, Self
 
+from segexplorer.core.atomic_files import translate_disk_errors
 from segexplorer.core.errors import DataError, SegExplorerError, SpecError, shorten
 from segexplorer.training.ownership import OWNER
 from segexplorer.training.run_files import (
@@ -40,12 +42,29 @@ from segexplorer.training.run_files import (
 )
 
 CONNECT_SECONDS = 15
-_HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?"
+)
+"""Names of computers, and of ssh's own configuration, which may hold an underscore."""
+_MARK = "segexplorer"
+"""Word before the first line of an answer; start-up files of a shell may print something before it."""
+_MOST_SAID = 200
+"""Lines of start-up files that are passed over."""
+_LONGEST_SOCKET = 80
+"""Bytes of the name of a socket; ssh appends 17, and systems allow about 104."""
+_END_SECONDS = 10.0
+"""How long ssh is waited for once it has sent everything."""
 _MARGIN = 2
 """Seconds of overlap between two pulls: file systems with whole seconds, and files written during one."""
 _LARGEST_FRAME = 4 * GiB
-_LARGEST_PULL = 64 * GiB
+_LARGEST_COPY = 64 * GiB
 _MOST_FILES = 200_000
+_LARGEST_HEADER = 2**16
+"""Bytes of a tar stream between two files; longer ones are built to fill the memory, or the stack, of a reader."""
+_LATEST = 2**40
+"""Seconds: times of files are before."""
+_LONGEST_NAME, _LONGEST_PART = 2000, 255
+"""Bytes of the name of a file, and of one part of it."""
 _LONGEST_LISTING = 2**26
 """Bytes of a list of leases."""
 _SMALL = (RUN, STATUS, EXPERIMENT)
@@ -117,11 +136,12 @@ class RemoteCopy:
             "ServerAliveCountMax=3",
             "ClearAllForwardings=yes",
         ]
-        if os.name == "posix":
+        if os.name == "posix" and len(os.fsencode(shared)) <= _LONGEST_SOCKET:
             options += ["ControlMaster=auto", f"ControlPath={shared}", "ControlPersist=60"]
         given = [word for option in options for word in ("-o", option)]
         self._ssh = [*ssh, "-T", *given, "--", remote.host]
         self._since: dict[str, int] = {}
+        self._sizes: dict[PurePosixPath, int] = {}  # of what is in the copy
 
     def __enter__(self) -> Self:
         return self
@@ -161,16 +181,14 @@ class RemoteCopy:
                 top=True,
             )
             self._fetch("frames", f"-path './{HISTORY}/*' ! -name zarr.json")
-            for name, path in marks:
-                self._put(name, path)
+            self._put_all(marks)
         self._forget_owners()
 
     # ---- one stream
 
     def _fetch(self, key: str, tests: str, *, prune: bool = False, top: bool = False) -> None:
         with self._open_stream(key, tests, prune=prune, top=top) as members:
-            for name, path in members:
-                self._put(name, path)
+            self._put_all(members)
 
     @contextlib.contextmanager
     def _open_stream(
@@ -182,7 +200,6 @@ class RemoteCopy:
         depth = "-maxdepth 1 " if top else "-maxdepth 14 "
         pruned = f"\\( -name {HISTORY} -o -name checkpoints -o -name cache \\) -prune -o " if prune else ""
         script = (
-            f"cd -- {_quoted(self.remote.path)} && date +%s && "
             f"find . {depth}{pruned}-type f{newer} \\( {tests} \\) -print0 | "
             "tar -cf - --null --no-recursion --ignore-failed-read -T - 2>/dev/null"
         )
@@ -192,25 +209,41 @@ class RemoteCopy:
         self._since[key] = there
 
     def _run(self, script: str, place: Path) -> tuple[int, list[tuple[PurePosixPath, Path]]]:
+        with self._answer(script) as (there, stream), translate_disk_errors(place):
+            found = list(self._unpacked(stream, place))
+        return there, self._with_times(found, there)
+
+    @contextlib.contextmanager
+    def _answer(self, script: str) -> Iterator[tuple[int, IO[bytes]]]:
+        """Carry out a script in the remote folder; yield the time there, and what the script prints."""
+        # whatever the login shell is; "./" since a name may be "-", or be looked for in CDPATH
+        inside = f"cd -- {_quoted(self.remote.path)} && echo {_MARK} $(date +%s) && {script}"
         with tempfile.TemporaryFile() as said:
             try:
                 process = subprocess.Popen(
-                    [*self._ssh, script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+                    [*self._ssh, f"exec sh -c {shlex.quote(inside)}"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
                 )
             except OSError as error:
                 raise RemoteError("The program ssh is not on this computer.", "Install OpenSSH.") from error
             assert process.stdout is not None
             with process:
                 try:
-                    there = process.stdout.readline(64).strip()
-                    found = list(self._unpacked(process.stdout, place)) if there.isdigit() else []
+                    there = _time_in(process.stdout)
+                    if there is not None:
+                        yield there, process.stdout
+                        process.stdout.close()
+                    process.wait(_END_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()  # all of the answer was read
                 except BaseException:
                     process.kill()
                     raise
-            if not there.isdigit():
+            if there is None:
                 said.seek(0)
                 raise self._refused(said.read(4096).decode(errors="replace"))
-        return int(there), self._with_times(found, int(there))
 
     def _refused(self, said: str) -> RemoteError:
         last = (said.strip().splitlines() or ["no answer"])[-1]
@@ -221,23 +254,29 @@ class RemoteCopy:
 
     def _unpacked(self, stream: IO[bytes], place: Path) -> Iterator[tuple[PurePosixPath, Path, float]]:
         """Unpack the regular files of a tar stream whose names and sizes are those of run folders."""
-        total = 0
+        bounded = _BoundedStream(stream)
+        total, count = sum(self._sizes.values()), len(self._sizes)
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
+            with tarfile.open(fileobj=bounded, mode="r|") as archive:
                 for number, member in enumerate(archive):
-                    name = _safe_name(member.name)
-                    total += max(0, member.size)
-                    if number > _MOST_FILES or total > _LARGEST_PULL:
+                    name, size = _safe_name(member.name), max(0, member.size)
+                    total += size
+                    if count + number > _MOST_FILES or total > _LARGEST_COPY:
                         raise DataError(f"{self.remote} sends too much.", "Watch a folder with fewer runs.")
-                    if name is None or not member.isreg() or member.size > _limit(name):
+                    bounded.left = size + _LARGEST_HEADER
+                    if name is None or not member.isreg() or size > _limit(name):
                         continue
                     content = archive.extractfile(member)
                     assert content is not None
                     path = place / str(number)
                     with path.open("xb") as file:
                         shutil.copyfileobj(content, file)
-                    yield name, path, float(member.mtime)
-        except (tarfile.TarError, EOFError, OverflowError) as error:
+                    bounded.left = _LARGEST_HEADER
+                    # any text is a time to pax, also "nan"
+                    yield name, path, float(member.mtime) if 0 <= member.mtime < _LATEST else 0.0
+        except SegExplorerError:
+            raise
+        except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
             if not isinstance(error, tarfile.ReadError) or "empty" not in str(error):
                 raise DataError(f"{self.remote} sent a damaged stream.", "Try again.") from error
 
@@ -251,8 +290,13 @@ class RemoteCopy:
             os.utime(path, (written - ahead, written - ahead))
         return [(name, path) for name, path, _ in found]
 
+    def _put_all(self, members: Sequence[tuple[PurePosixPath, Path]]) -> None:
+        with translate_disk_errors(self.folder):
+            for name, path in members:
+                self._put(name, path)
+
     def _put(self, name: PurePosixPath, path: Path) -> None:
-        target = self.folder / name
+        target, size = self.folder / name, path.stat().st_size
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
@@ -261,35 +305,54 @@ class RemoteCopy:
                 f"{self.remote} sends {shorten(str(name), 80)} both as a file and as a folder.",
                 "Look at that folder there.",
             ) from error
+        self._sizes[name] = size
 
     def _forget_owners(self) -> None:
         """Remove leases that are not there any more: those of runs whose state says that they have ended."""
         listing = (
-            f"cd -- {_quoted(self.remote.path)} && date +%s && "
             f"find . -maxdepth 7 \\( -name {HISTORY} -o -name checkpoints -o -name cache \\) -prune "
             "-o -type f -name 'owner*.json' -print"
         )
-        with tempfile.TemporaryFile() as said:
-            with subprocess.Popen(
-                [*self._ssh, listing], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
-            ) as process:
-                assert process.stdout is not None
-                lines = process.stdout.read(_LONGEST_LISTING).decode(errors="replace").splitlines()
-                process.kill()  # of more than that, nothing is waited for
-            said.seek(0)
-            if not lines or not lines[0].isdigit():
-                raise self._refused(said.read(4096).decode(errors="replace"))
-        there = {str(PurePosixPath(line)) for line in lines[1:]}
+        with self._answer(listing) as (_, stream):
+            lines = stream.read(_LONGEST_LISTING).decode(errors="replace").splitlines()
+        there = {str(PurePosixPath(line)) for line in lines}
         for own in list(self.folder.rglob("owner*.json")):
-            if own.relative_to(self.folder).as_posix() not in there:
-                own.unlink(missing_ok=True)
+            name = own.relative_to(self.folder)
+            if name.as_posix() not in there and own.is_file():
+                own.unlink()
+                self._sizes.pop(PurePosixPath(name), None)
+
+
+class _BoundedStream(io.RawIOBase):
+    """A stream of which `left` bytes may be read before its reader has to say how many more."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self.left = stream, _LARGEST_HEADER
+
+    def read(self, size: int = -1) -> bytes:
+        """Return so many bytes."""
+        if self.left < 0:
+            raise tarfile.ReadError("a header is too long")
+        content = self._stream.read(size)
+        self.left -= len(content)
+        return content
+
+
+def _time_in(stream: IO[bytes]) -> int | None:
+    """Return the time in the first line of an answer, whatever a shell prints before; None without one."""
+    for _ in range(_MOST_SAID):
+        if not (line := stream.readline(4096)):
+            return None
+        if (match := re.fullmatch(rf"{_MARK} (\d{{1,12}})\n".encode(), line)) is not None:
+            return int(match[1])
+    return None
 
 
 def _quoted(path: str) -> str:
     """Return a path for the remote shell; "~/runs" is in the home folder, where ssh begins."""
     if path == "~" or path.startswith("~/"):
         path = path[2:] or "."
-    return shlex.quote(path)
+    return shlex.quote(path if path.startswith("/") else f"./{path}")
 
 
 def _any_named(*names: str) -> str:
@@ -298,10 +361,12 @@ def _any_named(*names: str) -> str:
 
 def _safe_name(text: str) -> PurePosixPath | None:
     """Return the name of a file of a run folder, relative to the folder that is watched; None for any other."""
-    if len(text) > 2000 or "\\" in text or not text.isprintable():
+    if "\\" in text or not text.isprintable() or len(text.encode()) > _LONGEST_NAME:
         return None
     name = PurePosixPath(text)
     if name.is_absolute() or ".." in name.parts or not name.parts or len(name.parts) > 16:
+        return None
+    if any(len(part.encode()) > _LONGEST_PART for part in name.parts):
         return None
     if HISTORY in name.parts:
         inside = name.parts[name.parts.index(HISTORY) + 1 :]

@@ -9,7 +9,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -168,6 +168,7 @@ def test_a_line_is_taken_once_it_is_whole(make_run: Callable[..., Run]) -> None:
         ("gpu7:/data/runs", "gpu7", "/data/runs"),
         ("me@gpu7.example.org:runs", "me@gpu7.example.org", "runs"),
         ("gpu7:", "gpu7", "."),
+        ("lab_gpu:~/it's; $(here)", "lab_gpu", "~/it's; $(here)"),
     ],
 )
 def test_a_folder_elsewhere_is_recognised(text: str, host: str, path: str) -> None:
@@ -307,7 +308,139 @@ def test_a_folder_that_is_not_there_is_said(ssh: list[str], tmp_path: Path) -> N
 
 
 @posix
-def test_what_a_hostile_computer_sends_stays_inside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["-", "-x", "run s;$(touch gone)`touch gone`", "a\u2028b", "it's", "!run"])
+def test_any_name_of_a_folder_arrives_as_it_is(
+    make_run: Callable[..., Run],
+    ssh: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+) -> None:
+    make_run(f"home/{folder}")
+    (tmp_path / "elsewhere" / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "home")
+    monkeypatch.setenv("CDPATH", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("OLDPWD", "/")
+    with RemoteCopy(RemoteFolder("gpu7", folder), ssh) as copy:
+        copy.pull()
+        assert open_run(copy.folder).state == "idle"
+    assert sorted(p.name for p in (tmp_path / "home").iterdir()) == [folder]
+
+
+@posix
+def test_what_a_shell_prints_when_it_starts_does_no_harm(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run, program = make_run(), tmp_path / "ssh"
+    program.write_text(
+        "#!/bin/sh\necho Welcome to gpu7\necho 1234567890\necho Disk quota: 80 %\n"
+        'for last; do :; done\nsh -c "$last"\n'
+    )
+    program.chmod(0o755)
+    with RemoteCopy(RemoteFolder("gpu7", str(run.folder)), [str(program)]) as copy:
+        copy.pull("run")
+        assert open_run(copy.folder).state == "idle"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Iterator[Callable[..., RemoteCopy]]:
+    """Make a copy of a folder on a computer that answers everything with the same bytes."""
+    copies = []
+
+    def make(packed: bytes, after: str = "") -> RemoteCopy:
+        stream, program = tmp_path / "stream", tmp_path / "ssh"
+        stream.write_bytes(f"segexplorer {int(time.time())}\n".encode() + packed)
+        program.write_text(f"#!/bin/sh\n[ $1 = -O ] && exit\ncat {stream}\n{after}\n")
+        program.chmod(0o755)
+        copies.append(RemoteCopy(RemoteFolder("gpu7", "/runs"), [str(program)]))
+        return copies[-1]
+
+    yield make
+    for copy in copies:
+        copy.close()
+
+
+def _tar(*members: tuple[str, bytes, dict[str, str]]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content, headers in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(content), headers
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def _files(copy: RemoteCopy) -> list[str]:
+    return sorted(p.relative_to(copy.folder).as_posix() for p in copy.folder.rglob("*") if p.is_file())
+
+
+@posix
+@pytest.mark.parametrize("time_", ["nan", "inf", "-1e300", "1e300", "never"])
+def test_a_time_that_is_none_does_no_harm(hostile: Callable[..., RemoteCopy], time_: str) -> None:
+    copy = hostile(_tar(("run.json", b"{}", {"mtime": time_})))
+    copy._fetch("states", "-name x")
+    assert _files(copy) == ["run.json"]
+
+
+@posix
+def test_names_that_no_folder_can_hold_are_left_out(hostile: Callable[..., RemoteCopy]) -> None:
+    names = [f"{'a' * 256}/run.json", f"{'ä' * 200}/run.json", f"{'/'.join(['b' * 250] * 12)}/run.json"]
+    copy = hostile(_tar(*((name, b"{}", {}) for name in [*names, "a/run.json"])))
+    copy._fetch("states", "-name x")
+    assert _files(copy) == ["a/run.json"]
+
+
+@posix
+@pytest.mark.parametrize("kind", ["long", "deep", "sparse"])
+def test_headers_that_fill_the_memory_or_the_stack_end_in_a_sentence(
+    hostile: Callable[..., RemoteCopy], kind: str
+) -> None:
+    if kind == "long":
+        packed = _tar(("run.json", b"", {"comment": "x" * 2**20}))
+    elif kind == "deep":  # each describes the next one
+        head = tarfile.TarInfo("x")
+        head.type = tarfile.XHDTYPE
+        packed = head.tobuf(tarfile.USTAR_FORMAT) * 3000
+    else:
+        places = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        packed = _tar(("run.json", b"9" * 9 + b"\n" + b"1\n" * 2**19, places))
+    with pytest.raises(DataError, match="damaged stream"):
+        hostile(packed)._fetch("states", "-name x")
+
+
+@posix
+def test_a_computer_cannot_fill_the_disk_by_and_by(
+    hostile: Callable[..., RemoteCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexplorer.training.remote._LARGEST_COPY", 100)
+    copy = hostile(_tar(("a/run.json", b"x" * 60, {})))
+    copy._fetch("states", "-name x")
+    hostile(_tar(("b/run.json", b"x" * 60, {})))  # from now on, it answers this
+    with pytest.raises(DataError, match="gpu7:/runs sends too much"):
+        copy._fetch("states", "-name x")
+
+
+@posix
+def test_who_sends_everything_and_stays_is_not_waited_for(
+    hostile: Callable[..., RemoteCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segexplorer.training.remote._END_SECONDS", 0.2)
+    copy = hostile(_tar(("run.json", b"{}", {})), after="exec >&-; exec sleep 60")
+    began = time.monotonic()
+    copy._fetch("states", "-name x")
+    assert time.monotonic() - began < 30 and _files(copy) == ["run.json"]
+
+
+@posix
+def test_a_folder_with_the_name_of_a_lease_is_left_alone(hostile: Callable[..., RemoteCopy]) -> None:
+    copy = hostile(_tar(("owner.json/run.json", b"{}", {})))
+    copy._fetch("states", "-name x")
+    copy._forget_owners()
+    assert _files(copy) == ["owner.json/run.json"]
+
+
+@posix
+def test_what_a_hostile_computer_sends_stays_inside(hostile: Callable[..., RemoteCopy]) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name in ("../outside.json", "/tmp/run.json", "evil.sh", "run.json"):
@@ -320,16 +453,11 @@ def test_what_a_hostile_computer_sends_stays_inside(tmp_path: Path) -> None:
         huge = tarfile.TarInfo("a/run.json")
         huge.size = 10**6
         archive.addfile(huge, io.BytesIO(b"x" * 10**6))
-    stream = tmp_path / "stream"
-    stream.write_bytes(f"{int(time.time())}\n".encode() + packed.getvalue())
-    program = tmp_path / "ssh"
-    program.write_text(f"#!/bin/sh\ncat {stream}\n")
-    program.chmod(0o755)
-    with RemoteCopy(RemoteFolder("gpu7", "/runs"), [str(program)]) as copy:
-        copy._fetch("states", "-name x")
-        assert [p.name for p in copy.folder.rglob("*")] == ["run.json"]
-        top = copy.folder.parent
-        assert not list(top.glob("outside*")) and not (top.parent / "outside.json").exists()
+    copy = hostile(packed.getvalue())
+    copy._fetch("states", "-name x")
+    assert [p.name for p in copy.folder.rglob("*")] == ["run.json"]
+    top = copy.folder.parent
+    assert not list(top.glob("outside*")) and not (top.parent / "outside.json").exists()
 
 
 @posix
@@ -337,22 +465,16 @@ def test_what_a_hostile_computer_sends_stays_inside(tmp_path: Path) -> None:
     "names",
     [("a", "a/run.json"), ("run.json", "run.json/status.json"), ("a/run.json", "a/run.json/run.json")],
 )
-def test_a_name_that_is_both_a_file_and_a_folder_is_said(tmp_path: Path, names: tuple[str, ...]) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in names:
-            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
-    stream, program = tmp_path / "stream", tmp_path / "ssh"
-    stream.write_bytes(f"{int(time.time())}\n".encode() + packed.getvalue())
-    program.write_text(f"#!/bin/sh\ncat {stream}\n")
-    program.chmod(0o755)
-    with RemoteCopy(RemoteFolder("gpu7", "/runs"), [str(program)]) as copy:
-        if names[0] == "a":  # no file of a run
-            copy._fetch("states", "-name x")
-            assert (copy.folder / "a" / "run.json").is_file()
-            return
-        with pytest.raises(DataError, match=r"gpu7:/runs sends .* both as a file and as a folder"):
-            copy._fetch("states", "-name x")
+def test_a_name_that_is_both_a_file_and_a_folder_is_said(
+    hostile: Callable[..., RemoteCopy], names: tuple[str, ...]
+) -> None:
+    copy = hostile(_tar(*((name, b"", {}) for name in names)))
+    if names[0] == "a":  # no file of a run
+        copy._fetch("states", "-name x")
+        assert _files(copy) == ["a/run.json"]
+        return
+    with pytest.raises(DataError, match=r"gpu7:/runs sends .* both as a file and as a folder"):
+        copy._fetch("states", "-name x")
 
 
 @posix
