@@ -33,7 +33,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
-from segexplorer.core.errors import DataError, ExitCode, SpecError, did_you_mean
+from segexplorer.core.errors import DataError, ExitCode, FolderGoneError, SpecError, did_you_mean
 from segexplorer.core.events import RunFinished
 from segexplorer.study.cluster import EngineKind, devices_of
 from segexplorer.study.matrix import Point
@@ -138,6 +138,12 @@ class RunStatus:
     where: str = ""
 
     @property
+    def worked_on_by(self) -> str:
+        """Token of the launch whose worker has the run now; empty where none has."""
+        last = self.last
+        return last.launch if self.state == "running" and last is not None and not last.end else ""
+
+    @property
     def last(self) -> Try | None:
         """The last try."""
         return self.tries[-1] if self.tries else None
@@ -179,6 +185,7 @@ class Schedule:
                 f"A run may not be called {SCHEDULER!r}: the folder of that name is the study's own.",
                 "Rename the experiment file.",
             )
+        self._require_no_links()
         plan.save()
         for run in plan.runs:
             text = run.point.experiment.to_yaml().encode()
@@ -187,6 +194,39 @@ class Schedule:
                 if file.read_bytes() == text:
                     continue
             atomic_write(file, text)
+
+    def _require_no_links(self) -> None:
+        """Refuse a `scheduler/` that leads elsewhere: somebody else's study would choose where we write.
+
+        Raises
+        ------
+        DataError
+            Naming the link.
+        """
+        for place in (self.folder, *(self.folder / name for name in _PLACES)):
+            if place.is_symlink():
+                raise DataError(
+                    f"{place} is a link, and nothing is written through it.",
+                    "Put a folder in its place; do not use the study if you do not know where it comes from.",
+                )
+
+    def log_file(self, name: str) -> Path:
+        """Return the file to which the worker of a run writes what it prints."""
+        return self.folder / "logs" / f"{name}.log"
+
+    def require_there(self) -> None:
+        """Make sure that the study's folder has not been deleted or moved, lest parts of it come back.
+
+        Raises
+        ------
+        FolderGoneError
+            When it has.
+        """
+        if not self.study.is_dir():
+            raise FolderGoneError(
+                f"The folder of the study {self.study} was deleted or moved.",
+                "Start the study again where it is now; its runs go on.",
+            )
 
     def run(self, name: str) -> PlannedRun:
         """Return a run of the study by its name.
@@ -244,9 +284,16 @@ class Schedule:
         """Return all launches, the earliest first."""
         found = []
         for file in sorted((self.folder / "launches").glob("*.json")):
+            if _TOKEN.fullmatch(file.stem) is None:
+                continue  # a second copy, as programs make them that keep folders alike
             launch = read_run_file(self.folder, f"launches/{file.name}", Launch)
-            if launch is not None:
-                found.append(launch)
+            if launch is None:
+                continue
+            if launch.token != file.stem:
+                raise DataError(
+                    f"launches/{file.name} is that of another launch.", f"Remove it from {self.folder}."
+                )
+            found.append(launch)
         return sorted(found, key=lambda one: one.since)
 
     def cancel(self, launch: Launch) -> None:
@@ -268,6 +315,8 @@ class Schedule:
 
     def begin(self, name: str, launch: str = "") -> OwnTry:
         """Begin the next try of a run: claim its number, which nobody else can have."""
+        self.require_there()
+        self._require_no_links()
         host = this_host().name
         now = time.time()
         folder = self.folder / "tries"
@@ -474,11 +523,15 @@ class OwnTry:
         self._save()
 
     def _save(self) -> None:
+        if not self._file.parent.is_dir():
+            return  # a study that was moved or deleted does not come back by it
         self._written = time.monotonic()
         self.facts = self.facts.model_copy(update={"updated": time.time()})
         atomic_write(self._file, self.facts.model_dump_json().encode())
 
 
+_PLACES = ("experiments", "launches", "tries", "logs")
+_TOKEN = re.compile(r"[0-9a-f]{32}")
 _TRY = re.compile(r"(.+)\.(\d{1,5})\.json")
 
 

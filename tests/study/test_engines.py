@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], 
     monkeypatch.setattr(local, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(local, "CANCEL_SECONDS", 0.0)
 
-    def work(script: Script) -> list[str]:
+    def work(script: Script, runs: Sequence[str] = (), elsewhere: Sequence[str] = ()) -> list[str]:
         class Scripted(local.Worker):
             def __init__(self, schedule: Schedule, name: str, launch: str, *_: object) -> None:
                 code = script(schedule, name, launch, len(schedule.tries(name)) + 1)
@@ -152,7 +152,8 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], 
 
         monkeypatch.setattr(local, "Worker", Scripted)
         said: list[str] = []
-        run_locally(schedule, schedule.launch("local", schedule.names(), {}), [Slot(1)], said.append)
+        launch = schedule.launch("local", runs or schedule.names(), {})
+        run_locally(schedule, launch, [Slot(1)], said.append, elsewhere)
         return said
 
     work.schedule = schedule  # type: ignore[attr-defined]
@@ -240,6 +241,46 @@ def test_a_cancelled_launch_starts_nothing_more(pool: Any) -> None:
     said = pool(script)
     assert said[-1] == "The study was cancelled: its runs are saved."
     assert [s.state for s in pool.schedule.statuses()] == ["stopped"] + ["waiting"] * 4
+
+
+def test_what_another_launch_gives_back_is_trained_here(pool: Any) -> None:
+    other = pool.schedule.launch("slurm", ["seed0", "seed1", "seed2"], {})
+
+    def script(schedule: Schedule, name: str, launch: str, number: int) -> int:
+        if name == "seed3":  # meanwhile
+            for code, given in ((ExitCode.INTERRUPTED, "seed0"), (ExitCode.MISTAKE, "seed1")):
+                schedule.begin(given, other.token).close(code)
+            finish(schedule, "seed2", other.token)
+        finish(schedule, name, launch)
+        return 0
+
+    pool(script, runs=["seed3", "seed4"], elsewhere=["seed0", "seed1", "seed2"])
+    assert [s.state for s in pool.schedule.statuses()] == ["done", "mistake", "done", "done", "done"]
+
+
+@pytest.mark.slow
+def test_a_study_that_is_moved_while_it_trains_ends_with_a_sentence_and_goes_on_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    sampling = {**BASE["sampling"], "steps_per_epoch": 400}
+    file, out = write(tmp_path, sampling=sampling, matrix={"seed": [0]}), tmp_path / "runs"
+    moved = tmp_path / "moved"
+
+    def move() -> None:
+        wait_for(
+            lambda: (out / "seed0" / "events.jsonl").exists() and len(open_run(out / "seed0").events()) > 9
+        )
+        out.rename(moved)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    assert cli(["study", str(file), "-o", str(out), "--on", "local"]) == ExitCode.MACHINE
+    thread.join()
+    assert "The folder of the study" in capsys.readouterr().err
+    assert not out.exists(), "no part of it comes back"
+    assert cli(["study", str(file), "-o", str(moved), "--on", "local"]) == 0
+    assert open_run(moved / "seed0").state == "finished"
 
 
 # ---- the real thing

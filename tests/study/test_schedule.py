@@ -10,8 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segexplorer.core.errors import DataError, DiskError, ExitCode, SpecError
+from segexplorer.core.errors import DataError, DiskError, ExitCode, FolderGoneError, SpecError
 from segexplorer.core.events import RunFinished
+from segexplorer.frontends.cli import study
+from segexplorer.study.engines.slurm import RunJob
+from segexplorer.study.engines.worker import Worker
 from segexplorer.study.plan import plan_study
 from segexplorer.study.schedule import MOST_TRIES, TRIES, Schedule, State, defect_signature
 from segexplorer.training.folder import RunFolder
@@ -237,6 +240,95 @@ def test_a_state_file_that_leads_elsewhere_is_refused(schedule: Schedule, tmp_pa
     (schedule.folder / "tries" / f"{schedule.names()[0]}.1.json").symlink_to(outside)
     with pytest.raises(DataError):
         schedule.statuses()
+
+
+def test_a_study_that_was_moved_goes_on_there_and_does_not_come_back(schedule: Schedule) -> None:
+    launch = schedule.launch("local", schedule.names(), {})
+    begun = schedule.begin("seed0", launch.token)
+    begun.close(ExitCode.PREEMPTED)
+    going_on = schedule.begin("seed1", launch.token)
+    moved = schedule.study.rename(schedule.study.with_name("elsewhere"))
+    going_on.close(ExitCode.MACHINE)
+    with pytest.raises(FolderGoneError, match=r"study .*runs was deleted or moved.*where it is now"):
+        schedule.begin("seed0", launch.token)
+    with pytest.raises(FolderGoneError, match="deleted or moved"):
+        RunJob(str(schedule.study), "seed0", launch.token)()
+    assert not schedule.study.exists()
+    there = Schedule(moved)
+    assert [s.state for s in there.statuses()] == ["preempted", "died", "waiting", "waiting", "waiting"]
+    assert there.begin("seed0").facts.number == 2
+
+
+@pytest.mark.parametrize("place", ["", "tries", "launches", "experiments", "logs"])
+def test_nothing_is_written_through_a_link_of_somebody_elses(
+    schedule: Schedule, tmp_path: Path, place: str
+) -> None:
+    linked = schedule.folder / place
+    if linked.exists():
+        linked.rename(tmp_path / "before")
+    (outside := tmp_path / "outside").mkdir()
+    linked.symlink_to(outside)
+    file = write(tmp_path, matrix={"seed": [0]})
+    with pytest.raises(DataError, match="is a link, and nothing is written through it"):
+        schedule.begin("seed0")
+    with pytest.raises(DataError, match="is a link, and nothing is written through it"):
+        schedule.prepare(plan_study(file, schedule.study))
+    assert not list(outside.iterdir())
+
+
+def test_what_a_worker_prints_gets_into_no_other_file(schedule: Schedule, tmp_path: Path) -> None:
+    (mine := tmp_path / ".bashrc").write_text("mine")
+    log = schedule.log_file("seed0")
+    log.parent.mkdir()
+    log.symlink_to(mine)
+    with pytest.raises(DataError, match=r"seed0\.log is a link, and nothing is written through it"):
+        Worker(schedule, "seed0", "", log=log)
+    assert mine.read_text() == "mine"
+
+
+def test_copies_of_launches_are_left_alone_and_a_launch_under_another_name_is_refused(
+    schedule: Schedule,
+) -> None:
+    launch = schedule.launch("local", ["seed0"], {"seed0": 3})
+    file = schedule.folder / "launches" / f"{launch.token}.json"
+    file.with_name(f"{launch.token} (conflicted copy).json").write_text("{")
+    assert schedule.launches() == [launch]
+    file.rename(file.with_name(f"{'0' * 32}.json"))
+    with pytest.raises(DataError, match="is that of another launch"):
+        schedule.launches()
+
+
+def test_a_launch_waits_until_what_was_cancelled_is_saved(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "LOOK_SECONDS", 0.01)
+    said: list[str] = []
+    launches = [schedule.launch("slurm", schedule.names(), {}) for _ in range(2)]
+    folders = [
+        RunFolder.create(schedule.run(name).point.experiment, schedule.study / name)
+        for name in ("seed0", "seed1")
+    ]
+    for folder in folders:
+        folder.hold()
+    begun = [
+        schedule.begin(folder.path.name, launch.token)
+        for folder, launch in zip(folders, launches, strict=True)
+    ]
+    study._await_cancelled(schedule, said.append)
+    assert not said, "what others train is left to them"
+    schedule.cancel(launches[0])
+
+    def save() -> None:
+        begun[0].close(ExitCode.PREEMPTED)
+        folders[0].release()
+
+    later = threading.Timer(0.3, save)
+    later.start()
+    study._await_cancelled(schedule, said.append)
+    later.join()
+    assert said == ["Waiting until what was cancelled is saved: seed0."]
+    assert [s.state for s in schedule.statuses()][:2] == ["stopped", "running"]
+    folders[1].release()
 
 
 def test_there_are_so_many_tries_and_no_more(schedule: Schedule) -> None:

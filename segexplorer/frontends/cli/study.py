@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ _CODES: Mapping[State, ExitCode] = {
     "mistake": ExitCode.MISTAKE,
 }
 WORDS = {"new": "to train", "resume": "to go on with", "held": "in other processes", "done": "done"}
+SAVING_SECONDS = 120.0
+"""How long a launch waits for the runs of one that was cancelled."""
+LOOK_SECONDS = 0.5
 On = Literal["local", "slurm", "ray", "list"]
 
 
@@ -180,6 +184,7 @@ def _schedule(
     schedule = Schedule(plan.folder.absolute())
     schedule.prepare(plan)
     assert cluster.kind is not None
+    _await_cancelled(schedule, tell)
     before = schedule.statuses(_queued(schedule))
     forgiven = {s.name: len(s.tries) for s in before if retry and (s.state in OVER and s.state != "done")}
     if retry and (defect := schedule.widespread_defect()) is not None:
@@ -213,6 +218,19 @@ def _schedule(
     if (defect := schedule.widespread_defect()) is not None:
         tell(str(defect))
     return next((code for code in _BY_GRAVITY if code in codes), ExitCode.DONE)
+
+
+def _await_cancelled(schedule: Schedule, tell: Callable[[str], None]) -> None:
+    """Wait until the runs of cancelled launches are saved, which this launch would otherwise leave to them."""
+    deadline, told = time.monotonic() + SAVING_SECONDS, False
+    while time.monotonic() < deadline:
+        saved = [s.name for s in schedule.statuses() if schedule.is_cancelled(s.worked_on_by)]
+        if not saved:
+            return
+        if not told:
+            told = True
+            tell(f"Waiting until what was cancelled is saved: {', '.join(saved)}.")
+        time.sleep(LOOK_SECONDS)
 
 
 def _queued(schedule: Schedule) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from segexplorer.core.errors import SegExplorerError, SpecError
+from segexplorer.core.errors import FolderGoneError, SegExplorerError, SpecError
 from segexplorer.study.cluster import Cluster, cpus_of, devices_of
-from segexplorer.study.engines.worker import AGAIN, Worker
+from segexplorer.study.engines.worker import GIVEN_BACK, Worker
 from segexplorer.study.schedule import STATES, Launch, RunStatus, Schedule
 from segexplorer.training.experiment import Experiment
 
@@ -191,7 +192,7 @@ class _Pool:
 
     def _start(self, name: str) -> None:
         slot = self._free.pop(0)
-        log = self._schedule.folder / "logs" / f"{name}.log"
+        log = self._schedule.log_file(name)
         worker = Worker(self._schedule, name, self._launch.token, slot.environment, log)
         self._active[worker] = slot
 
@@ -209,7 +210,7 @@ class _Pool:
 
     def _taken_back(self) -> bool:
         """Queue runs that were left to other processes, and that those have given back meanwhile."""
-        back = [name for name in self._left if self._schedule.status(name).state in AGAIN]
+        back = [name for name in self._left if self._schedule.status(name).state in GIVEN_BACK]
         self._left = []
         self._waiting.extend(back)
         self._ended = max(0, self._ended - len(back))
@@ -221,7 +222,8 @@ class _Pool:
             worker.stop(number)
         for worker in list(self._active):
             self._active.pop(worker)
-            worker.wait()
+            with contextlib.suppress(FolderGoneError):
+                worker.wait()
 
     def _is_cancelled(self) -> bool:
         now = time.monotonic()

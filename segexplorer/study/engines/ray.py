@@ -17,7 +17,7 @@ from typing import Any
 from segexplorer.core.errors import ExitCode, SpecError, require
 from segexplorer.study.cluster import Cluster, cpus_of, devices_of
 from segexplorer.study.engines.local import told
-from segexplorer.study.engines.worker import AGAIN, Worker
+from segexplorer.study.engines.worker import GIVEN_BACK, Worker
 from segexplorer.study.schedule import OVER, Launch, Schedule
 from segexplorer.training.experiment import Experiment
 
@@ -33,7 +33,7 @@ def train_task(study: str, name: str, launch: str) -> bool:
     schedule = Schedule(Path(study))
     if schedule.refusal(name, launch) is not None:
         return False
-    worker = Worker(schedule, name, launch, log=schedule.folder / "logs" / f"{name}.log")
+    worker = Worker(schedule, name, launch, log=schedule.log_file(name))
     asked = time.monotonic()
     while worker.poll() is None:
         time.sleep(POLL_SECONDS)
@@ -196,7 +196,7 @@ class _Tasks:
 
     def _taken_back(self) -> bool:
         """Queue runs that were left to other processes, and that those have given back meanwhile."""
-        back = [name for name in self._left if self._schedule.status(name).state in AGAIN]
+        back = [name for name in self._left if self._schedule.status(name).state in GIVEN_BACK]
         self._left = []
         self._waiting.extend(back)
         self._ended = max(0, self._ended - len(back))

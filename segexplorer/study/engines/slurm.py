@@ -44,6 +44,7 @@ class RunJob:
     def __call__(self) -> str:
         """Train the run; return its state."""
         schedule = Schedule(Path(self.study))
+        schedule.require_there()
         if (refused := schedule.refusal(self.name, self.launch)) is not None:
             print(refused[1], flush=True)  # noqa: T201  to the log of the job
             return schedule.status(self.name).state

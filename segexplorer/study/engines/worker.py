@@ -13,12 +13,15 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
-from segexplorer.core.errors import ExitCode
+from segexplorer.core.errors import DataError, ExitCode
 from segexplorer.study.schedule import RunStatus, Schedule, State
 
 AGAIN: frozenset[State] = frozenset({"preempted", "machine", "died", "waiting"})
 """States of a run, after its worker has ended, in which it is to be trained again."""
+GIVEN_BACK: frozenset[State] = AGAIN | {"stopped"}
+"""States in which another launch, that has not been cancelled, trains a run that it had left to its process."""
 
 
 def worker_command(study: Path, name: str, launch: str = "", *, python: str = "") -> list[str]:
@@ -51,11 +54,11 @@ class Worker:
     ) -> None:
         self.schedule, self.name, self.launch, self.log = schedule, name, launch, log
         self._before = len(schedule.tries(name))
+        schedule.require_there()
         with contextlib.ExitStack() as stack:
             output = None
             if log is not None:
-                log.parent.mkdir(parents=True, exist_ok=True)
-                output = stack.enter_context(log.open("ab"))
+                output = stack.enter_context(_opened(log))
             self._process = subprocess.Popen(
                 worker_command(schedule.study, name, launch),
                 stdin=subprocess.PIPE,
@@ -86,6 +89,7 @@ class Worker:
         code = self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
+        self.schedule.require_there()
         status = self.schedule.status(self.name)
         unrecorded = len(status.tries) == self._before and status.state in AGAIN
         if unrecorded and code not in (ExitCode.DONE, ExitCode.PREEMPTED, ExitCode.INTERRUPTED):
@@ -102,6 +106,21 @@ class Worker:
         if self._process.returncode in (ExitCode.DONE, ExitCode.INTERRUPTED):
             return False  # done, left to another process, or not to be started
         return not self.schedule.is_cancelled(self.launch) and self.schedule.status(self.name).state in AGAIN
+
+
+def _opened(log: Path) -> IO[bytes]:
+    """Open a log to write behind what is in it; what it holds must not get into another file through a link.
+
+    Raises
+    ------
+    DataError
+        When it is a link.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.is_symlink():
+        raise DataError(f"{log} is a link, and nothing is written through it.", "Remove it.")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(log, flags, 0o666), "ab")
 
 
 class WorkerError(Exception):
