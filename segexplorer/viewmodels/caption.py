@@ -69,6 +69,27 @@ class Caption:
         found += brief if len(brief) < len(whole) else whole
         return (*found, *wrapped(self.remark, room, measure))
 
+    def flowing(self, room: float, measure: Measure) -> tuple[str, ...]:
+        """Return the caption in few lines across the whole room, one fact behind the other."""
+        if not self:
+            return ()
+        whole, brief = (
+            _flow(
+                [
+                    elided(self.case, room, measure),
+                    self.held,
+                    elided(self.class_name, room, measure),
+                    self.step,
+                    convention,
+                    self.remark,
+                ],
+                room,
+                measure,
+            )
+            for convention in (self.convention, self.convention.partition(" (")[0])
+        )
+        return min((whole, brief, self.lines(room, measure)), key=len)
+
 
 def _line(name: str, facts: list[str], room: float, measure: Measure) -> list[str]:
     """Return a name with the facts behind it for which it leaves room, and the others below."""
@@ -81,6 +102,18 @@ def _line(name: str, facts: list[str], room: float, measure: Measure) -> list[st
                 below = [rest] if rest and measure(rest) <= room else given[kept:]
                 return [elided(name, room - measure(behind), measure) + behind, *below]
     return [elided(name, room, measure), *given]
+
+
+def _flow(facts: list[str], room: float, measure: Measure) -> tuple[str, ...]:
+    """Return facts in lines, as many in each as have room; a wider one is broken between words."""
+    found: list[str] = []
+    for fact in filter(None, facts):
+        longer = f"{found[-1]} · {fact}" if found else ""
+        if longer and measure(longer) <= room:
+            found[-1] = longer
+        else:
+            found += wrapped(fact, room, measure)
+    return tuple(found)
 
 
 def wrapped(text: str, room: float, measure: Measure) -> tuple[str, ...]:

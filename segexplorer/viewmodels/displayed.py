@@ -52,7 +52,6 @@ from segexplorer.viewmodels.race import (
     RaceQuestion,
     RaceShown,
     Racing,
-    lane_title,
     see_race,
     show_race,
 )
@@ -1324,8 +1323,7 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
             held=watched_case.held(snapshot),
             class_name=class_name,
             step="" if results else f"step {snapshot.step}" + (" (this slice)" if snapshot.partial else ""),
-            # the views of lanes are small, and each has its letters
-            convention="" if reality.axes is None or now.source == "race" else CONVENTIONS[now.convention],
+            convention="" if reality.axes is None else CONVENTIONS[now.convention],
             remark=_remark(now, reality, shown),
         ),
         "message": shown.note,
@@ -1419,12 +1417,7 @@ def _absent(
 
 
 def _remark(now: Displayed, reality: Reality, shown: Seen) -> str:
-    race = _race(now, reality)
-    said = [] if race is None else [lane_title(A, race.lanes[A])]
-    curves = None if race is None else race.curves(now.cls, now.role)
-    if curves is not None and (note := curves.note(A, shown.snapshot.step)):
-        said.append(note)
-    said += [f"what if: bias {shown.wanted.bias:+.2g}"] if shown.wanted.bias else []
+    said = [f"what if: bias {shown.wanted.bias:+.2g}"] if shown.wanted.bias else []
     if reality.others:
         said.append(f"not of this case: {', '.join(reality.others)}")
     return "; ".join(said)

@@ -37,6 +37,18 @@ def test_lines_fit_and_keep_the_facts(room: int) -> None:
     assert (LONG in said) == (room >= len(LONG))
 
 
+@pytest.mark.parametrize("room", [28, 44, 60, 90, 140, 300])
+def test_across_all_views_the_caption_takes_few_lines_and_keeps_the_facts(room: int) -> None:
+    lines = CAPTION.flowing(room, len)
+    assert all(len(line) <= room for line in lines)
+    assert len(lines) <= len(CAPTION.lines(room, len))
+    for fact in (CAPTION.held, CAPTION.step, "radiological"):
+        assert fact in " ".join(lines)
+    assert len(lines) == 1 or room < len(CAPTION.text)
+    narrow = Caption("case", "training case, not held out").flowing(16, len)
+    assert narrow == ("case", "training case,", "not held out"), "broken between words, not cut"
+
+
 def test_a_remark_is_wrapped_not_cut() -> None:
     remark = "what if: bias +0.5; not of this case: 104 boxes, old CT"
     told = replace(CAPTION, remark=remark).lines(30, len)[-2:]
@@ -47,7 +59,11 @@ def test_a_remark_is_wrapped_not_cut() -> None:
 
 
 def test_an_empty_caption_has_no_lines() -> None:
-    assert not Caption() and Caption().lines(100, len) == () and Caption().text == ""
+    assert (
+        not Caption()
+        and Caption().lines(100, len) == Caption().flowing(100, len) == ()
+        and Caption().text == ""
+    )
 
 
 def test_both_ends_of_a_shortened_text_stay() -> None:

@@ -1,5 +1,8 @@
 """What is written and drawn over a canvas beside napari's layers: caption, colour bar, and outlines of voxels.
 
+Where they would hide much of a small picture, or belong to several views alike, caption and colour bar leave the
+canvas: the one is above all views then, the other below them.
+
 All of it draws a `Screen` and holds nothing of its own. Outlines are lines of one width on the screen, however far
 the view is zoomed: napari's own contours are as thick as voxels and would cover small errors.
 """
@@ -12,7 +15,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPainterPath, QPen, QTransform
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from segexplorer.core import colours
 from segexplorer.frontends.napari.linked_views import CanvasOverlay, PlaneView, VolumeView
@@ -32,16 +35,59 @@ _BESIDE_LETTER = 20
 """Room that is left for the letter in the middle of an edge."""
 _ROOM = 250
 """Width that a caption takes where it can, so that it has few lines over a small picture."""
+_LEAST_CANVAS = 440, 280
+"""Width and height of a canvas that has room for caption and colour bar over its picture."""
+_TWO_COLUMNS = 460
+"""Width from which the words about a colour bar are beside it, not below."""
+
+
+class CaptionStrip(QLabel):  # type: ignore[misc, unused-ignore]
+    """The caption above all views, in as few lines as its width allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setStyleSheet(f"padding: 2px {_MARGIN}px;")
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._caption = Caption()
+        self.draw(self._caption)
+
+    def draw(self, caption: Caption) -> None:
+        """Write another caption; an empty one takes no room."""
+        self._caption = caption
+        self._write()
+        self.setVisible(bool(caption))
+
+    def _write(self) -> None:
+        room = max(40, self.width() - 2 * _MARGIN - 2)
+        self.setText("\n".join(self._caption.flowing(room, self.fontMetrics().horizontalAdvance)))
+
+    def resizeEvent(self, event: Any) -> None:
+        """Break the lines anew."""
+        super().resizeEvent(event)
+        self._write()
 
 
 class CanvasCaption(CanvasOverlay):
-    """The caption in the upper left corner of a canvas, below the number of the slice.
+    """The caption in the upper left corner of a canvas, below the number of the slice, or above all views.
 
-    Parameters as of `CanvasOverlay`.
+    Parameters
+    ----------
+    viewer, canvas
+        As of `CanvasOverlay`.
+
+    Attributes
+    ----------
+    strip
+        For the place above the views; seen where the canvas has too little room.
+    shared
+        Whether the caption belongs to several views alike, which it is above then.
     """
 
     def __init__(self, viewer: Any, canvas: QWidget) -> None:
         self._caption = Caption()
+        self.shared = False
+        self.strip = CaptionStrip()
         self.label = QLabel(canvas)
         self.label.setTextFormat(Qt.TextFormat.PlainText)
         self.label.setStyleSheet(
@@ -52,7 +98,8 @@ class CanvasCaption(CanvasOverlay):
     @property
     def text(self) -> str:
         """What can be read now."""
-        return "" if self.label.isHidden() else str(self.label.text())
+        label = self.strip if self.label.isHidden() else self.label
+        return "" if label.isHidden() else str(label.text())
 
     def draw(self, caption: Caption) -> None:
         """Write another caption."""
@@ -60,7 +107,12 @@ class CanvasCaption(CanvasOverlay):
         self.follow()
 
     def follow(self, _: Any = None) -> None:
-        """Fit the caption into the left half of the canvas, or into all of a small one, below the letter."""
+        """Fit the caption into the left half of the canvas where that has room, below the letter."""
+        if self.shared or not _has_room(self.canvas):
+            self.label.hide()
+            self.strip.draw(self._caption)
+            return
+        self.strip.draw(Caption())
         half = self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER - 12
         room = max(40, half, min(_ROOM, self.canvas.width() - 2 * _MARGIN - 12))
         lines = self._caption.lines(room, self.label.fontMetrics().horizontalAdvance)
@@ -70,16 +122,37 @@ class CanvasCaption(CanvasOverlay):
         self.label.move(_MARGIN, below_number if self.flat else _MARGIN)
         self.label.setVisible(bool(lines))
 
+    def closing(self) -> None:
+        """Let go of viewer and canvas, and take the strip away."""
+        super().closing()
+        self.strip.hide()
+        self.strip.deleteLater()
+
+
+def _has_room(canvas: QWidget) -> bool:
+    """Whether caption and colour bar leave most of a picture free."""
+    return bool(canvas.width() >= _LEAST_CANVAS[0] and canvas.height() >= _LEAST_CANVAS[1])
+
 
 AnyScale = Scale | PullScale
 
 
 class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
-    """The colours of a map with their numbers, and what fainter ones mean."""
+    """The colours of a map with their numbers, and what fainter ones mean.
 
-    def __init__(self, parent: QWidget) -> None:
+    Parameters
+    ----------
+    parent
+        The canvas that it is over; None: it is below all views, flat and as wide as they are.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.scale: AnyScale | None = None
+        self._over_picture = parent is not None
+        if not self._over_picture:
+            self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            self.setFixedHeight(self._height_below())
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -91,8 +164,20 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
     def show_scale(self, scale: AnyScale | None, room: int) -> None:
         """Show another scale, at most so wide."""
         self.scale = scale
-        self.resize(max(80, min(room, 260)), 5 * self.fontMetrics().height() + 24)
+        if self._over_picture:
+            self.resize(max(80, min(room, 260)), 5 * self.fontMetrics().height() + 24)
+        self.setToolTip("" if scale is None else f"{scale.title}; {scale.note}; {scale.scope}")
         self.update()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Have room for what is below the bar where there is none beside it."""
+        super().resizeEvent(event)
+        if not self._over_picture:
+            self.setFixedHeight(self._height_below())
+
+    def _height_below(self) -> int:
+        lines = 2 if self.width() >= _TWO_COLUMNS else 3
+        return int(lines * self.fontMetrics().height() + 24)
 
     def paintEvent(self, event: object) -> None:
         """Draw title, bar, numbers and note."""
@@ -100,54 +185,100 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
             return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(PAPER)
-        painter.drawRoundedRect(QRectF(self.rect()), 3, 3)
-        line, width = self.fontMetrics().height(), self.width() - 2 * _MARGIN
-        measure = self.fontMetrics().horizontalAdvance
+        if self._over_picture:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(PAPER)
+            painter.drawRoundedRect(QRectF(self.rect()), 3, 3)
+            self._paint_over(painter, self.scale)
+        else:
+            self._paint_below(painter, self.scale)
+        painter.end()
+
+    def _paint_over(self, painter: QPainter, scale: AnyScale) -> None:
         painter.setPen(QColor(INK))
+        line, width = self.fontMetrics().height(), self.width() - 2 * _MARGIN
+        self._paint_bar(painter, scale, _MARGIN, width)
+        low, high = scale.ends
+        for row, text, side in (
+            (2, low, Qt.AlignmentFlag.AlignLeft),
+            (2, high, Qt.AlignmentFlag.AlignRight),
+            (3, scale.note, Qt.AlignmentFlag.AlignLeft),
+            (4, scale.scope, Qt.AlignmentFlag.AlignLeft),
+        ):
+            self._write(painter, text, QRectF(_MARGIN, row * line + 19, width, line), side)
 
-        def write(row: float, text: str, side: Qt.AlignmentFlag) -> None:
-            place = QRectF(_MARGIN, row, width, line)
-            painter.drawText(place, int(side | Qt.AlignmentFlag.AlignVCenter), elided(text, width, measure))
+    def _paint_below(self, painter: QPainter, scale: AnyScale) -> None:
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        line, whole = self.fontMetrics().height(), self.width() - 2 * _MARGIN
+        beside = self.width() >= _TWO_COLUMNS
+        width = whole // 2 - _MARGIN if beside else whole
+        self._paint_bar(painter, scale, _MARGIN, width, with_ends=True)
+        if beside:
+            left = 3 * _MARGIN + width
+            for row, text in ((3, scale.note), (line + 19, scale.scope)):
+                self._write(painter, text, QRectF(left, row, whole - left + _MARGIN, line))
+        else:
+            place = QRectF(_MARGIN, 2 * line + 19, width, line)
+            self._write(painter, f"{scale.note} · {scale.scope}", place)
 
-        left, middle, right = (
-            Qt.AlignmentFlag.AlignLeft,
-            Qt.AlignmentFlag.AlignHCenter,
-            Qt.AlignmentFlag.AlignRight,
-        )
-        write(3, self.scale.title, left)
-        bar = QRectF(_MARGIN, line + 6, width, 12)
+    def _paint_bar(
+        self, painter: QPainter, scale: AnyScale, left: float, width: float, *, with_ends: bool = False
+    ) -> None:
+        """Draw title, colours and numbers, below each other."""
+        line = self.fontMetrics().height()
+        self._write(painter, scale.title, QRectF(left, 3, width, line))
+        bar = QRectF(left, line + 6, width, 12)
         gradient = QLinearGradient(bar.topLeft(), bar.topRight())
-        table = self.scale.colours
+        table = scale.colours
         for number, colour in enumerate(table):
             gradient.setColorAt(number / (len(table) - 1), QColor.fromRgbF(*(float(c) for c in colour)))
         painter.fillRect(bar, gradient)
-        for text, side in zip(self.scale.ticks, (left, middle, right), strict=True):
-            write(line + 19, text, side)
-        low, high = self.scale.ends
-        write(2 * line + 19, low, left)
-        write(2 * line + 19, high, right)
-        write(3 * line + 19, self.scale.note, left)
-        write(4 * line + 19, self.scale.scope, left)
-        painter.end()
+        low, middle, high = scale.ticks
+        if with_ends:
+            low, high = f"{low} {scale.ends[0]}", f"{scale.ends[1]} {high}"
+        for text, side in (
+            (low, Qt.AlignmentFlag.AlignLeft),
+            (middle, Qt.AlignmentFlag.AlignHCenter),
+            (high, Qt.AlignmentFlag.AlignRight),
+        ):
+            self._write(painter, text, QRectF(left, line + 19, width, line), side)
+
+    def _write(
+        self,
+        painter: QPainter,
+        text: str,
+        place: QRectF,
+        side: Qt.AlignmentFlag = Qt.AlignmentFlag.AlignLeft,
+    ) -> None:
+        shown = elided(text, place.width(), self.fontMetrics().horizontalAdvance)
+        painter.drawText(place, int(side | Qt.AlignmentFlag.AlignVCenter), shown)
 
 
 class CanvasColourBar(CanvasOverlay):
-    """The colour bar in the lower left corner of a canvas.
+    """The colour bar in the lower left corner of a canvas, or below all views.
 
     Parameters as of `CanvasOverlay`.
+
+    Attributes
+    ----------
+    strip
+        For the place below the views; seen where the canvas has too little room.
+    shared
+        Whether the map is in several views alike.
     """
 
     def __init__(self, viewer: Any, canvas: QWidget) -> None:
         self._scale: AnyScale | None = None
+        self.shared = False
+        self.strip = ColourBar()
         self.bar = ColourBar(canvas)
         super().__init__(viewer, canvas, (self.bar,), (viewer.dims.events.ndisplay,))
 
     @property
     def texts(self) -> tuple[str, ...]:
         """What can be read now."""
-        return () if self.bar.isHidden() else self.bar.texts
+        bar = self.strip if self.bar.isHidden() else self.bar
+        return () if bar.isHidden() else bar.texts
 
     def draw(self, scale: AnyScale | None) -> None:
         """Show another scale, or none."""
@@ -156,9 +287,19 @@ class CanvasColourBar(CanvasOverlay):
 
     def follow(self, _: Any = None) -> None:
         """Place the bar."""
-        self.bar.show_scale(self._scale, self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER)
+        seen = self._scale is not None and self.viewer.dims.ndisplay == 2
+        over = not self.shared and _has_room(self.canvas)
+        for bar in (self.bar, self.strip):
+            bar.show_scale(self._scale, self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER)
         self.bar.move(_MARGIN, self.canvas.height() - self.bar.height() - _MARGIN)
-        self.bar.setVisible(self._scale is not None and self.viewer.dims.ndisplay == 2)
+        self.bar.setVisible(seen and over)
+        self.strip.setVisible(seen and not over)
+
+    def closing(self) -> None:
+        """Let go of viewer and canvas, and take the strip away."""
+        super().closing()
+        self.strip.hide()
+        self.strip.deleteLater()
 
 
 _WIDTH, _CASING = 1.4, 3.0
@@ -307,6 +448,8 @@ class CanvasNotes:
         self.display, self._workbench = display, workbench
         self.caption = CanvasCaption(display.viewer, canvas)
         self.bar = CanvasColourBar(display.viewer, canvas)
+        workbench.put_above(self.caption.strip)
+        workbench.put_below(self.bar.strip)
         # the error that is looked at, above the outlines, which are put below what was there before
         self.mark = CanvasOutlines(display.viewer, canvas)
         self.outlines = CanvasOutlines(display.viewer, canvas)
@@ -340,6 +483,9 @@ class CanvasNotes:
 
     def _on_views(self) -> None:
         """Draw over the planes that are shown now."""
+        for note in (self.caption, self.bar):
+            note.shared = self._workbench.layout == "lanes"
+            note.follow()
         planes = [view for view in self._workbench.views.values() if isinstance(view, PlaneView)]
         for view in [view for view in self._others if view not in planes]:
             self._others.pop(view).closing()

@@ -684,6 +684,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
                 self.layers.remove(key)
             elif picture is not None and (layer is None or picture is not self._surfaces.get(part)):
                 self.layers.show_surface(picture)
+        if solid:
+            self.layers.arrange([f"surface/{part}" for part in ORDER])
         first = bool(shown) and not self._surfaces
         self._surfaces = dict(shown)
         self._cut_image(solid and bool(shown))

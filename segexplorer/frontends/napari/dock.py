@@ -92,6 +92,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.presenter: Any = None
         self.lectures: Any = None
         self.lecture_menu: Any = None
+        self._frozen: Any = None
         self._context: Any = None
         self._closed = False
         self._window: Any = None
@@ -132,6 +133,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_loaded(self, machine: Machine) -> None:
         from segexplorer.frontends.napari.canvas_notes import CanvasNotes
+        from segexplorer.frontends.napari.garbage import FrozenImports
         from segexplorer.frontends.napari.lectures import LectureGuide, LectureMenu
         from segexplorer.frontends.napari.plots import PlotDock
         from segexplorer.frontends.napari.presenter import Presenter
@@ -181,6 +183,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.lecture_menu = LectureMenu(self.lectures)
         self._foot.insertWidget(0, self.lecture_menu)
         keys.follow(self)
+        self._frozen = FrozenImports(self.viewer)
         self.ready.emit()
 
     def show_tab(self, kind: str) -> None:
@@ -219,7 +222,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._loading.close()
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.viewer.events.theme.disconnect(self._on_theme)
-        for part in (self.lectures, self.presenter, self.lanes, self.notes, self.workbench, self.plots):
+        parts = (self.lectures, self.presenter, self.lanes, self.notes, self.workbench, self.plots)
+        for part in (*parts, self._frozen):
             if part is not None:
                 part.closing()
         for panel in self._context.built if self._context is not None else ():

@@ -167,16 +167,19 @@ class CaseLayers:
         return layer
 
     def show_surface(self, picture: SurfacePicture) -> Any:
-        """Show a surface in the place of the one that its key had; its opacity stays."""
-        before = self.layer(picture.key)
-        opacity = OPACITIES[picture.part] if before is None else before.opacity
-        selected = set(self._viewer.layers.selection) - {before}
-        self.remove(picture.key)
+        """Show a surface: given to the layer of its key where there is one, else to a new one."""
+        layer = self.layer(picture.key)
+        if layer is not None:
+            shown = self._shown[picture.key]
+            give_surface(layer, picture)
+            if layer.name == shown.name:
+                layer.name = picture.name
+                shown.name = layer.name
+            return layer
+        selected = set(self._viewer.layers.selection)
         self._adding = True
         try:
-            layer = self._viewer.add_surface(
-                (picture.vertices, picture.faces), **{**surface_arguments(picture), "opacity": opacity}
-            )
+            layer = self._viewer.add_surface((picture.vertices, picture.faces), **surface_arguments(picture))
         finally:
             self._adding = False
         self._viewer.layers.selection = selected
@@ -384,6 +387,13 @@ def surface_arguments(picture: SurfacePicture) -> dict[str, Any]:
         "axis_labels": theme.AXIS_LABELS,
         "metadata": {METADATA: {"key": picture.key, "colours": picture.part}},
     }
+
+
+def give_surface(layer: Any, picture: SurfacePicture) -> None:
+    """Give a layer another surface: a layer of its own would take napari a second to put in and out."""
+    layer.vertex_colors = None  # those of the old vertices would be too many, or too few
+    layer.data = (picture.vertices, picture.faces)
+    layer.vertex_colors = picture.colours
 
 
 def seen_layers(viewer: Any) -> list[Any] | None:

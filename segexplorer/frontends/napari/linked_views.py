@@ -18,9 +18,14 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
 
-from segexplorer.frontends.napari.layers import CaseLayers, seen_layers, surface_arguments
+from segexplorer.frontends.napari.layers import (
+    CaseLayers,
+    give_surface,
+    seen_layers,
+    surface_arguments,
+)
 from segexplorer.viewmodels.layer_images import edge_letters, plane_name
-from segexplorer.viewmodels.surfaces import SurfacePicture
+from segexplorer.viewmodels.surfaces import Part, SurfacePicture
 
 
 def canvas_in(window: QWidget | None) -> QOpenGLWidget | None:
@@ -77,8 +82,7 @@ class CanvasOverlay(QObject):  # type: ignore[misc, unused-ignore]
         """Write in letters of this height, for a wall; None: in the usual ones."""
         for label in self._widgets:
             if isinstance(label, QLabel):
-                usual = label.styleSheet().partition(_ENLARGED)[0]
-                label.setStyleSheet(usual if pixels is None else f"{usual}{_ENLARGED}{pixels}px;")
+                enlarge(label, pixels)
         self.follow()
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
@@ -95,6 +99,12 @@ class CanvasOverlay(QObject):  # type: ignore[misc, unused-ignore]
         for widget in self._widgets:
             widget.hide()
             widget.deleteLater()
+
+
+def enlarge(label: QLabel, pixels: int | None) -> None:
+    """Write a label in letters of this height; None: in its usual ones."""
+    usual = label.styleSheet().partition(_ENLARGED)[0]
+    label.setStyleSheet(usual if pixels is None else f"{usual}{_ENLARGED}{pixels}px;")
 
 
 _LINE_STYLE = "background: rgba(240, 200, 60, 150); border: none;"
@@ -254,15 +264,15 @@ class SliceNumber(CanvasOverlay):
         shown = self.flat
         if shown:
             axis = int(dims.order[-3])
-            number = f"{dims.current_step[axis]} / {dims.nsteps[axis] - 1}"  # from 0, as on napari's slider
+            place, last = dims.current_step[axis], dims.nsteps[axis] - 1  # from 0, as on napari's slider
             order = [int(a) - (dims.ndim - 3) for a in dims.order[-3:]]
             oriented = self._layers is None or self._layers.oriented
             plane = plane_name(order).capitalize() if oriented and sorted(order) == [0, 1, 2] else "Slice"
-            self.label.setText(f"{plane} {number}")
-            self.label.adjustSize()
-            if self.label.width() > self.canvas.width() // 2 - 3 * MARGIN:  # a letter is in the middle
-                self.label.setText(number)
+            for text in (f"{plane} {place} / {last}", f"{place} / {last}", f"{place}"):
+                self.label.setText(text)
                 self.label.adjustSize()
+                if self.label.width() <= self.canvas.width() // 2 - 4 * MARGIN:  # a letter is in the middle
+                    break
             self.label.move(MARGIN, MARGIN)
         self.label.setVisible(shown)
 
@@ -533,6 +543,11 @@ class LinkedView(QWidget):  # type: ignore[misc, unused-ignore]
         """Return what lies over the canvas."""
         return ()
 
+    def enlarge(self, pixels: int | None) -> None:
+        """Write in letters of this height, for a wall; None: in the usual ones."""
+        for overlay in self.overlays:
+            overlay.enlarge(pixels)
+
     def _wanted(self) -> list[Any]:
         """Return the layers of the main viewer that are shown here."""
         return [layer for layer in self._main.layers if layer.ndim == 3]
@@ -662,10 +677,10 @@ class VolumeView(LinkedView):
     """
 
     thinned = True
-    _surfaces: tuple[Any, ...] = ()
     _PROMPT = "Labels, predictions and errors appear here in 3D."
 
     def __init__(self, viewer: Any) -> None:
+        self._surfaces: dict[Part, tuple[SurfacePicture, Any]] = {}
         super().__init__(viewer, (0, 1, 2), "3D")
 
     def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
@@ -681,9 +696,16 @@ class VolumeView(LinkedView):
         """Show surfaces, in this order, instead of labels; without any, the labels come back."""
         camera, first = self.model.scene.camera, not self._surfaces
         before = camera.center, camera.zoom, camera.angles
-        self._surfaces = tuple(
-            Layer.create((s.vertices, s.faces), surface_arguments(s), "surface") for s in surfaces
-        )
+        known, self._surfaces = self._surfaces, {}
+        for picture in surfaces:
+            drawn = known.get(picture.part)
+            if drawn is None:
+                layer = Layer.create((picture.vertices, picture.faces), surface_arguments(picture), "surface")
+            else:
+                layer = drawn[1]
+                if drawn[0] is not picture:
+                    give_surface(layer, picture)
+            self._surfaces[picture.part] = (picture, layer)
         self._take_layers()
         if first:
             self._look_from_the_front()
@@ -691,7 +713,7 @@ class VolumeView(LinkedView):
             camera.center, camera.zoom, camera.angles = before
 
     def _put(self, copies: list[Any]) -> None:
-        super()._put([*copies, *self._surfaces])
+        super()._put([*copies, *(layer for _, layer in self._surfaces.values())])
 
     def _take_layers(self, _: Any = None) -> None:
         super()._take_layers()

@@ -477,7 +477,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         self.viewer = viewer
         self.curves = Curves()
         self.calibration = WatchedCalibration()
-        self._drawn = -1
+        self._drawn = [-1, -1]
         self._run: Any = None
         self._seen: Seen | None = None
         self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice", prediction=True))
@@ -511,6 +511,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         """Show the right pane where there is room for two."""
         super().resizeEvent(event)
         self.panes[1].setVisible(self.width() >= _BOTH_FROM and self.race.isHidden())
+        QTimer.singleShot(0, self, self.refresh)  # what came while it was hidden, once it has its place
 
     def sizeHint(self) -> Any:
         """Prefer little height: the canvas above matters more."""
@@ -534,6 +535,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         self.panes[0].setVisible(shown is None)
         self.panes[1].setVisible(shown is None and self.width() >= _BOTH_FROM)
         self._export.setVisible(shown is None)
+        QTimer.singleShot(0, self, self.refresh)
 
     def show_step(self, step: float | None) -> None:
         """Mark the step whose prediction the viewer shows."""
@@ -555,11 +557,11 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
 
     def refresh(self) -> None:
         """Draw what has changed, in the panes that can be seen."""
-        if self._drawn == self.curves.revision or not self.isVisible():
+        if not self.isVisible():
             return
-        self._drawn = self.curves.revision
-        for pane in self.panes:
-            if not pane.visibleRegion().isEmpty():
+        for place, pane in enumerate(self.panes):
+            if self._drawn[place] != self.curves.revision and not pane.visibleRegion().isEmpty():
+                self._drawn[place] = self.curves.revision
                 pane.redraw(self.curves)
 
     def export(self, path: Path) -> tuple[Path, ...]:
@@ -585,7 +587,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
             self.curves, self.calibration, self._seen = Curves(), WatchedCalibration(), None
             for pane in self.panes:
                 pane.change(self.curves)
-        self._drawn = -1
+        self._drawn = [-1, -1]
         self._timer.start()
 
     def _on_events(self, events: list[Event]) -> None:

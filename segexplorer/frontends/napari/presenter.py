@@ -223,6 +223,7 @@ class Presenter(QObject):  # type: ignore[misc, unused-ignore]
         self._display.changed.connect(self._on_changed)
         self._workbench.clear_docks()
         self._workbench.put_below(bar)
+        bar.show()
         self._workbench.enlarge(_LETTER_PIXELS)
 
     def _leave(self) -> None:

@@ -15,17 +15,17 @@ import pyqtgraph as pg
 from napari.layers import Layer
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
 from segexplorer.core import colours
 from segexplorer.frontends.napari.layers import layer_arguments
 from segexplorer.frontends.napari.linked_views import (
-    CAPTION_STYLE,
     MARGIN,
     CanvasOverlay,
     Crosshair,
     EdgeLetters,
     PlaneView,
+    enlarge,
 )
 from segexplorer.study.race import B
 from segexplorer.viewmodels.caption import elided
@@ -38,37 +38,43 @@ LEAST_CONTRAST = 3.0
 """A curve with less contrast with its background (WCAG 2.2, 1.4.11) gets a rim."""
 
 
-class LaneTitle(CanvasOverlay):
-    """Name, loss and Dice of a lane in the upper left corner of its canvas; long names are shortened.
+_KEY_BESIDE_FROM, _KEY_WIDTH = 360, 130
+"""Width of a plot from which the names of the curves are beside it, and their room there."""
+_BREAK = "\u200b"
+"""Lets a name be broken where there is no space."""
 
-    Parameters as of `CanvasOverlay`.
-    """
 
-    def __init__(self, viewer: Any, canvas: QWidget) -> None:
-        self._lines: tuple[str, ...] = ()
-        self.label = QLabel(canvas)
-        self.label.setTextFormat(Qt.TextFormat.PlainText)
-        self.label.setStyleSheet(CAPTION_STYLE)
-        super().__init__(viewer, canvas, (self.label,), (viewer.dims.events.ndisplay,))
+class LaneTitle(QLabel):  # type: ignore[misc, unused-ignore]
+    """Name, loss and Dice of a lane in two lines above its canvas; the tool tip has what is shortened."""
 
-    @property
-    def text(self) -> str:
-        """What can be read now."""
-        return "" if self.label.isHidden() else str(self.label.text())
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = ("", "")
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setStyleSheet(f"padding: 2px {MARGIN}px;")
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.draw("", "")
 
-    def draw(self, *lines: str) -> None:
-        """Write other lines."""
-        self._lines = tuple(filter(None, lines))
-        self.follow()
+    def draw(self, title: str, note: str) -> None:
+        """Write another title; every one has two lines, so that all canvases are of one size."""
+        self._lines = (title, note)
+        self.setToolTip("\n".join(filter(None, self._lines)))
+        self._write()
 
-    def follow(self, _: Any = None) -> None:
-        """Fit the lines into the canvas, beside the letter in the middle of its edge where they are short."""
-        room = max(40, self.canvas.width() - 4 * MARGIN)
-        measure = self.label.fontMetrics().horizontalAdvance
-        self.label.setText("\n".join(elided(line, room, measure) for line in self._lines))
-        self.label.adjustSize()
-        self.label.move(MARGIN, MARGIN)
-        self.label.setVisible(bool(self._lines))
+    def enlarge(self, pixels: int | None) -> None:
+        """Write in letters of this height; None: in the usual ones."""
+        enlarge(self, pixels)
+        self._write()
+
+    def _write(self) -> None:
+        room = max(40, self.width() - 2 * MARGIN - 2)
+        measure = self.fontMetrics().horizontalAdvance
+        self.setText("\n".join(elided(line, room, measure) for line in self._lines))
+
+    def resizeEvent(self, event: Any) -> None:
+        """Shorten the lines anew."""
+        super().resizeEvent(event)
+        self._write()
 
 
 class LaneView(PlaneView):
@@ -91,6 +97,8 @@ class LaneView(PlaneView):
         self._is_overlay = is_overlay
         super().__init__(viewer, AXIAL)
         self.name = name
+        self.title = LaneTitle()
+        self.layout().insertWidget(0, self.title)
         self._main.dims.events.order.connect(self._take_order)
         camera = self._main.scene.camera.events
         own = self.model.scene.camera.events
@@ -101,9 +109,13 @@ class LaneView(PlaneView):
 
     def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
         self.letters = EdgeLetters(self.model, canvas)
-        self.title = LaneTitle(self.model, canvas)
         self.crosshair = Crosshair(self.model, canvas, self._main)
-        return self.letters, self.title, self.crosshair
+        return self.letters, self.crosshair
+
+    def enlarge(self, pixels: int | None) -> None:
+        """Write in letters of this height, for a wall; None: in the usual ones."""
+        super().enlarge(pixels)
+        self.title.enlarge(pixels)
 
     def fits(self) -> bool:
         """Return False: the view follows that of lane A."""
@@ -220,6 +232,7 @@ class RaceViews:
 
     def __init__(self, display: Any, workbench: Any) -> None:
         self._display, self._workbench = display, workbench
+        self._main_title: LaneTitle | None = None
         display.changed.connect(self._on_changed)
         workbench.changed.connect(self._draw)
         self._draw()
@@ -238,9 +251,28 @@ class RaceViews:
             view = self._workbench.views.get(lane.name)
             if isinstance(view, LaneView):
                 view.draw(lane)
+        self._name_main(None if shown is None else shown.lanes[0])
+
+    def _name_main(self, lane: LaneShown | None) -> None:
+        """Write above napari's own canvas which lane it shows, as above the others."""
+        if lane is not None:
+            if self._main_title is None:
+                self._main_title = LaneTitle()
+                self._workbench.put_over_main(self._main_title)
+            self._main_title.draw(lane.title, lane.note)
+        elif self._main_title is not None:
+            self._main_title.hide()
+            self._main_title.deleteLater()
+            self._main_title = None
+
+    @property
+    def main_title(self) -> str:
+        """What is written above napari's own canvas."""
+        return "" if self._main_title is None else str(self._main_title.toolTip())
 
     def closing(self) -> None:
         """Let go of display and workbench."""
+        self._name_main(None)
         self._display.changed.disconnect(self._on_changed)
         self._workbench.changed.disconnect(self._draw)
 
@@ -272,16 +304,31 @@ class RacePlot(QWidget):  # type: ignore[misc, unused-ignore]
         self.key.setStyleSheet("font-size: 11px;")
         self.key.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.key.setWordWrap(True)
-        self.key.setFixedWidth(130)
         self.cursor = pg.InfiniteLine(0, angle=90, movable=True)
         self.cursor.sigDragged.connect(lambda line: self.step_dragged.emit(float(line.value())))
         self.plot.getPlotItem().vb.addItem(self.cursor, ignoreBounds=True)
         self._ink, self._background = "#ffffff", "#000000"
         self._shown: RaceShown | None = None
-        layout = QGridLayout(self)
+        layout = self._grid = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.plot, 0, 0)
-        layout.addWidget(self.key, 0, 1)
+        self._arrange()
+
+    @property
+    def _narrow(self) -> bool:
+        return bool(self.width() < _KEY_BESIDE_FROM)
+
+    def _arrange(self) -> None:
+        """Put the key beside the plot, or above a narrow one."""
+        place = (0, 0) if self._narrow else (0, 1)
+        self._grid.addWidget(self.plot, *((1, 0) if self._narrow else (0, 0)))
+        self._grid.addWidget(self.key, *place)
+        self.key.setFixedWidth(max(40, self.width()) if self._narrow else _KEY_WIDTH)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Put the key where it has room."""
+        super().resizeEvent(event)
+        self._arrange()
+        self._write_key()
 
     def set_colours(self, background: str, ink: str) -> None:
         """Follow napari's theme; the colours of the lanes are the same in every theme."""
@@ -325,13 +372,18 @@ class RacePlot(QWidget):  # type: ignore[misc, unused-ignore]
             self.plot.setLabel(side, text, color=self._ink, **{"font-size": "8pt"})
         self.plot.setXRange(shown.first, shown.last, padding=0.03)
         self.plot.setYRange(0, 1, padding=0.03)
-        lines = (
-            f'<span style="color:{lane_colour(lane.name)}">━━</span> {escape(lane.title)}'
-            + (f" <i>({escape(lane.note)})</i>" if lane.note else "")
-            for lane in shown.lanes
-            if lane.name in found
-        )
-        self.key.setText("<br>".join(lines))
+        self._write_key()
+
+    def _write_key(self) -> None:
+        """Name the curves; a narrow plot leaves what the lanes train to the titles above them."""
+        said = []
+        for lane in () if self._shown is None else self._shown.lanes:
+            if lane.name not in self.curves:
+                continue
+            text = escape(lane.name if self._narrow else lane.title).replace("_", f"_{_BREAK}")
+            note = f" <i>({escape(lane.note)})</i>" if lane.note and not self._narrow else ""
+            said.append(f'<span style="color:{lane_colour(lane.name)}">━━</span> {text}{note}')
+        self.key.setText(" &nbsp; ".join(said) if self._narrow else "<br>".join(said))
 
     def _forget(self) -> None:
         for item in self.curves.values():

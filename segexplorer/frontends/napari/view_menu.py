@@ -25,7 +25,7 @@ def apply_window(layer: Any, name: str) -> None:
     set_limits(layer, level - width / 2, level + width / 2)
 
 
-PLOTS_NAME = "Segmentation Explorer: plots"
+PLOTS_NAME = "Plots (Segmentation Explorer)"
 _CONVENTIONS: dict[Convention, str] = {
     "radiological": "Radiological (patient's right on the left)",
     "neurological": "Neurological (patient's right on the right)",

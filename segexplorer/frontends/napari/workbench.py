@@ -226,8 +226,8 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
         for key, called in self._viewer.keymap.items():  # keys that panels listen to hold here too
             view.model.keymap[key] = lambda _, f=called: f(self._viewer)
         view.canvas.installEventFilter(self)
-        for overlay in view.overlays if self._letter_pixels is not None else ():
-            overlay.enlarge(self._letter_pixels)
+        if self._letter_pixels is not None:
+            view.enlarge(self._letter_pixels)
 
     def _take_away(self, key: str) -> None:
         view = self.views.pop(key)
@@ -307,10 +307,19 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
         self._cleared = []
 
     def put_below(self, widget: QWidget) -> None:
-        """Show a widget under the views."""
+        """Show a widget under the views, below what is there already."""
         if self._table is not None:
             self._table.layout().addWidget(widget)
-            widget.show()
+
+    def put_above(self, widget: QWidget) -> None:
+        """Show a widget above all views."""
+        if self._table is not None:
+            self._table.layout().insertWidget(0, widget)
+
+    def put_over_main(self, widget: QWidget) -> None:
+        """Show a widget at the head of napari's own view, as the other lanes of a race have one."""
+        if "axial" in self._cells:
+            self._cells["axial"].layout().insertWidget(0, widget)
 
     def enlarge(self, pixels: int | None) -> None:
         """Write letters and numbers of all views in this height; None: as usual."""
@@ -319,8 +328,7 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
             if overlay is not None:
                 overlay.enlarge(pixels)
         for view in self.views.values():
-            for overlay in view.overlays:
-                overlay.enlarge(pixels)
+            view.enlarge(pixels)
 
     # -- closing ------------------------------------------------------------------------------------------
 
@@ -345,6 +353,7 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
         middle = window.centralWidget().layout()
         middle.insertWidget(middle.indexOf(table), main)
         main.show()
+        main.dims.show()
         middle.removeWidget(table)
         table.hide()
         table.deleteLater()
@@ -352,11 +361,16 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
             window.setCorner(corner, area)
 
 
+_SLIDER_FROM = 230
+"""Width from which napari's slider shows its number; below, the number on the canvas and the wheel remain."""
+
+
 class _Cell(QWidget):  # type: ignore[misc, unused-ignore]
     """The place of a view: its size is that of its cell, whatever the view would like."""
 
     def __init__(self, view: QWidget) -> None:
         super().__init__()
+        self._sliders = (view if isinstance(view, QtViewer) else view.view).dims
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(view)
@@ -365,3 +379,8 @@ class _Cell(QWidget):  # type: ignore[misc, unused-ignore]
         policy.setHorizontalPolicy(policy.Policy.Ignored)
         policy.setVerticalPolicy(policy.Policy.Ignored)
         self.setSizePolicy(policy)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Show napari's slider where all of it has room."""
+        super().resizeEvent(event)
+        self._sliders.setVisible(self.width() >= _SLIDER_FROM)

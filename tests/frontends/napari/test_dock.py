@@ -59,7 +59,7 @@ def start(dock: SegmentationExplorer, qtbot: Any) -> Any:
 
 def test_tabs_stand_in_the_order_of_work(dock: SegmentationExplorer, viewer: Any) -> None:
     assert tuple(dock.tabs.tabText(i) for i in range(dock.tabs.count())) == TITLES
-    assert "Segmentation Explorer: plots" in viewer.window.dock_widgets
+    assert "Plots (Segmentation Explorer)" in viewer.window.dock_widgets
     assert not dock.run.buttons.start.isEnabled()
     assert "No case is chosen yet" in dock.run.start_reason.text()
 

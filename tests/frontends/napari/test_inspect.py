@@ -274,9 +274,12 @@ def test_in_3d_there_are_surfaces_and_the_slices_come_back(panel: InspectPanel, 
     shown = [key for key in panel.layers.keys if panel.layers.layer(key).visible]
     assert set(shown) == {"surface/errors", "surface/truth"}, "no slab of voxels"
     assert "truth" in panel.legend.names
-    panel.layers.layer("surface/truth").opacity = 0.4
+    before = panel.layers.layer("surface/truth")
+    before.opacity = 0.4
     bring(panel, qtbot, snapshot(2))
     truth = panel.layers.layer("surface/truth")
+    assert truth == before, "a layer that goes stops the window for a moment"
+    assert len(truth.vertex_colors) == len(truth.vertices)
     assert truth.opacity == 0.4 and "step 2" in truth.name, "what the user set stays"
     panel.choices.switches["errors"].setChecked(False)
     settle(panel, qtbot)

@@ -67,6 +67,18 @@ def test_a_narrow_plot_has_its_legend_above_and_titles_that_fit(dock: PlotDock, 
         assert axis.labelText and (axis.labelText == axis.toolTip() or "patches" in axis.labelText)
 
 
+def test_a_pane_that_was_hidden_shows_what_came_meanwhile_once_there_is_room(
+    dock: PlotDock, qtbot: Any
+) -> None:
+    training, whole = dock.panes
+    whole.hide()  # as where a window is narrow
+    dock.bridge.start(ScriptedRun(steps=40))
+    qtbot.waitUntil(lambda: not dock.bridge.busy and not training.is_empty)
+    assert whole.is_empty
+    dock.resize(950, 220)
+    qtbot.waitUntil(lambda: whole.isVisible() and not whole.is_empty)
+
+
 def test_titles_lose_words_before_letters() -> None:
     title = "optimiser step; training, patches"
     assert [fitting(title, room, len) for room in (40, 23, 14, 5)] == [

@@ -106,7 +106,7 @@ def nothing_of_a_race(dock: Any) -> None:
     assert dock.plots.race.isHidden() and not dock.plots.race.curves
     assert not dock.plots.panes[0].isHidden()
     assert not dock.why.race.sentences.text() and not dock.why.race.head.text()
-    assert "A: " not in dock.display.screen.caption.text
+    assert not dock.lanes.main_title
 
 
 def test_a_race_begun_by_clicks_is_drawn_lane_by_lane(
@@ -184,8 +184,11 @@ def test_a_race_begun_by_clicks_is_drawn_lane_by_lane(
     assert "Dice of liver at step 12: A" in said and "3 lanes leave run at step 8" in said
     assert not any(word in said.lower() for word in ("better", "worse", "winner", "beats"))
     assert {"only A right", "only B right", "extra (false positive)"} <= set(why.race.legend.names)
-    assert lanes(dock)["B"].title.text.startswith("B: tversky")
-    assert display.screen.caption.remark.startswith("A: dice_cross_entropy; Dice 0.")
+    assert lanes(dock)["B"].title.text().startswith("B: tversky")
+    assert dock.lanes.main_title.startswith("A: dice_cross_entropy\nDice 0.")
+    caption = dock.notes.caption
+    assert caption.label.isHidden() and caption.strip.isVisible(), "the caption is of all lanes"
+    assert caption.text.startswith(f"{display.displayed.case} · not trained on")
 
     click(why.race.leave, qtbot)
     settle(dock, qtbot)

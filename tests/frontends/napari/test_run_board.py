@@ -104,6 +104,26 @@ def test_the_board_follows_a_folder(qtbot: Any, tmp_path: Path) -> None:
     board.closing()
 
 
+def test_a_narrow_board_shows_what_matters_without_a_sideways_scroll(qtbot: Any, tmp_path: Path) -> None:
+    _made(tmp_path / "a", *_events(0.3), RunFinished(state="failed", reason="failed", error="Out of memory."))
+    board = RunBoard()
+    qtbot.addWidget(board)
+    board.show()
+    board.watch(tmp_path)
+    qtbot.waitUntil(lambda: board.model.rowCount() == 1)
+    titles = list(COLUMNS)
+    for width in (320, 480, 620, 1200):
+        board.resize(width, 260)
+        qtbot.wait(20)
+        assert board.table.horizontalScrollBar().maximum() == 0
+        shown = {column for number, column in enumerate(titles) if not board.table.isColumnHidden(number)}
+        assert {"name", "state", "progress"} <= shown and board.table.columnWidth(0) >= 80
+        assert ("problem" in shown) == (width >= 620)
+    tip = board.model.index(0, 0).data(Qt.ItemDataRole.ToolTipRole)
+    assert "Problem: Out of memory." in tip and "Best Dice: 0.300" in tip
+    board.closing()
+
+
 def test_a_board_whose_copy_cannot_be_renewed_says_so(qtbot: Any, tmp_path: Path) -> None:
     from segexplorer.training.remote import RemoteError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -533,6 +533,7 @@ def kind_icon(kind: ErrorKind) -> QIcon:
     return swatch(errors.COLOURS[KIND_CODES[kind]], "ring" if kind in ("too_little", "too_much") else "disc")
 
 
+@cache  # a table of errors has a hundred, of a few kinds
 def swatch(colour: str, shape: str) -> QIcon:
     """Return a small "square", "disc" or "ring" of a colour."""
     picture = QPixmap(24, 24)

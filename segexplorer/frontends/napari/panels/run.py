@@ -155,6 +155,7 @@ class RunStatus(QWidget):  # type: ignore[misc, unused-ignore]
         waiting = "Ready: Start begins a run." if ready else "No run yet."
         named = "" if run is None else f"{Path(run.folder).name}: {status.headline}"
         widgets.say(self.headline, named or waiting)
+        self.bar.setVisible(run is not None)
         self.bar.setValue(round(1000 * status.fraction))
         self.bar.setFormat(status.progress or "%p%")
         figures = [status.rate, f"{status.memory} in use" if status.memory else ""]

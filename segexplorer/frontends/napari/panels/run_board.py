@@ -34,10 +34,15 @@ from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.viewmodels.board import COLUMNS, Board, BoardRow, BoardView, Column, columns_with
 
-NAME = "Segmentation Explorer: runs"
+NAME = "Runs (Segmentation Explorer)"
+"""With what tells it apart in front: the end of a narrow tab's title is cut off."""
 EVERY_MS = 2000
 _RIGHT = {"progress", "best", "loss", "left", "updated"}
-_WIDTHS: dict[Column, int] = {"state": 92, "progress": 124, "best": 72, "loss": 64, "left": 72, "updated": 90}
+_WIDTHS: dict[Column, int] = {"state": 84, "progress": 124, "best": 72, "loss": 64, "left": 72, "updated": 90}
+_LEAST: dict[Column, int] = {"name": 84, "problem": 120}
+"""Of columns that take what the others leave."""
+_RANKS: tuple[Column, ...] = ("name", "state", "progress", "best", "problem", "left", "updated", "loss")
+"""Columns by their importance; those at the end go where the table is narrow, and stay in the tool tip."""
 _HEIGHT = 300
 _TROUBLE = {"failed", "interrupted", "unreadable"}
 
@@ -76,9 +81,11 @@ class BoardModel(QAbstractTableModel):  # type: ignore[misc, unused-ignore]
         """Return a cell's text, alignment, colour or tool tip."""
         if not index.isValid():
             return None
-        column = self._columns[index.column()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
-            return printable(self._cells[index.row()][column])
+        column, cells = self._columns[index.column()], self._cells[index.row()]
+        if role == Qt.ItemDataRole.DisplayRole:
+            return printable(cells[column])
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return "\n".join(f"{COLUMNS[c]}: {printable(text)}" for c, text in cells.items() if text)
         if role == Qt.ItemDataRole.TextAlignmentRole and column in _RIGHT:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if role == Qt.ItemDataRole.ForegroundRole and column in ("state", "problem"):
@@ -160,7 +167,25 @@ class RunBoard(QWidget):  # type: ignore[misc, unused-ignore]
         self._timer = QTimer(self)
         self._timer.setInterval(EVERY_MS)
         self._timer.timeout.connect(self.look)
+        self._used: list[Column] = list(COLUMNS)
         self.show_view(self.view)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Show the columns that have room."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Hide the least important columns of those with something in them until the rest has room."""
+        room = self.table.viewport().width()
+        shown: list[Column] = []
+        for column in (rank for rank in _RANKS if rank in self._used):
+            needed = _LEAST.get(column) or _WIDTHS[column]
+            if not shown or needed <= room:
+                shown.append(column)
+                room -= needed
+        for number, column in enumerate(COLUMNS):
+            self.table.setColumnHidden(number, column not in shown)
 
     def ask(self) -> None:
         """Ask for a folder and watch it."""
@@ -204,9 +229,8 @@ class RunBoard(QWidget):  # type: ignore[misc, unused-ignore]
             chosen = self.chosen
             rows = view.rows(self.board)
             self.model.show_rows(rows)
-            used = columns_with(rows, time.time()) if rows else columns
-            for number, column in enumerate(columns):
-                self.table.setColumnHidden(number, column not in used)
+            self._used = columns_with(rows, time.time()) if rows else columns
+            self._fit()
             if chosen is not None:
                 self._choose(chosen.folder)
 

@@ -1,0 +1,80 @@
+"""Caption and colour bar: over a large picture, above and below the views where they would hide a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segexplorer.data.volume import Volume
+from segexplorer.frontends.napari.canvas_notes import CanvasCaption, CanvasColourBar
+from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.linked_views import canvas_in
+from segexplorer.frontends.napari.workbench import Workbench
+from segexplorer.viewmodels import layer_images
+from segexplorer.viewmodels.caption import Caption
+from segexplorer.viewmodels.regions import Scale
+
+pytestmark = pytest.mark.gui
+CAPTION = Caption(
+    "s0011", "training case, not held out", "left upper lobe", "step 40", "radiological (R on the left)"
+)
+SCALE = Scale("balance", "FP-FN balance, liver", "whole case, step 40", full_ml=2.0)
+
+
+@pytest.fixture
+def notes(viewer: Any, qtbot: Any) -> Iterator[tuple[Any, Workbench, CanvasCaption, CanvasColourBar]]:
+    viewer.window.resize(1280, 800)
+    layers = CaseLayers(viewer)
+    layers.show(layer_images.image_picture(Volume.from_array(np.zeros((20, 24, 28), np.int16)), "scan"))
+    workbench = Workbench(viewer, layers, lambda _: None)
+    workbench.attach(viewer.window._qt_window)
+    canvas = canvas_in(viewer.window._qt_window)
+    caption, bar = CanvasCaption(viewer, canvas), CanvasColourBar(viewer, canvas)
+    workbench.put_above(caption.strip)
+    workbench.put_below(bar.strip)
+    qtbot.wait(50)
+    yield viewer, workbench, caption, bar
+    caption.closing()
+    bar.closing()
+    workbench.closing()
+    layers.close()
+
+
+def test_notes_leave_a_small_canvas_and_come_back_to_a_large_one(notes: Any, qtbot: Any) -> None:
+    viewer, workbench, caption, bar = notes
+    caption.draw(CAPTION)
+    bar.draw(SCALE)
+    qtbot.wait(50)
+    assert caption.label.isVisible() and bar.bar.isVisible()
+    assert not caption.strip.isVisible() and not bar.strip.isVisible()
+    workbench.arrange("four")
+    viewer.window.resize(820, 640)
+    qtbot.waitUntil(lambda: caption.strip.isVisible() and bar.strip.isVisible())
+    qtbot.wait(50)
+    assert not caption.label.isVisible() and not bar.bar.isVisible()
+    for fact in (CAPTION.held, CAPTION.step, "radiological"):
+        assert fact in caption.text.replace("\n", " ")
+    measure = caption.strip.fontMetrics().horizontalAdvance
+    assert all(measure(line) <= caption.strip.width() for line in caption.text.split("\n")), "nothing clipped"
+    assert bar.texts[0] == SCALE.title
+    number, top = workbench.number.label, workbench.letters.labels["top"]
+    assert number.isVisible() and not number.geometry().intersects(top.geometry()), (number, top)
+    workbench.arrange("one")
+    viewer.window.resize(1280, 800)
+    qtbot.waitUntil(lambda: caption.label.isVisible() and bar.bar.isVisible())
+    assert not caption.strip.isVisible() and not bar.strip.isVisible()
+
+
+def test_notes_of_several_views_are_above_and_below_them_at_any_size(notes: Any) -> None:
+    _, _, caption, bar = notes
+    caption.shared = bar.shared = True
+    caption.draw(CAPTION)
+    bar.draw(SCALE)
+    assert caption.strip.isVisible() and not caption.label.isVisible()
+    assert bar.strip.isVisible() and not bar.bar.isVisible()
+    caption.draw(Caption())
+    bar.draw(None)
+    assert not caption.strip.isVisible() and caption.text == "" and bar.texts == ()
