@@ -12,7 +12,7 @@ help:
 	@echo "make test-slow     set up, then run the tests that take longer: trainings, exports, guides, packages"
 	@echo "make test-plugins  set up nnU-Net, Ignite and Lightning, then test the plug-ins for them in real trainings"
 	@echo "make test-cluster  set up SLURM and Ray, two nodes each on this computer, then test studies on them"
-	@echo "make test-notebook  set up JupyterLab and Playwright, then use a notebook in a real browser (needs chromium)"
+	@echo "make test-notebook  set up JupyterLab, Notebook 7 and Playwright, then use notebooks in a real browser (needs chromium)"
 	@echo "make check    set up, then ruff, mypy and import-linter"
 	@echo "make bench    set up, then run benchmarks/*.py one after the other"
 	@echo "make study    set up, then measure A/A rates and coverages anew, and write them into package and docs/"

@@ -73,8 +73,9 @@ class Controls:
         self.bar = w.FloatProgress(min=0, max=1, layout={"width": "90px", "height": "14px"})
         self.headline, self.progress, self.message = w.HTML(), w.HTML(), w.HTML()
         self.log = w.HTML()
-        buttons = [self.start, self.pause, self.step, self.stop, self.extend, self.epochs, w.Label("epochs")]
         flow = {"flex_flow": "row wrap", "align_items": "center"}
+        further = w.HBox([self.extend, self.epochs, w.Label("epochs")], layout={"align_items": "center"})
+        buttons = [self.start, self.pause, self.step, self.stop, further]
         self.widget = w.VBox(
             [
                 w.HBox([self.headline, self.bar, self.progress], layout={**flow, "grid_gap": "0 12px"}),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import ipywidgets as w
 import numpy as np
 
 from segexplorer.core.colours import HERE, ClassColours
 from segexplorer.core.errors import SpecError, did_you_mean, require
+from segexplorer.frontends.notebook.figure import FigureWidget
+from segexplorer.frontends.notebook.marks import badges_of, changes_html, colour_of
 from segexplorer.viewmodels.curves import PLOTS, Curves, Plot, line_colour
 
 INK = "#7A7A7A"
@@ -19,7 +22,8 @@ _ROW_PX, _BOTTOM_PX, _TITLE_PX, _LINE_PX, _PAD_PX = 84, 34, 20, 20, 10
 _LEGEND_PX = 330
 """What a line of a legend holds on a laptop, beside the planes."""
 _MISSED = ", missed"
-_MARKS = {"change": "#B35900", "best": "#808080"}
+_BADGE_PX = 14
+"""Above the uppermost plot, for the numbers of changes."""
 
 
 def plots_named(keys: Sequence[str]) -> tuple[Plot, ...]:
@@ -39,45 +43,30 @@ def plots_named(keys: Sequence[str]) -> tuple[Plot, ...]:
     return tuple(known[key] for key in keys)
 
 
-def keep_traces(figure: Any) -> None:
-    """Put all traces of a figure into the state that a browser reads when it begins to draw.
-
-    New traces are messages, which a browser that still loads plotly's code never hears. plotly itself puts them
-    into the state only for a figure that is the output of a cell by itself, not for one inside another widget.
-    """
-    figure._repr_mimebundle_()
-
-
 class CurvesFigure:
     """The figure: one pair of axes for each plot, with its own legend beside it.
 
     Attributes
     ----------
     widget
-        A `plotly.graph_objects.FigureWidget`.
-    seen
-        Whether a browser has said that it draws the figure. One that needs more than two seconds for plotly's 5 MB
-        never does, since anywidget gives up then: over a slow line, or on a busy computer.
+        The figure, with the list of changes below it.
+    figure
+        A `plotly.graph_objects.Figure`.
     """
 
     def __init__(self, plots: Sequence[str] = DEFAULT_PLOTS) -> None:
-        require("anywidget", "notebook", "Live figures in a notebook")
-        graph = require("plotly.graph_objects", "notebook", "Live figures in a notebook")
+        graph = require("plotly.graph_objects", "notebook", "Figures in a notebook")
         self._scatter = graph.Scatter
         self._plots = plots_named(plots)
         self._lines: dict[tuple[str, str], int] = {}
-        self._drawn: tuple[int, int | None] = (-1, None)
-        self.widget = graph.FigureWidget(layout={**self._layout(), "xaxis_range": [0, 10]})
-        self.widget._config = {"displaylogo": False, "responsive": True}
-        self.seen = False
-        self.widget.observe(self._on_seen, "_js2py_traceDeltas")
-
-    def _on_seen(self, _: Any) -> None:
-        self.seen = True
+        self._drawn: tuple[Any, ...] = ()
+        self.figure = graph.Figure(layout={**self._layout(), "xaxis_range": [0, 10]})
+        self.view = FigureWidget(self.figure)
+        self.changes = w.HTML()
+        self.widget = w.VBox([self.view, self.changes])
 
     def _layout(self) -> dict[str, Any]:
         return {
-            "autosize": True,
             "font": {"size": 11, "color": INK},
             "hovermode": "x unified",
             "showlegend": True,
@@ -91,6 +80,7 @@ class CurvesFigure:
     def _placed(self) -> dict[str, Any]:
         """Return where axes and legends are: below each other, each with the room that its legend takes."""
         heads = [_TITLE_PX + _LINE_PX * self._legend_lines(plot) for plot in self._plots]
+        heads[0] += _BADGE_PX
         rows = len(self._plots)
         inner = rows * _ROW_PX + sum(heads[1:]) + (rows - 1) * _PAD_PX
         layout: dict[str, Any] = {
@@ -98,10 +88,10 @@ class CurvesFigure:
             "margin": {"l": 44, "r": 8, "t": heads[0], "b": _BOTTOM_PX},
         }
         top = 1.0
-        titles: list[dict[str, Any]] = []
         for row, plot in enumerate(self._plots):
             suffix = "" if row == 0 else str(row + 1)
             last = row == rows - 1
+            above = _BADGE_PX if row == 0 else 0
             layout[f"yaxis{suffix}"] = {
                 "domain": [max(0.0, top - _ROW_PX / inner), top],
                 "anchor": f"x{suffix}",
@@ -121,23 +111,9 @@ class CurvesFigure:
                 "gridcolor": _GRID,
                 "zerolinecolor": _GRID,
             }
-            dashes = ", dashed: missed" if plot.key == "error_volume" else ""
-            titles.append(
-                {
-                    "text": f"<b>{plot.title}</b> ({plot.domain}{dashes})",
-                    "showarrow": False,
-                    "xref": "paper",
-                    "yref": "paper",
-                    "x": 0,
-                    "y": top,
-                    "xanchor": "left",
-                    "yanchor": "bottom",
-                    "yshift": _LINE_PX * self._legend_lines(plot),
-                }
-            )
             layout[f"legend{suffix}"] = {
                 "orientation": "h",
-                "y": top,
+                "y": top + above / inner,
                 "x": 0,
                 "xanchor": "left",
                 "yanchor": "bottom",
@@ -146,8 +122,43 @@ class CurvesFigure:
             }
             if not last:
                 top -= (_ROW_PX + _PAD_PX + heads[row + 1]) / inner
-        layout["annotations"] = titles
         return layout
+
+    def _titles(self) -> list[dict[str, Any]]:
+        """Return the title of each plot, above its legend."""
+        found = []
+        for row, plot in enumerate(self._plots):
+            of = "ml per case, dashed: missed" if plot.key == "error_volume" else plot.domain
+            found.append(
+                {
+                    "text": f"<b>{plot.title}</b> ({of})",
+                    "showarrow": False,
+                    "xref": "paper",
+                    "yref": f"{_axis(row)} domain",
+                    "x": 0,
+                    "y": 1,
+                    "xanchor": "left",
+                    "yanchor": "bottom",
+                    "yshift": _LINE_PX * self._legend_lines(plot) + (_BADGE_PX if row == 0 else 0),
+                }
+            )
+        return found
+
+    def _badges(self, curves: Curves, end: float) -> list[dict[str, Any]]:
+        """Return what is written above the lines of changes."""
+        return [
+            {
+                "text": text,
+                "showarrow": False,
+                "x": step,
+                "y": 1,
+                "yref": "y domain",
+                "yanchor": "bottom",
+                "borderpad": 0,
+                "font": {"size": 10, "color": colour},
+            }
+            for step, text, colour in badges_of(curves, end)
+        ]
 
     def _legend_lines(self, plot: Plot) -> int:
         """Return how many lines the legend of a plot takes beside the planes on a laptop."""
@@ -174,62 +185,59 @@ class CurvesFigure:
         cursor
             The step of the prediction that is shown.
         """
-        if (curves.revision, cursor) == self._drawn:
+        wanted = (curves.revision, tuple(classes), cursor)
+        if wanted == self._drawn:
             return
-        known = len(self._lines)
-        with self.widget.batch_update():
-            if curves.revision != self._drawn[0]:
-                self._draw_lines(curves, ClassColours(tuple(classes)))
-            self.widget.layout.shapes = self._shapes(curves, cursor)
-        if len(self._lines) > known:
-            keep_traces(self.widget)
-        self._drawn = (curves.revision, cursor)
+        last = self._draw_lines(curves, ClassColours(tuple(classes)))
+        layout = self.figure.layout
+        layout.update(**self._placed(), xaxis_range=[0, last * 1.02])
+        # lists are set, since an update would keep what the old one has more
+        layout.shapes = self._shapes(curves, cursor)
+        layout.annotations = [*self._titles(), *self._badges(curves, last * 1.02)]
+        self.changes.value = changes_html(curves)
+        self._drawn = wanted
+        self.view.draw()
 
-    def _draw_lines(self, curves: Curves, palette: ClassColours) -> None:
-        last, known = 1.0, len(self._lines)
+    def _draw_lines(self, curves: Curves, palette: ClassColours) -> float:
+        """Draw the lines, and return the last step of any."""
+        last = 1.0
         for row, plot in enumerate(self._plots):
-            for name, (steps, values) in curves.series(plot.key).items():
-                trace = self._trace(plot, name, row, palette)
-                trace.update(x=np.asarray(steps, np.float32), y=np.asarray(values, np.float32))
+            for place, (name, (steps, values)) in enumerate(curves.series(plot.key).items()):
+                trace = self._trace(plot, name, row)
+                # classes may become known after the first line of theirs
+                ink = line_colour(name, place, palette) or INK
+                trace.update(
+                    x=np.asarray(steps, np.float32), y=np.asarray(values, np.float32), line_color=ink
+                )
                 last = max(last, float(steps[-1]) if len(steps) else 0.0)
-        # without this, plotly begins the axis wherever a curve does, and plots above each other do not agree
-        self.widget.layout.xaxis.range = [0, last * 1.02]
-        if len(self._lines) > known:
-            self.widget.update_layout(**self._placed())
+        # plotly would begin the axis wherever a curve does, and plots above each other would not agree
+        return last
 
-    def _trace(self, plot: Plot, name: str, row: int, palette: ClassColours) -> Any:
+    def _trace(self, plot: Plot, name: str, row: int) -> Any:
         if (plot.key, name) not in self._lines:
-            place = sum(key == plot.key for key, _ in self._lines)
-            self._lines[plot.key, name] = len(self.widget.data)
+            self._lines[plot.key, name] = len(self.figure.data)
             suffix = "" if row == 0 else str(row + 1)
             whole = plot.domain == "whole volumes"
-            self.widget.add_trace(
+            self.figure.add_trace(
                 self._scatter(
                     name=name,
                     # a line through one validation is nothing to be seen
                     showlegend=self._is_listed(plot, name),
                     mode="lines+markers" if whole else "lines",
                     marker={"size": 5},
-                    line={
-                        "color": line_colour(name, place, palette) or INK,
-                        "width": 1.5,
-                        "dash": "dash" if name.endswith(_MISSED) else "solid",
-                    },
+                    line={"width": 1.5, "dash": "dash" if name.endswith(_MISSED) else "solid"},
                     xaxis=f"x{suffix}",
                     yaxis=f"y{suffix}",
                     legend=f"legend{suffix}",
                 )
             )
-        return self.widget.data[self._lines[plot.key, name]]
+        return self.figure.data[self._lines[plot.key, name]]
 
     def _shapes(self, curves: Curves, cursor: int | None) -> list[dict[str, Any]]:
         """Return vertical lines: changes, the best checkpoint, and the step of the picture."""
-        lines = [
-            (mark.step, _MARKS[mark.kind], "dot", mark.text if mark.kind == "change" else "best")
-            for mark in curves.marks()
-        ]
+        lines = [(mark.step, colour_of(mark), "dot") for mark in curves.marks()]
         if cursor is not None:
-            lines.append((cursor, HERE, "solid", ""))
+            lines.append((cursor, HERE, "solid"))
         return [
             {
                 "type": "line",
@@ -238,9 +246,14 @@ class CurvesFigure:
                 "y0": 0,
                 "y1": 1,
                 "xref": "x",
-                "yref": "paper",
+                "yref": f"{_axis(row)} domain",
                 "line": {"color": colour, "width": 1.5, "dash": dash},
-                "label": {"text": text, "font": {"size": 9, "color": colour}, "textposition": "end"},
             }
-            for step, colour, dash, text in lines
+            for step, colour, dash in lines
+            for row in range(len(self._plots))
         ]
+
+
+def _axis(row: int) -> str:
+    """Return plotly's name of the vertical axis of a row."""
+    return "y" if row == 0 else f"y{row + 1}"

@@ -25,7 +25,7 @@ from segexplorer.frontends.notebook.forms import close_all
 from segexplorer.frontends.notebook.inspector import ErrorsBox, ScoresBox, ShowBar, WhyBox
 from segexplorer.frontends.notebook.planes import PlanesWidget, words_of
 from segexplorer.frontends.notebook.scenes import SceneMaker
-from segexplorer.frontends.notebook.still import curves_svg, still_html
+from segexplorer.frontends.notebook.still import still_html
 from segexplorer.frontends.notebook.subjects import Subject, know
 from segexplorer.frontends.notebook.training import is_training
 from segexplorer.viewmodels.caption import CONVENTIONS
@@ -40,8 +40,7 @@ STILL_S = 5.0
 """The still picture of a saved notebook is drawn anew at most so often."""
 GONE_S = 4.0
 """So long after its last view has gone, a cell is closed: a page that draws it anew is quicker."""
-FIGURE_S = 10.0
-"""So long a browser has for the figure of the curves; then they are drawn as a picture."""
+SAVED = "Saved picture. Run the cell to make it live."
 FIRST_STILL_S = 5.0
 """So long a cell waits for its first picture, so that it is kept where nothing runs after the cell."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -78,7 +77,6 @@ class Explorer:
         self._placed: Any = None
         self._stilled, self._still_due = 0.0, False
         self._closing: threading.Timer | None = None
-        self._waiting: threading.Timer | None = None
         self._closed, self._shown = False, False
         self.sent: dict[str, int] = {"pictures": 0}
         self._build()
@@ -98,8 +96,6 @@ class Explorer:
             else None
         )
         self.curves = CurvesFigure(self._plots) if has("curves") else None
-        self._curves_box = w.VBox([] if self.curves is None else [self.curves.widget])
-        self._picture: Any = None
         looks = has("planes") and self._subject.case is None
         self.show = ShowBar(self.display) if looks else None
         self.scores = ScoresBox(self.display) if has("errors") else None
@@ -113,6 +109,7 @@ class Explorer:
             self.planes.viewed = self._on_views
             self.planes.observe(self._on_place, "place")
         self.widget = self._arranged()
+        self.widget.add_class("segexplorer-cell")
 
     def _arranged(self) -> Any:
         """Return the widget: planes on the left, everything else in tabs beside them."""
@@ -120,7 +117,7 @@ class Explorer:
         left = [part for part in (self.planes, self.facts) if part is not None]
         tabs: list[tuple[str, Any]] = []
         if self.curves is not None:
-            tabs.append(("Curves", self._curves_box))
+            tabs.append(("Curves", self.curves.widget))
         if self.errors is not None and self.scores is not None:
             tabs.append(("Errors", w.VBox([self.errors.widget, self.scores.widget])))
         if self.why is not None:
@@ -151,6 +148,16 @@ class Explorer:
             [planes, self.tabs], layout={"flex_flow": "row wrap", "width": "100%", "grid_gap": "8px"}
         )
         return w.VBox([*rows, both])
+
+    @property
+    def _gone(self) -> str:
+        """What is said of this cell once its kernel has gone."""
+        facts, again = self.display.reality.run, "Run the cell again."
+        if facts is None:
+            return f"The kernel of this picture has gone. {again}"
+        opened = f"segexplorer.explore({facts.key!r}) opens the run as it was last saved."
+        trained = ", and the training with it" if self.display.reality.busy else ""
+        return f"The kernel of this picture has gone{trained}. {again} {opened}"
 
     def tab(self, title: str) -> None:
         """Bring a tab to the front, by its title."""
@@ -187,6 +194,7 @@ class Explorer:
             ],
             legend=[[entry.name, entry.colour, entry.form] for entry in entries],
             read="",
+            gone=self._gone,
         )
         volumes = {} if made.examination is None else made.examination.volumes_ml or {}
         rows = [
@@ -227,8 +235,8 @@ class Explorer:
                 part.draw(screen)
         if self.controls is not None and (parts is None or "controls" in parts):
             self.controls.draw(screen)
-        if self.curves is not None and (parts is None or "cursor" in parts):
-            self._draw_curves(screen, screen.class_names)
+        if self.curves is not None and (parts is None or parts & {"cursor", "class_names"}):
+            self._draw_curves(screen, self._classes(screen))
         if self.solid is not None:
             self._draw_solid(screen)
         if parts is None or "seen" in parts:
@@ -244,7 +252,7 @@ class Explorer:
             self._scene = scene
             self.planes.show(scene)
         self._open_at(screen)
-        self.planes.say(**words_of(screen))
+        self.planes.say(**words_of(screen), gone=self._gone)
 
     def _open_at(self, screen: Screen) -> None:
         """Go to the slice with most of what is looked at, once for each case and class."""
@@ -278,22 +286,7 @@ class Explorer:
 
     def _draw_curves(self, screen: Screen, classes: Sequence[str]) -> None:
         assert self.curves is not None
-        if self._picture is None:
-            self.curves.draw(self.display.curves, classes, screen.cursor)
-        else:
-            self._picture.value = curves_svg(self.display.curves, classes, screen.cursor)
-
-    def _await_figure(self) -> None:
-        """Draw the curves as a picture where no browser draws the figure in time.
-
-        It stays: plotly does not survive that its figure is taken away and comes back.
-        """
-        with self.display.lock:
-            if self._closed or self.curves is None or self.curves.seen or self._picture is not None:
-                return
-            self._picture = w.HTML()
-            self._draw_curves(self.display.screen, self._classes(self.display.screen))
-            self._curves_box.children = [self._picture]
+        self.curves.draw(self.display.curves, classes, screen.cursor)
 
     def _classes(self, screen: Screen) -> Sequence[str]:
         if screen.class_names:
@@ -393,14 +386,11 @@ class Explorer:
         if not is_training(self.run) and self.display.wait(FIRST_STILL_S):
             # a notebook that a program executes ends with its last cell: what comes later is not kept
             self._update_still()
-        if self.curves is not None:
-            self._waiting = threading.Timer(FIGURE_S, self._await_figure)
-            self._waiting.name, self._waiting.daemon = "segexplorer notebook: figure", True
-            self._waiting.start()
 
     def _still_bundle(self) -> dict[str, str]:
         uid = "" if self.planes is None else f"segexplorer-still-{self.planes.uid}"
-        return {"text/html": f'<div class="{uid}">{self.still()}</div>', "text/plain": repr(self)}
+        kept = f'<div class="{uid}"><div style="font-size:12px;opacity:.8">{SAVED}</div>{self.still()}</div>'
+        return {"text/html": kept, "text/plain": repr(self)}
 
     def still(self) -> str:
         """Return what is shown now as HTML that needs no kernel: planes, legend, curves, scores."""
@@ -472,7 +462,7 @@ class Explorer:
                 self._subject = Subject(folder=Path(self.display.reality.run.key))
             elif subject.experiment is not None and self.controls is not None:
                 self._subject = Subject(experiment=self.controls.settings.experiment)
-        for timer in (self._closing, getattr(self, "_still_timer", None), self._waiting):
+        for timer in (self._closing, getattr(self, "_still_timer", None)):
             if timer is not None:
                 timer.cancel()
         if self.controls is not None:
@@ -480,7 +470,7 @@ class Explorer:
         self.display.close()
         close_all(self.widget)
         figures = [one.widget for one in (self.curves, self.solid) if one is not None]
-        for part in (self._solid_box, self._curves_box, *figures):
+        for part in (self._solid_box, *figures):
             close_all(part)
         cells.forget(self)
 

@@ -21,9 +21,9 @@ from segexplorer.viewmodels.sliders import Slider, slider_of
 
 S = TypeVar("S", bound=Spec)
 Changed = Callable[[], object]
-_LABEL = "200px"
 _FULL = {"width": "98%"}
-_ITEM_STYLE = {"description_width": _LABEL}
+ITEM_STYLE = {"description_width": "150px"}
+"""Of the name beside a value; a long one goes over several lines (`planes.css`)."""
 
 
 class Field:
@@ -54,7 +54,7 @@ def _titled(declared: Parameter) -> dict[str, Any]:
         "description": f"{declared.title}{unit}",
         "tooltip": f"{declared.description}{ranged}{known}",
         "description_allow_html": False,
-        "style": _ITEM_STYLE,
+        "style": ITEM_STYLE,
         "layout": _FULL,
     }
 
@@ -212,7 +212,7 @@ class KindField(Field):
         options = [(one.title, key) for key, one in self._choices.items()]
         self._picker = w.Dropdown(options=options, value=self._key(), **_titled(declared))
         self._body = GroupField(self._spec, changed)
-        self.widget = w.VBox([self._picker, w.Box([self._body.widget], layout={"padding": "0 0 0 16px"})])
+        self.widget = w.VBox([self._picker, w.VBox([self._body.widget], layout={"padding": "0 0 0 16px"})])
         self._setting = False
         self._picker.observe(self._on_pick, "value")
 

@@ -25,10 +25,14 @@ def number(value: float, digits: int = 3) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def swatch(colour: str) -> str:
-    """Return a square in a colour."""
+def swatch(colour: str, form: str = "fill") -> str:
+    """Return a square in a colour; of an outline, on grey, so that white and black are seen on any page."""
+    ink = escape(colour)
+    drawn = (
+        ink if form in {"fill", "solid"} else f"linear-gradient(#808080 36%,{ink} 36%,{ink} 64%,#808080 64%)"
+    )
     return (
-        f'<span style="display:inline-block;width:10px;height:10px;border-radius:2px;background:{escape(colour)};'
+        f'<span style="display:inline-block;width:10px;height:10px;border-radius:2px;background:{drawn};'
         'margin-right:5px;vertical-align:-1px"></span>'
     )
 
@@ -64,7 +68,7 @@ def scores(found: Sequence[CaseScore], of: str, class_names: Sequence[str] = ())
     rows = []
     for name in names:
         own = [score for score in found if score.class_name == name]
-        row = [swatch(palette.colour(name)) + text(name)]
+        row = [f'<span style="white-space:nowrap">{swatch(palette.colour(name))}{text(name)}</span>']
         row += [
             number(_mean([s.metrics.get(m, math.nan) for s in own]), 1 if m == "hd95" else 3) for m in there
         ]

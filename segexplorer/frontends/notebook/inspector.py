@@ -13,7 +13,7 @@ from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.spec import get_value, replace_value, walk
 from segexplorer.frontends.notebook import html
 from segexplorer.frontends.notebook.display import Display
-from segexplorer.frontends.notebook.forms import SliderField, close_all
+from segexplorer.frontends.notebook.forms import ITEM_STYLE, SliderField, close_all
 from segexplorer.losses.base import LossSpec
 from segexplorer.viewmodels.decision import REACH, counts_text
 from segexplorer.viewmodels.displayed import DecisionShown, Screen
@@ -60,7 +60,7 @@ class ShowBar:
     def __init__(self, display: Display) -> None:
         self._display, self._silent = display, Silent()
         self.case = w.Dropdown(
-            description="Case", layout={"width": "240px"}, style={"description_width": "40px"}
+            description="Case", layout={"width": "280px"}, style={"description_width": "40px"}
         )
         self.cls = w.Dropdown(
             description="Class", layout={"width": "170px"}, style={"description_width": "40px"}
@@ -353,7 +353,7 @@ class WhyBox:
                 titled = {
                     "description": title,
                     "tooltip": declared.description,
-                    "style": {"description_width": "200px"},
+                    "style": ITEM_STYLE,
                     "layout": {"width": "98%"},
                 }
                 field = SliderField(slider, titled, partial(self._moved, path), get_value(loss, path))

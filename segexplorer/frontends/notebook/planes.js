@@ -95,6 +95,7 @@ class PlanesView {
     this.root = element(el, "div", "segexplorer-planes");
     // while this view lives, the still picture that is kept for a notebook without a kernel is not shown
     element(this.root, "style", "", `.segexplorer-still-${model.get("uid")} { display: none; }`);
+    this.gone = element(this.root, "div", "segexplorer-gone"); // seen in a page whose kernel has gone
     this.caption = element(this.root, "div", "segexplorer-caption");
     this.grid = element(this.root, "div", "segexplorer-grid");
     this.planes = Object.keys(ORDERS).map((name) => new Plane(this, name, this.grid));
@@ -131,12 +132,17 @@ class PlanesView {
     this.model.set("place", kept);
     this.drawPlanes();
     clearTimeout(this.saving);
-    this.saving = setTimeout(() => this.model.save_changes(), 80);
+    this.saving = setTimeout(() => { if (this.alive) this.model.save_changes(); }, 80);
+  }
+
+  get alive() {
+    return !this.root.closest(".jupyter-widgets-disconnected");
   }
 
   click(place) {
     this.moveTo(place);
     clearTimeout(this.saving);
+    if (!this.alive) return;
     this.model.save_changes();
     this.model.send({ kind: "click", place: this.place });
   }
@@ -170,6 +176,7 @@ class PlanesView {
 
   drawText() {
     const text = this.store.text;
+    this.gone.textContent = text.gone || "";
     this.caption.replaceChildren();
     for (const [name, said] of text.caption || []) if (said) element(this.caption, "span", `segexplorer-${name}`, said);
     this.side.replaceChildren();

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segexplorer.core.errors import require
-from segexplorer.frontends.notebook.curves import keep_traces
+from segexplorer.frontends.notebook.figure import FigureWidget
 from segexplorer.viewmodels.surfaces import OPACITIES, ORDER, Part, SurfacePicture
 
 NO_WEBGL = "This browser has no WebGL, so surfaces cannot be drawn here. The planes show the same case."
@@ -20,20 +20,23 @@ class SolidFigure:
 
     Attributes
     ----------
+    figure
+        A `plotly.graph_objects.Figure`.
     widget
-        A `plotly.graph_objects.FigureWidget`.
+        What shows it.
     """
 
     def __init__(self) -> None:
         graph = require("plotly.graph_objects", "notebook", "Surfaces in a notebook")
         self._mesh = graph.Mesh3d
         hidden = {"visible": False}
-        self.widget = graph.FigureWidget(
+        self.figure = graph.Figure(
             layout={
                 "height": 420,
                 "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
                 "paper_bgcolor": "rgba(0,0,0,0)",
                 "uirevision": "kept",
+                "hoverlabel": {"namelength": -1},
                 "scene": {
                     "xaxis": hidden,
                     "yaxis": hidden,
@@ -44,6 +47,7 @@ class SolidFigure:
                 },
             }
         )
+        self.widget = FigureWidget(self.figure)
         self._drawn: dict[Part, SurfacePicture] = {}
 
     def draw(self, surfaces: Mapping[Part, SurfacePicture]) -> None:
@@ -53,12 +57,11 @@ class SolidFigure:
         ):
             return
         self._drawn = dict(surfaces)
-        with self.widget.batch_update():
-            self.widget.data = ()
-            for part in ORDER:
-                if part in surfaces:
-                    self.widget.add_trace(self._trace(part, surfaces[part]))
-        keep_traces(self.widget)
+        self.figure.data = ()
+        for part in ORDER:
+            if part in surfaces:
+                self.figure.add_trace(self._trace(part, surfaces[part]))
+        self.widget.draw()
 
     def _trace(self, part: Part, made: SurfacePicture) -> Any:
         z, y, x = np.asarray(made.vertices, np.float32).T

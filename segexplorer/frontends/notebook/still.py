@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segexplorer.core.colours import HERE, ClassColours
 from segexplorer.frontends.notebook import html
+from segexplorer.frontends.notebook.marks import badges_of, changes_html, colour_of
 from segexplorer.viewmodels.curves import PLOTS, Curves, Plot, line_colour
 from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.planes import ORDERS, Scene, View, render, segments
@@ -25,7 +26,7 @@ SIDE = 300
 """Longest side of a plane, pixels."""
 _GAP = 8
 _CURVES = ("loss", "weights", "dice")
-_W, _H = 300, 120
+_W, _H = 300, 129
 
 
 def still_html(
@@ -113,7 +114,8 @@ def _plane(scene: Scene, view: View, place: Sequence[float]) -> Image.Image:
 
 def _legend(screen: Screen) -> str:
     entries = [
-        f'<span style="margin-right:14px">{html.swatch(entry.colour)}{html.text(entry.name)}</span>'
+        f'<span style="margin-right:14px;white-space:nowrap">{html.swatch(entry.colour, entry.form)}'
+        f"{html.text(entry.name)}</span>"
         for entry in screen.legend
     ]
     scale = screen.map
@@ -135,7 +137,7 @@ def curves_svg(curves: Curves, classes: Sequence[str], cursor: int | None) -> st
     """Return the loss, its weights and Dice as SVG, side by side."""
     shown = [plot for plot in PLOTS if plot.key in _CURVES and plot in curves.plots()]
     drawn = "".join(_plot(curves, plot, classes, cursor) for plot in shown)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{drawn}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{drawn}</div>{changes_html(curves)}'
 
 
 def _plot(curves: Curves, plot: Plot, classes: Sequence[str], cursor: int | None) -> str:
@@ -148,7 +150,7 @@ def _plot(curves: Curves, plot: Plot, classes: Sequence[str], cursor: int | None
     last = max(float(x[-1]) for x, _ in series.values()) or 1.0
     known = np.concatenate([y[np.isfinite(y)] for _, y in series.values()])
     low, high = plot.limits or (min(0.0, float(known.min())), float(known.max()) or 1.0)
-    left, top, bottom = 34, 4, 16
+    left, top, bottom = 34, 13, 16
     palette = ClassColours(tuple(classes))
 
     def at(x: float, y: float) -> str:
@@ -170,10 +172,14 @@ def _plot(curves: Curves, plot: Plot, classes: Sequence[str], cursor: int | None
     for mark in curves.marks():
         across = at(float(mark.step), low).split(",")[0]
         drawn.append(
-            f'<line x1="{across}" x2="{across}" y1="{top}" y2="{_H - bottom}" stroke="#B35900" '
+            f'<line x1="{across}" x2="{across}" y1="{top}" y2="{_H - bottom}" stroke="{colour_of(mark)}" '
             'stroke-dasharray="2 3">'
             f"<title>{html.text(mark.text)}</title></line>"
         )
+    for step, text, ink in badges_of(curves, last):
+        across = at(step, low).split(",")[0]
+        anchor = "end" if float(across) > _W - 20 else "middle"
+        drawn.append(f'<text x="{across}" y="{top - 3}" text-anchor="{anchor}" fill="{ink}">{text}</text>')
     if cursor is not None:
         across = at(float(min(cursor, last)), low).split(",")[0]
         drawn.append(f'<line x1="{across}" x2="{across}" y1="{top}" y2="{_H - bottom}" stroke="{HERE}"/>')

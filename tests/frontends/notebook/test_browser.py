@@ -1,6 +1,8 @@
-"""The tour in a real browser: JupyterLab on 127.0.0.1 and chromium, from opening the notebook to Stop.
+"""Cells in a real browser: JupyterLab and Notebook 7 on 127.0.0.1 and chromium.
 
-`make test-notebook` runs it; pictures of every scene are kept in `build/notebook-pictures`.
+The tour from opening the notebook to Stop; a recorded run before and after its kernel has gone, and when it was
+saved; a browser without WebGL. `make test-notebook` runs them; pictures of every scene are kept in
+`build/notebook-pictures`.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[3]
 PICTURES = ROOT / "build" / "notebook-pictures"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 PATIENCE_MS = 240_000
-CURVES = "document.querySelectorAll('.js-line, .widget-html polyline')"
-"""Lines of the figure; of its picture where the browser is too slow for the figure."""
+CURVES = "document.querySelectorAll('.js-line')"
+"""Lines of the figure."""
 COST = """
 from statistics import median
 
@@ -59,11 +61,24 @@ def copy_tour(folder: Path) -> None:
     (folder / "tour.ipynb").write_text(json.dumps(tour), encoding="utf-8")
 
 
+def write_notebook(path: Path, *cells: str) -> None:
+    """Write a notebook of code cells."""
+    made = [
+        {"cell_type": "code", "id": f"cell{n}", "source": cell, "outputs": [], "metadata": {}}
+        | {"execution_count": None}
+        for n, cell in enumerate(cells)
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    path.write_text(
+        json.dumps({"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}),
+        encoding="utf-8",
+    )
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """Address of a JupyterLab that knows nobody's settings, with the tour in it."""
+def server(tmp_path: Path) -> Iterator[str]:
+    """Address of a Jupyter server of `tmp_path` that knows nobody's settings."""
     pytest.importorskip("jupyterlab", reason="needs JupyterLab (make test-notebook)")
-    copy_tour(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -76,7 +91,7 @@ def lab(tmp_path: Path) -> Iterator[str]:
     (settings / "apputils-extension" / "notification.jupyterlab-settings").write_text(
         '{"fetchNews": "false"}'
     )
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
             *(f"--port={port}", f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=none"),
@@ -95,30 +110,154 @@ def lab(tmp_path: Path) -> Iterator[str]:
                 urllib.request.urlopen(f"{address}/api", timeout=2).close()
                 break
             except OSError:
-                assert time.monotonic() < until and server.poll() is None, "JupyterLab did not start"
+                assert time.monotonic() < until and process.poll() is None, "JupyterLab did not start"
                 time.sleep(0.3)
-        yield f"{address}/lab/tree/tour.ipynb?token=none"
+        yield address
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(60)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+NO_GL = ("--disable-gpu", "--disable-3d-apis")
 
 
 @pytest.fixture
-def page() -> Iterator[Any]:
-    """A page of chromium."""
+def open_page() -> Iterator[Any]:
+    """Makes a page of a chromium with the given switches."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (make test-notebook)")
     if not CHROMIUM:
         pytest.skip("needs chromium (Debian: apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
-        software = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *software])
-        made = browser.new_page(viewport={"width": 1280, "height": 800})
-        made.set_default_timeout(PATIENCE_MS)
+        browsers = []
+
+        def made(*switches: str) -> Any:
+            browsers.append(
+                playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *switches])
+            )
+            page = browsers[-1].new_page(viewport={"width": 1280, "height": 800})
+            page.set_default_timeout(PATIENCE_MS)
+            return page
+
         yield made
-        browser.close()
+        for browser in browsers:
+            browser.close()
 
 
-def test_the_tour_in_a_browser(lab: str, page: Any) -> None:
+def run_cell(page: Any, number: int = 0) -> None:
+    """Run a cell of a notebook whose kernel is connected."""
+    page.locator(".jp-CodeCell").nth(number).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+
+
+def go_to_notebook(page: Any, address: str) -> None:
+    """Open a notebook and wait until its kernel answers: one that says so may not be connected yet."""
+    page.goto(address)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
+    page.wait_for_timeout(3000)
+
+
+def end_kernels(address: str) -> None:
+    """End every kernel of a server."""
+    with urllib.request.urlopen(f"{address}/api/sessions?token=none") as answer:
+        sessions = json.load(answer)
+    for session in sessions:
+        request = urllib.request.Request(
+            f"{address}/api/sessions/{session['id']}?token=none", method="DELETE"
+        )
+        urllib.request.urlopen(request).close()
+
+
+def top_of_output(page: Any) -> None:
+    page.locator(".jp-OutputArea").first.evaluate("e => e.scrollIntoView({block: 'start'})")
+    page.wait_for_timeout(500)
+
+
+@pytest.mark.parametrize("front_end", ["lab/tree", "notebooks"])
+def test_a_recorded_run_with_its_kernel_without_it_and_saved(
+    front_end: str, server: str, open_page: Any, tmp_path: Path, finished: Path
+) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    name = front_end.partition("/")[0]
+    explore = f"import segexplorer as sx\nexplorer = sx.explore({str(finished)!r})\nexplorer"
+    write_notebook(
+        tmp_path / "look.ipynb", explore, "'Saved picture' in explorer._still_bundle()['text/html']"
+    )
+    page = open_page(*SOFTWARE_GL)
+    address = f"{server}/{front_end}/look.ipynb?token=none"
+    go_to_notebook(page, address)
+    run_cell(page)
+
+    # planes, curves and surfaces are there, and nothing says that it has gone
+    page.locator(".segexplorer-caption", has_text="step 4").first.wait_for()
+    page.locator("[data-drawn] .legend").first.wait_for()
+    assert not page.locator(".segexplorer-gone").first.is_visible()
+    page.locator(".lm-TabBar-tab", has_text="3D").last.click()
+    page.locator("[data-drawn] .gl-container canvas").first.wait_for()
+    page.wait_for_timeout(2000)
+    top_of_output(page)
+    page.screenshot(path=PICTURES / f"6-{name}-3d.png")
+    page.keyboard.press("Control+s")
+    saved = tmp_path / "look.ipynb"
+    until = time.monotonic() + 60
+    while "Saved picture" not in saved.read_text(encoding="utf-8"):
+        assert time.monotonic() < until, "the notebook is not saved with its picture"
+        page.wait_for_timeout(500)
+
+    # a kernel that is restarted: the old widget says what it is, its buttons are dead, and the run opens again
+    page.get_by_role("menuitem", name="Kernel", exact=True).first.click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Restart Kernel…$")).first.click()
+    page.locator(".jp-Dialog button", has_text="Restart").first.click()
+    gone = page.locator(".segexplorer-gone").first
+    gone.wait_for()
+    assert "Run the cell again" in str(gone.text_content()) and finished.name in str(gone.text_content())
+    style = page.locator("button", has_text="Go on").first.evaluate("b => getComputedStyle(b).pointerEvents")
+    assert style == "none"
+    top_of_output(page)
+    page.screenshot(path=PICTURES / f"6-{name}-gone.png")
+    page.wait_for_timeout(3000)
+    run_cell(page)
+    gone.wait_for(state="hidden")
+    page.locator(".segexplorer-caption", has_text="step 4").first.wait_for()
+
+    # opened again without that kernel: the still is there, and nothing else of ours
+    page.close()
+    end_kernels(server)
+    again = open_page(*SOFTWARE_GL)
+    again.goto(address)
+    again.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    again.get_by_text("Saved picture").first.wait_for()
+    assert again.locator(".jp-OutputArea img").first.is_visible()
+    assert again.locator(".jp-OutputArea table", has_text="Dice").first.is_visible()
+    again.wait_for_timeout(2000)
+    again.screenshot(path=PICTURES / f"6-{name}-saved.png")
+
+
+def test_without_webgl_planes_and_curves_are_there_and_3d_says_why(
+    server: str, open_page: Any, tmp_path: Path, finished: Path
+) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    write_notebook(tmp_path / "look.ipynb", f"import segexplorer as sx\nsx.explore({str(finished)!r})")
+    page = open_page(*NO_GL)
+    go_to_notebook(page, f"{server}/lab/tree/look.ipynb?token=none")
+    assert not page.evaluate("() => Boolean(document.createElement('canvas').getContext('webgl2'))")
+    run_cell(page)
+    page.locator(".segexplorer-caption", has_text="step 4").first.wait_for()
+    page.locator("[data-drawn] .legend").first.wait_for()
+    inks = page.locator(".segexplorer-plane canvas").first.evaluate(
+        "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
+    )
+    assert inks > 20, "the plane is not empty"
+    page.locator(".lm-TabBar-tab", has_text="3D").last.click()
+    page.get_by_text("This browser has no WebGL").first.wait_for()
+    top_of_output(page)
+    page.screenshot(path=PICTURES / "7-no-webgl.png")
+
+
+def test_the_tour_in_a_browser(server: str, open_page: Any, tmp_path: Path) -> None:
+    copy_tour(tmp_path)
+    page = open_page(*SOFTWARE_GL)
     PICTURES.mkdir(parents=True, exist_ok=True)
     outside: list[str] = []
     broken: list[str] = []
@@ -145,13 +284,8 @@ def test_the_tour_in_a_browser(lab: str, page: Any) -> None:
     def shown() -> Any:
         return page.locator(".segexplorer-planes canvas").first.evaluate("c => c.toDataURL()")
 
-    page.goto(lab)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    go_to_notebook(page, f"{server}/lab/tree/tour.ipynb?token=none")
     page.locator(".jp-CodeCell").first.locator(".cm-content").click()
-    # a kernel that says "idle" may not be connected yet: JupyterLab then waits for ever for an answer
-    page.get_by_text(re.compile(r"\| Idle")).first.wait_for()
-    page.wait_for_timeout(3000)
     begun = time.monotonic()
     page.keyboard.press("Control+Enter")
     start = page.locator("button", has_text="Start").first

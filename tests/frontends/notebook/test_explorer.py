@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segexplorer.core.colours import CLASSES
+from segexplorer.core.colours import CLASSES, ClassColours
 from segexplorer.core.events import RunFinished
 from segexplorer.training.experiment import Experiment
 from tests.frontends.notebook.conftest import EXPERIMENT, own_threads
@@ -37,9 +38,9 @@ def test_a_run_is_trained_in_the_background_and_shown(explored: Any, tmp_path: P
     assert [layer.key for layer in explorer._scene.layers] == ["image", "errors"]
     assert explorer.show.history.options[-1] == ("4", 4) and not explorer.show.history.disabled
     assert "Dice" in explorer.scores.table.value
-    lines = {(trace.yaxis, trace.name) for trace in explorer.curves.widget.data}
-    assert ("y", "total") in lines and len(lines) == len(explorer.curves.widget.data)
-    total = next(t for t in explorer.curves.widget.data if t.name == "total")
+    lines = {(trace.yaxis, trace.name) for trace in explorer.curves.figure.data}
+    assert ("y", "total") in lines and len(lines) == len(explorer.curves.figure.data)
+    total = next(t for t in explorer.curves.figure.data if t.name == "total")
     assert list(total.x) == [1, 2, 3, 4]
 
 
@@ -65,7 +66,8 @@ def test_pause_change_step_and_stop(explored: Any, tmp_path: Path) -> None:
     assert explorer.run.state == "stopped"
     changed = [mark.text for mark in explorer.display.curves.marks() if mark.kind == "change"]
     assert any("loss.alpha" in text for text in changed)
-    assert any("loss.alpha" in shape.label.text for shape in explorer.curves.widget.layout.shapes)
+    assert "loss.alpha" in explorer.curves.changes.value
+    assert "1" in [note.text for note in explorer.curves.figure.layout.annotations]
 
 
 def test_a_recorded_run_is_looked_through_and_asked(explored: Any, finished: Path) -> None:
@@ -76,7 +78,7 @@ def test_a_recorded_run_is_looked_through_and_asked(explored: Any, finished: Pat
     explorer.show.history.value = first
     display.wait(60)
     assert display.screen.cursor == first == 2
-    assert any(shape.x0 == 2 for shape in explorer.curves.widget.layout.shapes)
+    assert any(shape.x0 == 2 for shape in explorer.curves.figure.layout.shapes)
     explorer.show.history.value = last
     explorer.show.cls.value = 1
     display.wait(60)
@@ -143,7 +145,7 @@ def test_closing_leaves_no_thread_widget_or_listener_and_the_run_goes_on(
 
 def test_parts_alone(explored: Any, finished: Path) -> None:
     curves = explored.curves(finished, ("loss",))
-    assert curves.planes is None and {t.name for t in curves.curves.widget.data} >= {"total"}
+    assert curves.planes is None and {t.name for t in curves.curves.figure.data} >= {"total"}
     volume = explored.volume(finished)
     errors = explored.errors(finished)
     for one in (volume, errors):
@@ -160,27 +162,27 @@ def test_a_still_needs_no_kernel(explored: Any, finished: Path) -> None:
     still = explorer.still()
     assert "data:image/png;base64," in still and "not trained on" in still and "<svg" in still
     assert "Dice" in still and "extra (false positive)" in still
+    assert "Saved picture" in explorer._still_bundle()["text/html"]
 
 
-@pytest.mark.parametrize("seen", [True, False])
-def test_curves_are_a_picture_where_no_browser_draws_the_figure(
-    explored: Any, finished: Path, seen: bool
-) -> None:
+def test_what_is_said_once_the_kernel_has_gone_opens_the_run(explored: Any, finished: Path) -> None:
     explorer = explored(finished)
     explorer.display.wait(60)
-    (figure,) = explorer._curves_box.children
-    assert figure is explorer.curves.widget
-    if seen:
-        explorer.curves._on_seen(None)
-    explorer._await_figure()
-    (shown,) = explorer._curves_box.children
-    assert (shown is figure) == seen
-    if not seen:
-        before = shown.value
-        assert "<polyline" in before and "Loss and its terms" in before
-        explorer.show.history.value = 2
-        explorer.display.wait(60)
-        assert shown.value != before, "the line of the step has moved"
+    sentence = explorer.planes._words["gone"]
+    (call,) = re.findall(r"segexplorer\.(explore\(.*\))", sentence)
+    again = eval(call, {"explore": explored})
+    assert again._subject.folder == finished
+
+
+def test_curves_have_the_colours_of_their_classes_whenever_these_become_known(
+    explored: Any, finished: Path
+) -> None:
+    explorer = explored.curves(finished)
+    explorer.display.wait(60)
+    names = explorer.display.screen.class_names
+    palette = ClassColours(names)
+    drawn = {t.name: t.line.color for t in explorer.curves.figure.data if t.yaxis == "y3" and t.name in names}
+    assert drawn and drawn == {name: palette.colour(name) for name in drawn}
 
 
 def test_image_label_and_prediction(explored: Any) -> None:

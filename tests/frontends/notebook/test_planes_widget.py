@@ -83,4 +83,4 @@ def test_3d_shows_truth_and_errors(explored: Any, finished: Path) -> None:
     explorer.display.wait(60)
     explorer.tab("3D")
     explorer.display.wait(60)
-    assert {trace.opacity for trace in explorer.solid.widget.data} == {0.25, 1.0}
+    assert {trace.opacity for trace in explorer.solid.figure.data} == {0.25, 1.0}

@@ -1,0 +1,81 @@
+// A plotly figure in a cell. Its code, 5 MB, is sent once for a page and waited for as long as it takes: plotly's own
+// widget has it in every figure, and anywidget gives a figure up whose code needs more than two seconds.
+
+const PLACE = "segexplorerPlotly"; // of plotly, for all figures of the page
+
+async function inflate(buffer) {
+  const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).text();
+}
+
+async function load(code) {
+  const parts = ["const module = { exports: {} };\n", code, "\nexport default module.exports;"];
+  const url = URL.createObjectURL(new Blob(parts, { type: "text/javascript" }));
+  try {
+    window[PLACE] = window[PLACE] || (await import(url)).default;
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const root = document.createElement("div");
+    root.style.cssText = `width: 100%; min-height: ${model.get("height")}px`;
+    root.textContent = "The code that draws figures is on its way…";
+    el.appendChild(root);
+    let plot = null, figure = null, drawing = false, again = false, drawn = 0;
+
+    async function draw() {
+      // what is hidden has no width; it is drawn when it is looked at
+      if (!window[PLACE] || !figure || !root.clientWidth) return;
+      again = drawing;
+      if (drawing) return;
+      drawing = true;
+      try {
+        if (!plot) {
+          root.replaceChildren();
+          plot = root.appendChild(document.createElement("div"));
+        }
+        const layout = { ...figure.layout, width: root.clientWidth };
+        root.style.minHeight = `${layout.height}px`;
+        await window[PLACE].react(plot, figure.data, layout, { displaylogo: false });
+        drawn += 1;
+        root.dataset.drawn = String(drawn);
+      } finally {
+        drawing = false;
+      }
+      if (again) draw();
+    }
+
+    async function take(message, buffers) {
+      if (message.kind === "code") await load(await inflate(buffers[0]));
+      if (message.kind === "figure") figure = JSON.parse(await inflate(buffers[0]));
+      await draw();
+    }
+
+    let queue = Promise.resolve();
+    const heard = (message, buffers) => {
+      queue = queue.then(() => take(message, buffers)).catch((error) => {
+        console.error(error);
+        root.textContent = `This figure cannot be drawn here: ${error.message}`;
+        plot = null;
+      });
+    };
+    let width = 0;
+    const seen = new ResizeObserver(() => {
+      if (Math.abs(root.clientWidth - width) < 3) return;
+      width = root.clientWidth;
+      heard({ kind: "width" });
+    });
+    model.on("msg:custom", heard);
+    seen.observe(root);
+    model.send({ kind: "ready", code: !window[PLACE] });
+    return () => {
+      seen.disconnect();
+      model.off("msg:custom", heard);
+      if (plot) window[PLACE].purge(plot);
+    };
+  },
+};
