@@ -108,6 +108,8 @@ class Explorer:
             self.planes.clicked = self._on_click
             self.planes.viewed = self._on_views
             self.planes.observe(self._on_place, "place")
+        elif self.curves is not None:
+            self.curves.view.viewed = self._on_views
         self.widget = self._arranged()
         self.widget.add_class("segexplorer-cell")
 
@@ -388,8 +390,9 @@ class Explorer:
             self._update_still()
 
     def _still_bundle(self) -> dict[str, str]:
-        uid = "" if self.planes is None else f"segexplorer-still-{self.planes.uid}"
-        kept = f'<div class="{uid}"><div style="font-size:12px;opacity:.8">{SAVED}</div>{self.still()}</div>'
+        part = self.planes or (self.curves.view if self.curves is not None else None)
+        uid = "" if part is None else part.uid
+        kept = f'<div class="segexplorer-still-{uid}"><div style="font-size:12px;opacity:.8">{SAVED}</div>{self.still()}</div>'
         return {"text/html": kept, "text/plain": repr(self)}
 
     def still(self) -> str:

@@ -2,6 +2,7 @@
 // widget has it in every figure, and anywidget gives a figure up whose code needs more than two seconds.
 
 const PLACE = "segexplorerPlotly"; // of plotly, for all figures of the page
+const views = new Map(); // uid of a figure -> how many views it has in this page
 
 async function inflate(buffer) {
   const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
@@ -21,7 +22,9 @@ async function load(code) {
 
 export default {
   render({ model, el }) {
+    const uid = model.get("uid");
     const root = document.createElement("div");
+    const style = el.appendChild(document.createElement("style"));
     root.style.cssText = `width: 100%; min-height: ${model.get("height")}px`;
     root.textContent = "The code that draws figures is on its way…";
     el.appendChild(root);
@@ -41,6 +44,8 @@ export default {
         const layout = { ...figure.layout, width: root.clientWidth };
         root.style.minHeight = `${layout.height}px`;
         await window[PLACE].react(plot, figure.data, layout, { displaylogo: false });
+        // the still picture that is kept for a notebook without a kernel
+        style.textContent = `.segexplorer-still-${uid} { display: none; }`;
         drawn += 1;
         root.dataset.drawn = String(drawn);
       } finally {
@@ -69,13 +74,19 @@ export default {
       width = root.clientWidth;
       heard({ kind: "width" });
     });
+    const count = (change) => {
+      views.set(uid, (views.get(uid) || 0) + change);
+      model.send({ kind: "views", count: views.get(uid) });
+    };
     model.on("msg:custom", heard);
     seen.observe(root);
+    count(1);
     model.send({ kind: "ready", code: !window[PLACE] });
     return () => {
       seen.disconnect();
       model.off("msg:custom", heard);
       if (plot) window[PLACE].purge(plot);
+      count(-1);
     };
   },
 };

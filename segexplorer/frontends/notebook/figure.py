@@ -7,8 +7,9 @@ seconds for it: over a slow line, or beside a training. This one sends the code,
 from __future__ import annotations
 
 import functools
+import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ class FigureWidget(anywidget.AnyWidget):  # type: ignore[misc]
 
     Attributes
     ----------
+    uid
+        Names the widget in its page.
+    viewed
+        Called with how many views there are when one comes or goes.
     ready
         Whether a browser has asked for the figure; until then nothing is sent.
     sent
@@ -45,11 +50,13 @@ class FigureWidget(anywidget.AnyWidget):  # type: ignore[misc]
 
     # as text: of a path anywidget may watch the file in a thread
     _esm = (Path(__file__).parent / "figure.js").read_text(encoding="utf-8")
+    uid = traitlets.Unicode().tag(sync=True)
     height = traitlets.Int().tag(sync=True)
 
     def __init__(self, figure: Any) -> None:
-        super().__init__(height=int(figure.layout.height))
+        super().__init__(uid=uuid.uuid4().hex, height=int(figure.layout.height))
         self.figure = figure
+        self.viewed: Callable[[int], object] = lambda count: None
         self.ready, self.sent = False, 0
         self.on_msg(self._on_message)
 
@@ -61,9 +68,10 @@ class FigureWidget(anywidget.AnyWidget):  # type: ignore[misc]
             self.send({"kind": "figure"}, [made])
 
     def _on_message(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
-        if content.get("kind") != "ready":
-            return
-        self.ready = True
-        if content.get("code"):
-            self.send({"kind": "code"}, [_code()])
-        self.draw()
+        if content.get("kind") == "views":
+            self.viewed(int(content.get("count", 0)))
+        elif content.get("kind") == "ready":
+            self.ready = True
+            if content.get("code"):
+                self.send({"kind": "code"}, [_code()])
+            self.draw()

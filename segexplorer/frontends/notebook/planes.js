@@ -93,8 +93,7 @@ class PlanesView {
     this.model = model;
     this.store = store;
     this.root = element(el, "div", "segexplorer-planes");
-    // while this view lives, the still picture that is kept for a notebook without a kernel is not shown
-    element(this.root, "style", "", `.segexplorer-still-${model.get("uid")} { display: none; }`);
+    this.style = element(this.root, "style");
     this.gone = element(this.root, "div", "segexplorer-gone"); // seen in a page whose kernel has gone
     this.caption = element(this.root, "div", "segexplorer-caption");
     this.grid = element(this.root, "div", "segexplorer-grid");
@@ -148,6 +147,8 @@ class PlanesView {
   }
 
   draw() {
+    // once this view has something to show, the still picture that is kept for a notebook without a kernel is hidden
+    if (this.store.shown) this.style.textContent = `.segexplorer-still-${this.model.get("uid")} { display: none; }`;
     this.width = this.root.clientWidth;
     const columns = this.width > 700 ? 3 : this.width > 300 ? 2 : 1;
     this.grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, max-content))`;

@@ -238,7 +238,10 @@ def test_without_webgl_planes_and_curves_are_there_and_3d_says_why(
     server: str, open_page: Any, tmp_path: Path, finished: Path
 ) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    write_notebook(tmp_path / "look.ipynb", f"import segexplorer as sx\nsx.explore({str(finished)!r})")
+    curves = f"curves = sx.explore.curves({str(finished)!r})\ncurves"
+    write_notebook(
+        tmp_path / "look.ipynb", f"import segexplorer as sx\nsx.explore({str(finished)!r})", curves
+    )
     page = open_page(*NO_GL)
     go_to_notebook(page, f"{server}/lab/tree/look.ipynb?token=none")
     assert not page.evaluate("() => Boolean(document.createElement('canvas').getContext('webgl2'))")
@@ -253,6 +256,12 @@ def test_without_webgl_planes_and_curves_are_there_and_3d_says_why(
     page.get_by_text("This browser has no WebGL").first.wait_for()
     top_of_output(page)
     page.screenshot(path=PICTURES / "7-no-webgl.png")
+
+    # a figure alone: plotly is in the page already, and the still below it is hidden
+    run_cell(page, 1)
+    second = page.locator(".jp-CodeCell").nth(1)
+    second.locator("[data-drawn] .legend").first.wait_for()
+    second.locator("[class^=segexplorer-still]").first.wait_for(state="hidden")
 
 
 def test_the_tour_in_a_browser(server: str, open_page: Any, tmp_path: Path) -> None:
