@@ -392,7 +392,8 @@ class Explorer:
     def _still_bundle(self) -> dict[str, str]:
         part = self.planes or (self.curves.view if self.curves is not None else None)
         uid = "" if part is None else part.uid
-        kept = f'<div class="segexplorer-still-{uid}"><div style="font-size:12px;opacity:.8">{SAVED}</div>{self.still()}</div>'
+        said = f'<div style="font-size:12px;opacity:.8">{SAVED}</div>'
+        kept = f'<div class="segexplorer-still-{uid}">{said}{self.still()}</div>'
         return {"text/html": kept, "text/plain": repr(self)}
 
     def still(self) -> str:
