@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from segexplorer.training.paid import Payment
     from segexplorer.training.run import Run
     from segexplorer.training.scores import SplitScores
+    from segexplorer.training.trained_patch import TrainedPatch
     from segexplorer.viewmodels.race import RaceView
 
 PathLike = str | Path
@@ -354,6 +355,7 @@ def explain(
     class_names: Sequence[str] = (),
     affine: NDArray[np.float64] | None = None,
     later: NDArray[Any] | None = None,
+    patch: bool = False,
 ) -> Explanation:
     """Return what can be asked about a prediction: what a loss wants at every voxel, and why at one of them.
 
@@ -378,16 +380,21 @@ def explain(
         asking, too.
     class_names, affine, later
         Of arrays: names of the foreground classes, (4, 4) voxel -> RAS mm, and a later prediction.
+    patch
+        Explain the patch that the loss trained on in the step after `Run.show_patch` was called, in place of a
+        whole case; of a `Run` of this process.
 
     Raises
     ------
     DataError
-        When the run has no such frame, its data is not here, or arrays do not fit one another.
+        When the run has no such frame or patch, its data is not here, or arrays do not fit one another.
     SpecError
         When the loss does not exist.
     """
     from segexplorer.training import explanation
 
+    if patch:
+        return explanation.explain_patch(_last_patch(run), loss=loss)
     if run is not None:
         folder = Path(run) if isinstance(run, (str, Path)) else run.folder
         return explanation.explain_run(folder, role=role, step=step, loss=loss)
@@ -404,6 +411,22 @@ def explain(
         affine=affine,
         later=later,
     )
+
+
+def _last_patch(run: Run | PathLike | None) -> TrainedPatch:
+    if run is None or isinstance(run, (str, Path)):
+        raise DataError(
+            "The last patch is kept in memory while a run trains, and not in its folder.",
+            "Give the Run that trains in this process.",
+        )
+    found = run.trained.last("patch")
+    if found is None:
+        raise DataError(
+            "No step of this run was asked to keep its patch.", "Call run.show_patch() before the next step."
+        )
+    if isinstance(found, str):
+        raise DataError(found, "Allow more space, or train on smaller patches.")
+    return found
 
 
 def diagnose(run: Run | PathLike, *, only: Sequence[str] = ()) -> Diagnosis:

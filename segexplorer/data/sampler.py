@@ -50,6 +50,8 @@ class Batch:
         Whether any patch of the step was mirrored, rotated, scaled or deformed: origins do not place voxels then.
     step_cases
         Case id of each patch of the whole step: `cases`, unless several devices share the step.
+    placements
+        For each patch the (4, 4) map from its voxels to those of its volume; None where it was turned or deformed.
     """
 
     images: NDArray[np.float32]
@@ -62,6 +64,7 @@ class Batch:
     regions: Mapping[Partition, tuple[PatchRegions, ...]] = field(default_factory=dict)
     moved: bool = False
     step_cases: tuple[str, ...] = ()
+    placements: tuple[NDArray[np.float64] | None, ...] = ()
 
 
 _PATCHES, _ORDER = 1, 2  # last word of a seed: one stream for patches, one for the order of cases
@@ -179,7 +182,7 @@ class Sampler:
     def _batch(self, cases: Sequence[str], rng: np.random.Generator) -> Batch:
         shape = self.sampling.patch_size or self._common_shape([self._get(case) for case in cases])
         prepared: list[Prepared | StoredCase] = []
-        images, labels, origins = [], [], []
+        images, labels, origins, placements = [], [], [], []
         maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.store.map_names}
         regions: dict[Partition, list[PatchRegions]] = {partition: [] for partition in self.partitions}
         moved = False
@@ -196,6 +199,7 @@ class Sampler:
             images.append(image)
             labels.append(label)
             origins.append(origin)
+            placements.append(variation.placement(origin, shape))
             for name, stored in self.store.maps(item.case).items():
                 maps[name].append(variation.map(name, stored, origin, shape))
             for partition, seen in regions.items():
@@ -212,6 +216,7 @@ class Sampler:
             regions={partition: tuple(seen) for partition, seen in regions.items()},
             moved=moved,
             step_cases=tuple(cases),
+            placements=tuple(placements),
         )
 
     def _case(self, epoch: int, sample: int) -> str:

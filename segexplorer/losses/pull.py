@@ -86,6 +86,7 @@ def pull(
     *,
     space: Space = "logits",
     terms: bool = False,
+    sample: int | None = None,
 ) -> Pull:
     """Return the pull of a loss on one sample.
 
@@ -94,25 +95,30 @@ def pull(
     loss
         Any loss of the catalogue; its state (adaptive weights) is read and not changed.
     logits
-        (1, C, *spatial). The logarithms of probabilities serve as well.
+        (1, C, *spatial), or a whole batch (B, C, *spatial) of which one sample is looked at. The logarithms of
+        probabilities serve as well.
     target
-        (1, 1, *spatial) labels, or a (1, C, *spatial) soft target.
+        (B, 1, *spatial) labels, or a (B, C, *spatial) soft target.
     context
         What the loss may know beyond these.
     space
         "logits", or "probabilities": along moving probability from the background to a class.
     terms
         Whether the terms of a compound are returned one by one; each costs another pass.
+    sample
+        Which sample of a batch; the loss is that of the batch. None: there is but one.
 
     Raises
     ------
     LossInputError
-        When there is more than one sample, or the loss refuses logits or target.
+        When there are several samples and none of them is chosen, or the loss refuses logits or target.
     """
-    if len(logits) != 1:
+    if sample is None and len(logits) != 1:
         raise LossInputError(
-            f"A pull is of one sample, not of {len(logits)}.", "Give the samples one by one."
+            f"A pull is of one sample, not of {len(logits)}.",
+            "Give the samples one by one, or say which one of the batch.",
         )
+    place = sample or 0
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], 1)
         if target.is_floating_point():
@@ -125,41 +131,45 @@ def pull(
     try:
         with torch.enable_grad(), torch.autocast(leaf.device.type, enabled=False):
             output = loss.evaluate(leaf, target, context)
-            total = _field(output.value, leaf, space, loss.scheme)
+            total = _field(output.value, leaf, space, loss.scheme, place)
             parts: dict[str, NDArray[np.float32]] = {}
             if terms and loss.spec.compound_terms():
-                parts = _term_fields(loss, leaf, target, context, space)
+                parts = _term_fields(loss, leaf, target, context, space, place)
     finally:
         loss.train(was_training)
     return Pull(float(output.value.detach()), total, parts, space)
 
 
 def _term_fields(
-    loss: Loss, leaf: Tensor, target: Tensor, context: LossContext | None, space: Space
+    loss: Loss, leaf: Tensor, target: Tensor, context: LossContext | None, space: Space, sample: int
 ) -> dict[str, NDArray[np.float32]]:
     """Return the weighted pull of each term of a compound; the weights do not depend on the logits."""
     found: dict[str, NDArray[np.float32]] = {}
     named = zip(loss.spec.compound_terms(), loss.term_weights(), strict=True)
     for place, (term, weight) in enumerate(named):
         output = loss.evaluate_part(place, leaf, target, context)
-        found[term.name] = _field(output.value, leaf, space, loss.scheme) * np.float32(weight)
+        found[term.name] = _field(output.value, leaf, space, loss.scheme, sample) * np.float32(weight)
     return found
 
 
-def _field(value: Tensor, leaf: Tensor, space: Space, scheme: LabelScheme) -> NDArray[np.float32]:
+def _field(
+    value: Tensor, leaf: Tensor, space: Space, scheme: LabelScheme, sample: int
+) -> NDArray[np.float32]:
     """Return (C, *spatial) minus the derivative of a loss; zeros where it does not depend on the logits."""
     if not value.requires_grad:
         return np.zeros(tuple(leaf.shape[1:]), np.float32)
     (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
-    asked = -gradient[0]
+    asked = -gradient[sample]
     if space == "probabilities" and scheme.overlapping:
         # dL/ds = p (1 - p) dL/dp, of each class by itself
-        p = scheme.probabilities(leaf.detach()[0])
+        p = scheme.probabilities(leaf.detach()[sample])
         asked = asked / (p * (1 - p)).clamp_min(torch.finfo(leaf.dtype).tiny)
         asked[0] = 0
     elif space == "probabilities":
         # dL/dz_k = p_k (g_k - sum_j p_j g_j): divided by p_k, and without what all classes share
-        per_probability = asked / torch.softmax(leaf.detach()[0], 0).clamp_min(torch.finfo(leaf.dtype).tiny)
+        per_probability = asked / torch.softmax(leaf.detach()[sample], 0).clamp_min(
+            torch.finfo(leaf.dtype).tiny
+        )
         asked = per_probability - per_probability[:1]
     return np.ascontiguousarray(asked.float().cpu().numpy())
 

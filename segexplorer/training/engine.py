@@ -7,6 +7,7 @@ bit on the CPU under the same threads and precision.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Mapping
@@ -45,6 +46,7 @@ from segexplorer.training.recorded import require_own
 from segexplorer.training.run_files import COPY_AGAIN, require_keys
 from segexplorer.training.schedules import ScheduleState
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.trained_patch import TrainedPatch, nbytes_of, too_large, trained_patch
 
 if TYPE_CHECKING:
     from segexplorer.data.sampler import Batch, Loader
@@ -68,7 +70,10 @@ class Engine:
     folder
         Where checkpoints and the history go; training resumes from a checkpoint found there.
     watched, patch
-        Slots for the snapshots of the watched cases and of the last patch.
+        Slots for the snapshots of the watched cases and of the regions of the last patch.
+    trained, asked
+        Slot for the last patch as its loss saw it, or a sentence why it is not kept; and whether the next step is
+        to fill it.
     window
         Whether a viewer is open in this process.
     attempt
@@ -84,12 +89,15 @@ class Engine:
         *,
         watched: LatestValues[WatchedSnapshot],
         patch: LatestValues[PatchSnapshot],
+        trained: LatestValues[TrainedPatch | str],
+        asked: threading.Event,
         window: bool,
         attempt: int,
         team: Team | None = None,
     ) -> None:
         self.folder, self.attempt, self.window, self.team = folder, attempt, window, team
         self.watched_slots, self.patch_slots = watched, patch
+        self.trained_slots, self.patch_asked = trained, asked
         require_own(folder.path)
         self._fork = fork_of(folder.path)
         self._checkpoint, self._trouble = folder.last_checkpoint()
@@ -370,8 +378,9 @@ class Engine:
         with translate_memory_errors(), self._together():
             every = self.experiment.monitoring.gradients_every
             measure = every > 0 and position.step % every == 0
+            keep = self.patch_asked.is_set() and self._can_keep(batch)
             try:
-                result = self.learner.step(batch, position.step, position.epoch, measure=measure)
+                result = self.learner.step(batch, position.step, position.epoch, measure=measure, keep=keep)
             except StepError as error:
                 self._keep_failure(error, batch)
                 raise
@@ -381,6 +390,7 @@ class Engine:
         position.index += 1
         position.step += 1
         self._show_patch(batch, result)
+        self._keep_patch(batch, result)
         done = StepDone(
             step=position.step,
             epoch=position.epoch,
@@ -443,6 +453,35 @@ class Engine:
             class_names=self.plan.class_names,
         )
         self.patch_slots.put("patch", snapshot)
+
+    def _can_keep(self, batch: Batch) -> bool:
+        """Whether the step that was asked for may be kept; if not, say why."""
+        samples = self.experiment.sampling.batch_size
+        problem = too_large(
+            nbytes_of(batch, self.learner.classes, samples), self.experiment.monitoring.patch_mb
+        )
+        if problem:
+            self.patch_asked.clear()
+            self.trained_slots.put("patch", problem)
+        return not problem
+
+    def _keep_patch(self, batch: Batch, result: StepResult) -> None:
+        """Put the step into the slot, as its loss saw it, where it was asked for."""
+        if result.seen is None:
+            return
+        assert self.plan is not None
+        self.patch_asked.clear()
+        kept = trained_patch(
+            batch,
+            result.seen,
+            step=self.position.step,
+            loss=self.experiment.loss,
+            affine=self.evaluator.store.open(batch.cases[0]).affine,
+            class_names=self.plan.class_names,
+            scheme=self.plan.classes.scheme,
+            layout=self.learner.layout,
+        )
+        self.trained_slots.put("patch", kept)
 
     def _between_steps(self) -> Generator[Event, None, None]:
         """Report what was found in newly prepared cases; save and predict at intervals of time."""

@@ -224,6 +224,17 @@ class Monitoring(Spec):
         advanced=True,
         resume="free",
     )
+    patch_mb: int = parameter(
+        1000,
+        title="Space for the last patch",
+        description="Most memory that the batch of a training step may take while somebody looks at what the loss "
+        "asks for on its last patch: the logits in 32 bits, labels and image. A step that nobody asks about keeps "
+        "nothing. 0: never.",
+        unit="MB",
+        ge=0,
+        advanced=True,
+        resume="free",
+    )
 
 
 class Checkpoints(Spec):

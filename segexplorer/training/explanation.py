@@ -4,7 +4,8 @@
 with any parameters. *Got* is the change of the log-odds from one recorded frame to the next: what the optimiser and
 the weights that all voxels share made of it.
 
-An explanation is made from a run folder, live or finished, or from arrays. Logits are exact where the run recorded
+An explanation is made from a run folder, live or finished, from the patch that a live run last trained on
+(`trained_patch`), or from arrays. Logits are exact where the run recorded
 them (`validation.logits_mb`) or where a checkpoint of that step is left. From probabilities of 8 bits they are
 approximate: what was rounded to 0 or 1 lost its pull.
 """
@@ -12,7 +13,7 @@ approximate: what was rounded to 0 or 1 lost its pull.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from segexplorer.core.errors import DataError, SpecError
 from segexplorer.core.events import RegionReport, Role
 from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, LabelScheme
-from segexplorer.core.regions import PatchRegions
+from segexplorer.core.regions import Partition, PatchRegions
 from segexplorer.data.case import Case, CaseRef, ClassMap
 from segexplorer.data.geometry import spacing as spacing_of
 from segexplorer.data.transforms import FittedPreprocessing
@@ -34,8 +35,11 @@ from segexplorer.training.checkpoint import open_checkpoint
 from segexplorer.training.history import HistoryFrame, RunRecord, open_run
 from segexplorer.training.progress import effective_at
 from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.training.trained_patch import SHOWN, TrainedPatch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from segexplorer.functional.inputs import LossContext
     from segexplorer.losses.module import Loss
     from segexplorer.losses.pull import Pull, Shares, Space
@@ -134,6 +138,9 @@ class Explanation:
         What must be known of the case, as in `WatchedSnapshot.badge`.
     scheme
         What the labels mean; where classes overlap, each is explained by itself.
+    patch
+        The training step that `logits` and `labels` are a patch of: a loss is asked about its whole batch, as it
+        was in the step. None: about a whole case.
     """
 
     case: str
@@ -151,6 +158,7 @@ class Explanation:
     epoch: int | None = None
     badge: str = ""
     scheme: LabelScheme = EXCLUSIVE
+    patch: TrainedPatch | None = None
     _pulls: dict[Any, Pull] = field(default_factory=dict, repr=False, compare=False)
     _regions: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -197,8 +205,6 @@ class Explanation:
 
     def pull_of(self, loss: LossLike = None, *, space: Space = "logits", terms: bool = False) -> Pull:
         """Return the pull of a loss on all classes, not normalised; the last few are kept."""
-        import torch
-
         from segexplorer.losses.pull import pull
 
         spec = self._spec(loss)
@@ -207,14 +213,14 @@ class Explanation:
             # a slider over a parameter asks for many losses, and each answer is as large as the logits
             for old in list(self._pulls)[: max(0, len(self._pulls) + 1 - MOST_KEPT)]:
                 del self._pulls[old]
-            self._pulls[key] = pull(
+            made = pull(
                 self._module(spec),
-                torch.from_numpy(self.logits[np.newaxis]),
-                torch.from_numpy(self.labels[np.newaxis, np.newaxis].astype(np.int64)),
-                self.context(spec),
+                *self._inputs(spec),
                 space=space,
                 terms=terms,
+                sample=None if self.patch is None else SHOWN,
             )
+            self._pulls[key] = self._lifted(made)
         found: Pull = self._pulls.pop(key)
         self._pulls[key] = found  # the one that was used last goes last
         return found
@@ -245,33 +251,102 @@ class Explanation:
             )
         return module
 
-    def context(self, spec: LossSpec) -> LossContext:
-        """Return what a loss may know about this case: spacing, distance maps, regions."""
+    def _inputs(self, spec: LossSpec) -> tuple[Tensor, Tensor, LossContext]:
+        """Return logits, labels and context as a loss takes them: of the case, or of the batch of the patch."""
         import torch
 
+        if self.patch is None:
+            return (
+                torch.from_numpy(self.logits[np.newaxis]),
+                torch.from_numpy(self.labels[np.newaxis, np.newaxis].astype(np.int64)),
+                self.context(spec),
+            )
+        drop = self.patch.layout.drop
+        logits, labels = torch.from_numpy(self.patch.logits), torch.from_numpy(self.patch.labels)
+        return drop(logits), drop(labels).long(), self.patch.layout.drop_context(self.context(spec))
+
+    def _lifted(self, pull: Pull) -> Pull:
+        """Return a pull with the axis of a slice put back."""
+        thin = None if self.patch is None else self.patch.layout.thin
+        if thin is None:
+            return pull
+        return replace(
+            pull,
+            total=np.expand_dims(pull.total, 1 + thin),
+            terms={name: np.expand_dims(values, 1 + thin) for name, values in pull.terms.items()},
+        )
+
+    def context(self, spec: LossSpec) -> LossContext:
+        """Return what a loss may know about this case, or knew in the step: spacing, distance maps, regions."""
         from segexplorer.functional.inputs import LossContext
+
+        if self.patch is None:
+            spacing = self.spacing
+            known = LossContext(
+                spacing=np.asarray([spacing]),
+                origin=np.zeros((1, 3), dtype=np.int64),
+                volume_shape=np.asarray([self.labels.shape]),
+                epoch=self.epoch,
+            )
+            return self._completed(known, spec, self.labels[np.newaxis], [spacing])
+        known = self.patch.context
+        return self._completed(known, spec, self.patch.labels[:, 0], np.asarray(known.spacing).tolist())
+
+    def _completed(
+        self,
+        known: LossContext,
+        spec: LossSpec,
+        labels: NDArray[np.uint8],
+        spacings: Sequence[Sequence[float]],
+    ) -> LossContext:
+        """Return a context with the distance maps and regions that it lacks, made from labels (B, x, y, z)."""
+        import torch
+
         from segexplorer.functional.regions import BatchRegions
 
         classes = len(self.class_names) + 1
-        spacing = self.spacing
+        needed, partitions = self._lacks(known, spec)
         maps = {
             name: torch.from_numpy(
-                as_numbers(name, stored_map(name, self.labels, classes, spacing, self.scheme))[np.newaxis]
+                np.stack(
+                    [
+                        as_numbers(name, stored_map(name, own, classes, _triple(mm), self.scheme))
+                        for own, mm in zip(labels, spacings, strict=True)
+                    ]
+                )
             )
-            for name in spec.needs()
+            for name in needed
         }
-        regions = {}
-        for partition in partitions_in(spec):
-            if partition.follows_truth:
-                whole = partition.divide(self.labels.shape, self.labels, spacing)
-                regions[partition] = BatchRegions([PatchRegions(whole, whole)])
-        return LossContext(
-            distance_maps=maps or None,
-            regions=regions or None,
-            spacing=np.asarray([spacing]),
-            origin=np.zeros((1, 3), dtype=np.int64),
-            volume_shape=np.asarray([self.labels.shape]),
-            epoch=self.epoch,
+        regions = {
+            partition: BatchRegions(
+                [
+                    PatchRegions(whole, whole)
+                    for own, mm in zip(labels, spacings, strict=True)
+                    for whole in (partition.divide(own.shape, own, _triple(mm)),)
+                ]
+            )
+            for partition in partitions
+        }
+        return replace(
+            known,
+            distance_maps={**(known.distance_maps or {}), **maps} or None,
+            regions={**(known.regions or {}), **regions} or None,
+        )
+
+    @staticmethod
+    def _lacks(known: LossContext, spec: LossSpec) -> tuple[list[str], list[Partition]]:
+        """Return the distance maps and the divisions of a loss that a context does not bring."""
+        maps = [name for name in spec.needs() if name not in (known.distance_maps or {})]
+        divided = [p for p in partitions_in(spec) if p not in (known.regions or {})]
+        return maps, [p for p in divided if p.follows_truth or known.origin is None]
+
+    def remark(self, loss: LossLike = None) -> str:
+        """Return how an answer differs from what training would have asked; "" where it does not."""
+        if self.patch is None or not any(self._lacks(self.patch.context, self._spec(loss))):
+            return ""
+        return (
+            f"The step knew no distances or regions for {loss_name(self._spec(loss))}: "
+            "they are those of the patch alone."
         )
 
     @property
@@ -310,6 +385,11 @@ class Explanation:
         """
         from segexplorer.losses.pull import log_odds, shares
 
+        if self.patch is not None:
+            raise DataError(
+                "A patch is trained on once, so nothing is known about what training made of it.",
+                "Look at the whole case, which is predicted again and again.",
+            )
         if self.later is None:
             raise DataError(
                 "There is no later prediction of this case, so nothing is known about what training did.",
@@ -360,17 +440,12 @@ class Explanation:
         key = spec.model_dump_json()
         if self._regions.get("of") != key:
             with torch.inference_mode():
-                output = (
-                    self._module(spec)
-                    .eval()
-                    .evaluate(
-                        torch.from_numpy(self.logits[np.newaxis]),
-                        torch.from_numpy(self.labels[np.newaxis, np.newaxis].astype(np.int64)),
-                        self.context(spec),
-                    )
-                )
+                output = self._module(spec).eval().evaluate(*self._inputs(spec))
             reports = region_reports(output)
-            self._regions.update(of=key, report=reports[0] if reports else None)
+            report = reports[SHOWN] if reports else None
+            if report is not None and self.patch is not None:
+                report = replace(self.patch.layout.lift(report), scope=self.patch.scope)
+            self._regions.update(of=key, report=report)
         found: RegionReport | None = self._regions["report"]
         return found
 
@@ -520,7 +595,36 @@ def _voxel_field(title: str, values: NDArray[np.float32], found: Shares, approxi
     return VoxelField(title, scaled, mean, limit, found, approximate)
 
 
+def _triple(spacing: Sequence[float]) -> tuple[float, float, float]:
+    x, y, z = (float(mm) for mm in spacing)
+    return x, y, z
+
+
 # ---- from where an explanation is made
+
+
+def explain_patch(patch: TrainedPatch, *, loss: LossLike = None) -> Explanation:
+    """Return the explanation of the patch that a loss last trained on (`Run.show_patch`).
+
+    Parameters
+    ----------
+    loss
+        Another loss to explain it by; None: the one that it was trained with, as it was in that step.
+    """
+    return Explanation(
+        case=patch.case,
+        role="train",
+        step=patch.step,
+        class_names=patch.class_names,
+        affine=patch.affine,
+        logits=patch.logits[SHOWN],
+        labels=patch.labels[SHOWN, 0],
+        loss=patch.loss if loss is None else losses.parse(loss),
+        loss_state=patch.loss_state if loss is None else {},
+        epoch=patch.context.epoch,
+        scheme=patch.scheme,
+        patch=patch,
+    )
 
 
 def explain_arrays(

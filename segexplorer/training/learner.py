@@ -15,6 +15,7 @@ from segexplorer.training.deep_supervision import mode_of, supervise
 from segexplorer.training.flight_recorder import FlightStep, Reason, StepError
 from segexplorer.training.schedules import ScheduleState
 from segexplorer.training.slices import Layout
+from segexplorer.training.trained_patch import SeenByLoss
 from segexplorer.training.weights import WeightsReport, freeze, load_weights
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class StepResult:
     """The result of one optimiser step: plain numbers, and the loss's output for region maps (detached).
 
     Under deep supervision all of it is of the full resolution, but for the gradient norm. `term_gradients` and
-    `references` are as in `StepDone`, empty where they were not measured.
+    `references` are as in `StepDone`, empty where they were not measured. `seen` is what the loss saw, where it was
+    to be kept.
     """
 
     loss: float
@@ -47,6 +49,7 @@ class StepResult:
     output: LossOutput
     term_gradients: dict[str, float] = field(default_factory=dict)
     references: dict[Reference, float] = field(default_factory=dict)
+    seen: SeenByLoss | None = None
 
 
 class Learner:
@@ -193,7 +196,14 @@ class Learner:
         return self.experiment.optimiser.learning_rate * factor
 
     def step(
-        self, batch: Batch, step: int, epoch: int, *, measure: bool = False, rate: float | None = None
+        self,
+        batch: Batch,
+        step: int,
+        epoch: int,
+        *,
+        measure: bool = False,
+        keep: bool = False,
+        rate: float | None = None,
     ) -> StepResult:
         """Take one optimiser step.
 
@@ -203,6 +213,8 @@ class Learner:
             This process's part of it, where a team shares the step; the result is that of the whole batch.
         measure
             Whether the gradients of the terms and the references are measured beside it; the step is the same.
+        keep
+            Whether the result has what the loss saw.
         rate
             Learning rate; that of the schedule where it is not given.
 
@@ -243,14 +255,20 @@ class Learner:
         self.scaler.unscale_(self.optimiser)
         found = _Read.of(output, total, self._clip(), gradients, references)
         self._require_finite(found, batch, step, rate)
+        seen = self._seen(logits, labels, context) if keep else None
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.loss.step_end({name: v for name, (v, _) in found.terms.items()})
         return StepResult(
-            found.value, found.terms, found.norm, rate, output, found.gradients, found.references
+            found.value, found.terms, found.norm, rate, output, found.gradients, found.references, seen
         )
+
+    def _seen(self, logits: Any, labels: torch.Tensor, context: LossContext) -> SeenByLoss:
+        """Return what the loss saw, with what had adapted in it before this step moves it."""
+        full = logits[0] if isinstance(logits, (list, tuple)) else logits
+        return SeenByLoss(full.detach(), labels, context, self.loss.numbers_by_name())
 
     def _known(self, batch: Batch, epoch: int) -> LossContext:
         """Return what the loss may know of a batch.

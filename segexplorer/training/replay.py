@@ -20,6 +20,7 @@ from segexplorer.core.events import Event, RunFinished, RunState, StateChanged, 
 from segexplorer.training.event_log import drop_superseded, read_log
 from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.trained_patch import TrainedPatch
 
 LONGEST_WAIT = 2.0
 """Seconds; a long validation, or a night between two attempts, is not waited for."""
@@ -81,6 +82,7 @@ class Replay:
         self.state: RunState = "idle"
         self.watched: LatestValues[WatchedSnapshot] = LatestValues()
         self.patch: LatestValues[PatchSnapshot] = LatestValues()
+        self.trained: LatestValues[TrainedPatch | str] = LatestValues()
         self._changed = threading.Condition()
         self._paused = self._stopped = False
         self._steps_left: int | None = None

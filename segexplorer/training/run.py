@@ -53,15 +53,16 @@ if TYPE_CHECKING:
     from segexplorer.training.engine import Engine
     from segexplorer.training.plan import Plan
     from segexplorer.training.team import Team
+    from segexplorer.training.trained_patch import TrainedPatch
 
 E = TypeVar("E", bound=Event)
-Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now"]
+Command = Literal["start", "pause", "unpause", "step", "stop", "set", "extend", "predict_now", "show_patch"]
 
 ACCEPTED: dict[RunState, frozenset[Command]] = {
     "idle": frozenset({"start", "set", "extend"}),
-    "preparing": frozenset({"pause", "stop", "set"}),
-    "running": frozenset({"pause", "step", "stop", "set", "extend", "predict_now"}),
-    "paused": frozenset({"unpause", "step", "stop", "set", "extend", "predict_now"}),
+    "preparing": frozenset({"pause", "stop", "set", "show_patch"}),
+    "running": frozenset({"pause", "step", "stop", "set", "extend", "predict_now", "show_patch"}),
+    "paused": frozenset({"unpause", "step", "stop", "set", "extend", "predict_now", "show_patch"}),
     "stopping": frozenset(),
     "stopped": frozenset({"start", "extend", "set"}),
     "finished": frozenset({"extend", "set"}),
@@ -136,6 +137,8 @@ class Run:
         self.state: RunState = "idle"
         self.watched: LatestValues[WatchedSnapshot] = LatestValues()
         self.patch: LatestValues[PatchSnapshot] = LatestValues()
+        self.trained: LatestValues[TrainedPatch | str] = LatestValues()
+        self._patch_asked = threading.Event()
         self._requests: deque[_Request] = deque()
         self._arrived = threading.Condition()
         self._steps_left: int | None = None
@@ -198,6 +201,13 @@ class Run:
     def predict_now(self) -> None:
         """Predict the watched cases at the next boundary."""
         self._post("predict_now")
+
+    def show_patch(self) -> None:
+        """Have the next step keep what its loss saw: `trained.last("patch")`, for `segexplorer.explain`.
+
+        It is kept once; every further one is asked for anew. Steps that nobody asks about keep nothing.
+        """
+        self._patch_asked.set()
 
     def extend(self, epochs: int) -> None:
         """Train longer, as `schedule.extension` says; a finished run continues when it is iterated again."""
@@ -370,6 +380,8 @@ class Run:
             self.record,
             watched=self.watched,
             patch=self.patch,
+            trained=self.trained,
+            asked=self._patch_asked,
             window=self.window,
             attempt=self._attempt,
             team=self.team,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.events import RegionReport
+from segexplorer.core.regions import BoxRegions, MapRegions, Regions
 from segexplorer.networks.base import NetworkSpec
 
 if TYPE_CHECKING:
@@ -112,9 +113,18 @@ class Layout:
         """Return the report of a patch's boxes with the thin axis put back."""
         if self.thin is None:
             return report
-        edges = list(report.edges)
-        edges.insert(self.thin, (0, 1))
-        return RegionReport(report.values, tuple(edges), scope=report.scope)
+        import numpy as np
+
+        flat = report.regions
+        lifted: Regions
+        if isinstance(flat, MapRegions):
+            lifted = MapRegions(np.expand_dims(flat.labels, self.thin), flat.ids)
+        else:
+            shape, edges = list(flat.shape), list(flat.edges)
+            shape.insert(self.thin, 1)
+            edges.insert(self.thin, (0, 1))
+            lifted = BoxRegions(tuple(shape), tuple(edges), flat.ids)
+        return RegionReport.of(report.values, lifted, report.scope)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from segexplorer.training.ownership import holder_of
 from segexplorer.training.run_files import COPY_AGAIN, EVENTS, LIMITS, MAX_LINE
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
 from segexplorer.training.stored_frames import read_frame_facts
+from segexplorer.training.trained_patch import TrainedPatch
 
 EVERY_SECONDS = 1.0
 _ALIVE_EVERY = 5.0
@@ -116,6 +117,7 @@ class Watch:
         self.state: RunState = "idle"
         self.watched: LatestValues[WatchedSnapshot] = LatestValues()
         self.patch: LatestValues[PatchSnapshot] = LatestValues()
+        self.trained: LatestValues[TrainedPatch | str] = LatestValues()
         self._stopped = threading.Event()
 
     # ---- commands: from any thread

@@ -23,10 +23,11 @@ from segexplorer.data.case import CaseRef
 from segexplorer.losses.base import LossSpec
 from segexplorer.study.race import A
 from segexplorer.training.doctor import Diagnosis
-from segexplorer.training.explanation import Explanation
+from segexplorer.training.explanation import Explanation, explain_patch
 from segexplorer.training.history import HistoryFrame
 from segexplorer.training.scores import SplitScores
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
+from segexplorer.training.trained_patch import TrainedPatch
 from segexplorer.viewmodels import errors, watched_case
 from segexplorer.viewmodels.absences import Absence, absences
 from segexplorer.viewmodels.caption import CONVENTIONS, Caption
@@ -65,6 +66,9 @@ Source = Literal["live", "recorded", "layers", "results", "race"]
 predictions that other programs made, or the lanes of a race."""
 ScoreSource = Literal["validation", "watched", "test"]
 Convention = Literal["radiological", "neurological"]
+Extent = Literal["case", "patch"]
+EXTENTS: dict[Extent, str] = {"case": "Whole case", "patch": "Last patch"}
+"""What of a run is looked at: a watched case as a whole, or the patch that it last trained on."""
 
 ROLES: dict[Role, str] = {"validation": "Validation case", "train": "Training case", "test": "Test case"}
 """Roles of watched cases in the order in which they are preferred."""
@@ -99,6 +103,10 @@ class Displayed:
         How the list of errors is arranged, and which one is looked at.
     question
         What is asked about the loss.
+    extent
+        Whether the watched case is looked at, or the patch that the run last trained on, once there is one.
+    after
+        Of the patch: one of a later step than this is wanted; the one that is there is looked at meanwhile.
     bias
         Added to the logit of the chosen class before the decision; 0 is the prediction itself, None: nobody asks
         about the decision.
@@ -122,6 +130,8 @@ class Displayed:
     bias: float | None = None
     bias_moves: bool = False
     race_steps: int | None = None
+    extent: Extent = "case"
+    after: int | None = None
     listing: Listing = field(default_factory=Listing)
     error: Chosen | None = None
 
@@ -154,7 +164,9 @@ class RunFacts:
         Makes the explanation of a prediction, of the next one (None: there is none) and of what is known of the
         case already; called by a worker.
     patch
-        The last training patch.
+        The regions of the last training patch.
+    trained
+        The last training patch that was asked for, as its loss saw it, or why it is not kept.
     validations
         Step -> validation.
     tests
@@ -176,6 +188,7 @@ class RunFacts:
         None
     )
     patch: PatchSnapshot | None = None
+    trained: TrainedPatch | str | None = None
     validations: Mapping[int, ValidationDone] = field(default_factory=dict)
     tests: tuple[SplitScores, ...] = ()
     owner: str = ""
@@ -366,6 +379,8 @@ class Request:
         Where prediction and patch come from.
     lanes
         Reads lane -> prediction of the other lanes of a race at that step; None where it is of no race.
+    trained
+        Whether it is of the patch that was trained on in that step, and not of the whole case.
     """
 
     run: str
@@ -379,16 +394,19 @@ class Request:
     load: Callable[[], WatchedSnapshot] = field(compare=False, repr=False)
     patch: PatchSnapshot | None = field(default=None, compare=False, repr=False)
     lanes: Callable[[], Mapping[str, WatchedSnapshot]] | None = field(default=None, compare=False, repr=False)
+    trained: bool = False
 
     @property
     def subject(self) -> tuple[Any, ...]:
         """What a picture must have in common with the request to be shown for it, until its own is ready."""
-        return self.run, self.role, self.case, self.wanted.class_index, self.threshold_ml
+        of = self.run, self.role, self.case, self.trained and self.step
+        return *of, self.wanted.class_index, self.threshold_ml
 
     def is_same_prediction(self, other: Request) -> bool:
         """Whether both are of the same voxels, whatever is drawn of them."""
         return all(
-            getattr(self, name) == getattr(other, name) for name in ("run", "role", "case", "step", "partial")
+            getattr(self, name) == getattr(other, name)
+            for name in ("run", "role", "case", "step", "partial", "trained")
         )
 
     def answer(self, before: tuple[Request, Seen] | None = None) -> Seen:
@@ -512,6 +530,12 @@ class Screen:
         Whether something can be said of it, and why not.
     painting
         That the label of this case is open for painting, and that errors are not gone through by keys meanwhile.
+    last_patch, patch_note
+        Whether the last patch may be looked at and why not, and what is said of it.
+    patch
+        The training patch that all this is of; None where it is of a whole case.
+    patch_request
+        That the next step is to keep its patch: of which run, and the step of the one before.
     legend, map
         Colours in use, and the scale of the map of regions, None without.
     outlines
@@ -574,6 +598,10 @@ class Screen:
     verdict: Control = Control(False)
     painting: str = ""
     legend: tuple[LegendEntry, ...] = ()
+    last_patch: Control = Control(False)
+    patch_note: str = ""
+    patch: TrainedPatch | None = None
+    patch_request: tuple[str, int | None] | None = None
     map: Scale | PullScale | None = None
     outlines: Outlines | None = None
     absent: tuple[Absence, ...] = ()
@@ -608,6 +636,7 @@ _HEAVY = {
     "surfaces",
     "diagnosis",
     "offer",
+    "patch",
 }
 """Parts of a screen that hold arrays or many objects: they are the same when they are the same object."""
 
@@ -735,7 +764,19 @@ def choose_case(now: Displayed, reality: Reality, key: str) -> Displayed:
         found = now if case is None else replace(now, role=role, case=case, step=None)
     else:
         found = replace(now, case=key, step=None)
-    return found if found.case == now.case else _elsewhere(replace(found, listing=Listing(now.listing.order)))
+    found = replace(found, extent="case", after=None)
+    if (found.case, found.extent) == (now.case, now.extent):
+        return found
+    return _elsewhere(replace(found, listing=Listing(now.listing.order)))
+
+
+@_command
+def choose_extent(now: Displayed, reality: Reality, extent: Extent) -> Displayed:
+    """Look at the whole case, or at the patch that the run last trained on; chosen again, at a newer one."""
+    if extent == "case":
+        return now if now.extent == "case" else _elsewhere(replace(now, extent="case", after=None))
+    patch = _known_patch(now, reality)
+    return _elsewhere(replace(now, extent="patch", after=None if patch is None else patch.step))
 
 
 def _elsewhere(now: Displayed) -> Displayed:
@@ -954,6 +995,43 @@ def _lane_a(race: RaceFacts) -> RunFacts:
     )
 
 
+def _known_patch(now: Displayed, reality: Reality) -> TrainedPatch | None:
+    """Return the training patch that the displayed run has kept; None where there is none."""
+    run = run_of(now, reality)
+    found = None if run is None else run.trained
+    return found if isinstance(found, TrainedPatch) else None
+
+
+def _patch(now: Displayed, reality: Reality) -> TrainedPatch | None:
+    """Return the training patch that is looked at; None where it is a whole case, also until there is a patch."""
+    return _known_patch(now, reality) if now.extent == "patch" else None
+
+
+def _asks_for_patches(now: Displayed, reality: Reality) -> bool:
+    """Whether the displayed run can be asked to keep its next patch."""
+    return now.source == "live" and reality.busy and "show_patch" in reality.accepts
+
+
+def _of_extent(now: Displayed, reality: Reality) -> dict[str, Any]:
+    """Return whether the last patch may be looked at, which one is, and whether a newer one is to be kept."""
+    run = run_of(now, reality)
+    patch, asks = _known_patch(now, reality), _asks_for_patches(now, reality)
+    if run is None or (patch is None and not asks):
+        why = "The last patch is kept on request, while a run trains in this window."
+        return {"last_patch": Control(False, why)}
+    found: dict[str, Any] = {"last_patch": Control(True), "patch": _patch(now, reality)}
+    if now.extent == "case":
+        return found
+    if isinstance(run.trained, str):
+        return found | {"patch_note": run.trained}
+    said = [] if patch is None or not patch.remark else [f"{patch.remark[:1].upper()}{patch.remark[1:]}."]
+    waits = patch is None or (now.after is not None and patch.step <= now.after)
+    if waits and asks:
+        found["patch_request"] = (run.key, now.after)
+        said.append(f"The next training step brings {'its' if patch is None else 'a newer'} patch.")
+    return found | {"patch_note": " ".join(said)}
+
+
 def _results(now: Displayed, reality: Reality) -> Results | None:
     found = reality.results
     return found if now.source == "results" and found is not None and found.key == now.run else None
@@ -1011,6 +1089,11 @@ def effective(now: Displayed, reality: Reality) -> Displayed:
         now = _undecided(now)
     if now.question.look is not None and not now.overlays.isdisjoint(MAPS):
         now = replace(now, overlays=now.overlays - set(MAPS))
+    patch = _known_patch(now, reality)
+    if now.extent == "patch" and patch is None and not _asks_for_patches(now, reality):
+        now = replace(now, extent="case", after=None)
+    if now.extent == "patch" and patch is not None:  # errors are gone through in whole cases
+        now = replace(now, error=None)
     return now if now.error is None or now.error.subject == now.subject else replace(now, error=None)
 
 
@@ -1031,6 +1114,21 @@ def _request(now: Displayed, reality: Reality) -> Request | None:
         wanted = replace(wanted, switches=now.overlays - set(MAPS))
         return Request(
             results.key, "test", case, 0, False, now.threshold_ml, wanted, None, lambda: load_case(case)
+        )
+    trained = _patch(now, reality)
+    if run is not None and trained is not None:
+        wanted = replace(wanted, switches=now.overlays - {"patch"}, listed=False)
+        return Request(
+            run.key,
+            "train",
+            trained.case,
+            trained.step,
+            False,
+            now.threshold_ml,
+            wanted,
+            None,
+            lambda: watched_case.patch_snapshot(trained),
+            trained=True,
         )
     if run is None or now.role is None or now.case is None:
         return None
@@ -1081,6 +1179,19 @@ def _why_request(now: Displayed, reality: Reality, request: Request | None) -> W
         case, explain_case = request.case, results.explain
         return WhyRequest(
             results.key, "test", case, 0, None, now.cls, now.question, lambda known: explain_case(case)
+        )
+    trained = _patch(now, reality)
+    if run is not None and trained is not None:
+        return WhyRequest(
+            run.key,
+            "train",
+            trained.case,
+            trained.step,
+            None,
+            now.cls,
+            now.question,
+            lambda known: explain_patch(trained),
+            patch=True,
         )
     if run is None or run.explain is None or now.role is None:
         return None
@@ -1196,19 +1307,20 @@ def resolve(displayed: Displayed, reality: Reality) -> Screen:
     screen = Screen(
         displayed=now,
         title=_title(now, reality),
-        scene=_scene(now),
+        scene=_scene(now, reality),
         choices=choices,
         chosen=chosen,
         class_names=names,
         history=_history(now, reality, shown, request),
-        toggles=_toggles(now, shown, names),
-        image=_scene(now),
+        toggles=_toggles(now, shown, names, _patch(now, reality)),
+        image=_scene(now, reality),
         request=None if answered or refused else request,
         controls=controls(reality),
     )
     if reality.painting is not None and reality.painting.scene == screen.scene:
         screen = replace(screen, painting=reality.painting.text)
-    screen = replace(screen, **_scores(now, reality, shown), **_diagnosis(now, reality))
+    screen = replace(screen, **_of_extent(now, reality), **_scores(now, reality, shown))
+    screen = replace(screen, **_diagnosis(now, reality))
     screen = replace(screen, **_of_race(now, reality, shown, request))
     if shown is not None and reality.image_of == screen.scene:
         # only over its own image: what a picture is drawn over must be of the same case
@@ -1231,7 +1343,7 @@ def _of_race(now: Displayed, reality: Reality, shown: Seen | None, request: Requ
     race, racing = _race(now, reality), reality.racing
     found: dict[str, Any] = {}
     if race is not None:
-        over_image = shown if reality.image_of == _scene(now) else None
+        over_image = shown if reality.image_of == _scene(now, reality) else None
         found["race"] = show_race(race, over_image, now.overlays, now.cls, now.role)
     if racing is not None:
         own = now.run in (racing.key, racing.origin)
@@ -1246,6 +1358,8 @@ def _of_race(now: Displayed, reality: Reality, shown: Seen | None, request: Requ
 def _race_question(now: Displayed, reality: Reality, request: Request | None) -> RaceQuestion | None:
     """Return what a race from the displayed step would be; None where nobody asks or there can be none."""
     if now.race_steps is None or now.source not in ("live", "recorded") or request is None:
+        return None
+    if request.trained:
         return None
     loss = now.question.loss
     return None if loss is None else RaceQuestion(request.run, request.step, loss, now.race_steps)
@@ -1269,6 +1383,8 @@ def _race_controls(
         why = "Go back to the run first: another race leaves that."
     elif now.source == "results":
         why = "Lanes leave a run that was trained here; these are predictions of other programs."
+    elif _patch(now, reality) is not None:
+        why = "Lanes leave a step at which a whole case was predicted: look at the whole case."
     elif question is None and now.run is not None:
         why = "Choose the loss of lane B first, under “What if: the loss”."
     elif question is not None:
@@ -1285,7 +1401,10 @@ def _race_controls(
     }
 
 
-def _scene(now: Displayed) -> tuple[str, str] | None:
+def _scene(now: Displayed, reality: Reality) -> tuple[str, str] | None:
+    patch = _patch(now, reality)
+    if patch is not None and now.run is not None:
+        return now.run, f"{patch.case}, patch of step {patch.step}"
     return None if now.run is None or now.case is None else (now.run, now.case)
 
 
@@ -1307,7 +1426,7 @@ def _title(now: Displayed, reality: Reality) -> str:
 
 def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]:
     """Return all that belongs to the picture that is shown."""
-    snapshot = shown.snapshot
+    snapshot, patch = shown.snapshot, _patch(now, reality)
     flat = reality.axes is not None
     layers = {o: p for p in shown.pictures if flat and (o := p.key) in now.overlays}
     surfaces = _drawn_surfaces(shown, now)
@@ -1322,7 +1441,7 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
             case=snapshot.case,
             held=watched_case.held(snapshot),
             class_name=class_name,
-            step="" if results else f"step {snapshot.step}" + (" (this slice)" if snapshot.partial else ""),
+            step=_step_words(now, shown) if patch is None else patch.scope,
             convention="" if reality.axes is None else CONVENTIONS[now.convention],
             remark=_remark(now, reality, shown),
         ),
@@ -1330,7 +1449,9 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
         "layers": layers,
         "surfaces": surfaces,
         "errors": shown.pieces,
-        "errors_note": _errors_note(shown, labelled, class_name),
+        "errors_note": "Errors are listed of whole cases."
+        if patch is not None
+        else _errors_note(shown, labelled, class_name),
         **_of_errors(now, reality, shown),
         "legend": _legend(shown, layers, {} if flat else surfaces, now.cls),
         "map": None if drawn is None else layers[drawn].colour_scale,
@@ -1341,6 +1462,13 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
         "balance": shown.balance,
         "seen": shown,
     }
+
+
+def _step_words(now: Displayed, shown: Seen) -> str:
+    """Return the step of a picture of a whole case; predictions of other programs have none."""
+    if now.source == "results":
+        return ""
+    return f"step {shown.snapshot.step}" + (" (this slice)" if shown.snapshot.partial else "")
 
 
 def _of_errors(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]:
@@ -1417,7 +1545,9 @@ def _absent(
 
 
 def _remark(now: Displayed, reality: Reality, shown: Seen) -> str:
-    said = [f"what if: bias {shown.wanted.bias:+.2g}"] if shown.wanted.bias else []
+    patch = _patch(now, reality)
+    said = [patch.remark] if patch is not None and patch.remark else []
+    said += [f"what if: bias {shown.wanted.bias:+.2g}"] if shown.wanted.bias else []
     if reality.others:
         said.append(f"not of this case: {', '.join(reality.others)}")
     return "; ".join(said)
@@ -1452,7 +1582,7 @@ def _history(
     now: Displayed, reality: Reality, shown: Seen | None, request: Request | None
 ) -> HistoryShown | None:
     steps = _steps(now, reality)
-    if not steps or request is None:
+    if not steps or request is None or request.trained:
         return None
     place = steps.index(request.step)
     follows = now.step is None
@@ -1465,12 +1595,16 @@ def _history(
     )
 
 
-def _toggles(now: Displayed, shown: Seen | None, names: Sequence[str]) -> dict[Switch, Toggle]:
+def _toggles(
+    now: Displayed, shown: Seen | None, names: Sequence[str], patch: TrainedPatch | None
+) -> dict[Switch, Toggle]:
     """Return the switches; one that can draw nothing of this case stays as it is and says why."""
     reasons = shown.reasons if shown is not None else {}
     found: dict[Switch, Toggle] = {}
     for overlay in SWITCHES:
         why = reasons.get(overlay, "")
+        if overlay == "patch" and patch is not None:
+            why = "Balance, alpha and beta are those of this patch already."
         if not why and overlay in MAPS and now.cls is None and len(names) > 1:
             why = "A map of regions is of one class: choose one above."
         foreign = now.source == "results" and overlay in MAPS
@@ -1499,8 +1633,9 @@ def _scores_of_run(now: Displayed, reality: Reality, shown: Seen | None) -> dict
     if now.scored_on == "watched":
         if shown is None:
             return {}
-        snapshot = shown.snapshot
-        return {"scores": shown.scores, "scores_of": f"{snapshot.case}, step {snapshot.step}"}
+        snapshot, patch = shown.snapshot, _patch(now, reality)
+        of = f"step {snapshot.step}" if patch is None else patch.scope
+        return {"scores": shown.scores, "scores_of": f"{snapshot.case}, {of}"}
     if run is None:
         return {}
     if now.scored_on == "test":

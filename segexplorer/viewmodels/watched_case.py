@@ -21,9 +21,10 @@ from segexplorer.data.geometry import DisplayGrid, Grid, spacing
 from segexplorer.data.volume import Volume, value_counts
 from segexplorer.metrics import score_case
 from segexplorer.training.experiment import Experiment
-from segexplorer.training.explanation import logits_from_probabilities
+from segexplorer.training.explanation import explain_patch, logits_from_probabilities
 from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
+from segexplorer.training.trained_patch import TrainedPatch
 from segexplorer.viewmodels import errors, layer_images, regions
 from segexplorer.viewmodels import regions as maps
 from segexplorer.viewmodels.decision import Counts, Decision, DecisionCurve, figures_at_rest
@@ -706,6 +707,34 @@ def image_of(open_case: Callable[[], Any], name: str, there: Sequence[NDArray[An
     shown = _equal_to(picture.data, there)
     own = shown.union(*(_equal_to(DisplayGrid.of(v).to_display(v.array), there) for v in others if there))
     return ImageOfCase(None if shown else picture, own)
+
+
+def patch_snapshot(patch: TrainedPatch) -> WatchedSnapshot:
+    """Return a training patch as a prediction with its truth on a grid of its own, as whole cases are looked at."""
+    explained = explain_patch(patch)
+    limit = np.finfo(np.float16).max
+    return WatchedSnapshot(
+        case=patch.case,
+        role="train",
+        step=patch.step,
+        index=-1,
+        class_names=patch.class_names,
+        scheme=patch.scheme,
+        affine=patch.affine,
+        prediction=patch.scheme.decide_logits(explained.logits),
+        truth=explained.labels,
+        regions=explained.regions(),
+        regions_affine=patch.affine,
+        logits=np.clip(explained.logits, -limit, limit).astype(np.float16),
+        logits_affine=patch.affine,
+        loss_state=patch.loss_state,
+    )
+
+
+def image_of_patch(patch: TrainedPatch) -> ImageOfCase:
+    """Return the picture of a training patch, as the network saw it."""
+    volume = Volume.from_array(patch.image[0], affine=patch.affine)
+    return ImageOfCase(layer_images.image_picture(volume, f"image (patch of {patch.case})"))
 
 
 def _equal_to(data: NDArray[Any], there: Sequence[NDArray[Any]]) -> frozenset[int]:

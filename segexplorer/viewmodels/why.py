@@ -156,6 +156,8 @@ class WhyRequest:
         Steps of all predictions before, for "paid".
     pair
         Reads the earlier prediction and the one that is displayed.
+    patch
+        Whether it is of the patch that was trained on in that step, and not of the whole case.
     """
 
     run: str
@@ -171,16 +173,18 @@ class WhyRequest:
     pair: Callable[[], tuple[WatchedSnapshot, WatchedSnapshot]] | None = field(
         default=None, compare=False, repr=False
     )
+    patch: bool = False
 
     @property
     def subject(self) -> tuple[Any, ...]:
         """What an answer must have in common with the request to be shown for it, until its own is ready."""
         question = self.question
-        return self.run, self.role, self.case, self.class_index, question.look, question.space
+        of = self.run, self.role, self.case, self.patch and self.step
+        return *of, self.class_index, question.look, question.space
 
     def is_same_prediction(self, other: WhyRequest) -> bool:
         """Whether both are about the same voxels, and what became of them."""
-        names = ("run", "role", "case", "step", "later")
+        names = ("run", "role", "case", "step", "later", "patch")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def answer(self, before: tuple[WhyRequest, Answer] | None = None) -> Answer:
@@ -315,6 +319,9 @@ def _paid(request: WhyRequest, before: tuple[WhyRequest, Answer] | None) -> Answ
     """Answer which regions of the case improved between two of its predictions, and which paid."""
     kept = None if before is None or not request.is_same_prediction(before[0]) else before[1].explanation
     found = Answer(request.class_index or 1, explanation=kept, since=request.earlier, steps=request.steps)
+    if request.patch:
+        said = "A patch is trained on once, so nothing says what it paid. Look at the whole case."
+        return replace(found, problem=said)
     if request.pair is None:
         said = "There is no earlier prediction of this case to compare with. Choose a later step."
         return replace(found, problem=said)
@@ -378,8 +385,9 @@ def _kept_limit(request: WhyRequest, index: int, before: tuple[WhyRequest, Answe
     if before is None or before[1].picture is None or before[1].class_index != index:
         return None
     old, new = before[0], request
-    same = (old.run, old.question.look, old.question.space) == (
+    same = (old.run, old.patch, old.question.look, old.question.space) == (
         new.run,
+        new.patch,
         new.question.look,
         new.question.space,
     )
@@ -397,8 +405,11 @@ def _with_map(found: Answer, question: Question, limit: float | None) -> Answer:
     shown, finding = asked, ""
     if question.look == "asked":
         value = explanation.pull_of(question.loss, space=question.space).value
-        finding = f"{_loss_title(explanation, replace(question, term=''))} on this case: {value:.4g}"
+        finding = (
+            f"{_loss_title(explanation, replace(question, term=''))} on {_asked_of(explanation)}: {value:.4g}"
+        )
         finding += _ratio_of_pulls(explanation, question, index)
+        finding += f". {explanation.remark(question.loss)}".rstrip(". ")
     elif question.look == "got":
         shown = explanation.got(index)
         rows.insert(0, _row("Training", shown))
@@ -447,6 +458,14 @@ def _with_penalties(found: Answer, question: Question, limit: float | None) -> A
     return replace(found, title=title, picture=picture, limit=end, finding=text)
 
 
+def _asked_of(explanation: Explanation) -> str:
+    """Return what the value of a loss is of."""
+    if explanation.patch is None:
+        return "this case"
+    size = len(explanation.patch.logits)
+    return "this patch" if size == 1 else f"this batch of {size} patches"
+
+
 def _ratio_of_pulls(explanation: Explanation, question: Question, index: int) -> str:
     """Return how strong the whole pull is beside that of the run's own loss, where another one is asked about."""
     if question.loss is None or question.term:
@@ -485,6 +504,7 @@ def _picture(
     if explanation.role != "test":  # what other programs predicted has no step here
         of = f"{of}, step {explanation.step}"
     grid = Grid(explanation.labels.shape, explanation.affine)
+    scope = f"{of}, whole case" if explanation.patch is None else f"{of}, this patch, training mode"
     return picture_of(
         PULL,
         "image",
@@ -494,7 +514,7 @@ def _picture(
         contrast_limits=(-limit, limit),
         contrast_range=(-limit, limit),
         colours="pull",
-        colour_scale=PullScale(title, f"{of}, whole case{about}", limit, (low, high), note),
+        colour_scale=PullScale(title, f"{scope}{about}", limit, (low, high), note),
     )
 
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from segexplorer.core.events import CaseScore, RegionReport, Role, ValidationDone
+from segexplorer.functional.inputs import LossContext
 from segexplorer.losses.base import registry as losses
 from segexplorer.training.doctor import Diagnosis
 from segexplorer.training.doctor.base import Finding
 from segexplorer.training.explanation import Explanation, explain_arrays
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
+from segexplorer.training.trained_patch import TrainedPatch
 from segexplorer.training.verdicts import Verdict
 from segexplorer.viewmodels import watched_case
 from segexplorer.viewmodels.displayed import (
@@ -123,6 +125,26 @@ def patch(run: str, step: int) -> PatchSnapshot:
         case_shape=(12, 8, 8),
         case_affine=whole.affine,
         regions=replace(whole.regions, scope=f"this patch, step {step}"),
+        class_names=whole.class_names,
+    )
+
+
+def trained(run: str) -> TrainedPatch:
+    """The training patch of the middle step of a run, one of two in its batch."""
+    step = STEPS[run][1]
+    whole = snapshot(run, "train", CASES[run]["train"], step)
+    assert whole.truth is not None
+    return TrainedPatch(
+        case=whole.case,
+        step=step,
+        image=np.zeros((1, *whole.truth.shape), np.float32),
+        logits=np.stack([logits_of(whole)] * 2),
+        labels=np.stack([whole.truth[np.newaxis]] * 2),
+        context=LossContext(spacing=np.full((2, 3), 2.0)),
+        loss=losses.parse("region_dice"),
+        loss_state={},
+        affine=whole.affine,
+        moved=run == "run-B",
         class_names=whole.class_names,
     )
 
@@ -302,6 +324,7 @@ class World:
             results=None,
             race=None,
             busy=live,
+            accepts=frozenset({"show_patch"}) if live else frozenset(),
         )
         self.issue("close")
         self.issue("start_run" if live else "open_run", run)
@@ -324,6 +347,23 @@ class World:
             step = STEPS[run.key][-1]
             new = {role: snapshot(run.key, role, case, step) for role, case in CASES[run.key].items()}
             self.learn(run=replace(run, newest=new))
+
+    def keeps_patch(self) -> None:
+        """The run that is open has kept the patch of a step, where it was asked for."""
+        run = self.reality.run
+        if run is not None and self.screen.patch_request is not None:
+            self.learn(run=replace(run, trained=trained(run.key)))
+
+    def looks_at_patch(self, run: str) -> None:
+        self.open(run, live=True)
+        self.issue("choose_extent", "patch")
+        self.keeps_patch()
+
+    def refuses_patch(self) -> None:
+        """The batch is too large to be kept."""
+        run = self.reality.run
+        if run is not None and self.screen.patch_request is not None:
+            self.learn(run=replace(run, trained="The last patch is not kept: it is too large."))
 
     def old_answer(self) -> None:
         """A worker comes back with what was asked for run B long ago."""
@@ -392,6 +432,7 @@ Transition = Callable[[World], None]
 def _commands() -> Iterator[tuple[str, Transition]]:
     """Every registered command with arguments that matter."""
     arguments: dict[str, list[tuple[Any, ...]]] = {
+        "choose_extent": [("case",), ("patch",)],
         "choose_case": [("validation",), ("train",), ("foreign-2",), ("scan-2",)],
         "next_case": [(), (-1,)],
         "remove_case": [("scan-1",)],
@@ -444,6 +485,10 @@ TRANSITIONS: dict[str, Transition] = dict(_commands()) | {
     "the race is over": lambda w: w.learn(racing=replace(_RACING, running=False, words="It is over.")),
     "delete the lane's layers": lambda w: w.deletes("errors", "prediction"),
     "the run brings a prediction": lambda w: w.brings(),
+    "run A trains and its last patch is looked at": lambda w: w.looks_at_patch("run-A"),
+    "run B trains and its last patch is looked at": lambda w: w.looks_at_patch("run-B"),
+    "the patch that was asked for comes": lambda w: w.keeps_patch(),
+    "patches are not kept": lambda w: w.refuses_patch(),
     "an old answer comes": lambda w: w.old_answer(),
     "the doctor comes": lambda w: w.learn(diagnosis=(w.displayed.run or "", _DIAGNOSIS), examined=None),
     "the run ends": lambda w: w.learn(busy=False, accepts=frozenset({"start", "extend"})),
@@ -539,31 +584,38 @@ def check(world: World) -> None:
         assert not any(blank) and not screen.layers and not screen.errors and not screen.legend
         assert not screen.navigator.entries and not screen.error_text and screen.mark is None
         return
-    shown = seen.snapshot
-    assert screen.scene == (now.run, now.case) == world.reality.image_of, "a picture over another image"
-    assert shown.case == now.case and shown.class_names == screen.class_names
+    shown, patch = seen.snapshot, screen.patch
+    case = now.case if patch is None else patch.case
+    scene = case if patch is None else f"{patch.case}, patch of step {patch.step}"
+    assert screen.scene == (now.run, scene) == world.reality.image_of, "a picture over another image"
+    assert shown.case == case and shown.class_names == screen.class_names
+    if patch is not None:
+        assert now.extent == "patch" and seen.snapshot.index == -1 and not screen.errors
+        assert "training mode" in screen.caption.text and "one of 2 in its batch" in screen.caption.text
+        assert patch.moved == ("on its own grid" in screen.caption.text)
     others = {c for c in own & ALL_NAMES if c in (*CASES.get(now.run or "", {}).values(), *OTHER_RESULTS)}
-    for other in others - {now.case}:  # the last patch names the training case that it is of
+    for other in others - {case}:  # the last patch names the training case that it is of
         of_case = [screen.badge, screen.caption.text, screen.read_out, *texts(screen.errors)]
         of_case += [p.name for key, p in screen.layers.items() if key != "patch"]
         assert not any(other in text for text in of_case), f"{other} is left of the other case"
-    assert screen.badge.startswith(f"{now.case}:") and screen.caption.text.startswith(f"{now.case},")
+    assert screen.badge.startswith(f"{case}:") and screen.caption.text.startswith(f"{case},")
     class_name = "all classes" if now.cls is None else screen.class_names[now.cls - 1]
     assert class_name in screen.caption.text
     if now.source != "results":
-        assert shown.role == now.role and screen.cursor == shown.step
-        assert screen.caption.step == f"step {shown.step}"
+        assert shown.role == (now.role if patch is None else "train") and screen.cursor == shown.step
+        assert screen.caption.step == (f"step {shown.step}" if patch is None else patch.scope)
         bias = seen.wanted.bias
         assert (f"bias {bias:+.2g}" in screen.caption.remark) if bias else "bias" not in screen.caption.remark
-        assert now.step in (None, shown.step) or screen.request is not None
-        assert screen.history is not None
-        if "(newest)" in screen.history.text:
+        assert now.step in (None, shown.step) or screen.request is not None or patch is not None
+        assert (screen.history is None) == (patch is not None)
+        if screen.history is not None and "(newest)" in screen.history.text:
             assert shown.step == screen.history.steps[-1] and now.step is None
     drawn_of_loss = {PULL} if now.question.look is not None else set()
     assert set(screen.layers) <= now.overlays | drawn_of_loss
     assert not (now.question.look and now.overlays & set(MAPS)), "one map at a time"
     if screen.answer is not None and screen.answer.explanation is not None:
-        assert now.question.asks and screen.answer.explanation.case == now.case
+        assert now.question.asks and screen.answer.explanation.case == case
+        assert screen.answer.explanation.patch is patch
         assert now.cls in (None, screen.answer.class_index)
         assert not screen.answer.sentence or now.question.place is not None
     if screen.decision is not None and screen.decision.now is not None:
@@ -615,7 +667,7 @@ def check(world: World) -> None:
     assert screen.balance is None or screen.balance.class_name == class_name
     assert bool(screen.read_out) <= (world.reality.mouse is not None)
     if screen.scores and now.scored_on == "watched":
-        assert {score.case for score in screen.scores} == {now.case} and now.case in screen.scores_of
+        assert {score.case for score in screen.scores} == {case} and case in screen.scores_of
 
 
 def check_race(world: World) -> None:

@@ -127,6 +127,16 @@ class Variation:
         """Whether voxels of the patch come from elsewhere than their place in it says."""
         return any(self.flips) or self.matrix is not None or self.elastic is not None
 
+    def placement(self, origin: Sequence[int], shape: Sequence[int]) -> NDArray[np.float64] | None:
+        """Return the (4, 4) map from voxels of the patch to the volume's; None where it is turned or deformed."""
+        if self.matrix is not None or self.elastic is not None:
+            return None
+        found = np.eye(4)
+        for axis, (first, length, flipped) in enumerate(zip(origin, shape, self.flips, strict=True)):
+            found[axis, axis] = -1 if flipped else 1
+            found[axis, 3] = first + (length - 1 if flipped else 0)
+        return found
+
     def _reading(self, volume_shape: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> Reading:
         """Return what the patch reads of a volume; the last one is kept, since several arrays share it."""
         key = (tuple(volume_shape), tuple(origin), tuple(shape))

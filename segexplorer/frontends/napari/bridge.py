@@ -153,8 +153,8 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         psygnal signal (list of events, in order), at most ten times a second.
     watched_arrived
         psygnal signal (dict role -> `WatchedSnapshot`): only what is new, only the newest.
-    patch_arrived
-        psygnal signal (`PatchSnapshot`).
+    patch_arrived, trained_arrived
+        psygnal signals: (`PatchSnapshot`), and (`TrainedPatch`, or why it is not kept).
     ended
         psygnal signal (`RunFinished`): the worker is through, so the run can be iterated again.
     """
@@ -163,6 +163,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     events_arrived = Signal(list)
     watched_arrived = Signal(dict)
     patch_arrived = Signal(object)
+    trained_arrived = Signal(object)
     ended = Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -259,6 +260,8 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             self.watched_arrived.emit(watched)
         for snapshot in patch.values():
             self.patch_arrived.emit(snapshot)
+        for trained in job.run.trained.take().values():
+            self.trained_arrived.emit(trained)
         if done:
             self._finish(job, events)
 
@@ -279,6 +282,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             self.events_arrived,
             self.watched_arrived,
             self.patch_arrived,
+            self.trained_arrived,
             self.ended,
         ):
             signal.disconnect()

@@ -29,6 +29,7 @@ from segexplorer.training.history import open_run
 from segexplorer.training.run import ACCEPTED, SliceView
 from segexplorer.training.scores import recorded_scores
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
+from segexplorer.training.trained_patch import TrainedPatch
 from segexplorer.training.verdicts import (
     RESULT_VERDICTS,
     VERDICTS,
@@ -114,6 +115,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         self._past: RunHistoryLoader | None = None
         self._asked: Request | None = None
         self._questioned: WhyRequest | None = None
+        self._patch_asked: tuple[str, int | None] | None = None
         self._destination: tuple[tuple[str, str] | None, tuple[float, float, float]] | None = None
         self._drawn: dict[str, tuple[Any, tuple[Any, ...]]] = {}
         self._followed: dict[str, Any] = {}
@@ -144,6 +146,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         bridge.events_arrived.connect(self._on_events)
         bridge.watched_arrived.connect(self._on_watched)
         bridge.patch_arrived.connect(self._on_patch)
+        bridge.trained_arrived.connect(self._on_trained)
         bridge.ended.connect(self._on_ended)
         viewer.mouse_move_callbacks.append(self._on_mouse)
         viewer.dims.events.point.connect(self._on_point)
@@ -193,7 +196,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
     def slice_view(self) -> SliceView | None:
         """Return the plane of the watched case that the viewer shows; None in 3D, or where no case is watched."""
         dims, role = self.viewer.dims, self.displayed.role
-        if dims.ndisplay != 2 or dims.ndim != 3 or role is None:
+        if dims.ndisplay != 2 or dims.ndim != 3 or role is None or self.screen.patch is not None:
             return None
         axis = int(dims.order[0])
         return SliceView(role=role, axis=2 - axis, world=float(dims.point[axis]))
@@ -304,6 +307,15 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
 
     def _on_patch(self, patch: PatchSnapshot) -> None:
         self._know(patch=patch)
+
+    def _on_trained(self, trained: TrainedPatch | str) -> None:
+        self._know(trained=trained)
+
+    def _ask_for_patch(self, request: tuple[str, int | None] | None) -> None:
+        """Have the next step keep its patch; once, however often the screen is resolved until it is there."""
+        if request is not None and request != self._patch_asked:
+            self._run.show_patch()
+        self._patch_asked = request
 
     def _on_ended(self, _: Any = None) -> None:
         self.refresh_run()
@@ -537,6 +549,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
                 self._trace(screen)
                 self._suspect(screen)
                 self._send_question(screen.why_request)
+                self._ask_for_patch(screen.patch_request)
                 self.races.ask(screen.race_request)
         finally:
             self._updating = False
@@ -753,7 +766,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             self._bring_back()
             return
         find = self._finder()
-        if find is None:
+        patch = screen.patch
+        if find is None and patch is None:
             self.reality = replace(self.reality, image_of=scene)
             return
         self._others = self._layers_of_the_user()
@@ -761,7 +775,9 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         case = scene[1]
 
         def work() -> ImageOfCase:
-            ref = find(case)
+            if patch is not None:
+                return watched_case.image_of_patch(patch)
+            ref = None if find is None else find(case)
             return ImageOfCase() if ref is None else watched_case.image_of(ref.open, case, there)
 
         self._image.send(lambda: (scene, _answered(work)))

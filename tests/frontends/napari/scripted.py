@@ -27,6 +27,7 @@ from segexplorer.core.events import (
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.run import ACCEPTED
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.trained_patch import TrainedPatch
 
 CLASSES = ("liver", "lesion")
 
@@ -81,6 +82,7 @@ class ScriptedRun:
         self.plan = None
         self.watched: LatestValues[WatchedSnapshot] = LatestValues()
         self.patch: LatestValues[PatchSnapshot] = LatestValues()
+        self.trained: LatestValues[TrainedPatch | str] = LatestValues()
         self.steps, self.fail_at, self.raises = steps, fail_at, raises
         self.done, self.attempt = 0, 0
         self.commands: list[str] = []

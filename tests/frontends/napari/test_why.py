@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +13,21 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
+import segexplorer
 from segexplorer.core.errors import DataError
 from segexplorer.core.label_scheme import LabelScheme
+from segexplorer.data.geometry import DisplayGrid
+from segexplorer.data.volume import Volume
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.why import WhyPanel
 from segexplorer.training.doctor import Diagnosis, NotChecked
 from segexplorer.training.doctor.base import Finding, Place
+from segexplorer.training.experiment import Experiment
 from segexplorer.training.explanation import Explanation, explain_arrays
+from segexplorer.training.folder import RunFolder
+from segexplorer.training.run import Run
 from segexplorer.training.snapshots import WatchedSnapshot
 from tests.frontends.napari.scripted import CLASSES, snapshot
 
@@ -289,3 +296,85 @@ def test_layers_of_the_user_are_explained(panel: WhyPanel, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: "no probabilities" in box.problem.text())
     display.issue("close")
     assert viewer.layers["network"].visible and viewer.layers["label"].visible
+
+
+# ---- the last patch
+
+
+@pytest.fixture
+def training(panel: WhyPanel, qtbot: Any, tmp_path: Path) -> Iterator[Run]:
+    """A run that trains in this window, after its first prediction."""
+    experiment = Experiment.of(
+        {
+            "data": {"kind": "phantom", "count": 3, "size": 32, "seed": 1},
+            "split": {"validation_count": 1},
+            "sampling": {"patch_size": [16, 16, 16], "batch_size": 2, "steps_per_epoch": 2},
+            "network": {"kind": "unet", "base_features": 4, "levels": 2},
+            "augmentation": {"placement": {"probability": 0}, "elastic": {"probability": 0}},
+            "loss": "region_dice",
+            "schedule": {"kind": "polynomial", "epochs": 5000},
+            "compute": {"device": "cpu", "precision": "float32", "threads": 1},
+        }
+    )
+    run = Run(RunFolder.create(experiment, tmp_path / "run"))
+    bridge, display = panel.display.bridge, panel.display
+    bridge.events_arrived.connect(lambda _: display.refresh_run())
+    bridge.start(run)
+    qtbot.waitUntil(lambda: display.seen is not None, timeout=60_000)
+    yield run
+    if bridge.busy:
+        run.stop()
+        qtbot.waitUntil(lambda: not bridge.busy, timeout=60_000)
+
+
+def test_the_last_patch_is_asked_in_a_window_that_trains(panel: WhyPanel, qtbot: Any, training: Run) -> None:
+    display, row = panel.display, panel.extent
+    assert row.buttons["case"].isChecked() and row.buttons["patch"].isEnabled()
+    assert training.trained.last("patch") is None, "nobody has asked"
+    click(panel.look.buttons["asked"], qtbot)
+    click(row.buttons["patch"], qtbot)
+
+    def drawn() -> bool:
+        screen = display.screen
+        answered = screen.answer is not None and screen.why_request is None
+        return screen.patch is not None and answered and "pull" in screen.layers
+
+    qtbot.waitUntil(drawn, timeout=60_000)
+    screen = display.screen
+    first = screen.patch
+    assert first is not None and first is training.trained.last("patch")
+    explained = segexplorer.explain(training, patch=True)
+    index = screen.answer.class_index
+    shown = np.asarray(display.layers.layer("pull").data)
+    expected = DisplayGrid.of(Volume.from_array(explained.asked(index).values, affine=explained.affine))
+    assert np.allclose(shown, expected.to_display(explained.asked(index).values))
+    # its image is the patch as the network saw it, on the same grid
+    image = display.layers.layer("image")
+    assert image.data.shape == shown.shape
+    assert np.allclose(image.data, expected.to_display(first.image[0]))
+    assert f"this patch, training mode, step {first.step}" in panel.about.text()
+    assert "training mode" in screen.caption.text and "one of 2 in its batch" in panel.patch_note.text()
+    assert "on this batch of 2 patches" in panel.finding.text()
+    assert not screen.errors and screen.history is None
+
+    training.pause()
+    qtbot.waitUntil(lambda: training.state == "paused", timeout=30_000)
+    click(row.newer, qtbot)
+    assert (
+        not row.newer.isEnabled() and "The next training step brings a newer patch" in panel.patch_note.text()
+    )
+    assert display.screen.patch is first, "it stays until there is another"
+    training.step()
+    qtbot.waitUntil(lambda: display.screen.patch is not first and drawn(), timeout=60_000)
+    assert display.screen.patch is not None and display.screen.patch.step > first.step
+
+    click(row.buttons["case"], qtbot)
+    qtbot.waitUntil(lambda: display.screen.patch is None and not display.busy, timeout=60_000)
+    assert "whole case" in panel.about.text() and display.screen.history is not None
+    assert display.layers.layer("image").data.shape == (32, 32, 32)
+
+
+def test_a_run_that_does_not_train_has_no_last_patch_and_says_why(panel: WhyPanel, qtbot: Any) -> None:
+    bring(panel, qtbot, snapshot())
+    button = panel.extent.buttons["patch"]
+    assert not button.isEnabled() and "while a run trains in this window" in button.toolTip()

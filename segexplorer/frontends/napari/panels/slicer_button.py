@@ -50,11 +50,12 @@ class SlicerButton(QPushButton):  # type: ignore[misc, unused-ignore]
 
     def _on_screen(self, screen: Screen, parts: frozenset[str]) -> None:
         if "seen" in parts:
-            self.setEnabled(screen.seen is not None)
+            whole = screen.seen is not None and screen.patch is None
+            self.setEnabled(whole)
             self.setToolTip(
                 "Image, truth, prediction, errors and the list of errors, as a folder that 3D Slicer opens"
-                if screen.seen is not None
-                else "No case is shown"
+                if whole
+                else "No whole case is shown"
             )
 
     def _ask(self) -> None:
@@ -92,7 +93,7 @@ class SlicerButton(QPushButton):  # type: ignore[misc, unused-ignore]
 
     def _again(self) -> None:
         self.setText(TITLE)
-        self.setEnabled(self.display.seen is not None)
+        self.setEnabled(self.display.seen is not None and self.display.screen.patch is None)
 
     def closing(self) -> None:
         """Draw nothing any more."""

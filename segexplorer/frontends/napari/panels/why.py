@@ -47,7 +47,7 @@ from segexplorer.training.doctor import Diagnosis, Finding
 from segexplorer.training.paid import RegionChange
 from segexplorer.viewmodels import catalogue
 from segexplorer.viewmodels.decision import REACH, counts_text
-from segexplorer.viewmodels.displayed import DecisionShown, Screen
+from segexplorer.viewmodels.displayed import EXTENTS, DecisionShown, Extent, Screen
 from segexplorer.viewmodels.why import ENDS, LOOKS, MEANINGS, Answer, ShareRow
 
 OFF = "Off"
@@ -72,6 +72,10 @@ _DRAWN = {
     "racing_words",
     "offer",
     "history",
+    "last_patch",
+    "patch",
+    "patch_note",
+    "patch_request",
 }
 """Parts of the screen that the tab draws."""
 _REST_MS = 250
@@ -113,6 +117,52 @@ class LookRow(QWidget):  # type: ignore[misc, unused-ignore]
             button.setEnabled(possible)
             with QSignalBlocker(button):
                 button.setChecked(key == look)
+
+
+class ExtentRow(QWidget):  # type: ignore[misc, unused-ignore]
+    """Whole case or last patch, and a newer patch.
+
+    Attributes
+    ----------
+    buttons
+        What is looked at -> its button.
+    newer
+        Has the next training step keep its patch.
+    """
+
+    def __init__(self, display: Display) -> None:
+        super().__init__()
+        tips: dict[Extent, str] = {
+            "case": "The watched case, predicted whole, in evaluation mode",
+            "patch": "The patch that the loss last trained on, with the logits of that step: the pull that the "
+            "network felt",
+        }
+        self.buttons = {extent: QRadioButton(title) for extent, title in EXTENTS.items()}
+        self.newer = QPushButton("Newer patch")
+        self.newer.setToolTip("Look at the patch of the next training step")
+        self.newer.clicked.connect(lambda _=False: display.issue("choose_extent", "patch"))
+        self._group = QButtonGroup(self)
+        self._tips = tips
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for extent, button in self.buttons.items():
+            self._group.addButton(button)
+            layout.addWidget(button)
+            button.clicked.connect(lambda _=False, found=extent: display.issue("choose_extent", found))
+        layout.addWidget(self.newer)
+        layout.addStretch(1)
+
+    def draw(self, screen: Screen) -> None:
+        """Show which one it is, and why there is no patch."""
+        shown = screen.displayed.extent
+        for extent, button in self.buttons.items():
+            able = screen.scene is not None if extent == "case" else screen.last_patch.enabled
+            button.setEnabled(able)
+            button.setToolTip(self._tips[extent] if able else screen.last_patch.why)
+            with QSignalBlocker(button):
+                button.setChecked(extent == shown)
+        self.newer.setVisible(shown == "patch")
+        self.newer.setEnabled(screen.patch is not None and screen.patch_request is None)
 
 
 class ScaleBar(QWidget):  # type: ignore[misc, unused-ignore]
@@ -551,6 +601,8 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.about = widgets.guidance("", widgets.AMBER)
         self.race = RaceCard(self.display)
         self.note = widgets.guidance()
+        self.extent = ExtentRow(self.display)
+        self.patch_note = widgets.guidance()
         self.look = LookRow(self.display)
         self.scale = ScaleBar()
         self.shares = SharesTable()
@@ -629,6 +681,8 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 self.about,
                 self.race,
                 widgets.heading("What the loss asks, and what training did"),
+                self.extent,
+                self.patch_note,
                 self.look,
                 self.note,
                 self.scale,
@@ -675,8 +729,9 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         about = screen.badge
         if screen.seen is not None:
             name = found.class_name if found is not None else ""
-            step = "" if screen.cursor is None else f"; step {screen.cursor}"
-            about += f"{f'; {name}' if name else ''}{step}; whole case"
+            step = "whole case" if screen.cursor is None else f"step {screen.cursor}; whole case"
+            of = step if screen.patch is None else screen.patch.scope
+            about += f"{f'; {name}' if name else ''}; {of}"
         widgets.say(
             self.about,
             about
@@ -684,6 +739,8 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
             "that is displayed.",
             widgets.AMBER if possible else widgets.GREY,
         )
+        self.extent.draw(screen)
+        widgets.say(self.patch_note, screen.patch_note)
         self.look.draw(question.look, possible=possible)
         failed = found is not None and bool(found.problem)
         widgets.say(self.note, screen.answer_note, widgets.RED if failed else widgets.GREY)
