@@ -1424,6 +1424,9 @@ def _title(now: Displayed, reality: Reality) -> str:
     return f"Run {run.title or run.key}: {how}"
 
 
+_OF_PATCH_ALREADY = "Balance, alpha and beta are those of this patch already: choose one of them."
+
+
 def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]:
     """Return all that belongs to the picture that is shown."""
     snapshot, patch = shown.snapshot, _patch(now, reality)
@@ -1445,7 +1448,7 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
             convention="" if reality.axes is None else CONVENTIONS[now.convention],
             remark=_remark(now, reality, shown),
         ),
-        "message": shown.note,
+        "message": _OF_PATCH_ALREADY if patch is not None and "patch" in now.overlays else shown.note,
         "layers": layers,
         "surfaces": surfaces,
         "errors": shown.pieces,
@@ -1604,7 +1607,7 @@ def _toggles(
     for overlay in SWITCHES:
         why = reasons.get(overlay, "")
         if overlay == "patch" and patch is not None:
-            why = "Balance, alpha and beta are those of this patch already."
+            why = _OF_PATCH_ALREADY
         if not why and overlay in MAPS and now.cls is None and len(names) > 1:
             why = "A map of regions is of one class: choose one above."
         foreign = now.source == "results" and overlay in MAPS

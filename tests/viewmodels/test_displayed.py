@@ -129,6 +129,7 @@ def patch(run: str, step: int) -> PatchSnapshot:
     )
 
 
+@cache
 def trained(run: str) -> TrainedPatch:
     """The training patch of the middle step of a run, one of two in its batch."""
     step = STEPS[run][1]

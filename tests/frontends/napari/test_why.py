@@ -320,7 +320,7 @@ def training(panel: WhyPanel, qtbot: Any, tmp_path: Path) -> Iterator[Run]:
     bridge, display = panel.display.bridge, panel.display
     bridge.events_arrived.connect(lambda _: display.refresh_run())
     bridge.start(run)
-    qtbot.waitUntil(lambda: display.seen is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: display.seen is not None, timeout=240_000)
     yield run
     if bridge.busy:
         run.stop()
