@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QRadioButton
 
 import segexplorer
 from segexplorer.core.errors import DataError
@@ -80,7 +82,9 @@ def settle(panel: WhyPanel, qtbot: Any) -> None:
 
 
 def click(button: Any, qtbot: Any) -> None:
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    # a radio button is as wide as its column, but hears clicks on its dot and its text alone
+    at = QPoint(8, button.height() // 2) if isinstance(button, QRadioButton) else button.rect().center()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=at)
 
 
 def test_before_a_prediction_nothing_can_be_asked(panel: WhyPanel) -> None:
@@ -301,9 +305,9 @@ def test_layers_of_the_user_are_explained(panel: WhyPanel, qtbot: Any) -> None:
 # ---- the last patch
 
 
-@pytest.fixture
-def training(panel: WhyPanel, qtbot: Any, tmp_path: Path) -> Iterator[Run]:
-    """A run that trains in this window, after its first prediction."""
+@contextmanager
+def training(panel: WhyPanel, qtbot: Any, folder: Path) -> Iterator[Run]:
+    """A run that trains in this window, after its first prediction; it has ended before the window is closed."""
     experiment = Experiment.of(
         {
             "data": {"kind": "phantom", "count": 3, "size": 32, "seed": 1},
@@ -316,21 +320,27 @@ def training(panel: WhyPanel, qtbot: Any, tmp_path: Path) -> Iterator[Run]:
             "compute": {"device": "cpu", "precision": "float32", "threads": 1},
         }
     )
-    run = Run(RunFolder.create(experiment, tmp_path / "run"))
+    run = Run(RunFolder.create(experiment, folder))
     bridge, display = panel.display.bridge, panel.display
     bridge.events_arrived.connect(lambda _: display.refresh_run())
     bridge.start(run)
-    qtbot.waitUntil(lambda: display.seen is not None, timeout=240_000)
-    yield run
-    if bridge.busy:
+    try:
+        qtbot.waitUntil(lambda: display.seen is not None, timeout=240_000)
+        yield run
+    finally:
         run.stop()
-        qtbot.waitUntil(lambda: not bridge.busy, timeout=60_000)
+        qtbot.waitUntil(lambda: not bridge.busy, timeout=240_000)
 
 
-def test_the_last_patch_is_asked_in_a_window_that_trains(panel: WhyPanel, qtbot: Any, training: Run) -> None:
+def test_the_last_patch_is_asked_in_a_window_that_trains(panel: WhyPanel, qtbot: Any, tmp_path: Path) -> None:
+    with training(panel, qtbot, tmp_path / "run") as run:
+        _look_at_the_last_patch(panel, qtbot, run)
+
+
+def _look_at_the_last_patch(panel: WhyPanel, qtbot: Any, run: Run) -> None:
     display, row = panel.display, panel.extent
     assert row.buttons["case"].isChecked() and row.buttons["patch"].isEnabled()
-    assert training.trained.last("patch") is None, "nobody has asked"
+    assert run.trained.last("patch") is None, "nobody has asked"
     click(panel.look.buttons["asked"], qtbot)
     click(row.buttons["patch"], qtbot)
 
@@ -339,11 +349,11 @@ def test_the_last_patch_is_asked_in_a_window_that_trains(panel: WhyPanel, qtbot:
         answered = screen.answer is not None and screen.why_request is None
         return screen.patch is not None and answered and "pull" in screen.layers
 
-    qtbot.waitUntil(drawn, timeout=60_000)
+    qtbot.waitUntil(drawn, timeout=240_000)
     screen = display.screen
     first = screen.patch
-    assert first is not None and first is training.trained.last("patch")
-    explained = segexplorer.explain(training, patch=True)
+    assert first is not None and first is run.trained.last("patch")
+    explained = segexplorer.explain(run, patch=True)
     index = screen.answer.class_index
     shown = np.asarray(display.layers.layer("pull").data)
     expected = DisplayGrid.of(Volume.from_array(explained.asked(index).values, affine=explained.affine))
@@ -353,23 +363,23 @@ def test_the_last_patch_is_asked_in_a_window_that_trains(panel: WhyPanel, qtbot:
     assert image.data.shape == shown.shape
     assert np.allclose(image.data, expected.to_display(first.image[0]))
     assert f"this patch, training mode, step {first.step}" in panel.about.text()
-    assert "training mode" in screen.caption.text and "one of 2 in its batch" in panel.patch_note.text()
+    assert "training mode" in screen.caption.text and "One of 2 in its batch" in panel.patch_note.text()
     assert "on this batch of 2 patches" in panel.finding.text()
     assert not screen.errors and screen.history is None
 
-    training.pause()
-    qtbot.waitUntil(lambda: training.state == "paused", timeout=30_000)
+    run.pause()
+    qtbot.waitUntil(lambda: run.state == "paused", timeout=240_000)
     click(row.newer, qtbot)
     assert (
         not row.newer.isEnabled() and "The next training step brings a newer patch" in panel.patch_note.text()
     )
     assert display.screen.patch is first, "it stays until there is another"
-    training.step()
-    qtbot.waitUntil(lambda: display.screen.patch is not first and drawn(), timeout=60_000)
+    run.step()
+    qtbot.waitUntil(lambda: display.screen.patch is not first and drawn(), timeout=240_000)
     assert display.screen.patch is not None and display.screen.patch.step > first.step
 
     click(row.buttons["case"], qtbot)
-    qtbot.waitUntil(lambda: display.screen.patch is None and not display.busy, timeout=60_000)
+    qtbot.waitUntil(lambda: display.screen.patch is None and not display.busy, timeout=240_000)
     assert "whole case" in panel.about.text() and display.screen.history is not None
     assert display.layers.layer("image").data.shape == (32, 32, 32)
 
