@@ -25,7 +25,8 @@ def needs(name: str) -> list[pytest.MarkDecorator]:
     source = SCRIPTS[name].read_text(encoding="utf-8")
     marks = [pytest.mark.slow] if "subprocess" in source or "napari" in source else []
     marks += [pytest.mark.study] if name in HEAVY else []
-    return [*marks, *([pytest.mark.gui] if "napari.run" in source else [])]
+    window = "napari.run" in source or "view_results" in source
+    return [*marks, *([pytest.mark.gui] if window else [])]
 
 
 @pytest.fixture

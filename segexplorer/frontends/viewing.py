@@ -93,7 +93,12 @@ def view_results(
     viewer = napari.Viewer(title="Segmentation Explorer")
     _, dock = viewer.window.add_plugin_dock_widget("segexplorer")
     folders = [results.Asked(**one) for one in asked]
-    dock.ready.connect(lambda: dock.cases.results.open(folders, scoring))
+
+    def begin() -> None:
+        dock.workbench.fold(True)  # who only looks needs the room that napari's layer controls take
+        dock.cases.results.open(folders, scoring)
+
+    dock.ready.connect(begin)
     if block:
         napari.run()
     return viewer

@@ -1570,7 +1570,10 @@ def _missing(now: Displayed, reality: Reality, shown: Seen | None, request: Requ
         step = "" if now.source == "results" else f", step {request.step}"
         return "" if shown is not None else f"Preparing {request.case}{step}…"
     if now.source == "layers":
-        return "The watched cases appear here after the first prediction of a run."
+        return (
+            "The watched cases appear here after the first prediction of a run, and a case of opened results "
+            "once it is clicked."
+        )
     if now.case is not None:
         return f"{now.case} is watched; its first prediction comes with the first validation."
     run = run_of(now, reality)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import UNet
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -113,6 +114,19 @@ def test_classes_that_overlap_are_recorded_each(tmp_path: Path) -> None:
     assert set(steps[0].terms) == {"dice", "cross_entropy"}
     snapshot = record.watched("validation")[-1].load()
     assert snapshot.scheme.classes == 2 and snapshot.logits is not None and not snapshot.logits[0].any()
+
+
+def test_the_lines_of_the_page_train(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "use-the-losses-elsewhere.md"
+    (block,) = (b for b in page.read_text().split("```python\n") if "LightningModule" in b)
+    known = {"LightningModule": lightning.LightningModule, "UNet": UNet, "torch": torch, "losses": losses}
+    exec(block.split("```")[0], known)
+    image, label = _case()
+    batches = torch.utils.data.DataLoader([(image, label)] * 2, batch_size=1)
+    module = known["Segmentation"]()
+    before = [p.detach().clone() for p in module.parameters()]
+    _trainer(tmp_path, max_epochs=1).fit(module, batches)
+    assert any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
 def test_an_error_ends_the_record(tmp_path: Path) -> None:

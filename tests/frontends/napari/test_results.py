@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QFont, QFontMetrics
 
 from segexplorer.data.cache_folder import VARIABLE as CACHE_VARIABLE
 from segexplorer.frontends.napari.bridge import RunBridge
@@ -153,6 +155,32 @@ def test_two_sets_are_compared_and_the_same_case_changes_its_prediction(
     )
     dock.set_box.setCurrentIndex(dock.set_box.findData("a/predictions"))
     assert {row.label for row in dock.rows.cells.rows} == {"a/predictions"}
+
+
+def test_the_case_that_is_looked_at_stays_when_another_folder_comes(opened: Opened, tmp_path: Path) -> None:
+    opened.open(nnunet(tmp_path))
+    assert "click a case or a dot" in opened.dock.message.text()
+    opened.dock.rows.selectRow(0)
+    opened.wait_for("hippo_003")
+    assert "click" not in opened.dock.message.text()
+    opened.open(predictions(tmp_path / "another", range(3)))
+    opened.wait_for("hippo_003")
+    assert opened.dock.shown is not None and opened.dock.shown[1] == "hippo_003"
+    assert len(opened.dock.folders) == 2
+
+
+def test_titles_of_the_sorted_column_and_of_metrics_can_be_read_whole(opened: Opened, tmp_path: Path) -> None:
+    opened.open(predictions(tmp_path / "a", range(3)), predictions(tmp_path / "b", range(3), moved=1))
+    font = QFont(opened.dock.rows.font())
+    font.setBold(True)
+    title = opened.dock.rows.cells.headerData(1, Qt.Orientation.Horizontal)
+    assert opened.dock.rows.columnWidth(1) > QFontMetrics(font).horizontalAdvance(title)
+    opened.qtbot.waitUntil(lambda: opened.dock.comparison is not None)
+    table = opened.dock.side_by_side.table
+    widest = max(
+        table.fontMetrics().horizontalAdvance(table.item(r, 0).text()) for r in range(table.rowCount())
+    )
+    assert table.columnWidth(0) > widest
 
 
 def test_scores_are_remembered_and_scoring_can_be_stopped(opened: Opened, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pyqtgraph as pg
 from napari.utils.theme import get_theme
 from psygnal import Signal
 from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, QSignalBlocker, Qt
-from qtpy.QtGui import QColor, QFont, QPixmap
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -246,13 +246,15 @@ class CaseTableView(QTableView):  # type: ignore[misc, unused-ignore]
     def _fit(self) -> None:
         """Give columns the width of what they hold, names as much as there is room for."""
         metrics = self.fontMetrics()
+        bold = QFont(self.font())
+        bold.setBold(True)
         for place, column in enumerate(self.cells.columns):
             texts = [self.cells.text(row, column) for row in self.cells.rows[:200]]
-            wanted = max(
-                [metrics.horizontalAdvance(text) for text in (*texts, f"{column.title} ▲")], default=40
-            )
+            wanted = max([metrics.horizontalAdvance(text) for text in (*texts, column.title)], default=40)
+            if column.kind == "value":  # whose title has to be read as a whole: it says what is sorted
+                wanted = max(wanted, QFontMetrics(bold).horizontalAdvance(f"{column.title} ▲") + 8)
             swatch = 16 if column.kind == "class" else 0
-            most = {"case": 170, "results": 150, "value": 110}.get(column.kind, 130)
+            most = {"case": 170, "results": 150, "value": 200}.get(column.kind, 130)
             self.setColumnWidth(place, min(most, max(44, wanted + swatch + 14)))
 
     def _on_header(self, section: int) -> None:
@@ -448,7 +450,7 @@ class SideBySide(QWidget):  # type: ignore[misc, unused-ignore]
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table.setStyleSheet("QTableWidget, QHeaderView { font-size: 11px; }")
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.horizontalHeader().setStretchLastSection(True)
         self.table.verticalHeader().setDefaultSectionSize(_ROW)
         self.notes = widgets.guidance()
         layout = QVBoxLayout(self)
@@ -465,7 +467,8 @@ class SideBySide(QWidget):  # type: ignore[misc, unused-ignore]
                 self.table.setItem(place, column, make(text))
         self.table.setVisible(bool(rows))
         head = self.table.horizontalHeader().sizeHint().height()
-        self.table.setFixedHeight(head + _ROW * len(rows) + 4)
+        bar = self.table.horizontalScrollBar().sizeHint().height()  # a narrow table scrolls
+        self.table.setFixedHeight(head + _ROW * len(rows) + bar + 4)
         widgets.say(self.notes, why if found is None else "\n".join(found.notes))
 
 

@@ -208,6 +208,7 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
         self._job: ScoringJob | None = None
         self._results: dict[str, Results] = {}
         self._opened = 0
+        self._again: tuple[str, str] | None = None
         self._closed = False
         self._listing = LatestWork(self._on_listed, self._on_refused, newest_only=True)
         self._scorer = LatestWork(self._on_scored, self._on_refused)
@@ -354,7 +355,12 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
         self._listing.send(lambda: (folders, open_sets([spec for one in folders for spec in one.sets()])))
 
     def _on_listed(self, answer: tuple[tuple[Asked, ...], tuple[ResultSet, ...]]) -> None:
+        shown = self.shown
+        spec = next((one.spec for one in self._sets if shown is not None and one.label == shown[0]), None)
         self.folders, self._sets = answer
+        # names of sets depend on which others there are
+        label = next((one.label for one in self._sets if spec is not None and one.spec == spec), None)
+        self._again = None if shown is None or label is None else (label, shown[1])
         self._opened += 1
         self._events, self._results, self.comparison = [], {}, None
         if self.display.displayed.source == "results":
@@ -394,6 +400,11 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
         if new:
             self._events += new
             self._retabulate()
+        again = self._again
+        if again is not None and any((e.label, e.case) == again for e in self._events):
+            self._again = None  # what was looked at before another folder came
+            if self.display.displayed.source != "results":
+                self.look_at(*again)
         self._draw_progress()
 
     def _on_scored(self, job: ScoringJob) -> None:
@@ -533,6 +544,7 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
         if "displayed" in parts:
             self.rows.mark(self.shown)
             self.scatter.mark(self.shown)
+            self._draw_progress()
 
     # -- drawing ------------------------------------------------------------------------------------------
 
@@ -587,6 +599,8 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
             texts = [f"{cases} predictions; no labels were found: say where they are: Actions, Labels…"]
         if not images:
             texts.append("no images were found: Actions, Images…")
+        elif scorable and self.shown is None:
+            texts.append("click a case or a dot to see it")
         widgets.say(self.message, "; ".join(texts), widgets.GREY if scorable else widgets.AMBER)
 
     def _on_theme(self, _: Any = None) -> None:
