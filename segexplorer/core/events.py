@@ -456,6 +456,14 @@ _SUSPICIOUS = re.compile(
     rb"[\x00-\x1f\x7f-\xff]|\\[bfnrt]|\\u(?:00(?:[0189]|7[fF])|20[26]|[dD][89a-fA-F]|[fF][fF])"
 )
 """What a line has, as bytes or as an escape, that holds a character which must not reach a terminal."""
+_HARMLESS = bytes(set(range(0x20, 0x7F)) - {ord("\\")})
+
+
+def is_plain(raw: bytes) -> bool:
+    """Whether no text in a line of JSON can hold a character that must not reach a terminal."""
+    text = raw.strip()
+    # nearly every line has nothing else, and deleting takes a tenth of the time of searching
+    return not text.translate(None, _HARMLESS) or not _SUSPICIOUS.search(text)
 
 
 def from_json(line: str | bytes) -> Event:
@@ -475,7 +483,7 @@ def from_json(line: str | bytes) -> Event:
         raise ValueError("not an event")
     if len(raw) > MAX_TEXT:
         _require_short_texts(data)
-    if _SUSPICIOUS.search(raw.strip()):
+    if not is_plain(raw):
         data = printable_values(data, keep_lines=_KEEP_LINES)
     cls = Event._registered[kind]
     try:
@@ -498,7 +506,7 @@ def _read_plainly(raw: bytes) -> Event | None:
     Parsing and checking at once takes half the time, which a run of a quarter of a million steps has to show.
     """
     end = raw.find(b'"', len(_FIRST), 80)
-    if not raw.startswith(_FIRST) or end < 0 or len(raw) > MAX_TEXT or _SUSPICIOUS.search(raw.strip()):
+    if not raw.startswith(_FIRST) or end < 0 or len(raw) > MAX_TEXT or not is_plain(raw):
         return None
     kind = raw[len(_FIRST) : end].decode("ascii", "replace")
     if kind not in Event._registered or raw.count(b'"event"') != 1:

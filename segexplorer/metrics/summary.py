@@ -302,12 +302,13 @@ def summarise(scores: Iterable[CaseScore]) -> Summary:
 
 def _summary(scores: list[CaseScore]) -> ClassSummary:
     used = [score for score in scores if score.state != "absent"]
-    metrics = list(METRICS)
-    metrics += [name for s in scores for name in s.metrics if _counts(s, name) and name not in metrics]
-    finite = {
-        name: [v for s in scores if math.isfinite(v := s.metrics.get(name, math.nan)) and _counts(s, name)]
-        for name in dict.fromkeys(metrics)
-    }
+    finite: dict[str, list[float]] = {name: [] for name in METRICS}
+    for score in scores:
+        for name, value in score.metrics.items():
+            if _counts(score, name):
+                values = finite.setdefault(name, [])
+                if math.isfinite(value):
+                    values.append(value)
     return ClassSummary(
         mean={name: math.fsum(v) / len(v) if v else math.nan for name, v in finite.items()},
         n_used=len(used),

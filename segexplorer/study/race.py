@@ -44,6 +44,7 @@ from segexplorer.training.fork import ForkPoint, duration, forked, locate, make_
 from segexplorer.training.history import HistoryFrame, RunRecord, open_run
 from segexplorer.training.run import Run
 from segexplorer.training.run_files import EXPERIMENT, Name, RunFile, read_run_file
+from segexplorer.training.step_columns import events_of
 
 RACE = "race.json"
 A, B, CONTROL = "A", "B", "control"
@@ -130,11 +131,11 @@ class RacePlan:
     def seconds(self) -> float | None:
         """Return how long it will take at the speed that was recorded; None where none was."""
         events = open_run(self.point.run).events()
-        steps = [e.seconds for e in events if isinstance(e, StepDone)]
+        steps = [e.seconds for e in events_of(events, StepDone)]
         if not steps:
             return None
         one = statistics.median(steps) * self.steps
-        done = [e for e in events if isinstance(e, ValidationDone)]
+        done = events_of(events, ValidationDone)
         if done:
             cases = 1 + len({score.case for e in done for score in e.scores})
             whole = statistics.median(e.seconds for e in done)
@@ -143,9 +144,7 @@ class RacePlan:
 
     def _low_rate(self) -> str:
         """Say so where the learning rate is so low that the lanes will hardly part."""
-        rates = {
-            e.step: e.learning_rate for e in open_run(self.point.run).events() if isinstance(e, StepDone)
-        }
+        rates = {e.step: e.learning_rate for e in events_of(open_run(self.point.run).events(), StepDone)}
         near = [rate for step, rate in rates.items() if step >= self.point.step] or list(rates.values())[-1:]
         if not near or near[0] >= LOW_RATE * max(rates.values()):
             return ""
@@ -479,8 +478,8 @@ class RaceRecord:
         for name, record in self.lanes.items():
             points = {
                 e.step: e.class_dice.get(class_name, math.nan)
-                for e in record.events()
-                if isinstance(e, WatchedDone) and e.role == role
+                for e in events_of(record.events(), WatchedDone)
+                if e.role == role
             }
             curves[name] = (sorted(points), [points[step] for step in sorted(points)])
         return curves

@@ -27,6 +27,7 @@ from segexplorer.training.recorded import recorded_run
 from segexplorer.training.run_files import PROVENANCE, AttemptFacts, read_pointer, read_provenance
 from segexplorer.training.run_status import RecordedState
 from segexplorer.training.scores import DEFAULT_WEIGHTS, SplitScores, Weights, recorded_scores
+from segexplorer.training.step_columns import events_of
 
 # ---- runs
 
@@ -117,13 +118,13 @@ def read_run(
     """
     record = open_run(folder)
     events = record.events()
-    validations = [e for e in events if isinstance(e, ValidationDone)]
+    validations = events_of(events, ValidationDone)
     chosen = (
         _validated(record.folder, validations, checkpoint)
         if split == "validation"
         else _tested(record.folder, checkpoint)
     )
-    steps = [e for e in events if isinstance(e, StepDone)]
+    steps = events_of(events, StepDone)
     done = max((e.step for e in steps), default=chosen.step)
     if isinstance(chosen, SplitScores) and checkpoint == "last" and chosen.step != done:
         raise DataError(

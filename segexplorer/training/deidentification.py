@@ -12,7 +12,7 @@ import getpass
 import platform
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from segexplorer.metrics.calibration import ANY_CLASS
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.plan import NOT_HELD_OUT
 from segexplorer.training.progress import EDITED
+from segexplorer.training.step_columns import NUMBERS, RecordedEvents, StepColumns, stretches
 from segexplorer.training.verdicts import ErrorKind, Verdict
 
 LEFT_OUT = "left out"
@@ -274,9 +275,9 @@ def _value(value: Any) -> Any:
 
 
 def deidentify_events(
-    written: Iterable[Event], experiment: Experiment, names: Pseudonyms, *, recorded: bool = False
-) -> Iterator[Event]:
-    """Yield copies of the events, their times counted from the first; kinds not listed here are left out.
+    written: Sequence[Event], experiment: Experiment, names: Pseudonyms, *, recorded: bool = False
+) -> Sequence[Event]:
+    """Return copies of the events, their times counted from the first; kinds not listed here are left out.
 
     Parameters
     ----------
@@ -284,16 +285,44 @@ def deidentify_events(
         Whether they are of another program, so that names of terms are words of the user's unless a loss has them.
     """
     live = live_parameters(experiment)
-    begun: float | None = None
-    for event in written:
-        if recorded and isinstance(event, (events.StepDone, events.EpochDone)):
-            for name in (*event.terms, *getattr(event, "adaptive", ())):
-                if name not in losses.names():
-                    names.term(name)
-        begun = event.time if begun is None else begun
-        copy = _event(event, live, names)
+    begun = written[0].time if written else 0.0
+    copies: list[Event | StepColumns] = []
+    for piece in stretches(written):
+        if isinstance(piece, StepColumns):
+            if recorded:
+                _number_terms(piece.block.terms, names)
+            copies.append(_columns(piece, begun, names))
+            continue
+        if recorded and isinstance(piece, (events.StepDone, events.EpochDone)):
+            _number_terms((*piece.terms, *getattr(piece, "adaptive", ())), names)
+        copy = _event(piece, live, names)
         if copy is not None:
-            yield replace(copy, time=event.time - begun)
+            copies.append(replace(copy, time=piece.time - begun))
+    return RecordedEvents(copies)
+
+
+def _number_terms(terms: Iterable[str], names: Pseudonyms) -> None:
+    for name in terms:
+        if name not in losses.names():
+            names.term(name)
+
+
+def _columns(steps: StepColumns, begun: float, names: Pseudonyms) -> StepColumns:
+    """Return a copy of consecutive steps; cases get their numbers in the order in which they come."""
+    block = steps.alone()
+    numbers = block.numbers.copy()
+    numbers[NUMBERS.index("time")] -= begun
+    return StepColumns(
+        replace(
+            block,
+            numbers=numbers,
+            cases=tuple(map(names.case, block.cases)),
+            terms=tuple(names.by_term(dict.fromkeys(block.terms))),
+            gradients=tuple(names.by_term(dict.fromkeys(block.gradients))),
+        ),
+        0,
+        len(steps),
+    )
 
 
 def _event(event: Event, live: Iterable[str], names: Pseudonyms) -> Event | None:

@@ -46,6 +46,7 @@ from segexplorer.training.recorded import require_own
 from segexplorer.training.run_files import COPY_AGAIN, require_keys
 from segexplorer.training.schedules import ScheduleState
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.step_columns import events_of, until
 from segexplorer.training.trained_patch import TrainedPatch, nbytes_of, too_large, trained_patch
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ class Engine:
             self.folder,
             self.attempt,
             self.experiment.monitoring.flight_recorder_mb,
-            [e for e in earlier if isinstance(e, StepDone) and e.step <= self.position.step],
+            events_of(until(earlier, lambda _: self.position.step), StepDone),
         )
         self._exploded = ""
         self.evaluator = Evaluator(plan, store, self.learner)
@@ -546,7 +547,7 @@ class Engine:
         """Score the validation cases where a fork ends, unless an epoch ended just here, and save."""
         step = self.position.step
         scored = self._validated_at == step or any(
-            isinstance(e, ValidationDone) and e.step == step for e in self.folder.earlier_events(self.attempt)
+            e.step == step for e in events_of(self.folder.earlier_events(self.attempt), ValidationDone)
         )
         assert self._fork is not None
         if not scored and self._fork.scored:
@@ -566,7 +567,8 @@ class Engine:
     def _yield_unlogged(self) -> Generator[Event, None, None]:
         """Yield the end of an epoch that was saved with the checkpoint, where a kill came before it was logged."""
         if self._unlogged:
-            logged = {(type(e), e.step) for e in self.folder.earlier_events(self.attempt)}
+            earlier = self.folder.earlier_events(self.attempt)
+            logged = {(type(e), e.step) for e in events_of(earlier, *{type(e) for e in self._unlogged})}
             self._due.extend(e for e in self._unlogged if (type(e), self.position.step) not in logged)
             yield from self._tell()
 

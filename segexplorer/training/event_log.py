@@ -1,4 +1,7 @@
-"""Reading the event log of a run, `events.jsonl`: every event in order of writing, damaged lines left out."""
+"""Reading the event log of a run, `events.jsonl`: every event in order of writing, damaged lines left out.
+
+What its index (`training.event_index`) has of it is taken from there.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import EpochDone, Event, Notice, StepDone, ValidationDone, from_json
 from segexplorer.core.untrusted_files import open_regular
+from segexplorer.training.event_index import IndexedPart, broke_off, read_indexed
 from segexplorer.training.run_files import COPY_AGAIN, EVENTS, LIMITS, MAX_LINE
+from segexplorer.training.step_columns import RecordedEvents, StepColumns, stretches, until
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class EventLogContent:
         Whether the last line breaks off.
     """
 
-    events: list[Event]
+    events: Sequence[Event]
     damaged: tuple[int, ...] = ()
     unfinished: bool = False
 
@@ -49,8 +56,13 @@ class EventLogContent:
         ]
 
 
-def read_log(folder: Path) -> EventLogContent:
+def read_log(folder: Path, *, indexed: bool = True) -> EventLogContent:
     """Read the event log of a run folder; empty where there is none.
+
+    Parameters
+    ----------
+    indexed
+        Whether its index is used; without it every line is read, which gives the same events.
 
     Raises
     ------
@@ -58,7 +70,7 @@ def read_log(folder: Path) -> EventLogContent:
         When it is not a regular file of the folder, too large, or not a log.
     """
     with _without_collecting():
-        return _read_log(folder)
+        return _read_log(folder, read_indexed(folder) if indexed else IndexedPart([]))
 
 
 @contextmanager
@@ -73,27 +85,29 @@ def _without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _read_log(folder: Path) -> EventLogContent:
+def _read_log(folder: Path, known: IndexedPart) -> EventLogContent:
     events: list[Event] = []
     damaged: list[int] = []
     unfinished = False
-    for number, line in enumerate(_lines(folder), 1):
+    for number, line in enumerate(_lines(folder, known.end), known.lines + 1):
         try:
             events.append(from_json(line))
         except ValueError:
             if not line.endswith(b"\n"):
                 unfinished = True
-            elif not _broke_off(line):
+            elif not broke_off(line):
                 damaged.append(number)
-    return EventLogContent(events, tuple(damaged), unfinished)
+    found = RecordedEvents([*known.pieces, *events]) if known.pieces else events
+    return EventLogContent(found, tuple(damaged), unfinished)
 
 
-def _lines(folder: Path) -> Iterator[bytes]:
+def _lines(folder: Path, begin: int) -> Iterator[bytes]:
     try:
         file = open_regular(folder / EVENTS, LIMITS[EVENTS], within=folder)
     except FileNotFoundError:
         return
     with file:
+        file.seek(begin)
         while line := file.readline(MAX_LINE):
             if len(line) == MAX_LINE:
                 raise DataError(f"{EVENTS} is damaged: a line is too long.", COPY_AGAIN)
@@ -101,34 +115,47 @@ def _lines(folder: Path) -> Iterator[bytes]:
                 yield line
 
 
-def _broke_off(line: bytes) -> bool:
-    """Whether a line is the beginning of an event, which a killed process left and a resume closed."""
-    return line.startswith(b'{"event"'[: len(line.rstrip())]) and not line.rstrip().endswith(b"}")
-
-
-def read_events(folder: Path) -> list[Event]:
+def read_events(folder: Path) -> Sequence[Event]:
     """Return every event of the log in order of writing; torn lines are left out (see `RunRecord.notices`)."""
     return read_log(folder).events
 
 
-def drop_superseded(events: Sequence[Event]) -> list[Event]:
+def drop_superseded(events: Sequence[Event]) -> Sequence[Event]:
     """Drop events of earlier attempts about steps that a later attempt repeated."""
+    kept = until(events, _limits(events).__getitem__).pieces
+    steps = [p.steps if isinstance(p, StepColumns) else [p.step] for p in kept if _is_step(p)]
+    if not steps or (np.diff(np.concatenate(steps)) > 0).all():
+        kept = _last_of_each(kept)
+    else:  # a step occurs twice, and which of its columns counts is seen one by one
+        kept = _last_of_each(list(RecordedEvents(kept)))
+    return RecordedEvents(kept) if isinstance(events, RecordedEvents) else cast("list[Event]", kept)
+
+
+def _is_step(piece: Event | StepColumns) -> bool:
+    return isinstance(piece, (StepDone, StepColumns))
+
+
+def _limits(events: Sequence[Event]) -> dict[int, int | None]:
+    """Return attempt -> the last of its steps that no later attempt repeated; None: all of them."""
     begins: dict[int, int] = {}
-    for event in events:
-        begins.setdefault(event.attempt, event.step)
+    for piece in stretches(events):
+        if piece.attempt not in begins:
+            begins[piece.attempt] = int(piece.steps[0]) if isinstance(piece, StepColumns) else piece.step
     limits: dict[int, int | None] = {}
     lowest: int | None = None
     for attempt in sorted(begins, reverse=True):
         limits[attempt] = lowest
         lowest = begins[attempt] if lowest is None else min(lowest, begins[attempt])
-    kept: dict[Any, Event] = {}
-    for number, event in enumerate(events):
-        limit = limits[event.attempt]
-        if limit is not None and event.step > limit:
-            continue
-        # the end of an epoch may be recorded twice: an attempt stopped during a validation repeats it
-        once = isinstance(event, (StepDone, EpochDone, ValidationDone))
-        key: Any = (type(event), event.step) if once else number
+    return limits
+
+
+def _last_of_each(pieces: Sequence[Event | StepColumns]) -> list[Event | StepColumns]:
+    """Return of events about the same step the last: an attempt that stopped during a validation repeats it."""
+    kept: dict[Any, Event | StepColumns] = {}
+    for number, piece in enumerate(pieces):
+        key: Any = number
+        if isinstance(piece, (StepDone, EpochDone, ValidationDone)):
+            key = type(piece), piece.step
         kept.pop(key, None)
-        kept[key] = event
+        kept[key] = piece
     return list(kept.values())

@@ -20,7 +20,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +42,7 @@ from segexplorer.training.run_files import EXPERIMENT, RUN, require_run_folder
 from segexplorer.training.run_status import StatusWriter
 from segexplorer.training.sinks.record import EventLog, MetricsTable, write_provenance
 from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.training.step_columns import RecordedEvents, events_of, stretches, until
 
 DEFAULT_PARENT = "segexplorer-runs"
 _BEFORE = {RUN}
@@ -224,7 +225,7 @@ class RunFolder:
 
     def attempts(self) -> int:
         """Return how many attempts there were."""
-        return max((e.attempt for e in read_events(self.path)), default=0)
+        return max((piece.attempt for piece in stretches(read_events(self.path))), default=0)
 
     def saved_step(self) -> int:
         """Return the step of the checkpoint from which the run would resume, 0 without one."""
@@ -248,18 +249,19 @@ class RunFolder:
         self.require_ownership()
         if self._log is None:
             before = drop_superseded(read_events(self.path))
-            kept = [e for e in before if e.step <= event.step]
-            validations = [e for e in kept if isinstance(e, ValidationDone)]
-            self._log, self._table = EventLog(self.path), MetricsTable(self.path, validations)
+            kept = until(before, lambda _: event.step)
+            self._log = EventLog(self.path)
+            self._table = MetricsTable(self.path, events_of(kept, ValidationDone))
             self._status = StatusWriter(self.path, kept)
         assert self._table is not None and self._status is not None
         self._log.write(event)
         self._table.write(event)
         self._status.write(event)
 
-    def earlier_events(self, attempt: int) -> list[Event]:
+    def earlier_events(self, attempt: int) -> Sequence[Event]:
         """Return the events of the attempts before one, without steps that were done again."""
-        return [e for e in drop_superseded(read_events(self.path)) if e.attempt < attempt]
+        kept = (p for p in stretches(drop_superseded(read_events(self.path))) if p.attempt < attempt)
+        return RecordedEvents(kept)
 
     def next_frame(self, role: Role) -> int:
         """Return the number of the next history frame of a role."""

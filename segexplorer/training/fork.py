@@ -48,6 +48,7 @@ from segexplorer.training.run_files import (
     read_provenance,
     read_run_file,
 )
+from segexplorer.training.step_columns import events_of, last_step
 
 if TYPE_CHECKING:
     from segexplorer.training.run import Run
@@ -173,7 +174,7 @@ def locate(run: Path, step: int | None = None) -> ForkPoint:
     require_own(run)
     events = record.events()
     kept = [(name, int(checkpoint_meta(run / CHECKPOINTS, name)["step"])) for name in usable_checkpoints(run)]
-    reached = max([*(e.step for e in events), *(at for _, at in kept)], default=0)
+    reached = max([last_step(events), *(at for _, at in kept)])
     wanted = max((at for _, at in kept), default=0) if step is None else step
     if not 0 <= wanted <= reached:
         raise SpecError(
@@ -181,7 +182,11 @@ def locate(run: Path, step: int | None = None) -> ForkPoint:
             f"Choose a step from 0 to {reached}.",
         )
     name, at = max(((n, at) for n, at in kept if at <= wanted), key=lambda pair: pair[1], default=("", 0))
-    again = [e.seconds for e in events if isinstance(e, (StepDone, ValidationDone)) and at < e.step <= wanted]
+    timed: list[StepDone | ValidationDone] = [
+        *events_of(events, StepDone),
+        *events_of(events, ValidationDone),
+    ]
+    again = [e.seconds for e in timed if at < e.step <= wanted]
     return ForkPoint(run, wanted, name, at, math.fsum(again))
 
 
@@ -478,7 +483,7 @@ def repeated(point: ForkPoint, run: Run) -> ForkPoint:
         When it failed or was stopped.
     """
     events = open_run(run.folder).events()
-    end = next((e for e in reversed(events) if isinstance(e, RunFinished)), None)
+    end = next(reversed(events_of(events, RunFinished)), None)
     if end is None or end.state != "finished":
         why = "it did not end" if end is None else (end.error or end.reason)
         raise TrainingError(
@@ -492,9 +497,9 @@ def repeated(point: ForkPoint, run: Run) -> ForkPoint:
 
 def _inexact(point: ForkPoint, events: Sequence[Event]) -> str:
     """Say where repeated steps first have another loss than the recorded ones; "" where none has."""
-    recorded = {e.step: e.loss for e in open_run(point.run).events() if isinstance(e, StepDone)}
-    for event in events:
-        if isinstance(event, StepDone) and not _same(event.loss, recorded.get(event.step, event.loss)):
+    recorded = {e.step: e.loss for e in events_of(open_run(point.run).events(), StepDone)}
+    for event in events_of(events, StepDone):
+        if not _same(event.loss, recorded.get(event.step, event.loss)):
             return (
                 f"the steps up to {point.step} were trained again, and from step {event.step} on not exactly as "
                 "they were recorded"

@@ -51,6 +51,7 @@ from segexplorer.training.run_files import (
 from segexplorer.training.run_status import RecordedState, RunStatus, read_status
 from segexplorer.training.scores import SplitScores, recorded_scores
 from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.training.step_columns import StepColumns, stretches
 from segexplorer.training.stored_frames import (
     LOGITS,
     MAX_FRAMES,
@@ -286,8 +287,11 @@ class RunRecord:
         """Who trained it, where that was another program (`segexplorer.Recorder`); None for runs of our own."""
         return recorded_run(self.folder)
 
-    def events(self) -> list[Event]:
-        """Return the events in order, without steps that a later attempt repeated."""
+    def events(self) -> Sequence[Event]:
+        """Return the events in order, without steps that a later attempt repeated.
+
+        Of a long run most steps are columns (`training.step_columns`), which are made events as they are looked at.
+        """
         return drop_superseded(read_events(self.folder))
 
     def notices(self) -> list[Notice]:
@@ -365,7 +369,13 @@ class RunRecord:
         return pd.DataFrame.from_dict(measured, orient="index").rename_axis("step")
 
     def _measured(self) -> list[StepDone]:
-        return [e for e in self.events() if isinstance(e, StepDone) and e.term_gradients]
+        found: list[StepDone] = []
+        for piece in stretches(self.events()):
+            if isinstance(piece, StepColumns):
+                found += (piece.event(n) for n in piece.measured()[0].tolist())
+            elif isinstance(piece, StepDone):
+                found.append(piece)
+        return [step for step in found if step.term_gradients]
 
     def watched(self, role: Role) -> Sequence[HistoryFrame]:
         """Return the complete frames of a role in order of steps, superseded ones dropped.

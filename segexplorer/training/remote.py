@@ -32,6 +32,7 @@ from segexplorer.training.run_files import (
     EVENTS,
     EXPERIMENT,
     HISTORY,
+    INDEX,
     LIMITS,
     METRICS,
     OTHER_LIMIT,
@@ -177,7 +178,7 @@ class RemoteCopy:
         with late as marks:
             self._fetch(
                 "texts",
-                _any_named(*_SMALL, "owner.json", "owner.*.json", METRICS, PROVENANCE, EVENTS),
+                _any_named(*_SMALL, "owner.json", "owner.*.json", METRICS, PROVENANCE, EVENTS, INDEX),
                 top=True,
             )
             self._fetch("frames", f"-path './{HISTORY}/*' ! -name zarr.json")
@@ -374,7 +375,7 @@ def _safe_name(text: str) -> PurePosixPath | None:
         below = "/".join(inside[:-1] if last == "zarr.json" else inside)
         return name if last and (not below or _FRAME.fullmatch(below)) else None
     owner = name.name == OWNER or re.fullmatch(r"owner\.[0-9a-f]{32}\.json", name.name)
-    return name if owner or name.name in {*_SMALL, METRICS, PROVENANCE, EVENTS} else None
+    return name if owner or name.name in {*_SMALL, METRICS, PROVENANCE, EVENTS, INDEX} else None
 
 
 def _limit(name: PurePosixPath) -> int:

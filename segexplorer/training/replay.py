@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ from segexplorer.core.events import Event, RunFinished, RunState, StateChanged, 
 from segexplorer.training.event_log import drop_superseded, read_log
 from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.step_columns import RecordedEvents, StepColumns, stretches
 from segexplorer.training.trained_patch import TrainedPatch
 
 LONGEST_WAIT = 2.0
@@ -75,7 +76,7 @@ class Replay:
         log = read_log(record.folder)
         if not log.events:
             raise DataError(f"Nothing has happened in {folder} yet.", "Train it first.")
-        self._events = [*log.notices(), *_without_repeats(drop_superseded(log.events))]
+        self._events = RecordedEvents([*log.notices(), *_without_repeats(drop_superseded(log.events))])
         frames = [*record.watched("train"), *record.watched("validation")] if load is not None else []
         self._frames = {(frame.role, frame.index): frame for frame in frames}
         self._load = load
@@ -200,7 +201,8 @@ def _beside(event: Event, state: RunState) -> StateChanged:
     )
 
 
-def _without_repeats(events: list[Event]) -> list[Event]:
+def _without_repeats(events: Sequence[Event]) -> list[Event | StepColumns]:
     """Drop the ends of earlier attempts, since front ends take a `RunFinished` as the last event of all."""
-    last = len(events) - 1
-    return [e for number, e in enumerate(events) if number == last or not isinstance(e, RunFinished)]
+    pieces = list(stretches(events))
+    last = len(pieces) - 1
+    return [p for number, p in enumerate(pieces) if number == last or not isinstance(p, RunFinished)]

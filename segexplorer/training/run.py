@@ -47,6 +47,7 @@ from segexplorer.training.folder import RunFolder
 from segexplorer.training.progress import LiveChanges
 from segexplorer.training.sinks.base import Attempt, OpenSinks
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.step_columns import until
 
 if TYPE_CHECKING:
     from segexplorer.data.case import Case
@@ -479,7 +480,7 @@ class Run:
         if not (specs := engine.experiment.sinks):
             return
         step = engine.position.step
-        earlier = [e for e in self.record.earlier_events(self._attempt) if e.step <= step]
+        earlier = until(self.record.earlier_events(self._attempt), lambda _: step)
         self._sinks.open(specs, Attempt(self.folder, engine.experiment, self._attempt, step, earlier, case))
 
     def _stamped(self, event: E) -> E:

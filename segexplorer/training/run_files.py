@@ -24,6 +24,8 @@ from segexplorer.core.untrusted_files import read_bytes, read_json, require_insi
 
 RUN, EXPERIMENT, PROVENANCE = "run.json", "experiment.yaml", "provenance.json"
 EVENTS, METRICS, CHECKPOINTS, HISTORY = "events.jsonl", "metrics.csv", "checkpoints", "history.zarr"
+INDEX = "events.index"
+"""What is in the event log, in columns; see `training.event_index`."""
 KEPT = "kept"
 """In the folder of checkpoints: which of them are kept although no pointer names them."""
 FLIGHT = "flight"
@@ -42,6 +44,7 @@ LIMITS = {
     PROVENANCE: 32 * MiB,
     METRICS: 256 * MiB,
     EVENTS: GiB,
+    INDEX: GiB,
     "meta.json": 16 * MiB,
     "zarr.json": MiB,
     "last": KiB,
@@ -177,7 +180,7 @@ def require_run_folder(folder: Path) -> None:
     """
     if not (folder / EXPERIMENT).is_file():
         raise DataError(f"{folder} is not a run folder.", f"Choose a folder that contains {EXPERIMENT}.")
-    for part in (RUN, EXPERIMENT, PROVENANCE, STATUS, EVENTS, METRICS, CHECKPOINTS, HISTORY, FLIGHT):
+    for part in (RUN, EXPERIMENT, PROVENANCE, STATUS, EVENTS, INDEX, METRICS, CHECKPOINTS, HISTORY, FLIGHT):
         _require_part(folder, part, is_folder=part in (CHECKPOINTS, HISTORY, FLIGHT))
     written = read_run_file(folder, RUN, FormatFile)
     found = written.format if written is not None else 1

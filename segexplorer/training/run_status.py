@@ -38,6 +38,7 @@ from segexplorer.core.untrusted_files import with_checksum
 from segexplorer.training.event_log import drop_superseded, read_events
 from segexplorer.training.ownership import holder_of
 from segexplorer.training.run_files import STATUS, RunFile, read_run_file
+from segexplorer.training.step_columns import StepColumns, stretches
 
 RecordedState = RunState | Literal["interrupted"]
 """State of a run folder. A run is interrupted when its process died, or has shown no sign of life for minutes."""
@@ -138,6 +139,14 @@ class RunStatus:
                 facts |= {"error": _shortened(event.error), "exit_code": event.exit_code}
         return replace(self, **facts)
 
+    def after_steps(self, steps: StepColumns) -> RunStatus:
+        """Return the status after consecutive steps, as `after` one by one."""
+        status = self.after(steps.event(0))
+        mean = status.step_seconds
+        for seconds in steps.numbers("seconds")[1:].tolist():
+            mean = seconds if mean is None else mean + _SMOOTHING * (seconds - mean)
+        return replace(status.after(steps.event(len(steps) - 1)), step_seconds=mean)
+
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
@@ -150,8 +159,8 @@ def _number(value: float) -> float | None:
 def status_of(events: Iterable[Event]) -> RunStatus:
     """Return the status after all events of a log, without steps that were done again."""
     status = RunStatus()
-    for event in events:
-        status = status.after(event)
+    for piece in stretches(events):
+        status = status.after_steps(piece) if isinstance(piece, StepColumns) else status.after(piece)
     return status
 
 

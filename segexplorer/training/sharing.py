@@ -48,6 +48,7 @@ from segexplorer.training.run_files import (
     read_provenance,
 )
 from segexplorer.training.sinks.record import EventLog, MetricsTable
+from segexplorer.training.step_columns import events_of
 from segexplorer.training.verdicts import VERDICTS, read_verdicts, write_verdicts
 
 INSIDE = "run"
@@ -153,11 +154,11 @@ def _write_record(record: RunRecord, copy: Path, names: Pseudonyms) -> None:
     (copy / PROVENANCE).write_text(json.dumps(facts, indent=1))
     foreign = record.recorded is not None
     log = EventLog(copy)
-    copies = list(deidentify_events(record.events(), experiment, names, recorded=foreign))
+    copies = deidentify_events(record.events(), experiment, names, recorded=foreign)
     for event in copies:
         log.write(event)
     log.close()
-    validations = [e for e in copies if isinstance(e, ValidationDone)]
+    validations = events_of(copies, ValidationDone)
     if validations:
         MetricsTable(copy, validations[:-1]).write(validations[-1])
 

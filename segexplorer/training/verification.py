@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 from segexplorer.core.errors import SegExplorerError
-from segexplorer.core.events import Role, ValidationDone
+from segexplorer.core.events import Event, Role, ValidationDone
 from segexplorer.core.untrusted_files import (
     CHECKSUM,
     fits_checksum_comment,
@@ -26,6 +26,7 @@ from segexplorer.core.untrusted_files import (
     size_text,
 )
 from segexplorer.training.checkpoint import AVERAGE, STATE, WEIGHTS, Checkpoint, read_state, verified_meta
+from segexplorer.training.event_index import read_indexed
 from segexplorer.training.event_log import drop_superseded, read_log
 from segexplorer.training.flight_recorder import EXPLODED, FAILED, read_flights
 from segexplorer.training.fork import FORK
@@ -37,6 +38,7 @@ from segexplorer.training.run_files import (
     EXPERIMENT,
     FLIGHT,
     HISTORY,
+    INDEX,
     KEPT,
     LIMITS,
     METRICS,
@@ -50,6 +52,7 @@ from segexplorer.training.run_files import (
 )
 from segexplorer.training.scores import SCORES, read_scores
 from segexplorer.training.sinks.record import metrics_text
+from segexplorer.training.step_columns import RecordedEvents, events_of, last_step
 from segexplorer.training.stored_frames import frame_name, frame_names, read_frame_facts
 from segexplorer.training.verdicts import LOCK, VERDICTS, read_verdicts
 
@@ -159,23 +162,34 @@ def _events(folder: Path) -> Iterator[Finding | None]:
     if not os.path.lexists(folder / EVENTS):
         return
     try:
-        log = read_log(folder)
+        log = read_log(folder, indexed=False)
     except SegExplorerError as error:
         yield Finding(EVENTS, "damaged", error.message.rstrip("."))
         return
     yield Finding(
         EVENTS,
         "sound",
-        f"{_count(len(log.events), 'event')}, to step {max((e.step for e in log.events), default=0)}",
+        f"{_count(len(log.events), 'event')}, to step {last_step(log.events)}",
     )
     if log.damaged:
         lines = ", ".join(map(str, log.damaged[:5])) + (", ..." if len(log.damaged) > 5 else "")
         yield Finding(EVENTS, "damaged", f"{_count(len(log.damaged), 'line')} of it no event: {lines}")
     if log.unfinished:
         yield Finding(EVENTS, "note", "its last line is unfinished and is left out when it is read")
-    validations = [e for e in drop_superseded(log.events) if isinstance(e, ValidationDone)]
+    if os.path.lexists(folder / INDEX):
+        yield _read(INDEX, lambda: _index(folder, log.events))
+    validations = events_of(drop_superseded(log.events), ValidationDone)
     if os.path.lexists(folder / METRICS):
         yield _read(METRICS, lambda: _metrics(folder, validations, damaged=bool(log.damaged)))
+
+
+def _index(folder: Path, events: Sequence[Event]) -> str:
+    found = RecordedEvents(read_indexed(folder).pieces)
+    if found != list(events[: len(found)]):
+        raise _differs(INDEX)
+    return (
+        f"{_count(len(found), 'event')}, as {EVENTS} says" if len(found) else "not of this log, and not read"
+    )
 
 
 def _metrics(folder: Path, validations: list[ValidationDone], *, damaged: bool) -> str:
@@ -340,6 +354,7 @@ def _others(folder: Path) -> Iterator[Finding]:
         PROVENANCE,
         STATUS,
         EVENTS,
+        INDEX,
         METRICS,
         CHECKPOINTS,
         HISTORY,

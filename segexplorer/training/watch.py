@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,11 +19,13 @@ from psygnal import Signal
 from segexplorer.core.errors import DataError, ExitCode, RunStateError, SegExplorerError
 from segexplorer.core.events import Event, Notice, RunFinished, RunState, StateChanged, WatchedDone, from_json
 from segexplorer.core.untrusted_files import open_regular
+from segexplorer.training.event_index import IndexedPart, read_indexed
 from segexplorer.training.event_log import drop_superseded
 from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.ownership import holder_of
 from segexplorer.training.run_files import COPY_AGAIN, EVENTS, LIMITS, MAX_LINE
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
+from segexplorer.training.step_columns import RecordedEvents, events_of
 from segexplorer.training.stored_frames import read_frame_facts
 from segexplorer.training.trained_patch import TrainedPatch
 
@@ -47,8 +49,10 @@ class LogTail:
     def __init__(self, folder: Path) -> None:
         self._folder, self._offset = folder, 0
 
-    def take(self) -> list[Event]:
+    def take(self) -> Sequence[Event]:
         """Return the events that have come since the last call; lines that are no events are left out.
+
+        What came before the first call is taken from the log's index, as far as it goes.
 
         Raises
         ------
@@ -59,7 +63,9 @@ class LogTail:
             file = open_regular(self._folder / EVENTS, LIMITS[EVENTS], within=self._folder)
         except FileNotFoundError:
             return []
-        events = []
+        known = read_indexed(self._folder) if not self._offset else IndexedPart([])
+        self._offset = known.end or self._offset
+        events: list[Event] = []
         with file:
             file.seek(0, 2)
             if file.tell() < self._offset:
@@ -75,7 +81,7 @@ class LogTail:
                     events.append(from_json(line))
                 except ValueError:
                     continue  # damaged: `segexplorer verify` says so
-        return events
+        return RecordedEvents([*known.pieces, *events]) if known.pieces else events
 
 
 class Watch:
@@ -170,11 +176,10 @@ class Watch:
     def _follow(self) -> Iterator[Event]:
         tail, last = LogTail(self.folder), Event()
         recorded = drop_superseded(tail.take())
-        frames = [e for e in recorded if isinstance(e, WatchedDone)]
-        newest = {e.role: e for e in frames}
+        newest = {e.role: e for e in events_of(recorded, WatchedDone)}
         looked = time.monotonic()
         end: RunFinished | None = None
-        batch: list[Event] = recorded
+        batch = recorded
         while True:
             for event in batch:
                 end = event if isinstance(event, RunFinished) else None

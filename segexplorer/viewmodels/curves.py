@@ -27,6 +27,7 @@ from segexplorer.metrics.calibration import ANY_CLASS, ece
 from segexplorer.metrics.overlap import METRICS
 from segexplorer.metrics.summary import ClassSummary, summarise
 from segexplorer.metrics.surface import SURFACE_METRICS
+from segexplorer.training.step_columns import StepColumns, stretches
 
 Floats = NDArray[np.float64]
 
@@ -186,6 +187,13 @@ class _Series:
         self.steps.append(step)
         self.values.append(value)
 
+    def add_all(self, steps: NDArray[np.int64], values: Floats) -> None:
+        """Add points, at least one, whose steps rise."""
+        if self.steps and self.steps[-1] >= steps[0]:
+            self.cut(bisect_left(self.steps, int(steps[0])))
+        self.steps.frombytes(np.ascontiguousarray(steps, np.int64).tobytes())
+        self.values.frombytes(np.ascontiguousarray(values, np.float64).tobytes())
+
     def cut(self, position: int) -> None:
         del self.steps[position:]
         del self.values[position:]
@@ -215,9 +223,12 @@ class Curves:
         """Grows whenever a curve or mark changes; lets a frontend skip drawing."""
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Add events in order."""
-        for event in events:
-            self.add(event)
+        """Add events in order; steps that are recorded in columns are added as columns."""
+        for piece in stretches(events):
+            if isinstance(piece, StepColumns):
+                self._add_columns(piece)
+            else:
+                self.add(piece)
 
     def add(self, event: Event) -> None:
         """Add one event; kinds that carry no curve are passed over.
@@ -226,9 +237,7 @@ class Curves:
         since the attempt does those steps again.
         """
         if event.attempt > self._attempt:
-            if self._attempt:
-                self._drop_from(event)
-            self._attempt = event.attempt
+            self._begin(event)
         if not isinstance(
             event, (StepDone, EpochDone, ValidationDone, WatchedDone, ParameterApplied, CheckpointSaved)
         ):
@@ -248,6 +257,12 @@ class Curves:
             self._marks.append(Mark(event.step, "best", f"best checkpoint, step {event.step}"))
         self.revision += 1
 
+    def _begin(self, event: Event) -> None:
+        """Begin an attempt with its first event."""
+        if self._attempt:
+            self._drop_from(event)
+        self._attempt = event.attempt
+
     def _drop_from(self, event: Event) -> None:
         """Forget what a later attempt does again: the step itself when it is redone, else what follows it."""
         redone = isinstance(event, StepDone)
@@ -259,12 +274,18 @@ class Curves:
         self.revision += 1
 
     def _point(self, plot: str, name: str, step: int, value: float) -> None:
-        series = self._series[plot].setdefault(name, _Series())
+        series = self._of(plot, name)
         if (
             series.steps and series.steps[-1] >= step
         ):  # a second time, e.g. validation at the step of a resume
             series.cut(bisect_left(series.steps, step))
         series.add(step, value)
+
+    def _of(self, plot: str, name: str) -> _Series:
+        found = self._series[plot].get(name)
+        if found is None:
+            found = self._series[plot][name] = _Series()
+        return found
 
     def _add_step(self, event: StepDone) -> None:
         self._point("loss", "total", event.step, event.loss)
@@ -279,6 +300,30 @@ class Curves:
             self._point("references", "this run", event.step, event.loss)
             for name, value in event.references.items():
                 self._point("references", name, event.step, value)
+
+    def _add_columns(self, columns: StepColumns) -> None:
+        """Add consecutive steps, as `add` does one by one."""
+        if columns.attempt > self._attempt:
+            self._begin(columns.event(0))
+        steps, loss = columns.steps, columns.numbers("loss")
+        self._points("loss", "total", steps, loss)
+        for name, values, weights in columns.terms():
+            self._points("loss", name, steps, values)
+            self._points("weights", name, steps, weights)
+        self._points("learning_rate", "learning rate", steps, columns.numbers("learning_rate"))
+        self._points("gradient_norm", "gradient norm", steps, columns.numbers("gradient_norm"))
+        at, gradients, references = columns.measured()
+        for name, norms in gradients.items():
+            self._points("term_gradients", name, steps[at], norms)
+        if references:
+            self._points("references", "this run", steps[at], loss[at])
+        for name, values in references.items():
+            self._points("references", name, steps[at], values)
+        self.revision += len(columns)
+
+    def _points(self, plot: str, name: str, steps: NDArray[np.int64], values: Floats) -> None:
+        if len(steps):
+            self._of(plot, name).add_all(steps, values)
 
     def _add_validation(self, event: ValidationDone) -> None:
         self._point("validation_loss", "total", event.step, event.loss)

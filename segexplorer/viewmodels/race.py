@@ -32,6 +32,7 @@ from segexplorer.study.race import A, B, RacePlan, RaceRecord, open_race, plan_r
 from segexplorer.training.explanation import Explanation, explain_snapshot
 from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels import errors, watched_case
 from segexplorer.viewmodels.decision import counts_of, lanes_text
 from segexplorer.viewmodels.errors import LegendEntry
@@ -516,7 +517,7 @@ class RaceFacts:
             class_names=names,
             frames=frames,
             dice={role: _curves(record, names, role) for role in frames},
-            validations={e.step: e for e in first.events() if isinstance(e, ValidationDone)},
+            validations={e.step: e for e in events_of(first.events(), ValidationDone)},
             load=load,
             find=find,
             explain=explain,

@@ -16,6 +16,7 @@ from segexplorer.metrics.calibration import (
     ece,
     negative_log_likelihood,
 )
+from segexplorer.training.step_columns import events_of
 
 WHERE: dict[CalibrationRegion, str] = {
     "box": f"the box around the truth's foreground, {MARGIN_MM:g} mm wider",
@@ -54,8 +55,8 @@ class WatchedCalibration:
 
     def extend(self, events: Iterable[Event]) -> None:
         """Take over what a run reports."""
-        for event in events:
-            if isinstance(event, WatchedDone) and event.calibration:
+        for event in events_of(events, WatchedDone):
+            if event.calibration:
                 self._curves[event.role, event.index] = event.calibration
 
     def diagram(

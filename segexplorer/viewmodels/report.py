@@ -52,6 +52,7 @@ from segexplorer.training.recorded import RecordedRun
 from segexplorer.training.run_files import AttemptFacts, read_pointer, read_provenance
 from segexplorer.training.scores import SplitScores
 from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.training.step_columns import events_of
 from segexplorer.training.verdicts import Verdict, read_verdicts
 from segexplorer.viewmodels import errors
 from segexplorer.viewmodels.case_slices import PLANES, CaseSlice, Film, Plane, World, case_slice, film, spread
@@ -234,14 +235,14 @@ class ShownRun(RunRecord):
         return shown if self.named else next((k for k, v in self.names.cases.items() if v == shown), shown)
 
     @cached_property
-    def _events(self) -> list[Event]:
-        written = self._real.events()
+    def _events(self) -> Sequence[Event]:
+        written: Sequence[Event] = self._real.events()
         if self.named:
             return written
         foreign = self._real.recorded is not None
-        return list(deidentify_events(written, self.real_experiment, self.names, recorded=foreign))
+        return deidentify_events(written, self.real_experiment, self.names, recorded=foreign)
 
-    def events(self) -> list[Event]:
+    def events(self) -> Sequence[Event]:
         """Return the events of the run, as they may be shown."""
         return self._events
 
@@ -363,7 +364,7 @@ def run_report(
     record = ShownRun(open_run(folder).folder, named=named)
     on_progress("reading the run")
     events = record.events()
-    planned = next((e for e in reversed(events) if isinstance(e, Planned)), None)
+    planned = next(reversed(events_of(events, Planned)), None)
     names = planned.classes if planned is not None else ()
     chosen = _chosen_validation(events)
     notes: list[str] = []
@@ -442,7 +443,7 @@ def case_section(folder: str | Path, case: str = "", *, named: bool = False) -> 
 
 def _chosen_validation(events: Sequence[Event]) -> ValidationDone | None:
     """Return the validation of the best checkpoint; the last one where none is best."""
-    done = [e for e in events if isinstance(e, ValidationDone) and e.scores]
+    done = [e for e in events_of(events, ValidationDone) if e.scores]
     return next((e for e in reversed(done) if e.best), done[-1] if done else None)
 
 

@@ -22,6 +22,7 @@ from segexplorer.core.events import (
     StepDone,
     ValidationDone,
 )
+from segexplorer.training.step_columns import StepColumns, stretches
 from segexplorer.training.timing import Timing
 
 
@@ -110,8 +111,22 @@ class Status:
 
     def extend(self, events: Iterable[Event]) -> None:
         """Add events in order."""
-        for event in events:
-            self.add(event)
+        for piece in stretches(events):
+            if isinstance(piece, StepColumns):
+                self._add_steps(piece)
+            else:
+                self.add(piece)
+
+    def _add_steps(self, steps: StepColumns) -> None:
+        """Add consecutive steps, as `add` does one by one."""
+        if steps.attempt > self._attempt:
+            self._begin_attempt(steps.event(0))
+        self._step = max(self._step, int(steps.steps[-1]))
+        self._epoch, self._memory = int(steps.counts("epoch")[-1]), int(steps.counts("memory_bytes")[-1])
+        self._side = None
+        recent = slice(-RECENT_STEPS, None)
+        seconds, samples = steps.numbers("seconds")[recent], steps.counts("samples")[recent]
+        self._recent.extend(zip(seconds.tolist(), samples.tolist(), strict=True))
 
     def add(self, event: Event) -> None:
         """Add one event."""

@@ -36,6 +36,7 @@ from segexplorer.training.deidentification import Pseudonyms, deidentify_experim
 from segexplorer.training.doctor import diagnose_run
 from segexplorer.training.history import open_run
 from segexplorer.training.scores import DEFAULT_WEIGHTS
+from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.curves import PLOTS as CURVES
 from segexplorer.viewmodels.methods import methods
 from segexplorer.viewmodels.report import Chart, Curve, OnProgress, ShownRun, Table
@@ -284,7 +285,7 @@ def _charts(
     curves = []
     for real, run in zip(read, shown, strict=True):
         label = labels.get(run.folder, "")
-        done = [e for e in open_run(real.folder).events() if isinstance(e, ValidationDone)]
+        done = events_of(open_run(real.folder).events(), ValidationDone)
         if done and label:
             colour = CLASSES[order.index(label) % DISTINCT]
             steps = np.array([e.step for e in done], float)
@@ -298,7 +299,7 @@ def _methods(
     read: Sequence[RunScores], compared: GroupedComparison, shown: Sequence[RunScores], *, named: bool
 ) -> str:
     first = ShownRun(read[0].folder, named=named)
-    planned = next((e for e in reversed(first.events()) if isinstance(e, Planned)), None)
+    planned = next(reversed(events_of(first.events(), Planned)), None)
     seeds = tuple(sorted({run.experiment.seed for run in shown}))
     base = methods(
         first.experiment,

@@ -16,6 +16,7 @@ from segexplorer.core.events import Event, RunFinished, StateChanged, Validation
 from segexplorer.frontends.cli.devices import SharedTraining, shared_training
 from segexplorer.frontends.cli.settings import parse_settings
 from segexplorer.frontends.cli.terminal import RunDisplay, print_json, remark, remarks
+from segexplorer.training.step_columns import events_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +110,7 @@ def _resume(folder: Path, values: dict[str, Any], extend: int) -> Run:
 
 def _finished(earlier: Sequence[Event]) -> RunFinished | None:
     """Return how a run ended, if its last attempt came to the end of its epochs."""
-    last = next((e for e in reversed(earlier) if isinstance(e, (RunFinished, StateChanged))), None)
+    last = next(reversed(events_of(earlier, RunFinished, StateChanged)), None)
     return last if isinstance(last, RunFinished) and last.state == "finished" else None
 
 
@@ -139,7 +140,7 @@ def _tell_finished(
 
 def best_of(events: Sequence[Event]) -> ValidationDone | None:
     """Return the best validation, as the run itself judged it; the first where none is marked."""
-    done = [e for e in events if isinstance(e, ValidationDone)]
+    done = events_of(events, ValidationDone)
     return next((e for e in reversed(done) if e.best), done[0] if done else None)
 
 

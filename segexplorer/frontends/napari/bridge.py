@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from napari.qt.threading import FunctionWorker, create_worker
@@ -21,6 +22,7 @@ from qtpy.QtCore import QObject, QTimer
 from segexplorer.core.errors import RunActiveError, RunStateError
 from segexplorer.core.events import Event, RunFinished, StepDone
 from segexplorer.training.host import lower_priority
+from segexplorer.training.step_columns import events_of
 from segexplorer.training.watch import Watch
 
 CAPACITY = 4000
@@ -150,7 +152,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     begun
         psygnal signal (run): a run is being iterated from now on.
     events_arrived
-        psygnal signal (list of events, in order), at most ten times a second.
+        psygnal signal (events, in order), at most ten times a second.
     watched_arrived
         psygnal signal (dict role -> `WatchedSnapshot`): only what is new, only the newest.
     patch_arrived, trained_arrived
@@ -160,7 +162,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
     """
 
     begun = Signal(object)
-    events_arrived = Signal(list)
+    events_arrived = Signal(Sequence)
     watched_arrived = Signal(dict)
     patch_arrived = Signal(object)
     trained_arrived = Signal(object)
@@ -226,7 +228,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
             raise RunStateError("There is no run yet.", "Press Start first.")
         return self.run
 
-    def open(self, run: Any, events: list[Event]) -> None:
+    def open(self, run: Any, events: Sequence[Event]) -> None:
         """Show a run that was made earlier: its events as if they came now. It may be gone on with.
 
         Raises
@@ -239,7 +241,7 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         self.run = run
         self.begun.emit(run)
         self.events_arrived.emit(events)
-        ends = [event for event in events if isinstance(event, RunFinished)]
+        ends = events_of(events, RunFinished)
         self.ended.emit(ends[-1] if ends else RunFinished(state="stopped", reason="its process ended"))
 
     def set_refresh_interval(self, slow: bool) -> None:

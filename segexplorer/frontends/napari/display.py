@@ -29,6 +29,7 @@ from segexplorer.training.history import open_run
 from segexplorer.training.run import ACCEPTED, SliceView
 from segexplorer.training.scores import recorded_scores
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
+from segexplorer.training.step_columns import events_of
 from segexplorer.training.trained_patch import TrainedPatch
 from segexplorer.training.verdicts import (
     RESULT_VERDICTS,
@@ -259,18 +260,18 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         if key and Path(key).is_dir():
             self._recorded.send(lambda: (run, recorded_scores(Path(key), "test")))
 
-    def _on_events(self, events: list[Event]) -> None:
+    def _on_events(self, events: Sequence[Event]) -> None:
         run = self.reality.run
         if run is None:
             self._on_begun(self.bridge.run)
             run = self.reality.run
             assert run is not None
         facts: dict[str, Any] = {}
-        if any(isinstance(event, Planned) for event in events):
+        if events_of(events, Planned):
             plan = getattr(self._run, "plan", None)
             if plan is not None:
                 facts["planned"] = dict(plan.watched)
-        found = {event.step: event for event in events if isinstance(event, ValidationDone)}
+        found = {event.step: event for event in events_of(events, ValidationDone)}
         if found:
             facts["validations"] = {**run.validations, **found}
         if facts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from segexplorer.core.events import Event, Planned, WatchedDone
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.race_views import LEAST_CONTRAST, RacePlot
+from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.caption import elided
 from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point, line_colour
 from segexplorer.viewmodels.race import RaceShown
@@ -590,15 +591,14 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         self._drawn = [-1, -1]
         self._timer.start()
 
-    def _on_events(self, events: list[Event]) -> None:
+    def _on_events(self, events: Sequence[Event]) -> None:
         self.curves.extend(events)
         self.calibration.extend(events)
-        if self._seen is not None and any(isinstance(event, WatchedDone) for event in events):
+        if self._seen is not None and events_of(events, WatchedDone):
             self.show_prediction(self._seen)  # the picture may have come before the event
-        for event in events:
-            if isinstance(event, Planned):
-                for pane in self.panes:
-                    pane.set_classes(event.classes)
+        for event in events_of(events, Planned):
+            for pane in self.panes:
+                pane.set_classes(event.classes)
 
     def _on_ended(self, _: Any) -> None:
         self._timer.stop()

@@ -13,6 +13,7 @@ from segexplorer.core.events import Event, ParameterApplied, Planned
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.workbench import Workbench
+from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.sliders import PenaltySlider, penalty_sliders
 
@@ -120,7 +121,7 @@ class PresenterBar(QWidget):  # type: ignore[misc, unused-ignore]
         self.note.setText("" if found else _NO_RUN if not self._bridge.busy else _NO_PENALTIES)
 
     def _on_events(self, events: Sequence[Event]) -> None:
-        if any(isinstance(event, (ParameterApplied, Planned)) for event in events):
+        if events_of(events, ParameterApplied, Planned):
             self._on_begun()
 
     def _build(self, found: Sequence[PenaltySlider]) -> None:

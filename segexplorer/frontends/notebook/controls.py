@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from segexplorer.frontends.notebook.training import train_in_background
 from segexplorer.session import Session
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.run import SliceView
+from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.displayed import Screen
 
 _LOG_LINES = 12
@@ -177,10 +178,10 @@ class Controls:
 
     # -- drawing ------------------------------------------------------------------------------------------
 
-    def hear(self, events: list[Event]) -> None:
+    def hear(self, events: Sequence[Event]) -> None:
         """Take notice of what has happened."""
         run = self._display.run
-        if run is not None and any(isinstance(event, ParameterApplied) for event in events):
+        if run is not None and events_of(events, ParameterApplied):
             self.settings.show_effective(run.experiment)
         self.draw(self._display.screen)
 

@@ -34,6 +34,7 @@ from segexplorer.training.history import open_run
 from segexplorer.training.run import ACCEPTED
 from segexplorer.training.scores import recorded_scores
 from segexplorer.training.snapshots import WatchedSnapshot
+from segexplorer.training.step_columns import RecordedEvents, StepColumns, events_of, stretches
 from segexplorer.viewmodels import watched_case
 from segexplorer.viewmodels.curves import Curves
 from segexplorer.viewmodels.displayed import (
@@ -83,7 +84,7 @@ class Display:
     """
 
     changed = Signal(object, frozenset)
-    heard = Signal(list)
+    heard = Signal(Sequence)
     flown = Signal(tuple)
 
     def __init__(self) -> None:
@@ -267,32 +268,45 @@ class Display:
 
     def _hear(self, events: Sequence[Event]) -> None:
         """Add events to curves and status, each once, whether it came from the folder or from the run."""
-        new = []
-        for event in events:
-            order = (event.attempt, event.seq)
-            if event.seq and order <= self._newest:
-                continue
-            self._newest = max(order, self._newest)
-            new.append(event)
+        new = self._unheard(events)
         if not new:
             return
         self.curves.extend(new)
         self.status.extend(new)
         facts: dict[str, Any] = {}
         run = self.reality.run
-        if any(isinstance(event, Planned) for event in new) and (plan := getattr(self.run, "plan", None)):
+        if events_of(new, Planned) and (plan := getattr(self.run, "plan", None)):
             facts["planned"] = dict(plan.watched)
-        scored = {event.step: event for event in new if isinstance(event, ValidationDone)}
+        scored = {event.step: event for event in events_of(new, ValidationDone)}
         if scored and run is not None:
             facts["validations"] = {**run.validations, **scored}
         if facts and run is not None:
             self.reality = replace(self.reality, run=replace(run, **facts))
-        if any(isinstance(e, (StateChanged, RunFinished, ParameterApplied)) for e in new):
+        if events_of(new, StateChanged, RunFinished, ParameterApplied):
             self._refresh()
-        if scored or any(isinstance(e, RunFinished) for e in new):
+        if scored or events_of(new, RunFinished):
             self._read_history()
         self.heard.emit(new)
         self._update()
+
+    def _unheard(self, events: Sequence[Event]) -> RecordedEvents:
+        """Return those that were not heard of before; the numbers of consecutive steps rise."""
+        new: list[Event | StepColumns] = []
+        for piece in stretches(events):
+            if isinstance(piece, StepColumns):
+                seqs = piece.counts("seq")
+                news = (seqs == 0) | (piece.attempt > self._newest[0])
+                if piece.attempt == self._newest[0]:
+                    news |= seqs > self._newest[1]
+                new += [piece] if news.all() else [piece.event(n) for n in news.nonzero()[0].tolist()]
+                self._newest = max((piece.attempt, int(seqs.max())), self._newest)
+                continue
+            order = (piece.attempt, piece.seq)
+            if piece.seq and order <= self._newest:
+                continue
+            self._newest = max(order, self._newest)
+            new.append(piece)
+        return RecordedEvents(new)
 
     def _refresh(self) -> None:
         """Ask the run which commands it accepts now."""

@@ -277,7 +277,7 @@ class Explorer:
         elif first:
             self._go_to(self._scene.middle)
 
-    def _on_heard(self, events: list[Event]) -> None:
+    def _on_heard(self, events: Sequence[Event]) -> None:
         if self._closed:
             return
         screen = self.display.screen

@@ -97,6 +97,7 @@ def run(shown: Any) -> str:
     from segexplorer.frontends.notebook import html
     from segexplorer.frontends.notebook.still import curves_svg
     from segexplorer.training.history import open_run
+    from segexplorer.training.step_columns import events_of
     from segexplorer.viewmodels.curves import Curves
     from segexplorer.viewmodels.status import Status
 
@@ -104,7 +105,7 @@ def run(shown: Any) -> str:
     curves, status = Curves(), Status()
     curves.extend(events)
     status.extend(events)
-    scored = [event for event in events if isinstance(event, ValidationDone)]
+    scored = events_of(events, ValidationDone)
     names = tuple(shown.experiment.data.class_values())
     figures = html.scores(scored[-1].scores, f"step {scored[-1].step}", names) if scored else ""
     head = f"<div><b>{html.text(shown.folder.name)}</b>: {html.text(status.headline)}</div>"

@@ -25,6 +25,7 @@ from segexplorer.core.label_scheme import LabelScheme
 from segexplorer.frontends.report.drawing import BARS_MM, PENS, scale_bar
 from segexplorer.study.plots import FORMATS, GREY, INK, PALE, STYLE, Format
 from segexplorer.training.history import open_run
+from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.case_slices import OPACITY, CaseSlice, Film, Raster
 from segexplorer.viewmodels.errors import COLOURS, Code, LegendEntry, error_codes
 from segexplorer.viewmodels.outlines import Line, Lines, Outlines
@@ -133,7 +134,7 @@ def _drawn(
         else:
             record = ShownRun(folder, named=named)
             events = record.events()
-            planned = next((e for e in reversed(events) if isinstance(e, Planned)), None)
+            planned = next(reversed(events_of(events, Planned)), None)
             made = curves(charts(events, () if planned is None else planned.classes), width_mm)
         stream = io.BytesIO()
         undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}

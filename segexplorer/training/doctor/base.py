@@ -31,6 +31,7 @@ from segexplorer.core.regions import BoxRegions
 from segexplorer.core.registry import Declarations
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import HistoryFrame, RunRecord
+from segexplorer.training.step_columns import events_of
 
 Severity = Literal["problem", "remark"]
 Box = tuple[tuple[int, int], ...]
@@ -159,17 +160,17 @@ class Evidence:
     @cached_property
     def steps(self) -> list[StepDone]:
         """Optimiser steps."""
-        return [e for e in self.events if isinstance(e, StepDone)]
+        return events_of(self.events, StepDone)
 
     @cached_property
     def epochs(self) -> list[EpochDone]:
         """Ends of epochs."""
-        return [e for e in self.events if isinstance(e, EpochDone)]
+        return events_of(self.events, EpochDone)
 
     @cached_property
     def validations(self) -> list[ValidationDone]:
         """Validations."""
-        return [e for e in self.events if isinstance(e, ValidationDone)]
+        return events_of(self.events, ValidationDone)
 
     @cached_property
     def measured(self) -> list[StepDone]:
@@ -179,7 +180,7 @@ class Evidence:
     @cached_property
     def planned(self) -> Planned | None:
         """What the last attempt planned."""
-        return next((e for e in reversed(self.events) if isinstance(e, Planned)), None)
+        return next(reversed(events_of(self.events, Planned)), None)
 
     @cached_property
     def end(self) -> RunFinished | None:
@@ -200,7 +201,7 @@ class Evidence:
 
     def watched(self, role: Role) -> list[WatchedDone]:
         """Return the predictions of the watched case of a role."""
-        return [e for e in self.events if isinstance(e, WatchedDone) and e.role == role]
+        return [e for e in events_of(self.events, WatchedDone) if e.role == role]
 
     def last_frame(self, role: Role, until: int | None = None) -> HistoryFrame | None:
         """Return the newest recorded frame of a role, of step `until` at most; None where there is none."""

@@ -15,40 +15,50 @@ from typing import IO, Any
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.events import Event, Progress, ValidationDone, to_json
 from segexplorer.core.untrusted_files import with_checksum
+from segexplorer.training.event_index import EventIndex
 from segexplorer.training.host import job_id, this_host
 from segexplorer.training.run_files import EVENTS, METRICS, PROVENANCE, read_provenance
 
 
 class EventLog:
-    """Appends events to `events.jsonl`, one flushed line each, so that a kill costs at most a torn last line."""
+    """Appends events to `events.jsonl`, one flushed line each, so that a kill costs at most a torn last line.
+
+    Its index (`training.event_index`) is kept up beside it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / EVENTS
         with translate_disk_errors(self.path):
-            self._file: IO[str] = _open_for_append(self.path)
+            self._file: IO[bytes] = _open_for_append(self.path)
+        self._index = EventIndex(folder)
 
     def write(self, event: Event) -> None:
         """Append an event; `Progress` is for eyes only and not kept."""
         if isinstance(event, Progress):
             return
+        line = to_json(event).encode() + b"\n"
         with translate_disk_errors(self.path):
-            self._file.write(to_json(event) + "\n")
+            self._file.write(line)
             self._file.flush()
+        self._index.add(line)
 
     def close(self) -> None:
         """Sync and close."""
+        self._index.close()
         with translate_disk_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
 
 
-def _open_for_append(path: Path) -> IO[str]:
+def _open_for_append(path: Path) -> IO[bytes]:
     """Open for appending, a torn last line of a killed run closed off first."""
-    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    file = path.open("a", encoding="utf-8")
-    if torn:
-        file.write("\n")
+    file = path.open("a+b")
+    if file.tell():
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+            file.flush()
     return file
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -46,6 +46,7 @@ from segexplorer.study.race import is_race
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.history import open_run
 from segexplorer.training.ownership import Holder
+from segexplorer.training.step_columns import RecordedEvents, events_of, stretches
 from segexplorer.training.watch import Watch
 from segexplorer.viewmodels import status
 from segexplorer.viewmodels.displayed import Control, Screen
@@ -463,7 +464,8 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 end = RunFinished(
                     state="stopped", reason="its process has died", attempt=at.attempt, step=at.step
                 )
-                events.append(replace(end, seq=at.seq + 1, time=at.time))
+                end = replace(end, seq=at.seq + 1, time=at.time)
+                events = RecordedEvents([*stretches(events), end])
             return session.resume(folder, window=True), events, holder
 
         widgets.say(self.why_not, "")
@@ -471,7 +473,7 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.display.refresh_run(making="Opening the run…")
         self._opening.send(work)
 
-    def _on_opened(self, answer: tuple[Any, list[Event], Holder | None]) -> None:
+    def _on_opened(self, answer: tuple[Any, Sequence[Event], Holder | None]) -> None:
         run, events, holder = answer
         if isinstance(run, Watch):
             self.watch(run, holder)
@@ -577,13 +579,13 @@ class RunPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.live.show_experiment(run.experiment, running=self.bridge.busy)
         self._redraw()
 
-    def _on_events(self, events: list[Event]) -> None:
+    def _on_events(self, events: Sequence[Event]) -> None:
         self.status.extend(events)
-        if any(isinstance(event, (ParameterApplied, Planned)) for event in events):
+        if events_of(events, ParameterApplied, Planned):
             self.live.show_experiment(self.bridge.current.experiment, running=self.bridge.busy)
         self.log.show_lines(self.status.log, self.live.in_words)
-        for event in events:
-            if isinstance(event, RunFinished) and event.state == "failed":
+        for event in events_of(events, RunFinished):
+            if event.state == "failed":
                 self.progress.failure.show_failure(self.status.failure, self.status.cause)
         self._redraw()
 
