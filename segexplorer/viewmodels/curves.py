@@ -183,10 +183,6 @@ class _Series:
         self.steps = array("q")
         self.values = array("d")
 
-    def add(self, step: int, value: float) -> None:
-        self.steps.append(step)
-        self.values.append(value)
-
     def add_all(self, steps: NDArray[np.int64], values: Floats) -> None:
         """Add points, at least one, whose steps rise."""
         if self.steps and self.steps[-1] >= steps[0]:
@@ -275,11 +271,11 @@ class Curves:
 
     def _point(self, plot: str, name: str, step: int, value: float) -> None:
         series = self._of(plot, name)
-        if (
-            series.steps and series.steps[-1] >= step
-        ):  # a second time, e.g. validation at the step of a resume
-            series.cut(bisect_left(series.steps, step))
-        series.add(step, value)
+        steps = series.steps
+        if steps and steps[-1] >= step:  # a second time, e.g. validation at the step of a resume
+            series.cut(bisect_left(steps, step))
+        steps.append(step)
+        series.values.append(value)
 
     def _of(self, plot: str, name: str) -> _Series:
         found = self._series[plot].get(name)
