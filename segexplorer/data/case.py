@@ -492,6 +492,18 @@ def newest_change(source: Source | None) -> int:
     return max((max(pair) for pair in times), default=0)
 
 
+def case_identity(ref: CaseRef) -> list[object] | None:
+    """Return what changes when any file of a case does; None where voxels of it are in memory."""
+    sources = (*ref.images, *([] if ref.label is None else [ref.label]))
+    found = [source_identity(source) for source in sources]
+    return None if None in found else list(found)
+
+
+def newest_change_of(ref: CaseRef) -> int:
+    """Return when a file of a case changed last, ns since the epoch."""
+    return max(map(newest_change, (*ref.images, ref.label)))
+
+
 def _files_of(source: Source | None) -> list[Path]:
     if isinstance(source, Path) and source.is_dir():
         return sorted(path for path in source.rglob("*") if path.is_file())

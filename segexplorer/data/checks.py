@@ -10,11 +10,13 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
@@ -22,9 +24,11 @@ from segexplorer.data.case import (
     Case,
     CaseRef,
     ClassMap,
+    case_identity,
     integer_labels,
     label_values,
     newest_change,
+    newest_change_of,
     source_identity,
 )
 from segexplorer.data.geometry import canonical_grid, compare, spacing
@@ -352,14 +356,14 @@ def survey(
     voxels: bool = True,
     looked: Callable[[CaseFacts], object] = lambda facts: None,
 ) -> tuple[list[CaseFacts], list[Problem]]:
-    """Look at every case, and compare them.
+    """Look at every case, and compare them. What voxels showed is remembered until a file of their case changes.
 
     Parameters
     ----------
     voxels
         Whether voxels are read; without them only headers are compared.
     looked
-        Called with each case's facts as they come in, for a progress bar.
+        Called with each case's facts as they come in, for a progress bar. What it raises ends the reading.
 
     Returns
     -------
@@ -368,23 +372,49 @@ def survey(
     known = roles or {}
     rows: list[CaseFacts] = []
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        for facts in pool.map(
-            lambda ref: look(ref, classes, known.get(ref.id, ref.role), voxels=voxels), refs
-        ):
-            rows.append(facts)
-            looked(facts)
+        try:
+            for facts in pool.map(
+                lambda ref: look(ref, classes, known.get(ref.id, ref.role), voxels=voxels), refs
+            ):
+                rows.append(facts)
+                looked(facts)
+        except BaseException:  # also of whoever asks to stop: cases that wait are not read any more
+            pool.shutdown(cancel_futures=True)
+            raise
     return rows, [*duplicates(rows), *outliers(rows)]
 
 
 def look(ref: CaseRef, classes: ClassMap, role: Role | None = None, *, voxels: bool = True) -> CaseFacts:
     """Return the facts of one case; what cannot be read is a problem of it."""
     try:
-        case = ref.open()
-        return _facts(case, classes, role, voxels=voxels)
+        if not voxels:
+            return _facts(ref.open(), classes, role, voxels=False)
+        return _remembered_facts(ref, classes, role)
     except DataError as error:
         message = error.message.removeprefix(f"{ref.id}: ")
         problem = Problem("error", "unreadable", message, error.remedy, ref.id)
         return CaseFacts(ref.id, role, labelled=ref.label is not None, problems=(problem,))
+
+
+def _remembered_facts(ref: CaseRef, classes: ClassMap, role: Role | None) -> CaseFacts:
+    """Return the facts of a case, its voxels among them, without its name where they are kept."""
+
+    def find() -> Any:
+        facts = _facts(ref.open(), classes, None, voxels=True)
+        nameless = tuple(replace(problem, case="") for problem in facts.problems)
+        plain = _adapter().dump_python(replace(facts, case="", digest=b"", problems=nameless), mode="json")
+        return {**plain, "digest": facts.digest.hex()}
+
+    question = f"facts of a case, {ref.resample}, {ref.series}, {classes.plain()}"
+    found = remembered(question, lambda: case_identity(ref), find, newest=lambda: newest_change_of(ref))
+    facts = _adapter().validate_python({**found, "digest": b""})
+    problems = tuple(replace(problem, case=ref.id) for problem in facts.problems)
+    return replace(facts, case=ref.id, role=role, digest=bytes.fromhex(found["digest"]), problems=problems)
+
+
+@cache
+def _adapter() -> TypeAdapter[CaseFacts]:
+    return TypeAdapter(CaseFacts)
 
 
 def _facts(case: Case, classes: ClassMap, role: Role | None, *, voxels: bool) -> CaseFacts:

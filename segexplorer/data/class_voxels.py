@@ -17,7 +17,7 @@ import numpy as np
 
 from segexplorer.core.events import Role
 from segexplorer.core.label_scheme import IGNORED
-from segexplorer.data.case import CaseRef, ClassMap, newest_change, source_identity
+from segexplorer.data.case import CaseRef, ClassMap, case_identity, newest_change_of
 from segexplorer.data.checks import Problem, voxel_digest
 from segexplorer.data.remembered import Looked, nobody_looks, remembered
 from segexplorer.data.transforms.preprocessing import FittedPreprocessing
@@ -84,13 +84,12 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
             "digest": digest.hex(),
         }
 
-    sources = (*ref.images, ref.label)
     question = f"voxels of classes, {ref.resample}, {ref.series}, {fitted.plain()}, {classes.plain()}"
     found = remembered(
         question,
         lambda: _identity(ref),
         count,
-        newest=lambda: max(map(newest_change, sources)),
+        newest=lambda: newest_change_of(ref),
     )
     digest = bytes.fromhex(found["digest"])
     return ClassVoxels(
@@ -105,8 +104,7 @@ def count_classes(ref: CaseRef, fitted: FittedPreprocessing, classes: ClassMap) 
 
 def _identity(ref: CaseRef) -> list[object]:
     """Return what changes when a case does: sizes, times and inodes of its files, or its fingerprint."""
-    found = [source_identity(source) for source in (*ref.images, ref.label)]
-    return [ref.fingerprint()] if None in found else list(found)
+    return case_identity(ref) or [ref.fingerprint()]
 
 
 def class_problems(

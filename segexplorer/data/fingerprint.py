@@ -20,9 +20,17 @@ from scipy import ndimage
 from segexplorer.core.errors import DataError
 from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data import geometry
-from segexplorer.data.case import Case, CaseRef, ClassMap, present_values
+from segexplorer.data.case import (
+    Case,
+    CaseRef,
+    ClassMap,
+    case_identity,
+    newest_change_of,
+    present_values,
+)
 from segexplorer.data.checks import Problem, check_case, check_grids
 from segexplorer.data.datasets.base import DatasetSpec
+from segexplorer.data.remembered import remembered
 from segexplorer.data.volume import Modality
 
 MOST_CASES = 40
@@ -412,11 +420,10 @@ def _looks(
             break
         ref = refs[place]
         try:
-            case = ref.open()
-            amiss = [p for p in check_case(case, classes) if p.severity == "error"]
-            if not amiss:
-                found.append(_look(case, classes))
-                voxels += sum(image.array.size for image in case.images)
+            look, amiss, size = _remembered_look(ref, classes)
+            if look is not None:
+                found.append(look)
+                voxels += size
         except DataError as error:
             message = error.message.removeprefix(f"{ref.id}: ")
             amiss = [Problem("error", "unreadable", message, error.remedy, ref.id)]
@@ -426,6 +433,50 @@ def _looks(
         first = problems[0]
         raise DataError(f"No case can be read. {first.case}: {first.message}", first.remedy)
     return found, problems
+
+
+def _remembered_look(ref: CaseRef, classes: ClassMap) -> tuple[_Look | None, list[Problem], int]:
+    """Return what the voxels of a case showed, or what is wrong with it; and how many voxels its images have.
+
+    It is remembered, without the case's name, until one of its files changes.
+    """
+
+    def find() -> Any:
+        case = ref.open()
+        amiss = [p for p in check_case(case, classes) if p.severity == "error"]
+        if amiss:
+            return {"amiss": [[p.severity, p.code, p.message, p.remedy] for p in amiss]}
+        look = _look(case, classes)
+        return {
+            "amiss": [],
+            "size": sum(image.array.size for image in case.images),
+            "modalities": look.modalities,
+            "ranges": look.ranges,
+            "foreground": [values.tolist() for values in look.foreground],
+            "counts": look.counts.tolist(),
+            "voxel_ml": look.voxel_ml,
+            "parts": None
+            if look.parts is None
+            else [[index, sizes.tolist()] for index, sizes in look.parts.items()],
+            "nonzero": look.nonzero,
+        }
+
+    question = f"fingerprint, {ref.resample}, {ref.series}, {classes.plain()}"
+    seen = remembered(question, lambda: case_identity(ref), find, newest=lambda: newest_change_of(ref))
+    if seen["amiss"]:
+        amiss = [Problem(s, code, text, remedy, ref.id) for s, code, text, remedy in seen["amiss"]]
+        return None, amiss, 0
+    parts = seen["parts"]
+    look = _Look(
+        modalities=tuple(seen["modalities"]),
+        ranges=tuple((low, high) for low, high in seen["ranges"]),
+        foreground=tuple(np.asarray(values, np.float32) for values in seen["foreground"]),
+        counts=np.asarray(seen["counts"], np.int64),
+        voxel_ml=seen["voxel_ml"],
+        parts=None if parts is None else {index: np.asarray(sizes, np.int64) for index, sizes in parts},
+        nonzero=seen["nonzero"],
+    )
+    return look, [], seen["size"]
 
 
 def _look(case: Case, classes: ClassMap) -> _Look:
