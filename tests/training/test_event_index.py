@@ -8,7 +8,7 @@ import os
 import random
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from segexplorer.training.run_files import EVENTS, INDEX
 from segexplorer.training.run_status import RunStatus, status_of
 from segexplorer.training.sinks.record import EventLog
 from segexplorer.training.step_columns import (
+    COUNTS,
+    NUMBERS,
     RecordedEvents,
     StepColumns,
     events_of,
@@ -236,6 +238,11 @@ def test_most_steps_are_columns_and_are_counted_as_events(tmp_path: Path) -> Non
     assert events != plain[:-1]
     with pytest.raises(IndexError):
         events[40]
+
+
+def test_every_field_of_a_step_has_a_column() -> None:
+    others = {"terms", "cases", "term_gradients", "references"}
+    assert {field.name for field in fields(StepDone)} == {*COUNTS, *NUMBERS, *others}
 
 
 def test_a_short_run_has_no_index(tmp_path: Path) -> None:
