@@ -16,6 +16,7 @@ from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.linked_views import PlaneView, canvas_in
 from segexplorer.frontends.napari.workbench import NAPARI_PANELS, Workbench
 from segexplorer.viewmodels import layer_images
+from segexplorer.viewmodels.surfaces import SurfacePicture
 
 pytestmark = pytest.mark.gui
 SHIFT, LEFT, RIGHT = Qt.KeyboardModifier.ShiftModifier, Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
@@ -115,6 +116,34 @@ def test_four_views_are_equal_and_never_make_the_window_grow(shown: Shown, qtbot
     after = window.minimumSizeHint()
     assert after.height() <= before.height() and after.width() <= before.width()
     assert window.size() == size
+
+
+def test_another_surface_in_the_3d_view_keeps_its_layer_and_where_it_is_seen_from(
+    shown: Shown, qtbot: Any
+) -> None:
+    workbench = shown[2]
+    workbench.arrange("volume")
+    volume = workbench.views["volume"]
+    corners = np.array([[0, 0, 0], [0, 0, 20], [0, 20, 0], [20, 0, 0], [20, 20, 20]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 2, 3], [2, 3, 4]], np.int32)
+
+    def surface(count: int) -> SurfacePicture:
+        colours = np.full((count, 4), count / 5, np.float32)
+        return SurfacePicture(
+            "surface/errors", "errors", "errors", corners[:count], faces[: count - 1], colours
+        )
+
+    volume.show_surfaces([surface(4)])
+    qtbot.wait(100)
+    (layer,) = volume.model.layers
+    volume.model.scene.camera.angles = (10, 20, 30)
+    volume.model.scene.camera.zoom = 5.0
+    volume.show_surfaces([surface(5)])
+    qtbot.wait(50)
+    assert list(volume.model.layers) == [layer] and len(layer.vertices) == len(layer.vertex_colors) == 5
+    assert np.allclose(volume.model.scene.camera.angles, (10, 20, 30)) and volume.model.scene.camera.zoom == 5
+    volume.show_surfaces([])
+    assert not volume.model.layers
 
 
 def test_what_a_layer_had_on_the_gpu_is_freed_in_the_context_of_its_canvas(shown: Shown, qtbot: Any) -> None:

@@ -30,6 +30,8 @@ from qtpy.QtWidgets import (
 
 from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.printable import printable
+from segexplorer.frontends.forms import appearance
+from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.viewmodels.board import COLUMNS, Board, BoardRow, BoardView, Column, columns_with
@@ -38,7 +40,14 @@ NAME = "Runs (Segmentation Explorer)"
 """With what tells it apart in front: the end of a narrow tab's title is cut off."""
 EVERY_MS = 2000
 _RIGHT = {"progress", "best", "loss", "left", "updated"}
-_WIDTHS: dict[Column, int] = {"state": 84, "progress": 124, "best": 72, "loss": 64, "left": 72, "updated": 90}
+_WIDTHS: dict[Column, int] = {
+    "state": 84,
+    "progress": 124,
+    "best": 72,
+    "loss": 64,
+    "left": 72,
+    "updated": 104,
+}
 _LEAST: dict[Column, int] = {"name": 84, "problem": 120}
 """Of columns that take what the others leave."""
 _RANKS: tuple[Column, ...] = ("name", "state", "progress", "best", "problem", "left", "updated", "loss")
@@ -50,8 +59,9 @@ _TROUBLE = {"failed", "interrupted", "unreadable"}
 class BoardModel(QAbstractTableModel):  # type: ignore[misc, unused-ignore]
     """The rows of a board for a Qt table; asks nothing of the folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_dark: Callable[[], bool]) -> None:
         super().__init__()
+        self._is_dark = is_dark
         self.rows: list[BoardRow] = []
         self._cells: list[dict[Column, str]] = []
         self._columns = list(COLUMNS)
@@ -88,8 +98,9 @@ class BoardModel(QAbstractTableModel):  # type: ignore[misc, unused-ignore]
             return "\n".join(f"{COLUMNS[c]}: {printable(text)}" for c, text in cells.items() if text)
         if role == Qt.ItemDataRole.TextAlignmentRole and column in _RIGHT:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        if role == Qt.ItemDataRole.ForegroundRole and column in ("state", "problem"):
-            return QColor("#d55e00") if self.rows[index.row()].state in _TROUBLE else None
+        trouble = column in ("state", "problem") and self.rows[index.row()].state in _TROUBLE
+        if role == Qt.ItemDataRole.ForegroundRole and trouble:
+            return QColor(appearance.colour("red", dark=self._is_dark()))
         return None
 
     def headerData(self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -101,6 +112,11 @@ class BoardModel(QAbstractTableModel):  # type: ignore[misc, unused-ignore]
 
 class RunBoard(QWidget):  # type: ignore[misc, unused-ignore]
     """A table of runs that follows a folder.
+
+    Parameters
+    ----------
+    is_dark
+        Whether the window is dark now.
 
     Attributes
     ----------
@@ -114,7 +130,7 @@ class RunBoard(QWidget):  # type: ignore[misc, unused-ignore]
 
     run_chosen = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, is_dark: Callable[[], bool] = lambda: True) -> None:
         super().__init__()
         self.board: Board | None = None
         self.view = BoardView()
@@ -130,9 +146,9 @@ class RunBoard(QWidget):  # type: ignore[misc, unused-ignore]
         self.show_button = QPushButton("Show run")
         self.show_button.setToolTip("Show the chosen run: curves, predictions and errors, as it goes on")
         self.show_button.clicked.connect(lambda _=False: self._show_chosen())
-        self.summary = widgets.guidance("No folder is watched.")
+        self.summary = widgets.guidance("No folder is watched yet: choose one with Folder…")
         self.problem = widgets.guidance("", widgets.AMBER)
-        self.model = BoardModel()
+        self.model = BoardModel(is_dark)
         self.table = QTableView()
         self.table.setModel(self.model)
         self.table.setAccessibleName("Runs")
@@ -317,7 +333,7 @@ class BoardButton(QPushButton):  # type: ignore[misc, unused-ignore]
     def show_board(self) -> RunBoard:
         """Show the board below the canvas, also after its dock was closed."""
         if self.board is None:
-            self.board = RunBoard()
+            self.board = RunBoard(lambda: theme.is_dark(self._viewer))
             self.board.run_chosen.connect(self._show_run)
         board = self.board
         if board.parent() is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from typing import Any
+
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -18,6 +20,7 @@ from qtpy.QtWidgets import (
     QTableWidget,
     QTableWidgetItem,
     QTabWidget,
+    QToolTip,
     QVBoxLayout,
     QWidget,
 )
@@ -175,7 +178,13 @@ class ElidedComboBox(QComboBox):  # type: ignore[misc, unused-ignore]
         self.setAccessibleName(name)
         self.setMinimumContentsLength(8)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.currentTextChanged.connect(self.setToolTip)
+
+    def event(self, event: Any) -> bool:
+        """Show the whole text as the tool tip: that of now, also where it was chosen without a signal."""
+        if event.type() == QEvent.Type.ToolTip and not self.toolTip():
+            QToolTip.showText(event.globalPos(), self.currentText(), self)
+            return True
+        return bool(super().event(event))
 
     def paintEvent(self, event: object) -> None:
         """Draw the text shortened in the middle, where the style would cut it off."""
