@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segexplorer.core.events import (
@@ -130,6 +130,7 @@ EVENTS_ = st.one_of(
 )
 
 
+@settings(deadline=None)  # it writes files, and how long the disk takes is not what is tested
 @given(st.lists(EVENTS_, min_size=1, max_size=20))
 def test_whatever_happens_the_file_can_be_read_back(
     tmp_path_factory: pytest.TempPathFactory, events: list[Event]
