@@ -112,6 +112,10 @@ class Controls:
         if self._making.busy or display.reality.busy:
             raise SegExplorerError("A run is going on already.", "Stop it first.")
         if run is not None:
+            if not run.accepts("start"):
+                raise SegExplorerError(
+                    "This run has done all its epochs.", "Extend it, or explore the experiment again."
+                )
             self._train(run)
             return
         folder = display.reality.run.key if display.reality.run is not None else None

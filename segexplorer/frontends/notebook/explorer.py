@@ -16,6 +16,7 @@ from typing import Any, Literal
 import ipywidgets as w
 import numpy as np
 
+from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.events import Event
 from segexplorer.frontends.notebook import cells, html, solid
 from segexplorer.frontends.notebook.controls import Controls
@@ -439,7 +440,16 @@ class Explorer:
             self._closing.start()
 
     def wait(self, seconds: float = 600.0) -> None:
-        """Wait until the training has ended and everything is drawn; Esc or "Interrupt" ends the waiting alone."""
+        """Wait until the training has ended and everything is drawn; Esc or "Interrupt" ends the waiting alone.
+
+        Raises
+        ------
+        SegExplorerError
+            When there is a run to begin that nobody has begun.
+        """
+        begun = self.controls is None or self.controls.busy or self.run is not None
+        if self._subject.experiment is not None and not begun:
+            raise SegExplorerError("There is no run yet.", "Press Start first.")
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             making = self.controls is not None and self.controls.busy

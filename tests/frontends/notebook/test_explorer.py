@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from segexplorer.core.colours import CLASSES, ClassColours
+from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.events import RunFinished
 from segexplorer.training.experiment import Experiment
 from tests.frontends.notebook.conftest import EXPERIMENT, own_threads
@@ -30,6 +31,8 @@ def test_a_run_is_trained_in_the_background_and_shown(explored: Any, tmp_path: P
     explorer = explored(EXPERIMENT, output=tmp_path / "run")
     assert "press Start" in explorer.controls.headline.value and not explorer.controls.start.disabled
     assert explorer.controls.pause.disabled and not (tmp_path / "run").exists()
+    with pytest.raises(SegExplorerError, match="There is no run yet"):
+        explorer.wait(1)
     explorer.controls.start.click()
     explorer.wait(120)
     assert explorer.run.state == "finished" and "finished" in explorer.controls.headline.value
@@ -42,6 +45,8 @@ def test_a_run_is_trained_in_the_background_and_shown(explored: Any, tmp_path: P
     assert ("y", "total") in lines and len(lines) == len(explorer.curves.figure.data)
     total = next(t for t in explorer.curves.figure.data if t.name == "total")
     assert list(total.x) == [1, 2, 3, 4]
+    with pytest.raises(SegExplorerError, match="done all its epochs"):
+        explorer.controls.begin()
 
 
 def test_pause_change_step_and_stop(explored: Any, tmp_path: Path) -> None:
