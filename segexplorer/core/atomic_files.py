@@ -53,6 +53,41 @@ def atomic_write(path: Path, content: bytes | Callable[[IO[bytes]], None], *, sy
             sync_folder(path.parent)
 
 
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""Errors of file systems without hard links (FAT, some network drives)."""
+
+
+def name_once(part: Path, name: Path) -> bool:
+    """Give a file, written aside in the same folder, a name that nobody else has; False where another one has it.
+
+    By a hard link, which either creates the name or fails, also on NFS (open(2), O_EXCL). Where there are none, the
+    file is created exclusively; for an instant it is seen empty. The part stays and is for the caller to remove.
+    """
+    try:
+        os.link(part, name)
+    except FileExistsError:
+        # the reply to a link that succeeded may get lost on NFS, and the repeated request then fails
+        return part.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _created(name, part.read_bytes())
+    return True
+
+
+def _created(name: Path, content: bytes) -> bool:
+    try:
+        descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True
+
+
 @contextmanager
 def translate_disk_errors(path: Path) -> Iterator[None]:
     """Turn what a disk or its permissions refuse into a sentence; other errors pass unchanged.

@@ -34,11 +34,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.errors import DataError
+from segexplorer.core.file_locks import take_lock
 from segexplorer.core.untrusted_files import read_bytes, read_json, with_checksum
 from segexplorer.data.voxel_file import DamagedFileError, VoxelFile
 
@@ -113,7 +114,7 @@ class CaseCache:
     def __init__(self, base: Path) -> None:
         self.folder = base / _PREPARED
         self._mine: set[str] = set()
-        self._user: tuple[FileLock, Path] | None = None
+        self._user: tuple[BaseFileLock | None, Path] | None = None
         self._lock = threading.Lock()
         self._known: tuple[float, int] | None = None
 
@@ -179,17 +180,15 @@ class CaseCache:
     def _making(self, key: str) -> Iterator[None]:
         """Hold the lock of an entry; go on without where the file system has none, for renaming is enough."""
         path = self.folder / _LOCKS / key
-        lock = FileLock(path, thread_local=False)
-        held = False
+        lock = None
         with translate_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(Timeout, NotImplementedError):
-                lock.acquire(timeout=_WAIT)
-                held = True
+            with contextlib.suppress(Timeout):
+                lock = take_lock(path, _WAIT)
         try:
             yield
         finally:
-            if held:
+            if lock is not None:
                 # whoever waits for the deleted file finds the entry there, or at worst makes it twice
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
@@ -203,14 +202,12 @@ class CaseCache:
             if key in self._mine or not self.folder.is_dir():
                 return
             self._mine.add(key)
-            with contextlib.suppress(OSError, NotImplementedError, Timeout):
+            with contextlib.suppress(OSError):
                 if self._user is None:
                     place = self.folder / _USERS
                     place.mkdir(exist_ok=True)
                     path = place / secrets.token_hex(8)
-                    lock = FileLock(path.with_suffix(".lock"), thread_local=False)
-                    lock.acquire(timeout=0)
-                    self._user = lock, path
+                    self._user = take_lock(path.with_suffix(".lock"), 0), path
                 with self._user[1].open("a") as file:
                     file.write(f"{key}\n")
 
@@ -221,13 +218,16 @@ class CaseCache:
         for path in list(place.iterdir()) if place.is_dir() else []:
             if path.suffix or (self._user is not None and path == self._user[1]):
                 continue
-            lock = FileLock(path.with_suffix(".lock"), thread_local=False)
-            try:
-                lock.acquire(timeout=0)
-            except (Timeout, OSError, NotImplementedError) as error:
+            held, lock = False, None
+            with contextlib.suppress(OSError):
+                try:
+                    lock = take_lock(path.with_suffix(".lock"), 0)
+                except Timeout:
+                    held = True
+            if lock is None:
                 with contextlib.suppress(OSError, DataError):
                     age = time.time() - path.stat().st_mtime
-                    if isinstance(error, Timeout) or age < _ABANDONED:
+                    if held or age < _ABANDONED:
                         keys.update(read_bytes(path, _KEYS).decode("ascii", "replace").split())
                 continue
             with contextlib.suppress(OSError):
@@ -243,8 +243,9 @@ class CaseCache:
         if user is not None:
             with contextlib.suppress(OSError):
                 user[1].unlink(missing_ok=True)
-                Path(user[0].lock_file).unlink(missing_ok=True)
-            user[0].release()
+                user[1].with_suffix(".lock").unlink(missing_ok=True)
+            if user[0] is not None:
+                user[0].release()
 
     # ---- size
 

@@ -8,6 +8,7 @@ A data set uses the newest ones only where its setting `label_versions` asks for
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import re
@@ -16,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.errors import DataError
+from segexplorer.core.file_locks import take_lock
 from segexplorer.core.untrusted_files import read_json, sha256_of, with_checksum
 from segexplorer.data.formats.registry import readable_suffixes, suffix_of, writable_suffixes
 from segexplorer.data.io import save_volume
@@ -213,7 +214,7 @@ def save_version(
     folder = versions_folder(label)
     with translate_disk_errors(folder):
         folder.mkdir(exist_ok=True)
-        with FileLock(folder / LOCK, timeout=60):
+        with take_lock(folder / LOCK, 60) or contextlib.nullcontext():
             path = next_version(label)
             parent = sha256_of(label, LARGEST)
             save_volume(corrected, path, integer=True, names=names)

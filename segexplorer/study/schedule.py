@@ -32,7 +32,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
+from segexplorer.core.atomic_files import atomic_write, name_once, translate_disk_errors
 from segexplorer.core.errors import DataError, ExitCode, FolderGoneError, SpecError, did_you_mean
 from segexplorer.core.events import RunFinished
 from segexplorer.study.cluster import EngineKind, devices_of
@@ -331,22 +331,14 @@ class Schedule:
                         f"Look at {folder}, and remove some.",
                     )
                 facts = Try(number=number, launch=launch, host=host, job=job_id(), began=now, updated=now)
-                # linked, not created: so that nobody sees it empty
                 part = folder / f".{secrets.token_hex(8)}.part"
-                part.write_text(facts.model_dump_json())
                 file = folder / f"{name}.{number}.json"
                 try:
-                    os.link(part, file)
-                except FileExistsError:
-                    continue
-                except OSError:  # no hard links here
-                    with contextlib.suppress(FileExistsError), file.open("xb") as made:
-                        made.write(part.read_bytes())
+                    part.write_text(facts.model_dump_json())
+                    if name_once(part, file):
                         return OwnTry(file, facts)
-                    continue
                 finally:
                     part.unlink(missing_ok=True)
-                return OwnTry(file, facts)
 
     def tries(self, name: str) -> tuple[Try, ...]:
         """Return all tries of a run, in order."""
@@ -361,6 +353,10 @@ class Schedule:
                 if (match := _TRY.fullmatch(entry.name)) is None or match[1] not in wanted:
                     continue
                 facts = self._over.get(entry.name)
+                if (
+                    facts is None and not entry.stat().st_size
+                ):  # claimed this instant, where there are no links
+                    facts = Try(number=int(match[2]))
                 facts = facts or read_run_file(self.folder, f"tries/{entry.name}", Try)
                 if facts is None:
                     continue

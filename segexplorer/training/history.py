@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import zarr
 from numpy.typing import NDArray
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
 
 from segexplorer.core.atomic_files import atomic_write
 from segexplorer.core.errors import DataError
@@ -77,6 +79,19 @@ def write_format(folder: Path) -> None:
     atomic_write(folder / RUN, json.dumps(with_checksum({"format": FORMAT})).encode())
 
 
+class _OwnStore(LocalStore):  # type: ignore[misc]  # mypy does not see the types of zarr
+    """The history of the run that this process owns.
+
+    Nobody else writes into it (`training.ownership`), so nothing has to be created exclusively, for which zarr
+    takes hard links: some network drives have none.
+    """
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write a value that is not there yet."""
+        if not await self.exists(key):
+            await self.set(key, value)
+
+
 class HistoryWriter:
     """Writes frames of the watched cases."""
 
@@ -86,7 +101,8 @@ class HistoryWriter:
         if (folder / HISTORY).exists():
             require_inside(folder / HISTORY, folder)
             read_group(folder, HISTORY, GroupHeader)
-        self._root = zarr.open_group(str(folder / HISTORY), mode="a", zarr_format=3, use_consolidated=False)
+        store = _OwnStore(folder / HISTORY)
+        self._root = zarr.open_group(store, mode="a", zarr_format=3, use_consolidated=False)
 
     def next_index(self, role: Role) -> int:
         """Return the number for the next frame of a role."""

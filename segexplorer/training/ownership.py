@@ -18,7 +18,6 @@ server sets, so the clocks of the computers are not compared.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -33,7 +32,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from segexplorer.core.atomic_files import sync_folder, translate_disk_errors
+from segexplorer.core.atomic_files import name_once, sync_folder, translate_disk_errors
 from segexplorer.core.errors import (
     DataError,
     FolderGoneError,
@@ -55,8 +54,6 @@ VANISHING_SECONDS = 1.0
 _LARGEST = 4096
 """Bytes of a lease that are read; ours have about 350."""
 _ROUNDS = 100
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-"""Errors of file systems without hard links (FAT, some network drives)."""
 _POSIX = os.name == "posix"
 """Elsewhere open files cannot be removed and folders cannot be opened."""
 _LIVE: set[str] = set()
@@ -276,7 +273,7 @@ class Lease:
                             raise in_use(folder, last.holder, elsewhere=True)
                         notice = _taken_over(last, alive, silent)
                     target = last.successor if last is not None else folder / OWNER
-                    if not _publish(part, target):
+                    if not name_once(part, target):
                         continue  # another process was quicker: look again who it is
                     sync_folder(folder)
                     hold = _Hold(folder, target, holder, [link.path for link in chain])
@@ -490,31 +487,3 @@ def _written_aside(folder: Path, holder: Holder) -> Iterator[tuple[Path, int]]:
         os.close(descriptor)
         with contextlib.suppress(OSError):
             part.unlink()
-
-
-def _publish(part: Path, target: Path) -> bool:
-    """Give a lease its name; False where another one has it."""
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        # the reply to a link that succeeded may get lost on NFS, and the repeated request then fails
-        return part.stat().st_nlink == 2
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return _create(target, part.read_bytes())
-    return True
-
-
-def _create(target: Path, content: bytes) -> bool:
-    """Write a lease under its name where there are no hard links; for an instant it is seen empty."""
-    try:
-        descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except FileExistsError:
-        return False
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return True

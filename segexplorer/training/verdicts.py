@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import Field, StringConstraints
 
 from segexplorer.core.atomic_files import atomic_write, translate_disk_errors
 from segexplorer.core.errors import DataError, RunHeldError
 from segexplorer.core.events import Count, Role
+from segexplorer.core.file_locks import take_lock
 from segexplorer.core.untrusted_files import require_inside, with_checksum
 from segexplorer.training.run_files import Name, RunFile, Sha256, read_run_file, require_run_folder
 
@@ -182,9 +183,8 @@ def _rewrite(
     if lock.is_symlink():
         require_inside(lock, folder)
     with translate_disk_errors(lock):
-        held = FileLock(lock, timeout=PATIENCE_S)
         try:
-            held.acquire()
+            held = take_lock(lock, PATIENCE_S)
         except Timeout as error:
             raise RunHeldError(
                 f"Another process is writing {name} of {folder.name}.", "Try again in a moment."
@@ -193,7 +193,8 @@ def _rewrite(
         verdicts = tuple(change(read_verdicts(folder, name)))
         write_verdicts(folder, verdicts, name)
     finally:
-        held.release()
+        if held is not None:
+            held.release()
     return verdicts
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from segexplorer.core.atomic_files import name_once
 from segexplorer.core.errors import (
     DataError,
     ExitCode,
@@ -261,7 +262,7 @@ def test_without_hard_links_a_lease_is_created_exclusively(
 
     monkeypatch.setattr(os, "link", refuse)
     lease = Lease.take(tmp_path)
-    assert not ownership._publish(tmp_path / OWNER, tmp_path / OWNER)
+    assert not name_once(tmp_path / OWNER, tmp_path / OWNER)
     lease.check()
     lease.release()
     assert not list(tmp_path.iterdir())
