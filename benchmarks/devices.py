@@ -50,9 +50,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--features", type=int, default=16)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument(
-        "--normalisation", default="batch", help="on the CPU, that of the whole batch is slow"
-    )
+    parser.add_argument("--normalisation", default="batch")
     parser.add_argument("--loss", default="dice_cross_entropy")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
