@@ -18,6 +18,7 @@ from segexplorer.core.errors import DataError
 from segexplorer.core.events import Role
 from segexplorer.core.label_scheme import EXCLUSIVE, IGNORED, MOST_OVERLAPPING, LabelScheme
 from segexplorer.core.printable import printable
+from segexplorer.data.formats.registry import files_of_volume
 from segexplorer.data.grid import aligned
 from segexplorer.data.remembered import remembered
 from segexplorer.data.sources import Recipe, open_image, open_label
@@ -165,19 +166,8 @@ def _content(source: Source, *, whole: bool = False, looked: Callable[[], object
         for content in sorted(_content(path, looked=looked) for path in files):
             digest.update(content)
     elif isinstance(source, Path):
-        with source.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            digest.update(str(size).encode())
-            if whole or size <= _WHOLE:
-                inner = hashlib.sha256()
-                while part_of_it := file.read(_STRETCH):
-                    inner.update(part_of_it)
-                    looked()
-                digest.update(inner.digest())
-            else:
-                for block in range(_BLOCKS):  # the first at the beginning, the last at the end
-                    file.seek(block * (size - _BLOCK) // (_BLOCKS - 1))
-                    digest.update(file.read(_BLOCK))
+        for path in files_of_volume(source):
+            _hash_file(digest, path, whole, looked)
     else:
         array = np.ascontiguousarray(source.array)
         digest.update(f"{array.dtype} {array.shape} {source.affine.tolist()}".encode())
@@ -199,6 +189,22 @@ def _opened(
     if isinstance(source, Recipe):
         return source.open(label=label, like=like)
     return open_label(source, like, together=together) if label else open_image(source, series)
+
+
+def _hash_file(digest: Any, path: Path, whole: bool, looked: Callable[[], object]) -> None:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest.update(str(size).encode())
+        if whole or size <= _WHOLE:
+            inner = hashlib.sha256()
+            while part_of_it := file.read(_STRETCH):
+                inner.update(part_of_it)
+                looked()
+            digest.update(inner.digest())
+        else:
+            for block in range(_BLOCKS):  # the first at the beginning, the last at the end
+                file.seek(block * (size - _BLOCK) // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK))
 
 
 # ---- classes
@@ -478,7 +484,7 @@ def file_identity(source: Source | None) -> tuple[object, ...] | None:
 def source_identity(source: Source | None) -> list[object] | None:
     """Return what changes when the files of a source do, a folder's files among them; None for voxels in memory."""
     what: list[object] = [source.recipe] if isinstance(source, Recipe) else []
-    for path in _files_of(source):
+    for path in files_of(source):
         known = file_identity(path)
         if known is None:
             return None
@@ -488,7 +494,7 @@ def source_identity(source: Source | None) -> list[object] | None:
 
 def newest_change(source: Source | None) -> int:
     """Return when a file of a source changed last, ns since the epoch."""
-    times = [(path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in _files_of(source)]
+    times = [(path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in files_of(source)]
     return max((max(pair) for pair in times), default=0)
 
 
@@ -504,9 +510,10 @@ def newest_change_of(ref: CaseRef) -> int:
     return max(map(newest_change, (*ref.images, ref.label)))
 
 
-def _files_of(source: Source | None) -> list[Path]:
+def files_of(source: Source | None) -> list[Path]:
+    """Return every file of a source, a folder's among them; none for voxels in memory."""
     if isinstance(source, Path) and source.is_dir():
         return sorted(path for path in source.rglob("*") if path.is_file())
     if isinstance(source, Recipe):
-        return [file for part in source.files for file in _files_of(part)]
-    return [source] if isinstance(source, Path) else []
+        return [file for part in source.files for file in files_of(part)]
+    return list(files_of_volume(source)) if isinstance(source, Path) else []

@@ -33,7 +33,7 @@ from segexplorer.core.errors import DataError, SegExplorerError
 from segexplorer.core.events import CaseScore
 from segexplorer.core.untrusted_files import read_json, with_checksum
 from segexplorer.data.cache_folder import base_folder
-from segexplorer.data.case import Source, file_identity
+from segexplorer.data.case import Source, file_identity, files_of
 from segexplorer.data.checks import Problem
 from segexplorer.data.results.base import ResultCase, ResultListing, ResultsSpec
 from segexplorer.data.sources import Recipe, Structures
@@ -464,17 +464,9 @@ def _key(case: ResultCase, scoring: Scoring, listing: ResultListing) -> str:
 
 def _identity(source: Source | None) -> list[Any] | None:
     """Return path, size and time of every file of a source; None where one cannot be known."""
-    found = [file_identity(path) for path in _files(source)]
+    found = [file_identity(path) for path in files_of(source)]
     what = source.recipe if isinstance(source, Recipe) else ""
     return None if None in found or not found else [what, found]
-
-
-def _files(source: Source | None) -> tuple[Path, ...]:
-    if isinstance(source, Recipe):
-        return source.files
-    if not isinstance(source, Path):
-        return ()
-    return tuple(sorted(p for p in source.rglob("*") if p.is_file())) if source.is_dir() else (source,)
 
 
 def _place(cache: Path, key: str) -> Path:
@@ -499,7 +491,7 @@ def _remember(cache: Path, job: _Job, answer: _Scores) -> None:
         return
     names = [
         job.case.id,
-        *(path.name for source in (job.case.prediction, job.case.truth) for path in _files(source)),
+        *(path.name for source in (job.case.prediction, job.case.truth) for path in files_of(source)),
     ]
     notes = tuple(note for note in answer.notes if not any(name in note for name in names))
     record = _Record(scores=tuple(replace(score, case="") for score in answer.scores), notes=notes)

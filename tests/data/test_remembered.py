@@ -8,13 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from segexplorer.core.errors import DataError
 from segexplorer.data import case as case_module
 from segexplorer.data import remembered as module
-from segexplorer.data.case import CaseRef, ClassMap, label_values, newest_change, source_identity
+from segexplorer.data.case import (
+    CaseRef,
+    ClassMap,
+    case_identity,
+    label_values,
+    newest_change,
+    source_identity,
+)
 from segexplorer.data.checks import check_dataset
 from segexplorer.data.class_voxels import class_problems, count_classes
 from segexplorer.data.io import save_volume
@@ -249,3 +257,37 @@ def test_errors_are_not_remembered(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="c: "):
             label_values(ref)
     assert not list((tmp_path / "cache").rglob("*.json"))
+
+
+def _pair(folder: Path, kind: str, voxels: np.ndarray) -> Path:
+    """Write a label whose header is one file and whose voxels are another."""
+    if kind == "hdr":
+        nib.Nifti1Pair(voxels, np.eye(4)).to_filename(folder / "label.hdr")
+        return folder / "label.hdr"
+    (folder / "label.raw").write_bytes(voxels.tobytes(order="F"))
+    sizes = " ".join(map(str, voxels.shape))
+    header = {
+        "mhd": f"ObjectType = Image\nNDims = 3\nDimSize = {sizes}\nElementType = MET_UCHAR\n"
+        "ElementDataFile = label.raw\n",
+        "nhdr": "NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\n"
+        f"sizes: {sizes}\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
+        "encoding: raw\nendian: little\ndata file: label.raw\n",
+    }
+    (folder / f"label.{kind}").write_text(header[kind])
+    return folder / f"label.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["mhd", "nhdr", "hdr"])
+def test_voxels_beside_their_header_are_looked_at(tmp_path: Path, kind: str) -> None:
+    voxels = np.zeros((6, 5, 4), np.uint8)
+    voxels[0, 0, 0] = 1
+    path = _pair(tmp_path, kind, voxels)
+    ref = CaseRef("case", (path,), path)
+    before, identity = ref.fingerprint(), case_identity(ref)
+    assert label_values(ref) == {0, 1}
+    header = path.read_bytes()
+    voxels[1, 1, 1] = 2
+    assert _pair(tmp_path, kind, voxels) == path and path.read_bytes() == header
+    assert case_identity(ref) != identity
+    assert label_values(ref) == {0, 1, 2}
+    assert ref.fingerprint() != before

@@ -194,6 +194,12 @@ def _data_file(header: TextHeader, path: Path) -> tuple[Path, int | None]:
     return path.parent / named, None if skip == "-1" else int(skip)
 
 
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Return the file of the voxels, unless it is the header's own."""
+    data, _ = _data_file(_read_header(path), path)
+    return () if data == path else (data,)
+
+
 def _geometry(header: TextHeader, dimension: int) -> tuple[Affine, list[str]]:
     """Return the affine and what was assumed."""
     notes = []
@@ -298,5 +304,6 @@ formats.register(
         reader=read_meta_image,
         writer=write_meta_image,
         writes=(".mha",),
+        beside=_beside,
     )
 )

@@ -349,6 +349,17 @@ def _load_by_first_bytes(path: Path) -> Any:
         return kind.from_file_map({"image": holder, "header": holder})
 
 
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Return the other file of a pair of header and voxels."""
+    found = re.fullmatch(r"(.*)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
+    if found is None:
+        return ()
+    stem, other = found[1], {"hdr": "img", "img": "hdr"}[found[2].lower()]
+    other = other.upper() if found[2].isupper() else other
+    named = (path.with_name(f"{stem}.{other}{packed}") for packed in ("", ".gz", ".GZ"))
+    return tuple(file for file in named if file.is_file())
+
+
 def _size(data: bytes, order: str) -> int:
     return int(struct.unpack(f"{order}i", data)[0]) if len(data) == 4 else 0
 
@@ -485,5 +496,6 @@ formats.register(
         writer=write_nifti,
         writes=(".nii", ".nii.gz"),
         library="nibabel",
+        beside=_beside,
     )
 )

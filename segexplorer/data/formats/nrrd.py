@@ -260,6 +260,12 @@ def _data_file(header: TextHeader, path: Path) -> tuple[Path, int | None]:
     return data, None if skip == "-1" else begin + int(skip)
 
 
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Return the file of the voxels, unless it is the header's own."""
+    data, _ = _data_file(_read_header(path), path)
+    return () if data == path else (data,)
+
+
 # --- geometry ---
 
 
@@ -469,5 +475,6 @@ formats.register(
         writer=write_nrrd,
         writes=(".nrrd", ".seg.nrrd"),
         named=True,
+        beside=_beside,
     )
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segexplorer.core.errors import DataError
 from segexplorer.core.registry import Declarations
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Format:
         Whether a folder is one volume, or several, of this format.
     picture
         Whether the files are everyday pictures, which other programs open as well.
+    beside
+        `(path) -> files` that hold a part of the volume besides the named file, as voxels beside a header. It may
+        raise `DataError`. None where a file is always whole.
     magic
         (offset, bytes) by which a file is recognised when its suffix is unknown.
     """
@@ -52,6 +56,7 @@ class Format:
     like: bool = False
     folders: bool = False
     picture: bool = False
+    beside: Callable[[Path], tuple[Path, ...]] | None = None
     magic: tuple[int, bytes] | None = None
 
     @property
@@ -104,6 +109,18 @@ def format_of(path: Path) -> Format | None:
     return next(
         (known for known in formats.values() if known.magic and _starts_with(path, *known.magic)), None
     )
+
+
+def files_of_volume(path: Path) -> tuple[Path, ...]:
+    """Return a file and those beside it that hold a part of its volume, e.g. the voxels of a header (.mhd)."""
+    suffix = suffix_of(path)
+    known = next((known for known in formats.values() if suffix in known.suffixes), None)
+    if known is None or known.beside is None:
+        return (path,)
+    try:
+        return (path, *known.beside(path))
+    except (DataError, OSError):  # which reading it will say
+        return (path,)
 
 
 def suffix_of(path: Path) -> str:
