@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.colours import DISTINCT, ClassColours
+from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import (
     CheckpointSaved,
     EpochDone,
@@ -119,23 +119,28 @@ class Plot:
         return X_TITLE
 
 
-def line_colour(name: str, number: int, palette: ClassColours) -> str | None:
+_WHOLES = frozenset({"total", "mean", ANY_CLASS})
+_FOR_TERMS = (10, 12, 8, 7, 11, 9, *range(6, 0, -1))
+"""Colours of terms and weights: those first that few experiments have for a class, the farthest from each other."""
+
+
+def line_colour(name: str, names: Iterable[str], palette: ClassColours) -> str | None:
     """Return the colour of a curve; None for a sum or mean, which is drawn in the colour of the text.
 
     Parameters
     ----------
     name
         A class, also followed by ", missed" or ", extra"; or a term, a weight.
-    number
-        The curve's place in its plot.
+    names
+        Of all curves of the plot, in order. A term has the same colour in every plot.
     """
-    if name in ("total", "mean", ANY_CLASS):
+    if name in _WHOLES:
         return None
     class_name = name.partition(", ")[0]
     if class_name in palette.names:
         return palette.colour(class_name)
-    # terms and weights: from the other end, where few experiments have a class
-    return palette.colour(DISTINCT - number % DISTINCT)
+    terms = [other for other in names if other not in _WHOLES]
+    return palette.colour(_FOR_TERMS[terms.index(name) % len(_FOR_TERMS)])
 
 
 def _plot(key: str, title: str, quantity: str, domain: Domain, logarithmic: bool = False) -> Plot:

@@ -495,9 +495,10 @@ def charts(events: Iterable[Event], class_names: Sequence[str]) -> tuple[Chart, 
     for plot in model.plots():
         if model.why_empty(plot):
             continue
+        series = model.series(plot.key)
         curves = tuple(
-            Curve(name, line_colour(name, number, palette), name.endswith(", missed"), steps, values)
-            for number, (name, (steps, values)) in enumerate(model.series(plot.key).items())
+            Curve(name, line_colour(name, series, palette), name.endswith(", missed"), steps, values)
+            for name, (steps, values) in series.items()
         )
         found.append(Chart(plot, curves, model.marks(), model.remark(plot.key)))
     return tuple(found)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.color import deltaE_ciede2000, rgb2lab
 
+from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import (
     CaseScore,
     CheckpointSaved,
@@ -20,7 +23,7 @@ from segexplorer.core.events import (
     StepDone,
     ValidationDone,
 )
-from segexplorer.viewmodels.curves import PLOTS, Curves, decimate, smooth
+from segexplorer.viewmodels.curves import PLOTS, Curves, decimate, line_colour, smooth
 
 
 def step(number: int, loss: float = 1.0, attempt: int = 1) -> StepDone:
@@ -220,3 +223,20 @@ def test_smoothing_is_the_weighted_mean_of_what_came(values: list[float], weight
 def test_impossible_smoothing_is_refused() -> None:
     with pytest.raises(ValueError, match="weight"):
         smooth(np.ones(3), 1.0)
+
+
+def test_a_term_has_one_colour_in_every_plot_and_its_neighbours_are_far_from_it() -> None:
+    model, palette = Curves(), ClassColours(("liver",))
+    model.extend([step(1), step(2)])
+    drawn = {key: model.series(key) for key in ("loss", "weights")}
+    colours = {
+        key: {name: line_colour(name, names, palette) for name in names} for key, names in drawn.items()
+    }
+    assert colours["loss"].pop("total") is None
+    assert colours["loss"] == colours["weights"] and set(colours["loss"]) == {"dice", "ce"}
+    terms = [f"term {n}" for n in range(12)]
+    found = [line_colour(name, ["total", *terms], palette) or "" for name in terms]
+    assert len(set(found)) == len(terms)
+    lab = [rgb2lab(np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)]]) / 255)[0] for text in found]
+    for terms_drawn, least in ((3, 40), (4, 35), (5, 25)):
+        assert min(deltaE_ciede2000(*pair) for pair in combinations(lab[:terms_drawn], 2)) > least

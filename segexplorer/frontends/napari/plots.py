@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -198,10 +198,10 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         series = curves.series(self.plot.key)
         if set(self._curves) - set(series):
             self.forget()
-        for number, (name, (steps, values)) in enumerate(series.items()):
+        for name, (steps, values) in series.items():
             item = self._curves.get(name)
             if item is None:
-                pen = self._pen(name, number)
+                pen = self._pen(name, series)
                 item = self._curves[name] = self.canvas.plot(
                     pen=pen, shadowPen=self._rim(pen), name=name, symbolPen=None, symbolSize=6
                 )
@@ -297,8 +297,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         if step is not None and not self.cursor.moving:  # while it is dragged, it is where the mouse is
             self.cursor.setValue(step)
 
-    def _pen(self, name: str, number: int) -> Any:
-        colour = line_colour(name, number, self._palette)
+    def _pen(self, name: str, names: Iterable[str]) -> Any:
+        colour = line_colour(name, names, self._palette)
         if colour is None:
             return pg.mkPen(self._ink, width=2)
         style = Qt.PenStyle.DashLine if name.endswith(", missed") else Qt.PenStyle.SolidLine

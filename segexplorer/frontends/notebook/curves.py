@@ -202,10 +202,11 @@ class CurvesFigure:
         """Draw the lines, and return the last step of any."""
         last = 1.0
         for row, plot in enumerate(self._plots):
-            for place, (name, (steps, values)) in enumerate(curves.series(plot.key).items()):
+            series = curves.series(plot.key)
+            for name, (steps, values) in series.items():
                 trace = self._trace(plot, name, row)
                 # classes may become known after the first line of theirs
-                ink = line_colour(name, place, palette) or INK
+                ink = line_colour(name, series, palette) or INK
                 trace.update(
                     x=np.asarray(steps, np.float32), y=np.asarray(values, np.float32), line_color=ink
                 )

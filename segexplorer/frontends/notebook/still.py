@@ -159,8 +159,8 @@ def _plot(curves: Curves, plot: Plot, classes: Sequence[str], cursor: int | None
         return f"{across:.1f},{down:.1f}"
 
     drawn, legend = [], []
-    for place, (name, (x, y)) in enumerate(series.items()):
-        ink = line_colour(name, place, palette) or "currentColor"
+    for name, (x, y) in series.items():
+        ink = line_colour(name, series, palette) or "currentColor"
         points = " ".join(at(float(a), float(b)) for a, b in zip(x, y, strict=True) if np.isfinite(b))
         if len(x) == 1:
             cx, cy = points.split(",")
