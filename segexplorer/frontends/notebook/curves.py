@@ -129,14 +129,16 @@ class CurvesFigure:
         found = []
         for row, plot in enumerate(self._plots):
             of = "ml per case, dashed: missed" if plot.key == "error_volume" else plot.domain
+            axis = self.figure.layout["yaxis" if row == 0 else f"yaxis{row + 1}"]
             found.append(
                 {
                     "text": f"<b>{plot.title}</b> ({of})",
                     "showarrow": False,
                     "xref": "paper",
-                    "yref": f"{_axis(row)} domain",
+                    # of the paper: axes without a line are not there, and plotly would put it on the first
+                    "yref": "paper",
                     "x": 0,
-                    "y": 1,
+                    "y": axis.domain[1],
                     "xanchor": "left",
                     "yanchor": "bottom",
                     "yshift": _LINE_PX * self._legend_lines(plot) + (_BADGE_PX if row == 0 else 0),
@@ -236,7 +238,8 @@ class CurvesFigure:
 
     def _shapes(self, curves: Curves, cursor: int | None) -> list[dict[str, Any]]:
         """Return vertical lines: changes, the best checkpoint, and the step of the picture."""
-        lines = [(mark.step, colour_of(mark), "dot") for mark in curves.marks()]
+        # several settings may change at one step
+        lines = list(dict.fromkeys((mark.step, colour_of(mark), "dot") for mark in curves.marks()))
         if cursor is not None:
             lines.append((cursor, HERE, "solid"))
         return [
@@ -251,7 +254,8 @@ class CurvesFigure:
                 "line": {"color": colour, "width": 1.5, "dash": dash},
             }
             for step, colour, dash in lines
-            for row in range(len(self._plots))
+            for row, plot in enumerate(self._plots)
+            if any(key == plot.key for key, _ in self._lines)
         ]
 
 

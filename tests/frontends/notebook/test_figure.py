@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from segexplorer.core.events import CheckpointSaved, ParameterApplied
+from segexplorer.core.events import CheckpointSaved, ParameterApplied, StepDone
 from segexplorer.frontends.notebook.curves import CurvesFigure
 from segexplorer.frontends.notebook.figure import FigureWidget
 from segexplorer.frontends.notebook.forms import close_all
@@ -51,6 +51,19 @@ def test_the_state_that_a_saved_notebook_may_keep_holds_neither_code_nor_figure(
     assert sum(len(str(value)) for value in widget.get_state().values()) < 10_000
 
 
+def step(number: int) -> StepDone:
+    return StepDone(
+        epoch=1,
+        loss=0.5,
+        terms={"dice": (0.5, 1.0)},
+        learning_rate=1e-3,
+        gradient_norm=1.0,
+        seconds=0.1,
+        samples=1,
+        step=number,
+    )
+
+
 def changed(*steps: int) -> Curves:
     curves = Curves()
     for number, step in enumerate(steps):
@@ -71,10 +84,24 @@ def test_changes_of_one_step_are_one_and_numbers_that_would_overlap_are_written_
 def test_a_figure_that_is_drawn_again_has_no_more_lines_and_texts_than_there_are_marks() -> None:
     figure = CurvesFigure(("loss",))
     curves = changed(10, 60)
+    curves.add(step(90))
     curves.add(CheckpointSaved(folder="step_80", pointers=("best",), step=80))
     for cursor in (None, 60, 60, 80):
         figure.draw(curves, (), cursor)
     layout = figure.figure.layout
     assert [note.text for note in layout.annotations][1:] == ["1", "2", "best"]
-    assert sorted(shape.x0 for shape in layout.shapes) == [10, 10, 60, 60, 80, 80]
+    assert sorted(shape.x0 for shape in layout.shapes) == [10, 60, 80, 80]
+    close_all(figure.widget)
+
+
+def test_titles_are_apart_also_while_a_plot_has_no_line_yet() -> None:
+    figure = CurvesFigure()
+    curves = Curves()
+    curves.add(step(1))
+    figure.draw(curves, (), 1)
+    layout = figure.figure.layout
+    heights = [note.y for note in layout.annotations]
+    assert len(heights) == 4 and sorted(set(heights), reverse=True) == heights
+    assert {note.yref for note in layout.annotations} == {"paper"}
+    assert {shape.yref for shape in layout.shapes} == {"y domain", "y2 domain"}
     close_all(figure.widget)
