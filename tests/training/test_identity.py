@@ -36,6 +36,7 @@ FREE = {
     "compute.devices",
     "monitoring.flight_recorder_mb",
     "monitoring.gradients_every",
+    "monitoring.patch_mb",
     "name",
     "network_weights.path",
     "sinks",

@@ -221,15 +221,15 @@ def test_a_process_that_comes_late_to_a_dead_lease_leaves_the_new_owner_alone(
 ) -> None:
     """It has read that the owner is dead; before it acts, others take over, end, and a new owner comes."""
     forget(tmp_path)
-    publish, others = ownership._publish, []
+    publish, others = ownership.name_once, []
 
     def late(part: Path, target: Path) -> bool:
-        monkeypatch.setattr(ownership, "_publish", publish)
+        monkeypatch.setattr(ownership, "name_once", publish)
         Lease.take(tmp_path).release()
         others.append(Lease.take(tmp_path))
         return publish(part, target)
 
-    monkeypatch.setattr(ownership, "_publish", late)
+    monkeypatch.setattr(ownership, "name_once", late)
     with pytest.raises(RunHeldError, match="this process"):
         Lease.take(tmp_path)
     others[0].check()
