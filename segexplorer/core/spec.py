@@ -138,7 +138,8 @@ def replace_value(spec: S, path: str, value: Any) -> S:
 def replace_values(spec: S, changes: Mapping[str, Any]) -> S:
     """Return a new, validated spec with several dotted paths replaced at once, e.g. both of two that depend.
 
-    A path below an earlier one ("loss", then "loss.alpha") is replaced within the earlier one's new value.
+    A path below an earlier one ("loss", then "loss.alpha") is replaced within the earlier one's new value, and
+    settings beside a "kind" are those of the new kind.
 
     Raises
     ------
@@ -155,16 +156,20 @@ def replace_values(spec: S, changes: Mapping[str, Any]) -> S:
 
 def _replaced(spec: S, changes: Mapping[str, Any]) -> S:
     data = spec.plain()
-    for path, value in changes.items():
+    switched: set[str] = set()
+    for path, value in sorted(changes.items(), key=lambda change: not change[0].endswith(".kind")):
         parts = path.split(".")
-        parent = get_value(spec, ".".join(parts[:-1])) if len(parts) > 1 else spec
-        _check_settable(parent, parts)
+        section = ".".join(parts[:-1])
+        parent = get_value(spec, section) if section else spec
+        if section not in switched:  # of a new kind the validator knows the settings
+            _check_settable(parent, parts)
         target: Any = data
         for part in parts[:-1]:
             target = target[int(part)] if isinstance(target, list) else target[part]
         plain = value.plain() if isinstance(value, Spec) else value
         if parts[-1] == "kind" and isinstance(parent, Spec) and plain != getattr(parent, "kind", plain):
             _switch_kind(parent, target, str(plain))
+            switched.add(section)
             continue
         if isinstance(target, list):
             target[int(parts[-1])] = plain

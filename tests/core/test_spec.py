@@ -20,6 +20,7 @@ from segexplorer.core.spec import (
     replace_values,
     walk,
 )
+from segexplorer.training.experiment import Experiment
 
 
 class Leaf(Spec):
@@ -148,3 +149,13 @@ def test_specs_are_frozen_equal_by_value_and_refuse_what_is_not_finite() -> None
     for wrong in (float("nan"), float("inf")):
         with pytest.raises(SpecError, match="finite"):
             Leaf.of({"high": wrong})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_settings_beside_a_new_kind_are_those_of_that_kind(order: int) -> None:
+    experiment = Experiment.of({"data": {"kind": "phantom"}, "loss": "dice"})
+    changes = [("loss.kind", "tversky"), ("loss.alpha", 0.1), ("loss.beta", 0.9)][::order]
+    found = replace_values(experiment, dict(changes)).loss
+    assert (found.kind, found.alpha, found.beta) == ("tversky", 0.1, 0.9)
+    with pytest.raises(SpecError, match="gamma_of_nothing"):
+        replace_values(experiment, {"loss.kind": "tversky", "loss.gamma_of_nothing": 1})
