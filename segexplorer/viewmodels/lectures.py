@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from segexplorer.core.errors import SpecError
 from segexplorer.losses.base import LossSpec
 from segexplorer.training.lecture_runs import REWARDED, SAME_MISTAKE, THRESHOLD, Recording
-from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.screen import Screen
 from segexplorer.viewmodels.why import voxel_at
 
 

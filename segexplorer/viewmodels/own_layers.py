@@ -15,7 +15,7 @@ from segexplorer.data.geometry import compare
 from segexplorer.data.volume import Volume
 from segexplorer.training.explanation import Explanation, explain_arrays
 from segexplorer.training.snapshots import WatchedSnapshot
-from segexplorer.viewmodels.displayed import Results
+from segexplorer.viewmodels.reality import Results
 
 OF_LAYERS = "layers"
 """Key of results that come from layers."""

@@ -22,21 +22,8 @@ from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.training.trained_patch import TrainedPatch
 from segexplorer.training.verdicts import Verdict
 from segexplorer.viewmodels import watched_case
-from segexplorer.viewmodels.displayed import (
-    COMMANDS,
-    Control,
-    Displayed,
-    Painting,
-    PlanFacts,
-    Reality,
-    Request,
-    Results,
-    RunFacts,
-    Screen,
-    controls,
-    differences,
-    resolve,
-)
+from segexplorer.viewmodels.commands import COMMANDS
+from segexplorer.viewmodels.displayed import Displayed
 from segexplorer.viewmodels.error_navigator import Filter, Judged, Listing, Since, life_of, verdict_on
 from segexplorer.viewmodels.race import (
     DIFFERENCE,
@@ -46,6 +33,9 @@ from segexplorer.viewmodels.race import (
     RaceSeen,
     Racing,
 )
+from segexplorer.viewmodels.reality import Painting, PlanFacts, Reality, Request, Results, RunFacts
+from segexplorer.viewmodels.resolve import controls, resolve
+from segexplorer.viewmodels.screen import Control, Screen, differences
 from segexplorer.viewmodels.watched_case import MAPS, SWITCHES, Seen
 from segexplorer.viewmodels.why import PULL, Answer, WhyRequest
 

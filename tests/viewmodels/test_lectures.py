@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from segexplorer.core.errors import SpecError
-from segexplorer.viewmodels.displayed import Displayed, Screen
+from segexplorer.viewmodels.displayed import Displayed
 from segexplorer.viewmodels.lectures import LECTURES, Lecture, Place, lecture_named
+from segexplorer.viewmodels.screen import Screen
 
 EACH = pytest.mark.parametrize("lecture", LECTURES.values(), ids=list(LECTURES))
 

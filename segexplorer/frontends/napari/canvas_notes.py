@@ -21,10 +21,10 @@ from segexplorer.core import colours
 from segexplorer.frontends.napari.linked_views import CanvasOverlay, PlaneView, VolumeView
 from segexplorer.frontends.napari.race_views import LaneView
 from segexplorer.viewmodels.caption import Caption, elided
-from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.outlines import COLOURS, Line, Lines, Outlines
 from segexplorer.viewmodels.race import DIFFERENCE
 from segexplorer.viewmodels.regions import Scale
+from segexplorer.viewmodels.screen import Screen
 from segexplorer.viewmodels.surfaces import ORDER
 from segexplorer.viewmodels.why import PullScale
 

@@ -40,18 +40,8 @@ from segexplorer.training.verdicts import (
     read_verdicts,
 )
 from segexplorer.viewmodels import watched_case
-from segexplorer.viewmodels.displayed import (
-    COMMANDS,
-    Displayed,
-    Reality,
-    Request,
-    Results,
-    RunFacts,
-    Screen,
-    differences,
-    resolve,
-    run_of,
-)
+from segexplorer.viewmodels.commands import COMMANDS
+from segexplorer.viewmodels.displayed import Displayed
 from segexplorer.viewmodels.error_navigator import (
     ErrorEntry,
     Judged,
@@ -61,6 +51,9 @@ from segexplorer.viewmodels.error_navigator import (
     judged_so,
     life_of,
 )
+from segexplorer.viewmodels.reality import Reality, Request, Results, RunFacts, run_of
+from segexplorer.viewmodels.resolve import resolve
+from segexplorer.viewmodels.screen import Screen, differences
 from segexplorer.viewmodels.surfaces import ORDER, Part, SurfacePicture
 from segexplorer.viewmodels.suspect_labels import suspicion_beside
 from segexplorer.viewmodels.watched_case import (
@@ -159,7 +152,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
     # -- commands and facts -------------------------------------------------------------------------------
 
     def issue(self, command: str, *arguments: Any) -> None:
-        """Follow a command of `viewmodels.displayed`, by its name."""
+        """Follow a command of `viewmodels.commands`, by its name."""
         self.displayed = COMMANDS[command](self.displayed, self.reality, *arguments)
         self._update()
         if self.displayed.run != self._verdicts_of:

@@ -42,7 +42,7 @@ from segexplorer.training.remote import RemoteCopy
 from segexplorer.training.replay import Replay
 from segexplorer.training.watch import Watch
 from segexplorer.viewmodels.board import is_run
-from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.screen import Screen
 from segexplorer.viewmodels.watched_case import frame_loader
 
 DISCLAIMER = "For research and teaching; not a medical device."

@@ -23,10 +23,10 @@ from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import layer_arguments
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.snapshots import WatchedSnapshot
-from segexplorer.viewmodels.displayed import Painting
 from segexplorer.viewmodels.error_navigator import ErrorEntry
 from segexplorer.viewmodels.error_pieces import KINDS
 from segexplorer.viewmodels.layer_images import Picture, label_picture
+from segexplorer.viewmodels.reality import Painting
 from segexplorer.viewmodels.watched_case import Switch
 
 BRUSH = 5

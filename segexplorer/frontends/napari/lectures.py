@@ -23,8 +23,8 @@ from segexplorer.frontends.napari.workbench import Workbench
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.lecture_runs import Making
 from segexplorer.training.replay import Replay
-from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.lectures import LECTURES, Lecture, Place
+from segexplorer.viewmodels.screen import Screen
 from segexplorer.viewmodels.watched_case import frame_loader
 
 DOCK_NAME = "Lecture"

@@ -14,7 +14,7 @@ from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.workbench import Workbench
 from segexplorer.training.step_columns import events_of
-from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.screen import Screen
 from segexplorer.viewmodels.sliders import PenaltySlider, penalty_sliders
 
 _CAPTION_PIXELS, _TEXT_PIXELS, _LETTER_PIXELS = 26, 20, 22

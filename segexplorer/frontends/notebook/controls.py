@@ -20,7 +20,7 @@ from segexplorer.session import Session
 from segexplorer.training.experiment import Experiment
 from segexplorer.training.run import SliceView
 from segexplorer.training.step_columns import events_of
-from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.screen import Screen
 
 _LOG_LINES = 12
 _AMBER, _RED = "var(--jp-warn-color0, #b35900)", "var(--jp-error-color1, #c62828)"

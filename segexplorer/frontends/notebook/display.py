@@ -36,19 +36,13 @@ from segexplorer.training.scores import recorded_scores
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.training.step_columns import RecordedEvents, StepColumns, events_of, stretches
 from segexplorer.viewmodels import watched_case
+from segexplorer.viewmodels.commands import COMMANDS
 from segexplorer.viewmodels.curves import Curves
-from segexplorer.viewmodels.displayed import (
-    COMMANDS,
-    Displayed,
-    Reality,
-    Request,
-    Results,
-    RunFacts,
-    Screen,
-    differences,
-    resolve,
-)
+from segexplorer.viewmodels.displayed import Displayed
 from segexplorer.viewmodels.error_navigator import Since, first_steps, life_of
+from segexplorer.viewmodels.reality import Reality, Request, Results, RunFacts
+from segexplorer.viewmodels.resolve import resolve
+from segexplorer.viewmodels.screen import Screen, differences
 from segexplorer.viewmodels.status import Status
 from segexplorer.viewmodels.watched_case import ImageOfCase, RunHistoryLoader, frames_of
 from segexplorer.viewmodels.why import Answer, WhyRequest
@@ -114,7 +108,7 @@ class Display:
     # -- commands and facts -------------------------------------------------------------------------------
 
     def issue(self, command: str, *arguments: Any) -> None:
-        """Follow a command of `viewmodels.displayed`, by its name."""
+        """Follow a command of `viewmodels.commands`, by its name."""
         with self.lock:
             self.displayed = COMMANDS[command](self.displayed, self.reality, *arguments)
             self._update()

@@ -31,9 +31,9 @@ from segexplorer.frontends.notebook.subjects import Subject, know
 from segexplorer.frontends.notebook.training import is_training
 from segexplorer.viewmodels.caption import CONVENTIONS
 from segexplorer.viewmodels.case_preview import CasePreview, preview_case
-from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.errors import class_legend
 from segexplorer.viewmodels.planes import Scene
+from segexplorer.viewmodels.screen import Screen
 
 Part = Literal["controls", "planes", "curves", "errors", "why"]
 ALL: tuple[Part, ...] = ("controls", "planes", "curves", "errors", "why")

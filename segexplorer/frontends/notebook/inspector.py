@@ -16,9 +16,9 @@ from segexplorer.frontends.notebook.display import Display
 from segexplorer.frontends.notebook.forms import ITEM_STYLE, SliderField, close_all
 from segexplorer.losses.base import LossSpec
 from segexplorer.viewmodels.decision import REACH, counts_text
-from segexplorer.viewmodels.displayed import DecisionShown, Screen
 from segexplorer.viewmodels.error_navigator import ORDERS, ErrorEntry
 from segexplorer.viewmodels.regions import millilitres
+from segexplorer.viewmodels.screen import DecisionShown, Screen
 from segexplorer.viewmodels.sliders import PENALTIES, slider_of
 from segexplorer.viewmodels.watched_case import SWITCHES
 from segexplorer.viewmodels.why import LOOKS, MEANINGS, Answer

@@ -18,9 +18,9 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.outlines import LINES
 from segexplorer.viewmodels.planes import ORDERS, PlaneLayer, PlaneLines, Scene
+from segexplorer.viewmodels.screen import Screen
 
 _HERE = Path(__file__).parent
 _LEVEL = 1

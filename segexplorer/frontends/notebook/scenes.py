@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.layer_images import Picture
 from segexplorer.viewmodels.planes import (
     PlaneLayer,
@@ -18,6 +17,7 @@ from segexplorer.viewmodels.planes import (
     outline_lines,
     overlay,
 )
+from segexplorer.viewmodels.screen import Screen
 from segexplorer.viewmodels.watched_case import LAYER_ORDER, prediction_picture
 from segexplorer.viewmodels.why import PULL
 

@@ -19,8 +19,8 @@ from segexplorer.core.colours import HERE, ClassColours
 from segexplorer.frontends.notebook import html
 from segexplorer.frontends.notebook.marks import badges_of, changes_html, colour_of
 from segexplorer.viewmodels.curves import PLOTS, Curves, Plot, line_colour
-from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.planes import ORDERS, Scene, View, render, segments
+from segexplorer.viewmodels.screen import Screen
 
 SIDE = 300
 """Longest side of a plane, pixels."""

@@ -22,7 +22,7 @@ from segexplorer.training.result_cases import image_of_result, open_result
 from segexplorer.training.run import Run
 from segexplorer.training.run_files import EXPERIMENT
 from segexplorer.training.snapshots import WatchedSnapshot
-from segexplorer.viewmodels.displayed import Results
+from segexplorer.viewmodels.reality import Results
 
 if TYPE_CHECKING:
     from segexplorer.training.explanation import Explanation

@@ -16,7 +16,7 @@ from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.run import RunPanel
 from segexplorer.frontends.napari.workers import Machine
 from segexplorer.training.experiment import Experiment
-from segexplorer.viewmodels.displayed import PlanFacts
+from segexplorer.viewmodels.reality import PlanFacts
 from tests.frontends.napari.scripted import ScriptedRun
 
 

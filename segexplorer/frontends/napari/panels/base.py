@@ -62,7 +62,7 @@ class PanelContext:
         The device, and what became of every plug-in.
     display
         What the window displays: `display.changed` brings every new `Screen` to draw, `display.issue` takes
-        the commands of `viewmodels.displayed`.
+        the commands of `viewmodels.commands`.
     """
 
     def __init__(

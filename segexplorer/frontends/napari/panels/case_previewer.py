@@ -17,7 +17,7 @@ from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.viewmodels.case_preview import IMAGE, LABEL, CasePreview
-from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.screen import Screen
 
 LOOKING = "Opening {case}…"
 

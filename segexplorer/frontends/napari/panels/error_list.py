@@ -37,7 +37,6 @@ from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.verdicts import JUDGEMENTS, ErrorKind, Judgement
 from segexplorer.viewmodels import errors
-from segexplorer.viewmodels.displayed import Screen
 from segexplorer.viewmodels.error_navigator import (
     ORDERS,
     STATES,
@@ -50,6 +49,7 @@ from segexplorer.viewmodels.error_navigator import (
     records,
 )
 from segexplorer.viewmodels.error_pieces import KIND_CODES, KINDS
+from segexplorer.viewmodels.screen import Screen
 
 COLUMNS: Mapping[str, Order] = {
     "Class": "class",

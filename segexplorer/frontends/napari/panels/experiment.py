@@ -28,7 +28,7 @@ from segexplorer.training.experiment import Experiment
 from segexplorer.training.host import lower_priority
 from segexplorer.training.timing import Timing
 from segexplorer.viewmodels import status as timings
-from segexplorer.viewmodels.displayed import PlanFacts
+from segexplorer.viewmodels.reality import PlanFacts
 
 GUIDANCE = "Choose cases first; the plan then states memory and number of steps."
 PLANNING, MEASURING = "Planning…", "Measuring: a few steps and windows of this plan…"

@@ -32,7 +32,7 @@ from segexplorer.frontends.napari.panels.error_list import ErrorList
 from segexplorer.frontends.napari.panels.result_tables import Scores
 from segexplorer.training.run import SliceView
 from segexplorer.viewmodels.absences import Absence
-from segexplorer.viewmodels.displayed import HistoryShown, Screen
+from segexplorer.viewmodels.screen import HistoryShown, Screen
 from segexplorer.viewmodels.watched_case import MAPS, SWITCHES, Seen, Switch
 
 NO_MAP = "No map of regions"

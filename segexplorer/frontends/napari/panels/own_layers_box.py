@@ -12,8 +12,8 @@ from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import METADATA, volume_from_layer
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.workers import LatestWork
-from segexplorer.viewmodels.displayed import Results
 from segexplorer.viewmodels.own_layers import results_of_layers
+from segexplorer.viewmodels.reality import Results
 
 ABOUT = (
     "A label, and an image layer with probabilities from 0 to 1: of four axes with one volume per class and the "

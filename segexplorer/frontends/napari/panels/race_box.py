@@ -14,7 +14,7 @@ from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.legend import Legend
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.study.race import DEFAULT_STEPS
-from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.screen import Screen
 
 ABOUT = (
     "Lanes leave this step with the same weights. A goes on as the run did; B sees the same batches under the loss "

@@ -22,7 +22,8 @@ from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.panels.error_list import swatch
 from segexplorer.metrics.overlap import METRICS
 from segexplorer.metrics.summary import ClassSummary, summarise
-from segexplorer.viewmodels.displayed import ScoreSource, Screen
+from segexplorer.viewmodels.displayed import ScoreSource
+from segexplorer.viewmodels.screen import Screen
 
 _NONE = "Scores come with the first validation."
 _SOURCES: dict[ScoreSource, str] = {

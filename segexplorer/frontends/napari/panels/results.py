@@ -63,7 +63,8 @@ from segexplorer.training.result_scores import (
 )
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels.case_table import MEAN, CaseTable, Filter, problem_texts
-from segexplorer.viewmodels.displayed import Results, Screen
+from segexplorer.viewmodels.reality import Results
+from segexplorer.viewmodels.screen import Screen
 
 NAME = "Segmentation Explorer: results"
 TITLE = "Open results…"

@@ -49,7 +49,7 @@ from segexplorer.training.ownership import Holder
 from segexplorer.training.step_columns import RecordedEvents, events_of, stretches
 from segexplorer.training.watch import Watch
 from segexplorer.viewmodels import status
-from segexplorer.viewmodels.displayed import Control, Screen
+from segexplorer.viewmodels.screen import Control, Screen
 from segexplorer.viewmodels.status import LogLine, Status
 from segexplorer.viewmodels.watched_case import frame_loader
 

@@ -15,7 +15,7 @@ from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.frontends.slicer import WEBSITE, find_slicer, open_in_slicer, write_case
 from segexplorer.training.snapshots import WatchedSnapshot
-from segexplorer.viewmodels.displayed import Screen
+from segexplorer.viewmodels.screen import Screen
 
 TITLE = "Open in 3D Slicer…"
 

@@ -47,7 +47,8 @@ from segexplorer.training.doctor import Diagnosis, Finding
 from segexplorer.training.paid import RegionChange
 from segexplorer.viewmodels import catalogue
 from segexplorer.viewmodels.decision import REACH, counts_text
-from segexplorer.viewmodels.displayed import EXTENTS, DecisionShown, Extent, Screen
+from segexplorer.viewmodels.displayed import EXTENTS, Extent
+from segexplorer.viewmodels.screen import DecisionShown, Screen
 from segexplorer.viewmodels.why import ENDS, LOOKS, MEANINGS, Answer, ShareRow
 
 OFF = "Off"
