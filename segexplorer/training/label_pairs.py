@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.events import CaseScore, Role
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.data.case import ClassMap, Source, integer_labels
 from segexplorer.data.geometry import compare
 from segexplorer.data.grid import on_one_grid
@@ -27,18 +28,20 @@ Classes = Mapping[str, int | Sequence[int]]
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """A prediction and its truth as uint8 class indices on one grid.
+    """A prediction and its truth as uint8 label indices on one grid.
 
     Attributes
     ----------
     names
-        Foreground classes for the indices 1, 2, ...
+        Foreground classes 1, 2, ...
     prediction, truth
         Arrays of one shape; 255 in the truth counts nowhere.
     grid
         The truth's volume, perhaps made larger.
     notes
         What was done to bring the two together.
+    scheme
+        What the indices mean: those of classes, or of combinations of classes that overlap.
     """
 
     names: tuple[str, ...]
@@ -46,6 +49,7 @@ class EncodedPair:
     truth: NDArray[np.uint8]
     grid: Volume
     notes: tuple[str, ...] = ()
+    scheme: LabelScheme = EXCLUSIVE
 
 
 def encode_pair(
@@ -55,6 +59,7 @@ def encode_pair(
     *,
     resample: bool = False,
     ignored: Sequence[int] = (),
+    overlapping: bool = False,
 ) -> EncodedPair:
     """Open two label volumes, bring them onto one grid, and return their classes.
 
@@ -66,6 +71,8 @@ def encode_pair(
         Whether a prediction on another lattice is resampled onto the truth's (nearest voxel).
     ignored
         Label values of the truth that count nowhere.
+    overlapping
+        Whether classes may share label values.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def encode_pair(
     predicted, true = on_one_grid(predicted, true, resample=resample)
     if classes is not None:
         mapping = ClassMap.from_classes(
-            {name: _values(given) for name, given in classes.items()}, "background"
+            {name: _values(given) for name, given in classes.items()}, overlapping=overlapping
         )
         mapping = replace(mapping, ignored=(*mapping.ignored, *ignored))
         own = replace(mapping, ignored=())  # only the truth says what does not count
@@ -88,7 +95,8 @@ def encode_pair(
         own, mapping = _occurring(predicted, true, ignored)
     notes = tuple(f"Prediction: {note}" for note in predicted.provenance.notes if note not in before[0])
     notes += tuple(f"Truth: {note}" for note in true.provenance.notes if note not in before[1])
-    return EncodedPair(mapping.names, own.encode(predicted.array), mapping.encode(true.array), true, notes)
+    encoded = own.encode(predicted.array), mapping.encode(true.array)
+    return EncodedPair(mapping.names, *encoded, true, notes, mapping.scheme)
 
 
 def score_pair(
@@ -145,6 +153,11 @@ def disjoint_groups(classes: Classes | None) -> list[Classes | None]:
             groups.append(home := {})
         home[name] = given
     return list(groups) or [classes]
+
+
+def overlap(classes: Classes) -> bool:
+    """Return whether two classes share a label value."""
+    return len(disjoint_groups(classes)) > 1
 
 
 def open_label_source(source: Source) -> Volume:

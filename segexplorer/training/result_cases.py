@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,18 +18,21 @@ from segexplorer.core.errors import DataError, did_you_mean
 from segexplorer.data.case import CaseRef, ClassMap, Source, integer_labels
 from segexplorer.data.grid import aligned
 from segexplorer.data.results.base import ResultCase, ResultListing
-from segexplorer.data.results.probabilities import read_probabilities
+from segexplorer.data.results.probabilities import read_probabilities, read_region_probabilities
 from segexplorer.data.volume import Volume, value_counts
-from segexplorer.training.label_pairs import Classes, EncodedPair, encode_pair, open_label_source
+from segexplorer.training.label_pairs import (
+    Classes,
+    EncodedPair,
+    encode_pair,
+    open_label_source,
+    overlap,
+)
 from segexplorer.training.result_scores import comparable_sources, with_class_values
 from segexplorer.training.snapshots import WatchedSnapshot
 
 if TYPE_CHECKING:
     from segexplorer.training.explanation import Explanation, LossLike
 
-OVERLAP = (
-    "The classes overlap: a voxel is shown as the smallest of its regions, and scores are of whole regions."
-)
 ELSEWHERE = "predicted elsewhere"
 """Said of every such prediction: nobody here knows what its network was trained on."""
 NO_PROBABILITIES = (
@@ -45,15 +48,19 @@ class OpenedResult:
     Attributes
     ----------
     snapshot
-        Prediction and truth as class indices, with the names of the classes; the truth is None without a label.
+        Prediction and truth as label indices, with the names of the classes, which overlap where the folder's do
+        (regions); the truth is None without a label.
     grid
         The volume whose grid they are on: the truth, or without one the prediction.
     source
         What the result folder says of the case.
     values
         Label values of each class in the prediction; empty where the folder does not name them.
+    regions
+        Label values of each region whose probabilities the folder keeps, in their order; empty where it keeps those
+        of single label values.
     notes
-        What was done to bring prediction and truth together, and what is shown otherwise than it is scored.
+        What was done to bring prediction and truth together.
     """
 
     snapshot: WatchedSnapshot
@@ -61,6 +68,7 @@ class OpenedResult:
     source: ResultCase
     values: Mapping[str, tuple[int, ...]]
     notes: tuple[str, ...] = ()
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def has_probabilities(self) -> bool:
@@ -70,50 +78,58 @@ class OpenedResult:
     def probabilities(self) -> NDArray[np.float32]:
         """Return (1 + classes, i, j, k) probabilities on the grid of the snapshot, background first; slow.
 
+        Of classes that overlap, each has its own (a sigmoid), and the background what the likeliest one leaves.
+
         Raises
         ------
         DataError
-            When there are none, or they cannot be read as classes that exclude one another.
+            When there are none, or they do not belong to the prediction.
         """
         path, prediction = self.source.probabilities, self.source.prediction
         if path is None:
             raise DataError(*NO_PROBABILITIES)
-        if OVERLAP in self.notes:
-            raise DataError(
-                "The classes of this prediction overlap, so its probabilities exclude nothing.",
-                "Only classes that exclude one another can be moved against each other.",
-            )
         if not self.values:
             raise DataError(
                 "The results do not name their classes, so it is not known whose probabilities these are.",
                 "Name them, e.g. --classes '{liver: 1}', or put dataset.json beside the predictions.",
             )
         opened = open_label_source(prediction)
-        return self._placed(self._of_classes(read_probabilities(path, opened)), opened)
+        classes = np.zeros((len(self.snapshot.class_names), *opened.shape), np.float32)
+        if self.regions:
+            channels = read_region_probabilities(path, opened, tuple(self.regions.values()))
+            of_region = {frozenset(v): c for v, c in zip(self.regions.values(), channels, strict=True)}
+            for own, name in zip(classes, self.snapshot.class_names, strict=True):
+                channel = of_region.get(frozenset(self.values.get(name, ())))
+                if channel is None:
+                    raise DataError(
+                        f"The probabilities are those of {', '.join(self.regions)}, not of {name}.",
+                        "Choose among these classes.",
+                    )
+                own += channel
+        else:
+            channels = read_probabilities(path, opened)
+            for own, name in zip(classes, self.snapshot.class_names, strict=True):
+                for value in self.values.get(name, ()):
+                    if 0 < value < len(channels):
+                        own += channels[value]
+        return self._with_background(self._placed(classes, opened))
 
-    def _of_classes(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the channels of label values as those of the classes; what belongs to none is background."""
-        names = self.snapshot.class_names
-        found = np.zeros((1 + len(names), *channels.shape[1:]), np.float32)
-        for index, name in enumerate(names, start=1):
-            for value in self.values.get(name, ()):
-                if 0 < value < len(channels):
-                    found[index] += channels[value]
-        found[0] = np.maximum(0.0, 1.0 - found[1:].sum(axis=0))
-        return found
+    def _with_background(self, classes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (1 + classes, ...): the background has what the classes leave, or the likeliest that overlaps."""
+        taken = classes.max(axis=0) if self.snapshot.scheme.overlapping else classes.sum(axis=0)
+        return np.concatenate([np.maximum(0.0, 1.0 - taken)[np.newaxis], classes])
 
-    def _placed(self, found: NDArray[np.float32], opened: Volume) -> NDArray[np.float32]:
-        """Return probabilities of the prediction's own grid on that of the snapshot, background beyond it."""
+    def _placed(self, classes: NDArray[np.float32], opened: Volume) -> NDArray[np.float32]:
+        """Return probabilities of the prediction's own grid on that of the snapshot, 0 beyond it."""
         if opened.shape == self.grid.shape and np.allclose(opened.affine, self.grid.affine):
-            return found
+            return classes
         moved = [
             aligned(
                 Volume.from_array(channel, affine=opened.affine), self.grid, label=True, resample=True
             ).array
-            for channel in found[1:]
+            for channel in classes
         ]
-        classes = np.stack([np.asarray(channel, np.float32) for channel in moved])
-        return np.concatenate([np.maximum(0.0, 1.0 - classes.sum(axis=0, keepdims=True)), classes])
+        return np.stack([np.asarray(channel, np.float32) for channel in moved])
 
     def explanation(self, loss: LossLike = "cross_entropy") -> Explanation:
         """Return what a loss asks for at every voxel of this case; see `segexplorer.explain`.
@@ -137,6 +153,7 @@ class OpenedResult:
             loss=loss,
             class_names=self.snapshot.class_names,
             affine=self.snapshot.affine,
+            scheme=self.snapshot.scheme,
         )
         return replace(made, case=self.snapshot.case, badge=self.snapshot.badge)
 
@@ -171,14 +188,17 @@ def open_result(
         When there is no such case, a file cannot be read, or the grids do not fit.
     """
     found = find_case(listing, case)
-    given = classes or listing.classes or None
-    shown, overlap = _disjoint(given)
+    given = classes or listing.classes or {}
+    overlapping = overlap(given)
+    shown = {name: _values(given[name]) for name in dict.fromkeys([*names, *given]) if name in given} or None
     if found.truth is None:
-        pair = _alone(with_class_values(found.prediction, shown), shown)
+        pair = _alone(with_class_values(found.prediction, shown), shown, overlapping)
     else:
         prediction, truth = comparable_sources(found.prediction, found.truth, shown)
-        pair = encode_pair(prediction, truth, shown, resample=resample, ignored=listing.ignored)
-    order = list(dict.fromkeys([*names, *pair.names]))
+        pair = encode_pair(
+            prediction, truth, shown, resample=resample, ignored=listing.ignored, overlapping=overlapping
+        )
+    order = list(pair.names if overlapping else dict.fromkeys([*names, *pair.names]))
     if len(order) >= 255:
         raise DataError(f"{len(order)} classes are too many to show.", "Choose some with --classes.")
     table = np.arange(256, dtype=np.uint8)
@@ -195,10 +215,10 @@ def open_result(
         prediction=pair.prediction if same else table[pair.prediction],
         truth=None if found.truth is None else pair.truth if same else table[pair.truth],
         badge=", ".join(part for part in (ELSEWHERE, found.badge) if part),
+        scheme=pair.scheme,
     )
-    values = {name: _values(v) for name, v in (shown or {}).items()}
-    notes = (*((OVERLAP,) if overlap else ()), *pair.notes)
-    return OpenedResult(snapshot, pair.grid, found, values, notes)
+    regions = {n: _values(v) for n, v in listing.classes.items()} if overlap(listing.classes) else {}
+    return OpenedResult(snapshot, pair.grid, found, shown or {}, pair.notes, regions)
 
 
 def find_case(listing: ResultListing, case: str) -> ResultCase:
@@ -221,20 +241,9 @@ def image_of_result(listing: ResultListing, case: str) -> CaseRef | None:
     return CaseRef(found.id, found.images[:1]) if found.images else None
 
 
-def _disjoint(classes: Classes | None) -> tuple[dict[str, tuple[int, ...]] | None, bool]:
-    """Return classes that share no value, each value in the smallest of its regions; and whether any did."""
-    if classes is None:
-        return None, False
-    regions = {name: _values(given) for name, given in classes.items()}
-    smallest: dict[int, str] = {}
-    for name, values in sorted(regions.items(), key=lambda item: len(item[1])):
-        for value in values:
-            smallest.setdefault(value, name)
-    own = {name: tuple(v for v in values if smallest[v] == name) for name, values in regions.items()}
-    return {name: values for name, values in own.items() if values}, any(own[n] != regions[n] for n in own)
-
-
-def _alone(prediction: Source, classes: Mapping[str, tuple[int, ...]] | None) -> EncodedPair:
+def _alone(
+    prediction: Source, classes: Mapping[str, tuple[int, ...]] | None, overlapping: bool
+) -> EncodedPair:
     """Return a prediction without truth."""
     opened = open_label_source(prediction)
     array = integer_labels(np.asarray(opened.array))
@@ -243,8 +252,10 @@ def _alone(prediction: Source, classes: Mapping[str, tuple[int, ...]] | None) ->
         present = [value for value in value_counts(array) if value > 0]
         classes = {known.get(value, f"label {value}"): (value,) for value in present}
     empty = np.zeros(array.shape, np.uint8)
-    encoded = ClassMap.from_classes(classes).encode(array) if classes else empty
-    return EncodedPair(tuple(classes), encoded, empty, opened)
+    if not classes:
+        return EncodedPair((), empty, empty, opened)
+    mapping = ClassMap.from_classes(classes, overlapping=overlapping)
+    return EncodedPair(mapping.names, mapping.encode(array), empty, opened, scheme=mapping.scheme)
 
 
 def _values(given: int | Sequence[int]) -> tuple[int, ...]:

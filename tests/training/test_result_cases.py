@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
 from segexplorer.data.results import ResultCase, ResultListing, open_results
-from segexplorer.data.results.probabilities import read_probabilities
+from segexplorer.data.results.probabilities import read_probabilities, read_region_probabilities
 from segexplorer.data.volume import Volume
-from segexplorer.training.result_cases import OVERLAP, find_case, image_of_result, open_result
+from segexplorer.training.result_cases import find_case, image_of_result, open_result
 from segexplorer.viewmodels.decision import Decision
 from tests.data.results.layouts import label, nnunet, predictions, write
 
@@ -110,13 +110,61 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
         read_probabilities(tmp_path / "x.npz", Volume.from_array(label(0)))
 
 
-def test_overlapping_regions_are_shown_as_the_smallest(tmp_path: Path) -> None:
-    labels = {"background": 0, "whole": [1, 2], "core": [2]}
-    found = open_result(listing_of(nnunet(tmp_path, labels=labels)), "hippo_000")
-    assert found.snapshot.class_names == ("whole", "core") and OVERLAP in found.notes
-    assert np.array_equal(found.snapshot.prediction, label(0))
-    with pytest.raises(DataError, match="overlap"):
-        found.probabilities()
+REGIONS = {"background": 0, "whole": [1, 2], "core": [2]}
+
+
+def _with_regions(tmp_path: Path, *, elsewhere: bool = False) -> ResultListing:
+    """A training with two regions and the probabilities of one case, or of something else."""
+    listing = listing_of(nnunet(tmp_path, labels=REGIONS))
+    case = find_case(listing, "hippo_003")
+    assert case.probabilities is not None
+    values = label(3, moved=3)
+    sigmoids = [np.where(own, 0.9, 0.2) for own in (values > 0, values == 2)]
+    stored = np.stack(sigmoids).astype(np.float32)
+    if elsewhere:
+        stored = 1 - stored
+    np.savez_compressed(case.probabilities, probabilities=stored.transpose(0, 3, 2, 1))
+    return listing
+
+
+def test_regions_overlap_in_what_is_shown_and_have_a_probability_each(tmp_path: Path) -> None:
+    found = open_result(_with_regions(tmp_path), "hippo_003", names=("core", "whole"))
+    snapshot = found.snapshot
+    assert snapshot.class_names == ("core", "whole") and snapshot.truth is not None
+    for index, values in ((1, (2,)), (2, (1, 2))):
+        assert np.array_equal(snapshot.scheme.mask(snapshot.truth, index), np.isin(label(3), values))
+        assert np.array_equal(
+            snapshot.scheme.mask(snapshot.prediction, index), np.isin(label(3, moved=3), values)
+        )
+    probabilities = found.probabilities()
+    assert np.array_equal(snapshot.scheme.decide(probabilities), snapshot.prediction)
+    assert set(np.unique(probabilities[1])) == {np.float32(0.2), np.float32(0.9)}
+    explanation = found.explanation("dice")
+    asked = explanation.asked(2)
+    true, predicted = label(3) > 0, label(3, moved=3) > 0
+    assert asked.values[true & ~predicted].min() >= 0 >= asked.values[predicted & ~true].max()
+    counts = Decision(explanation.logits, explanation.labels, 2, scheme=snapshot.scheme).counts()
+    assert (counts.fp, counts.fn) == (int((predicted & ~true).sum()), int((true & ~predicted).sum()))
+
+
+def test_one_region_alone_excludes_nothing_but_the_background(tmp_path: Path) -> None:
+    listing = _with_regions(tmp_path)
+    found = open_result(listing, "hippo_003", classes={"tumour": (1, 2)})
+    assert not found.snapshot.scheme.overlapping
+    assert np.array_equal(found.probabilities().argmax(0), found.snapshot.prediction)
+    with pytest.raises(DataError, match="those of whole, core, not of oedema"):
+        open_result(listing, "hippo_003", classes={"oedema": 1}).probabilities()
+
+
+def test_probabilities_of_other_regions_are_refused(tmp_path: Path) -> None:
+    other = open_result(_with_regions(tmp_path, elsewhere=True), "hippo_003")
+    with pytest.raises(DataError, match="other regions are above one half"):
+        other.probabilities()
+    exclusive = open_result(listing_of(nnunet(tmp_path / "other")), "hippo_003")
+    path, three = exclusive.source.probabilities, Volume.from_array(label(3))
+    assert path is not None
+    with pytest.raises(DataError, match="3 regions, dataset"):
+        read_region_probabilities(path, three, [(1, 2), (2,)])
 
 
 def test_a_case_without_label_shows_its_prediction(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ label itself.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,54 @@ def read_probabilities(path: Path, prediction: Volume) -> NDArray[np.float32]:
     Raises
     ------
     DataError
-        When the archive is damaged, too large, of another case, or of regions that overlap.
+        When the archive is damaged, too large, or of another case.
     """
+
+    def agreement(channels: NDArray[np.float32], label: NDArray[Any]) -> float:
+        likeliest = channels.argmax(axis=0)
+        return _agreement([(likeliest > 0, label > 0)], likeliest == label)
+
+    return _in_order(path, prediction, agreement, "the likeliest class is another one")
+
+
+def read_region_probabilities(
+    path: Path, prediction: Volume, regions: Sequence[Sequence[int]]
+) -> NDArray[np.float32]:
+    """Return (R, i, j, k) probabilities of regions that may overlap, each a sigmoid, without a background.
+
+    nnU-Net's network has a channel for each region in the order of `dataset.json`, and for no background
+    (`utilities/label_handling/label_handling.py`).
+
+    Parameters
+    ----------
+    regions
+        Label values of the prediction that each region is made of, in the order of the channels.
+
+    Raises
+    ------
+    DataError
+        As `read_probabilities`; also when there are more or fewer regions in it.
+    """
+
+    def agreement(channels: NDArray[np.float32], label: NDArray[Any]) -> float:
+        if len(channels) != len(regions):
+            raise DataError(
+                f"{path.name} has probabilities of {len(channels)} regions, dataset.json names {len(regions)}.",
+                "Put the dataset.json of the training beside the predictions.",
+            )
+        pairs = [(c > 0.5, np.isin(label, own)) for c, own in zip(channels, regions, strict=True)]
+        return _agreement(pairs, np.logical_and.reduce([found == written for found, written in pairs]))
+
+    return _in_order(path, prediction, agreement, "other regions are above one half")
+
+
+def _in_order(
+    path: Path,
+    prediction: Volume,
+    agreement: Callable[[NDArray[np.float32], NDArray[Any]], float],
+    what: str,
+) -> NDArray[np.float32]:
+    """Return the channels in the index order of the prediction: that of the two which agrees better with it."""
     found = _read(path, prediction.shape)
     turned = found.transpose(0, 3, 2, 1)
     in_order: list[NDArray[np.float32]] = []
@@ -56,21 +103,22 @@ def read_probabilities(path: Path, prediction: Volume) -> NDArray[np.float32]:
     if turned.shape[1:] == grid.shape:
         in_order.append(from_canonical(turned, prediction.affine))
     label = integer_labels(np.asarray(prediction.array))
-    agreements = [_agreement(candidate, label) for candidate in in_order]
+    agreements = [agreement(candidate, label) for candidate in in_order]
     if max(agreements, default=0.0) < LEAST_AGREEMENT:
         raise DataError(
-            f"The probabilities in {path.name} do not belong to the prediction beside them: the likeliest class is "
-            "another one in most of the structures.",
-            "Predict the case again with --save_probabilities; overlapping regions cannot be read.",
+            f"The probabilities in {path.name} do not belong to the prediction beside them: {what} "
+            "in most of the structures.",
+            "Predict the case again with --save_probabilities.",
         )
     return np.ascontiguousarray(in_order[agreements.index(max(agreements))])
 
 
-def _agreement(probabilities: NDArray[np.float32], label: NDArray[Any]) -> float:
-    """Return in which share of the voxels that either calls a structure both name the same class."""
-    likeliest = probabilities.argmax(axis=0)
-    either = (likeliest > 0) | (label > 0)
-    return float((likeliest == label)[either].mean()) if either.any() else 1.0
+def _agreement(
+    pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], same: NDArray[np.bool_]
+) -> float:
+    """Return in which share of the voxels that either calls a structure both say the same."""
+    either = np.logical_or.reduce([mask for pair in pairs for mask in pair])
+    return float(same[either].mean()) if either.any() else 1.0
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -84,10 +132,10 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
                     f"{path.name} has no array {ARRAYS[0]}.", "Is it an archive of nnU-Net's preprocessing?"
                 )
             stored, dtype = array_header(archive, name)
-            if len(stored) != 4 or not 2 <= stored[0] < 256 or dtype.kind not in "fui":
+            if len(stored) != 4 or not 1 <= stored[0] < 256 or dtype.kind not in "fui":
                 raise DataError(
                     f"The array {name} of {path.name} has the shape {stored} and the type {dtype}.",
-                    "Probabilities have the axes class, z, y and x, with at least two classes.",
+                    "Probabilities have the axes class, z, y and x.",
                 )
             if sorted(stored[1:]) != sorted(shape):
                 raise DataError(
