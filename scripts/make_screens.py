@@ -22,7 +22,7 @@ from typing import Any
 
 import napari
 import numpy as np
-from qtpy.QtCore import QItemSelectionModel
+from qtpy.QtCore import QEvent, QItemSelectionModel
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -69,6 +69,8 @@ def wait(until: Callable[[], object], seconds: float = 900) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"The window did not come to the next stage within {seconds:g} s.")
         QApplication.processEvents()
+        # outside of exec nothing else deletes what was let go of
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         time.sleep(0.01)
 
 
@@ -189,6 +191,15 @@ def begin_run(dock: Any) -> None:
     wait(lambda: dock.bridge.run.state == "paused")
 
 
+def look_at_an_error(dock: Any) -> None:
+    """Choose a class, its balance, and the first error of the list."""
+    dock.display.issue("choose_class", 1)
+    dock.display.issue("toggle", "balance", True)
+    wait(lambda: dock.display.screen.request is None and not dock.display.busy)
+    dock.display.look_at_next_error()
+    settle(2)
+
+
 def end_run(dock: Any) -> None:
     """Stop the run and wait until it is saved."""
     dock.run.buttons.stop.click()
@@ -235,6 +246,12 @@ def play(viewer: Any, dock: Any, photographer: Photographer, wanted: argparse.Na
             settle(2)
             photographer.take("views-3D", "inspect")
             viewer.dims.ndisplay = 2
+            look_at_an_error(dock)
+            photographer.take("views-error", "inspect")
+            dock.presenter.toggle()
+            settle(2)
+            photographer.take("views-presenter", "inspect")
+            dock.presenter.toggle()
         end_run(dock)
     if "mr" in stages:
         add_case(viewer, dock, *wanted.mr)
@@ -259,6 +276,10 @@ def play(viewer: Any, dock: Any, photographer: Photographer, wanted: argparse.Na
         photographer.take("many", "cases")
         begin_run(dock)
         photographer.take("many-run", "run", "inspect")
+        dock.view_menu.layouts["four"].trigger()
+        look_at_an_error(dock)
+        photographer.take("many-four-error", "inspect")
+        dock.view_menu.layouts["one"].trigger()
         end_run(dock)
 
 

@@ -69,7 +69,8 @@ class Place:
     def short(self) -> str:
         """The same for a narrow column, e.g. "R upper 47"."""
         side = self.side[:1].upper() if self.side in ("left", "right") else ""
-        return " ".join(part for part in (side, self.third, str(self.slices[0])) if part)
+        third = "mid" if self.third == "middle" else self.third
+        return " ".join(part for part in (side, third, str(self.slices[0])) if part)
 
 
 @dataclass(frozen=True, eq=False)

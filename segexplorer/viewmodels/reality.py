@@ -196,6 +196,8 @@ class Reality:
         Why the image of the case cannot be shown.
     others
         Names of visible layers of the user's that do not belong to the case that is displayed.
+    gone
+        Whether nothing of the case that is displayed can be seen, since its layers were deleted or hidden.
     judged, since, suspicion, life
         Verdicts on errors, since when the errors are there, how suspect they make the label, and what is known of
         the one that is looked at.
@@ -233,6 +235,7 @@ class Reality:
     image_of: tuple[str, str] | None = None
     image_problem: str = ""
     others: tuple[str, ...] = ()
+    gone: bool = False
     judged: Judged | None = None
     since: Since | None = None
     suspicion: Suspicion | None = None

@@ -404,14 +404,7 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
     results = now.source == "results"
     return {
         "badge": watched_case.badge(snapshot),
-        "caption": Caption(
-            case=snapshot.case,
-            held=watched_case.held(snapshot),
-            class_name=class_name,
-            step=_step_words(now, shown) if patch is None else patch.scope,
-            convention="" if reality.axes is None else CONVENTIONS[now.convention],
-            remark=_remark(now, reality, shown),
-        ),
+        "caption": _caption(now, reality, shown, class_name),
         "message": _OF_PATCH_ALREADY if patch is not None and "patch" in now.overlays else shown.note,
         "layers": layers,
         "surfaces": surfaces,
@@ -429,6 +422,22 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
         "balance": shown.balance,
         "seen": shown,
     }
+
+
+def _caption(now: Displayed, reality: Reality, shown: Seen, class_name: str) -> Caption:
+    """Return what is written over the canvas; over pictures of something else alone, whose they are not."""
+    snapshot, patch = shown.snapshot, patch_of(now, reality)
+    convention = "" if reality.axes is None else CONVENTIONS[now.convention]
+    if reality.gone and reality.others:
+        return Caption(f"Not {snapshot.case}: {', '.join(reality.others)}", convention=convention)
+    return Caption(
+        case=snapshot.case,
+        held=watched_case.held(snapshot),
+        class_name=class_name,
+        step=_step_words(now, shown) if patch is None else patch.scope,
+        convention=convention,
+        remark=_remark(now, reality, shown),
+    )
 
 
 def _step_words(now: Displayed, shown: Seen) -> str:

@@ -845,6 +845,17 @@ def test_a_run_that_is_not_there_any_more_leaves_an_empty_screen() -> None:
     assert world.screen.seen is None and not world.screen.caption
 
 
+def test_the_caption_claims_no_case_of_which_nothing_can_be_seen() -> None:
+    world = begin()
+    case = world.screen.caption.case
+    world.learn(others=("another scan",))
+    assert world.screen.caption.case == case and "another scan" in world.screen.caption.remark
+    world.learn(gone=True)
+    assert world.screen.caption.text == f"Not {case}: another scan, radiological (R on the left)"
+    world.learn(others=())
+    assert world.screen.caption.case == case, "an empty canvas shows nothing else"
+
+
 def test_scrubbing_says_what_is_still_shown_and_what_comes() -> None:
     world = begin()
     assert world.screen.history is not None and world.screen.history.text.endswith("step 40 (newest)")

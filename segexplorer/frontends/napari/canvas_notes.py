@@ -82,11 +82,13 @@ class CanvasCaption(CanvasOverlay):
         For the place above the views; seen where the canvas has too little room.
     shared
         Whether the caption belongs to several views alike, which it is above then.
+    elsewhere
+        Whether it is written larger elsewhere, and not here.
     """
 
     def __init__(self, viewer: Any, canvas: QWidget) -> None:
         self._caption = Caption()
-        self.shared = False
+        self.shared = self.elsewhere = False
         self.strip = CaptionStrip()
         self.label = QLabel(canvas)
         self.label.setTextFormat(Qt.TextFormat.PlainText)
@@ -108,9 +110,9 @@ class CanvasCaption(CanvasOverlay):
 
     def follow(self, _: Any = None) -> None:
         """Fit the caption into the left half of the canvas where that has room, below the letter."""
-        if self.shared or not _has_room(self.canvas):
+        if self.elsewhere or self.shared or not _has_room(self.canvas):
             self.label.hide()
-            self.strip.draw(self._caption)
+            self.strip.draw(Caption() if self.elsewhere else self._caption)
             return
         self.strip.draw(Caption())
         half = self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER - 12
@@ -483,6 +485,7 @@ class CanvasNotes:
 
     def _on_views(self) -> None:
         """Draw over the planes that are shown now."""
+        self.caption.elsewhere = self._workbench.enlarged
         for note in (self.caption, self.bar):
             note.shared = self._workbench.layout == "lanes"
             note.follow()

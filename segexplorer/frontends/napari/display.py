@@ -484,12 +484,12 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         self.viewer.dims.set_point(axis, world)
 
     def _on_removed(self, _: Any = None) -> None:
-        self._on_others()
         if self._drawing:
             return
         for key in [key for key in self._drawn if self.layers.layer(key) is None]:
             self._forget(key)
-            self.issue("delete_layer", key)
+            self.issue("delete_layer", key)  # first of all: what is missing would be drawn anew
+        self._on_others()
 
     def _on_visible(self, key: str) -> None:
         layer = self.layers.layer(key)
@@ -511,8 +511,11 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         own = self._own_layers
         others = (str(layer.name) for layer in present if layer.visible and not any(layer == o for o in own))
         found = () if self.screen.scene is None else tuple(others)
-        if found != self.reality.others:
-            self.learn(others=found)
+        ours = [self.layers.layer(key) for key in self.layers.keys]
+        ours += [layer for layer in present if any(layer == o for o in own)]
+        gone = not any(layer is not None and layer.visible for layer in ours)
+        if (found, gone) != (self.reality.others, self.reality.gone):
+            self.learn(others=found, gone=gone)
 
     # -- from one screen to the next ----------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError
@@ -404,6 +405,49 @@ def seen_layers(viewer: Any) -> list[Any] | None:
     seen = [layer for layer in viewer.layers if layer.visible]
     # napari cannot fit to volumes alone while a hidden layer of four axes gives the viewer a slider more
     return seen if seen and max(layer.ndim for layer in seen) == viewer.dims.ndim else None
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """The slices of what can be seen across one axis of a viewer.
+
+    Attributes
+    ----------
+    first, distance
+        Where the first one is, and from one to the next, mm.
+    count
+        How many there are.
+    """
+
+    first: float
+    distance: float
+    count: int
+
+    def place(self, world: float) -> int:
+        """Return the number of the slice at a position in mm, from 0; beyond the ends it is no slice's."""
+        return round((world - self.first) / self.distance)
+
+    def move(self, world: float, steps: int) -> float:
+        """Return the position so many slices further, at most at an end."""
+        return self.first + min(max(self.place(world) + steps, 0), self.count - 1) * self.distance
+
+
+def slice_row(viewer: Any, axis: int) -> SliceRow:
+    """Return the slices of the image that can be seen across an axis of the viewer.
+
+    napari's sliders count in the finest steps over all layers. Scans of other cases stay in the viewer, hidden and
+    anywhere in the world, so its numbers are not those of the case.
+    """
+    seen = [layer for layer in viewer.layers if layer.visible and isinstance(layer, (Image, Labels))]
+    seen.sort(key=lambda layer: not isinstance(layer, Image))  # overlays may be coarser than the image
+    for layer in seen:
+        own = axis - (viewer.dims.ndim - layer.ndim)
+        if own >= 0:
+            first, last = (float(end) for end in layer.extent.world[:, own])
+            distance = float(layer.extent.step[own])
+            return SliceRow(first, distance, round((last - first) / distance) + 1)
+    start, _, step = viewer.dims.range[axis]
+    return SliceRow(float(start), float(step) or 1.0, int(viewer.dims.nsteps[axis]))
 
 
 def _let_edit(layer: Any, picture: Picture) -> None:

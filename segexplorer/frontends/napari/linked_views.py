@@ -22,6 +22,7 @@ from segexplorer.frontends.napari.layers import (
     CaseLayers,
     give_surface,
     seen_layers,
+    slice_row,
     surface_arguments,
 )
 from segexplorer.viewmodels.layer_images import edge_letters, plane_name
@@ -250,6 +251,7 @@ class SliceNumber(CanvasOverlay):
         dims = viewer.dims.events
         signals = (dims.current_step, dims.order, dims.ndisplay, dims.range, dims.ndim)
         inserted, removed = viewer.layers.events.inserted, viewer.layers.events.removed
+        self._heard: list[Any] = []
         super().__init__(viewer, canvas, (self.label,), (*signals, inserted, removed))
         self.follow()
 
@@ -258,17 +260,36 @@ class SliceNumber(CanvasOverlay):
         """What can be read now."""
         return "" if self.label.isHidden() else str(self.label.text())
 
+    def _listen(self) -> None:
+        """Hear when layers are hidden or shown: the slices are those of what can be seen."""
+        present = list(self.viewer.layers)
+        for layer in [old for old in self._heard if not any(old is new for new in present)]:
+            layer.events.visible.disconnect(self.follow)
+        for layer in [new for new in present if not any(new is old for old in self._heard)]:
+            layer.events.visible.connect(self.follow)
+        self._heard = present
+
+    def closing(self) -> None:
+        """Let go of viewer, layers and canvas."""
+        super().closing()
+        for layer in self._heard:
+            layer.events.visible.disconnect(self.follow)
+        self._heard = []
+
     def follow(self, _: Any = None) -> None:
         """Write the number of the slice, or hide it where there is none."""
+        self._listen()
         dims = self.viewer.dims
         shown = self.flat
         if shown:
             axis = int(dims.order[-3])
-            place, last = dims.current_step[axis], dims.nsteps[axis] - 1  # from 0, as on napari's slider
+            row = slice_row(self.viewer, axis)
+            place, last = row.place(float(dims.point[axis])), row.count - 1  # from 0, as on napari's slider
             order = [int(a) - (dims.ndim - 3) for a in dims.order[-3:]]
             oriented = self._layers is None or self._layers.oriented
             plane = plane_name(order).capitalize() if oriented and sorted(order) == [0, 1, 2] else "Slice"
-            for text in (f"{plane} {place} / {last}", f"{place} / {last}", f"{place}"):
+            texts = (f"{plane} {place} / {last}", f"{place} / {last}", f"{place}")
+            for text in texts if 0 <= place <= last else (f"{plane}: outside the image", "outside"):
                 self.label.setText(text)
                 self.label.adjustSize()
                 if self.label.width() <= self.canvas.width() // 2 - 4 * MARGIN:  # a letter is in the middle

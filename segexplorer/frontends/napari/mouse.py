@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segexplorer.frontends.napari.layers import METADATA, CaseLayers
+from segexplorer.frontends.napari.layers import METADATA, CaseLayers, slice_row
 
 _WIDTH_PIXELS = 150.0
 """Dragging so far to the right multiplies the width by e."""
@@ -120,7 +120,7 @@ class MouseOverSlices:
         self._turned -= steps
         if steps:
             axis = int(model.dims.order[-3])
-            model.dims.set_current_step(axis, model.dims.current_step[axis] + steps)
+            model.dims.set_point(axis, slice_row(model, axis).move(float(model.dims.point[axis]), steps))
 
     def _on_move(self, model: Any, event: Any) -> None:
         self._pointed(tuple(float(v) for v in event.position))

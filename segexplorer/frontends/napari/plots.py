@@ -47,8 +47,8 @@ _BOTH_FROM = 380
 """Width of the plots from which both panes are shown; on a screen of 1024 pixels, napari's controls leave less."""
 _KEY_FROM = 270
 """Width of a pane from which there is room for the legend beside the plot; otherwise it is below the picker."""
-_KEY_HEIGHT = 40
-"""Of a legend below the picker, in pixels: two lines; more of them scroll."""
+_KEY_LINES = 3
+"""Of a legend below the picker; more of them scroll."""
 BALANCE = "balance_histogram"
 BALANCE_TITLE = "Balance of the regions (histogram)"
 NO_BALANCE = "Losses with regions show their balance here"
@@ -416,11 +416,17 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         if text != self.legend.text():
             self.legend.setText(text)
         if beside:
+            self._key.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
             self._key.setMinimumHeight(0)
             self._key.setMaximumHeight(10_000)
         else:
+            most = _KEY_LINES * self.legend.fontMetrics().lineSpacing()
             wanted = self.legend.heightForWidth(max(40, self.width()))
-            self._key.setFixedHeight(min(_KEY_HEIGHT, max(1, wanted)))
+            self._key.setFixedHeight(min(most, max(1, wanted)))
+            policy = Qt.ScrollBarPolicy
+            self._key.setVerticalScrollBarPolicy(
+                policy.ScrollBarAsNeeded if wanted > most else policy.ScrollBarAlwaysOff
+            )
         self._key.setVisible(bool(self._lines))
 
     def resizeEvent(self, event: Any) -> None:

@@ -329,6 +329,12 @@ class Workbench(QObject):  # type: ignore[misc, unused-ignore]
                 overlay.enlarge(pixels)
         for view in self.views.values():
             view.enlarge(pixels)
+        self.changed.emit()
+
+    @property
+    def enlarged(self) -> bool:
+        """Whether letters are those for a wall."""
+        return self._letter_pixels is not None
 
     # -- closing ------------------------------------------------------------------------------------------
 

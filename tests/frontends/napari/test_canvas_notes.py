@@ -68,6 +68,15 @@ def test_notes_leave_a_small_canvas_and_come_back_to_a_large_one(notes: Any, qtb
     assert not caption.strip.isVisible() and not bar.strip.isVisible()
 
 
+def test_a_caption_that_is_written_larger_elsewhere_is_not_repeated(notes: Any) -> None:
+    _, _, caption, _ = notes
+    caption.draw(CAPTION)
+    assert caption.text
+    caption.elsewhere = True
+    caption.follow()
+    assert caption.text == ""
+
+
 def test_notes_of_several_views_are_above_and_below_them_at_any_size(notes: Any) -> None:
     _, _, caption, bar = notes
     caption.shared = bar.shared = True

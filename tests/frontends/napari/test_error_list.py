@@ -104,6 +104,28 @@ def test_kinds_are_told_apart_and_a_row_says_where(panel: InspectPanel, qtbot: A
     assert panel.errors.summary.text() == "3 errors, 1.2 ml"
 
 
+def test_volumes_and_places_of_a_whole_body_fit_into_their_columns(panel: InspectPanel, qtbot: Any) -> None:
+    bring(panel, qtbot)
+    table = panel.errors.table
+    for column, text in ((1, "too much"), (1, "spurious"), (2, "99999"), (3, "999"), (4, "R upper 999")):
+        table.item(0, column).setText(text)
+        needed = table.sizeHintForIndex(table.model().index(0, column)).width()
+        assert needed <= table.columnWidth(column), text
+
+
+def test_a_high_tab_shows_more_rows_of_both_tables(panel: InspectPanel, qtbot: Any) -> None:
+    bring(panel, qtbot)
+    panel.scores.table.setRowCount(104)
+    panel.errors.table.setRowCount(104)
+    heights = []
+    for height in (470, 720, 1000):
+        panel.resize(381, height)
+        qtbot.waitUntil(lambda h=height: panel.height() == h)
+        heights.append((panel.scores.table.height(), panel.errors.table.height()))
+    assert heights[0] == heights[1] < heights[2]
+    assert heights[2][0] > heights[1][0] and heights[2][1] > heights[1][1]
+
+
 def test_sorting_filtering_and_searching(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot)
     table = panel.errors.table

@@ -60,6 +60,7 @@ def test_a_narrow_plot_has_its_legend_above_and_titles_that_fit(dock: PlotDock, 
         key = pane.legend.parentWidget().parentWidget()
         qtbot.waitUntil(lambda p=pane, k=key, b=beside: (k.geometry().left() > p.canvas.width() / 2) == b)
         assert key.isVisible() and {"total", "dice"} <= set(re.findall(r"\w+", pane.legend.text()))
+        assert not key.verticalScrollBar().isVisible(), "two names fit"
         axis = pane.canvas.getAxis("bottom")
         qtbot.waitUntil(lambda a=axis: a.label.boundingRect().width() <= a.width() + 24)
         middle = axis.label.pos().x() + axis.label.boundingRect().width() / 2

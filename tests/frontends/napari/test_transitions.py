@@ -243,7 +243,12 @@ def test_old_scans_of_the_user_are_hidden_under_a_case_of_a_run_and_come_back(
     assert old.visible and not mine.visible
     mine.visible = True  # the user may look at it all the same, and the caption says so
     assert window.display.screen.caption.text.endswith("; not of this case: my hippocampus")
-    mine.visible = False
+    old.visible = False
+    for key in list(window.display.layers.keys):
+        window.viewer.layers.remove(window.display.layers.layer(key))
+    assert window.display.screen.caption.text.startswith(f"Not {phantom.cases[0]}: my hippocampus")
+    mine.visible, old.visible = False, True
+    assert window.display.screen.caption.text.startswith(phantom.cases[0])
     assert "my hippocampus" not in window.display.screen.caption.text
     window.display.issue("close")
     assert mine.visible and old.visible

@@ -204,6 +204,26 @@ def test_views_share_one_point_and_say_where_they_are(shown: Shown, qtbot: Any) 
     assert workbench.views == {} and workbench.crosshair is None
 
 
+def test_slices_are_those_of_the_case_though_a_scan_of_another_is_hidden(shown: Shown, qtbot: Any) -> None:
+    viewer, _, workbench, _ = shown
+    other = viewer.add_image(np.zeros((200, 9, 9)), scale=(1, 1, 1), translate=(-90, 0, 0))
+    other.visible = False
+    assert viewer.dims.nsteps[0] > 100, "napari's own slider goes through all layers"
+    assert workbench.number.text.endswith("/ 27")
+    main = canvas_in(viewer.window._qt_window.centralWidget())
+    viewer.dims.set_point(0, 30.0)
+    assert workbench.number.text == "Axial 10 / 27"
+    wheel(main, 1)
+    assert viewer.dims.point[0] == pytest.approx(33.0) and workbench.number.text == "Axial 11 / 27"
+    workbench.arrange("coronal")
+    assert workbench.views["coronal"].number.text.endswith("/ 23")
+    workbench.arrange("one")
+    viewer.dims.set_point(0, -60.0)
+    assert workbench.number.text == "Axial: outside the image"
+    other.visible, viewer.layers[0].visible = True, False
+    assert workbench.number.text == "Axial 30 / 199"
+
+
 def test_each_view_fits_at_once_and_keeps_its_zoom(shown: Shown, qtbot: Any) -> None:
     viewer, layers, workbench, _ = shown
     workbench.arrange("coronal")

@@ -76,9 +76,9 @@ SHORT_STATES: Mapping[State, str] = {
     "unclear": "?",
 }
 HINT = "N and P: next and previous error. In the list, Enter ticks off; T, L, U: true error, label error, unclear."
-_ROW = 22
-_MOST_ROWS, _FEWEST_ROWS = 8, 4
-_WIDTHS = (0, 80, 36, 32, 78, 34)
+_FEWEST_ROWS = 4
+_WIDTHS = (0, 80, 42, 32, 82, 34)
+"""Of the columns, in pixels: a number that is elided would be another number."""
 _LINE = {Qt.Key.Key_N: 1, Qt.Key.Key_P: -1}
 _SAID: Mapping[Any, Judgement] = {
     Qt.Key.Key_T: "true_error",
@@ -101,6 +101,7 @@ class ErrorTable(QTableWidget):  # type: ignore[misc, unused-ignore]
         super().__init__(0, len(COLUMNS))
         self.display = display
         self._entries: tuple[ErrorEntry, ...] = ()
+        self._most_rows = 8
         widgets.prepare_table(self, "Errors")
         self.setHorizontalHeaderLabels(list(COLUMNS))
         for column, order in enumerate(COLUMNS.values()):
@@ -179,11 +180,16 @@ class ErrorTable(QTableWidget):  # type: ignore[misc, unused-ignore]
         )
         for column, item in enumerate(items):
             self.setItem(row, column, item)
-        self.setRowHeight(row, _ROW)
+        self.setRowHeight(row, widgets.DENSE_ROW)
+
+    def set_most_rows(self, rows: int) -> None:
+        """Show at most so many rows at once; more of them scroll."""
+        self._most_rows = rows
+        self._fit()
 
     def _fit(self) -> None:
-        rows = min(max(self.rowCount(), _FEWEST_ROWS), _MOST_ROWS)
-        self.setFixedHeight(_ROW * (rows + 1) + 8)
+        rows = min(max(self.rowCount(), _FEWEST_ROWS), self._most_rows)
+        self.setFixedHeight(widgets.DENSE_ROW * (rows + 1) + 8)
 
     def _on_header(self, column: int) -> None:
         order = list(COLUMNS.values())[column]

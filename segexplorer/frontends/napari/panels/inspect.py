@@ -36,6 +36,8 @@ from segexplorer.viewmodels.screen import HistoryShown, Screen
 from segexplorer.viewmodels.watched_case import MAPS, SWITCHES, Seen, Switch
 
 NO_MAP = "No map of regions"
+_HEIGHT, _SCORES, _ERRORS = 720, 5, 8
+"""Height of the tab in pixels up to which its tables show so many rows at once; a higher one shows more."""
 
 
 class Choices(QWidget):  # type: ignore[misc, unused-ignore]
@@ -322,6 +324,14 @@ class InspectPanel(QWidget):  # type: ignore[misc, unused-ignore]
     def slice_view(self) -> SliceView | None:
         """Return the plane of the watched case that the viewer shows; None in 3D."""
         return self.display.slice_view()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Give the two tables the rows for which the tab is high enough."""
+        super().resizeEvent(event)
+        spare = max(0, self.height() - _HEIGHT) // widgets.DENSE_ROW
+        scores = min(spare // 2, 10)
+        self.scores.table.set_most_rows(_SCORES + scores)
+        self.errors.table.set_most_rows(_ERRORS + spare - scores)
 
     # -- drawing ------------------------------------------------------------------------------------------
 

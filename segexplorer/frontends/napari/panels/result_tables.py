@@ -84,9 +84,6 @@ class Scores(QWidget):  # type: ignore[misc, unused-ignore]
 _SHOWN = {"dice": "Dice", "f2": "F2", "sensitivity": "Sens.", "precision": "Prec."}
 COLUMNS = ("Class", *_SHOWN.values(), "FP ml", "FN ml", "Found")
 _STATES = {"scored": "yes", "absent": "absent", "missed": "missed", "spurious": "not there"}
-_ROW = 22
-_MOST_ROWS = 5
-"""More of them scroll, so that the list of errors stays in sight."""
 _F2_FROM = 420
 """Width of the table, in pixels, from which there is room for F2."""
 MEAN = "Mean"
@@ -97,6 +94,7 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
 
     def __init__(self) -> None:
         super().__init__(0, len(COLUMNS))
+        self._most_rows = 5
         self.setHorizontalHeaderLabels(COLUMNS)
         widgets.prepare_table(self, "Scores")
         self.setIconSize(QSize(12, 12))
@@ -158,10 +156,15 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             item.setToolTip(f"{name}: {COLUMNS[column]} {text}")
             self.setItem(row, column, item)
-        self.setRowHeight(row, _ROW)
+        self.setRowHeight(row, widgets.DENSE_ROW)
+
+    def set_most_rows(self, rows: int) -> None:
+        """Show at most so many rows at once; more of them scroll."""
+        self._most_rows = rows
+        self._fit()
 
     def _fit(self) -> None:
-        self.setFixedHeight(_ROW * (1 + min(max(self.rowCount(), 1), _MOST_ROWS)) + 8)
+        self.setFixedHeight(widgets.DENSE_ROW * (1 + min(max(self.rowCount(), 1), self._most_rows)) + 8)
 
 
 def counts_sentence(scores: Sequence[CaseScore]) -> str:

@@ -31,6 +31,8 @@ from segexplorer.frontends.forms.appearance import Section, Tone, set_tone
 RED: Tone = "red"
 AMBER: Tone = "amber"
 GREY: Tone = "grey"
+DENSE_ROW = 22
+"""Height of a row in tables of small letters, in pixels."""
 
 
 def heading(text: str) -> QLabel:
