@@ -186,11 +186,13 @@ def _squeue(jobs: Iterable[str], name: str) -> set[str]:
 def _requeue(exclude: Sequence[str]) -> None:
     """Queue the job of this process again; SLURM ends it thereby. It stays off nodes where there are others.
 
-    From the requeue on, this process may be killed at any moment. Options change only while a job waits, so nodes
-    are excluded last; were the job held meanwhile, a kill in between would leave it so for ever. SLURM lets a
-    requeued job begin two minutes later at the earliest.
+    From the requeue on, SLURM ends this process: by SIGTERM, which it and its commands ignore, and after `KillWait`
+    (30 seconds by default) for good. Options change only while a job waits, so nodes are excluded last; were the
+    job held meanwhile, an end in between would leave it so for ever. SLURM lets a requeued job begin two minutes
+    later at the earliest.
     """
     job = _own_job()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     elsewhere = exclude and this_host().name in exclude and len(_nodes()) > len(set(exclude))
     _command("scontrol", "requeue", job)
     if elsewhere:
