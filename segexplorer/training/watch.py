@@ -25,7 +25,7 @@ from segexplorer.training.history import HistoryFrame, open_run
 from segexplorer.training.ownership import holder_of
 from segexplorer.training.run_files import COPY_AGAIN, EVENTS, LIMITS, MAX_LINE
 from segexplorer.training.snapshots import LatestValues, PatchSnapshot, WatchedSnapshot
-from segexplorer.training.step_columns import RecordedEvents, events_of
+from segexplorer.training.step_columns import RecordedEvents, events_of, stretches
 from segexplorer.training.stored_frames import read_frame_facts
 from segexplorer.training.trained_patch import TrainedPatch
 
@@ -166,14 +166,24 @@ class Watch:
     # ---- iteration
 
     def __iter__(self) -> Iterator[Event]:
-        self._stopped.clear()
-        for event in self._follow():
-            if isinstance(event, (StateChanged, RunFinished)):
-                self.state = event.state
-            self.events.emit(event)
-            yield event
+        for batch in self.batches():
+            for event in batch:
+                self.events.emit(event)
+                yield event
 
-    def _follow(self) -> Iterator[Event]:
+    def batches(self) -> Iterator[Sequence[Event]]:
+        """Yield the events as they are found: at first all that were recorded, whose steps may be in columns.
+
+        `events` is not emitted.
+        """
+        self._stopped.clear()
+        for batch in self._follow():
+            for event in events_of(batch, StateChanged, RunFinished):
+                if isinstance(event, (StateChanged, RunFinished)):
+                    self.state = event.state
+            yield batch
+
+    def _follow(self) -> Iterator[Sequence[Event]]:
         tail, last = LogTail(self.folder), Event()
         recorded = drop_superseded(tail.take())
         newest = {e.role: e for e in events_of(recorded, WatchedDone)}
@@ -181,27 +191,26 @@ class Watch:
         end: RunFinished | None = None
         batch = recorded
         while True:
-            for event in batch:
-                end = event if isinstance(event, RunFinished) else None
-                last = event
-                if isinstance(event, WatchedDone) and (batch is not recorded or newest[event.role] is event):
-                    self._wanted.append((time.monotonic(), event))
-                if end is None:
-                    yield event
+            if batch:
+                last = batch[-1]
+                end = last if isinstance(last, RunFinished) else None
+                for event in events_of(batch, WatchedDone):
+                    if batch is not recorded or newest[event.role] is event:
+                        self._wanted.append((time.monotonic(), event))
+                yield RecordedEvents(p for p in stretches(batch) if not isinstance(p, RunFinished))
             self._show_frames()
             if end is not None and end.exit_code != ExitCode.PREEMPTED:
-                yield end
+                yield [end]
                 return
             if batch and end is not None:
-                yield _beside(
-                    end, "The run was stopped to make room, and is waited for: it may go on elsewhere."
-                )
+                text = "The run was stopped to make room, and is waited for: it may go on elsewhere."
+                yield [_beside(end, text)]
             if self._stopped.wait(self._every):
-                yield replace(_END, reason="no longer watched", **_place(last))
+                yield [replace(_END, reason="no longer watched", **_place(last))]
                 return
             problem = self._brought_up_to_date()
             if problem is not None:
-                yield _beside(last, problem.message, problem.remedy)
+                yield [_beside(last, problem.message, problem.remedy)]
             batch = tail.take()
             if batch:
                 looked = time.monotonic()
@@ -210,7 +219,7 @@ class Watch:
                 if holder_of(self.folder) is None:
                     batch = tail.take()  # its last words may have come in between
                     if not batch:
-                        yield replace(_END, reason="its process has died", **_place(last))
+                        yield [replace(_END, reason="its process has died", **_place(last))]
                         return
 
     def _brought_up_to_date(self) -> SegExplorerError | None:

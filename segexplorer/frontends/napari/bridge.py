@@ -22,7 +22,7 @@ from qtpy.QtCore import QObject, QTimer
 from segexplorer.core.errors import RunActiveError, RunStateError
 from segexplorer.core.events import Event, RunFinished, StepDone
 from segexplorer.training.host import lower_priority
-from segexplorer.training.step_columns import events_of
+from segexplorer.training.step_columns import RecordedEvents, StepColumns, events_of, stretches
 from segexplorer.training.watch import Watch
 
 CAPACITY = 4000
@@ -40,29 +40,31 @@ class EventQueue:
     Parameters
     ----------
     capacity
-        When that many wait, the oldest `StepDone` gives way; every other event is kept.
+        When that many wait, the oldest `StepDone` gives way; every other event is kept, and recorded steps, which
+        come in columns.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._events: deque[Event] = deque()
+        self._pieces: deque[Event | StepColumns] = deque()
         self._lock = threading.Lock()
 
-    def put(self, event: Event) -> None:
-        """Add an event, from any thread."""
+    def put(self, events: Sequence[Event]) -> None:
+        """Add events, from any thread."""
         with self._lock:
-            if len(self._events) >= self._capacity:
-                for index, waiting in enumerate(self._events):
-                    if isinstance(waiting, StepDone):
-                        del self._events[index]
-                        break
-            self._events.append(event)
+            for piece in stretches(events):
+                if len(self._pieces) >= self._capacity:
+                    for index, waiting in enumerate(self._pieces):
+                        if isinstance(waiting, StepDone):
+                            del self._pieces[index]
+                            break
+                self._pieces.append(piece)
 
-    def take(self) -> list[Event]:
+    def take(self) -> Sequence[Event]:
         """Return everything that waits, in order."""
         with self._lock:
-            taken = list(self._events)
-            self._events.clear()
+            taken = RecordedEvents(self._pieces)
+            self._pieces.clear()
         return taken
 
 
@@ -79,22 +81,22 @@ class RunJob:
         """Iterate the run to its end; in the worker's thread."""
         try:
             if self.to_stop.is_set():
-                self.queue.put(RunFinished(state="stopped", reason="stopped before it began"))
+                self.queue.put([RunFinished(state="stopped", reason="stopped before it began")])
                 return
-            for event in self.run:
-                self.queue.put(event)
+            run = self.run
+            for events in run.batches() if isinstance(run, Watch) else ([event] for event in run):
+                self.queue.put(events)
                 if self.to_stop.is_set():
                     self.ask_to_stop()
         except Exception as error:  # noqa: BLE001  a run promises not to raise; if it does, the form must not hang
-            self.queue.put(
-                RunFinished(
-                    state="failed",
-                    reason="failed",
-                    error=f"{type(error).__name__}: {error}",
-                    remedy="This is a defect of segexplorer; please report it with the cause below.",
-                    cause=traceback.format_exc(),
-                )
+            failed = RunFinished(
+                state="failed",
+                reason="failed",
+                error=f"{type(error).__name__}: {error}",
+                remedy="This is a defect of segexplorer; please report it with the cause below.",
+                cause=traceback.format_exc(),
             )
+            self.queue.put([failed])
         finally:
             self.done.set()
 
@@ -267,12 +269,12 @@ class RunBridge(QObject):  # type: ignore[misc, unused-ignore]
         if done:
             self._finish(job, events)
 
-    def _finish(self, job: RunJob, events: list[Event]) -> None:
+    def _finish(self, job: RunJob, events: Sequence[Event]) -> None:
         self._timer.stop()
         sys.setswitchinterval(self._switch_before)
         self._job = self.worker = None
         atexit.unregister(job.wait_at_exit)
-        ends = [event for event in events if isinstance(event, RunFinished)]
+        ends = events_of(events, RunFinished)
         self.ended.emit(ends[-1] if ends else RunFinished(state="stopped", reason="the iteration was left"))
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,9 @@ from segexplorer.core.errors import RunStateError
 from segexplorer.core.events import Event, RunFinished, StepDone, ValidationDone
 from segexplorer.frontends.napari.bridge import EventQueue, RunBridge
 from segexplorer.frontends.napari.workers import LatestWork
+from segexplorer.training import event_index
+from segexplorer.training.sinks.record import EventLog
+from segexplorer.training.watch import LogTail
 from tests.frontends.napari.scripted import ScriptedRun
 
 
@@ -26,8 +31,9 @@ def step(number: int) -> StepDone:
 def test_a_full_queue_drops_only_the_oldest_steps() -> None:
     queue = EventQueue(capacity=4)
     end = RunFinished(state="finished", reason="")
-    for event in (end, step(1), step(2), end, step(3), step(4)):
-        queue.put(event)
+    queue.put([end, step(1), step(2)])
+    for event in (end, step(3), step(4)):
+        queue.put([event])
     taken = queue.take()
     assert [e.step for e in taken if isinstance(e, StepDone)] == [3, 4]
     assert sum(e is end for e in taken) == 2
@@ -37,8 +43,21 @@ def test_a_full_queue_drops_only_the_oldest_steps() -> None:
 def test_nothing_but_steps_is_ever_dropped() -> None:
     queue = EventQueue(capacity=2)
     for _ in range(5):
-        queue.put(RunFinished(state="finished", reason=""))
+        queue.put([RunFinished(state="finished", reason="")])
     assert len(queue.take()) == 5
+
+
+def test_of_a_long_run_that_is_watched_no_recorded_step_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_index, "BLOCK_LINES", 8)
+    log = EventLog(tmp_path)
+    for number in range(1, 41):
+        log.write(replace(step(number), seq=number, attempt=1))
+    log.close()
+    queue = EventQueue(capacity=4)
+    queue.put(LogTail(tmp_path).take())
+    assert [e.step for e in queue.take()] == list(range(1, 41))
 
 
 @pytest.fixture
