@@ -114,7 +114,7 @@ class Clicker:
         self.taken, self._ready = None, False
         if kind == "case":
             other = (screen.chosen + 1) % len(screen.choices)
-            self._there = lambda new: new.chosen == other and new.request is None and bool(new.layers)
+            self._there = lambda new: new.chosen == other and new.request is None and new.seen is not None
             key = Qt.Key.Key_Down if other > screen.chosen else Qt.Key.Key_Up
             self._clicked = time.perf_counter()
             QTest.keyClick(inspect.choices.case_picker, key)

@@ -185,6 +185,7 @@ def begin_run(dock: Any) -> None:
     dock.cases.one_case.setChecked(True)
     wait(dock.run.buttons.start.isEnabled)
     dock.run.buttons.start.click()
+    dock.display.issue("toggle", "errors", True)  # off since its layer was deleted
     wait(lambda: dock.inspect.seen is not None)
     wait(lambda: {"errors"} <= set(dock.layers.keys))
     dock.run.buttons.pause.click()

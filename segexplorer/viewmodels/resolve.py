@@ -402,6 +402,8 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
     where = "" if reality.mouse is None else watched_case.under_cursor(snapshot, now.cls, reality.mouse)
     labelled = snapshot.truth is not None
     results = now.source == "results"
+    of_errors = _of_errors(now, reality, shown)
+    marked = flat and of_errors.get("mark") is not None
     return {
         "badge": watched_case.badge(snapshot),
         "caption": _caption(now, reality, shown, class_name),
@@ -412,8 +414,8 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
         "errors_note": "Errors are listed of whole cases."
         if patch is not None
         else _errors_note(shown, labelled, class_name),
-        **_of_errors(now, reality, shown),
-        "legend": _legend(shown, layers, {} if flat else surfaces, now.cls),
+        **of_errors,
+        "legend": _legend(shown, layers, {} if flat else surfaces, now.cls) + (_CHOSEN if marked else ()),
         "map": None if drawn is None else layers[drawn].colour_scale,
         "outlines": shown.outlines if "errors" in layers else None,
         "absent": _absent(shown, layers, class_name, reality),
@@ -422,6 +424,9 @@ def _of_picture(now: Displayed, reality: Reality, shown: Seen) -> dict[str, Any]
         "balance": shown.balance,
         "seen": shown,
     }
+
+
+_CHOSEN = (LegendEntry("chosen error", colours.HERE, "outline"),)
 
 
 def _caption(now: Displayed, reality: Reality, shown: Seen, class_name: str) -> Caption:

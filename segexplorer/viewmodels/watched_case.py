@@ -327,7 +327,7 @@ Switch = Literal["prediction", "errors", "balance", "alpha", "beta", "patch"]
 SWITCHES: dict[Switch, str] = {
     "prediction": "Prediction",
     "errors": "Errors",
-    "balance": "FP-FN balance of the regions",
+    "balance": "FP-FN balance",
     "alpha": "Alpha: penalty for false positives",
     "beta": "Beta: penalty for false negatives",
     "patch": "FP-FN balance of the last patch",

@@ -937,8 +937,10 @@ def look_at(viewer: Any, place: Sequence[float], size: Sequence[float]) -> None:
         axes = viewer.dims.displayed
         first, last = viewer.layers.get_extent(seen or viewer.layers).world
         whole = max(float(last[axis] - first[axis]) for axis in axes)
-        wanted = max(LEAST_VIEW_MM, whole / 4, 3 * max(size[axis] for axis in axes))
-        camera.zoom *= max(1.0, whole / wanted)
+        large = 3 * max(size[axis] for axis in axes)
+        if large >= whole > LEAST_VIEW_MM:
+            return  # all of the slice is needed: it stays in the middle
+        camera.zoom *= max(1.0, whole / max(LEAST_VIEW_MM, whole / 4, large))
     camera.center = tuple(float(p) for p in place)
 
 

@@ -99,6 +99,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.canvas.setMinimumSize(110, 110)
         for side in ("left", "bottom"):
             self.canvas.getAxis(side).enableAutoSIPrefix(False)
+        # fewer numbers than pyqtgraph's own limits allow, so that none touches the next
+        self.canvas.getAxis("bottom").setStyle(textFillLimits=[(0, 0.5), (2, 0.4), (4, 0.3), (6, 0.2)])
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setStyleSheet("font-size: 11px;")
@@ -420,7 +422,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self._key.setMinimumHeight(0)
             self._key.setMaximumHeight(10_000)
         else:
-            most = _KEY_LINES * self.legend.fontMetrics().lineSpacing()
+            most = _KEY_LINES * self.legend.fontMetrics().lineSpacing() + 6
             wanted = self.legend.heightForWidth(max(40, self.width()))
             self._key.setFixedHeight(min(most, max(1, wanted)))
             policy = Qt.ScrollBarPolicy

@@ -19,7 +19,7 @@ from segexplorer.data.io import open_volume, save_volume
 from segexplorer.data.label_versions import versions_of
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.napari.bridge import RunBridge
-from segexplorer.frontends.napari.display import Display
+from segexplorer.frontends.napari.display import Display, look_at
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.inspect import InspectPanel
 from segexplorer.training.experiment import Experiment
@@ -164,19 +164,31 @@ def test_a_click_flies_there_and_keys_go_on(panel: InspectPanel, qtbot: Any) -> 
     assert panel.display.screen.navigator.chosen == 3
 
 
+def test_a_slice_stays_in_the_middle_for_an_error_that_needs_all_of_it() -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((40, 40, 40)), scale=(2, 2, 2))
+    viewer.reset_view()
+    whole, middle = viewer.scene.camera.zoom, viewer.scene.camera.center
+    look_at(viewer, (10, 4, 4), (60, 60, 60))
+    assert viewer.scene.camera.zoom == whole and viewer.scene.camera.center == middle
+    look_at(viewer, (10, 4, 4), (6, 6, 6))
+    assert viewer.scene.camera.zoom > 2 * whole and viewer.scene.camera.center[1:] == (4, 4)
+
+
 def test_the_chosen_error_is_outlined_at_its_place(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot)
     panel.display.look_at_error(3)
     qtbot.waitUntil(lambda: panel.display.screen.mark is not None)
     mark = panel.display.screen.mark
-    assert mark is not None
+    assert mark is not None and "chosen error" in panel.legend.names
     for axis in range(3):  # two voxels of 2 mm, of which the first has its centre at 24 mm
         index = mark.index(axis, 26.0)
         assert index == 1 and mark.index(axis, 22.0) is None and mark.index(axis, 28.0) is None
         ends = mark.lines(axis, index)["here"]
         assert (ends.min(), ends.max()) == (23.0, 27.0)
     panel.display.issue("choose_class", 1)
-    assert panel.display.screen.mark is None and panel.errors.about.text() == ""
+    assert panel.display.screen.mark is None and "chosen error" not in panel.legend.names
+    assert panel.errors.about.text() == ""
 
 
 def test_the_step_since_which_it_is_there_and_its_life(panel: InspectPanel, qtbot: Any, run: Any) -> None:

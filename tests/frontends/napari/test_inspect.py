@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QLabel
 
 from segexplorer.core.events import ValidationDone
 from segexplorer.core.untrusted_files import with_checksum
+from segexplorer.frontends.forms import appearance
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
@@ -294,5 +295,7 @@ def test_a_slice_without_errors_leads_to_the_nearest_with_some(panel: InspectPan
     bring(panel, qtbot, snapshot(1))
     panel.viewer.dims.set_point(0, 0.0)
     assert "No error in this slice; nearest: 4" in panel.absent.text()
+    panel.absent.setStyleSheet("color: #ffffff")  # as in a dark theme
+    assert appearance.colour("amber", dark=True) in panel.absent.text(), "Qt's own blue cannot be read there"
     panel.absent.linkActivated.emit("0")
     assert panel.viewer.dims.point[0] == 8.0 and panel.absent.text() == ""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from psygnal import Signal
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt
+from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -24,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from segexplorer.core.events import Role
+from segexplorer.frontends.forms import appearance
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.legend import Legend
 from segexplorer.frontends.napari.panels import widgets
@@ -223,12 +225,22 @@ class Absent(QLabel):  # type: ignore[misc, unused-ignore]
     def draw(self, absent: tuple[Absence, ...]) -> None:
         """Say what is not here."""
         self._shown = absent
+        light_text = self.palette().color(QPalette.ColorRole.WindowText).lightness() > 127
+        colour = appearance.colour("amber", dark=light_text)  # Qt's own blue cannot be read on a dark theme
         lines = [
-            html.escape(one.text) if one.world is None else f'<a href="{place}">{html.escape(one.text)}</a>'
+            html.escape(one.text)
+            if one.world is None
+            else f'<a href="{place}" style="color: {colour}">{html.escape(one.text)}</a>'
             for place, one in enumerate(absent)
         ]
         self.setText("<br>".join(lines))
         self.setVisible(bool(absent))
+
+    def changeEvent(self, event: Any) -> None:
+        """Take the colours of another theme."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_shown"):
+            self.draw(self._shown)
 
     def _on_link(self, place: str) -> None:
         one = self._shown[int(place)]
