@@ -153,8 +153,20 @@ PULL_LESS, PULL_MORE = "#8C510A", "#01665E"
 """Ends of the colours of a pull: brown for less of a class, teal for more; never those of errors."""
 
 
+def pull_strength(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return from -1 to 1 how strong the colours of a pull are, from its values divided by the end of the scale.
+
+    The square root: the pull in a small structure can be a hundred times that around it, and both must be seen.
+    """
+    within = np.clip(values, -1, 1, dtype=np.float32)
+    return np.asarray(np.sign(within) * np.sqrt(np.abs(within)), np.float32)
+
+
 def pull(n: int = 255) -> NDArray[np.float32]:
-    """Return (n, 4) colours from less (brown) to more (teal) of a class; the weaker, the more transparent."""
+    """Return (n, 4) colours from less (brown) to more (teal) of a class; the weaker, the more transparent.
+
+    They are evenly spaced in strength (`pull_strength`), not in values.
+    """
     positions = np.linspace(-1, 1, n)
     strength = np.abs(positions)
     table = np.empty((n, 4), np.float32)

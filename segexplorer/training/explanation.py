@@ -70,7 +70,9 @@ class VoxelField:
     mean
         Mean of the absolute values before that.
     limit
-        The 99th percentile of the absolute values that are not zero: the end of a colour scale for all slices.
+        The end of a colour scale for all slices: the 99th percentile of the absolute values, of all that are not
+        zero or of those within the true structure, whichever is larger. A small structure may hold less than one
+        per cent of the voxels.
     shares
         Where it is: inside the true structure, at its boundary, elsewhere.
     approximate
@@ -199,9 +201,24 @@ class Explanation:
         name = self.class_name(class_index)
         values = (found.terms[term] if term else found.total)[class_index]
         title = f"{term.replace('_', ' ') if term else loss_name(spec)} asks: more or less {name}"
-        return _voxel_field(
-            title, values, shares(values, self.scheme.mask(self.labels, class_index)), self.approximate
-        )
+        true = self.scheme.mask(self.labels, class_index)
+        return _voxel_field(title, values, true, shares(values, true), self.approximate)
+
+    def limit(
+        self,
+        class_index: int,
+        loss: LossLike = None,
+        *,
+        against: LossLike = AGAINST,
+        space: Space = "logits",
+    ) -> float:
+        """Return the end of one colour scale for a loss and the one it is compared with, and for their terms.
+
+        It is the larger `VoxelField.limit` of the two, so that the maps of both can be compared by eye.
+        """
+        true = self.scheme.mask(self.labels, class_index)
+        fields = (self.pull_of(spec, space=space).total[class_index] for spec in (loss, against))
+        return max(_limit(np.abs(_normalised(field)), true) for field in fields)
 
     def pull_of(self, loss: LossLike = None, *, space: Space = "logits", terms: bool = False) -> Pull:
         """Return the pull of a loss on all classes, not normalised; the last few are kept."""
@@ -209,6 +226,8 @@ class Explanation:
 
         spec = self._spec(loss)
         key = (spec.model_dump_json(), space, terms)
+        if not terms and (*key[:2], True) in self._pulls:
+            key = (*key[:2], True)  # has the sum, too
         if key not in self._pulls:
             # a slider over a parameter asks for many losses, and each answer is as large as the logits
             for old in list(self._pulls)[: max(0, len(self._pulls) + 1 - MOST_KEPT)]:
@@ -400,9 +419,8 @@ class Explanation:
             self.logits, class_index, self.scheme
         )
         title = f"Training did: more or less {name} (steps {self.step} to {self.later_step})"
-        return _voxel_field(
-            title, values, shares(values, self.scheme.mask(self.labels, class_index)), self.approximate
-        )
+        true = self.scheme.mask(self.labels, class_index)
+        return _voxel_field(title, values, true, shares(values, true), self.approximate)
 
     def followed(
         self, class_index: int, loss: LossLike = None, *, term: str = "", space: Space = "logits"
@@ -423,11 +441,13 @@ class Explanation:
         name = self.class_name(class_index)
         # the geometric mean keeps the unit of the two, so that one colour scale serves all three
         both = np.sign(asked) * np.sign(got) * np.sqrt(strength * np.abs(got))
-        shared = shares(both, self.scheme.mask(self.labels, class_index))
+        true = self.scheme.mask(self.labels, class_index)
         title = f"Asked and got, {name}: training went as asked, or against it"
         along = float(strength[asked * got > 0].sum(dtype=np.float64)) / total if total else float("nan")
         return Followed(
-            _voxel_field(title, both, shared, self.approximate), along, _rank_correlation(asked, got)
+            _voxel_field(title, both, true, shares(both, true), self.approximate),
+            along,
+            _rank_correlation(asked, got),
         )
 
     # ---- one voxel
@@ -584,15 +604,25 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2g} times as strongly as" if ratio < 100 else "over 100 times as strongly as"
 
 
-def _voxel_field(title: str, values: NDArray[np.float32], found: Shares, approximate: bool) -> VoxelField:
+def _voxel_field(
+    title: str, values: NDArray[np.float32], true: NDArray[np.bool_], found: Shares, approximate: bool
+) -> VoxelField:
+    scaled = _normalised(values)
+    mean = float(np.abs(values).mean(dtype=np.float64))
+    return VoxelField(title, scaled, mean, _limit(np.abs(scaled), true), found, approximate)
+
+
+def _normalised(values: NDArray[np.float32]) -> NDArray[np.float32]:
     from segexplorer.losses.pull import normalised
 
-    scaled = normalised(values)
-    strength = np.abs(scaled)
-    some = strength[strength > 0]
-    limit = float(np.percentile(some, LIMIT_PERCENTILE)) if some.size else 1.0
-    mean = float(np.abs(values).mean(dtype=np.float64))
-    return VoxelField(title, scaled, mean, limit, found, approximate)
+    return normalised(values)
+
+
+def _limit(strength: NDArray[np.float32], true: NDArray[np.bool_]) -> float:
+    """Return `VoxelField.limit` of absolute values; 1 where all are zero."""
+    parts = (strength[strength > 0], strength[true])
+    found = max((float(np.percentile(part, LIMIT_PERCENTILE)) for part in parts if part.size), default=0.0)
+    return found or 1.0
 
 
 def _triple(spacing: Sequence[float]) -> tuple[float, float, float]:

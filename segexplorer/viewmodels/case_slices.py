@@ -171,7 +171,7 @@ def _painted(picture: Picture, cut: NDArray[Any]) -> NDArray[np.uint8]:
     if picture.colours == "pull":
         limit = picture.colour_scale.limit
         table = colours.pull(255)
-        places = np.rint((np.clip(cut / limit, -1, 1) + 1) / 2 * 254).astype(np.intp)
+        places = np.rint((colours.pull_strength(cut / limit) + 1) / 2 * 254).astype(np.intp)
     else:
         table, places = _table(picture), cut.astype(np.intp)
     found = table[places]

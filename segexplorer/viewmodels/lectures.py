@@ -174,27 +174,28 @@ ORDERS = Lecture(
             "The *pull* of a loss is minus its gradient: teal asks for more lesion, brown for less. Where will "
             "most of the pull of cross entropy be: in the lesion, or outside of it?",
             "In the tab **Why**, choose **Asked**. In the list **All terms** below it choose **Cross entropy**.",
-            "Outside, although nothing is wrong there: read *elsewhere* in the table. The lesion has a per mille "
-            "or two. The pull of cross entropy is truth less probability. Each voxel outside has some probability "
-            "left and asks for a little less lesion, and there are ten thousand times as many of them.",
+            "Outside, although nothing is wrong there: brown nearly everywhere, and over 99 % *elsewhere* in the "
+            "table. The lesion has a per mille or two. The pull of cross entropy is truth less probability. Each "
+            "voxel outside has some probability left and asks for a little less lesion, and there are ten thousand "
+            "times as many of them.",
             lambda screen: _step(screen) == MISSED_AT and _asks(screen, term="cross_entropy"),
         ),
         Step(
             "Dice divides what is right by the volume of truth and prediction. Will the lesion get a larger share "
             "of its pull, or a smaller one?",
             "In the same list choose **Dice**.",
-            "A larger one, several times as large: compare *inside* and *boundary* in the two rows of the table. "
-            "Dice measures the lesion's voxels against the lesion's own volume, not against that of the body. (In "
-            "the picture the lesion is at the end of the colours either way: it is so small that any pull on it "
-            "is far above the mean.)",
+            "A larger one: the lesion brightens, and the rest stays as it was. Both maps have the same colours for "
+            "the same pull, in means of the whole field. The two rows of the table say how much it is: *inside* "
+            "and *boundary* are several times as large. Dice measures the lesion's voxels against the lesion's "
+            "own volume, not against that of the body.",
             lambda screen: _step(screen) == MISSED_AT and _asks(screen, term="dice"),
         ),
         Step(
             "The formula of Dice knows of a voxel only whether it is lesion or not. How many different values "
             "will the map have before the softmax?",
             "Tick **Before softmax**.",
-            "Exactly two: one for all voxels of the lesion, one for all others. Here every missed voxel counts "
-            "the same, whatever the network thinks of it.",
+            "Exactly two: one for all voxels of the lesion (teal), one for all others (brown). Here every missed "
+            "voxel counts the same, whatever the network thinks of it.",
             lambda screen: _step(screen) == MISSED_AT and _asks(screen, term="dice", space="probabilities"),
         ),
         Step(

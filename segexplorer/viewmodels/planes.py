@@ -192,7 +192,7 @@ def _pull_layer(picture: Picture) -> PlaneLayer:
     low, high = picture.contrast_limits or (-1.0, 1.0)
     limit = max(abs(low), abs(high), 1e-12)
     values = np.nan_to_num(np.asarray(picture.data, np.float32) / limit)
-    data = np.rint(np.clip(values, -1, 1) * _PULL_LEVELS + _PULL_LEVELS + 1).astype(np.uint8)
+    data = np.rint(colours.pull_strength(values) * _PULL_LEVELS + _PULL_LEVELS + 1).astype(np.uint8)
     inks = np.rint(colours.pull(2 * _PULL_LEVELS + 1) * 255).astype(np.uint8)
     table = np.concatenate([np.zeros((1, 4), np.uint8), inks])
     # what is transparent is 0, so that the rest can be cut out

@@ -123,8 +123,8 @@ class Scale:
         return map_colours(self.quantity)[STRENGTHS::STRENGTHS]
 
     @property
-    def ticks(self) -> tuple[str, str, str]:
-        """Numbers at the lower end, in the middle and at the upper end."""
+    def ticks(self) -> tuple[str, ...]:
+        """Numbers below the bar, evenly spaced from its lower end to its upper."""
         low, high = self.limits
         if self.quantity == "balance":
             return "−1", "0", "+1"

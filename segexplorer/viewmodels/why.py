@@ -102,9 +102,15 @@ class Question:
         return losses.parse(AGAINST) if self.against is None else self.against
 
 
+def pull_ticks(limit: float) -> tuple[str, ...]:
+    """Return the numbers at both ends of the colours, at 0, and half way between in strength: a quarter."""
+    quarter = f"{limit / 4:.2g}"
+    return f"−{limit:.3g}", f"−{quarter}", "0", f"+{quarter}", f"+{limit:.3g}"
+
+
 @dataclass(frozen=True)
 class PullScale:
-    """The scale of a map of the loss, as a colour bar draws it; see `regions.Scale`.
+    """The scale of a map of the loss, as a colour bar draws it: by the square root; see `regions.Scale`.
 
     Attributes
     ----------
@@ -120,7 +126,7 @@ class PullScale:
     scope: str
     limit: float
     ends: tuple[str, str]
-    note: str = "in means of the whole field"
+    note: str = "in means of the field; square-root scale"
     quantity: Literal["pull"] = "pull"
 
     @property
@@ -129,9 +135,9 @@ class PullScale:
         return colours.pull(31)
 
     @property
-    def ticks(self) -> tuple[str, str, str]:
-        """Numbers at the lower end, in the middle and at the upper end."""
-        return f"−{self.limit:.3g}", "0", f"+{self.limit:.3g}"
+    def ticks(self) -> tuple[str, ...]:
+        """Numbers below the bar, evenly spaced from its lower end to its upper."""
+        return pull_ticks(self.limit)
 
 
 @dataclass(frozen=True)
@@ -220,6 +226,20 @@ class ShareRow:
     inside: float
     boundary: float
     elsewhere: float
+
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        """What is written in the row."""
+        return self.title, _percent(self.inside), _percent(self.boundary), _percent(self.elsewhere)
+
+
+def _percent(share: float) -> str:
+    if share != share:
+        return "none"
+    # of a small lesion, which loss pulls there more is told by parts of a per cent
+    if 0 < share < 0.01:
+        return f"{100 * share:.2g} %"
+    return f"{100 * share:.1f} %" if 0.99 < share < 0.9995 else f"{100 * share:.0f} %"
 
 
 @dataclass(frozen=True)
@@ -419,7 +439,12 @@ def _with_map(found: Answer, question: Question, limit: float | None) -> Answer:
         finding = f"Training went as asked for {100 * followed.share:.0f} % of the pull (chance: 50 %)."
         if np.isfinite(followed.rank_correlation):
             finding += f" Rank correlation of asked and got: {followed.rank_correlation:.2f}."
-    end = shown.limit if limit is None else limit
+    if limit is not None:
+        end = limit
+    elif question.look == "asked":
+        end = explanation.limit(index, question.loss, against=question.other, space=question.space)
+    else:
+        end = shown.limit
     return replace(
         found,
         title=shown.title,
@@ -496,7 +521,7 @@ def _picture(
     look: Look,
     name: str,
     limit: float,
-    note: str = "in means of the whole field",
+    note: str = PullScale.note,
 ) -> Picture:
     low, high = ENDS[look]
     about = ", approximate: from probabilities of 8 bits" if explanation.approximate else ""

@@ -17,7 +17,16 @@ from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels import watched_case
 from segexplorer.viewmodels.decision import AT_REST
 from segexplorer.viewmodels.watched_case import Wanted
-from segexplorer.viewmodels.why import Answer, Look, Question, WhyRequest, most_wrong, voxel_at
+from segexplorer.viewmodels.why import (
+    Answer,
+    Look,
+    PullScale,
+    Question,
+    ShareRow,
+    WhyRequest,
+    most_wrong,
+    voxel_at,
+)
 
 SHAPE = (12, 10, 9)
 AFFINE = np.array([[0, 2.0, 0, 5], [1.5, 0, 0, -3], [0, 0, 3.0, 7], [0, 0, 0, 1]])
@@ -60,7 +69,9 @@ def test_each_map_shows_its_field_on_the_grid_of_the_case(look: Look) -> None:
     world = (AFFINE @ (*voxel, 1))[:3][::-1]
     place = np.rint((world - found.picture.translate) / found.picture.scale).astype(int)
     assert found.picture.data[tuple(place)] == pytest.approx(expected.values[voxel])
-    assert found.picture.contrast_limits == (-expected.limit, expected.limit)
+    # one scale for the loss and the one that it is compared with
+    limit = max(expected.limit, of.asked(1, "cross_entropy").limit) if look == "asked" else expected.limit
+    assert found.picture.contrast_limits == (-limit, limit) and found.limit == limit
     assert found.picture.colour_scale.scope == "case 1, not trained on, step 10, whole case"
     assert [row.title for row in found.shares][-1] == "Cross entropy"
     assert sum(
@@ -78,6 +89,30 @@ def test_limits_stay_while_frames_and_parameters_move() -> None:
     assert third[1].limit != third[1].explanation.asked(1).limit
     softmaxed = ask(Question("asked", space="probabilities"), before=third)
     assert softmaxed[1].limit != first[1].limit
+
+
+def test_the_colours_of_a_small_structure_do_not_end_where_those_around_it_do() -> None:
+    label = np.zeros((24, 24, 24), np.uint8)
+    label[10:12, 10:12, 10:12] = 1
+    logits = np.random.default_rng(0).normal(size=(2, *label.shape)).astype(np.float32)
+    logits[0] += 3
+    of = explain_arrays(label, logits=logits, loss="dice_cross_entropy", class_names=("lesion",))
+    inside = {
+        kind: np.abs(of.asked(1, kind).values[label == 1]) for kind in ("dice_cross_entropy", "cross_entropy")
+    }
+    found = ask(Question("asked"), of=of)
+    assert found[1].limit == pytest.approx(max(np.percentile(values, 99) for values in inside.values()))
+    around = np.abs(of.asked(1).values[label == 0])
+    assert found[1].limit > 3 * np.percentile(around, 99), "what is asked of the lesion can be told apart"
+    for term in ("cross_entropy", "dice"):
+        again = ask(Question("asked", term=term), of=of, before=found)
+        assert again[1].limit == found[1].limit == ask(Question("asked", term=term), of=of)[1].limit
+
+
+def test_shares_of_a_small_structure_are_written_with_the_digits_that_tell_them_apart() -> None:
+    texts = ShareRow("Dice", 0.00012, 0.0066, 0.9933).texts
+    assert texts == ("Dice", "0.012 %", "0.66 %", "99.3 %")
+    assert ShareRow("", float("nan"), 0.25, 1.0).texts == ("", "none", "25 %", "100 %")
 
 
 def test_the_same_prediction_is_read_once() -> None:
@@ -158,6 +193,14 @@ def test_colours_of_a_pull_are_transparent_in_the_middle_and_no_colours_of_error
     for end in (table[0], table[-1]):
         for error in colours.ERRORS.values():
             assert np.abs(end[:3] - np.asarray(colours.rgba(error)[:3])).max() > 0.15
+
+
+def test_colours_of_a_pull_go_by_its_square_root_and_the_bar_is_numbered_so() -> None:
+    assert colours.pull_strength(np.array([-2, -0.25, 0, 0.01, 1])).tolist() == pytest.approx(
+        [-1, -0.5, 0, 0.1, 1]
+    )
+    scale = PullScale("", "", 140.0, ("less", "more"))
+    assert scale.ticks == ("−140", "−35", "0", "+35", "+140")
 
 
 # ---- the decision

@@ -235,15 +235,18 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
         for number, colour in enumerate(table):
             gradient.setColorAt(number / (len(table) - 1), QColor.fromRgbF(*(float(c) for c in colour)))
         painter.fillRect(bar, gradient)
-        low, middle, high = scale.ticks
+        low, *between, high = scale.ticks
         if with_ends:
             low, high = f"{low} {scale.ends[0]}", f"{scale.ends[1]} {high}"
-        for text, side in (
-            (low, Qt.AlignmentFlag.AlignLeft),
-            (middle, Qt.AlignmentFlag.AlignHCenter),
-            (high, Qt.AlignmentFlag.AlignRight),
-        ):
-            self._write(painter, text, QRectF(left, line + 19, width, line), side)
+        self._write(painter, low, QRectF(left, line + 19, width, line))
+        self._write(painter, high, QRectF(left, line + 19, width, line), Qt.AlignmentFlag.AlignRight)
+        apart, wide = width / (len(between) + 1), self.fontMetrics().horizontalAdvance
+        taken = max(wide(low), wide(high)) + _MARGIN
+        for number, text in enumerate(between, start=1):
+            middle = number * apart
+            if min(middle, width - middle) - wide(text) / 2 > taken:  # else it would run into an end's words
+                around = QRectF(left + middle - apart / 2, line + 19, apart, line)
+                self._write(painter, text, around, Qt.AlignmentFlag.AlignHCenter)
 
     def _write(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 from napari.utils import Colormap, DirectLabelColormap
 from napari.utils.theme import get_theme
 
@@ -60,7 +61,10 @@ def map_colormap(quantity: Quantity) -> Any:
 
 def pull_colormap() -> Any:
     """Return the colours of a pull, from less (brown) over nothing to more (teal) of a class."""
-    return Colormap(colors=colours.pull(), name="segexplorer pull", display_name="less to more")
+    table = colours.pull()
+    strengths = np.linspace(-1, 1, len(table))
+    controls = (1 + np.sign(strengths) * strengths**2) / 2  # the layer holds values, not strengths
+    return Colormap(colors=table, controls=controls, name="segexplorer pull", display_name="less to more")
 
 
 def is_dark(viewer: Any) -> bool:

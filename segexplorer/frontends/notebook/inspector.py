@@ -372,13 +372,6 @@ class WhyBox:
 def _shares(answer: Answer | None) -> str:
     if answer is None or not answer.shares:
         return ""
-    rows = [
-        [html.text(row.title), *(_percent(v) for v in (row.inside, row.boundary, row.elsewhere))]
-        for row in answer.shares
-    ]
+    rows = [[html.text(row.texts[0]), *row.texts[1:]] for row in answer.shares]
     made = html.table(["Share of the pull", "inside", "boundary", "elsewhere"], rows)
     return f"{html.text(answer.finding)}{made}"
-
-
-def _percent(share: float) -> str:
-    return "none" if share != share else f"{100 * share:.0f} %"

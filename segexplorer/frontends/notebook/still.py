@@ -123,7 +123,7 @@ def _legend(screen: Screen) -> str:
         return f"<div>{''.join(entries)}</div>"
     inks = np.rint(np.asarray(scale.colours) * 255).astype(int)
     stops = ",".join(f"rgba({r},{g},{b},{a / 255:.2f})" for r, g, b, a in inks.tolist())
-    low, _, high = scale.ticks
+    low, *_, high = scale.ticks
     bar = (
         f"<div>{html.text(scale.title)}: {html.text(low)} {html.text(scale.ends[0])} "
         f'<span style="display:inline-block;width:160px;height:9px;'

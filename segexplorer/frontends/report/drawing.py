@@ -160,15 +160,17 @@ def bar_drawing(scale: Any, identity: str) -> dict[str, Any]:
         }
         for i, row in enumerate(table)
     ]
-    low, middle, high = scale.ticks
-    ends = scale.ends
+    anchors = ("start", *["middle"] * (len(scale.ticks) - 2), "end")
+    apart = WIDTH / (len(scale.ticks) - 1)
     return {
         "id": identity,
         "label": scale.title,
         "stops": stops,
-        "low": f"{low} {ends[0]}",
-        "middle": middle,
-        "high": f"{ends[1]} {high}",
+        "numbers": [
+            {"x": round(i * apart, 1), "anchor": anchor, "text": text}
+            for i, (anchor, text) in enumerate(zip(anchors, scale.ticks, strict=True))
+        ],
+        "ends": scale.ends,
         "note": scale.note,
     }
 

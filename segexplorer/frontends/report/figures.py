@@ -267,9 +267,10 @@ def _draw_bar(axes: Axes, panel: Panel) -> None:
     assert scale is not None
     axes.set_facecolor("black")
     axes.imshow(scale.colours[np.newaxis], aspect="auto", extent=(0, 1, 0, 1))
-    low, middle, high = scale.ticks
+    low, *between, high = scale.ticks
     ends = scale.ends
-    axes.set_xticks([0, 0.5, 1], [f"{low} {ends[0]}", middle, f"{ends[1]} {high}"], fontsize=6)
+    places = np.linspace(0, 1, len(scale.ticks))
+    axes.set_xticks(places, [f"{low}\n{ends[0]}", *between, f"{high}\n{ends[1]}"], fontsize=6)
     axes.set_yticks([])
     axes.tick_params(length=0, pad=1)
     for spine in axes.spines.values():

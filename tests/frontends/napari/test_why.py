@@ -16,10 +16,12 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QRadioButton
 
 import segexplorer
+from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.core.label_scheme import LabelScheme
 from segexplorer.data.geometry import DisplayGrid
 from segexplorer.data.volume import Volume
+from segexplorer.frontends.napari import theme
 from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
@@ -388,3 +390,11 @@ def test_a_run_that_does_not_train_has_no_last_patch_and_says_why(panel: WhyPane
     bring(panel, qtbot, snapshot())
     button = panel.extent.buttons["patch"]
     assert not button.isEnabled() and "while a run trains in this window" in button.toolTip()
+
+
+def test_a_value_of_the_layer_has_the_colour_of_its_strength() -> None:
+    table = colours.pull()
+    for value in (-1, -0.25, 0.04, 0.5, 1):
+        drawn = theme.pull_colormap().map(np.array([(value + 1) / 2]))[0]
+        place = (np.sign(value) * np.sqrt(abs(value)) + 1) / 2 * (len(table) - 1)
+        assert drawn == pytest.approx(table[round(place)], abs=0.02)

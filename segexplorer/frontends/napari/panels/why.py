@@ -49,7 +49,7 @@ from segexplorer.viewmodels import catalogue
 from segexplorer.viewmodels.decision import REACH, counts_text
 from segexplorer.viewmodels.displayed import EXTENTS, Extent
 from segexplorer.viewmodels.screen import DecisionShown, Screen
-from segexplorer.viewmodels.why import ENDS, LOOKS, MEANINGS, Answer, ShareRow
+from segexplorer.viewmodels.why import ENDS, LOOKS, MEANINGS, Answer, ShareRow, pull_ticks
 
 OFF = "Off"
 CLICK_HINT = "Click a voxel in the picture, or ask at the crosshair."
@@ -167,11 +167,12 @@ class ExtentRow(QWidget):  # type: ignore[misc, unused-ignore]
 
 
 class ScaleBar(QWidget):  # type: ignore[misc, unused-ignore]
-    """The colours of the map with what their ends mean."""
+    """The colours of the map with their numbers, and what the ends mean."""
 
     def __init__(self) -> None:
         super().__init__()
         self.low, self.high = QLabel(), QLabel()
+        self.numbers = [QLabel() for _ in pull_ticks(1.0)]
         bar = QLabel()
         bar.setFixedHeight(10)
         table = colours.pull(21)
@@ -183,9 +184,17 @@ class ScaleBar(QWidget):  # type: ignore[misc, unused-ignore]
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setVerticalSpacing(1)
-        layout.addWidget(bar, 0, 0, 1, 2)
-        layout.addWidget(self.low, 1, 0)
-        layout.addWidget(self.high, 1, 1, alignment=Qt.AlignmentFlag.AlignRight)
+        # two columns per number, so that those between the ends are centred where their colours are
+        columns = 2 * len(self.numbers) - 2
+        layout.addWidget(bar, 0, 0, 1, columns)
+        layout.addWidget(self.numbers[0], 1, 0)
+        layout.addWidget(self.numbers[-1], 1, columns - 1, alignment=Qt.AlignmentFlag.AlignRight)
+        for place, number in enumerate(self.numbers[1:-1]):
+            layout.addWidget(number, 1, 2 * place + 1, 1, 2, alignment=Qt.AlignmentFlag.AlignHCenter)
+        for column in range(columns):
+            layout.setColumnStretch(column, 1)
+        layout.addWidget(self.low, 2, 0, 1, columns // 2)
+        layout.addWidget(self.high, 2, columns // 2, 1, columns // 2, alignment=Qt.AlignmentFlag.AlignRight)
 
     def draw(self, look: Any, found: Answer | None) -> None:
         """Say what the two ends are."""
@@ -193,9 +202,11 @@ class ScaleBar(QWidget):  # type: ignore[misc, unused-ignore]
         if look is not None and found is not None:
             low, high = ENDS[look]
             name = f" {found.class_name}" if look in ("asked", "got") else ""
-            unit = " ml" if look == "paid" else ""
-            self.low.setText(f"−{found.limit:.3g}{unit}: {low}{name}")
-            self.high.setText(f"{high}{name}: +{found.limit:.3g}{unit}")
+            unit = ", ml" if look == "paid" else ""
+            self.low.setText(f"{low}{name}{unit}")
+            self.high.setText(f"{high}{name}{unit}")
+            for label, text in zip(self.numbers, pull_ticks(found.limit), strict=True):
+                label.setText(text)
 
 
 class PaidBox(QWidget):  # type: ignore[misc, unused-ignore]
@@ -303,20 +314,12 @@ class SharesTable(QWidget):  # type: ignore[misc, unused-ignore]
                 label.setVisible(shown)
             if shown:
                 row = rows[number]
-                texts = (row.title, *(_percent(v) for v in (row.inside, row.boundary, row.elsewhere)))
-                for label, text in zip(made, texts, strict=True):
+                for label, text in zip(made, row.texts, strict=True):
                     label.setText(text)
 
 
 def _side(column: int) -> Any:
     return Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag(0)
-
-
-def _percent(share: float) -> str:
-    if share != share:
-        return "none"
-    # of a small lesion, which loss pulls there more is told by parts of a per cent
-    return f"{100 * share:.2g} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 class DecisionBox(QWidget):  # type: ignore[misc, unused-ignore]
