@@ -4,7 +4,9 @@ Prints, for each shape: seconds to make the pull of a few losses on all classes,
 gradient that `loss(...).backward()` gives (relative to its largest value), the difference that 16-bit logits make,
 and milliseconds of one move of a decision slider: of the counts alone, and of all that the window's worker makes
 while the slider moves (prediction, errors, their outlines and the counts of the whole case), and seconds after its
-release.
+release. Then what a user waits for after a question about the loss: for the slice that is seen, which comes
+first where the whole takes long, for the whole map with its shares, and for the slice once more under other
+parameters of the loss, whose sums over the case are known by then.
 
     python benchmarks/explanations.py [--large] [--small]
 
@@ -23,9 +25,11 @@ from scipy import ndimage
 from segexplorer import losses
 from segexplorer.functional.inputs import LossContext
 from segexplorer.losses.pull import pull
+from segexplorer.training.explanation import explain_arrays
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels.decision import Decision
 from segexplorer.viewmodels.watched_case import Switch, Wanted, see
+from segexplorer.viewmodels.why import Answer, Question, WhyRequest
 
 KINDS = ("cross_entropy", "dice", "dice_cross_entropy", "tversky", "adaptive_region_tversky")
 
@@ -114,6 +118,36 @@ def measure_window(shape: tuple[int, ...], classes: int) -> None:
     )
 
 
+def measure_answers(shape: tuple[int, ...], classes: int, kind: str) -> None:
+    """Print how long the tab Why takes to answer what a loss asks for."""
+    logits, labels = made_up(shape, classes)
+    explanation = explain_arrays(
+        labels[0, 0].numpy().astype(np.uint8),
+        logits=logits[0].numpy(),
+        loss=kind,
+        class_names=[f"class {i}" for i in range(1, classes)],
+    )
+    del logits, labels
+    changed = losses.parse({"kind": "tversky", "alpha": 0.3, "beta": 0.7})
+    before: tuple[WhyRequest, Answer] | None = None
+    waited = []
+    for asked, loss in ((kind, None), ("then tversky", changed)):
+        request = WhyRequest(
+            *("run", "validation", "case", 1, None, 1),
+            Question("asked", loss=loss),
+            lambda _: explanation,
+            visible=(0, shape[2] / 2),
+        )
+        partial = True
+        while partial:
+            begun, cpu = time.perf_counter(), time.process_time()
+            before = (request, request.answer(before))
+            partial = before[1].partial
+            seconds = f"{time.perf_counter() - begun:.2f} s ({time.process_time() - cpu:.2f} s of CPU)"
+            waited.append(f"{asked}: {'the slice' if partial else 'the whole'} in {seconds}")
+    print(f"{' x '.join(map(str, shape))}, {classes} classes, {', '.join(waited)}", flush=True)
+
+
 def main() -> None:
     """Measure the shapes asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -124,13 +158,17 @@ def main() -> None:
     if chosen.small:
         measure((24, 24, 24), 3)
         measure_window((24, 24, 24), 3)
+        measure_answers((24, 24, 24), 3, "dice")
         return
     measure((128, 128, 128), 2)
     measure((128, 128, 128), 5)
     measure_window((128, 128, 128), 2)
     measure_window((128, 128, 128), 5)
+    measure_answers((128, 128, 128), 5, "dice")
+    measure_answers((256, 256, 192), 5, "dice")
     if chosen.large:
         measure((512, 512, 300), 5)
+        measure_answers((512, 512, 300), 5, "dice")
 
 
 if __name__ == "__main__":

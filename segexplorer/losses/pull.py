@@ -14,7 +14,7 @@ of overlap losses as images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +28,7 @@ from segexplorer.core.errors import LossInputError
 from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.functional.inputs import LossContext
 from segexplorer.losses.module import Loss
+from segexplorer.losses.streamed import StreamedLoss
 
 Space = Literal["logits", "probabilities"]
 """With respect to what a pull is taken."""
@@ -159,17 +160,37 @@ def _field(
     if not value.requires_grad:
         return np.zeros(tuple(leaf.shape[1:]), np.float32)
     (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
-    asked = -gradient[sample]
+    return _asked(gradient[sample], leaf.detach()[sample], space, scheme)
+
+
+def pull_of_part(
+    streamed: StreamedLoss, start: Sequence[int], logits: Tensor, *, space: Space = "logits"
+) -> NDArray[np.float32]:
+    """Return the pull of the loss of a whole case on a part of it, (C, *shape): that of `pull`, from sums alone.
+
+    Parameters
+    ----------
+    streamed
+        Was given every voxel, and has its slopes (`StreamedLoss.differentiate`).
+    start, logits
+        The part: its first voxel, and (1, C, *shape).
+    """
+    leaf = logits.double() if space == "probabilities" else logits.float()
+    gradient = streamed.gradient(start, leaf)
+    return _asked(gradient[0], leaf[0], space, streamed.loss.scheme)
+
+
+def _asked(gradient: Tensor, logits: Tensor, space: Space, scheme: LabelScheme) -> NDArray[np.float32]:
+    """Return (C, *spatial) minus a gradient in logits, or what it is before the softmax."""
+    asked = -gradient
     if space == "probabilities" and scheme.overlapping:
         # dL/ds = p (1 - p) dL/dp, of each class by itself
-        p = scheme.probabilities(leaf.detach()[sample])
-        asked = asked / (p * (1 - p)).clamp_min(torch.finfo(leaf.dtype).tiny)
+        p = scheme.probabilities(logits)
+        asked = asked / (p * (1 - p)).clamp_min(torch.finfo(logits.dtype).tiny)
         asked[0] = 0
     elif space == "probabilities":
         # dL/dz_k = p_k (g_k - sum_j p_j g_j): divided by p_k, and without what all classes share
-        per_probability = asked / torch.softmax(leaf.detach()[sample], 0).clamp_min(
-            torch.finfo(leaf.dtype).tiny
-        )
+        per_probability = asked / torch.softmax(logits, 0).clamp_min(torch.finfo(logits.dtype).tiny)
         asked = per_probability - per_probability[:1]
     return np.ascontiguousarray(asked.float().cpu().numpy())
 

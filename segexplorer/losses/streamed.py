@@ -12,7 +12,7 @@ once: `whole_needed_by` then names it, and the caller has to decide whether they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NoReturn, cast
@@ -85,6 +85,33 @@ class StreamedLoss:
     def _compute(self) -> LossOutput:
         with torch.no_grad(), torch.autocast(str(self._inputs.device.type), enabled=False):
             return self.loss.spec.compute(self._inputs, self.loss)
+
+    # ---- the gradient of parts, once every voxel was given
+
+    def know(self, sums: Mapping[Sums, Tensor]) -> bool:
+        """Take sums of this case that another loss has added up; return whether `add` has nothing left to do."""
+        return self._inputs.know(sums)
+
+    @property
+    def known(self) -> dict[Sums, Tensor]:
+        """Sums of the whole case that another loss may take, too (`know`)."""
+        return self._inputs.known
+
+    def differentiate(self) -> Tensor:
+        """Return the loss, and keep its slopes in the sums for `gradient`."""
+        return self._inputs.differentiate(lambda inputs: self.loss.spec.compute(inputs, self.loss).value)
+
+    def gradient(self, start: Sequence[int], logits: Tensor) -> Tensor:
+        """Return the (1, C, *shape) gradient of the loss of the whole case in the logits of a part.
+
+        Exact: a voxel has a part in the loss through the sums alone, and these are sums over parts.
+        """
+        with torch.enable_grad(), torch.autocast(logits.device.type, enabled=False):
+            leaf = logits.detach().contiguous().requires_grad_(True)
+            (found,) = torch.autograd.grad(
+                self._inputs.followed(start, leaf), leaf, allow_unused=True, materialize_grads=True
+            )
+        return found
 
     def _culprit(self) -> LossSpec:
         """Return the loss, or the one inside it, that needs all voxels at once."""
@@ -279,10 +306,12 @@ for _operator in ("add", "sub", "mul", "truediv", "pow", "neg", "eq", "ne", "lt"
 
 @dataclass
 class _Sum:
-    """A sum that the loss takes, and what was added up so far, in float64."""
+    """A sum that the loss takes, and what was added up so far, in float64; its declaration, if it has one."""
 
     summed: Callable[[LossInputs], Tensor]
     total: Tensor
+    declared: Sums | None = None
+    known: bool = False
 
 
 @dataclass
@@ -302,14 +331,18 @@ class _RegionSums:
     totals: list[Tensor]
 
     def add(self, inputs: LossInputs, start: Sequence[int]) -> None:
+        for total, (places, part) in zip(self.totals, self.parts(inputs, start), strict=False):
+            total.index_add_(1, places, part.to(total.dtype))
+
+    def parts(self, inputs: LossInputs, start: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Return (n,) places and (C, n) sums of the regions that a part meets, for each total; [] without any."""
         patch = self.whole.patch(start, inputs.spatial)
         if not len(patch.ids):
-            return
+            return []
         device = inputs.given.device
         seen = BatchRegions([PatchRegions(patch, self.whole)], device)
         places = torch.from_numpy(np.searchsorted(self.whole.ids, patch.ids)).to(device)
-        for total, part in zip(self.totals, inputs.sums(self.asked.within(seen)), strict=True):
-            total.index_add_(1, places, part[0, :, : len(places)].to(total.dtype))
+        return [(places, part[0, :, : len(places)]) for part in inputs.sums(self.asked.within(seen))]
 
 
 class StreamedInputs(LossInputs):
@@ -348,6 +381,7 @@ class StreamedInputs(LossInputs):
         self._in_regions: dict[Sums, _RegionSums] = {}
         self._answering: int | None = None
         self._voxel_costs: Tensor | None = None
+        self._slopes: list[Tensor] = []
 
     @property
     def nbytes(self) -> int:
@@ -383,11 +417,11 @@ class StreamedInputs(LossInputs):
 
     # ---- what the loss asks for: noted at first, answered at last
 
-    def total(self, summed: Callable[[LossInputs], Tensor]) -> Tensor:
+    def total(self, summed: Callable[[LossInputs], Tensor], *, declared: Sums | None = None) -> Tensor:
         """Note a sum, or return what it came to."""
         if self._answering is None:
             found = summed(self._probe)
-            self._asked.append(_Sum(summed, torch.zeros_like(found, dtype=torch.float64)))
+            self._asked.append(_Sum(summed, torch.zeros_like(found, dtype=torch.float64), declared))
             return torch.zeros_like(found, dtype=torch.float64)
         request = self._asked[self._answering]
         self._answering += 1
@@ -422,7 +456,9 @@ class StreamedInputs(LossInputs):
             shapes = [found.shape for found in self._probe.sums(asked)]
             if self._answering is None:
                 self._noted = (*self._noted, asked)
-            flat = self.total(lambda part: torch.cat([found.flatten() for found in part.sums(asked)]))
+            flat = self.total(
+                lambda part: torch.cat([found.flatten() for found in part.sums(asked)]), declared=asked
+            )
             pieces = flat.split([shape.numel() for shape in shapes])  # type: ignore[no-untyped-call]
             found = (piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True))
             self._declared[asked] = tuple(found)
@@ -452,6 +488,68 @@ class StreamedInputs(LossInputs):
         self._declared = {}
         self._voxel_costs = None
 
+    # ---- slopes
+
+    def know(self, sums: Mapping[Sums, Tensor]) -> bool:
+        """See `StreamedLoss.know`."""
+        for request in self._asked:
+            if isinstance(request, _Sum) and request.declared in sums:
+                request.total, request.known = sums[cast(Sums, request.declared)], True
+        self._noted = tuple(one for one in self._noted if one not in sums)
+        return not self._in_regions and all(isinstance(r, _Sum) and r.known for r in self._asked)
+
+    @property
+    def known(self) -> dict[Sums, Tensor]:
+        """See `StreamedLoss.known`."""
+        sums = (request for request in self._asked if isinstance(request, _Sum))
+        return {request.declared: request.total for request in sums if request.declared is not None}
+
+    def differentiate(self, value: Callable[[LossInputs], Tensor]) -> Tensor:
+        """Return a function of the sums, and keep its slopes in them."""
+        asked = [r.total if isinstance(r, _Sum) else r.values for r in self._asked]
+        regions = [total for own in self._in_regions.values() for total in own.totals]
+        leaves = [total.detach().requires_grad_(True) for total in (*asked, *regions)]
+        self._give(leaves)
+        self.answer()
+        with torch.enable_grad(), torch.autocast(str(self.device.type), enabled=False):
+            found = value(self)
+            self._slopes = (
+                list(torch.autograd.grad(found, leaves, allow_unused=True, materialize_grads=True))
+                if found.requires_grad
+                else [torch.zeros_like(leaf) for leaf in leaves]
+            )
+        self._give([leaf.detach() for leaf in leaves])
+        self._noted = tuple(self.known)  # a part takes them all in one pass
+        return found.detach()
+
+    def _give(self, totals: Sequence[Tensor]) -> None:
+        remaining = iter(totals)
+        for request in self._asked:
+            if isinstance(request, _Sum):
+                request.total = next(remaining)
+            else:
+                request.values = next(remaining)
+        for own in self._in_regions.values():
+            own.totals = [next(remaining) for _ in own.totals]
+
+    def followed(self, start: Sequence[int], logits: Tensor) -> Tensor:
+        """Return the sums of a part times the slopes in them: its gradient is that of the whole."""
+        place = tuple(slice(s, s + n) for s, n in zip(start, logits.shape[2:], strict=True))
+        part = self._part(start, logits, self.case[place].to(logits.device)[None, None].long())
+        part.expect(*self._noted)
+        slopes, found = iter(self._slopes), logits.new_zeros((), dtype=torch.float64)
+        for request in self._asked:
+            slope = next(slopes)
+            if isinstance(request, _Sum):
+                found = found + (slope * request.summed(part)).sum()
+            else:
+                found = found + (slope[0][place] * request.made(part)[0]).sum()
+        for own in self._in_regions.values():
+            of_regions = [next(slopes) for _ in own.totals]
+            for slope, (places, sums) in zip(of_regions, own.parts(part, start), strict=False):
+                found = found + (slope[:, places] * sums).sum()
+        return found
+
     # ---- parts
 
     @cached_property
@@ -473,7 +571,8 @@ class StreamedInputs(LossInputs):
             own.add(part, start)
         for request in self._asked:
             if isinstance(request, _Sum):
-                request.total += request.summed(part)
+                if not request.known:
+                    request.total += request.summed(part)
             else:
                 request.values[0][place] = request.made(part)[0].to(request.values.device)
 

@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segexplorer.functional.inputs import LossContext
+    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
     from segexplorer.losses.pull import Pull, Shares, Space
+    from segexplorer.losses.streamed import StreamedLoss
 
 LossLike = LossSpec | str | Mapping[str, Any] | None
 AGAINST = "cross_entropy"
@@ -50,6 +52,10 @@ AGAINST = "cross_entropy"
 LIMIT_PERCENTILE = 99.0
 MOST_KEPT = 4
 """Pulls that an explanation keeps: of its own loss, of the one to compare with, with terms, and of one more."""
+SLICE_FIRST = 1 << 24
+"""From so many logits on, a pull takes over a second: the slice that is seen comes first (`asked_on_slice`)."""
+SAMPLED = 12
+"""Slices from which the scale of a map is estimated, before all of it is there."""
 MOST_RANKED = 200_000
 """Voxels that a rank correlation is computed from; more would not move it visibly."""
 SMALLEST_PROBABILITY = 0.5 / 255
@@ -163,6 +169,8 @@ class Explanation:
     patch: TrainedPatch | None = None
     _pulls: dict[Any, Pull] = field(default_factory=dict, repr=False, compare=False)
     _regions: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _streamed: dict[Any, StreamedLoss] = field(default_factory=dict, repr=False, compare=False)
+    _sums: dict[int | None, dict[Sums, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     # ---- what a loss asks for
 
@@ -198,9 +206,8 @@ class Explanation:
                 f"{spec.display_name} has no term {term!r}.",
                 f"Its terms: {', '.join(found.terms) or 'it is no compound'}.",
             )
-        name = self.class_name(class_index)
+        title = self._title(spec, term, class_index)
         values = (found.terms[term] if term else found.total)[class_index]
-        title = f"{term.replace('_', ' ') if term else loss_name(spec)} asks: more or less {name}"
         true = self.scheme.mask(self.labels, class_index)
         return _voxel_field(title, values, true, shares(values, true), self.approximate)
 
@@ -243,6 +250,115 @@ class Explanation:
         found: Pull = self._pulls.pop(key)
         self._pulls[key] = found  # the one that was used last goes last
         return found
+
+    # ---- one slice, before the whole
+
+    def is_slow(self, loss: LossLike = None, *, term: str = "", space: Space = "logits") -> bool:
+        """Whether `asked` takes over a second or so, and `asked_on_slice` does not have to wait for it."""
+        key = (self._spec(loss).model_dump_json(), space)
+        if self.patch is not None or self.scheme.overlapping or self.logits.size < SLICE_FIRST:
+            return False
+        return (*key, True) not in self._pulls and (bool(term) or (*key, False) not in self._pulls)
+
+    def asked_on_slice(
+        self,
+        class_index: int,
+        axis: int,
+        index: int,
+        loss: LossLike = None,
+        *,
+        term: str = "",
+        space: Space = "logits",
+    ) -> VoxelField | None:
+        """Return `asked` with one slice alone, and 0 everywhere else; None where the loss needs all voxels at once.
+
+        A voxel has its part in most losses through a few sums over the case. These are added up once, and serve
+        other losses and parameters, too; the pull on the slice follows from them exactly. Its scale, `mean` and
+        `limit`, is estimated: from `SAMPLED` other slices, and as many of those that the structure is in.
+
+        Parameters
+        ----------
+        axis, index
+            Which slice of (x, y, z).
+        """
+        from segexplorer.losses.pull import Shares
+
+        spec = self._spec(loss)
+        streamed = self._stream(spec, term)
+        if streamed is None:
+            return None
+        true = self.scheme.mask(self.labels, class_index)
+        evenly = _spread(0, self.labels.shape[0], SAMPLED)
+        within = np.flatnonzero(true.any(axis=(1, 2)))
+        chosen = within[_spread(0, len(within), SAMPLED)] if len(within) else within
+        sample, inside = (
+            np.abs(np.stack([self._slice(streamed, class_index, 0, int(x), space) for x in places]))
+            if len(places)
+            else np.zeros((0, *true.shape[1:]), np.float32)
+            for places in (evenly, chosen)
+        )
+        mean = float(sample.mean(dtype=np.float64)) or 1.0
+        limit = max(
+            _limit(np.asarray(part / mean, np.float32), true[places])
+            for part, places in ((sample, evenly), (inside, chosen))
+        )
+        values = np.zeros(self.labels.shape, np.float32)
+        place: list[Any] = [slice(None)] * 3
+        place[axis] = index
+        values[tuple(place)] = self._slice(streamed, class_index, axis, index, space) / mean
+        weight = dict(zip(_term_names(spec), self._module(spec).term_weights(), strict=True)).get(term, 1.0)
+        nowhere = float("nan")
+        return VoxelField(
+            self._title(spec, term, class_index),
+            values if weight >= 0 else -values,
+            mean * abs(weight),
+            limit,
+            Shares(nowhere, nowhere, nowhere),
+            self.approximate,
+        )
+
+    def _slice(
+        self, streamed: StreamedLoss, class_index: int, axis: int, index: int, space: Space
+    ) -> NDArray[np.float32]:
+        import torch
+
+        from segexplorer.losses.pull import pull_of_part
+
+        start, place = [0, 0, 0], [slice(None)] * 4
+        start[axis], place[axis + 1] = index, slice(index, index + 1)
+        logits = torch.from_numpy(np.ascontiguousarray(self.logits[tuple(place)])[np.newaxis])
+        found = pull_of_part(streamed, start, logits, space=space)[class_index]
+        flat: NDArray[np.float32] = np.squeeze(found, axis)
+        return flat
+
+    def _stream(self, spec: LossSpec, term: str) -> StreamedLoss | None:
+        """Return a loss, or one of its terms without its weight, that knows its sums over the case."""
+        import torch
+
+        from segexplorer.losses.streamed import StreamedLoss
+
+        key = (spec.model_dump_json(), term)
+        if key not in self._streamed:
+            loss = self._module(spec)
+            if term:
+                loss = loss.losses()[_term_names(spec).index(term)]
+            classes = len(self.class_names) + 1
+            made = StreamedLoss(loss, torch.from_numpy(self.labels), classes, self.context(spec))
+            if made.whole_needed_by is not None:
+                return None
+            sums = self._sums.setdefault(loss.spec.ignore_index, {})
+            if not made.know(sums):
+                made.add((0, 0, 0), torch.from_numpy(self.logits[np.newaxis]))
+                sums.update(made.known)
+            made.differentiate()
+            for old in list(self._streamed)[: max(0, len(self._streamed) + 1 - MOST_KEPT)]:
+                del self._streamed[old]
+            self._streamed[key] = made
+        return self._streamed[key]
+
+    def _title(self, spec: LossSpec, term: str, class_index: int) -> str:
+        name = self.class_name(class_index)
+        return f"{term.replace('_', ' ') if term else loss_name(spec)} asks: more or less {name}"
 
     def _spec(self, loss: LossLike) -> LossSpec:
         return self.loss if loss is None else losses.parse(loss)
@@ -616,6 +732,16 @@ def _normalised(values: NDArray[np.float32]) -> NDArray[np.float32]:
     from segexplorer.losses.pull import normalised
 
     return normalised(values)
+
+
+def _spread(first: int, end: int, most: int) -> NDArray[np.intp]:
+    """Return at most so many whole numbers from `first` to before `end`, evenly spread."""
+    count = min(most, end - first)
+    return first + np.asarray((np.arange(count) + 0.5) * (end - first) / max(count, 1), np.intp)
+
+
+def _term_names(spec: LossSpec) -> list[str]:
+    return [term.name for term in spec.compound_terms()]
 
 
 def _limit(strength: NDArray[np.float32], true: NDArray[np.bool_]) -> float:

@@ -177,7 +177,15 @@ def _why_request(now: Displayed, reality: Reality, request: Request | None) -> W
     if results is not None and results.explain is not None:
         case, explain_case = request.case, results.explain
         return WhyRequest(
-            results.key, "test", case, 0, None, now.cls, now.question, lambda known: explain_case(case)
+            results.key,
+            "test",
+            case,
+            0,
+            None,
+            now.cls,
+            now.question,
+            lambda known: explain_case(case),
+            visible=_visible(reality),
         )
     trained = patch_of(now, reality)
     if run is not None and trained is not None:
@@ -208,8 +216,26 @@ def _why_request(now: Displayed, reality: Reality, request: Request | None) -> W
     def made(known: Explanation | None) -> Explanation:
         return explain(load(), later(), known)
 
-    asked = WhyRequest(run.key, now.role, request.case, request.step, step, now.cls, now.question, made)
+    asked = WhyRequest(
+        run.key,
+        now.role,
+        request.case,
+        request.step,
+        step,
+        now.cls,
+        now.question,
+        made,
+        visible=_visible(reality),
+    )
     return _with_pair(asked, run, request) if now.question.look == "paid" else asked
+
+
+def _visible(reality: Reality) -> tuple[int, float] | None:
+    """Return axis and place of the slice that is seen; None in 3D."""
+    if reality.axes is None:
+        return None
+    (axis,) = {0, 1, 2} - set(reality.axes)
+    return axis, reality.slice_mm
 
 
 def _with_pair(asked: WhyRequest, run: RunFacts, request: Request) -> WhyRequest:
@@ -236,7 +262,9 @@ def _of_answer(now: Displayed, reality: Reality, screen: Screen, request: Reques
     if of.question.place != asked.question.place:
         found = replace(found, sentence="")
     parts: dict[str, Any] = {"answer": found, "answer_note": found.problem}
-    if of != asked:
+    if found.partial:
+        parts["answer_note"] = "This slice is there first; the rest of the map and the shares follow."
+    if of != asked or found.partial:
         parts |= {"why_request": asked}
         if of.step != asked.step:
             parts["answer_note"] = f"Asking about step {asked.step}; step {of.step} is still shown."

@@ -164,6 +164,9 @@ class WhyRequest:
         Reads the earlier prediction and the one that is displayed.
     patch
         Whether it is of the patch that was trained on in that step, and not of the whole case.
+    visible
+        Axis (0 = z, 1 = y, 2 = x) and place, mm, of the slice that is seen, which comes first where the whole case
+        takes long; None: the whole case at once.
     """
 
     run: str
@@ -180,6 +183,7 @@ class WhyRequest:
         default=None, compare=False, repr=False
     )
     patch: bool = False
+    visible: tuple[int, float] | None = field(default=None, compare=False)
 
     @property
     def subject(self) -> tuple[Any, ...]:
@@ -276,6 +280,10 @@ class Answer:
         Of "paid": the regions that improved most, and those that paid most, the most improved first.
     since, steps
         Of "paid": the step that is compared with, and those that may be.
+    partial
+        Whether the map is of the visible slice alone: the same request, asked again, brings the rest.
+    kept
+        Of a partial answer: the limit of the colours that was kept from before; None where it is estimated.
     """
 
     class_index: int
@@ -293,6 +301,8 @@ class Answer:
     changes: tuple[RegionChange, ...] = ()
     since: int | None = None
     steps: tuple[int, ...] = ()
+    partial: bool = False
+    kept: float | None = None
 
 
 def answer(
@@ -327,7 +337,12 @@ def answer(
         elif question.look == "penalties":
             found = _with_penalties(found, question, _kept_limit(request, index, before))
         elif question.look is not None:
-            found = _with_map(found, question, _kept_limit(request, index, before))
+            limit = _kept_limit(request, index, before)
+            if before is None or not before[1].partial or before[0] != request:
+                first = _with_slice(found, question, limit, request.visible)
+                if first is not None:
+                    return first
+            found = _with_map(found, question, limit)
         if question.place is not None:
             found = replace(found, sentence=_sentence(explanation, question, index))
     except SegExplorerError as error:
@@ -404,6 +419,7 @@ def most_wrong(explanation: Explanation) -> int:
 def _kept_limit(request: WhyRequest, index: int, before: tuple[WhyRequest, Answer] | None) -> float | None:
     if before is None or before[1].picture is None or before[1].class_index != index:
         return None
+    limit = before[1].kept if before[1].partial else before[1].limit
     old, new = before[0], request
     same = (old.run, old.patch, old.question.look, old.question.space) == (
         new.run,
@@ -411,7 +427,39 @@ def _kept_limit(request: WhyRequest, index: int, before: tuple[WhyRequest, Answe
         new.question.look,
         new.question.space,
     )
-    return before[1].limit if same else None
+    return limit if same else None
+
+
+def _with_slice(
+    found: Answer, question: Question, limit: float | None, visible: tuple[int, float] | None
+) -> Answer | None:
+    """Return the answer with the map of the visible slice alone, where the whole one takes long; else None."""
+    explanation, index = found.explanation, found.class_index
+    assert explanation is not None
+    asked: dict[str, Any] = {"term": question.term, "space": question.space}
+    if question.look != "asked" or visible is None or not explanation.is_slow(question.loss, **asked):
+        return None
+    axis, place = _slice_at(explanation, *visible)
+    if not 0 <= place < explanation.labels.shape[axis]:
+        return None
+    shown = explanation.asked_on_slice(index, axis, place, question.loss, **asked)
+    if shown is None:
+        return None
+    # before the softmax the mean hangs on few voxels, and a sample of slices misses them
+    end = shown.limit if limit is None or question.space == "probabilities" else limit
+    note = "this slice; the rest follows"
+    picture = _picture(explanation, shown.title, shown.values, "asked", found.class_name, end, note)
+    return replace(found, title=shown.title, picture=picture, limit=end, partial=True, kept=limit)
+
+
+def _slice_at(explanation: Explanation, axis: int, mm: float) -> tuple[int, int]:
+    """Return axis and index, of (x, y, z), of a slice at z, y or x mm."""
+    affine, world = explanation.affine, 2 - axis
+    middle = np.append((np.asarray(explanation.labels.shape) - 1) / 2, 1.0)
+    point = affine @ middle
+    point[world] = mm
+    along = int(np.abs(affine[world, :3]).argmax())
+    return along, int(np.rint(np.linalg.solve(affine, point)[along]))
 
 
 def _with_map(found: Answer, question: Question, limit: float | None) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,45 @@ def test_however_a_case_is_cut(
         whole = loss.evaluate(logits.double(), labels[None, None].long(), context)
     value = float(streamed(loss, logits, labels, context, cuts).output().value)
     assert value == pytest.approx(float(whole.value), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PRESETS if kind not in ALL_AT_ONCE])
+def test_the_gradient_of_a_part_is_that_of_the_whole(kind: str) -> None:
+    spec = losses.parse(kind)
+    logits, labels = case(3, 3)
+    context = replace(whole_context(spec, labels, 3), ignore_index=255)
+    loss = losses.create(kind).eval()
+    leaf = logits.clone().requires_grad_()
+    loss.evaluate(leaf, labels[None, None].long(), context).value.backward()
+    assert leaf.grad is not None
+    streamed = StreamedLoss(loss, labels, 3, context)
+    if streamed.whole_needed_by is not None:
+        pytest.skip("needs all voxels at once")
+    for place in parts_of(SHAPE, [[5], [], [4]]):
+        streamed.add([part.start for part in place], logits[(..., *place)])
+    value = streamed.differentiate()
+    assert float(value) == pytest.approx(float(streamed.output().value), rel=1e-5)
+    top = float(leaf.grad.abs().max())
+    for start, place in (
+        ((0, 0, 6), (..., slice(6, 7))),
+        ((3, 2, 0), (..., slice(3, 5), slice(2, 9), slice(0, 13))),
+    ):
+        found = streamed.gradient(start, logits[place])
+        np.testing.assert_allclose(found, leaf.grad[place], rtol=1e-3, atol=3e-5 * top)
+
+
+def test_sums_of_one_loss_serve_another() -> None:
+    logits, labels = case(3, 3)
+    first, second, third = (
+        StreamedLoss(losses.create(kind), labels, 3, LossContext(ignore_index=255))
+        for kind in ("dice", "tversky", "cross_entropy")
+    )
+    first.add((0, 0, 0), logits)
+    assert second.know(first.known) and not third.know(first.known)
+    plain = losses.create("tversky").evaluate(
+        logits, labels[None, None].long(), LossContext(ignore_index=255)
+    )
+    assert float(second.differentiate()) == pytest.approx(float(plain.value), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dice", "dice_cross_entropy", "lovasz_softmax"])

@@ -13,6 +13,8 @@ import torch
 import segexplorer
 from segexplorer import losses, open_run
 from segexplorer.core.errors import DataError, SpecError
+from segexplorer.losses.pull import Space
+from segexplorer.training import explanation
 from segexplorer.training.explanation import explain_arrays, explain_run, logits_from_probabilities
 from segexplorer.training.history import HistoryWriter, RunRecord
 from segexplorer.training.predict import load_predictor
@@ -297,3 +299,34 @@ def test_logits_stay_within_their_room_spread_over_the_run(tmp_path: Path, fit: 
         gaps = np.diff([i for i in kept if i < 22])
         assert not gaps.size or gaps.max() <= 4 * math.ceil(24 / fit)
     assert 1 <= len(list(folder.rglob("logits/zarr.json"))) <= 2 * fit
+
+
+# ---- one slice first
+
+
+@pytest.mark.parametrize("space", ["logits", "probabilities"])
+@pytest.mark.parametrize(
+    ("loss", "term"), [("dice_cross_entropy", ""), ("dice_cross_entropy", "dice"), ("tversky", "")]
+)
+def test_a_slice_comes_before_the_whole_and_is_part_of_it(
+    loss: str, term: str, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+    of = explain_arrays(_label(), logits=logits, loss=loss, class_names=("lesion",))
+    assert not of.is_slow(term=term, space=space), "small cases are answered at once"
+    monkeypatch.setattr(explanation, "SLICE_FIRST", 1)
+    assert of.is_slow(term=term, space=space)
+    first = of.asked_on_slice(1, 2, 4, term=term, space=space)
+    whole = of.asked(1, term=term, space=space)
+    assert first is not None and first.title == whole.title and not of.is_slow(term=term, space=space)
+    drawn = first.values * first.mean
+    np.testing.assert_allclose(drawn[:, :, 4], (whole.values * whole.mean)[:, :, 4], rtol=1e-3, atol=1e-9)
+    assert not np.delete(drawn, 4, axis=2).any()
+    # the scale is estimated from other slices
+    assert first.limit * first.mean == pytest.approx(whole.limit * whole.mean, rel=0.3)
+
+
+def test_a_loss_that_needs_all_voxels_at_once_has_no_slice_of_its_own() -> None:
+    logits = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+    of = explain_arrays(_label(), logits=logits, loss="lovasz_softmax")
+    assert of.asked_on_slice(1, 0, 3) is None

@@ -12,6 +12,7 @@ from segexplorer.core import colours
 from segexplorer.core.errors import DataError
 from segexplorer.core.events import RegionReport
 from segexplorer.losses.base import registry as losses
+from segexplorer.training import explanation as module
 from segexplorer.training.explanation import MOST_KEPT, Explanation, explain_arrays
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels import watched_case
@@ -107,6 +108,34 @@ def test_the_colours_of_a_small_structure_do_not_end_where_those_around_it_do() 
     for term in ("cross_entropy", "dice"):
         again = ask(Question("asked", term=term), of=of, before=found)
         assert again[1].limit == found[1].limit == ask(Question("asked", term=term), of=of)[1].limit
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_of_a_large_case_the_visible_slice_comes_first_and_is_marked(
+    axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ask(Question("asked"))[1].picture
+    assert whole is not None
+    monkeypatch.setattr(module, "SLICE_FIRST", 1)
+    of, index = explanation(), 5
+    mm = whole.translate[axis] + index * whole.scale[axis]
+    first = ask(Question("asked"), of=of, visible=(axis, mm))
+    assert first[1].partial and first[1].picture is not None and not first[1].shares
+    drawn = np.moveaxis(first[1].picture.data, axis, 0)
+    assert drawn[index].any() and not np.delete(drawn, index, axis=0).any()
+    shown, expected = drawn[index], np.moveaxis(whole.data, axis, 0)[index]
+    assert np.corrcoef(shown.ravel(), expected.ravel())[0, 1] == pytest.approx(1, abs=1e-5)
+    assert first[1].picture.colour_scale.note == "this slice; the rest follows"
+    rest = ask(Question("asked"), of=of, before=first, visible=(axis, mm))[1]
+    assert not rest.partial and rest.picture is not None and rest.shares
+    np.testing.assert_allclose(rest.picture.data, whole.data, rtol=1e-5)
+    # in a later question the end of the colours is that of the whole map
+    other = losses.parse({"kind": "tversky", "alpha": 0.9, "beta": 0.1})
+    again = ask(Question("asked", loss=other), of=of, before=(first[0], rest), visible=(axis, mm))
+    assert again[1].partial and again[1].limit == rest.limit
+    last = ask(Question("asked", loss=other), of=of, before=again, visible=(axis, mm))[1]
+    assert last.limit == rest.limit and not last.partial
+    assert not ask(Question("asked"), visible=(axis, 1e6))[1].partial, "no slice of the case is seen"
 
 
 def test_shares_of_a_small_structure_are_written_with_the_digits_that_tell_them_apart() -> None:

@@ -26,6 +26,7 @@ from segexplorer.frontends.napari.bridge import RunBridge
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.panels.why import WhyPanel
+from segexplorer.training import explanation
 from segexplorer.training.doctor import Diagnosis, NotChecked
 from segexplorer.training.doctor.base import Finding, Place
 from segexplorer.training.experiment import Experiment
@@ -398,3 +399,24 @@ def test_a_value_of_the_layer_has_the_colour_of_its_strength() -> None:
         drawn = theme.pull_colormap().map(np.array([(value + 1) / 2]))[0]
         place = (np.sign(value) * np.sqrt(abs(value)) + 1) / 2 * (len(table) - 1)
         assert drawn == pytest.approx(table[round(place)], abs=0.02)
+
+
+def test_of_a_large_case_the_slice_that_is_seen_comes_first(
+    panel: WhyPanel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explanation, "SLICE_FIRST", 1)
+    bring(panel, qtbot, snapshot(4))
+    panel.display.issue("choose_class", 1)
+    settle(panel, qtbot)
+    said: list[tuple[str, bool]] = []
+    panel.display.changed.connect(
+        lambda screen, _: said.append(
+            (panel.note.text(), screen.answer is not None and screen.answer.partial)
+        )
+    )
+    panel.look.buttons["asked"].click()
+    settle(panel, qtbot)
+    assert any(partial and "slice is there first" in text for text, partial in said)
+    answer = panel.display.screen.answer
+    assert answer is not None and not answer.partial and panel.display.screen.why_request is None
+    assert "follow" not in panel.note.text()
