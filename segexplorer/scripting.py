@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segexplorer.core.errors import DataError, TrainingError
-from segexplorer.core.events import CaseScore, Event, Role, RunFinished
+from segexplorer.core.events import Event, Role, RunFinished
 from segexplorer.data.case import Case, CaseRef, Source
 from segexplorer.data.volume import Volume
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segexplorer.data.datasets.base import DatasetSpec
     from segexplorer.losses.base import LossSpec
     from segexplorer.metrics import Lesion, MetricOptions
+    from segexplorer.metrics.scoring import CaseScores
     from segexplorer.training.doctor import Diagnosis
     from segexplorer.training.experiment import Experiment
     from segexplorer.training.explanation import Explanation
@@ -171,7 +172,7 @@ def evaluate(
     metrics: Sequence[str] = (),
     options: MetricOptions | None = None,
     on_note: Callable[[str], object] | None = None,
-) -> tuple[CaseScore, ...]:
+) -> CaseScores:
     """Score one predicted label volume against the truth, class by class, on the whole volume.
 
     Parameters
@@ -194,8 +195,9 @@ def evaluate(
 
     Returns
     -------
-    tuple of CaseScore
-        One per class; none where no class is given and neither volume has a label.
+    CaseScores
+        A tuple of one `CaseScore` per class, which a notebook shows as a table; empty where no class is given and
+        neither volume has a label.
 
     Raises
     ------
@@ -204,6 +206,7 @@ def evaluate(
     UnknownKindError
         When a metric does not exist.
     """
+    from segexplorer.metrics.scoring import CaseScores
     from segexplorer.training.label_pairs import score_pair
 
     scores, notes = score_pair(
@@ -219,7 +222,7 @@ def evaluate(
     for note in notes:
         if on_note is not None:
             on_note(note)
-    return scores
+    return CaseScores(scores)
 
 
 def lesions(

@@ -268,9 +268,16 @@ class Progress(Event):
     activity: str
     done: Count
     total: Count
+    unit: str = "window"
+    """What is counted: the windows of a prediction, or cases."""
+
+    @property
+    def sentence(self) -> str:
+        """What is being done and how far it is, e.g. "validating case 1 of 2, window 6 of 8"."""
+        return f"{self.activity}, {self.unit} {self.done} of {self.total}" if self.done else self.activity
 
     def _told(self) -> str:
-        return f"{self.activity}, {self.done} of {self.total}"
+        return self.sentence
 
 
 @dataclass(frozen=True, kw_only=True)

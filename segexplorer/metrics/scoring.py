@@ -28,6 +28,12 @@ MOST = 254
 """Label values of a volume: class indices are bytes, and 255 is what does not count."""
 
 
+class CaseScores(tuple[CaseScore, ...]):
+    """Scores of a case, one per class; a notebook shows them as a table."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class MatchedClass:
     """A class and its label value in the prediction and in the truth; None where that file has no such value."""

@@ -213,10 +213,3 @@ class Comparison:
         import pandas as pd
 
         return pd.DataFrame([asdict(d) for d in self.differences])
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        tables = [self.frame(), self.difference_frame()]
-        return "".join(t.to_html(index=False, float_format="{:.4f}".format) for t in tables) + notes

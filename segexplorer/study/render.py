@@ -221,7 +221,10 @@ def missed(condition: ConditionSummary, class_name: str) -> str:
 
 
 def differences_cells(comparison: Comparison, class_name: str) -> list[tuple[str, str, str, str, str, str]]:
-    """Return one row per condition and metric: condition, metric, n, difference, interval, adjusted p."""
+    """Return one row per condition and metric: condition, metric, n, difference, interval, adjusted p.
+
+    Behind p is a star, or ~ where p is below 0.05 by a design that may have no star.
+    """
     return [
         (
             d.condition,
@@ -229,7 +232,7 @@ def differences_cells(comparison: Comparison, class_name: str) -> list[tuple[str
             str(d.n_pairs),
             signed(d.mean, metric),
             interval_text(d.low, d.high, metric),
-            p_text(d.p_holm),
+            p_text(d.p_holm) + (" *" if d.marked else " ~" if d.significant else ""),
         )
         for metric in comparison.metrics
         for d in comparison.differences_of(metric, class_name)

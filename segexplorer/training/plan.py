@@ -384,7 +384,7 @@ def planning(
         try:
             while not wait([future], timeout=_TOLD_SECONDS).done:
                 for what, done, total in tuple(at):
-                    yield Progress(activity=what, done=done, total=total)
+                    yield Progress(activity=what, done=done, total=total, unit="case")
         finally:
             stopped.set()
         return future.result()

@@ -396,7 +396,7 @@ def _score_case(
         except StopIteration as end:
             predicted: PredictedCase = end.value
             break
-        yield Progress(activity=f"{activity}: {at.activity}", done=at.done, total=at.total)
+        yield replace(at, activity=f"{activity}: {at.activity}")
     spacing = case.images[0].spacing
     scores = score_case(
         predicted.classes,

@@ -350,12 +350,13 @@ class RaceView:
 
     def sentences(self, role: Role = "validation") -> list[str]:
         """Say for every class how the lanes differ at their newest common frame."""
-        found = []
-        for name in self.class_names:
-            difference = self.difference(name, role=role)
-            dice = self.curves(name, role).sentence(difference.step)
-            found += [*([dice] if dice else []), *difference.sentences()]
-        return found
+        return [said for name in self.class_names for said in self.class_sentences(name, role)]
+
+    def class_sentences(self, class_name: str, role: Role = "validation") -> list[str]:
+        """Say how the lanes differ in one class at their newest common frame."""
+        difference = self.difference(class_name, role=role)
+        dice = self.curves(class_name, role).sentence(difference.step)
+        return [*([dice] if dice else []), *difference.sentences()]
 
 
 # ---- a race in a window: offered, known, seen, drawn

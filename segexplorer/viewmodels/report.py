@@ -7,7 +7,6 @@ makes them (`training.deidentification`): built anew from what is known to be ha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,8 +23,7 @@ from segexplorer.core.events import CaseScore, Event, Planned, Role, RunFinished
 from segexplorer.data.geometry import DisplayGrid, spacing
 from segexplorer.data.volume import Volume
 from segexplorer.losses.base import penalty_range
-from segexplorer.metrics import ALL_METRICS, distributions, score_case, values_by_case
-from segexplorer.metrics.formatting import NONE, interval_text, value_text
+from segexplorer.metrics import score_case, values_by_case
 from segexplorer.training.checkpoint import open_checkpoint
 from segexplorer.training.deidentification import (
     Pseudonyms,
@@ -63,8 +61,9 @@ from segexplorer.viewmodels.errors import LegendEntry
 from segexplorer.viewmodels.layer_images import Picture, fullest_slice, image_picture
 from segexplorer.viewmodels.methods import methods
 from segexplorer.viewmodels.outlines import Outlines
-from segexplorer.viewmodels.regions import Scale, millilitres
+from segexplorer.viewmodels.regions import Scale
 from segexplorer.viewmodels.status import duration
+from segexplorer.viewmodels.tables import Table, case_scores_table, mean_scores_table
 from segexplorer.viewmodels.watched_case import (
     RunHistoryLoader,
     balance_picture,
@@ -88,35 +87,10 @@ MOST_EXPLAINED = 60_000_000
 """Numbers of a predicted case (classes x voxels) up to which a loss is asked about it."""
 SURFACE_VOXELS = 20_000_000
 """Voxels of a case up to which its surface distances are measured."""
-SCORED = ("dice", "hd95", "sensitivity", "precision")
-"""What tables of a run show of each class, as far as it was measured."""
-
 OnProgress = Callable[[str], object]
 
 
 # ---- parts of a page
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes
-    ----------
-    words
-        So many columns from the left are words, the others numbers.
-    colours
-        Of the swatches of its rows; "" for none.
-    bold
-        Places (row, column) of cells that stand out.
-    """
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
-    words: int = 1
-    colours: tuple[str, ...] = ()
-    bold: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -509,46 +483,12 @@ def _tables(
 ) -> Iterable[Table]:
     if chosen is not None:
         badge = f"; {chosen.badge}" if chosen.badge else ""
-        yield score_table(chosen.scores, class_names, f"Validation, step {chosen.step}{badge}")
+        yield mean_scores_table(chosen.scores, class_names, f"Validation, step {chosen.step}{badge}")
     for record in test:
         when = f", {record.when}" if named else ""
         weights = f"{record.checkpoint} weights of step {record.step}"
         about = f"Test, scoring {record.number} of {len(test)}{when}, {weights}"
-        yield score_table(record.scores, class_names, about)
-
-
-def score_table(scores: Sequence[CaseScore], class_names: Sequence[str], about: str) -> Table:
-    """Return means over cases with intervals, quartiles, missed structures, and the worst and the best case."""
-    measured = [m for m in SCORED if any(m in s.metrics for s in scores)]
-    palette = ClassColours(tuple(class_names))
-    rows, swatches = [], []
-    for d in distributions(scores, measured):
-        rows.append(
-            (
-                d.class_name,
-                _metric_title(d.metric),
-                value_text(d.mean, d.metric),
-                interval_text(d.low, d.high, d.metric),
-                value_text(d.median, d.metric),
-                _case_value(d.worst, d.worst_case, d.metric),
-                _case_value(d.best, d.best_case, d.metric),
-                str(d.n),
-                str(d.n_missed),
-            )
-        )
-        swatches.append(palette.colour(d.class_name) if d.class_name in palette.names else "")
-    heads = ("Class", "Metric", "Mean", "95 % CI", "Median", "Worst case", "Best case", "n", "Missed")
-    return Table(heads, tuple(rows), about, words=2, colours=tuple(swatches))
-
-
-def _metric_title(metric: str) -> str:
-    declared = ALL_METRICS[metric]
-    return f"{declared.head}, {declared.unit}" if declared.unit else declared.head
-
-
-def _case_value(value: float, case: str, metric: str) -> str:
-    text = value_text(value, metric)
-    return text if text == NONE or not case else f"{text} ({case})"
+        yield mean_scores_table(record.scores, class_names, about)
 
 
 def _provenance(
@@ -624,7 +564,7 @@ class _Cases:
             try:
                 snapshot, explanation = self._predicted(case, chosen)
             except SegExplorerError as error:
-                scores = _scores_table(
+                scores = case_scores_table(
                     [s for s in chosen.scores if s.case == case], self.record.experiment.data.class_values()
                 )
                 yield CaseSection(case, held_of("validation"), about, scores=scores, notes=(str(error),))
@@ -938,26 +878,7 @@ def _scores_of(snapshot: WatchedSnapshot) -> Table | None:
         surfaces=snapshot.truth.size <= SURFACE_VOXELS,
         scheme=snapshot.scheme,
     )
-    return _scores_table(scores, snapshot.class_names)
-
-
-def _scores_table(scores: Sequence[CaseScore], class_names: Iterable[str]) -> Table:
-    palette = ClassColours(tuple(class_names))
-    measured = [m for m in SCORED if any(m in s.metrics for s in scores)]
-    heads = [_metric_title(m) for m in measured]
-    rows = tuple(
-        (
-            s.class_name,
-            *(value_text(s.metrics.get(m, math.nan), m) for m in measured),
-            millilitres(s.truth_ml),
-            millilitres(s.false_positive_ml),
-            millilitres(s.false_negative_ml),
-            "" if s.state == "scored" else s.state,
-        )
-        for s in scores
-    )
-    swatches = tuple(palette.colour(s.class_name) for s in scores)
-    return Table(("Class", *heads, "Truth", "Extra", "Missed", ""), rows, colours=swatches)
+    return case_scores_table(scores, snapshot.class_names)
 
 
 def _errors_table(navigator: ErrorNavigator, *, named: bool) -> Table | None:

@@ -201,7 +201,7 @@ class Status:
             said = self._reason.startswith(self.state)  # "stopped by the user" says both
             return self._reason if said else f"{self.state}: {self._reason}" if self._reason else self.state
         if self._side is not None:
-            return f"{self._side.activity} {self._side.done} of {self._side.total}"
+            return self._side.sentence
         return self._activity or _HEADLINES[self.state]
 
     @property

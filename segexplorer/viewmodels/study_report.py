@@ -22,15 +22,7 @@ from segexplorer.study.compare import GroupedComparison, compare_runs
 from segexplorer.study.comparison import Comparison
 from segexplorer.study.plan import runs_of
 from segexplorer.study.plots import PLOTS, STYLE, content
-from segexplorer.study.render import (
-    ARROWS,
-    differences_caption,
-    differences_cells,
-    means_caption,
-    means_cells,
-    missed,
-    title,
-)
+from segexplorer.study.render import title
 from segexplorer.study.runs import RunScores, grouped, read_run
 from segexplorer.training.deidentification import Pseudonyms, deidentify_experiment, own_badges
 from segexplorer.training.doctor import diagnose_run
@@ -39,7 +31,8 @@ from segexplorer.training.scores import DEFAULT_WEIGHTS
 from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.curves import PLOTS as CURVES
 from segexplorer.viewmodels.methods import methods
-from segexplorer.viewmodels.report import Chart, Curve, OnProgress, ShownRun, Table
+from segexplorer.viewmodels.report import Chart, Curve, OnProgress, ShownRun
+from segexplorer.viewmodels.tables import Table, differences_table, means_table
 
 
 @dataclass(frozen=True)
@@ -183,43 +176,13 @@ def _sections(
                 tuple(
                     table
                     for of in dict.fromkeys((name, *comparison.class_names))
-                    for table in (_means(comparison, of), _differences(comparison, of))
+                    for table in (means_table(comparison, of), differences_table(comparison, of))
                 ),
                 figures,
                 comparison.notes,
             )
         )
     return tuple(sections), why
-
-
-def _means(comparison: Comparison, class_name: str) -> Table:
-    heads = (f"{title(m)} {ARROWS[ALL_METRICS[m].better]}" for m in comparison.metrics)
-    cells = means_cells(comparison, class_name)
-    bold = frozenset(
-        (row, column)
-        for row, texts in enumerate(cells)
-        for column, (_, best, _) in enumerate(texts, start=1)
-        if best
-    )
-    rows = tuple(
-        (
-            condition.label,
-            *(f"{text} *" if star else text for text, _, star in texts),
-            missed(condition, class_name),
-        )
-        for condition, texts in zip(comparison.conditions, cells, strict=True)
-    )
-    return Table((class_name, *heads, "Missed"), rows, means_caption(comparison, class_name), bold=bold)
-
-
-def _differences(comparison: Comparison, class_name: str) -> Table:
-    heads = ("Condition", "Metric", "n", "Difference", "95 % CI", "p (Holm)")
-    return Table(
-        heads,
-        tuple(differences_cells(comparison, class_name)),
-        differences_caption(comparison, class_name),
-        words=2,
-    )
 
 
 def _figures(comparison: Comparison) -> list[Figure]:

@@ -199,7 +199,7 @@ def test_without_a_terminal_lines_say_how_far_a_long_validation_is(monkeypatch: 
             now[0] += 1
             display.show(events.Progress(activity="validating case 1 of 2", done=done, total=99))
     lines = [line for line in console.file.getvalue().splitlines() if "window" in line]  # type: ignore[attr-defined]
-    assert lines == [f"validating case 1 of 2: window {n} of 99" for n in (30, 60, 90)]
+    assert lines == [f"validating case 1 of 2, window {n} of 99" for n in (30, 60, 90)]
 
 
 def test_extended_run_gets_a_longer_bar() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from segexplorer.core.events import (
     EpochDone,
+    Event,
     Notice,
     ParameterApplied,
     Planned,
@@ -86,9 +87,43 @@ def test_before_the_first_step_nothing_is_promised() -> None:
     assert status.seconds_left is None
     assert status.progress == "epoch 1 of 40"
     assert (status.rate, status.memory) == ("", "")
-    status.add(Progress(activity="reading cases", done=3, total=12))
-    assert status.headline == "reading cases 3 of 12"
+    status.add(Progress(activity="reading headers", done=3, total=12, unit="case"))
+    assert status.headline == "reading headers, case 3 of 12"
     assert status.fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("event", "headline"),
+    [
+        (StateChanged(state="idle"), "ready to start"),
+        (StateChanged(state="preparing"), "preparing"),
+        (StateChanged(state="preparing", activity="reading the cases"), "reading the cases"),
+        (Progress(activity="validating case 1 of 1", done=0, total=8), "validating case 1 of 1"),
+        (
+            Progress(activity="validating case 1 of 1", done=6, total=8),
+            "validating case 1 of 1, window 6 of 8",
+        ),
+        (
+            Progress(activity="predicting the watched case", done=1, total=1),
+            "predicting the watched case, window 1 of 1",
+        ),
+        (StateChanged(state="paused"), "paused"),
+        (StateChanged(state="stopping"), "stopping after this step"),
+        (StateChanged(state="stopping", activity="saving the last checkpoint"), "saving the last checkpoint"),
+        (RunFinished(state="stopped", reason="stopped by the user"), "stopped by the user"),
+        (RunFinished(state="stopped", reason=""), "stopped"),
+        (RunFinished(state="finished", reason="all epochs are done"), "finished: all epochs are done"),
+        (
+            RunFinished(state="failed", reason="x", error="No space left.", remedy="Free some."),
+            "failed: No space left. Free some.",
+        ),
+    ],
+)
+def test_each_state_is_one_phrase(event: Event, headline: str) -> None:
+    status = running()
+    status.add(Progress(activity="validating case 2 of 2", done=3, total=8))
+    status.add(event)
+    assert status.headline == headline
 
 
 def test_the_log_says_what_was_applied_when() -> None:

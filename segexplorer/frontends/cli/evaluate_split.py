@@ -188,9 +188,9 @@ def score_with_progress(source: Generator[Progress, None, SplitScores]) -> tuple
                 return end.value, computed
             computed = True
             if status_shown:
-                status.update(f"{at.activity}, window {at.done} of {at.total}")
+                status.update(at.sentence)
             else:
-                lines.show(at.activity, at.done, at.total, time.monotonic())
+                lines.show(at, time.monotonic())
 
 
 def refuse_with_split(

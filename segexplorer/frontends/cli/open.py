@@ -26,7 +26,7 @@ from segexplorer.frontends.cli.settings import parse_classes, parse_settings
 from segexplorer.frontends.cli.terminal import print_json, remark, remarks, results, whole
 from segexplorer.frontends.viewing import view_results
 from segexplorer.metrics import ALL_METRICS
-from segexplorer.metrics.formatting import interval_text, value_text
+from segexplorer.metrics.formatting import value_text
 from segexplorer.study.result_comparison import SetComparison, compare_sets
 from segexplorer.training.result_scores import (
     CaseScored,
@@ -38,6 +38,7 @@ from segexplorer.training.result_scores import (
     score_sets,
 )
 from segexplorer.viewmodels.case_table import MEAN, CaseRow, CaseTable, problem_texts
+from segexplorer.viewmodels.tables import sets_sentences, sets_table
 
 SHOWN_ROWS = 40
 """Rows of the printed table; files hold all of them."""
@@ -219,40 +220,18 @@ def print_comparison(comparison: SetComparison) -> None:
     """Print the sets side by side: means over the shared cases, and differences from the reference."""
     out = results()
     out.print("[bold]Side by side[/bold]")
+    shown = sets_table(comparison)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
-    for title in ("metric", "results"):
-        table.add_column(title, overflow="fold")
-    for title in ("mean", "difference", "95 % CI over cases", "p over cases, Holm", "better / worse"):
-        table.add_column(title, justify="right")
-    for metric in comparison.metrics:
-        for place, (label, rows) in enumerate(comparison.distributions.items()):
-            row = [r for r in rows if r.metric == metric][-1]
-            cells = [
-                head(metric).replace("\n", " ") if place == 0 else "",
-                label,
-                value_text(row.mean, metric),
-            ]
-            found = next(
-                (
-                    d
-                    for d in comparison.differences
-                    if d.metric == metric and d.label == label and d.class_name == row.class_name
-                ),
-                None,
-            )
-            if found is None:
-                cells += ["reference" if label == comparison.reference else "", "", "", ""]
-            else:
-                cells += [
-                    value_text(found.mean, metric),
-                    interval_text(found.low, found.high, metric),
-                    f"{found.p_holm:.3g}" if math.isfinite(found.p_holm) else "–",
-                    f"{found.n_better} / {found.n_worse}",
-                ]
-            table.add_row(*map(escape, cells))
+    for column, heading in enumerate(shown.heads):
+        word = column < shown.words
+        table.add_column(
+            heading, overflow="fold" if word else "ellipsis", justify="left" if word else "right"
+        )
+    for row in shown.rows:
+        table.add_row(*map(escape, row))
     out.print(table)
-    for note in comparison.notes:
-        out.print(note, markup=False, style="dim")
+    for sentence in (*sets_sentences(comparison), *comparison.notes):
+        out.print(sentence, markup=False, style="dim")
     out.print()
 
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress
 from rich.table import Column
 
 import segexplorer
+from segexplorer.core import events
 from segexplorer.core.errors import DataError, ExitCode, SpecError
 from segexplorer.data.io import why_missing
 from segexplorer.frontends.cli.prediction_inputs import cases_to_predict, split_arguments
@@ -219,7 +220,8 @@ class WindowDisplay:
         if not self._console.is_terminal:
             case, of = self._pace.case, len(self._windows)
             what = f"case {case + 1} of {of}, {activity}"
-            self._lines.show(what, done, self._windows[case], time.monotonic())
+            at = events.Progress(activity=what, done=done, total=self._windows[case])
+            self._lines.show(at, time.monotonic())
         self._draw(activity, done)
 
     def say(self, text: str) -> None:

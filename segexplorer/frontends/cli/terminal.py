@@ -154,11 +154,11 @@ class PlainProgress:
     def __init__(self, console: Console, now: float) -> None:
         self._console, self._last = console, now
 
-    def show(self, activity: str, done: int, of: int, now: float) -> None:
+    def show(self, at: events.Progress, now: float) -> None:
         """Print a line where the last one is long ago; `now` is `time.monotonic()`."""
         if now - self._last >= SECONDS_PER_LINE:
             self._last = now
-            self._console.print(f"{activity}: window {done} of {of}", markup=False, soft_wrap=True)
+            self._console.print(at.sentence, markup=False, soft_wrap=True)
 
     def rest(self, now: float) -> None:
         """Note that something else was printed."""
@@ -229,7 +229,7 @@ class RunDisplay:
             case events.Progress():
                 self._bar.update(self._task, description=f"{event.activity} {event.done}/{event.total}")
                 if not self._console.is_terminal:
-                    self._lines.show(event.activity, event.done, event.total, time.monotonic())
+                    self._lines.show(event, time.monotonic())
             case events.StateChanged():
                 self._bar.update(self._task, description=event.activity or event.state)
             case events.EpochDone():

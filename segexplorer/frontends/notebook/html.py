@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import CaseScore
 
-_CELL = "padding:2px 8px;text-align:{side};border-bottom:1px solid rgba(128,128,128,.25)"
+if TYPE_CHECKING:
+    from segexplorer.viewmodels.tables import Table
+
+_CELL = "padding:2px 8px;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
+_WORD, _NUMBER = f"{_CELL}text-align:left", f"{_CELL}text-align:right;white-space:nowrap"
 SCORE_COLUMNS = ("dice", "precision", "sensitivity", "hd95")
 _TITLES = {"dice": "Dice", "precision": "Precision", "sensitivity": "Sensitivity", "hd95": "HD95 (mm)"}
 
@@ -43,18 +47,41 @@ def table(
     """Return a table of cells that are HTML already; columns from `numbers_from` on are aligned to the right."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
+        styles = (_WORD if place < numbers_from else _NUMBER for place in range(len(row)))
         return "".join(
-            f'<{tag} style="{_CELL.format(side="right" if place >= numbers_from else "left")}">{cell}</{tag}>'
-            for place, cell in enumerate(row)
+            f'<{tag} style="{style}">{cell}</{tag}>' for style, cell in zip(styles, row, strict=True)
         )
 
     head = f"<tr>{cells('th', [text(h) for h in headings])}</tr>" if headings else ""
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    above = f'<div style="margin:2px 0;opacity:.85">{text(caption)}</div>' if caption else ""
-    return (
-        f'{above}<table style="border-collapse:collapse;font-size:12px;line-height:1.4;'
-        f'font-variant-numeric:tabular-nums">{head}{body}</table>'
+    above = (
+        f'<div style="margin:6px 0 2px;font-size:12px;opacity:.85">{text(caption)}</div>' if caption else ""
     )
+    return (
+        f'{above}<div style="overflow-x:auto"><table style="border-collapse:collapse;font-size:12px;margin:0;'
+        f'line-height:1.4;font-variant-numeric:tabular-nums">{head}{body}</table></div>'
+    )
+
+
+def data_table(shown: Table) -> str:
+    """Return a table of a view model; its cells are texts."""
+
+    def cell(row: int, column: int, said: str) -> str:
+        made = f"<b>{text(said)}</b>" if (row, column) in shown.bold else text(said)
+        ink = shown.colours[row] if column == 0 and shown.colours else ""
+        return f'<span style="white-space:nowrap">{swatch(ink)}{made}</span>' if ink else made
+
+    rows = [
+        [cell(place, column, said) for column, said in enumerate(row)] for place, row in enumerate(shown.rows)
+    ]
+    return table(shown.heads, rows, numbers_from=shown.words, caption=shown.caption)
+
+
+def sentences(said: Iterable[str], *, small: bool = False) -> str:
+    """Return sentences as a list; `small` for what belongs beside figures."""
+    items = "".join(f"<li>{text(sentence)}</li>" for sentence in said)
+    size = "11px;opacity:.85" if small else "12px"
+    return f'<ul style="margin:4px 0;padding-left:18px;font-size:{size}">{items}</ul>' if items else ""
 
 
 def scores(found: Sequence[CaseScore], of: str, class_names: Sequence[str] = ()) -> str:

@@ -60,6 +60,7 @@ def dataset(shown: Any) -> str:
     from segexplorer.frontends.notebook import html
 
     cases = list(shown.cases())
+    heads = ["Case", "Patient", "Images", "Label", "Role"][: 5 if any(ref.role for ref in cases) else 4]
     rows = [
         [
             html.text(ref.id),
@@ -67,12 +68,12 @@ def dataset(shown: Any) -> str:
             html.text(len(ref.images)),
             "yes" if ref.label is not None else "no",
             html.text(ref.role or ""),
-        ]
+        ][: len(heads)]
         for ref in cases[:_MOST_ROWS]
     ]
     more = f", the first {_MOST_ROWS} of them" if len(cases) > _MOST_ROWS else ""
     said = f"{type(shown).display_name or shown.kind}: {len(cases)} cases{more}"
-    return html.table(["Case", "Patient", "Images", "Label", "Role"], rows, numbers_from=9, caption=said)
+    return html.table(heads, rows, numbers_from=9, caption=said)
 
 
 def experiment(shown: Any) -> str:
@@ -131,10 +132,72 @@ def loss_output(shown: Any) -> str:
 
 
 def split_scores(shown: Any) -> str:
-    """Return the scores of a split."""
+    """Return means over the cases of a split, with their intervals."""
+    from segexplorer.frontends.notebook import html
+    from segexplorer.viewmodels.tables import class_means_table
+
+    about = f"{shown.split}, {shown.checkpoint} weights, step {shown.step}"
+    names = list(dict.fromkeys(score.class_name for score in shown.scores))
+    return html.data_table(class_means_table(shown.scores, names, about))
+
+
+def case_scores(shown: Any) -> str:
+    """Return the scores of a case, every metric that was measured."""
+    from segexplorer.frontends.notebook import html
+    from segexplorer.viewmodels.tables import every_score_table
+
+    return html.data_table(every_score_table(shown)) if shown else "No class is in either volume."
+
+
+def comparison(shown: Any) -> str:
+    """Return what a comparison of conditions shows, its tables, and the sentences beside them."""
+    from segexplorer.frontends.notebook import html
+    from segexplorer.viewmodels.tables import differences_table, means_table, study_sentences
+
+    said = html.sentences(study_sentences(shown))
+    overall, *single = shown.class_names[::-1]
+    tables = [html.data_table(make(shown, overall)) for make in (means_table, differences_table)]
+    folded = "".join(
+        html.data_table(make(shown, name))
+        for name in single[::-1]
+        for make in (means_table, differences_table)
+    )
+    more = f"<details><summary>Each class</summary>{folded}</details>" if folded else ""
+    return said + "".join(tables) + more + html.sentences(shown.notes, small=True)
+
+
+def grouped_comparison(shown: Any) -> str:
+    """Return the comparison of every group, conditions that are alone, and why there are groups."""
     from segexplorer.frontends.notebook import html
 
-    return html.scores(shown.scores, f"{shown.split}, {shown.checkpoint} weights, step {shown.step}")
+    parts = [comparison(one) for one in shown.comparisons]
+    alone = [f"{one.label}: no other condition can be compared with it." for one in shown.alone]
+    return "<hr>".join(parts) + html.sentences([*alone, *shown.notes], small=True)
+
+
+def set_comparison(shown: Any) -> str:
+    """Return sets of results side by side, and what that says and does not say."""
+    from segexplorer.frontends.notebook import html
+    from segexplorer.viewmodels.tables import sets_sentences, sets_table
+
+    made = html.data_table(sets_table(shown))
+    return html.sentences(sets_sentences(shown)) + made + html.sentences(shown.notes, small=True)
+
+
+def race(shown: Any) -> str:
+    """Return the lanes of a race with their Dice, and how B differs from A and from the control."""
+    from segexplorer.frontends.notebook import html
+    from segexplorer.viewmodels.tables import race_table
+
+    said = [" ".join(shown.class_sentences(name)) for name in shown.class_names] if shown.steps() else []
+    return html.data_table(race_table(shown)) + html.sentences(said)
+
+
+def lane_difference(shown: Any) -> str:
+    """Return how the lanes of a race differ in one class."""
+    from segexplorer.frontends.notebook import html
+
+    return html.sentences(shown.sentences())
 
 
 SHOWN: Mapping[str, Callable[[Any], str]] = {
@@ -146,6 +209,12 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "segexplorer.training.history.RunRecord": run,
     "segexplorer.losses.base.LossOutput": loss_output,
     "segexplorer.training.scores.SplitScores": split_scores,
+    "segexplorer.metrics.scoring.CaseScores": case_scores,
+    "segexplorer.study.comparison.Comparison": comparison,
+    "segexplorer.study.compare.GroupedComparison": grouped_comparison,
+    "segexplorer.study.result_comparison.SetComparison": set_comparison,
+    "segexplorer.viewmodels.race.RaceView": race,
+    "segexplorer.viewmodels.race.LaneDifference": lane_difference,
 }
 """Full name of a class -> its HTML; subclasses have that of their base."""
 

@@ -66,7 +66,7 @@ def png_of(scene: Scene, place: Sequence[float]) -> bytes:
     views = _views(scene)
     width = sum(view.size[1] for view in views) + _GAP * (len(views) - 1)
     height = max(view.size[0] for view in views)
-    whole = Image.new("RGB", (width, height), "white")
+    whole = Image.new("RGBA", (width, height))  # between the planes is the page, be it white or dark
     left = 0
     for view in views:
         whole.paste(_plane(scene, view, place), (left, 0))
@@ -168,7 +168,10 @@ def _plot(curves: Curves, plot: Plot, classes: Sequence[str], cursor: int | None
         else:
             drawn.append(f'<polyline points="{points}" fill="none" stroke="{ink}" stroke-width="1.4"/>')
         shade = "#666" if ink == "currentColor" else ink
-        legend.append(f'<span style="margin-right:8px">{html.swatch(shade)}{html.text(name)}</span>')
+        legend.append(
+            '<span style="display:inline-block;white-space:nowrap;margin-right:8px">'
+            f"{html.swatch(shade)}{html.text(name)}</span>"
+        )
     for mark in curves.marks():
         across = at(float(mark.step), low).split(",")[0]
         drawn.append(

@@ -18,8 +18,9 @@ from markupsafe import Markup
 import segexplorer
 from segexplorer.frontends.report.drawing import chart_drawing, film_drawing, panel_drawing, script_colours
 from segexplorer.training.doctor import Diagnosis, Finding, checks
-from segexplorer.viewmodels.report import CaseSection, RunReport, Table
+from segexplorer.viewmodels.report import CaseSection, RunReport
 from segexplorer.viewmodels.study_report import StudyReport
+from segexplorer.viewmodels.tables import Table
 
 HERE = Path(__file__).parent
 FIRST_CHARTS = ("loss", "validation_loss", "dice", "error_volume", "weights", "hd95")

@@ -31,7 +31,7 @@ from qtpy.QtWidgets import (
 from segexplorer.core.colours import ClassColours
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.metrics import ALL_METRICS
-from segexplorer.metrics.formatting import NONE, interval_text, value_text
+from segexplorer.metrics.formatting import value_text
 from segexplorer.study.result_comparison import SetComparison
 from segexplorer.viewmodels.case_table import (
     MEAN,
@@ -43,6 +43,7 @@ from segexplorer.viewmodels.case_table import (
     quantity,
     quantity_title,
 )
+from segexplorer.viewmodels.tables import Table, sets_sentences, sets_table
 
 MOST_CLASSES, MOST_METRICS = 24, 6
 """Columns of single classes and of further metrics; files hold all."""
@@ -440,12 +441,9 @@ class CaseScatter(QWidget):  # type: ignore[misc, unused-ignore]
 class SideBySide(QWidget):  # type: ignore[misc, unused-ignore]
     """Result sets beside each other, with what the numbers say and do not say."""
 
-    HEADS = ("Metric", "Results", "Mean", "Difference", "95 % CI over cases", "p, Holm", "Better / worse")
-
     def __init__(self) -> None:
         super().__init__()
-        self.table = widgets.prepare_table(QTableWidget(0, len(self.HEADS)), "Results side by side")
-        self.table.setHorizontalHeaderLabels(self.HEADS)
+        self.table = widgets.prepare_table(QTableWidget(0, 0), "Results side by side")
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table.setStyleSheet("QTableWidget, QHeaderView { font-size: 11px; }")
@@ -459,46 +457,20 @@ class SideBySide(QWidget):  # type: ignore[misc, unused-ignore]
 
     def show_comparison(self, found: SetComparison | None, why: str = "") -> None:
         """Draw a comparison, or say why there is none."""
-        rows = [] if found is None else comparison_rows(found)
+        shown = Table((), ()) if found is None else sets_table(found)
+        rows = shown.rows
         self.table.setRowCount(len(rows))
+        self.table.setColumnCount(len(shown.heads))
+        self.table.setHorizontalHeaderLabels(shown.heads)
         for place, row in enumerate(rows):
             for column, text in enumerate(row):
-                make = widgets.text_item if column < 2 else widgets.number_item
+                make = widgets.text_item if column < shown.words else widgets.number_item
                 self.table.setItem(place, column, make(text))
         self.table.setVisible(bool(rows))
         head = self.table.horizontalHeader().sizeHint().height()
         bar = self.table.horizontalScrollBar().sizeHint().height()  # a narrow table scrolls
         self.table.setFixedHeight(head + _ROW * len(rows) + bar + 4)
-        widgets.say(self.notes, why if found is None else "\n".join(found.notes))
-
-
-def comparison_rows(found: SetComparison) -> list[tuple[str, ...]]:
-    """Return a row per metric and set, of all classes: mean, difference from the reference, and its interval."""
-    rows: list[tuple[str, ...]] = []
-    for metric in found.metrics:
-        for place, (label, distributions) in enumerate(found.distributions.items()):
-            mean = [d for d in distributions if d.metric == metric][-1]
-            difference = next(
-                (
-                    d
-                    for d in found.differences
-                    if (d.metric, d.label, d.class_name) == (metric, label, mean.class_name)
-                ),
-                None,
-            )
-            head = ALL_METRICS[metric].display_name if place == 0 else ""
-            told: tuple[str, ...]
-            if difference is None:
-                told = ("reference" if label == found.reference else "", "", "", "")
-            else:
-                told = (
-                    value_text(difference.mean, metric),
-                    interval_text(difference.low, difference.high, metric),
-                    f"{difference.p_holm:.3g}" if math.isfinite(difference.p_holm) else NONE,
-                    f"{difference.n_better} / {difference.n_worse}",
-                )
-            rows.append((head, label, value_text(mean.mean, metric), *told))
-    return rows
+        widgets.say(self.notes, why if found is None else "\n".join([*sets_sentences(found), *found.notes]))
 
 
 def _html(text: str) -> str:
