@@ -11,6 +11,7 @@ import difflib
 import enum
 import errno
 import importlib
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -75,6 +76,29 @@ class SegExplorerError(Exception):
 
     def __reduce__(self) -> tuple[type[SegExplorerError], tuple[str, str]]:
         return type(self), (self.message, self.remedy)
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the sentences and the line of the cell, as nothing else can be corrected.
+
+        Where code of somebody else is between the cell and the package, its traceback is shown.
+        """
+        stack = traceback.extract_tb(self.__traceback__)
+        cells = [place for place, frame in enumerate(stack) if _is_cell(frame.filename)]
+        inner = stack[cells[0] :] if cells else stack  # before it are IPython's own
+        if not cells or not all(_is_cell(frame.filename) or _is_ours(frame.filename) for frame in inner):
+            return traceback.format_exception(self)
+        line = stack[cells[-1]]
+        where = f"Line {line.lineno} of the cell: {line.line}"
+        return [text for text in (f"{type(self).__name__}: {self.message}", self.remedy, where) if text]
+
+
+def _is_cell(filename: str) -> bool:
+    """Whether code was typed into a cell: ipykernel names its files so, IPython alone has none."""
+    return "ipykernel_" in filename or filename.startswith("<")
+
+
+def _is_ours(filename: str) -> bool:
+    return Path(filename).is_relative_to(Path(__file__).parents[1])
 
 
 class DataError(SegExplorerError, ValueError):

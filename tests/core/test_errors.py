@@ -149,3 +149,24 @@ def test_sentences_stay_readable_whatever_they_quote() -> None:
         Many.of({"number": "z" * 10_000, "numbers": ["a"] * 1000})
     assert "number must be a whole number (got 'zzz" in caught.value.message
     assert "and 996 more" in caught.value.message and len(caught.value.message) < 450
+
+
+def raised(code: str, filename: str, **names: object) -> SegExplorerError:
+    try:
+        exec(compile(code, filename, "exec"), names)
+    except SegExplorerError as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_a_cell_shows_the_sentences_and_its_own_line_and_code_of_others_its_traceback() -> None:
+    from segexplorer.core.registry import Registry
+    from segexplorer.core.spec import Spec
+
+    registry: Registry[Spec] = Registry("test", Spec, "thing")
+    code = "\nregistry.spec('nothing')"
+    error = raised(code, "/tmp/ipykernel_12/34.py", registry=registry)
+    first, *_, last = error._render_traceback_()
+    assert first == f"{type(error).__name__}: {error.message}" and last.startswith("Line 2 of the cell:")
+    theirs = raised(code, "/home/somebody/model.py", registry=registry)
+    assert "Traceback" in "".join(theirs._render_traceback_())

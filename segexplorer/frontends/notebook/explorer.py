@@ -16,7 +16,7 @@ from typing import Any, Literal
 import ipywidgets as w
 import numpy as np
 
-from segexplorer.core.errors import SegExplorerError
+from segexplorer.core.errors import SegExplorerError, did_you_mean
 from segexplorer.core.events import Event
 from segexplorer.frontends.notebook import cells, html, solid
 from segexplorer.frontends.notebook.controls import Controls
@@ -34,6 +34,7 @@ from segexplorer.viewmodels.case_preview import CasePreview, preview_case
 from segexplorer.viewmodels.errors import class_legend
 from segexplorer.viewmodels.planes import Scene
 from segexplorer.viewmodels.screen import Screen
+from segexplorer.viewmodels.why import Look
 
 Part = Literal["controls", "planes", "curves", "errors", "why"]
 ALL: tuple[Part, ...] = ("controls", "planes", "curves", "errors", "why")
@@ -79,7 +80,6 @@ class Explorer:
         self._stilled, self._still_due = 0.0, False
         self._closing: threading.Timer | None = None
         self._closed, self._shown = False, False
-        self.sent: dict[str, int] = {"pictures": 0}
         self._build()
         self.display.changed.connect(self._on_changed)
         self.display.heard.connect(self._on_heard)
@@ -439,6 +439,82 @@ class Explorer:
             self._closing.name, self._closing.daemon = "segexplorer notebook: closing", True
             self._closing.start()
 
+    # -- what can be clicked, for cells -------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run that is shown.
+
+        Raises
+        ------
+        SegExplorerError
+            When there is none.
+        """
+        self._require_run()
+        facts = self.display.reality.run
+        if facts is None:
+            raise SegExplorerError("There is no run folder of this.", "Explore a run or its folder.")
+        return Path(facts.key)
+
+    def choose_class(self, name: str | None) -> None:
+        """Look at one class; None for all of them.
+
+        Raises
+        ------
+        SegExplorerError
+            When nothing is predicted yet, or there is no such class.
+        """
+        self._require_prediction()
+        names = self.display.screen.class_names
+        if name is not None and name not in names:
+            raise SegExplorerError(f"There is no class {name!r}.", did_you_mean(name, names))
+        self.display.issue("choose_class", None if name is None else 1 + names.index(name))
+        self.display.wait()
+
+    def next_error(self, way: int = 1) -> str:
+        """Go to the next error of the list, or to the previous one (-1), and return what is known of it.
+
+        Raises
+        ------
+        SegExplorerError
+            When nothing is predicted yet.
+        """
+        self._require_prediction()
+        self.display.look_at_next_error(way)
+        self.display.wait()
+        return self.display.screen.error_text or self.display.screen.errors_note
+
+    def ask(self, look: Look = "asked") -> str:
+        """Ask why the loss wants what it wants at the crosshair, and return its answer.
+
+        Raises
+        ------
+        SegExplorerError
+            When nothing is predicted yet, or it cannot be said.
+        """
+        self._require_prediction()
+        self.display.issue("look_at", look)
+        self.click(self._place)
+        self.display.wait()
+        screen = self.display.screen
+        if screen.answer is None or not screen.answer.sentence:
+            raise SegExplorerError(screen.answer_note or "There is no answer here.", "Choose a class first.")
+        return screen.answer.sentence
+
+    def _require_run(self) -> None:
+        begun = self.controls is None or self.controls.busy or self.run is not None
+        if self._subject.experiment is not None and not begun:
+            raise SegExplorerError("There is no run yet.", "Press Start, or call explorer.controls.begin().")
+
+    def _require_prediction(self) -> None:
+        if self._subject.case is not None:
+            raise SegExplorerError("This case has no prediction.", "Explore (image, label, prediction).")
+        self._require_run()
+        self.display.wait()
+        if self.display.screen.seen is None:
+            said = "Wait for the first validation, for example with explorer.wait()."
+            raise SegExplorerError("Nothing is predicted yet.", said)
+
     def wait(self, seconds: float = 600.0) -> None:
         """Wait until the training has ended and everything is drawn; Esc or "Interrupt" ends the waiting alone.
 
@@ -447,9 +523,7 @@ class Explorer:
         SegExplorerError
             When there is a run to begin that nobody has begun.
         """
-        begun = self.controls is None or self.controls.busy or self.run is not None
-        if self._subject.experiment is not None and not begun:
-            raise SegExplorerError("There is no run yet.", "Press Start first.")
+        self._require_run()
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             making = self.controls is not None and self.controls.busy

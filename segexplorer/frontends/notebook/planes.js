@@ -10,7 +10,7 @@ function storeOf(model) {
   const uid = model.get("uid");
   if (!stores.has(uid)) {
     stores.set(uid, {
-      layers: new Map(), lines: new Map(), scene: { layers: [], lines: [] }, text: {},
+      layers: new Map(), lines: new Map(), scene: { layers: [], lines: [] }, text: {}, problem: "",
       views: new Set(), queue: Promise.resolve(), shown: 0,
     });
   }
@@ -57,7 +57,11 @@ export default {
   initialize({ model }) {
     const store = storeOf(model);
     const heard = (message, buffers) => {
-      store.queue = store.queue.then(() => take(store, message, buffers)).catch((error) => console.error(error));
+      store.queue = store.queue.then(() => take(store, message, buffers)).catch((error) => {
+        console.error(error);
+        store.problem = `The planes cannot be drawn here: ${error.message}`;
+        for (const view of store.views) view.draw();
+      });
     };
     model.on("msg:custom", heard);
     model.send({ kind: "ready", webgl: hasWebGL() });
@@ -172,6 +176,9 @@ class PlanesView {
       this.waiting = 0;
       for (const plane of this.planes) plane.draw();
       this.root.dataset.shown = String(this.store.shown);
+      // what a page has from a saved notebook alone; of older browsers none knows :has
+      const cell = this.root.closest(".segexplorer-cell");
+      if (cell) cell.classList.toggle("segexplorer-restored", !this.store.shown);
     });
   }
 
@@ -181,6 +188,7 @@ class PlanesView {
     this.caption.replaceChildren();
     for (const [name, said] of text.caption || []) if (said) element(this.caption, "span", `segexplorer-${name}`, said);
     this.side.replaceChildren();
+    if (this.store.problem) element(this.side, "div", "segexplorer-failed", this.store.problem);
     if (text.message) element(this.side, "div", text.failed ? "segexplorer-failed" : "segexplorer-note", text.message);
     if (text.bar) this.drawBar(text.bar);
     if (text.legend && text.legend.length) {

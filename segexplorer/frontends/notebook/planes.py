@@ -46,6 +46,8 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
         Names the widget in its page.
     place
         (z, y, x) in mm of the crosshair; also set by the browser.
+    ready
+        Whether a browser has asked for the scene; until then nothing is sent.
     sent
         Bytes of volumes sent so far.
     """
@@ -58,7 +60,7 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(uid=uuid.uuid4().hex)
-        self.sent = 0
+        self.ready, self.sent = False, 0
         self.webgl: bool | None = None
         """Whether the browser has WebGL; None until it has said so."""
         self.clicked: Callable[[tuple[float, float, float]], object] = lambda place: None
@@ -73,6 +75,11 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
     def show(self, scene: Scene) -> None:
         """Draw another scene; what the browser has already is not sent again."""
         self._scene = scene
+        if self.ready:
+            self._send_new()
+
+    def _send_new(self) -> None:
+        scene = self._scene
         for part in scene.parts:
             if self._known.get(part.key) is not part:
                 self._send_part(part)
@@ -85,7 +92,8 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
         new = {**self._words, **words}
         if new != self._words:
             self._words = new
-            self.send(new)
+            if self.ready:
+                self.send(new)
 
     def go_to(self, place: Sequence[float]) -> None:
         """Move the crosshair."""
@@ -122,10 +130,9 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
     def _on_message(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
         kind = content.get("kind")
         if kind == "ready":
-            self.webgl = bool(content.get("webgl"))
-            for part in self._scene.parts:
-                self._send_part(part)
-            self._send_scene()
+            self.webgl, self.ready = bool(content.get("webgl")), True
+            self._known.clear()
+            self._send_new()
             self.send(self._words)
         elif kind == "views":
             self.viewed(int(content.get("count", 0)))

@@ -31,8 +31,9 @@ def test_a_run_is_trained_in_the_background_and_shown(explored: Any, tmp_path: P
     explorer = explored(EXPERIMENT, output=tmp_path / "run")
     assert "press Start" in explorer.controls.headline.value and not explorer.controls.start.disabled
     assert explorer.controls.pause.disabled and not (tmp_path / "run").exists()
-    with pytest.raises(SegExplorerError, match="There is no run yet"):
-        explorer.wait(1)
+    for later in (explorer.wait, lambda: explorer.folder, explorer.next_error, explorer.ask):
+        with pytest.raises(SegExplorerError, match=r"There is no run yet\. Press Start"):
+            later()
     explorer.controls.start.click()
     explorer.wait(120)
     assert explorer.run.state == "finished" and "finished" in explorer.controls.headline.value
@@ -47,6 +48,28 @@ def test_a_run_is_trained_in_the_background_and_shown(explored: Any, tmp_path: P
     assert list(total.x) == [1, 2, 3, 4]
     with pytest.raises(SegExplorerError, match="done all its epochs"):
         explorer.controls.begin()
+    assert explorer.folder == tmp_path / "run"
+
+
+def test_what_can_be_clicked_has_a_command(explored: Any, finished: Path) -> None:
+    explorer = explored(finished)
+    with pytest.raises(SegExplorerError, match=r"no class 'liverr'.*liver"):
+        explorer.choose_class("liverr")
+    explorer.choose_class("liver")
+    assert explorer.show.cls.value == 1
+    said = explorer.next_error()
+    assert "liver" in said and said == explorer.display.screen.error_text
+    assert "asks for" in explorer.ask("asked") and explorer.why.look.value == "asked"
+    explorer.choose_class(None)
+    assert explorer.show.cls.value == 0
+
+
+def test_a_case_has_nothing_to_ask(explored: Any) -> None:
+    explorer = explored(Experiment.of(EXPERIMENT).data.cases()[0].open())
+    with pytest.raises(SegExplorerError, match="no prediction"):
+        explorer.next_error()
+    with pytest.raises(SegExplorerError, match="no run folder"):
+        _ = explorer.folder
 
 
 def test_pause_change_step_and_stop(explored: Any, tmp_path: Path) -> None:
@@ -155,6 +178,8 @@ def test_parts_alone(explored: Any, finished: Path) -> None:
     errors = explored.errors(finished)
     for one in (volume, errors):
         one.display.wait(60)
+        assert one.planes.sent == 0, "nobody has asked yet"
+        one.planes._on_message(None, {"kind": "ready", "webgl": True}, [])
         assert one.planes.sent > 0 and one.curves is None
     assert errors.errors.list.options and volume.errors is None
     for one in (curves, volume, errors):

@@ -12,6 +12,7 @@ import numpy as np
 def listened(explorer: Any) -> list[tuple[str, str, int]]:
     """Note what is sent: kind, key and bytes of every message."""
     sent: list[tuple[str, str, int]] = []
+    explorer.planes._on_message(None, {"kind": "ready", "webgl": True}, [])
 
     def send(content: Any, buffers: Any = None) -> None:
         sent.append((content["kind"], content.get("key", ""), sum(map(len, buffers or ()))))
