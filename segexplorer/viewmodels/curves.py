@@ -249,7 +249,9 @@ class Curves:
             self._add_step(event)
         elif isinstance(event, EpochDone):
             for name, value in event.adaptive.items():
-                self._point("weights", name, event.step, value)
+                # the weight that a term gets from here on is that of its next steps, which are drawn
+                if name.removeprefix("weight of ") not in self._series["weights"]:
+                    self._point("weights", name, event.step, value)
         elif isinstance(event, ValidationDone):
             self._add_validation(event)
         elif isinstance(event, ParameterApplied):

@@ -167,9 +167,12 @@ class CurvesFigure:
         names = [name.partition(", ")[0] for key, name in self._lines if key == plot.key]
         if not names or not self._is_listed(plot, names[0]):
             return 1 if not names else 0
-        widest = 42 + 6 * max(map(len, names))
         names = list(dict.fromkeys(names))
-        return -(-len(names) // max(1, _LEGEND_PX // widest))
+        widths = [42 + 6 * len(name) for name in names]
+        if sum(widths) <= _LEGEND_PX:
+            return 1
+        # plotly gives all columns the width of the widest name once they need several lines
+        return -(-len(names) // max(1, _LEGEND_PX // max(widths)))
 
     def _is_listed(self, plot: Plot, name: str) -> bool:
         """Whether a line is in the legend: the classes of error volumes are in that of Dice already."""

@@ -81,8 +81,10 @@ export default {
     model.on("msg:custom", heard);
     seen.observe(root);
     count(1);
-    model.send({ kind: "ready", code: !window[PLACE] });
+    let ended = false;
+    ask(model, () => ({ kind: "ready", code: !window[PLACE] }), () => figure || ended);
     return () => {
+      ended = true;
       seen.disconnect();
       model.off("msg:custom", heard);
       if (plot) window[PLACE].purge(plot);

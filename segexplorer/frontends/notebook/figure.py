@@ -19,6 +19,12 @@ import traitlets
 from segexplorer.core.errors import require
 
 _LEVEL = 1
+_HERE = Path(__file__).parent
+
+
+def script(name: str) -> str:
+    """Return the code of a widget as text, since anywidget may watch the file of a path in a thread."""
+    return "".join((_HERE / part).read_text(encoding="utf-8") for part in ("listen.js", name))
 
 
 @functools.cache
@@ -39,7 +45,7 @@ class FigureWidget(anywidget.AnyWidget):  # type: ignore[misc]
     Attributes
     ----------
     uid
-        Names the widget in its page.
+        Names the widget in its page; its comm has the same id.
     viewed
         Called with how many views there are when one comes or goes.
     ready
@@ -48,13 +54,13 @@ class FigureWidget(anywidget.AnyWidget):  # type: ignore[misc]
         Bytes of figures sent so far, without plotly's code.
     """
 
-    # as text: of a path anywidget may watch the file in a thread
-    _esm = (Path(__file__).parent / "figure.js").read_text(encoding="utf-8")
+    _esm = script("figure.js")
     uid = traitlets.Unicode().tag(sync=True)
     height = traitlets.Int().tag(sync=True)
 
     def __init__(self, figure: Any) -> None:
-        super().__init__(uid=uuid.uuid4().hex, height=int(figure.layout.height))
+        uid = uuid.uuid4().hex
+        super().__init__(uid=uid, model_id=uid, height=int(figure.layout.height))
         self.figure = figure
         self.viewed: Callable[[int], object] = lambda count: None
         self.ready, self.sent = False, 0

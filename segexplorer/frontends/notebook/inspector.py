@@ -60,10 +60,10 @@ class ShowBar:
     def __init__(self, display: Display) -> None:
         self._display, self._silent = display, Silent()
         self.case = w.Dropdown(
-            description="Case", layout={"width": "280px"}, style={"description_width": "40px"}
+            description="Case", layout={"width": "306px"}, style={"description_width": "36px"}
         )
         self.cls = w.Dropdown(
-            description="Class", layout={"width": "170px"}, style={"description_width": "40px"}
+            description="Class", layout={"width": "164px"}, style={"description_width": "38px"}
         )
         self.overlays = {
             key: w.ToggleButton(
@@ -77,17 +77,17 @@ class ShowBar:
             min=0,
             max=1000,
             step=0.05,
-            description="from ml",
+            description="Regions from (ml)",
             tooltip="Regions with less error volume are not drawn",
-            layout={"width": "120px", "display": "none"},
-            style={"description_width": "54px"},
+            layout={"width": "170px", "display": "none"},
+            style={"description_width": "104px"},
         )
         self.history = w.SelectionSlider(
             options=[("–", -1)],
             description="Step",
             readout=False,
             layout={"width": "300px"},
-            style={"description_width": "40px"},
+            style={"description_width": "36px"},
         )
         self.where = w.HTML()
         self.case.observe(self._on(lambda key: display.issue("choose_case", key)), "value")

@@ -10,7 +10,7 @@ function storeOf(model) {
   const uid = model.get("uid");
   if (!stores.has(uid)) {
     stores.set(uid, {
-      layers: new Map(), lines: new Map(), scene: { layers: [], lines: [] }, text: {}, problem: "",
+      layers: new Map(), lines: new Map(), scene: { layers: [], lines: [] }, text: {}, problem: "", pieces: [], heard: false,
       views: new Set(), queue: Promise.resolve(), shown: 0,
     });
   }
@@ -27,12 +27,29 @@ function copied(buffer) {
   return new Uint8Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength));
 }
 
+// The buffers of a message, of which the first may have come in pieces before it.
+function joined(store, message, buffers) {
+  const pieces = [...store.pieces, copied(buffers[0])];
+  store.pieces = [];
+  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  let from = 0;
+  return message.sizes.map((size) => whole.slice(from, (from += size)));
+}
+
 async function take(store, message, buffers) {
-  if (message.kind === "layer") {
-    const data = await inflate(buffers[0]);
-    store.layers.set(message.key, { ...message, data, table: copied(buffers[1]), cache: new Map() });
+  if (message.kind === "piece") {
+    store.pieces.push(copied(buffers[0]));
+  } else if (message.kind === "layer") {
+    const [volume, table] = joined(store, message, buffers);
+    const data = await inflate(volume);
+    store.layers.set(message.key, { ...message, data, table, cache: new Map() });
   } else if (message.kind === "lines") {
-    const faces = await Promise.all(buffers.map(inflate));
+    const faces = await Promise.all(joined(store, message, buffers).map(inflate));
     store.lines.set(message.key, { ...message, faces });
   } else if (message.kind === "scene") {
     store.scene = message;
@@ -56,7 +73,9 @@ function hasWebGL() {
 export default {
   initialize({ model }) {
     const store = storeOf(model);
+    let ended = false;
     const heard = (message, buffers) => {
+      store.heard = true;
       store.queue = store.queue.then(() => take(store, message, buffers)).catch((error) => {
         console.error(error);
         store.problem = `The planes cannot be drawn here: ${error.message}`;
@@ -64,8 +83,9 @@ export default {
       });
     };
     model.on("msg:custom", heard);
-    model.send({ kind: "ready", webgl: hasWebGL() });
+    ask(model, () => ({ kind: "ready", webgl: hasWebGL() }), () => store.heard || ended);
     return () => {
+      ended = true;
       model.off("msg:custom", heard);
       stores.delete(model.get("uid"));
     };

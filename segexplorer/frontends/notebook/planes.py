@@ -7,6 +7,7 @@ Nothing here needs WebGL.
 
 from __future__ import annotations
 
+import threading
 import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +19,15 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
+from segexplorer.frontends.notebook.figure import script
 from segexplorer.viewmodels.outlines import LINES
 from segexplorer.viewmodels.planes import ORDERS, PlaneLayer, PlaneLines, Scene
 from segexplorer.viewmodels.screen import Screen
 
-_HERE = Path(__file__).parent
 _LEVEL = 1
 """Of compression: the fastest; labels become small anyway, and images hardly smaller with more effort."""
+_MOST_BYTES = 8_000_000
+"""Of a message; Colab takes 24 MB."""
 _CASINGS = {
     1 + place: {
         "truth": "rgba(26,26,26,.5)",
@@ -43,7 +46,7 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
     Attributes
     ----------
     uid
-        Names the widget in its page.
+        Names the widget in its page; its comm has the same id.
     place
         (z, y, x) in mm of the crosshair; also set by the browser.
     ready
@@ -52,14 +55,14 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
         Bytes of volumes sent so far.
     """
 
-    # as text: of a path anywidget may watch the file in a thread
-    _esm = (_HERE / "planes.js").read_text(encoding="utf-8")
-    _css = (_HERE / "planes.css").read_text(encoding="utf-8")
+    _esm = script("planes.js")
+    _css = (Path(__file__).parent / "planes.css").read_text(encoding="utf-8")
     uid = traitlets.Unicode().tag(sync=True)
     place = traitlets.List([0.0, 0.0, 0.0]).tag(sync=True)
 
     def __init__(self) -> None:
-        super().__init__(uid=uuid.uuid4().hex)
+        uid = uuid.uuid4().hex
+        super().__init__(uid=uid, model_id=uid)
         self.ready, self.sent = False, 0
         self.webgl: bool | None = None
         """Whether the browser has WebGL; None until it has said so."""
@@ -70,6 +73,7 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
         self._scene = Scene()
         self._words: dict[str, Any] = {"kind": "text"}
         self._known: dict[str, Any] = {}
+        self._sending = threading.Lock()
         self.on_msg(self._on_message)
 
     def show(self, scene: Scene) -> None:
@@ -79,13 +83,14 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
             self._send_new()
 
     def _send_new(self) -> None:
-        scene = self._scene
-        for part in scene.parts:
-            if self._known.get(part.key) is not part:
-                self._send_part(part)
-        kept = {part.key for part in scene.parts}
-        self._known = {key: part for key, part in self._known.items() if key in kept}
-        self._send_scene()
+        with self._sending:  # a page asks in another thread than pictures come from
+            scene = self._scene
+            for part in scene.parts:
+                if self._known.get(part.key) is not part:
+                    self._send_part(part)
+            kept = {part.key for part in scene.parts}
+            self._known = {key: part for key, part in self._known.items() if key in kept}
+            self._send_scene()
 
     def say(self, **words: Any) -> None:
         """Show other words: caption, legend, bar, absent, read, message, failed."""
@@ -112,7 +117,10 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
             content["casing"] = {str(code): ink for code, ink in casing.items()}
             buffers = [_deflated(faces) for faces in part.faces]
         self.sent += sum(map(len, buffers))
-        self.send(content, buffers)
+        pieces, content["sizes"] = _pieces(buffers), list(map(len, buffers))
+        for piece in pieces[:-1]:
+            self.send({"kind": "piece"}, [piece])
+        self.send(content, pieces[-1:])
 
     def _send_scene(self) -> None:
         scene = self._scene
@@ -130,8 +138,7 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
     def _on_message(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
         kind = content.get("kind")
         if kind == "ready":
-            self.webgl, self.ready = bool(content.get("webgl")), True
-            self._known.clear()
+            self.webgl, self.ready, self._known = bool(content.get("webgl")), True, {}
             self._send_new()
             self.send(self._words)
         elif kind == "views":
@@ -139,6 +146,12 @@ class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
         elif kind == "click":
             z, y, x = (float(v) for v in content["place"])
             self.clicked((z, y, x))
+
+
+def _pieces(buffers: Sequence[bytes]) -> list[bytes]:
+    """Return buffers one behind the other, cut into messages that every server and proxy lets through."""
+    whole = b"".join(buffers)
+    return [whole[begin : begin + _MOST_BYTES] for begin in range(0, len(whole), _MOST_BYTES)] or [b""]
 
 
 def _deflated(data: NDArray[np.uint8]) -> bytes:

@@ -101,6 +101,11 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 NO_GL = ("--disable-gpu", "--disable-3d-apis")
+LATE = """
+const timeout = AbortSignal.timeout.bind(AbortSignal);
+AbortSignal.timeout = (ms) => timeout(ms === 2000 ? 1 : ms);
+"""
+"""Every widget takes longer to begin than anywidget waits, as on a busy computer."""
 
 
 OURS = re.compile(r"^(https?|wss?)://127\.0\.0\.1[:/]|^(data|blob):")
@@ -110,10 +115,12 @@ OURS = re.compile(r"^(https?|wss?)://127\.0\.0\.1[:/]|^(data|blob):")
 def open_page() -> Iterator[Any]:
     """Makes a page of a chromium with the given switches; none may ask for anything from elsewhere."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (make test-notebook)")
+    PICTURES.mkdir(parents=True, exist_ok=True)
     if not CHROMIUM:
         pytest.skip("needs chromium (Debian: apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
-        browsers = []
+        browsers: list[Any] = []
+        pages: list[Any] = []
         outside: list[str] = []
 
         def asked(request: Any) -> None:
@@ -126,11 +133,15 @@ def open_page() -> Iterator[Any]:
             )
             page = browsers[-1].new_page(viewport={"width": 1280, "height": 800})
             page.set_default_timeout(PATIENCE_MS)
+            pages.append(page)
             page.on("request", asked)
             page.on("websocket", asked)
             return page
 
         yield made
+        for number, page in enumerate(pages):
+            if not page.is_closed():  # the picture tells why, where a test has failed
+                page.screenshot(path=PICTURES / f"last-{number}.png")
         for browser in browsers:
             browser.close()
         assert outside == [], "a request left the machine"
@@ -184,7 +195,6 @@ def top_of_output(page: Any) -> None:
 def test_a_recorded_run_with_its_kernel_without_it_and_saved(
     front_end: str, server: str, open_page: Any, tmp_path: Path, finished: Path
 ) -> None:
-    PICTURES.mkdir(parents=True, exist_ok=True)
     name = front_end.partition("/")[0]
     explore = f"import segexplorer as sx\nexplorer = sx.explore({str(finished)!r})\nexplorer"
     write_notebook(
@@ -205,7 +215,7 @@ def test_a_recorded_run_with_its_kernel_without_it_and_saved(
     page.screenshot(path=PICTURES / f"6-{name}-3d.png")
     saved = tmp_path / "look.ipynb"
     until = time.monotonic() + 60
-    while "Saved picture" not in saved.read_text(encoding="utf-8"):
+    while "data:image/png;base64" not in saved.read_text(encoding="utf-8"):
         assert time.monotonic() < until, "the notebook is not saved with its picture"
         page.keyboard.press("Control+s")
         page.wait_for_timeout(1000)
@@ -242,15 +252,15 @@ def test_a_recorded_run_with_its_kernel_without_it_and_saved(
     again.screenshot(path=PICTURES / f"6-{name}-saved.png")
 
 
-def test_without_webgl_planes_and_curves_are_there_and_3d_says_why(
+def test_without_webgl_and_late_planes_and_curves_are_there_and_3d_says_why(
     server: str, open_page: Any, tmp_path: Path, finished: Path
 ) -> None:
-    PICTURES.mkdir(parents=True, exist_ok=True)
     curves = f"curves = sx.explore.curves({str(finished)!r})\ncurves"
     write_notebook(
         tmp_path / "look.ipynb", f"import segexplorer as sx\nsx.explore({str(finished)!r})", curves
     )
     page = open_page(*NO_GL)
+    page.add_init_script(LATE)
     go_to_notebook(page, f"{server}/lab/tree/look.ipynb?token=none")
     assert not page.evaluate("() => Boolean(document.createElement('canvas').getContext('webgl2'))")
     run_cell(page)
@@ -275,7 +285,6 @@ def test_without_webgl_planes_and_curves_are_there_and_3d_says_why(
 def test_the_tour_in_a_browser(server: str, open_page: Any, tmp_path: Path) -> None:
     copy_tour(tmp_path)
     page = open_page(*SOFTWARE_GL)
-    PICTURES.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))
 
@@ -358,4 +367,5 @@ def test_the_tour_in_a_browser(server: str, open_page: Any, tmp_path: Path) -> N
         page.locator(".lm-TabBar-tab", has_text=tab).last.click()
         page.locator(f"[data-drawn] {drawn}").first.wait_for(state="attached")
         picture(f"5-dark-{tab.lower()}")
-    assert broken == []
+    # a widget that begins late is helped (`listen.js`)
+    assert [error for error in broken if "Failed to initialize model" not in error] == []

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from segexplorer.frontends.notebook import planes
 
 
 def listened(explorer: Any) -> list[tuple[str, str, int]]:
@@ -48,10 +51,29 @@ def test_a_page_that_is_loaded_anew_gets_everything(explored: Any, finished: Pat
     explorer.planes.send = send
     explorer.planes._on_message(None, {"kind": "ready", "webgl": False}, [])
     assert set(content) == {"image", "errors", "outlines", "scene", "text"}
-    message, buffers = content["image"]
-    data = np.frombuffer(zlib.decompress(buffers[0]), np.uint8).reshape(message["shape"])
+    message, (whole,) = content["image"]
+    data = np.frombuffer(zlib.decompress(whole[: message["sizes"][0]]), np.uint8).reshape(message["shape"])
     np.testing.assert_array_equal(data, explorer._scene.layers[0].data)
     assert explorer.planes.webgl is False
+
+
+def test_a_large_volume_comes_in_pieces(
+    explored: Any, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explorer = explored.volume(finished)
+    explorer.display.wait(60)
+    monkeypatch.setattr(planes, "_MOST_BYTES", 1000)
+    sent: list[tuple[Any, Any]] = []
+    explorer.planes.send = lambda content, buffers=(): sent.append((content, buffers))
+    explorer.planes._on_message(None, {"kind": "ready", "webgl": False}, [])
+    (place,) = (n for n, (content, _) in enumerate(sent) if content.get("key") == "image")
+    content, _ = sent[place]
+    assert place > 1 and all(c["kind"] == "piece" for c, _ in sent[:place])
+    assert all(len(buffer) <= 1000 for _, buffers in sent for buffer in buffers)
+    whole = b"".join(buffer for _, buffers in sent[: place + 1] for buffer in buffers)
+    assert len(whole) == sum(content["sizes"])
+    data = np.frombuffer(zlib.decompress(whole[: content["sizes"][0]]), np.uint8)
+    np.testing.assert_array_equal(data.reshape(content["shape"]), explorer._scene.layers[0].data)
 
 
 def test_volumes_are_not_part_of_the_saved_state(explored: Any, finished: Path) -> None:
