@@ -173,7 +173,8 @@ ORDERS = Lecture(
         Step(
             "The *pull* of a loss is minus its gradient: teal asks for more lesion, brown for less. Where will "
             "most of the pull of cross entropy be: in the lesion, or outside of it?",
-            "In the tab **Why**, choose **Asked**. In the list **All terms** below it choose **Cross entropy**.",
+            "In the tab **Why**, choose **Asked**. In the list **All terms** below it choose **Cross entropy**. "
+            "Turn the mouse wheel over the lesion to enlarge it.",
             "Outside, although nothing is wrong there: brown nearly everywhere, and over 99 % *elsewhere* in the "
             "table. The lesion has a per mille or two. The pull of cross entropy is truth less probability. Each "
             "voxel outside has some probability left and asks for a little less lesion, and there are ten thousand "
