@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari.utils.notifications import show_error
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject
 
 from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.events import Event, Planned, ValidationDone
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.error_review import ErrorReview
 from segexplorer.frontends.napari.layers import CaseLayers, seen_layers
 from segexplorer.frontends.napari.linked_views import FROM_THE_FRONT
 from segexplorer.frontends.napari.racing import RaceKeeper
@@ -31,31 +31,13 @@ from segexplorer.training.scores import recorded_scores
 from segexplorer.training.snapshots import PatchSnapshot, WatchedSnapshot
 from segexplorer.training.step_columns import events_of
 from segexplorer.training.trained_patch import TrainedPatch
-from segexplorer.training.verdicts import (
-    RESULT_VERDICTS,
-    VERDICTS,
-    Judgement,
-    Verdict,
-    keep_verdicts,
-    read_verdicts,
-)
 from segexplorer.viewmodels import watched_case
 from segexplorer.viewmodels.commands import COMMANDS
 from segexplorer.viewmodels.displayed import Displayed
-from segexplorer.viewmodels.error_navigator import (
-    ErrorEntry,
-    Judged,
-    Since,
-    assign_verdicts,
-    first_steps,
-    judged_so,
-    life_of,
-)
-from segexplorer.viewmodels.reality import Reality, Request, Results, RunFacts, run_of
+from segexplorer.viewmodels.reality import Reality, Request, Results, RunFacts
 from segexplorer.viewmodels.resolve import resolve
 from segexplorer.viewmodels.screen import Screen, differences
 from segexplorer.viewmodels.surfaces import ORDER, Part, SurfacePicture
-from segexplorer.viewmodels.suspect_labels import suspicion_beside
 from segexplorer.viewmodels.watched_case import (
     LAYER_ORDER,
     SWITCHES,
@@ -90,8 +72,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         psygnal signal (screen, names of its parts that differ): panels draw these parts.
     flown
         psygnal signal (place, size; both (z, y, x) in mm): views go there, see `look_at`.
-    races
-        Plans, trains and opens races.
+    races, review
+        Plans, trains and opens races; looks into the listed errors and keeps what is said of them.
     displayed, reality, screen
         What is wanted, what exists, and what follows from both. Nobody else sets them.
     """
@@ -125,17 +107,10 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         self._why = LatestWork(self._on_why, self._on_unanswered)
         self._doctor = LatestWork(self._on_diagnosis, self._on_no_diagnosis, newest_only=True)
         self._image = LatestWork(self._on_image, self._on_defect, newest_only=True)
-        self._reading = LatestWork(self._on_frames, self._on_unreadable, newest_only=True)
-        self._recorded = LatestWork(self._on_recorded, self._on_unreadable, newest_only=True)
-        self._tracing = LatestWork(self._on_traced, self._on_unreadable)
-        self._suspecting = LatestWork(self._on_suspected, self._on_unreadable, newest_only=True)
-        self._suspected: tuple[Any, ...] | None = None
-        self._judging = LatestWork(self._on_judged, self._on_not_judged)
+        self._reading = LatestWork(self._on_frames, self.refuse, newest_only=True)
+        self._recorded = LatestWork(self._on_recorded, self.refuse, newest_only=True)
         self.races = RaceKeeper(self)
-        self._traced: tuple[Any, ...] = ()
-        self._unkept: list[tuple[tuple[Path, str], Verdict]] = []
-        self._verdicts_of: str | None = None
-        self._saying: dict[Any, Verdict] = {}
+        self.review = ErrorReview(self)
         bridge.begun.connect(self._on_begun)
         bridge.events_arrived.connect(self._on_events)
         bridge.watched_arrived.connect(self._on_watched)
@@ -155,10 +130,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         """Follow a command of `viewmodels.commands`, by its name."""
         self.displayed = COMMANDS[command](self.displayed, self.reality, *arguments)
         self._update()
-        if self.displayed.run != self._verdicts_of:
-            self._verdicts_of = self.displayed.run
-            if self._verdicts_of is not None:
-                self._read_verdicts(self._verdicts_of)
+        self.review.follow(self.displayed.run)
 
     def learn(self, **facts: Any) -> None:
         """Take over facts of `Reality`."""
@@ -223,7 +195,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
     def _take(self, run: Any, key: str) -> None:
         """Know another run; the old one goes before it comes, also where both have the same folder."""
         self._run, self._past = run, None if run is None else RunHistoryLoader(run.experiment)
-        self._verdicts_of = None
+        self.review.forget()
         load = None if self._past is None else self._past.snapshot
         self.reality = replace(
             self.reality,
@@ -315,49 +287,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         self.refresh_run()
         self._read_history()
 
-    # -- errors: since when they are there, what became of them, what is said of them ---------------------
-
-    def _trace(self, screen: Screen) -> None:
-        """Have the listed errors followed through the history, and the one that is looked at."""
-        seen, now = screen.seen, screen.displayed
-        run = run_of(now, self.reality)
-        chosen = None if now.error is None else now.error.piece
-        frames = () if run is None or now.role is None else tuple(run.frames.get(now.role, ()))
-        steps = tuple(frame.step for frame in frames)
-        wanted = (None if seen is None else seen.pieces, chosen, steps)
-        if seen is None or wanted == self._traced or (not seen.pieces and chosen is None):
-            return
-        self._traced = wanted
-        pieces, snapshot, since = seen.pieces, seen.snapshot, self.reality.since
-        known = since is not None and since.pieces is pieces and since.frames == steps
-
-        def work() -> tuple[Any, Any]:
-            life = None if chosen is None else life_of(chosen, snapshot, frames)
-            found = None if known else Since(pieces, tuple(first_steps(pieces, snapshot.step, frames)), steps)
-            return found, life
-
-        self._tracing.send(work)
-
-    def _suspect(self, screen: Screen) -> None:
-        """Have the runs beside this one looked into, once errors are sorted by how suspect the label is."""
-        seen, now = screen.seen, screen.displayed
-        run = run_of(now, self.reality)
-        if now.listing.order != "suspect" or seen is None or run is None or now.role is None:
-            return
-        if self._suspected is seen.pieces:
-            return
-        self._suspected = seen.pieces
-        pieces, snapshot, folder = seen.pieces, seen.snapshot, Path(run.key)
-        frames = [frame for frame in run.frames.get(now.role, ()) if frame.step <= snapshot.step]
-        self._suspecting.send(lambda: suspicion_beside(folder, snapshot, pieces, frames))
-
-    def _on_suspected(self, suspicion: Any) -> None:
-        self.learn(suspicion=suspicion)
-
-    def _on_traced(self, answer: tuple[Since | None, Any]) -> None:
-        since, life = answer
-        found: dict[str, Any] = {} if since is None else {"since": since}
-        self.learn(**found, **({} if life is None else {"life": life}))
+    # -- going to errors ----------------------------------------------------------------------------------
 
     def look_at_error(self, number: int) -> None:
         """Look at an error by its number in the list, and go there."""
@@ -379,67 +309,6 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             self.viewer.dims.set_point(axis, position)
         look_at(self.viewer, place, size)
         self.flown.emit(place, size)
-
-    def judge(
-        self, judgement: Judgement | None = None, *, done: bool | None = None, note: str | None = None
-    ) -> None:
-        """Keep what the reader says of the error that is looked at; without effect where `Screen.verdict` is off.
-
-        Parameters
-        ----------
-        judgement
-            What it is; said again, it is taken back. None leaves it.
-        done, note
-            Whether it is ticked off, and a free text; None leaves them.
-        """
-        entry, seen, run = self.screen.navigator.entry, self.screen.seen, self.screen.displayed.run
-        if not self.screen.verdict.enabled or entry is None or seen is None or run is None:
-            return
-        self.say(run, entry, seen.snapshot, judgement, done=done, note=note)
-
-    def say(self, run: str, entry: ErrorEntry, snapshot: WatchedSnapshot, *what: Any, **more: Any) -> None:
-        """Keep what is said of an error of a run, whatever is shown by now; further arguments as of `judged_so`."""
-        before, judged = self._saying.get(entry.piece), self.reality.judged
-        if before is None and judged is not None and judged.run == run:
-            (before,) = assign_verdicts([entry.piece], judged.verdicts, snapshot.case)
-        entry = entry if before is None else replace(entry, verdict=before)
-        verdict = judged_so(entry, snapshot, *what, **more)
-        self._saying[entry.piece] = verdict
-        file = self._verdict_file(run)
-        if file is not None:
-            self._unkept.append((file, verdict))
-            self._read_verdicts(run)
-
-    def _read_verdicts(self, run: str) -> None:
-        """Write what was said, and read what others said."""
-        file = self._verdict_file(run)
-        if file is None:
-            return
-
-        def work() -> Judged:
-            _write(self._unkept)
-            return Judged(run, read_verdicts(*file))
-
-        self._judging.send(work)
-
-    def _verdict_file(self, key: str) -> tuple[Path, str] | None:
-        """Return folder and name of the file with what readers say of a run or of results; None without one."""
-        run, results = self.reality.run, self.reality.results
-        if run is not None and key == run.key:
-            return (Path(key), VERDICTS) if key and Path(key).is_dir() else None
-        if results is not None and key == results.key and results.folder is not None:
-            return results.folder, RESULT_VERDICTS
-        return None
-
-    def _on_judged(self, judged: Judged) -> None:
-        if not self._unkept:
-            self._saying = {}
-        if judged.run == self.displayed.run:
-            self.learn(judged=judged)
-
-    def _on_not_judged(self, error: SegExplorerError) -> None:
-        self._saying = {}
-        show_error(str(error))
 
     # -- what comes from the viewer -----------------------------------------------------------------------
 
@@ -543,8 +412,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
                     self._travel()
                     self.changed.emit(screen, parts)
                 self._send(screen.request)
-                self._trace(screen)
-                self._suspect(screen)
+                self.review.look_into(screen)
                 self._send_question(screen.why_request)
                 self._ask_for_patch(screen.patch_request)
                 self.races.ask(screen.race_request)
@@ -636,7 +504,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         if self._asked is not None:
             self.learn(refusal=(self._asked, str(error)))
 
-    def _on_unreadable(self, error: SegExplorerError) -> None:
+    def refuse(self, error: SegExplorerError) -> None:
+        """Say why something of the case that is displayed cannot be read."""
         self.learn(image_problem=str(error), image_of=self.screen.scene)
 
     # -- drawing ------------------------------------------------------------------------------------------
@@ -879,6 +748,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             return
         self._closed = True
         self.races.closing()
+        self.review.closing()
         for work in (
             self._work,
             self._why,
@@ -886,15 +756,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             self._image,
             self._reading,
             self._recorded,
-            self._tracing,
-            self._suspecting,
-            self._judging,
         ):
             work.close()
-        try:
-            _write(self._unkept)
-        except SegExplorerError as error:
-            show_error(str(error))
         for key in list(self._followed):
             self._forget_visible(key)
         for layer in self._heard:
@@ -908,16 +771,6 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
             self.viewer.mouse_move_callbacks.remove(self._on_mouse)
         if self._canvas is not None:
             self._canvas.removeEventFilter(self)
-
-
-def _write(unkept: list[tuple[tuple[Path, str], Verdict]]) -> None:
-    """Write verdicts that wait, each into its file."""
-    while unkept:
-        folder, name = unkept[0][0]
-        said = [unkept.pop(0)[1]]
-        while unkept and unkept[0][0] == (folder, name):
-            said.append(unkept.pop(0)[1])
-        keep_verdicts(folder, said, name)
 
 
 def look_at(viewer: Any, place: Sequence[float], size: Sequence[float]) -> None:

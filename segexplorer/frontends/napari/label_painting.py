@@ -179,7 +179,9 @@ class LabelPainter:
         self.close()
         if opened is not None:
             corrected = version.file, version.sha256
-            self.display.say(opened.painting.scene[0], opened.entry, opened.snapshot, corrected=corrected)
+            self.display.review.say(
+                opened.painting.scene[0], opened.entry, opened.snapshot, corrected=corrected
+            )
         show_info(
             f"Saved as {path.name} in {path.parent.name} ({version.voxels_changed} voxels changed). "
             "It is used where the data set's setting Label versions is “newest”."

@@ -243,7 +243,7 @@ def test_verdicts_are_kept_beside_the_run_and_exported(
     qtbot.mouseClick(panel.errors.verdicts["true_error"], Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: read_verdicts(run.folder)[1].judgement == "true_error")
     qtbot.waitUntil(lambda: panel.errors.verdicts["true_error"].isChecked())
-    display.judge("true_error")
+    display.review.judge("true_error")
     qtbot.waitUntil(lambda: read_verdicts(run.folder)[1].judgement is None)
 
 
@@ -252,10 +252,10 @@ def test_verdicts_of_another_reader_are_kept_and_the_next_patient_has_none(
 ) -> None:
     show(panel, qtbot, run)
     panel.errors.table.choose(0)
-    panel.display.judge("unclear", note="seen before")
+    panel.display.review.judge("unclear", note="seen before")
     other = said(panel, qtbot, run.folder, 1)[0].model_copy(update={"id": "0" * 32, "note": "by another"})
     keep_verdict(run.folder, other)
-    panel.display.judge(note="seen again")
+    panel.display.review.judge(note="seen again")
     qtbot.waitUntil(lambda: "seen again" in {v.note for v in read_verdicts(run.folder)})
     assert {v.note for v in said(panel, qtbot, run.folder, 2)} == {"seen again", "by another"}
     panel.display.issue("next_case")
@@ -342,5 +342,5 @@ def test_without_a_run_folder_there_are_no_verdicts(panel: InspectPanel, qtbot: 
     bring(panel, qtbot)
     panel.errors.table.choose(0)
     assert not panel.errors.verdicts["true_error"].isEnabled() and panel.display.screen.verdict.why
-    panel.display.judge("true_error")
+    panel.display.review.judge("true_error")
     assert panel.display.screen.navigator.entry.verdict is None  # type: ignore[union-attr]

@@ -223,7 +223,20 @@ def test_what_cannot_be_scored_says_why_and_a_wrong_folder_leaves_what_is_open(
     assert opened.dock.rows.cells.rows[1].remark and "case_1" in opened.dock.problems.text()
     (tmp_path / "empty").mkdir()
     opened.open(tmp_path / "empty")
-    assert "empty" in opened.dock.message.text() and opened.cases == ["case_0", "case_1"]
+    assert "empty" in opened.dock.problems.text() and opened.cases == ["case_0", "case_1"]
+
+
+def test_the_dock_leaves_room_on_a_small_screen_whatever_the_classes_are_called(
+    opened: Opened, tmp_path: Path
+) -> None:
+    folder = predictions(tmp_path / "a", range(2), moved=3)
+    opened.open(folder)
+    names = {n: f"left superior segment of the lower lobe of the lung, part {n:03}" for n in range(1, 5)}
+    opened.dock.scatter.key.setText("&nbsp; ".join(f"●&nbsp;{n}" for n in names.values()))
+    assert opened.dock.minimumSizeHint().width() <= 300, "beside napari's panels and the tabs in 1024 pixels"
+    assert opened.dock.scatter._short(names[1]).endswith("001") and "…" in opened.dock.scatter._short(
+        names[1]
+    )
 
 
 def test_verdicts_are_kept_beside_the_predictions(opened: Opened, tmp_path: Path) -> None:
@@ -234,7 +247,7 @@ def test_verdicts_are_kept_beside_the_predictions(opened: Opened, tmp_path: Path
     assert display.screen.errors
     display.issue("choose_error", 1)
     opened.qtbot.waitUntil(lambda: display.screen.verdict.enabled)
-    display.judge("label_error", note="the reader of 2019")
+    display.review.judge("label_error", note="the reader of 2019")
     opened.qtbot.waitUntil(lambda: next(iter(folder.rglob(RESULT_VERDICTS)), None) is not None)
     file = next(iter(folder.rglob(RESULT_VERDICTS)))
     (kept,) = read_verdict_file(file)

@@ -33,6 +33,7 @@ from segexplorer.frontends.napari.panels import widgets
 from segexplorer.metrics import ALL_METRICS
 from segexplorer.metrics.formatting import value_text
 from segexplorer.study.result_comparison import SetComparison
+from segexplorer.viewmodels.caption import elided
 from segexplorer.viewmodels.case_table import (
     MEAN,
     TRUTH_ML,
@@ -49,6 +50,8 @@ MOST_CLASSES, MOST_METRICS = 24, 6
 """Columns of single classes and of further metrics; files hold all."""
 MOST_DOTS = 20_000
 _ROW = 24
+_NAME = 140
+"""Of a class below the scatter plot, in pixels; a longer name is shortened in the middle."""
 _SYMBOLS = ("o", "s", "t", "d", "p", "h")
 _STATES = {"missed": "x", "spurious": "+"}
 _WORDS = {"missed": ", missed", "spurious": ", made up"}
@@ -318,6 +321,7 @@ class CaseScatter(QWidget):  # type: ignore[misc, unused-ignore]
         self.dots.sigClicked.connect(self._on_clicked)
         self.key = QLabel()
         self.key.setStyleSheet("font-size: 11px;")
+        self.key.setWordWrap(True)  # one long line would hold the whole window wide
         for box in (self.up, self.across):
             box.currentIndexChanged.connect(lambda _: self.redraw())
         self.log.toggled.connect(lambda _: self.redraw())
@@ -417,7 +421,10 @@ class CaseScatter(QWidget):  # type: ignore[misc, unused-ignore]
     def _draw_key(self, table: CaseTable | None, left: int) -> None:
         names = [] if table is None else list(dict.fromkeys(p.class_name for p in self.points))
         palette = ClassColours(() if table is None else table.class_names)
-        shown = [f'<span style="color:{palette.colour(name)}">●</span> {_html(name)}' for name in names[:6]]
+        shown = [
+            f'<span style="color:{palette.colour(name)}">●</span>&nbsp;{_html(self._short(name))}'
+            for name in names[:6]
+        ]
         if len(names) > 6:
             shown.append(f"and {len(names) - 6} more")
         if any(p.state in _STATES for p in self.points):
@@ -425,6 +432,9 @@ class CaseScatter(QWidget):  # type: ignore[misc, unused-ignore]
         if left > 0:
             shown.append(f"{left} more dots are left out: choose a class")
         self.key.setText("&nbsp; ".join(shown))
+
+    def _short(self, name: str) -> str:
+        return elided(name, _NAME, self.key.fontMetrics().horizontalAdvance)
 
     def _tip(self, x: float, y: float, data: Any) -> str:
         point = self.points[int(data)]

@@ -205,7 +205,7 @@ class ErrorTable(QTableWidget):  # type: ignore[misc, unused-ignore]
         elif key in _ENTER:
             tick_off(self.display)
         elif key in _SAID:
-            self.display.judge(_SAID[key])
+            self.display.review.judge(_SAID[key])
         else:
             before = self.currentRow()
             super().keyPressEvent(event)
@@ -220,7 +220,7 @@ def tick_off(display: Display) -> None:
         display.look_at_next_error()
         return
     done = entry.verdict is not None and entry.verdict.done
-    display.judge(done=not done)
+    display.review.judge(done=not done)
     if not done:
         display.look_at_next_error()
 
@@ -461,7 +461,7 @@ class ErrorList(QWidget):  # type: ignore[misc, unused-ignore]
         """Keep a verdict; a label that is wrong is opened for painting."""
         entry = self.display.screen.navigator.entry
         known = None if entry is None or entry.verdict is None else entry.verdict.judgement
-        self.display.judge(judgement)
+        self.display.review.judge(judgement)
         if judgement == "label_error" and known != judgement:
             self.painter.open()
 
@@ -485,7 +485,7 @@ class ErrorList(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_note(self) -> None:
         if self.note.isModified():
             self.note.setModified(False)
-            self.display.judge(note=self.note.text())
+            self.display.review.judge(note=self.note.text())
 
     def _on_export(self) -> None:
         screen = self.display.screen

@@ -246,7 +246,7 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
         self.bar = QProgressBar()
         self.bar.setFixedWidth(80)
         self.bar.setFixedHeight(16)
-        self.message = widgets.guidance()
+        self.message = widgets.ElidedLabel()
         self.problems = widgets.guidance("", widgets.AMBER)
         self.metric_box = widgets.ElidedComboBox("Metric that cases are sorted by")
         self.class_box = widgets.ElidedComboBox("Class that cases are sorted by")
@@ -378,7 +378,7 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_refused(self, error: SegExplorerError) -> None:
         self._draw()
-        widgets.say(self.message, str(error), widgets.RED)
+        widgets.say(self.problems, str(error), widgets.RED)
 
     # -- scores come in -----------------------------------------------------------------------------------
 
@@ -583,6 +583,7 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
         job, table = self._job, self.table
         self.bar.setVisible(job is not None)
         self.stop_button.setVisible(job is not None)
+        self.slicer.setVisible(job is None)  # a small screen has no room for both
         if job is not None:
             self.bar.setRange(0, job.total)
             self.bar.setValue(len(self._events))
@@ -633,7 +634,7 @@ class ResultsDock(QWidget):  # type: ignore[misc, unused-ignore]
             try:
                 atomic_write(Path(path).with_suffix(".csv"), self.table.csv().encode())
             except SegExplorerError as error:
-                widgets.say(self.message, str(error), widgets.RED)
+                widgets.say(self.problems, str(error), widgets.RED)
 
     def event(self, event: Any) -> bool:
         """Show no case of results whose dock was closed for good."""

@@ -1,4 +1,4 @@
-"""The button *Open in 3D Slicer*: writes the displayed case as a folder, and opens it where Slicer is installed."""
+"""The button *3D Slicer…*: writes the displayed case as a folder, and opens it where Slicer is installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segexplorer.frontends.slicer import WEBSITE, find_slicer, open_in_slicer, w
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels.screen import Screen
 
-TITLE = "Open in 3D Slicer…"
+TITLE = "3D Slicer…"
 
 
 class SlicerButton(QPushButton):  # type: ignore[misc, unused-ignore]
