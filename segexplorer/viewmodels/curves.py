@@ -143,6 +143,11 @@ def line_colour(name: str, names: Iterable[str], palette: ClassColours) -> str |
     return palette.colour(_FOR_TERMS[terms.index(name) % len(_FOR_TERMS)])
 
 
+def line_title(name: str, palette: ClassColours) -> str:
+    """Return what a legend calls a curve: a class has the name that it was given, a term is words."""
+    return name if name.partition(", ")[0] in palette.names else name.replace("_", " ")
+
+
 def _plot(key: str, title: str, quantity: str, domain: Domain, logarithmic: bool = False) -> Plot:
     return Plot(key, title, f"{quantity} ({domain})", domain, logarithmic)
 

@@ -54,7 +54,7 @@ from segexplorer.training.step_columns import events_of
 from segexplorer.training.verdicts import Verdict, read_verdicts
 from segexplorer.viewmodels import errors
 from segexplorer.viewmodels.case_slices import PLANES, CaseSlice, Film, Plane, World, case_slice, film, spread
-from segexplorer.viewmodels.curves import Curves, Floats, Mark, Plot, line_colour
+from segexplorer.viewmodels.curves import Curves, Floats, Mark, Plot, line_colour, line_title
 from segexplorer.viewmodels.error_navigator import STATES, ErrorNavigator, first_steps
 from segexplorer.viewmodels.error_pieces import KINDS, ErrorPiece, error_pieces
 from segexplorer.viewmodels.errors import LegendEntry
@@ -471,7 +471,13 @@ def charts(events: Iterable[Event], class_names: Sequence[str]) -> tuple[Chart, 
             continue
         series = model.series(plot.key)
         curves = tuple(
-            Curve(name, line_colour(name, series, palette), name.endswith(", missed"), steps, values)
+            Curve(
+                line_title(name, palette),
+                line_colour(name, series, palette),
+                name.endswith(", missed"),
+                steps,
+                values,
+            )
             for name, (steps, values) in series.items()
         )
         found.append(Chart(plot, curves, model.marks(), model.remark(plot.key)))

@@ -23,7 +23,7 @@ from segexplorer.core.events import (
     StepDone,
     ValidationDone,
 )
-from segexplorer.viewmodels.curves import PLOTS, Curves, decimate, line_colour, smooth
+from segexplorer.viewmodels.curves import PLOTS, Curves, decimate, line_colour, line_title, smooth
 
 
 def step(number: int, loss: float = 1.0, attempt: int = 1) -> StepDone:
@@ -240,3 +240,9 @@ def test_a_term_has_one_colour_in_every_plot_and_its_neighbours_are_far_from_it(
     lab = [rgb2lab(np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)]]) / 255)[0] for text in found]
     for terms_drawn, least in ((3, 40), (4, 35), (5, 25)):
         assert min(deltaE_ciede2000(*pair) for pair in combinations(lab[:terms_drawn], 2)) > least
+
+
+def test_a_legend_calls_a_class_by_its_name_and_a_term_by_words() -> None:
+    palette = ClassColours(("left_kidney",))
+    assert line_title("left_kidney, missed", palette) == "left_kidney, missed"
+    assert line_title("cross_entropy", palette) == "cross entropy"

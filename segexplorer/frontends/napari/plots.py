@@ -34,7 +34,7 @@ from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.race_views import LEAST_CONTRAST, RacePlot
 from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.caption import elided
-from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point, line_colour
+from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point, line_colour, line_title
 from segexplorer.viewmodels.race import RaceShown
 from segexplorer.viewmodels.regions import BalanceHistogram
 from segexplorer.viewmodels.reliability import ReliabilityDiagram, WatchedCalibration
@@ -314,7 +314,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _add_key(self, name: str, pen: Any) -> None:
         stroke = "╌╌" if pen.style() == Qt.PenStyle.DashLine else "━━"
-        line = f'<span style="color:{pen.color().name()}">{stroke}</span> {escape(name.replace("_", " "))}'
+        line = f'<span style="color:{pen.color().name()}">{stroke}</span> {escape(line_title(name, self._palette))}'
         self._keys.append(line)
 
     def export(self, path: Path) -> None:
@@ -322,7 +322,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         item = self.canvas.getPlotItem()
         legend = item.addLegend()
         for name, curve in self._curves.items():
-            legend.addItem(curve, name)
+            legend.addItem(curve, line_title(name, self._palette))
         try:
             kind = SVGExporter if path.suffix == ".svg" else ImageExporter
             kind(item).export(str(path))

@@ -12,7 +12,7 @@ from segexplorer.core.colours import HERE, ClassColours
 from segexplorer.core.errors import SpecError, did_you_mean, require
 from segexplorer.frontends.notebook.figure import FigureWidget
 from segexplorer.frontends.notebook.marks import badges_of, changes_html, colour_of
-from segexplorer.viewmodels.curves import PLOTS, Curves, Plot, line_colour
+from segexplorer.viewmodels.curves import PLOTS, Curves, Plot, line_colour, line_title
 
 INK = "#7A7A7A"
 """Of text, sums and means: as readable on a white page as on a dark one, which the kernel does not know."""
@@ -213,7 +213,10 @@ class CurvesFigure:
                 # classes may become known after the first line of theirs
                 ink = line_colour(name, series, palette) or INK
                 trace.update(
-                    x=np.asarray(steps, np.float32), y=np.asarray(values, np.float32), line_color=ink
+                    name=line_title(name, palette),
+                    x=np.asarray(steps, np.float32),
+                    y=np.asarray(values, np.float32),
+                    line_color=ink,
                 )
                 last = max(last, float(steps[-1]) if len(steps) else 0.0)
         # plotly would begin the axis wherever a curve does, and plots above each other would not agree
@@ -226,7 +229,6 @@ class CurvesFigure:
             whole = plot.domain == "whole volumes"
             self.figure.add_trace(
                 self._scatter(
-                    name=name,
                     # a line through one validation is nothing to be seen
                     showlegend=self._is_listed(plot, name),
                     mode="lines+markers" if whole else "lines",

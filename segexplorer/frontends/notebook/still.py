@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from segexplorer.core.colours import HERE, ClassColours
 from segexplorer.frontends.notebook import html
 from segexplorer.frontends.notebook.marks import badges_of, changes_html, colour_of
-from segexplorer.viewmodels.curves import PLOTS, Curves, Plot, line_colour
+from segexplorer.viewmodels.curves import PLOTS, Curves, Plot, line_colour, line_title
 from segexplorer.viewmodels.planes import ORDERS, Scene, View, render, segments
 from segexplorer.viewmodels.screen import Screen
 
@@ -170,7 +170,7 @@ def _plot(curves: Curves, plot: Plot, classes: Sequence[str], cursor: int | None
         shade = "#666" if ink == "currentColor" else ink
         legend.append(
             '<span style="display:inline-block;white-space:nowrap;margin-right:8px">'
-            f"{html.swatch(shade)}{html.text(name)}</span>"
+            f"{html.swatch(shade)}{html.text(line_title(name, palette))}</span>"
         )
     for mark in curves.marks():
         across = at(float(mark.step), low).split(",")[0]
