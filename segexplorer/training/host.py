@@ -114,7 +114,9 @@ def _is_hidden(pid: int) -> bool:
     return False  # ended and replaced in between, or a thread
 
 
-NICENESS = 10
+NICENESS = 5
+"""A third of the share of a thread that has none: the window goes first, and training does not stand still beside
+other programs that want every core (with 10, it gets a tenth)."""
 
 
 def lower_priority() -> None:
