@@ -160,10 +160,8 @@ def raised(code: str, filename: str, **names: object) -> SegExplorerError:
 
 
 def test_a_cell_shows_the_sentences_and_its_own_line_and_code_of_others_its_traceback() -> None:
-    from segexplorer.core.registry import Registry
-    from segexplorer.core.spec import Spec
+    from segexplorer.losses import registry
 
-    registry: Registry[Spec] = Registry("test", Spec, "thing")
     code = "\nregistry.spec('nothing')"
     error = raised(code, "/tmp/ipykernel_12/34.py", registry=registry)
     first, *_, last = error._render_traceback_()
