@@ -19,6 +19,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
 
 from segexplorer.frontends.napari.layers import (
+    METADATA,
     CaseLayers,
     give_surface,
     seen_layers,
@@ -26,7 +27,7 @@ from segexplorer.frontends.napari.layers import (
     surface_arguments,
 )
 from segexplorer.viewmodels.layer_images import edge_letters, plane_name
-from segexplorer.viewmodels.surfaces import Part, SurfacePicture
+from segexplorer.viewmodels.surfaces import ORDER, Part, SurfacePicture
 
 
 def canvas_in(window: QWidget | None) -> QOpenGLWidget | None:
@@ -709,9 +710,11 @@ class VolumeView(LinkedView):
         return (self.title,)
 
     def _wanted(self) -> list[Any]:
-        """Return the labels of the user; of a watched case there are surfaces instead."""
+        """Return the labels of the user; of a watched case there are surfaces, or will be in a moment."""
+        if self._surfaces:
+            return []
         labels = [layer for layer in super()._wanted() if layer.as_layer_data_tuple()[2] == "labels"]
-        return [] if self._surfaces else labels
+        return [layer for layer in labels if (layer.metadata.get(METADATA) or {}).get("key") not in ORDER]
 
     def show_surfaces(self, surfaces: Sequence[SurfacePicture]) -> None:
         """Show surfaces, in this order, instead of labels; without any, the labels come back."""

@@ -12,7 +12,7 @@ from qtpy.QtGui import QOpenGLContext, QWheelEvent
 from qtpy.QtWidgets import QApplication, QDockWidget
 
 from segexplorer.data.volume import Volume
-from segexplorer.frontends.napari.layers import CaseLayers
+from segexplorer.frontends.napari.layers import METADATA, CaseLayers
 from segexplorer.frontends.napari.linked_views import PlaneView, canvas_in
 from segexplorer.frontends.napari.workbench import NAPARI_PANELS, Workbench
 from segexplorer.viewmodels import layer_images
@@ -144,6 +144,12 @@ def test_another_surface_in_the_3d_view_keeps_its_layer_and_where_it_is_seen_fro
     assert np.allclose(volume.model.scene.camera.angles, (10, 20, 30)) and volume.model.scene.camera.zoom == 5
     volume.show_surfaces([])
     assert not volume.model.layers
+    # until the surfaces of another class are there, errors do not come as labels, which takes far longer
+    errors = np.zeros((6, 6, 6), np.uint8)
+    shown[0].add_labels(errors, metadata={METADATA: {"key": "errors"}})
+    assert not volume.model.layers
+    shown[0].add_labels(errors, name="of the user")
+    assert [layer.name for layer in volume.model.layers] == ["of the user"]
 
 
 def test_what_a_layer_had_on_the_gpu_is_freed_in_the_context_of_its_canvas(shown: Shown, qtbot: Any) -> None:
