@@ -85,7 +85,7 @@ class SegExplorerError(Exception):
         stack = traceback.extract_tb(self.__traceback__)
         cells = [place for place, frame in enumerate(stack) if _is_cell(frame.filename)]
         inner = stack[cells[0] :] if cells else stack  # before it are IPython's own
-        if not cells or not all(_is_cell(frame.filename) or _is_ours(frame.filename) for frame in inner):
+        if not cells or any(_is_of_others(frame.filename) for frame in inner):
             return traceback.format_exception(self)
         line = stack[cells[-1]]
         where = f"Line {line.lineno} of the cell: {line.line}"
@@ -93,12 +93,14 @@ class SegExplorerError(Exception):
 
 
 def _is_cell(filename: str) -> bool:
-    """Whether code was typed into a cell: ipykernel names its files so, IPython alone has none."""
-    return "ipykernel_" in filename or filename.startswith("<")
+    """Whether code was typed into a cell; ipykernel has a file for each, IPython in a terminal has none."""
+    return "ipykernel_" in filename or filename.startswith("<ipython-input")
 
 
-def _is_ours(filename: str) -> bool:
-    return Path(filename).is_relative_to(Path(__file__).parents[1])
+def _is_of_others(filename: str) -> bool:
+    """Whether code is neither of a cell nor of this package, nor made by Python (<string>, <frozen importlib>)."""
+    own = Path(filename).is_relative_to(Path(__file__).parents[1])
+    return not (own or _is_cell(filename) or filename.startswith("<"))
 
 
 class DataError(SegExplorerError, ValueError):

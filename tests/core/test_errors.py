@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -166,5 +166,10 @@ def test_a_cell_shows_the_sentences_and_its_own_line_and_code_of_others_its_trac
     error = raised(code, "/tmp/ipykernel_12/34.py", registry=registry)
     first, *_, last = error._render_traceback_()
     assert first == f"{type(error).__name__}: {error.message}" and last.startswith("Line 2 of the cell:")
+    # as in the constructor that Python makes for a dataclass
+    made: dict[str, Any] = {}
+    exec(compile("def find(registry): registry.spec('nothing')", "<string>", "exec"), made)
+    between = raised("\nfind(registry)", "/tmp/ipykernel_12/35.py", find=made["find"], registry=registry)
+    assert between._render_traceback_()[-1].startswith("Line 2 of the cell:")
     theirs = raised(code, "/home/somebody/model.py", registry=registry)
     assert "Traceback" in "".join(theirs._render_traceback_())
