@@ -607,6 +607,47 @@ def life_of(piece: ErrorPiece, snapshot: WatchedSnapshot, frames: Sequence[Frame
     return Life(piece, mark_of(piece, snapshot), moments)
 
 
+@dataclass(frozen=True, eq=False)
+class TraceRequest:
+    """Which errors are to be followed through the history, and the one that is looked at.
+
+    Attributes
+    ----------
+    pieces, chosen
+        The listed errors, and the one that is looked at.
+    snapshot, frames
+        The prediction that has them, and the recorded predictions of its case.
+    since_known
+        Whether it is known already since when the listed ones are there.
+    """
+
+    pieces: tuple[ErrorPiece, ...]
+    chosen: ErrorPiece | None
+    snapshot: WatchedSnapshot
+    frames: tuple[Frame, ...]
+    since_known: bool
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of the recorded predictions."""
+        return tuple(frame.step for frame in self.frames)
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What it is about; the same is not traced again."""
+        return self.pieces, self.chosen, self.steps
+
+    def found(self) -> dict[str, Since | Life]:
+        """Return what became known, under the names of `Reality`; slow, for a worker."""
+        found: dict[str, Since | Life] = {}
+        if self.chosen is not None:
+            found["life"] = life_of(self.chosen, self.snapshot, self.frames)
+        if not self.since_known:
+            since = first_steps(self.pieces, self.snapshot.step, self.frames)
+            found["since"] = Since(self.pieces, tuple(since), self.steps)
+        return found
+
+
 def mark_of(piece: ErrorPiece, snapshot: WatchedSnapshot) -> MarkOutlines:
     """Prepare the outline of an error: the box around it, at its place in the case."""
     mask, start = piece.mask()

@@ -16,7 +16,7 @@ from segexplorer.viewmodels.absences import Absence, absences
 from segexplorer.viewmodels.caption import CONVENTIONS, Caption
 from segexplorer.viewmodels.decision import rest_text
 from segexplorer.viewmodels.displayed import Displayed
-from segexplorer.viewmodels.error_navigator import arranged
+from segexplorer.viewmodels.error_navigator import TraceRequest, arranged
 from segexplorer.viewmodels.errors import LegendEntry
 from segexplorer.viewmodels.layer_images import Picture
 from segexplorer.viewmodels.race import RaceOffer, RaceQuestion, show_race
@@ -94,6 +94,20 @@ def resolve(displayed: Displayed, reality: Reality) -> Screen:
         both = f"{reality.image_problem}\n{screen.message}".strip()
         screen = replace(screen, message=both, failed=True)
     return screen
+
+
+def trace_request(screen: Screen, reality: Reality) -> TraceRequest | None:
+    """Return what is to be found out about the errors on a screen; None where it lists none."""
+    now, seen = screen.displayed, screen.seen
+    run = run_of(now, reality)
+    chosen = None if now.error is None else now.error.piece
+    if seen is None or (not seen.pieces and chosen is None):
+        return None
+    frames = () if run is None or now.role is None else tuple(run.frames.get(now.role, ()))
+    asked = TraceRequest(seen.pieces, chosen, seen.snapshot, frames, since_known=False)
+    since = reality.since
+    known = since is not None and since.pieces is seen.pieces and since.frames == asked.steps
+    return replace(asked, since_known=known)
 
 
 def _request(now: Displayed, reality: Reality) -> Request | None:

@@ -22,13 +22,11 @@ from segexplorer.training.verdicts import (
 from segexplorer.viewmodels.error_navigator import (
     ErrorEntry,
     Judged,
-    Since,
     assign_verdicts,
-    first_steps,
     judged_so,
-    life_of,
 )
 from segexplorer.viewmodels.reality import run_of
+from segexplorer.viewmodels.resolve import trace_request
 from segexplorer.viewmodels.screen import Screen
 from segexplorer.viewmodels.suspect_labels import suspicion_beside
 
@@ -47,7 +45,7 @@ class ErrorReview:
         self._tracing = LatestWork(self._on_traced, display.refuse)
         self._suspecting = LatestWork(self._on_suspected, display.refuse, newest_only=True)
         self._judging = LatestWork(self._on_judged, self._on_not_judged)
-        self._traced: tuple[Any, ...] = ()
+        self._traced: tuple[object, ...] = ()
         self._suspected: tuple[Any, ...] | None = None
         self._unkept: list[tuple[tuple[Path, str], Verdict]] = []
         self._verdicts_of: str | None = None
@@ -80,24 +78,10 @@ class ErrorReview:
 
     def _trace(self, screen: Screen) -> None:
         """Have the listed errors followed through the history, and the one that is looked at."""
-        seen, now = screen.seen, screen.displayed
-        run = run_of(now, self._display.reality)
-        chosen = None if now.error is None else now.error.piece
-        frames = () if run is None or now.role is None else tuple(run.frames.get(now.role, ()))
-        steps = tuple(frame.step for frame in frames)
-        wanted = (None if seen is None else seen.pieces, chosen, steps)
-        if seen is None or wanted == self._traced or (not seen.pieces and chosen is None):
-            return
-        self._traced = wanted
-        pieces, snapshot, since = seen.pieces, seen.snapshot, self._display.reality.since
-        known = since is not None and since.pieces is pieces and since.frames == steps
-
-        def work() -> tuple[Any, Any]:
-            life = None if chosen is None else life_of(chosen, snapshot, frames)
-            found = None if known else Since(pieces, tuple(first_steps(pieces, snapshot.step, frames)), steps)
-            return found, life
-
-        self._tracing.send(work)
+        asked = trace_request(screen, self._display.reality)
+        if asked is not None and asked.subject != self._traced:
+            self._traced = asked.subject
+            self._tracing.send(asked.found)
 
     def _suspect(self, screen: Screen) -> None:
         """Have the runs beside this one looked into, once errors are sorted by how suspect the label is."""
@@ -115,10 +99,8 @@ class ErrorReview:
     def _on_suspected(self, suspicion: Any) -> None:
         self._display.learn(suspicion=suspicion)
 
-    def _on_traced(self, answer: tuple[Since | None, Any]) -> None:
-        since, life = answer
-        found: dict[str, Any] = {} if since is None else {"since": since}
-        self._display.learn(**found, **({} if life is None else {"life": life}))
+    def _on_traced(self, found: dict[str, Any]) -> None:
+        self._display.learn(**found)
 
     def judge(
         self, judgement: Judgement | None = None, *, done: bool | None = None, note: str | None = None
@@ -132,12 +114,9 @@ class ErrorReview:
         done, note
             Whether it is ticked off, and a free text; None leaves them.
         """
-        entry, seen, run = (
-            self._display.screen.navigator.entry,
-            self._display.screen.seen,
-            self._display.screen.displayed.run,
-        )
-        if not self._display.screen.verdict.enabled or entry is None or seen is None or run is None:
+        screen = self._display.screen
+        entry, seen, run = screen.navigator.entry, screen.seen, screen.displayed.run
+        if not screen.verdict.enabled or entry is None or seen is None or run is None:
             return
         self.say(run, entry, seen.snapshot, judgement, done=done, note=note)
 

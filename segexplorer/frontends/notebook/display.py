@@ -39,9 +39,8 @@ from segexplorer.viewmodels import watched_case
 from segexplorer.viewmodels.commands import COMMANDS
 from segexplorer.viewmodels.curves import Curves
 from segexplorer.viewmodels.displayed import Displayed
-from segexplorer.viewmodels.error_navigator import Since, first_steps, life_of
 from segexplorer.viewmodels.reality import Reality, Request, Results, RunFacts
-from segexplorer.viewmodels.resolve import resolve
+from segexplorer.viewmodels.resolve import resolve, trace_request
 from segexplorer.viewmodels.screen import Screen, differences
 from segexplorer.viewmodels.status import Status
 from segexplorer.viewmodels.watched_case import ImageOfCase, RunHistoryLoader, frames_of
@@ -96,7 +95,7 @@ class Display:
         self._why = Background("segexplorer notebook: why")
         self._asked: Request | None = None
         self._questioned: WhyRequest | None = None
-        self._traced: tuple[Any, ...] = ()
+        self._traced: tuple[object, ...] = ()
         self._scene: tuple[str, str] | None = None
         self._queue: deque[Event] = deque()
         self._newest = (0, 0)
@@ -441,28 +440,16 @@ class Display:
 
     def _trace(self, screen: Screen) -> None:
         """Have the listed errors followed through the history, and the one that is looked at."""
-        seen, run, now = screen.seen, self.reality.run, screen.displayed
-        chosen = None if now.error is None else now.error.piece
-        frames = () if run is None or now.role is None else tuple(run.frames.get(now.role, ()))
-        steps = tuple(frame.step for frame in frames)
-        wanted = (None if seen is None else seen.pieces, chosen, steps)
-        if seen is None or wanted == self._traced or (not seen.pieces and chosen is None):
+        asked = trace_request(screen, self.reality)
+        if asked is None or asked.subject == self._traced:
             return
-        self._traced = wanted
-        pieces, snapshot, since = seen.pieces, seen.snapshot, self.reality.since
-        known = since is not None and since.pieces is pieces and since.frames == steps
-
-        def work() -> dict[str, Any]:
-            found: dict[str, Any] = {} if chosen is None else {"life": life_of(chosen, snapshot, frames)}
-            if not known:
-                found["since"] = Since(pieces, tuple(first_steps(pieces, snapshot.step, frames)), steps)
-            return found
+        self._traced = asked.subject
 
         def done(answer: Any) -> None:
             if not isinstance(answer, SegExplorerError):
                 self.learn(**answer)
 
-        self._work.send("trace", work, done)
+        self._work.send("trace", asked.found, done)
 
     # -- the end ------------------------------------------------------------------------------------------
 
