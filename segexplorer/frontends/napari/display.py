@@ -538,7 +538,8 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         picture = screen.layers.get(key)  # type: ignore[call-overload]
         state = _state(screen)
         if picture is None:
-            if key in self._drawn and self._drawn[key][1] == state:
+            # while an answer is under way it is hidden: to take it out and put it in again stops the window
+            if key in self._drawn and (self._drawn[key][1] == state or screen.request is not None):
                 self.layers.set_visible(key, False)
             elif key in self._drawn:
                 self.layers.remove(key)
@@ -556,16 +557,18 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         """Show surfaces while the viewer is in 3D, and the image as the slice that was looked at."""
         solid = self.viewer.dims.ndisplay == 3
         shown = screen.surfaces if solid else {}
+        first = bool(shown) and not any(self.layers.layer(f"surface/{part}") for part in ORDER)
         for part in ORDER:
             picture, key = shown.get(part), f"surface/{part}"
             layer = self.layers.layer(key)
-            if picture is None and layer is not None:
+            if picture is None and layer is not None and solid and screen.request is not None:
+                layer.visible = False
+            elif picture is None and layer is not None:
                 self.layers.remove(key)
             elif picture is not None and (layer is None or picture is not self._surfaces.get(part)):
-                self.layers.show_surface(picture)
+                self.layers.show_surface(picture).visible = True
         if solid:
             self.layers.arrange([f"surface/{part}" for part in ORDER])
-        first = bool(shown) and not self._surfaces
         self._surfaces = dict(shown)
         self._cut_image(solid and bool(shown))
         if first:

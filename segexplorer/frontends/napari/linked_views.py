@@ -321,14 +321,14 @@ class ViewTitle(CanvasOverlay):
         self.follow()
 
     def follow(self, _: Any = None) -> None:
-        """Place the name; show the sentence where there is no layer."""
+        """Place the name; show the sentence where nothing is seen."""
         self.title.adjustSize()
         self.title.move(MARGIN, MARGIN)
         self.title.setVisible(True)
         room = max(1, self.canvas.width() - 4 * MARGIN)
         height = self.prompt.heightForWidth(room)
         self.prompt.setGeometry(2 * MARGIN, (self.canvas.height() - height) // 2, room, height)
-        self.prompt.setVisible(len(self.viewer.layers) == 0)
+        self.prompt.setVisible(not any(layer.visible for layer in self.viewer.layers))
 
 
 # ---- the views
@@ -703,6 +703,7 @@ class VolumeView(LinkedView):
 
     def __init__(self, viewer: Any) -> None:
         self._surfaces: dict[Part, tuple[SurfacePicture, Any]] = {}
+        """Those that were shown, too, hidden: to take a layer out and put it in again stops the window."""
         super().__init__(viewer, (0, 1, 2), "3D")
 
     def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
@@ -711,18 +712,22 @@ class VolumeView(LinkedView):
 
     def _wanted(self) -> list[Any]:
         """Return the labels of the user; of a watched case there are surfaces, or will be in a moment."""
-        if self._surfaces:
+        if self._solid:
             return []
         labels = [layer for layer in super()._wanted() if layer.as_layer_data_tuple()[2] == "labels"]
         return [layer for layer in labels if (layer.metadata.get(METADATA) or {}).get("key") not in ORDER]
 
+    @property
+    def _solid(self) -> bool:
+        """Whether there is a surface to be seen."""
+        return any(layer.visible for _, layer in self._surfaces.values())
+
     def show_surfaces(self, surfaces: Sequence[SurfacePicture]) -> None:
-        """Show surfaces, in this order, instead of labels; without any, the labels come back."""
+        """Show surfaces instead of labels; without any, the labels come back."""
         camera, first = self.model.scene.camera, not self._surfaces
         before = camera.center, camera.zoom, camera.angles
-        known, self._surfaces = self._surfaces, {}
         for picture in surfaces:
-            drawn = known.get(picture.part)
+            drawn = self._surfaces.get(picture.part)
             if drawn is None:
                 layer = Layer.create((picture.vertices, picture.faces), surface_arguments(picture), "surface")
             else:
@@ -730,6 +735,9 @@ class VolumeView(LinkedView):
                 if drawn[0] is not picture:
                     give_surface(layer, picture)
             self._surfaces[picture.part] = (picture, layer)
+        shown = {picture.part for picture in surfaces}
+        for part, (_, layer) in self._surfaces.items():
+            layer.visible = part in shown
         self._take_layers()
         if first:
             self._look_from_the_front()
@@ -737,11 +745,11 @@ class VolumeView(LinkedView):
             camera.center, camera.zoom, camera.angles = before
 
     def _put(self, copies: list[Any]) -> None:
-        super()._put([*copies, *(layer for _, layer in self._surfaces.values())])
+        super()._put([*copies, *(self._surfaces[part][1] for part in ORDER if part in self._surfaces)])
 
     def _take_layers(self, _: Any = None) -> None:
         super()._take_layers()
-        if (self._twins or self._surfaces) and self.model.dims.ndisplay != 3:
+        if (self._twins or self._solid) and self.model.dims.ndisplay != 3:
             self.model.dims.ndisplay = 3
             self._look_from_the_front()
 

@@ -143,13 +143,15 @@ def test_another_surface_in_the_3d_view_keeps_its_layer_and_where_it_is_seen_fro
     assert list(volume.model.layers) == [layer] and len(layer.vertices) == len(layer.vertex_colors) == 5
     assert np.allclose(volume.model.scene.camera.angles, (10, 20, 30)) and volume.model.scene.camera.zoom == 5
     volume.show_surfaces([])
-    assert not volume.model.layers
+    assert list(volume.model.layers) == [layer] and not layer.visible, "another class's comes in a moment"
     # until the surfaces of another class are there, errors do not come as labels, which takes far longer
     errors = np.zeros((6, 6, 6), np.uint8)
     shown[0].add_labels(errors, metadata={METADATA: {"key": "errors"}})
-    assert not volume.model.layers
+    assert list(volume.model.layers) == [layer] and not layer.visible
     shown[0].add_labels(errors, name="of the user")
-    assert [layer.name for layer in volume.model.layers] == ["of the user"]
+    assert [seen.name for seen in volume.model.layers if seen.visible] == ["of the user"]
+    volume.show_surfaces([surface(4)])
+    assert list(volume.model.layers) == [layer] and layer.visible
 
 
 def test_what_a_layer_had_on_the_gpu_is_freed_in_the_context_of_its_canvas(shown: Shown, qtbot: Any) -> None:
