@@ -29,6 +29,8 @@ Distances = NDArray[np.float64]
 Places = NDArray[np.int64]
 """Voxels of a volume by their number in C order, ascending."""
 
+_PLANES = 16
+"""Planes of which coordinates are made at a time."""
 DENSE_SHARE = 1 / 8
 """Above this share of border voxels in the box (a prediction that is all noise) the distance transform of the
 whole box is quicker than a tree of the border voxels."""
@@ -354,7 +356,14 @@ def _by_transform(here: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Se
     from scipy.ndimage import distance_transform_edt
 
     nearest = distance_transform_edt(~other, sampling=spacing, return_distances=False, return_indices=True)
-    squared: Distances = np.zeros(np.count_nonzero(here))
-    for axis, (places, size) in enumerate(zip(np.nonzero(here), spacing, strict=True)):
-        squared += ((nearest[axis][here] - places) * float(size)) ** 2
-    return np.sqrt(squared)
+    distances: Distances = np.zeros(np.count_nonzero(here))
+    done = 0
+    for start in range(0, len(here), _PLANES):
+        part = slice(start, start + _PLANES)
+        places = np.nonzero(here[part])
+        own = distances[done : done + len(places[0])]
+        for axis, (place, size) in enumerate(zip(places, spacing, strict=True)):
+            apart = nearest[axis][part][places] - place - (start if axis == 0 else 0)
+            own += (apart * float(size)) ** 2
+        done += len(own)
+    return np.sqrt(distances, out=distances)
