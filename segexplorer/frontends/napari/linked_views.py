@@ -691,6 +691,14 @@ FROM_THE_FRONT = (-0.35, -1.0, 0.0), (1.0, 0.0, 0.0)
 """Direction of view and upward direction of views in 3D, (z, y, x): from the front and a little above."""
 
 
+def _is_solid(own: Any) -> bool:
+    """Whether labels are something to be seen in 3D as they are, from what we wrote into the layer (if we did).
+
+    A map of boxes is a block; what a watched case has comes as surfaces.
+    """
+    return not own or (own.get("colours") != "map" and own.get("key") not in ORDER)
+
+
 class VolumeView(LinkedView):
     """Labels or surfaces in 3D, seen from the front; parameters as of `LinkedView`.
 
@@ -715,7 +723,7 @@ class VolumeView(LinkedView):
         if self._solid:
             return []
         labels = [layer for layer in super()._wanted() if layer.as_layer_data_tuple()[2] == "labels"]
-        return [layer for layer in labels if (layer.metadata.get(METADATA) or {}).get("key") not in ORDER]
+        return [layer for layer in labels if _is_solid(layer.metadata.get(METADATA))]
 
     @property
     def _solid(self) -> bool:

@@ -147,11 +147,30 @@ def test_another_surface_in_the_3d_view_keeps_its_layer_and_where_it_is_seen_fro
     # until the surfaces of another class are there, errors do not come as labels, which takes far longer
     errors = np.zeros((6, 6, 6), np.uint8)
     shown[0].add_labels(errors, metadata={METADATA: {"key": "errors"}})
+    shown[0].add_labels(errors, metadata={METADATA: {"key": "balance", "colours": "map"}})
     assert list(volume.model.layers) == [layer] and not layer.visible
     shown[0].add_labels(errors, name="of the user")
     assert [seen.name for seen in volume.model.layers if seen.visible] == ["of the user"]
     volume.show_surfaces([surface(4)])
     assert list(volume.model.layers) == [layer] and layer.visible
+
+
+@pytest.mark.parametrize("where", ["main", "volume"])
+def test_labels_may_come_while_the_mouse_rests_over_a_view_in_3d(
+    shown: Shown, qtbot: Any, where: str
+) -> None:
+    viewer, layers, workbench, _ = shown
+    workbench.arrange("volume")
+    model = viewer if where == "main" else workbench.views["volume"].model
+    viewer.layers.selection.clear()
+    model.mouse_over_canvas = True
+    model.dims.ndisplay = 3  # by a key: the mouse has not moved since
+    layers.show(layer_images.label_picture(label(), "label"))
+    qtbot.wait(50)
+    names = [layer.name for layer in model.layers]
+    assert any("label" in name for name in names)
+    layers.remove(next(iter(layers.keys)))
+    assert len(viewer.layers) == 1
 
 
 def test_what_a_layer_had_on_the_gpu_is_freed_in_the_context_of_its_canvas(shown: Shown, qtbot: Any) -> None:
