@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 from segexplorer.functional.regions import Divided
-from segexplorer.functional.sweep import Dense, Slab, Sums, Total
-
-FEW = 6
-"""Classes up to which one product of matrices gives all overlaps faster than maps of each class do."""
-
+from segexplorer.functional.sweep import FEW, Dense, Slab, Sums, Total
 
 RUN = 512
 """Voxels of one product of matrices, which adds up one after the other and not in pairs."""
@@ -42,8 +38,8 @@ class Volumes(Sums):
     """Voxels of each class in the target, (B, C); without slopes."""
 
     def add(self, at: Slab, into: Sequence[Total]) -> None:
-        """Count; at most a few thousand at a time, which float32 holds exactly."""
-        into[0].add(at.own.sum(1))
+        """Count."""
+        into[0].add(at.volumes)
 
     def plain(self, of: Dense) -> Sequence[Tensor]:
         """Add the target up."""
@@ -71,7 +67,13 @@ class Counts(Sums):
         """Multiply memberships with probabilities."""
         if len(into) == 2:
             into[0].add(_product(at))
-            into[1].add(at.own.sum(1))
+            into[1].add(at.volumes)
+            return
+        if self.boxes is None and at.looked_up:
+            others = at.others if at.keep is None else torch.mul(at.others, at.keep, out=at.matrix())
+            parts = at.by_class(at.true), others.sum(1), at.by_class(at.rest), at.volumes
+            for part, total in zip(parts, into, strict=True):
+                total.add(part)
             return
         rest = torch.sub(at.kept_p, at.hit, out=at.matrix())
         missed = torch.sub(at.own, at.hit, out=at.matrix())

@@ -27,7 +27,8 @@ from torch import Tensor
 
 from segexplorer.functional.regions import Divided
 
-LOG2_E = math.log2(math.e)
+FEW = 6
+"""Classes up to which maps of their own voxels are faster than looking up the class of each voxel."""
 CACHED = 1 << 17
 """Numbers in a buffer of a slab on a CPU: half a MB of float32. Smaller ones cost more calls than they save."""
 RESIDENT = 1 << 22
@@ -155,13 +156,15 @@ class Slab:
         """(n,) ones, 0 on ignored voxels; None where all count."""
         if voxels.ignored is not None:
             self.keep = torch.ne(labels, voxels.ignored, out=self.row())
-        # straight into numbers that multiply: masks do so many times slower
-        self.own = torch.eq(labels, voxels.column, out=self.matrix())
-        """(C, n) ones on a class's own voxels."""
-        if self.keep is not None:
-            self.own.mul_(self.keep)
+        self.looked_up = voxels.looked_up
+        """Whether a voxel's class is looked up, and no map is made of the voxels of each class."""
+        self._labels = labels
+        self._own: Tensor | None = None
+        self._class_of: Tensor | None = None
+        self._places: Tensor | None = None
         self.p = self._softmax()
         """(C, n) probabilities."""
+        self._others: Tensor | None = None
         self._kept_p: Tensor | None = None
         self._hit: Tensor | None = None
         self._true: Tensor | None = None
@@ -174,32 +177,129 @@ class Slab:
         self._of_classes: tuple[Tensor, Tensor] | None = None
 
     def _softmax(self) -> Tensor:
-        """Return e^z over its sum; by powers of 2, which are three times as fast.
-
-        Only where logits are far apart is the largest taken off first: otherwise nothing can over- or underflow,
-        and the rounding of z log2(e) is that of z itself.
-        """
+        """Return e^z over its sum; only where logits are far apart is the largest taken off first."""
         z, p = self.z, self.matrix()
-        if z.shape[0] != len(p):  # one sigmoid channel s is the pair (0, s)
-            p[0], p[1] = 0, z[0]
-        elif z.dtype == p.dtype and not self.voxels.wide_range:
-            torch.mul(z, LOG2_E, out=p)
-        else:
-            p.copy_(z)
         self._top: Tensor | None = None
         self._below: Tensor | None = None
-        if self.voxels.wide_range:
-            self._top = torch.amax(p, 0, out=self.row())
-            p.sub_(self._top)
-            self._below = torch.sum(torch.mul(p, self.own, out=self.matrix()), 0, out=self.row())
-        if z.dtype != p.dtype or self.voxels.wide_range or z.shape[0] != len(p):
-            p.mul_(LOG2_E)
-        torch.exp2(p, out=p)
-        self.norm = torch.sum(p, 0, out=self.row())
+        if z.shape[0] == len(p) and z.dtype == p.dtype and not self.voxels.wide_range:
+            torch.exp(z, out=p)
+        else:
+            if z.shape[0] == len(p):
+                p.copy_(z)
+            else:  # one sigmoid channel s is the pair (0, s)
+                p[0], p[1] = 0, z[0]
+            if self.voxels.wide_range:
+                self._top = torch.amax(p, 0, out=self.row())
+                p.sub_(self._top)
+                self._below = self._of_own(p)
+            p.exp_()
+        self.norm = self._over_classes(p)
         """(n,) sum of e^z, or of e^(z - max) where logits are far apart."""
         return p.div_(self.norm)
 
+    def _over_classes(self, values: Tensor) -> Tensor:
+        """Return (n,) sums of (C, n) over the classes; on a CPU a product takes half of the time of a sum."""
+        if values.device.type == "cpu":
+            return torch.mv(values.T, self.voxels.ones, out=self.row())
+        return torch.sum(values, 0, out=self.row())
+
+    def _of_own(self, values: Tensor) -> Tensor:
+        """Return (n,) of (C, n) what each voxel has for its own class, 0 on ignored voxels."""
+        if not self.looked_up:
+            return self._over_classes(torch.mul(values, self.own, out=self.matrix()))
+        found = torch.index_select(values.view(-1), 0, self.places, out=self.row())
+        return found if self.keep is None else found.mul_(self.keep)
+
     # ---- what sums are made of; kept once made, by hand, since `cached_property` takes a lock
+
+    @property
+    def own(self) -> Tensor:
+        """(C, n) ones on a class's own voxels."""
+        if self._own is None:
+            # straight into numbers that multiply: masks do so many times slower
+            self._own = torch.eq(self._labels, self.voxels.column, out=self.matrix())
+            if self.keep is not None:
+                self._own.mul_(self.keep)
+        return self._own
+
+    def belonging(self, c: int) -> Tensor:
+        """Return (n,) ones on the own voxels of a class."""
+        if not self.looked_up:
+            return self.own[c]
+        found = torch.eq(self._labels, c, out=self.row())
+        return found if self.keep is None else found.mul_(self.keep)
+
+    @property
+    def class_of(self) -> Tensor:
+        """(n,) index of each voxel's class, 0 on ignored voxels."""
+        if self._class_of is None:
+            self._class_of = self._labels.long()
+            if self.keep is not None:
+                self._class_of = self._class_of * self.keep.bool()
+        return self._class_of
+
+    @property
+    def places(self) -> Tensor:
+        """(n,) where each voxel's own class is in the numbers of a (C, n) map."""
+        if self._places is None:
+            self._places = torch.add(
+                self.voxels.counted(len(self._labels)), self.class_of, alpha=len(self._labels)
+            )
+        return self._places
+
+    def fill_own(self, values: Tensor, number: float) -> Tensor:
+        """Set what each voxel has for its own class in (C, n) to a number; 0 or 1, and values from 0 to 1."""
+        if self.looked_up:
+            values.view(-1).index_fill_(0, self.places, number)
+        elif number:
+            torch.maximum(values, self.own, out=values)
+        else:
+            values.addcmul_(values, self.own, value=-1)
+        return values
+
+    def add_to_own(self, values: Tensor, numbers: Tensor) -> Tensor:
+        """Add (n,) numbers to what each voxel has for its own class in (C, n)."""
+        if self.looked_up:
+            return values.scatter_add_(0, self.class_of.unsqueeze(0), numbers.unsqueeze(0))
+        return values.addcmul_(self.own, numbers)
+
+    def by_class(self, values: Tensor) -> Tensor:
+        """Return (C,) sums of (n,) finite values over the own voxels of each class.
+
+        Of few classes they are added up in pairs: a product of matrices would be faster, and is off by 3e-6 for a
+        slab of equal values. Of many, one after the other in float64.
+        """
+        if not self.looked_up:
+            return torch.mul(self.own, values, out=self.matrix()).sum(1)
+        wide = values.to(torch.float64)
+        if self.keep is not None:
+            wide = wide.mul(self.keep)
+        return wide.new_zeros(self.voxels.classes).scatter_add_(0, self.class_of, wide)
+
+    @property
+    def volumes(self) -> Tensor:
+        """(C,) voxels of each class; at most a few thousand at a time, which float32 holds exactly."""
+        if not self.looked_up:
+            return self.own.sum(1)
+        counted = self.p.new_ones(len(self._labels)) if self.keep is None else self.keep
+        return counted.new_zeros(self.voxels.classes).scatter_add_(0, self.class_of, counted)
+
+    def number_of_class(self, numbers: Tensor) -> Tensor:
+        """Return (n,) the number of each voxel's class, 0 on ignored voxels, from (C,)."""
+        if not self.looked_up:
+            return torch.mv(self.own.T, numbers, out=self.row())
+        found = torch.index_select(numbers, 0, self.class_of, out=self.row())
+        return found if self.keep is None else found.mul_(self.keep)
+
+    @property
+    def others(self) -> Tensor:
+        """(C, n) p outside a class's own voxels, 0 on them; on ignored voxels without a meaning, but finite."""
+        if self._others is None:
+            if self.looked_up:
+                self._others = self.fill_own(self.matrix().copy_(self.p), 0.0)
+            else:
+                self._others = torch.sub(self.p, self.hit, out=self.matrix())
+        return self._others
 
     @property
     def kept_p(self) -> Tensor:
@@ -219,16 +319,16 @@ class Slab:
     def true(self) -> Tensor:
         """(n,) p of the own class, 1 on ignored voxels."""
         if self._true is None:
-            self._true = torch.sum(self.hit, 0, out=self.row())
+            self._true = self._of_own(self.p) if self.looked_up else self._over_classes(self.hit)
             if self.keep is not None:
                 self._true.add_(1 - self.keep)  # in this order: p - 1 + 1 would lose the digits of a small p
         return self._true
 
     @property
     def rest(self) -> Tensor:
-        """(n,) 1 - p of the own class, as the sum of the others: exact near 0."""
+        """(n,) 1 - p of the own class, as the sum of the others: exact near 0; finite on ignored voxels."""
         if self._rest is None:
-            self._rest = torch.sum(torch.sub(self.p, self.hit, out=self.matrix()), 0, out=self.row())
+            self._rest = self._over_classes(self.others)
         return self._rest
 
     @property
@@ -301,13 +401,15 @@ class Slab:
             out.copy_(gradient if len(out) == len(gradient) else gradient[1:])
 
     def _gradient(self, out: Tensor | None) -> Tensor:
-        slopes, h = self._slopes_in_p(), self._in_log_true
-        if slopes is not None:
-            mean = torch.sum(torch.mul(self.p, slopes, out=self.matrix()), 0, out=self.row())
+        h = self._in_log_true
+        if self.looked_up and self._in_p is None:
+            found = self._gradient_of_classes(out, h)
+        elif (slopes := self._slopes_in_p()) is not None:
+            mean = self._over_classes(torch.mul(self.p, slopes, out=self.matrix()))
             slopes.sub_(mean if h is None else mean.add_(h))
             found = torch.mul(slopes, self.p, out=slopes if out is None else out)
             if h is not None:
-                found.addcmul_(self.own, h)
+                self.add_to_own(found, h)
         elif h is not None:
             found = torch.sub(self.own, self.p, out=self.matrix())
             found = torch.mul(found, h, out=found if out is None else out)
@@ -317,11 +419,32 @@ class Slab:
             found.add_(self._in_logits)
         return found if self.keep is None else found.mul_(self.keep)
 
+    def _gradient_of_classes(self, out: Tensor | None, h: Tensor | None) -> Tensor:
+        """Return the gradient where slopes in p are those of classes: one number is added at each voxel's own."""
+        found = self.matrix()
+        if self._of_classes is not None:
+            inner, outer = self._of_classes
+            at_own = self.number_of_class(inner.squeeze(1)).mul_(self.true)
+            if h is not None:
+                at_own.add_(h)
+            mean = torch.mv(self.p.T, outer.squeeze(1), out=self.row()).add_(at_own)
+            torch.sub(outer, mean, out=found)
+            found = torch.mul(found, self.p, out=found if out is None else out)
+        elif h is not None:
+            at_own = h
+            found = torch.mul(self.p, torch.neg(h, out=self.row()), out=found if out is None else out)
+        else:
+            return found.zero_() if out is None else out.zero_()
+        return self.add_to_own(found, at_own)
+
     def _slopes_in_p(self) -> Tensor | None:
         slopes = self._in_p
         if self._of_classes is not None:
             inner, outer = self._of_classes
-            of_classes = torch.mul(self.own, inner, out=self.matrix()).add_(outer)
+            if self.own.device.type == "cpu":  # each column of `own` has a single one: nothing is added up
+                of_classes = torch.mm(outer + torch.diag(inner.squeeze(1)), self.own, out=self.matrix())
+            else:
+                of_classes = torch.mul(self.own, inner, out=self.matrix()).add_(outer)
             slopes = of_classes if slopes is None else slopes.add_(of_classes)
         return slopes
 
@@ -397,6 +520,26 @@ class Voxels:
         """Value of ignored voxels among `small`."""
         given = self.ignore_index
         return given if given is None or self.small is self.labels or 0 <= given <= 255 else 255
+
+    @cached_property
+    def looked_up(self) -> bool:
+        """Whether slabs look classes up; on GPUs, sums that are added up in this way differ from call to call."""
+        return self.labels.device.type == "cpu" and self.classes > FEW
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """(C,) ones."""
+        return torch.ones(self.classes, dtype=self.dtype, device=self.labels.device)
+
+    def counted(self, voxels: int) -> Tensor:
+        """Return (n,) whole numbers from 0 on."""
+        if len(self._counted) < voxels:
+            self.__dict__["_counted"] = torch.arange(voxels, device=self.labels.device)
+        return self._counted[:voxels]
+
+    @cached_property
+    def _counted(self) -> Tensor:
+        return torch.arange(0, device=self.labels.device)
 
     @cached_property
     def column(self) -> Tensor:

@@ -175,7 +175,8 @@ def test_sums_of_others_lose_nothing_beside_a_large_one(classes: int) -> None:
     x = torch.rand(classes, 5).double() * 1e-20
     x[1] = 1.0
     expected = torch.stack([torch.cat([x[:c], x[c + 1 :]]).sum(0) for c in range(classes)])
-    torch.testing.assert_close(sum_of_others(x), expected, rtol=1e-14, atol=0)
+    for product in (False, True):
+        torch.testing.assert_close(sum_of_others(x, product=product), expected, rtol=1e-14, atol=0)
 
 
 def test_binary_cross_entropy_of_mutual_information_is_that_of_each_class() -> None:
