@@ -219,6 +219,33 @@ def live_parameters(spec: BaseModel) -> dict[str, Parameter]:
     return {path: declared for path, declared, _ in walk(spec) if declared.live}
 
 
+def owner_of(spec: BaseModel, path: str) -> str:
+    """Return what a setting belongs to: "Optimiser", "Tversky", "Terms › 2. Cross entropy"; "" at the top."""
+    model: Any = spec
+    names: list[str] = []
+    for part in path.split(".")[:-1]:
+        fields = getattr(type(model), "model_fields", {})
+        if part in fields:
+            names.append(fields[part].title or part)
+        elif not part.isdigit():
+            names.append(part)
+        model = get_value(model, part)
+        called = _called(model)
+        if part.isdigit():
+            names[-1] = f"{int(part) + 1}. {called}" if called else f"{names[-1]} {int(part) + 1}"
+        elif called and len(names) > 1 and names[-2][:1].isdigit():
+            names.pop()  # the loss of a term that is called by it
+        elif called:
+            names[-1] = f"{names[-1]}: {called}"
+    return " › ".join(names[-2:])
+
+
+def _called(spec: Any) -> str:
+    """Return what people call a term or a kind: its own name, or its loss's display name."""
+    own = getattr(spec, "name", "") or getattr(type(spec), "display_name", "")
+    return str(own or getattr(type(getattr(spec, "loss", None)), "display_name", ""))
+
+
 def differences(before: BaseModel, after: BaseModel) -> dict[str, tuple[Any, Any]]:
     """Return the dotted paths of leaf settings whose values differ, with (before, after).
 

@@ -316,5 +316,5 @@ def _require_unused(path: Path) -> None:
         return
     raise DataError(
         f"{path} already exists, and runs are never overwritten.",
-        "Choose another output folder, or continue that run with --resume.",
+        "Choose another output folder, or open that run and go on with it (segexplorer train --resume).",
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from segexplorer.core.label_scheme import IGNORED
 from segexplorer.data.case import IGNORE, Case, ClassMap, OtherLabels
@@ -40,6 +42,8 @@ class CasePreview:
         Class name -> label values, in the order of their colours.
     facts
         Size, spacing, orientation and modality in words.
+    unit
+        Of the intensities; "" where it is not known.
     """
 
     case: str
@@ -47,6 +51,22 @@ class CasePreview:
     examination: Examination | None
     classes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     facts: str = ""
+    unit: str = ""
+
+    def at(self, place: Sequence[float]) -> str:
+        """Return the intensity and the class at (z, y, x) in mm; "" outside the image."""
+        said = []
+        for picture in self.pictures:
+            steps = (np.asarray(place, float) - picture.translate) / picture.scale
+            index = tuple(int(i) for i in np.rint(steps))
+            if any(not 0 <= i < n for i, n in zip(index, picture.data.shape, strict=True)):
+                continue
+            value = picture.data[index]
+            if picture.kind == "image":
+                said.append(f"{float(value):.4g} {self.unit}".strip())
+            else:
+                said.append(picture.values.get(int(value), f"label {value}") if value else "no class")
+        return ", ".join(said)
 
     @property
     def verdict(self) -> str:
@@ -84,18 +104,24 @@ def preview_case(
     size = " × ".join(map(str, image.shape))
     spacing = " × ".join(f"{s:.3g}" for s in image.spacing)
     facts = f"{size} voxels of {spacing} mm, {image.orientation}, {image.modality}"
+    unit = "HU" if image.modality == "CT" else ""
     shown = image_picture(image, f"image ({case.id})", key=IMAGE)
     if case.label is None:
-        return CasePreview(case.id, (shown,), None, dict(classes), facts)
+        return CasePreview(case.id, (shown,), None, dict(classes), facts, unit)
     seen = examination if examination is not None else examine(image, case.label)
     if seen.volumes_ml is None:  # no label that could be drawn; the verdict says why
-        return CasePreview(case.id, (shown,), seen, dict(classes), facts)
+        return CasePreview(case.id, (shown,), seen, dict(classes), facts, unit)
     offered = dict(classes) or offered_classes(seen.volumes_ml, {})
     label = aligned(case.label, image, label=True)
     name = f"label ({case.id})"
     if not 0 < len(offered) < IGNORED:
         return CasePreview(
-            case.id, (shown, replace(label_picture(label, name, key=LABEL), editable=False)), seen, {}, facts
+            case.id,
+            (shown, replace(label_picture(label, name, key=LABEL), editable=False)),
+            seen,
+            {},
+            facts,
+            unit,
         )
     # the classes themselves: the same colours as in the table, merged values alike, as training has them
     mapping = ClassMap.from_classes(offered, other_labels, overlapping=overlapping)
@@ -104,4 +130,4 @@ def preview_case(
     names = dict(enumerate((n for n in offered if n != IGNORE), 1))
     drawn = picture_of(LABEL, "labels", name, label.with_array(codes), values=names, colours="classes")
     drawn = replace(drawn, open_at=fullest_slice(drawn.data, list(names)))
-    return CasePreview(case.id, (shown, drawn), seen, offered, facts)
+    return CasePreview(case.id, (shown, drawn), seen, offered, facts, unit)

@@ -200,8 +200,11 @@ class Status:
         if self.state in ("stopped", "finished"):
             said = self._reason.startswith(self.state)  # "stopped by the user" says both
             return self._reason if said else f"{self.state}: {self._reason}" if self._reason else self.state
-        if self._side is not None:
-            return self._side.sentence
+        side = self._side
+        # a single step ends with the prediction of a slice, which no event follows while the run is paused
+        ended = side is not None and self.state == "paused" and 0 < side.total <= side.done
+        if side is not None and not ended:
+            return side.sentence
         return self._activity or _HEADLINES[self.state]
 
     @property

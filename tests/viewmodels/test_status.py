@@ -126,6 +126,16 @@ def test_each_state_is_one_phrase(event: Event, headline: str) -> None:
     assert status.headline == headline
 
 
+def test_after_a_single_step_a_run_is_paused_again_once_its_slice_is_predicted() -> None:
+    status = running()
+    status.add(StateChanged(state="paused"))
+    slice_of = {"activity": "predicting the visible slice", "total": 8}
+    status.add(Progress(done=7, **slice_of))
+    assert status.headline == "predicting the visible slice, window 7 of 8"
+    status.add(Progress(done=8, **slice_of))
+    assert status.headline == "paused"
+
+
 def test_the_log_says_what_was_applied_when() -> None:
     status = running()
     status.add(ParameterApplied(step=7, field="loss.alpha", value=0.7, previous=0.5))

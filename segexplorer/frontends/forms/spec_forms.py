@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from segexplorer.core.errors import SpecError, validation_problems
 from segexplorer.core.fields import Shape
-from segexplorer.core.spec import Spec, get_value, live_parameters, replace_value, replace_values
+from segexplorer.core.spec import Spec, get_value, live_parameters, owner_of, replace_value, replace_values
 from segexplorer.frontends.forms import appearance
 from segexplorer.frontends.forms.editors import (
     ChoiceEditor,
@@ -309,7 +309,7 @@ class LiveForm:
         """Return what the screen calls a live setting: "Optimiser: Learning rate"; "" where it is none."""
         if path not in self._fields:
             return ""
-        owner, title = _owner(self._spec, path), self._fields[path].title
+        owner, title = owner_of(self._spec, path), self._fields[path].title
         return f"{owner}: {title}" if owner else title
 
     def focus(self, path: str) -> bool:
@@ -323,7 +323,7 @@ class LiveForm:
         self._fields = {}
         heading = ""
         for path, declared in live_parameters(spec).items():
-            owner = _owner(spec, path)
+            owner = owner_of(spec, path)
             if owner != heading:
                 heading = owner
                 self._body.append(appearance.group_label(owner))
@@ -360,33 +360,6 @@ class LiveForm:
         if isinstance(present, tuple) and isinstance(typed, list):
             return list(present) == typed
         return bool(present == typed) and (typed is None) == (present is None)
-
-
-def _owner(spec: Spec, path: str) -> str:
-    """Return what a live setting belongs to: "Optimiser", "Tversky", "Terms › 2. Cross entropy"; "" at the top."""
-    model: Any = spec
-    names: list[str] = []
-    for part in path.split(".")[:-1]:
-        fields = getattr(type(model), "model_fields", {})
-        if part in fields:
-            names.append(fields[part].title or part)
-        elif not part.isdigit():
-            names.append(part)
-        model = get_value(model, part)
-        called = _called(model)
-        if part.isdigit():
-            names[-1] = f"{int(part) + 1}. {called}" if called else f"{names[-1]} {int(part) + 1}"
-        elif called and len(names) > 1 and names[-2][:1].isdigit():
-            names.pop()  # the loss of a term that is called by it
-        elif called:
-            names[-1] = f"{names[-1]}: {called}"
-    return " › ".join(names[-2:])
-
-
-def _called(spec: Any) -> str:
-    """Return what people call a term or a kind: its own name, or its loss's display name."""
-    own = getattr(spec, "name", "") or getattr(type(spec), "display_name", "")
-    return str(own or getattr(type(getattr(spec, "loss", None)), "display_name", ""))
 
 
 def _problem(spec: Spec, path: str, value: Any) -> str:

@@ -206,7 +206,7 @@ class Controls:
         figures = [status.progress, status.rate, status.memory]
         making = display.reality.making
         self.progress.value = html.text(making or " · ".join(f for f in figures if f))
-        able = _able(run, facts, busy, bool(making), self.settings.experiment is not None)
+        able = _able(run, facts, busy, bool(making), self.settings.experiment is not None, status.state)
         for name in ("start", "pause", "step", "stop", "extend"):
             getattr(self, name).disabled = not able[name]
         self.epochs.disabled = not able["extend"]
@@ -226,14 +226,17 @@ class Controls:
         self._making.close()
 
 
-def _able(run: Any, facts: Any, busy: bool, making: bool, has_experiment: bool) -> Mapping[str, bool]:
+def _able(
+    run: Any, facts: Any, busy: bool, making: bool, has_experiment: bool, state: str
+) -> Mapping[str, bool]:
     """Return which buttons can be pressed."""
     held = facts is not None and bool(facts.owner)
     recorded = run is None and facts is not None and not held
     accepts = (lambda command: False) if run is None else run.accepts
     new = run is None and facts is None and has_experiment
     return {
-        "start": not busy and not making and (new or recorded or accepts("start")),
+        # a run that has done all its epochs goes on by Extend alone
+        "start": not busy and not making and (new or (recorded and state != "finished") or accepts("start")),
         "pause": busy and (accepts("pause") or accepts("unpause")),
         "step": busy and accepts("step"),
         "stop": busy and accepts("stop"),
@@ -270,7 +273,7 @@ class Settings:
         """Make the form of the experiment, once it is looked at: every field is a message to the browser."""
         if self._known is None and self._display.run is None:
             self.note.value = (
-                "This run is recorded. Go on or Extend makes it a run whose settings can be changed."
+                "This run is recorded. “Go on” or “Extend” makes it a run whose settings can be changed."
             )
         if self._form is None and self._known is not None and self._display.run is None:
             self._form = SpecForm(self._known, self._judge, exclude=("changes",))

@@ -22,6 +22,11 @@ _ROW_PX, _BOTTOM_PX, _TITLE_PX, _LINE_PX, _PAD_PX = 84, 34, 20, 20, 10
 _LEGEND_PX = 330
 """What a line of a legend holds on a laptop, beside the planes."""
 _MISSED = ", missed"
+_LEFT_PX = 44
+"""Of the numbers of an axis."""
+_EMPTY_PX = 140
+"""Height of a figure without a line."""
+NOTHING_YET = "Curves begin with the first step."
 _BADGE_PX = 14
 """Above the uppermost plot, for the numbers of changes."""
 
@@ -85,7 +90,7 @@ class CurvesFigure:
         inner = rows * _ROW_PX + sum(heads[1:]) + (rows - 1) * _PAD_PX
         layout: dict[str, Any] = {
             "height": heads[0] + inner + _BOTTOM_PX,
-            "margin": {"l": 44, "r": 8, "t": heads[0], "b": _BOTTOM_PX},
+            "margin": {"l": _LEFT_PX, "r": 8, "t": heads[0], "b": _BOTTOM_PX},
         }
         top = 1.0
         for row, plot in enumerate(self._plots):
@@ -140,6 +145,8 @@ class CurvesFigure:
                     "x": 0,
                     "y": axis.domain[1],
                     "xanchor": "left",
+                    # at the left edge of the figure: at the right one plotly's buttons appear
+                    "xshift": 4 - _LEFT_PX,
                     "yanchor": "bottom",
                     "yshift": _LINE_PX * self._legend_lines(plot) + (_BADGE_PX if row == 0 else 0),
                 }
@@ -198,7 +205,12 @@ class CurvesFigure:
         layout.update(**self._placed(), xaxis_range=[0, last * 1.02])
         # lists are set, since an update would keep what the old one has more
         layout.shapes = self._shapes(curves, cursor)
-        layout.annotations = [*self._titles(), *self._badges(curves, last * 1.02)]
+        begun = bool(self._lines)
+        layout.update(xaxis_visible=begun, yaxis_visible=begun)
+        if not begun:
+            layout.height = _EMPTY_PX
+        noted = [*self._titles(), *self._badges(curves, last * 1.02)]
+        layout.annotations = noted if begun else [_nothing_yet()]
         self.changes.value = changes_html(curves)
         self._drawn = wanted
         self.view.draw()
@@ -262,6 +274,12 @@ class CurvesFigure:
             for row, plot in enumerate(self._plots)
             if any(key == plot.key for key, _ in self._lines)
         ]
+
+
+def _nothing_yet() -> dict[str, Any]:
+    """Return what is written in place of empty axes."""
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xshift": 4 - _LEFT_PX}
+    return {"text": NOTHING_YET, "showarrow": False, "xanchor": "left", "yanchor": "top", **place}
 
 
 def _axis(row: int) -> str:

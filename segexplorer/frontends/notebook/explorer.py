@@ -42,6 +42,8 @@ STILL_S = 5.0
 """The still picture of a saved notebook is drawn anew at most so often."""
 GONE_S = 4.0
 """So long after its last view has gone, a cell is closed: a page that draws it anew is quicker."""
+FEW = 8
+"""So many classes of a case are named in its caption, and their volumes listed without being asked for."""
 SAVED = "Saved picture. Run the cell to make it live."
 FIRST_STILL_S = 5.0
 """So long a cell waits for its first picture, so that it is kept where nothing runs after the cell."""
@@ -192,7 +194,7 @@ class Explorer:
         self.planes.say(
             caption=[
                 ["case", case.id],
-                ["class", ", ".join(names)],
+                ["class", ", ".join(names) if len(names) <= FEW else f"{len(names)} classes"],
                 ["convention", CONVENTIONS["radiological"]],
             ],
             legend=[[entry.name, entry.colour, entry.form] for entry in entries],
@@ -205,7 +207,10 @@ class Explorer:
             for entry, values in zip(entries, made.classes.values(), strict=True)
         ]
         said = f"<div>{html.text(made.facts)}; {html.text(made.verdict)}</div>"
-        self.facts.value = said + (html.table(["Class", "Volume (ml)"], rows) if rows else "")
+        listed = html.table(["Class", "Volume (ml)"], rows) if rows else ""
+        if len(rows) > FEW:
+            listed = f"<details><summary>Volumes of {len(rows)} classes</summary>{listed}</details>"
+        self.facts.value = said + listed
         self._go_to_fullest()
 
     def _go_to_fullest(self) -> None:
@@ -216,7 +221,7 @@ class Explorer:
         )
         middle = self._scene.middle
         z = middle[0] if opened is None else opened.translate[0] + opened.scale[0] * (opened.open_at or 0)
-        self._go_to((z, middle[1], middle[2]))
+        self.go_to((z, middle[1], middle[2]))
 
     # -- what comes from the display ----------------------------------------------------------------------
 
@@ -244,6 +249,8 @@ class Explorer:
             self._draw_solid(screen)
         if parts is None or "seen" in parts:
             self._renew_still()
+        if self.planes is not None and self._subject.case is None:
+            self._open_at(screen)
 
     def _draw_planes(self, screen: Screen, parts: frozenset[str] | None) -> None:
         assert self.planes is not None
@@ -254,7 +261,6 @@ class Explorer:
         if parts is None or (not same and drawn & parts) or scene.neurological != self._scene.neurological:
             self._scene = scene
             self.planes.show(scene)
-        self._open_at(screen)
         self.planes.say(**words_of(screen), gone=self._gone)
 
     def _open_at(self, screen: Screen) -> None:
@@ -274,9 +280,9 @@ class Explorer:
         if opened:
             picture = opened[0]
             z = picture.translate[0] + picture.scale[0] * (picture.open_at or 0)
-            self._go_to(_centre(picture, z) or (z, *self._scene.middle[1:]))
+            self.go_to(_centre(picture, z) or (z, *self._scene.middle[1:]))
         elif first:
-            self._go_to(self._scene.middle)
+            self.go_to(self._scene.middle)
 
     def _on_heard(self, events: Sequence[Event]) -> None:
         if self._closed:
@@ -308,12 +314,20 @@ class Explorer:
         """Move the crosshair to (z, y, x) in mm."""
         with self.display.lock:
             self._go_to(place)
+            self._read()
+
+    def _read(self) -> None:
+        """Say what is at the crosshair."""
+        if self._preview is None:
             self.display.point_at(self._place)
+        elif self.planes is not None:
+            self.planes.say(read=self._preview.at(self._place))
 
     def click(self, place: Sequence[float]) -> None:
         """Ask what is at (z, y, x) in mm, as a click there does."""
         self.go_to(place)
-        self.display.point_at(self._place, ask=True)
+        if self._preview is None:
+            self.display.point_at(self._place, ask=True)
 
     def _on_flown(self, place: tuple[float, float, float]) -> None:
         self.go_to(place)
@@ -323,14 +337,15 @@ class Explorer:
         if (z, y, x) != self._place and not self._closed:
             with self.display.lock:
                 self._place = (z, y, x)
-                if self._subject.case is None:
-                    self.display.point_at(self._place)
+                self._read()
 
     def _on_click(self, place: tuple[float, float, float]) -> None:
         with self.display.lock:
             self._place = place
             if self._subject.case is None:
                 self.display.point_at(place, ask=True)
+            else:
+                self._read()
             self._renew_still()
 
     # -- 3D -----------------------------------------------------------------------------------------------

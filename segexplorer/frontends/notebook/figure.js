@@ -2,6 +2,11 @@
 // widget has it in every figure, and anywidget gives a figure up whose code needs more than two seconds.
 
 const PLACE = "segexplorerPlotly"; // of plotly, for all figures of the page
+// plotly's own set has "Share chart", which sends a figure of a patient to a server of plotly's
+const BUTTONS = {
+  flat: [["toImage"], ["zoom2d", "pan2d"], ["resetScale2d"]],
+  solid: [["toImage"], ["orbitRotation", "pan3d", "zoom3d"], ["resetCameraDefault3d"]],
+};
 const views = new Map(); // uid of a figure -> how many views it has in this page
 
 async function inflate(buffer) {
@@ -43,7 +48,8 @@ export default {
         }
         const layout = { ...figure.layout, width: root.clientWidth };
         root.style.minHeight = `${layout.height}px`;
-        await window[PLACE].react(plot, figure.data, layout, { displaylogo: false });
+        const modeBarButtons = BUTTONS[figure.layout.scene ? "solid" : "flat"];
+        await window[PLACE].react(plot, figure.data, layout, { displaylogo: false, modeBarButtons });
         // the still picture that is kept for a notebook without a kernel
         style.textContent = `.segexplorer-still-${uid} { display: none; }`;
         drawn += 1;

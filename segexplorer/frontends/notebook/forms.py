@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from segexplorer.core.errors import SpecError
 from segexplorer.core.fields import Parameter, Shape, parameters
-from segexplorer.core.spec import Spec, get_value, live_parameters
+from segexplorer.core.spec import Spec, get_value, live_parameters, owner_of
+from segexplorer.frontends.notebook import html
 from segexplorer.viewmodels.catalogue import choices
 from segexplorer.viewmodels.sliders import Slider, slider_of
 
@@ -393,7 +394,7 @@ class LiveForm:
             one = declared[path]
             if one.shape.form in {"flag", "choice", "integer", "number"} and not one.shape.optional:
                 self.fields[path] = _live(path, one, get_value(experiment, path), ask, self.fields)
-        body: list[Any] = [field.widget for field in self.fields.values()]
+        body = under_owners(experiment, {path: field.widget for path, field in self.fields.items()})
         self.widget = w.VBox(body or [w.Label("Nothing of this experiment can be changed during a run.")])
 
     def set(self, experiment: Spec) -> None:
@@ -408,6 +409,19 @@ def _live(
     path: str, declared: Parameter, value: Any, ask: Callable[[str, Any], object], fields: Mapping[str, Field]
 ) -> Field:
     return _field(declared, declared.shape, value, lambda: ask(path, fields[path].get()))
+
+
+def under_owners(spec: Spec, widgets: Mapping[str, Any]) -> list[Any]:
+    """Return widgets of settings under the names of what they belong to, e.g. "Optimiser", "2. Cross entropy"."""
+    body: list[Any] = []
+    heading = ""
+    for path, widget in widgets.items():
+        owner = owner_of(spec, path)
+        if owner and owner != heading:
+            body.append(w.HTML(f"<b>{html.text(owner)}</b>"))
+        heading = owner
+        body.append(widget)
+    return body
 
 
 def close_all(widget: Any) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _CELL = "padding:2px 8px;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
 _WORD, _NUMBER = f"{_CELL}text-align:left", f"{_CELL}text-align:right;white-space:nowrap"
+_HEADS = (f"{_WORD};vertical-align:bottom", f"{_CELL}text-align:right;vertical-align:bottom")
 SCORE_COLUMNS = ("dice", "precision", "sensitivity", "hd95")
 _TITLES = {"dice": "Dice", "precision": "Precision", "sensitivity": "Sensitivity", "hd95": "HD95 (mm)"}
 
@@ -47,7 +48,8 @@ def table(
     """Return a table of cells that are HTML already; columns from `numbers_from` on are aligned to the right."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        styles = (_WORD if place < numbers_from else _NUMBER for place in range(len(row)))
+        word, figure = _HEADS if tag == "th" else (_WORD, _NUMBER)
+        styles = (word if place < numbers_from else figure for place in range(len(row)))
         return "".join(
             f'<{tag} style="{style}">{cell}</{tag}>' for style, cell in zip(styles, row, strict=True)
         )

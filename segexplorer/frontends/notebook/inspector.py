@@ -13,7 +13,7 @@ from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.spec import get_value, replace_value, walk
 from segexplorer.frontends.notebook import html
 from segexplorer.frontends.notebook.display import Display
-from segexplorer.frontends.notebook.forms import ITEM_STYLE, SliderField, close_all
+from segexplorer.frontends.notebook.forms import ITEM_STYLE, SliderField, close_all, under_owners
 from segexplorer.losses.base import LossSpec
 from segexplorer.viewmodels.decision import REACH, counts_text
 from segexplorer.viewmodels.error_navigator import ORDERS, ErrorEntry
@@ -60,7 +60,10 @@ class ShowBar:
     def __init__(self, display: Display) -> None:
         self._display, self._silent = display, Silent()
         self.case = w.Dropdown(
-            description="Case", layout={"width": "306px"}, style={"description_width": "36px"}
+            description="Case",
+            # the rest of the row, so that the toggles stay in one line on a laptop
+            layout={"flex": "1 1 200px", "width": "auto", "min_width": "150px", "max_width": "306px"},
+            style={"description_width": "36px"},
         )
         self.cls = w.Dropdown(
             description="Class", layout={"width": "164px"}, style={"description_width": "38px"}
@@ -79,8 +82,8 @@ class ShowBar:
             step=0.05,
             description="Regions from (ml)",
             tooltip="Regions with less error volume are not drawn",
-            layout={"width": "170px", "display": "none"},
-            style={"description_width": "104px"},
+            layout={"width": "190px", "display": "none"},
+            style={"description_width": "122px"},
         )
         self.history = w.SelectionSlider(
             options=[("–", -1)],
@@ -123,7 +126,7 @@ class ShowBar:
             _choose(self.cls, names, now.cls or 0)
             for key, button in self.overlays.items():
                 toggle = screen.toggles.get(key)  # type: ignore[call-overload]
-                button.value = bool(toggle and toggle.on)
+                button.value = bool(toggle and toggle.on and toggle.enabled)
                 button.disabled = toggle is not None and not toggle.enabled
                 why = "" if toggle is None else toggle.why
                 button.tooltip = why or SWITCHES[key]  # type: ignore[index]
@@ -136,6 +139,8 @@ class ShowBar:
                 steps = [(str(step), step) for step in history.steps]
                 _choose(self.history, steps, history.steps[history.place])
             self.history.disabled = history is None or len(history.steps) < 2
+            # predictions of other programs have no steps
+            self.history.layout.display = "none" if now.source == "results" else "flex"
             self.where.value = "" if history is None else html.text(history.text)
 
 
@@ -218,7 +223,8 @@ class ErrorsBox:
         """List what the screen lists."""
         navigator = screen.navigator
         with self._silent:
-            options = [(error_line(entry), entry.number) for entry in navigator.shown]
+            by_age = screen.displayed.listing.order == "since"
+            options = [(error_line(entry, since=by_age), entry.number) for entry in navigator.shown]
             if list(self.list.options) != options:
                 self.list.options = options
                 self.list.value = None
@@ -233,13 +239,19 @@ class ErrorsBox:
         self.text.value = html.text(screen.error_text or note)
 
 
-def error_line(entry: ErrorEntry) -> str:
-    """Return an error in one line: number, class, kind, volume, depth, place."""
+def error_line(entry: ErrorEntry, *, since: bool = False) -> str:
+    """Return an error in one line that fits beside the planes: number, class, kind, volume, depth, place.
+
+    Parameters
+    ----------
+    since
+        Whether to say since which step it is there; the text of a chosen error says it always.
+    """
     piece = entry.piece
-    since = "" if entry.since is None else f" · since step {entry.since}"
+    age = f" · since step {entry.since}" if since and entry.since is not None else ""
     return (
         f"{entry.number}. {piece.class_name} · {_KINDS[piece.kind]} · {millilitres(piece.volume_ml)} · "
-        f"{piece.depth_mm:.0f} mm deep · {piece.place.short}{since}"
+        f"{piece.depth_mm:.0f} mm deep · {piece.place.short}{age}"
     )
 
 
@@ -321,6 +333,8 @@ class WhyBox:
         hint = (
             "Choose “Asked” and click a voxel to hear why." if look is None else "Click a voxel to hear why."
         )
+        hint = hint if screen.seen is not None else "There is nothing to ask before the first prediction."
+        self.reset.disabled = screen.displayed.question.loss is None
         self.sentence.value = f"<i>{html.text((answer.sentence if answer else '') or hint)}</i>"
         self._draw_decision(screen.decision)
         self._draw_sliders(None if answer is None else answer.loss)
@@ -349,7 +363,7 @@ class WhyBox:
                 if slider is None or len(slider.stops) > 300 or declared.shape.optional or declared.advanced:
                     continue
                 letter = PENALTIES.get(path.rpartition(".")[2], "")
-                title = f"{declared.title} {letter}".strip()
+                title = declared.title if declared.title.endswith(letter) else f"{declared.title} {letter}"
                 titled = {
                     "description": title,
                     "tooltip": declared.description,
@@ -358,7 +372,8 @@ class WhyBox:
                 }
                 field = SliderField(slider, titled, partial(self._moved, path), get_value(loss, path))
                 self._paths[path] = field
-            self.sliders.children = [field.widget for field in self._paths.values()]
+            shown = {path: field.widget for path, field in self._paths.items()}
+            self.sliders.children = under_owners(loss, shown)
         self._loss = loss
         with self._silent:
             for path, field in self._paths.items():

@@ -220,8 +220,10 @@ class PlanesView {
       }
     }
     for (const said of text.absent || []) element(this.side, "div", "segexplorer-note", said);
-    const read = element(this.side, "div", "segexplorer-read", text.read || "Click a voxel to read what is there.");
-    read.setAttribute("aria-live", "polite");
+    if (this.base) {
+      const read = element(this.side, "div", "segexplorer-read", text.read || "Click a voxel to read what is there.");
+      read.setAttribute("aria-live", "polite");
+    }
     const label = (text.caption || []).map(([, said]) => said).filter(Boolean).join(", ");
     for (const plane of this.planes) plane.canvas.setAttribute("aria-label", `${plane.name} plane. ${label}`);
   }
@@ -362,7 +364,8 @@ class Plane {
     this.drawLetters(context);
     const index = this.index();
     this.slider.value = String(index);
-    this.number.textContent = `${index + 1}/${base.shape[this.order[0]]}`;
+    // counted from 0, as the window, the list of errors and napari do
+    this.number.textContent = `${index}/${base.shape[this.order[0]] - 1}`;
   }
 
   drawLayer(context, t, layer) {

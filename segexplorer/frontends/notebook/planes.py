@@ -40,6 +40,9 @@ _CASINGS = {
 """Code of a line -> what is drawn under it, so that it is seen on any background."""
 
 
+NOTHING_YET = "Press Start: the watched cases appear here with the first prediction."
+
+
 class PlanesWidget(anywidget.AnyWidget):  # type: ignore[misc]
     """The planes.
 
@@ -175,7 +178,8 @@ def words_of(screen: Screen) -> dict[str, Any]:
         "bar": bar_of(screen),
         "absent": [absence.text for absence in screen.absent],
         "read": screen.read_out,
-        "message": screen.message,
+        # the window's own sentence is of data sets and results as well
+        "message": NOTHING_YET if screen.displayed.source == "layers" else screen.message,
         "failed": screen.failed,
     }
 

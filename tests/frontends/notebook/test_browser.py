@@ -211,6 +211,10 @@ def test_a_recorded_run_with_its_kernel_without_it_and_saved(
     assert not page.locator(".segexplorer-gone").first.is_visible()
     page.locator(".lm-TabBar-tab", has_text="3D").last.click()
     page.locator("[data-drawn] .gl-container canvas").first.wait_for()
+    offered = {button.get_attribute("data-title") for button in page.locator(".modebar-btn").all()}
+    assert offered and not any("hare" in str(title) or "loud" in str(title) for title in offered), (
+        "a button of plotly's sends the figure to its maker"
+    )
     top_of_output(page)
     page.screenshot(path=PICTURES / f"6-{name}-3d.png")
     saved = tmp_path / "look.ipynb"

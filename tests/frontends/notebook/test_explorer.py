@@ -13,6 +13,7 @@ import pytest
 from segexplorer.core.colours import CLASSES, ClassColours
 from segexplorer.core.errors import SegExplorerError
 from segexplorer.core.events import RunFinished
+from segexplorer.frontends.notebook.curves import NOTHING_YET
 from segexplorer.training.experiment import Experiment
 from tests.frontends.notebook.conftest import EXPERIMENT, own_threads
 
@@ -226,7 +227,8 @@ def test_image_label_and_prediction(explored: Any) -> None:
     assert screen.class_names == ("tumour",) and explorer.controls is None
     assert [layer.key for layer in explorer._scene.layers] == ["image", "errors"]
     assert screen.scores[0].metrics["dice"] == pytest.approx(0.75)
-    assert explorer.show.history.disabled
+    assert explorer.show.history.layout.display == "none", "predictions of others have no steps"
+    assert explorer.show.overlays["balance"].disabled and not explorer.show.overlays["balance"].value
 
 
 def test_a_case_shows_its_classes_and_volumes(explored: Any) -> None:
@@ -235,6 +237,48 @@ def test_a_case_shows_its_classes_and_volumes(explored: Any) -> None:
     assert [layer.key for layer in explorer._scene.layers] == ["preview/image", "preview/label"]
     assert explorer.planes._words["legend"][0][1] == CLASSES[0] and "Volume (ml)" in explorer.facts.value
     assert explorer.tabs is None and "<table" in explorer.still()
+
+
+def test_a_click_in_a_case_reads_intensity_and_class(explored: Any) -> None:
+    case = Experiment.of(EXPERIMENT).data.cases()[0].open()
+    explorer = explored(case)
+    assert explorer.planes._words["read"], "what is at the crosshair is read from the beginning"
+    image, label = case.images[0], case.label
+    index = np.argwhere(np.asarray(label.array) == 1)[0]
+    x, y, z = image.affine[:3, :3] @ index + image.affine[:3, 3]
+    explorer.planes._on_message(None, {"kind": "click", "place": [z, y, x]}, [])
+    name = next(name for name, values in explorer._preview.classes.items() if 1 in values)
+    assert explorer.planes._words["read"] == f"{float(image.array[tuple(index)]):.4g} HU, {name}"
+
+
+def test_many_classes_of_a_case_are_counted_in_its_caption(explored: Any) -> None:
+    label = np.arange(20 * 8 * 8, dtype=np.uint8).reshape(20, 8, 8) % 20
+    explorer = explored((np.zeros(label.shape, np.float32), label))
+    said = dict(explorer.planes._words["caption"])
+    assert said["class"] == "19 classes" and "Volumes of 19 classes" in explorer.facts.value
+
+
+def test_what_is_absent_is_said_of_the_slice_that_is_shown(explored: Any, finished: Path) -> None:
+    explorer = explored(finished)
+    assert explorer.display.wait(60)
+    screen = explorer.display.screen
+    assert explorer.display.reality.slice_mm == explorer.planes.place[0]
+    assert not any(absence.overlay == "errors" for absence in screen.absent)
+    assert explorer.planes._words["read"] == screen.read_out != ""
+
+
+def test_before_start_nothing_is_promised_that_cannot_be_clicked(explored: Any) -> None:
+    explorer = explored(EXPERIMENT)
+    assert "Press Start" in explorer.planes._words["message"]
+    assert [note.text for note in explorer.curves.figure.layout.annotations] == [NOTHING_YET]
+    explorer.why.look.value = "asked"
+    explorer.errors.next.click()
+    assert "first prediction" in explorer.why.sentence.value and explorer.why.reset.disabled
+
+
+def test_a_run_that_has_done_all_its_epochs_goes_on_by_extend_alone(explored: Any, finished: Path) -> None:
+    explorer = explored(finished)
+    assert explorer.controls.start.disabled and not explorer.controls.extend.disabled
 
 
 def test_the_end_is_shown_at_once_and_events_are_put_aside_meanwhile(explored: Any, finished: Path) -> None:

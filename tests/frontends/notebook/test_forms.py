@@ -69,3 +69,16 @@ def test_a_mistake_is_a_sentence() -> None:
     patch._inner.widget.value = "[16, 16, large]"
     with pytest.raises(SpecError, match=r"patch_size|Patch size"):
         _ = form.value
+
+
+def test_live_settings_are_under_the_names_of_their_terms() -> None:
+    import ipywidgets as w
+
+    from segexplorer.frontends.notebook.forms import LiveForm, close_all
+
+    experiment = Experiment.of({**EXPERIMENT, "loss": "squared_dice_ce_adaptive_region"})
+    form = LiveForm(experiment, lambda path, value: None)
+    heads = [child.value for child in form.widget.children if isinstance(child, w.HTML)]
+    assert len(heads) == len(set(heads)) and any("Cross entropy" in head for head in heads)
+    assert any("Optimiser" in head for head in heads)
+    close_all(form.widget)
