@@ -52,11 +52,13 @@ class CaptionStrip(QLabel):  # type: ignore[misc, unused-ignore]
         self._caption = Caption()
         self.draw(self._caption)
 
-    def draw(self, caption: Caption) -> None:
-        """Write another caption; an empty one takes no room."""
+    def draw(self, caption: Caption, *, waiting: bool = False) -> None:
+        """Write another caption; an empty one takes no room, unless the next one comes in a moment."""
         self._caption = caption
+        kept = waiting and not caption and not self.isHidden()
+        self.setMinimumHeight(self.height() if kept else 0)
         self._write()
-        self.setVisible(bool(caption))
+        self.setVisible(bool(caption) or kept)
 
     def _write(self) -> None:
         room = max(40, self.width() - 2 * _MARGIN - 2)
@@ -84,11 +86,13 @@ class CanvasCaption(CanvasOverlay):
         Whether the caption belongs to several views alike, which it is above then.
     elsewhere
         Whether it is written larger elsewhere, and not here.
+    waiting
+        Whether the next caption comes in a moment: the strip keeps its room, so that the views do not move.
     """
 
     def __init__(self, viewer: Any, canvas: QWidget) -> None:
         self._caption = Caption()
-        self.shared = self.elsewhere = False
+        self.shared = self.elsewhere = self.waiting = False
         self.strip = CaptionStrip()
         self.label = QLabel(canvas)
         self.label.setTextFormat(Qt.TextFormat.PlainText)
@@ -112,7 +116,9 @@ class CanvasCaption(CanvasOverlay):
         """Fit the caption into the left half of the canvas where that has room, below the letter."""
         if self.elsewhere or self.shared or not _has_room(self.canvas):
             self.label.hide()
-            self.strip.draw(Caption() if self.elsewhere else self._caption)
+            self.strip.draw(
+                Caption() if self.elsewhere else self._caption, waiting=self.waiting and not self.elsewhere
+            )
             return
         self.strip.draw(Caption())
         half = self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER - 12
@@ -270,11 +276,13 @@ class CanvasColourBar(CanvasOverlay):
         For the place below the views; seen where the canvas has too little room.
     shared
         Whether the map is in several views alike.
+    waiting
+        Whether another map may come in a moment: the strip keeps its room, so that the views do not move.
     """
 
     def __init__(self, viewer: Any, canvas: QWidget) -> None:
         self._scale: AnyScale | None = None
-        self.shared = False
+        self.shared = self.waiting = False
         self.strip = ColourBar()
         self.bar = ColourBar(canvas)
         super().__init__(viewer, canvas, (self.bar,), (viewer.dims.events.ndisplay,))
@@ -298,7 +306,8 @@ class CanvasColourBar(CanvasOverlay):
             bar.show_scale(self._scale, self.canvas.width() // 2 - _MARGIN - _BESIDE_LETTER)
         self.bar.move(_MARGIN, self.canvas.height() - self.bar.height() - _MARGIN)
         self.bar.setVisible(seen and over)
-        self.strip.setVisible(seen and not over)
+        kept = self.waiting and self._scale is None and not self.strip.isHidden()
+        self.strip.setVisible((seen or kept) and not over)
 
     def closing(self) -> None:
         """Let go of viewer and canvas, and take the strip away."""
@@ -467,9 +476,10 @@ class CanvasNotes:
         self._on_changed(display.screen, frozenset({"caption", "map", "outlines", "mark"}))
 
     def _on_changed(self, screen: Screen, parts: frozenset[str]) -> None:
-        if "caption" in parts:
+        self.caption.waiting = self.bar.waiting = screen.request is not None
+        if not parts.isdisjoint({"caption", "request"}):
             self.caption.draw(screen.caption)
-        if "map" in parts:
+        if not parts.isdisjoint({"map", "request"}):
             self.bar.draw(screen.map)
         if not parts.isdisjoint({"outlines", "map", "race"}):
             self.outlines.draw(screen.outlines, rims=screen.map is not None)

@@ -20,7 +20,7 @@ from segexplorer.data.geometry import DisplayGrid
 from segexplorer.data.label_versions import LabelVersion, save_version
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.napari.display import Display
-from segexplorer.frontends.napari.layers import layer_arguments
+from segexplorer.frontends.napari.layers import changing_layers, layer_arguments
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.training.snapshots import WatchedSnapshot
 from segexplorer.viewmodels.error_navigator import ErrorEntry
@@ -130,13 +130,14 @@ class LabelPainter:
         for overlay in opened.overlays:  # the scan and the label, and the outline of the error
             self.display.issue("toggle", overlay, False)
         viewer = self.display.viewer
-        with self.display.own_drawing():
+        with self.display.own_drawing(), changing_layers(viewer):
             layer = viewer.add_labels(opened.picture.data.copy(), **layer_arguments(opened.picture))
         self.layer = layer
         layer.brush_size = BRUSH
         layer.selected_label = opened.value
         layer.mode = "paint"
-        viewer.layers.selection.active = layer
+        with changing_layers(viewer):
+            viewer.layers.selection.active = layer
         self.display.leave_alone(layer)
         self.display.learn(painting=opened.painting)
 
@@ -194,7 +195,8 @@ class LabelPainter:
         layer, self.layer = self.layer, None
         opened, self._opened = self._opened, None
         if layer is not None and any(layer == other for other in self.display.viewer.layers):
-            self.display.viewer.layers.remove(layer)
+            with changing_layers(self.display.viewer):
+                self.display.viewer.layers.remove(layer)
         self.display.leave_alone(None)
         self.display.learn(painting=None)
         if opened is not None and self.display.screen.scene == opened.painting.scene:

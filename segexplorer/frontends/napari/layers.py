@@ -7,7 +7,8 @@ viewer is the user's: a layer deleted or renamed during a run stays so until som
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,21 @@ METADATA = "segexplorer"
 """Our key in a layer's free metadata."""
 
 
+@contextmanager
+def changing_layers(viewer: Any) -> Iterator[None]:
+    """Let layers come and go without a word in napari's status bar about what is under the mouse.
+
+    In 3D napari asks for the direction of view, which it learns when the mouse moves, and raises a TypeError
+    where the mouse has rested over the canvas since.
+    """
+    over = viewer.mouse_over_canvas
+    viewer.mouse_over_canvas = False
+    try:
+        yield
+    finally:
+        viewer.mouse_over_canvas = over
+
+
 @dataclass
 class _Shown:
     layer: Any
@@ -179,11 +195,14 @@ class CaseLayers:
             return layer
         selected = set(self._viewer.layers.selection)
         self._adding = True
-        try:
-            layer = self._viewer.add_surface((picture.vertices, picture.faces), **surface_arguments(picture))
-        finally:
-            self._adding = False
-        self._viewer.layers.selection = selected
+        with changing_layers(self._viewer):
+            try:
+                layer = self._viewer.add_surface(
+                    (picture.vertices, picture.faces), **surface_arguments(picture)
+                )
+            finally:
+                self._adding = False
+            self._viewer.layers.selection = selected
         self._shown[picture.key] = _Shown(layer, layer.name)
         self._orient()
         return layer
@@ -211,7 +230,8 @@ class CaseLayers:
         layer = self.layer(key)
         self._shown.pop(key, None)
         if layer is not None:
-            self._viewer.layers.remove(layer)
+            with changing_layers(self._viewer):
+                self._viewer.layers.remove(layer)
         self._offered.discard(key)
 
     def clear(self, keys: Iterable[str] | None = None) -> None:
@@ -255,7 +275,8 @@ class CaseLayers:
         adder = self._viewer.add_image if picture.kind == "image" else self._viewer.add_labels
         self._adding = True  # whoever shows a picture decides where to open it
         try:
-            layer = adder(picture.data, **layer_arguments(picture))
+            with changing_layers(self._viewer):
+                layer = adder(picture.data, **layer_arguments(picture))
         finally:
             self._adding = False
         if picture.contrast_range is not None:

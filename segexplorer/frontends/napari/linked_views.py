@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
 from segexplorer.frontends.napari.layers import (
     METADATA,
     CaseLayers,
+    changing_layers,
     give_surface,
     seen_layers,
     slice_row,
@@ -602,14 +603,15 @@ class LinkedView(QWidget):  # type: ignore[misc, unused-ignore]
     def _put(self, copies: list[Any]) -> None:
         """Bring the copies into the viewer, and what is there already into their order."""
         layers = self.model.layers
-        for layer in [layer for layer in layers if not any(layer is copy for copy in copies)]:
-            layers.remove(layer)
-        for place, copy in enumerate(copies):
-            if copy not in layers:
-                layers.insert(place, copy)
-            elif layers.index(copy) != place:
-                layers.move(layers.index(copy), place)
-        layers.selection.clear()  # a key must not choose a tool of a copy
+        with changing_layers(self.model):
+            for layer in [layer for layer in layers if not any(layer is copy for copy in copies)]:
+                layers.remove(layer)
+            for place, copy in enumerate(copies):
+                if copy not in layers:
+                    layers.insert(place, copy)
+                elif layers.index(copy) != place:
+                    layers.move(layers.index(copy), place)
+            layers.selection.clear()  # a key must not choose a tool of a copy
 
     def _fit_to_extent(self) -> None:
         """Fit the view again where there is more or less to see than before; a zoom by hand stays otherwise."""

@@ -91,10 +91,7 @@ class MouseOverSlices:
         model.mouse_drag_callbacks.append(self._on_press)
         if model is not self._main:
             model.mouse_move_callbacks.append(self._on_move)
-        for signal in (model.dims.events.ndisplay, model.dims.events.ndim):
-            signal.connect(self._look_ahead)
         self._models.append(model)
-        self._look_ahead()
 
     def detach(self, model: Any) -> None:
         """Let go of a viewer."""
@@ -102,27 +99,12 @@ class MouseOverSlices:
         model.mouse_drag_callbacks.remove(self._on_press)
         if model is not self._main:
             model.mouse_move_callbacks.remove(self._on_move)
-        for signal in (model.dims.events.ndisplay, model.dims.events.ndim):
-            signal.disconnect(self._look_ahead)
         self._models = [other for other in self._models if other is not model]
 
     def closing(self) -> None:
         """Let go of all viewers."""
         for model in list(self._models):
             self.detach(model)
-
-    def _look_ahead(self, _: Any = None) -> None:
-        """Give views in 3D a direction before the mouse moves there.
-
-        napari learns it from the mouse, and asks for it whenever labels come or become the active layer: without
-        one it raises a TypeError.
-        """
-        for model in self._models:
-            known, dims = model.cursor._view_direction, model.dims
-            if dims.ndisplay == 3 and (known is None or len(known) != dims.ndim):
-                model.cursor._view_direction = model.scene.camera.calculate_nd_view_direction(
-                    dims.ndim, dims.displayed
-                )
 
     def _acts_on(self, model: Any) -> bool:
         dims = model.dims

@@ -87,3 +87,24 @@ def test_notes_of_several_views_are_above_and_below_them_at_any_size(notes: Any)
     caption.draw(Caption())
     bar.draw(None)
     assert not caption.strip.isVisible() and caption.text == "" and bar.texts == ()
+
+
+def test_views_do_not_move_while_the_next_note_is_on_its_way(notes: Any, qtbot: Any) -> None:
+    viewer, workbench, caption, bar = notes
+    workbench.arrange("four")
+    viewer.window.resize(820, 640)
+    caption.draw(CAPTION)
+    bar.draw(SCALE)
+    qtbot.waitUntil(lambda: caption.strip.isVisible() and bar.strip.isVisible())
+    qtbot.wait(50)
+    before = caption.canvas.size()
+    caption.waiting = bar.waiting = True
+    caption.draw(Caption())
+    bar.draw(None)
+    qtbot.wait(50)
+    assert caption.canvas.size() == before
+    assert caption.text == "" and bar.texts == (), "nothing of the old is read meanwhile"
+    caption.waiting = bar.waiting = False
+    caption.draw(Caption())
+    bar.draw(None)
+    qtbot.waitUntil(lambda: caption.canvas.height() > before.height())

@@ -35,7 +35,7 @@ from segexplorer.data.io import open_volume, save_volume
 from segexplorer.data.splits import Split
 from segexplorer.data.volume import Volume
 from segexplorer.frontends.forms import SpecForm
-from segexplorer.frontends.napari.layers import METADATA, layer_arguments, volume_from_layer
+from segexplorer.frontends.napari.layers import METADATA, changing_layers, layer_arguments, volume_from_layer
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.workers import LatestWork
 from segexplorer.viewmodels.layer_images import Examination, Picture, examine, label_picture
@@ -119,7 +119,9 @@ class GeometryNote(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _add(self, picture: Picture) -> None:
         self._label.visible = False
-        self.brought.emit(self._viewer.add_labels(picture.data, **layer_arguments(picture)))
+        with changing_layers(self._viewer):
+            layer = self._viewer.add_labels(picture.data, **layer_arguments(picture))
+        self.brought.emit(layer)
 
     def _fail(self, error: SegExplorerError) -> None:
         self.bring.setEnabled(True)
