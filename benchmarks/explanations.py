@@ -4,9 +4,10 @@ Prints, for each shape: seconds to make the pull of a few losses on all classes,
 gradient that `loss(...).backward()` gives (relative to its largest value), the difference that 16-bit logits make,
 and milliseconds of one move of a decision slider: of the counts alone, and of all that the window's worker makes
 while the slider moves (prediction, errors, their outlines and the counts of the whole case), and seconds after its
-release. Then what a user waits for after a question about the loss: for the slice that is seen, which comes
-first where the whole takes long, for the whole map with its shares, and for the slice once more under other
-parameters of the loss, whose sums over the case are known by then.
+release. Then what a user waits for after a question about the loss: for the three slices that are seen, which
+come first where the whole takes long, for the whole map with its shares (and how long a piece of it keeps another
+question waiting), and for the slices once more under other parameters of the loss, whose sums over the case are
+known by then. At last one move of alpha and beta while the map of the penalties per region is looked at.
 
     python benchmarks/explanations.py [--large] [--small]
 
@@ -136,16 +137,44 @@ def measure_answers(shape: tuple[int, ...], classes: int, kind: str) -> None:
             *("run", "validation", "case", 1, None, 1),
             Question("asked", loss=loss),
             lambda _: explanation,
-            visible=(0, shape[2] / 2),
+            visible=tuple((2 - axis, n / 2) for axis, n in enumerate(shape)),
         )
-        partial = True
-        while partial:
-            begun, cpu = time.perf_counter(), time.process_time()
+        begun, cpu, pieces = time.perf_counter(), time.process_time(), []
+        while not pieces or before is None or before[1].partial:
             before = (request, request.answer(before))
-            partial = before[1].partial
-            seconds = f"{time.perf_counter() - begun:.2f} s ({time.process_time() - cpu:.2f} s of CPU)"
-            waited.append(f"{asked}: {'the slice' if partial else 'the whole'} in {seconds}")
+            pieces.append(time.perf_counter() - begun - sum(pieces))
+        if len(pieces) > 1:
+            waited.append(f"{asked}: three slices in {1000 * pieces[0]:.0f} ms")
+        whole = f"{sum(pieces):.2f} s ({time.process_time() - cpu:.2f} s of CPU)"
+        waited.append(f"{asked}: the whole in {whole}, longest piece {max(pieces[1:] or pieces):.2f} s")
     print(f"{' x '.join(map(str, shape))}, {classes} classes, {', '.join(waited)}", flush=True)
+
+
+def measure_penalties(shape: tuple[int, ...], classes: int) -> None:
+    """Print how long a move of alpha and beta takes while the map of the penalties per region is looked at."""
+    logits, labels = made_up(shape, classes)
+    explanation = explain_arrays(
+        labels[0, 0].numpy().astype(np.uint8), logits=logits[0].numpy(), loss="adaptive_region_tversky"
+    )
+    before: tuple[WhyRequest, Answer] | None = None
+    moves = []
+    for place in np.linspace(0.2, 0.4, 9):
+        loss = losses.parse({"kind": "adaptive_region_tversky", "a": float(place)})
+        request = WhyRequest(
+            *("run", "validation", "case", 1, None, 1),
+            Question("penalties", loss=loss),
+            lambda _: explanation,
+        )
+        begun = time.perf_counter()
+        before = (request, request.answer(before))
+        assert not before[1].problem, before[1].problem
+        moves.append(time.perf_counter() - begun)
+    size = " x ".join(map(str, shape))
+    print(
+        f"{size}, {classes} classes: the map of penalties takes {1000 * moves[0]:.0f} ms at first, "
+        f"{1000 * np.median(moves[1:]):.0f} ms a move",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -159,12 +188,16 @@ def main() -> None:
         measure((24, 24, 24), 3)
         measure_window((24, 24, 24), 3)
         measure_answers((24, 24, 24), 3, "dice")
+        measure_penalties((24, 24, 24), 3)
         return
     measure((128, 128, 128), 2)
     measure((128, 128, 128), 5)
     measure_window((128, 128, 128), 2)
     measure_window((128, 128, 128), 5)
+    measure_answers((128, 128, 128), 2, "dice")
     measure_answers((128, 128, 128), 5, "dice")
+    measure_penalties((128, 128, 128), 2)
+    measure_penalties((128, 128, 128), 5)
     measure_answers((256, 256, 192), 5, "dice")
     if chosen.large:
         measure((512, 512, 300), 5)

@@ -14,9 +14,10 @@ of overlap losses as images.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from segexplorer.core.errors import LossInputError
 from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.functional.inputs import LossContext
 from segexplorer.losses.module import Loss
-from segexplorer.losses.streamed import StreamedLoss
+from segexplorer.losses.streamed import PART_BYTES, StreamedLoss, StreamedOverlappingLoss
 
 Space = Literal["logits", "probabilities"]
 """With respect to what a pull is taken."""
@@ -164,7 +165,11 @@ def _field(
 
 
 def pull_of_part(
-    streamed: StreamedLoss, start: Sequence[int], logits: Tensor, *, space: Space = "logits"
+    streamed: StreamedLoss | StreamedOverlappingLoss,
+    start: Sequence[int],
+    logits: Tensor,
+    *,
+    space: Space = "logits",
 ) -> NDArray[np.float32]:
     """Return the pull of the loss of a whole case on a part of it, (C, *shape): that of `pull`, from sums alone.
 
@@ -178,6 +183,73 @@ def pull_of_part(
     leaf = logits.double() if space == "probabilities" else logits.float()
     gradient = streamed.gradient(start, leaf)
     return _asked(gradient[0], leaf[0], space, streamed.loss.scheme)
+
+
+class PullInParts:
+    """The pull of a loss on a case that takes seconds: slices that are wanted first, then the rest, slab by slab.
+
+    Parameters
+    ----------
+    streamed
+        Was given every voxel.
+    logits
+        (C, x, y, z) float32.
+    weight
+        What the pull is multiplied by, for a term of a compound.
+    """
+
+    def __init__(
+        self,
+        streamed: StreamedLoss | StreamedOverlappingLoss,
+        logits: NDArray[np.float32],
+        *,
+        space: Space = "logits",
+        weight: float = 1.0,
+    ) -> None:
+        self._streamed, self._logits, self._space = streamed, logits, space
+        self._weight = np.float32(weight)
+        self._value = float(streamed.differentiate())
+        self._total: NDArray[np.float32] | None = None
+        self._ready = 0
+
+    @property
+    def done(self) -> float:
+        """Share of the case whose pull is there, from 0 to 1."""
+        return float(self._ready / self._logits.shape[1])
+
+    def on_slice(self, axis: int, index: int) -> NDArray[np.float32]:
+        """Return the (C, *shape) pull on one slice of x, y or z."""
+        place: list[Any] = [slice(None)] * 4
+        place[axis + 1] = index
+        if self._total is not None and axis == 0 and index < self._ready:
+            return self._total[tuple(place)]
+        place[axis + 1] = slice(index, index + 1)
+        found: NDArray[np.float32] = np.squeeze(self._of(tuple(place)), axis + 1)
+        return found
+
+    def advance(self, seconds: float) -> None:
+        """Go on with the rest for about so long."""
+        if self._total is None:
+            self._total = np.empty(self._logits.shape, np.float32)
+        step = max(1, PART_BYTES // (4 * self._logits[:, :1].size))
+        begun = time.perf_counter()
+        while self.done < 1:
+            place = slice(None), slice(self._ready, self._ready + step)
+            self._total[place] = self._of(place)
+            self._ready = min(self._ready + step, self._logits.shape[1])
+            if time.perf_counter() - begun >= seconds:
+                return
+
+    def whole(self) -> Pull:
+        """Return the pull, once all of it is there."""
+        assert self._total is not None and self.done == 1
+        return Pull(self._value, self._total, {}, self._space)
+
+    def _of(self, place: tuple[slice, ...]) -> NDArray[np.float32]:
+        start = [part.start or 0 for part in (*place, slice(None), slice(None))[1:4]]
+        logits = torch.from_numpy(np.ascontiguousarray(self._logits[place])[np.newaxis])
+        found = pull_of_part(self._streamed, start, logits, space=self._space)
+        return found if self._weight == 1 else found * self._weight
 
 
 def _asked(gradient: Tensor, logits: Tensor, space: Space, scheme: LabelScheme) -> NDArray[np.float32]:
@@ -260,16 +332,24 @@ def shares(field: NDArray[np.float32], true: NDArray[np.bool_]) -> Shares:
     true
         (*spatial) where the class is in truth.
     """
-    strength = np.abs(field)
-    total = float(strength.sum(dtype=np.float64))
+    total = float(np.abs(field).sum(dtype=np.float64))
     if total == 0:
         return Shares(float("nan"), float("nan"), float("nan"))
+    box = _around(true)
+    strength, own = np.abs(field[box]), true[box]
     # beyond the volume's edge the structure goes on: a cut surface is no border of the truth
-    core = ndimage.binary_erosion(true, border_value=1)
-    reach = ndimage.binary_dilation(true)
+    core = ndimage.binary_erosion(own, border_value=1)
+    reach = ndimage.binary_dilation(own)
     inside = float(strength[core].sum(dtype=np.float64)) / total
-    outside = float(strength[~reach].sum(dtype=np.float64)) / total
-    return Shares(inside, max(0.0, 1 - inside - outside), outside)
+    within = float(strength[reach].sum(dtype=np.float64)) / total
+    return Shares(inside, max(0.0, within - inside), max(0.0, 1 - within))
+
+
+def _around(true: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the box of what is true with a margin of one voxel, so that no time is spent on the rest."""
+    axes = range(true.ndim)
+    filled = [np.flatnonzero(true.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return tuple(slice(max(0, at[0] - 1), at[-1] + 2) if len(at) else slice(0, 0) for at in filled)
 
 
 def log_odds(

@@ -12,7 +12,7 @@ once: `whole_needed_by` then names it, and the caller has to decide whether they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NoReturn, cast
@@ -88,14 +88,14 @@ class StreamedLoss:
 
     # ---- the gradient of parts, once every voxel was given
 
-    def know(self, sums: Mapping[Sums, Tensor]) -> bool:
+    def know(self, sums: Mapping[Hashable, Tensor]) -> bool:
         """Take sums of this case that another loss has added up; return whether `add` has nothing left to do."""
         return self._inputs.know(sums)
 
     @property
-    def known(self) -> dict[Sums, Tensor]:
-        """Sums of the whole case that another loss may take, too (`know`)."""
-        return self._inputs.known
+    def known(self) -> dict[Hashable, Tensor]:
+        """Sums of the whole case that another loss of the same classes may take, too (`know`)."""
+        return {**self._inputs.known}
 
     def differentiate(self) -> Tensor:
         """Return the loss, and keep its slopes in the sums for `gradient`."""
@@ -183,6 +183,7 @@ class StreamedOverlappingLoss:
         boxes: Boxes | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.loss = loss.eval()
         ignored = loss.ignored(context)
         if ignored is not None and ignored != IGNORED:
             labels = torch.where(labels == ignored, IGNORED, labels)
@@ -209,6 +210,33 @@ class StreamedOverlappingLoss:
         """Take the (1, C, *shape) logits of a part of the case that was not given before."""
         for c, own in enumerate(self._each, start=1):
             own.add(start, logits[:, c : c + 1])
+
+    # ---- the gradient of parts, as of `StreamedLoss`; sums are known class by class
+
+    def know(self, sums: Mapping[Hashable, Tensor]) -> bool:
+        """Take sums of this case that another loss has added up; return whether `add` has nothing left to do."""
+        known = [
+            own.know({key[1]: total for key, total in sums.items() if isinstance(key, tuple) and key[0] == c})
+            for c, own in enumerate(self._each, start=1)
+        ]
+        return all(known)
+
+    @property
+    def known(self) -> dict[Hashable, Tensor]:
+        """Sums of the whole case that another loss of the same classes may take, too (`know`)."""
+        return {(c, key): of for c, own in enumerate(self._each, start=1) for key, of in own.known.items()}
+
+    def differentiate(self) -> Tensor:
+        """Return the loss, and keep its slopes in the sums for `gradient`."""
+        return torch.stack([own.differentiate() for own in self._each]).mean()
+
+    def gradient(self, start: Sequence[int], logits: Tensor) -> Tensor:
+        """Return the (1, C, *shape) gradient of the loss of the whole case in the logits of a part.
+
+        That of the background is 0: its channel is not looked at.
+        """
+        each = [own.gradient(start, logits[:, c : c + 1]) for c, own in enumerate(self._each, start=1)]
+        return torch.cat([torch.zeros_like(logits[:, :1]), *(own / len(each) for own in each)], 1)
 
     def output(self) -> LossOutput:
         """Return value, terms and maps, once every voxel was given."""
@@ -490,7 +518,7 @@ class StreamedInputs(LossInputs):
 
     # ---- slopes
 
-    def know(self, sums: Mapping[Sums, Tensor]) -> bool:
+    def know(self, sums: Mapping[Hashable, Tensor]) -> bool:
         """See `StreamedLoss.know`."""
         for request in self._asked:
             if isinstance(request, _Sum) and request.declared in sums:

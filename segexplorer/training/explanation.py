@@ -12,7 +12,8 @@ approximate: what was rounded to 0 or 1 lost its pull.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,19 +42,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segexplorer.functional.inputs import LossContext
-    from segexplorer.functional.sweep import Sums
     from segexplorer.losses.module import Loss
-    from segexplorer.losses.pull import Pull, Shares, Space
-    from segexplorer.losses.streamed import StreamedLoss
+    from segexplorer.losses.pull import Pull, PullInParts, Shares, Space
+    from segexplorer.losses.streamed import StreamedLoss, StreamedOverlappingLoss
 
 LossLike = LossSpec | str | Mapping[str, Any] | None
 AGAINST = "cross_entropy"
 """The loss that another one is compared with unless told otherwise; its pull is the soft error p - y."""
 LIMIT_PERCENTILE = 99.0
+_ALL_TERMS = "*"
+"""In the key of a pull that is kept: it has its terms, too."""
 MOST_KEPT = 4
 """Pulls that an explanation keeps: of its own loss, of the one to compare with, with terms, and of one more."""
-SLICE_FIRST = 1 << 24
-"""From so many logits on, a pull takes over a second: the slice that is seen comes first (`asked_on_slice`)."""
+SLICES_FIRST = 1 << 21
+"""From so many logits on, a map takes over a tenth of a second: the slices that are seen come first."""
+_MAPPED = 0.75
+"""Share of the work on a map that is done once its values are there; then it is measured."""
 SAMPLED = 12
 """Slices from which the scale of a map is estimated, before all of it is there."""
 MOST_RANKED = 200_000
@@ -113,6 +117,16 @@ class Followed:
     rank_correlation: float
 
 
+@dataclass
+class _OnSlices:
+    """A map of which some slices are there: (x, y, z) values, 0 elsewhere; its estimated scale; which slices."""
+
+    values: NDArray[np.float32]
+    mean: float
+    limit: float
+    there: set[tuple[int, int]] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class Explanation:
     """A predicted case with its truth, about which a loss can be asked.
@@ -169,8 +183,13 @@ class Explanation:
     patch: TrainedPatch | None = None
     _pulls: dict[Any, Pull] = field(default_factory=dict, repr=False, compare=False)
     _regions: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    _streamed: dict[Any, StreamedLoss] = field(default_factory=dict, repr=False, compare=False)
-    _sums: dict[int | None, dict[Sums, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _streamed: dict[Any, StreamedLoss | StreamedOverlappingLoss] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _sums: dict[int | None, dict[Hashable, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _measured: dict[Any, tuple[float, float, Shares]] = field(default_factory=dict, repr=False, compare=False)
+    _parts: dict[Any, PullInParts] = field(default_factory=dict, repr=False, compare=False)
+    _on_slices: dict[Any, _OnSlices] = field(default_factory=dict, repr=False, compare=False)
 
     # ---- what a loss asks for
 
@@ -197,19 +216,40 @@ class Explanation:
         LossInputError, UnknownKindError
             When the loss cannot be computed here, or does not exist.
         """
-        from segexplorer.losses.pull import shares
-
         spec = self._spec(loss)
-        found = self.pull_of(spec, space=space, terms=bool(term))
-        if term and term not in found.terms:
+        if term and term not in _term_names(spec):
             raise SpecError(
                 f"{spec.display_name} has no term {term!r}.",
-                f"Its terms: {', '.join(found.terms) or 'it is no compound'}.",
+                f"Its terms: {', '.join(_term_names(spec)) or 'it is no compound'}.",
             )
         title = self._title(spec, term, class_index)
-        values = (found.terms[term] if term else found.total)[class_index]
+        found = self._kept(spec, space, term) or self.pull_of(spec, space=space, terms=bool(term))
+        values = found.terms.get(term, found.total)[class_index]
+        scaled = _normalised(values)
+        key = (spec.model_dump_json(), space, term, class_index)
+        if key not in self._measured:
+            self._measured[key] = self._measure(values, scaled, class_index)
+        mean, limit, found_shares = self._measured[key]
+        return VoxelField(title, scaled, mean, limit, found_shares, self.approximate)
+
+    def _measure(
+        self, values: NDArray[np.float32], scaled: NDArray[np.float32], class_index: int
+    ) -> tuple[float, float, Shares]:
+        """Return mean, limit and shares of a map; each looks at all voxels, and several questions need them."""
+        from segexplorer.losses.pull import shares
+
         true = self.scheme.mask(self.labels, class_index)
-        return _voxel_field(title, values, true, shares(values, true), self.approximate)
+        mean = float(np.abs(values).mean(dtype=np.float64))
+        return mean, _limit(np.abs(scaled), true), shares(values, true)
+
+    def strength(self, class_index: int, loss: LossLike = None, *, space: Space = "logits") -> float:
+        """Return the mean of the absolute values of what a loss asks for."""
+        key = (self._spec(loss).model_dump_json(), space, "", class_index)
+        return (
+            self._measured[key][0]
+            if key in self._measured
+            else self.asked(class_index, loss, space=space).mean
+        )
 
     def limit(
         self,
@@ -223,76 +263,154 @@ class Explanation:
 
         It is the larger `VoxelField.limit` of the two, so that the maps of both can be compared by eye.
         """
-        true = self.scheme.mask(self.labels, class_index)
-        fields = (self.pull_of(spec, space=space).total[class_index] for spec in (loss, against))
-        return max(_limit(np.abs(_normalised(field)), true) for field in fields)
+        specs = [self._spec(one) for one in (loss, against)]
+        keys = [(spec.model_dump_json(), space, "", class_index) for spec in specs]
+        return max(
+            self._measured[key][1]
+            if key in self._measured
+            else self.asked(class_index, spec, space=space).limit
+            for key, spec in zip(keys, specs, strict=True)
+        )
 
     def pull_of(self, loss: LossLike = None, *, space: Space = "logits", terms: bool = False) -> Pull:
         """Return the pull of a loss on all classes, not normalised; the last few are kept."""
         from segexplorer.losses.pull import pull
 
         spec = self._spec(loss)
-        key = (spec.model_dump_json(), space, terms)
-        if not terms and (*key[:2], True) in self._pulls:
-            key = (*key[:2], True)  # has the sum, too
-        if key not in self._pulls:
-            # a slider over a parameter asks for many losses, and each answer is as large as the logits
-            for old in list(self._pulls)[: max(0, len(self._pulls) + 1 - MOST_KEPT)]:
-                del self._pulls[old]
-            made = pull(
-                self._module(spec),
-                *self._inputs(spec),
-                space=space,
-                terms=terms,
-                sample=None if self.patch is None else SHOWN,
-            )
-            self._pulls[key] = self._lifted(made)
-        found: Pull = self._pulls.pop(key)
-        self._pulls[key] = found  # the one that was used last goes last
-        return found
+        kept = self._kept(spec, space, _ALL_TERMS if terms else "")
+        if kept is not None:
+            return kept
+        made = pull(
+            self._module(spec),
+            *self._inputs(spec),
+            space=space,
+            terms=terms,
+            sample=None if self.patch is None else SHOWN,
+        )
+        return self._keep(spec, space, _ALL_TERMS if terms else "", self._lifted(made))
 
-    # ---- one slice, before the whole
+    def _kept(self, spec: LossSpec, space: Space, term: str) -> Pull | None:
+        """Return a pull that was made before: of a loss ("" or with `_ALL_TERMS`), or of one of its terms."""
+        json = spec.model_dump_json()
+        for key in ((json, space, term), (json, space, _ALL_TERMS)):
+            if key in self._pulls:
+                found = self._pulls.pop(key)
+                self._pulls[key] = found  # the one that was used last goes last
+                return found
+        return None
+
+    def _keep(self, spec: LossSpec, space: Space, term: str, made: Pull) -> Pull:
+        # a slider over a parameter asks for many losses, and each answer is as large as the logits
+        _leave_room(self._pulls)
+        self._pulls[spec.model_dump_json(), space, term] = made
+        return made
+
+    # ---- slices, before the whole
 
     def is_slow(self, loss: LossLike = None, *, term: str = "", space: Space = "logits") -> bool:
-        """Whether `asked` takes over a second or so, and `asked_on_slice` does not have to wait for it."""
-        key = (self._spec(loss).model_dump_json(), space)
-        if self.patch is not None or self.scheme.overlapping or self.logits.size < SLICE_FIRST:
+        """Whether `asked` keeps a user waiting, so that `asked_on_slices` should come first."""
+        if self.patch is not None or self.logits.size < SLICES_FIRST:
             return False
-        return (*key, True) not in self._pulls and (bool(term) or (*key, False) not in self._pulls)
+        return self._kept(self._spec(loss), space, term) is None
 
-    def asked_on_slice(
+    def needs_all_voxels(self, loss: LossLike = None, *, term: str = "") -> str:
+        """Return the name of a loss, or of the one inside it, that looks at all voxels at once; "" for others.
+
+        It sorts voxels, or follows lines and distances through the prediction; a slice has no pull of its own then.
+        """
+        culprit = self._stream(self._spec(loss), term).whole_needed_by
+        return "" if culprit is None else culprit.display_name
+
+    def asked_on_slices(
         self,
         class_index: int,
-        axis: int,
-        index: int,
+        slices: Sequence[tuple[int, int]],
         loss: LossLike = None,
         *,
         term: str = "",
         space: Space = "logits",
     ) -> VoxelField | None:
-        """Return `asked` with one slice alone, and 0 everywhere else; None where the loss needs all voxels at once.
+        """Return `asked` with some slices alone, and 0 elsewhere; None where the loss needs all voxels at once.
 
         A voxel has its part in most losses through a few sums over the case. These are added up once, and serve
-        other losses and parameters, too; the pull on the slice follows from them exactly. Its scale, `mean` and
+        other losses and parameters, too; the pull on a slice follows from them exactly. Its scale, `mean` and
         `limit`, is estimated: from `SAMPLED` other slices, and as many of those that the structure is in.
 
         Parameters
         ----------
-        axis, index
-            Which slice of (x, y, z).
+        slices
+            (axis, index) of each, axes being those of (x, y, z). Those that were asked for before are there, too.
         """
         from segexplorer.losses.pull import Shares
 
         spec = self._spec(loss)
-        streamed = self._stream(spec, term)
-        if streamed is None:
+        parts = self._in_parts(spec, space, term)
+        if parts is None:
             return None
+        key = (spec.model_dump_json(), space, term, class_index)
+        shown = self._on_slices.get(key)
+        if shown is None:
+            self._on_slices.clear()
+            shown = self._on_slices[key] = self._scaled(parts, class_index)
+        for axis, index in slices:
+            if (axis, index) not in shown.there:
+                place: list[Any] = [slice(None)] * 3
+                place[axis] = index
+                shown.values[tuple(place)] = parts.on_slice(axis, index)[class_index] / shown.mean
+                shown.there.add((axis, index))
+        nowhere = float("nan")
+        return VoxelField(
+            self._title(spec, term, class_index),
+            shown.values,
+            shown.mean,
+            shown.limit,
+            Shares(nowhere, nowhere, nowhere),
+            self.approximate,
+        )
+
+    def advance(
+        self,
+        class_index: int,
+        wanted: Sequence[tuple[LossLike, str]],
+        seconds: float,
+        space: Space = "logits",
+    ) -> float:
+        """Go on with maps of a class that are made in parts, for about so long; return which share is there.
+
+        Parameters
+        ----------
+        wanted
+            Loss and term of each. Losses that need all voxels at once are left to `asked`.
+        """
+        end, shares, moved = time.perf_counter() + seconds, [], False
+        for loss, term in wanted:
+            spec = self._spec(loss)
+            json = spec.model_dump_json()
+            slow = self.is_slow(spec, term=term, space=space)
+            parts = self._in_parts(spec, space, term) if slow else None
+            left = end - time.perf_counter()
+            if parts is not None and (left > 0 or not moved):
+                parts.advance(left)
+                moved = True
+                if parts.done == 1:
+                    self._keep(spec, space, term, parts.whole())
+                    del self._parts[json, space, term]
+            ready = 1.0 if parts is None else parts.done
+            measured = (json, space, term, class_index) in self._measured or (slow and parts is None)
+            if ready == 1 and not measured and (not moved or time.perf_counter() < end):
+                self.asked(class_index, spec, term=term, space=space)
+                measured = moved = True
+            shares.append(_MAPPED * ready + (1 - _MAPPED) * measured)
+        return 1.0 if min(shares, default=1.0) == 1 else sum(shares) / len(shares)
+
+    def _scaled(self, parts: PullInParts, class_index: int) -> _OnSlices:
+        """Return an empty map with the scale that slices of it will be drawn with."""
         true = self.scheme.mask(self.labels, class_index)
         evenly = _spread(0, self.labels.shape[0], SAMPLED)
         within = np.flatnonzero(true.any(axis=(1, 2)))
         chosen = within[_spread(0, len(within), SAMPLED)] if len(within) else within
         sample, inside = (
-            np.abs(np.stack([self._slice(streamed, class_index, 0, int(x), space) for x in places]))
+            np.abs(np.stack([parts.on_slice(0, int(x))[class_index] for x in places]))
             if len(places)
             else np.zeros((0, *true.shape[1:]), np.float32)
             for places in (evenly, chosen)
@@ -302,57 +420,45 @@ class Explanation:
             _limit(np.asarray(part / mean, np.float32), true[places])
             for part, places in ((sample, evenly), (inside, chosen))
         )
-        values = np.zeros(self.labels.shape, np.float32)
-        place: list[Any] = [slice(None)] * 3
-        place[axis] = index
-        values[tuple(place)] = self._slice(streamed, class_index, axis, index, space) / mean
-        weight = dict(zip(_term_names(spec), self._module(spec).term_weights(), strict=True)).get(term, 1.0)
-        nowhere = float("nan")
-        return VoxelField(
-            self._title(spec, term, class_index),
-            values if weight >= 0 else -values,
-            mean * abs(weight),
-            limit,
-            Shares(nowhere, nowhere, nowhere),
-            self.approximate,
-        )
+        return _OnSlices(np.zeros(self.labels.shape, np.float32), mean, limit)
 
-    def _slice(
-        self, streamed: StreamedLoss, class_index: int, axis: int, index: int, space: Space
-    ) -> NDArray[np.float32]:
-        import torch
+    def _in_parts(self, spec: LossSpec, space: Space, term: str) -> PullInParts | None:
+        from segexplorer.losses.pull import PullInParts
 
-        from segexplorer.losses.pull import pull_of_part
+        key = (spec.model_dump_json(), space, term)
+        if key not in self._parts:
+            streamed = self._stream(spec, term)
+            if streamed.whole_needed_by is not None:
+                return None
+            weights = dict(zip(_term_names(spec), self._module(spec).term_weights(), strict=True))
+            _leave_room(self._parts)
+            self._parts[key] = PullInParts(
+                streamed, self.logits, space=space, weight=float(weights.get(term, 1.0))
+            )
+        return self._parts[key]
 
-        start, place = [0, 0, 0], [slice(None)] * 4
-        start[axis], place[axis + 1] = index, slice(index, index + 1)
-        logits = torch.from_numpy(np.ascontiguousarray(self.logits[tuple(place)])[np.newaxis])
-        found = pull_of_part(streamed, start, logits, space=space)[class_index]
-        flat: NDArray[np.float32] = np.squeeze(found, axis)
-        return flat
-
-    def _stream(self, spec: LossSpec, term: str) -> StreamedLoss | None:
+    def _stream(self, spec: LossSpec, term: str) -> StreamedLoss | StreamedOverlappingLoss:
         """Return a loss, or one of its terms without its weight, that knows its sums over the case."""
         import torch
 
-        from segexplorer.losses.streamed import StreamedLoss
+        from segexplorer.losses.multilabel import build_loss
+        from segexplorer.losses.streamed import stream_loss
 
         key = (spec.model_dump_json(), term)
         if key not in self._streamed:
             loss = self._module(spec)
             if term:
-                loss = loss.losses()[_term_names(spec).index(term)]
+                part = loss.losses()[_term_names(spec).index(term)]
+                loss = build_loss(part.spec, self.scheme)
+                loss.load_state_dict(part.state_dict())
             classes = len(self.class_names) + 1
-            made = StreamedLoss(loss, torch.from_numpy(self.labels), classes, self.context(spec))
-            if made.whole_needed_by is not None:
-                return None
-            sums = self._sums.setdefault(loss.spec.ignore_index, {})
-            if not made.know(sums):
-                made.add((0, 0, 0), torch.from_numpy(self.logits[np.newaxis]))
-                sums.update(made.known)
-            made.differentiate()
-            for old in list(self._streamed)[: max(0, len(self._streamed) + 1 - MOST_KEPT)]:
-                del self._streamed[old]
+            made = stream_loss(loss, torch.from_numpy(self.labels), classes, self.context(spec))
+            if made.whole_needed_by is None:
+                sums = self._sums.setdefault(loss.spec.ignore_index, {})
+                if not made.know(sums):
+                    made.add((0, 0, 0), torch.from_numpy(self.logits[np.newaxis]))
+                    sums.update(made.known)
+            _leave_room(self._streamed)
             self._streamed[key] = made
         return self._streamed[key]
 
@@ -738,6 +844,12 @@ def _spread(first: int, end: int, most: int) -> NDArray[np.intp]:
     """Return at most so many whole numbers from `first` to before `end`, evenly spread."""
     count = min(most, end - first)
     return first + np.asarray((np.arange(count) + 0.5) * (end - first) / max(count, 1), np.intp)
+
+
+def _leave_room(kept: dict[Any, Any]) -> None:
+    """Forget the oldest where one more would be too many."""
+    for old in list(kept)[: max(0, len(kept) + 1 - MOST_KEPT)]:
+        del kept[old]
 
 
 def _term_names(spec: LossSpec) -> list[str]:

@@ -207,8 +207,10 @@ class Reality:
         (z, y, x) in mm under the mouse; None while it is not over the canvas.
     axes
         Display axes of the slice that is shown (0 = z, 1 = y, 2 = x); None in 3D.
-    slice_mm
-        Where that slice is along the third axis, mm.
+    point
+        (z, y, x) in mm: where the planes that are shown meet.
+    planes
+        Axes across which further views show slices.
     solid
         Whether a further view shows 3D.
     plan
@@ -243,12 +245,19 @@ class Reality:
     painting: Painting | None = None
     mouse: tuple[float, float, float] | None = None
     axes: tuple[int, ...] | None = None
-    slice_mm: float = 0.0
+    point: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    planes: tuple[int, ...] = ()
     solid: bool = False
     plan: PlanFacts = PlanFacts()
     accepts: frozenset[str] = frozenset()
     busy: bool = False
     making: str = ""
+
+    @property
+    def slices(self) -> tuple[tuple[int, float], ...]:
+        """Axis and place, mm, of the slices that are seen, that of the main view first; it has none in 3D."""
+        own = () if self.axes is None else tuple({0, 1, 2} - set(self.axes))
+        return tuple((axis, self.point[axis]) for axis in dict.fromkeys((*own, *self.planes)))
 
 
 @dataclass(frozen=True)

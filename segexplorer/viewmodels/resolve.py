@@ -199,7 +199,7 @@ def _why_request(now: Displayed, reality: Reality, request: Request | None) -> W
             now.cls,
             now.question,
             lambda known: explain_case(case),
-            visible=_visible(reality),
+            visible=reality.slices,
         )
     trained = patch_of(now, reality)
     if run is not None and trained is not None:
@@ -239,17 +239,9 @@ def _why_request(now: Displayed, reality: Reality, request: Request | None) -> W
         now.cls,
         now.question,
         made,
-        visible=_visible(reality),
+        visible=reality.slices,
     )
     return _with_pair(asked, run, request) if now.question.look == "paid" else asked
-
-
-def _visible(reality: Reality) -> tuple[int, float] | None:
-    """Return axis and place of the slice that is seen; None in 3D."""
-    if reality.axes is None:
-        return None
-    (axis,) = {0, 1, 2} - set(reality.axes)
-    return axis, reality.slice_mm
 
 
 def _with_pair(asked: WhyRequest, run: RunFacts, request: Request) -> WhyRequest:
@@ -277,7 +269,8 @@ def _of_answer(now: Displayed, reality: Reality, screen: Screen, request: Reques
         found = replace(found, sentence="")
     parts: dict[str, Any] = {"answer": found, "answer_note": found.problem}
     if found.partial:
-        parts["answer_note"] = "This slice is there first; the rest of the map and the shares follow."
+        parts["answer_note"] = found.progress
+        parts["slice_notes"] = found.slice_notes(reality.slices)
     if of != asked or found.partial:
         parts |= {"why_request": asked}
         if of.step != asked.step:
@@ -564,7 +557,7 @@ def _absent(
         ticked = [overlay for overlay in MAPS if any(p.key == overlay for p in shown.pictures)]
         return tuple(Absence(o, "Maps of regions are drawn in slices, not in 3D.", 0) for o in ticked)
     axis = next(a for a in range(3) if a not in reality.axes)
-    return absences(shown.snapshot, layers.values(), class_name, axis, reality.slice_mm)
+    return absences(shown.snapshot, layers.values(), class_name, axis, reality.point[axis])
 
 
 def _remark(now: Displayed, reality: Reality, shown: Seen) -> str:

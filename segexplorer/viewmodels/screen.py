@@ -138,6 +138,9 @@ class Screen:
         What a worker has to prepare; None when nothing is missing.
     answer, answer_note
         What the loss asks for, and why there is no answer or that it is being prepared.
+    slice_notes
+        Axis (0 = z, 1 = y, 2 = x) -> what must be known of the map of the loss in the view across it, while the
+        map is not there as a whole.
     why_request
         What a worker has to answer about the loss; None when nothing is missing.
     decision
@@ -196,6 +199,7 @@ class Screen:
     request: Request | None = None
     answer: Answer | None = None
     answer_note: str = ""
+    slice_notes: Mapping[int, str] = field(default_factory=dict)
     why_request: WhyRequest | None = None
     decision: DecisionShown | None = None
     diagnosis: Diagnosis | None = None

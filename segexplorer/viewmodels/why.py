@@ -56,6 +56,10 @@ ENDS: dict[Look, tuple[str, str]] = {
 """What the two ends of the colours mean."""
 PULL = "pull"
 """Key of the layer."""
+PIECE_S = 0.25
+"""So long a large map is worked on before it is looked which slices are seen by now."""
+THERE = "this slice; the rest follows"
+"""About a slice of a map whose other slices are not there yet."""
 MOST_CHANGES = 4
 """So many regions that improved, and that paid, are listed."""
 Space = Literal["logits", "probabilities"]
@@ -165,8 +169,8 @@ class WhyRequest:
     patch
         Whether it is of the patch that was trained on in that step, and not of the whole case.
     visible
-        Axis (0 = z, 1 = y, 2 = x) and place, mm, of the slice that is seen, which comes first where the whole case
-        takes long; None: the whole case at once.
+        Axis (0 = z, 1 = y, 2 = x) and place, mm, of the slices that are seen, the main view's first. They come
+        first where the whole case takes long; without any it comes at once.
     """
 
     run: str
@@ -183,7 +187,7 @@ class WhyRequest:
         default=None, compare=False, repr=False
     )
     patch: bool = False
-    visible: tuple[int, float] | None = field(default=None, compare=False)
+    visible: tuple[tuple[int, float], ...] = field(default=(), compare=False)
 
     @property
     def subject(self) -> tuple[Any, ...]:
@@ -281,7 +285,13 @@ class Answer:
     since, steps
         Of "paid": the step that is compared with, and those that may be.
     partial
-        Whether the map is of the visible slice alone: the same request, asked again, brings the rest.
+        Whether the whole map is not there yet: the same request, asked again, brings more of it.
+    slices
+        Of a partial answer: (axis, index) of the slices that are there, of the (x, y, z) of the explanation.
+    done
+        Of a partial answer: which share of all that is computed for it is there.
+    all_at_once
+        Of a partial answer: the loss that looks at all voxels at once, so that no slice can come first; else "".
     kept
         Of a partial answer: the limit of the colours that was kept from before; None where it is estimated.
     """
@@ -302,7 +312,44 @@ class Answer:
     since: int | None = None
     steps: tuple[int, ...] = ()
     partial: bool = False
+    slices: frozenset[tuple[int, int]] = frozenset()
+    done: float = 0.0
+    all_at_once: str = ""
     kept: float | None = None
+
+    @property
+    def progress(self) -> str:
+        """How far a partial answer is, in a sentence; "" for a whole one."""
+        if not self.partial:
+            return ""
+        if self.all_at_once:
+            return (
+                f"{self.all_at_once} looks at all voxels at once, so no slice can come first: the map of the "
+                "whole case is being computed."
+            )
+        return (
+            f"The slices that are seen are there first, exact; {100 * self.done:.0f} % of the whole map is "
+            "computed. Shares and value follow."
+        )
+
+    def slice_notes(self, visible: Sequence[tuple[int, float]]) -> dict[int, str]:
+        """Return axis (0 = z, 1 = y, 2 = x) -> what must be known of the map on the slice that is seen across it.
+
+        Parameters
+        ----------
+        visible
+            As of `WhyRequest`.
+        """
+        if not self.partial or self.explanation is None:
+            return {}
+        found = {}
+        for axis, mm in visible:
+            place = slice_at(self.explanation, axis, mm)
+            if place is not None and self.all_at_once:
+                found[axis] = "all voxels at once: being computed"
+            elif place is not None:
+                found[axis] = THERE if place in self.slices else "this slice follows"
+        return found
 
 
 def answer(
@@ -338,10 +385,9 @@ def answer(
             found = _with_penalties(found, question, _kept_limit(request, index, before))
         elif question.look is not None:
             limit = _kept_limit(request, index, before)
-            if before is None or not before[1].partial or before[0] != request:
-                first = _with_slice(found, question, limit, request.visible)
-                if first is not None:
-                    return first
+            first = _with_slices(found, question, limit, request, before)
+            if first is not None:
+                return first
             found = _with_map(found, question, limit)
         if question.place is not None:
             found = replace(found, sentence=_sentence(explanation, question, index))
@@ -417,7 +463,9 @@ def most_wrong(explanation: Explanation) -> int:
 
 
 def _kept_limit(request: WhyRequest, index: int, before: tuple[WhyRequest, Answer] | None) -> float | None:
-    if before is None or before[1].picture is None or before[1].class_index != index:
+    if before is None or before[1].class_index != index:
+        return None
+    if before[1].picture is None and not before[1].partial:
         return None
     limit = before[1].kept if before[1].partial else before[1].limit
     old, new = before[0], request
@@ -430,36 +478,72 @@ def _kept_limit(request: WhyRequest, index: int, before: tuple[WhyRequest, Answe
     return limit if same else None
 
 
-def _with_slice(
-    found: Answer, question: Question, limit: float | None, visible: tuple[int, float] | None
+def _with_slices(
+    found: Answer,
+    question: Question,
+    limit: float | None,
+    request: WhyRequest,
+    before: tuple[WhyRequest, Answer] | None,
 ) -> Answer | None:
-    """Return the answer with the map of the visible slice alone, where the whole one takes long; else None."""
+    """Return the answer with the slices that are seen, where the whole map takes long; None once that is there.
+
+    Each call brings the slices that came into sight since the one before, or else goes on with the rest.
+    """
     explanation, index = found.explanation, found.class_index
     assert explanation is not None
     asked: dict[str, Any] = {"term": question.term, "space": question.space}
-    if question.look != "asked" or visible is None or not explanation.is_slow(question.loss, **asked):
+    earlier = before[1] if before is not None and before[0] == request and before[1].partial else None
+    if question.look != "asked" or (earlier is None and not explanation.is_slow(question.loss, **asked)):
         return None
-    axis, place = _slice_at(explanation, *visible)
-    if not 0 <= place < explanation.labels.shape[axis]:
+    places = (slice_at(explanation, axis, mm) for axis, mm in request.visible)
+    visible = [place for place in places if place is not None]
+    if earlier is None and not visible:
         return None
-    shown = explanation.asked_on_slice(index, axis, place, question.loss, **asked)
-    if shown is None:
-        return None
+    name = explanation.needs_all_voxels(question.loss, term=question.term)
+    if name:
+        waiting = replace(found, partial=True, all_at_once=name, kept=limit)
+        return waiting if earlier is None else None
+    there = frozenset() if earlier is None else earlier.slices
+    done = 0.0 if earlier is None else earlier.done
+    if earlier is not None and there.issuperset(visible):
+        done = explanation.advance(index, _pulls_of(question), PIECE_S, question.space)
+        return replace(earlier, done=done) if done < 1 else None
+    there = there.union(visible)
+    shown = explanation.asked_on_slices(index, tuple(there), question.loss, **asked)
+    assert shown is not None
     # before the softmax the mean hangs on few voxels, and a sample of slices misses them
     end = shown.limit if limit is None or question.space == "probabilities" else limit
-    note = "this slice; the rest follows"
+    note = "the slices that are seen; the rest follows"
     picture = _picture(explanation, shown.title, shown.values, "asked", found.class_name, end, note)
-    return replace(found, title=shown.title, picture=picture, limit=end, partial=True, kept=limit)
+    return replace(
+        found,
+        title=shown.title,
+        picture=picture,
+        limit=end,
+        partial=True,
+        slices=there,
+        done=done,
+        kept=limit,
+    )
 
 
-def _slice_at(explanation: Explanation, axis: int, mm: float) -> tuple[int, int]:
-    """Return axis and index, of (x, y, z), of a slice at z, y or x mm."""
+def _pulls_of(question: Question) -> list[tuple[LossSpec | None, str]]:
+    """Return loss and term of every pull that `_with_map` looks at, so that none of them stops the work at once."""
+    own = [(None, "")] if question.loss is not None and not question.term else []
+    return list(
+        dict.fromkeys([(question.loss, question.term), (question.loss, ""), (question.other, ""), *own])
+    )
+
+
+def slice_at(explanation: Explanation, axis: int, mm: float) -> tuple[int, int] | None:
+    """Return axis and index, of (x, y, z), of a slice at z, y or x mm; None outside of the case."""
     affine, world = explanation.affine, 2 - axis
     middle = np.append((np.asarray(explanation.labels.shape) - 1) / 2, 1.0)
     point = affine @ middle
     point[world] = mm
     along = int(np.abs(affine[world, :3]).argmax())
-    return along, int(np.rint(np.linalg.solve(affine, point)[along]))
+    place = int(np.rint(np.linalg.solve(affine, point)[along]))
+    return (along, place) if 0 <= place < explanation.labels.shape[along] else None
 
 
 def _with_map(found: Answer, question: Question, limit: float | None) -> Answer:
@@ -543,8 +627,8 @@ def _ratio_of_pulls(explanation: Explanation, question: Question, index: int) ->
     """Return how strong the whole pull is beside that of the run's own loss, where another one is asked about."""
     if question.loss is None or question.term:
         return ""
-    own = explanation.asked(index, space=question.space).mean
-    asked = explanation.asked(index, question.loss, space=question.space).mean
+    own = explanation.strength(index, space=question.space)
+    asked = explanation.strength(index, question.loss, space=question.space)
     return f"; its pull is {asked / own:.2g} times that of the run's own loss" if own and asked else ""
 
 

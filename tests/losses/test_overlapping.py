@@ -140,6 +140,42 @@ def test_part_by_part_it_is_that_of_all_voxels(kind: str) -> None:
             np.testing.assert_allclose(ours.values[name], values, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_of_a_part_is_that_of_all_voxels(kind: str) -> None:
+    logits, labels = case(len(kind))
+    spec = losses.create(kind).spec
+    loss, context = build_loss(spec, SCHEME).eval(), context_of(spec, labels)
+    found = stream_loss(loss, labels, 4, context)
+    if found.whole_needed_by is not None:
+        return
+    leaf = logits.clone().requires_grad_()
+    whole = loss.evaluate(leaf, labels[None, None].long(), context).value
+    (expected,) = torch.autograd.grad(whole, leaf)
+    for start, end in ((0, 5), (5, 6), (6, SHAPE[0])):
+        found.add((start, 0, 0), logits[:, :, start:end])
+    assert float(found.differentiate()) == pytest.approx(whole.item(), rel=1e-5, abs=1e-6)
+    for start, place in (
+        ((0, 0, 6), (..., slice(6, 7))),
+        ((3, 2, 0), (..., slice(3, 5), slice(2, 9), slice(0, 13))),
+    ):
+        own = found.gradient(start, logits[place])
+        np.testing.assert_allclose(own, expected[place], rtol=1e-3, atol=3e-5 * float(expected.abs().max()))
+
+
+def test_sums_of_one_loss_serve_another_class_by_class() -> None:
+    logits, labels = case(3)
+    first, second, third = (
+        stream_loss(build_loss(losses.create(kind).spec, SCHEME), labels, 4, LossContext(ignore_index=255))
+        for kind in ("dice", "tversky", "cross_entropy")
+    )
+    first.add((0, 0, 0), logits)
+    assert second.know(first.known) and not third.know(first.known)
+    plain = build_loss(losses.create("tversky").spec, SCHEME).evaluate(
+        logits, labels[None, None].long(), LossContext(ignore_index=255)
+    )
+    assert float(second.differentiate()) == pytest.approx(float(plain.value), rel=1e-5)
+
+
 def test_errors_per_box_are_sums_of_sigmoids() -> None:
     logits, labels = case(3)
     boxes = partition(SHAPE, box_size=7)

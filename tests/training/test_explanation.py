@@ -13,9 +13,15 @@ import torch
 import segexplorer
 from segexplorer import losses, open_run
 from segexplorer.core.errors import DataError, SpecError
+from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.losses.pull import Space
 from segexplorer.training import explanation
-from segexplorer.training.explanation import explain_arrays, explain_run, logits_from_probabilities
+from segexplorer.training.explanation import (
+    LossLike,
+    explain_arrays,
+    explain_run,
+    logits_from_probabilities,
+)
 from segexplorer.training.history import HistoryWriter, RunRecord
 from segexplorer.training.predict import load_predictor
 from segexplorer.training.run import Run
@@ -301,7 +307,7 @@ def test_logits_stay_within_their_room_spread_over_the_run(tmp_path: Path, fit: 
     assert 1 <= len(list(folder.rglob("logits/zarr.json"))) <= 2 * fit
 
 
-# ---- one slice first
+# ---- slices first
 
 
 @pytest.mark.parametrize("space", ["logits", "probabilities"])
@@ -314,9 +320,9 @@ def test_a_slice_comes_before_the_whole_and_is_part_of_it(
     logits = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     of = explain_arrays(_label(), logits=logits, loss=loss, class_names=("lesion",))
     assert not of.is_slow(term=term, space=space), "small cases are answered at once"
-    monkeypatch.setattr(explanation, "SLICE_FIRST", 1)
+    monkeypatch.setattr(explanation, "SLICES_FIRST", 1)
     assert of.is_slow(term=term, space=space)
-    first = of.asked_on_slice(1, 2, 4, term=term, space=space)
+    first = of.asked_on_slices(1, [(2, 4)], term=term, space=space)
     whole = of.asked(1, term=term, space=space)
     assert first is not None and first.title == whole.title and not of.is_slow(term=term, space=space)
     drawn = first.values * first.mean
@@ -326,7 +332,51 @@ def test_a_slice_comes_before_the_whole_and_is_part_of_it(
     assert first.limit * first.mean == pytest.approx(whole.limit * whole.mean, rel=0.3)
 
 
-def test_a_loss_that_needs_all_voxels_at_once_has_no_slice_of_its_own() -> None:
+@pytest.mark.parametrize("space", ["logits", "probabilities"])
+@pytest.mark.parametrize("term", ["", "dice"])
+@pytest.mark.parametrize("scheme", [EXCLUSIVE, LabelScheme.of(2, [(1,), (1, 2)])], ids=["softmax", "sigmoid"])
+def test_the_rest_follows_piece_by_piece_and_is_the_same(
+    scheme: LabelScheme, term: str, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
+    logits[0] = 0
+    label = _label()
+    label[5:8, 3:8, 3:7] = 2
+    monkeypatch.setattr(explanation, "SLICES_FIRST", 1)
+    monkeypatch.setattr("segexplorer.losses.pull.PART_BYTES", 4 * 3 * 90)  # one slice of x at a time
+    expected = explain_arrays(label, logits=logits, loss="dice_cross_entropy", scheme=scheme)
+    of = explain_arrays(label, logits=logits, loss="dice_cross_entropy", scheme=scheme)
+    first = of.asked_on_slices(2, [(0, 4), (1, 5)], term=term, space=space)
+    again = of.asked_on_slices(2, [(2, 6)], term=term, space=space)
+    assert first is not None and again is not None
+    wanted: list[tuple[LossLike, str]] = [(None, term), ("cross_entropy", "")]
+    shares = [0.0]
+    while shares[-1] < 1:
+        shares.append(of.advance(2, wanted, 0.0, space))
+    assert len(shares) == 2 * SHAPE[0] + 3 and shares == sorted(shares)
+    assert not of.is_slow(term=term, space=space) and not of.is_slow("cross_entropy", space=space)
+    for loss, part in wanted:
+        own, theirs = (one.asked(2, loss, term=part, space=space) for one in (of, expected))
+        np.testing.assert_allclose(own.values, theirs.values, rtol=1e-3, atol=1e-5)
+        assert own.mean == pytest.approx(theirs.mean, rel=1e-4)
+        assert own.title == theirs.title
+    whole = expected.asked(2, term=term, space=space)
+    there = np.zeros(SHAPE, bool)
+    there[4], there[:, 5], there[:, :, 6] = True, True, True
+    drawn = again.values * again.mean
+    np.testing.assert_allclose(drawn[there], (whole.values * whole.mean)[there], rtol=1e-3, atol=1e-9)
+    assert not drawn[~there].any()
+    value = of.pull_of(space=space).value
+    assert value == pytest.approx(expected.pull_of(space=space).value, rel=1e-5)
+
+
+def test_a_loss_that_needs_all_voxels_at_once_has_no_slice_of_its_own_and_is_named() -> None:
     logits = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     of = explain_arrays(_label(), logits=logits, loss="lovasz_softmax")
-    assert of.asked_on_slice(1, 0, 3) is None
+    assert of.asked_on_slices(1, [(0, 3)]) is None
+    assert of.needs_all_voxels() == losses.parse("lovasz_softmax").display_name
+    assert of.needs_all_voxels("dice") == ""
+    compound = {"kind": "weighted_sum", "terms": [{"loss": "dice"}, {"loss": "lovasz_softmax"}]}
+    assert of.needs_all_voxels(compound) == of.needs_all_voxels()
+    terms = [term.name for term in losses.parse(compound).compound_terms()]
+    assert [bool(of.needs_all_voxels(compound, term=term)) for term in terms] == [False, True]

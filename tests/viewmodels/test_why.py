@@ -15,8 +15,9 @@ from segexplorer.losses.base import registry as losses
 from segexplorer.training import explanation as module
 from segexplorer.training.explanation import MOST_KEPT, Explanation, explain_arrays
 from segexplorer.training.snapshots import WatchedSnapshot
-from segexplorer.viewmodels import watched_case
+from segexplorer.viewmodels import watched_case, why
 from segexplorer.viewmodels.decision import AT_REST
+from segexplorer.viewmodels.layer_images import Picture
 from segexplorer.viewmodels.watched_case import Wanted
 from segexplorer.viewmodels.why import (
     Answer,
@@ -110,32 +111,96 @@ def test_the_colours_of_a_small_structure_do_not_end_where_those_around_it_do() 
         assert again[1].limit == found[1].limit == ask(Question("asked", term=term), of=of)[1].limit
 
 
+def _seen(whole: Picture, axis: int, index: int) -> tuple[int, float]:
+    """Return a slice of the picture of a map, by its axis and its place in mm."""
+    return axis, whole.translate[axis] + index * whole.scale[axis]
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_of_a_large_case_the_visible_slice_comes_first_and_is_marked(
+def test_of_a_large_case_the_visible_slices_come_first_and_are_marked(
     axis: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ask(Question("asked"))[1].picture
     assert whole is not None
-    monkeypatch.setattr(module, "SLICE_FIRST", 1)
+    monkeypatch.setattr(module, "SLICES_FIRST", 1)
     of, index = explanation(), 5
-    mm = whole.translate[axis] + index * whole.scale[axis]
-    first = ask(Question("asked"), of=of, visible=(axis, mm))
+    visible = (_seen(whole, axis, index),)
+    first = ask(Question("asked"), of=of, visible=visible)
     assert first[1].partial and first[1].picture is not None and not first[1].shares
     drawn = np.moveaxis(first[1].picture.data, axis, 0)
     assert drawn[index].any() and not np.delete(drawn, index, axis=0).any()
     shown, expected = drawn[index], np.moveaxis(whole.data, axis, 0)[index]
     assert np.corrcoef(shown.ravel(), expected.ravel())[0, 1] == pytest.approx(1, abs=1e-5)
-    assert first[1].picture.colour_scale.note == "this slice; the rest follows"
-    rest = ask(Question("asked"), of=of, before=first, visible=(axis, mm))[1]
+    assert first[1].picture.colour_scale.note == "the slices that are seen; the rest follows"
+    rest = ask(Question("asked"), of=of, before=first, visible=visible)[1]
     assert not rest.partial and rest.picture is not None and rest.shares
-    np.testing.assert_allclose(rest.picture.data, whole.data, rtol=1e-5)
+    np.testing.assert_allclose(rest.picture.data, whole.data, rtol=1e-4)
     # in a later question the end of the colours is that of the whole map
     other = losses.parse({"kind": "tversky", "alpha": 0.9, "beta": 0.1})
-    again = ask(Question("asked", loss=other), of=of, before=(first[0], rest), visible=(axis, mm))
+    again = ask(Question("asked", loss=other), of=of, before=(first[0], rest), visible=visible)
     assert again[1].partial and again[1].limit == rest.limit
-    last = ask(Question("asked", loss=other), of=of, before=again, visible=(axis, mm))[1]
+    last = ask(Question("asked", loss=other), of=of, before=again, visible=visible)[1]
     assert last.limit == rest.limit and not last.partial
-    assert not ask(Question("asked"), visible=(axis, 1e6))[1].partial, "no slice of the case is seen"
+    outside = ((axis, 1e6),)
+    assert not ask(Question("asked"), visible=outside)[1].partial, "no slice of the case is seen"
+
+
+def test_what_comes_into_sight_is_answered_next_and_each_view_says_what_it_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = ask(Question("asked"))[1].picture
+    assert whole is not None
+    monkeypatch.setattr(module, "SLICES_FIRST", 1)
+    monkeypatch.setattr(why, "PIECE_S", 0.0)
+    monkeypatch.setattr("segexplorer.losses.pull.PART_BYTES", 1)  # one slice at a time
+    of = explanation()
+    three = tuple(_seen(whole, axis, 4) for axis in range(3))
+    asked = ask(Question("asked"), of=of, visible=three)
+    assert asked[1].slice_notes(three) == dict.fromkeys(range(3), why.THERE)
+    assert "0 %" in asked[1].progress
+    moved = (three[0], _seen(whole, 1, 6), three[2])
+    notes = asked[1].slice_notes(moved)
+    assert notes == {0: why.THERE, 1: "this slice follows", 2: why.THERE}
+    asked = ask(Question("asked"), of=of, before=asked, visible=moved)
+    assert asked[1].slice_notes(moved)[1] == why.THERE and asked[1].done == 0
+    assert asked[1].picture is not None
+    there = np.zeros(whole.data.shape, bool)
+    there[4], there[:, [4, 6]], there[:, :, 4] = True, True, True
+    drawn = asked[1].picture.data
+    assert not drawn[~there].any()
+    ratio = float(np.median(drawn[there] / whole.data[there]))
+    np.testing.assert_allclose(drawn[there], ratio * whole.data[there], rtol=1e-3)
+    # nothing new is in sight: the rest goes on, and nothing has to be drawn anew
+    pictures, shares = [asked[1].picture], []
+    while asked[1].partial:
+        asked = ask(Question("asked"), of=of, before=asked, visible=moved)
+        pictures.append(asked[1].picture)
+        shares.append(asked[1].done)
+    assert len(shares) > 20 and shares[:-1] == sorted(shares[:-1])
+    assert all(picture is pictures[0] for picture in pictures[:-1])
+    assert asked[1].slice_notes(moved) == {} and asked[1].progress == ""
+    assert pictures[-1] is not None
+    np.testing.assert_allclose(pictures[-1].data, whole.data, rtol=1e-4)
+
+
+def test_a_loss_that_looks_at_all_voxels_at_once_is_named_while_its_map_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SLICES_FIRST", 1)
+    spec = losses.parse("lovasz_softmax")
+    of, visible = explanation(), ((0, 20.0), (1, 5.0))
+    first = ask(Question("asked", loss=spec), of=of, visible=visible)
+    assert first[1].partial and first[1].picture is None
+    assert first[1].progress.startswith(f"{spec.display_name} looks at all voxels at once")
+    assert set(first[1].slice_notes(visible).values()) == {"all voxels at once: being computed"}
+    rest = ask(Question("asked", loss=spec), of=of, before=first, visible=visible)[1]
+    assert not rest.partial and rest.picture is not None and rest.slice_notes(visible) == {}
+    # the ends of the colours stay while it is waited for
+    again = ask(
+        Question("asked", loss=losses.parse("hausdorff")), of=of, before=(first[0], rest), visible=visible
+    )
+    last = ask(Question("asked", loss=losses.parse("hausdorff")), of=of, before=again, visible=visible)
+    assert again[1].all_at_once and last[1].limit == rest.limit
 
 
 def test_shares_of_a_small_structure_are_written_with_the_digits_that_tell_them_apart() -> None:

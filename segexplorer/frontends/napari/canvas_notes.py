@@ -9,6 +9,7 @@ the view is zoomed: napari's own contours are as thick as voxels and would cover
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,12 @@ from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPainterPath, QPen, QT
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from segexplorer.core import colours
-from segexplorer.frontends.napari.linked_views import CanvasOverlay, PlaneView, VolumeView
+from segexplorer.frontends.napari.linked_views import (
+    CAPTION_STYLE,
+    CanvasOverlay,
+    PlaneView,
+    VolumeView,
+)
 from segexplorer.frontends.napari.race_views import LaneView
 from segexplorer.viewmodels.caption import Caption, elided
 from segexplorer.viewmodels.outlines import COLOURS, Line, Lines, Outlines
@@ -30,6 +36,8 @@ from segexplorer.viewmodels.why import PullScale
 
 PAPER, INK = QColor(0, 0, 0, 150), "#f5f5f5"
 """Behind and of what is written on the canvas, in both themes: the image under it is dark or light anywhere."""
+_WAITING = "#f2c230"
+"""Ink of what is not there yet, on the same paper."""
 _MARGIN = 6
 _BESIDE_LETTER = 20
 """Room that is left for the letter in the middle of an edge."""
@@ -432,6 +440,41 @@ class CanvasOutlines(CanvasOverlay):
         return QTransform(right, 0, 0, down, middle[0] - horizontal * right, middle[1] - vertical * down)
 
 
+class SliceNote(CanvasOverlay):
+    """What must be known of the map on one slice, in the upper right corner of its canvas.
+
+    Parameters as of `CanvasOverlay`.
+    """
+
+    def __init__(self, viewer: Any, canvas: QWidget) -> None:
+        self._notes: Mapping[int, str] = {}
+        self.label = QLabel(canvas)
+        self.label.setStyleSheet(CAPTION_STYLE.replace("#f5f5f5", _WAITING))
+        super().__init__(
+            viewer, canvas, (self.label,), (viewer.dims.events.order, viewer.dims.events.ndisplay)
+        )
+
+    @property
+    def text(self) -> str:
+        """What can be read now."""
+        return "" if self.label.isHidden() else str(self.label.text())
+
+    def draw(self, notes: Mapping[int, str]) -> None:
+        """Write other notes, given for each axis that slices are across."""
+        self._notes = notes
+        self.follow()
+
+    def follow(self, _: Any = None) -> None:
+        """Write the note of the slice that is shown, below the letter at the upper edge."""
+        note = self._notes.get(int(self.viewer.dims.order[0]), "") if self.flat else ""
+        width = self.label.fontMetrics().horizontalAdvance
+        self.label.setText(elided(note, self.canvas.width() - 4 * _MARGIN, width))
+        self.label.adjustSize()
+        below_letter = 2 * _MARGIN + self.label.fontMetrics().height() + 4
+        self.label.move(self.canvas.width() - self.label.width() - _MARGIN, below_letter)
+        self.label.setVisible(bool(note))
+
+
 def _outlines_in(view: PlaneView, screen: Screen) -> Outlines | None:
     """Return the lines in a view: those of the prediction that is displayed, or of another lane of its race."""
     if not isinstance(view, LaneView):
@@ -469,6 +512,8 @@ class CanvasNotes:
         self.outlines = CanvasOutlines(display.viewer, canvas)
         self._others: dict[Any, CanvasOutlines] = {}
         self._marks: dict[Any, CanvasOutlines] = {}
+        self.slice_note = SliceNote(display.viewer, canvas)
+        self.slice_notes: dict[Any, SliceNote] = {}
         self._volume: VolumeView | None = None
         display.changed.connect(self._on_changed)
         workbench.changed.connect(self._on_views)
@@ -488,6 +533,9 @@ class CanvasNotes:
         if "mark" in parts:
             for mark in (self.mark, *self._marks.values()):
                 mark.draw(screen.mark, rims=False)
+        if "slice_notes" in parts:
+            for note in (self.slice_note, *self.slice_notes.values()):
+                note.draw(screen.slice_notes)
         if "surfaces" in parts:
             for view in self._volumes:
                 view.show_surfaces([screen.surfaces[part] for part in ORDER if part in screen.surfaces])
@@ -506,6 +554,7 @@ class CanvasNotes:
         for view in [view for view in self._others if view not in planes]:
             self._others.pop(view).closing()
             self._marks.pop(view).closing()
+            self.slice_notes.pop(view).closing()
         screen = self.display.screen
         for view in planes:
             if view not in self._others:
@@ -513,19 +562,22 @@ class CanvasNotes:
                 self._marks[view].draw(screen.mark, rims=False)
                 self._others[view] = CanvasOutlines(view.model, view.canvas)
                 self._others[view].draw(_outlines_in(view, screen), rims=_has_rims(view, screen))
+                self.slice_notes[view] = SliceNote(view.model, view.canvas)
+                self.slice_notes[view].draw(screen.slice_notes)
         volumes = self._volumes
         for view in volumes:
             if view is not self._volume and screen.surfaces:
                 view.show_surfaces([screen.surfaces[part] for part in ORDER if part in screen.surfaces])
         self._volume = next(iter(volumes), None)
-        if bool(volumes) != self.display.reality.solid:
-            self.display.learn(solid=bool(volumes))
+        facts = {"solid": bool(volumes), "planes": tuple(view.axis for view in planes)}
+        if any(getattr(self.display.reality, name) != fact for name, fact in facts.items()):
+            self.display.learn(**facts)
 
     def closing(self) -> None:
         """Let go of display, viewers and canvases."""
         self.display.changed.disconnect(self._on_changed)
         self._workbench.changed.disconnect(self._on_views)
-        over_planes = (*self._others.values(), *self._marks.values())
-        for overlay in (self.caption, self.bar, self.outlines, self.mark, *over_planes):
+        over_planes = (*self._others.values(), *self._marks.values(), *self.slice_notes.values())
+        for overlay in (self.caption, self.bar, self.outlines, self.mark, self.slice_note, *over_planes):
             overlay.closing()
-        self._others, self._marks = {}, {}
+        self._others, self._marks, self.slice_notes = {}, {}, {}

@@ -85,7 +85,7 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self.viewer, self.bridge, self.layers = viewer, bridge, layers
         self.displayed = Displayed(convention=layers.convention)
-        self.reality = Reality(axes=_axes(viewer), slice_mm=_slice_mm(viewer))
+        self.reality = Reality(axes=_axes(viewer), point=_point(viewer))
         self.screen: Screen = resolve(self.displayed, self.reality)
         self._run: Any = None
         self._past: RunHistoryLoader | None = None
@@ -341,12 +341,12 @@ class Display(QObject):  # type: ignore[misc, unused-ignore]
         # with fewer axes the layers are being taken away: nothing is to be drawn anew
         turned = (self.viewer.dims.ndisplay == 3) != (self.reality.axes is None)
         if self.viewer.dims.ndim == 3 or turned:
-            self.learn(axes=_axes(self.viewer), slice_mm=_slice_mm(self.viewer))
+            self.learn(axes=_axes(self.viewer), point=_point(self.viewer))
 
     def _on_point(self, _: Any = None) -> None:
-        here = _slice_mm(self.viewer)
-        if self.viewer.dims.ndim == 3 and here != self.reality.slice_mm:
-            self.learn(slice_mm=here)
+        here = _point(self.viewer)
+        if self.viewer.dims.ndim == 3 and here != self.reality.point:
+            self.learn(point=here)
 
     def go_to(self, axis: int, world: float) -> None:
         """Move the viewer to a slice, by its place in mm."""
@@ -826,9 +826,10 @@ def _axes(viewer: Any) -> tuple[int, ...] | None:
     return tuple(int(a) for a in dims.order[1:]) if dims.ndim == 3 else (1, 2)
 
 
-def _slice_mm(viewer: Any) -> float:
-    dims = viewer.dims
-    return float(dims.point[dims.order[0]])
+def _point(viewer: Any) -> tuple[float, float, float]:
+    """Return where the planes meet, also before there is a volume."""
+    z, y, x = (0.0, 0.0, 0.0, *(float(v) for v in viewer.dims.point))[-3:]
+    return z, y, x
 
 
 def _state(screen: Screen) -> tuple[Any, ...]:

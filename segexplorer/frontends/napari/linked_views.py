@@ -558,6 +558,11 @@ class LinkedView(QWidget):  # type: ignore[misc, unused-ignore]
         self._take_orientation()
         self._take_layers()
 
+    @property
+    def axis(self) -> int:
+        """The axis of (z, y, x) that its slices are across."""
+        return self._order[0]
+
     def fits(self) -> bool:
         """Return whether the view is fitted to its canvas by itself."""
         return True

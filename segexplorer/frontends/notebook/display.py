@@ -137,7 +137,7 @@ class Display:
     def point_at(self, place: tuple[float, float, float], *, ask: bool = False) -> None:
         """Read out a point, (z, y, x) in mm; `ask` also why the loss wants what it wants there."""
         with self.lock:
-            self.learn(mouse=place, slice_mm=place[0])
+            self.learn(mouse=place, point=place)
             if ask and self.displayed.question.look is not None:
                 self.issue("ask_at", place)
 

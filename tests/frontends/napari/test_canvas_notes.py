@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from segexplorer.data.volume import Volume
-from segexplorer.frontends.napari.canvas_notes import CanvasCaption, CanvasColourBar
+from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.canvas_notes import CanvasCaption, CanvasColourBar, CanvasNotes
+from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.linked_views import canvas_in
 from segexplorer.frontends.napari.workbench import Workbench
@@ -108,3 +111,33 @@ def test_views_do_not_move_while_the_next_note_is_on_its_way(notes: Any, qtbot: 
     caption.draw(Caption())
     bar.draw(None)
     qtbot.waitUntil(lambda: caption.canvas.height() > before.height())
+
+
+def test_each_view_says_what_is_there_of_its_slice(viewer: Any, qtbot: Any) -> None:
+    layers, bridge = CaseLayers(viewer), RunBridge()
+    display = Display(viewer, bridge, layers)
+    layers.show(layer_images.image_picture(Volume.from_array(np.zeros((20, 24, 28), np.int16)), "scan"))
+    workbench = Workbench(viewer, layers, lambda _: None)
+    workbench.attach(viewer.window._qt_window)
+    canvas = canvas_in(viewer.window._qt_window)
+    assert canvas is not None
+    notes = CanvasNotes(display, workbench, canvas)
+    workbench.arrange("four")
+    assert display.reality.planes == (1, 2), "slices of all views are asked for"
+    assert [axis for axis, _ in display.reality.slices] == [0, 1, 2], "the main view's first"
+    coronal, sagittal = (notes.slice_notes[workbench.views[key]] for key in ("coronal", "sagittal"))
+    asked = {0: "this slice; the rest follows", 1: "this slice follows"}
+    display.changed.emit(replace(display.screen, slice_notes=asked), frozenset({"slice_notes"}))
+    assert (notes.slice_note.text, coronal.text, sagittal.text) == (asked[0], asked[1], "")
+    assert coronal.label.x() + coronal.label.width() < coronal.canvas.width()
+    workbench.views["coronal"].model.dims.set_point(1, 7.0)
+    assert (1, 7.0) in display.reality.slices, "a scroll in any view is known"
+    display.changed.emit(display.screen, frozenset({"slice_notes"}))
+    assert not any(note.text for note in (notes.slice_note, coronal, sagittal))
+    workbench.arrange("one")
+    assert display.reality.planes == () and not notes.slice_notes
+    notes.closing()
+    workbench.closing()
+    display.closing()
+    bridge.close()
+    layers.close()

@@ -404,7 +404,7 @@ def test_a_value_of_the_layer_has_the_colour_of_its_strength() -> None:
 def test_of_a_large_case_the_slice_that_is_seen_comes_first(
     panel: WhyPanel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explanation, "SLICE_FIRST", 1)
+    monkeypatch.setattr(explanation, "SLICES_FIRST", 1)
     bring(panel, qtbot, snapshot(4))
     panel.display.issue("choose_class", 1)
     settle(panel, qtbot)
@@ -416,7 +416,7 @@ def test_of_a_large_case_the_slice_that_is_seen_comes_first(
     )
     panel.look.buttons["asked"].click()
     settle(panel, qtbot)
-    assert any(partial and "slice is there first" in text for text, partial in said)
+    assert any(partial and "slices that are seen are there first" in text for text, partial in said)
     answer = panel.display.screen.answer
     assert answer is not None and not answer.partial and panel.display.screen.why_request is None
     assert "follow" not in panel.note.text()

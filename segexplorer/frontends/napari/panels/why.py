@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QProgressBar,
     QPushButton,
     QRadioButton,
     QSlider,
@@ -54,6 +55,7 @@ from segexplorer.viewmodels.why import ENDS, LOOKS, MEANINGS, Answer, ShareRow, 
 OFF = "Off"
 CLICK_HINT = "Click a voxel in the picture, or ask at the crosshair."
 CHOOSE_LOOK = "Choose “Asked” above; then click a voxel in the picture."
+SENTENCE_FOLLOWS = "What is asked at this voxel is said once the whole map is computed."
 WAITS = "The prediction changes only by training."
 CHOOSE_LOOK_FIRST = "Choose “Asked” above: the loss of the run is then here, to be changed."
 _STEPS = 100
@@ -62,6 +64,7 @@ _DRAWN = {
     "displayed",
     "answer",
     "answer_note",
+    "why_request",
     "decision",
     "diagnosis",
     "diagnosis_note",
@@ -608,6 +611,13 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.extent = ExtentRow(self.display)
         self.patch_note = widgets.guidance()
         self.look = LookRow(self.display)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(6)
+        room = self.progress.sizePolicy()
+        room.setRetainSizeWhenHidden(True)  # what is below it would jump with every move of a slider
+        self.progress.setSizePolicy(room)
+        self.progress.setAccessibleName("How much of the map is computed")
         self.scale = ScaleBar()
         self.shares = SharesTable()
         self.paid = PaidBox(self.display)
@@ -689,6 +699,7 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
                 self.patch_note,
                 self.look,
                 self.note,
+                self.progress,
                 self.scale,
                 self.of_loss,
                 self.compared,
@@ -748,6 +759,7 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.look.draw(question.look, possible=possible)
         failed = found is not None and bool(found.problem)
         widgets.say(self.note, screen.answer_note, widgets.RED if failed else widgets.GREY)
+        self._draw_progress(screen)
         self.scale.draw(question.look, found)
         self._draw_choices(screen)
         # which regions paid is recorded, and penalties are of regions: neither has terms or a softmax
@@ -758,6 +770,8 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         widgets.say(self.finding, "" if found is None or question.look is None else found.finding)
         said = found.sentence if found is not None and question.place is not None else ""
         hint = CLICK_HINT if question.look is not None else CHOOSE_LOOK
+        if question.place is not None and screen.why_request is not None:
+            hint = SENTENCE_FOLLOWS
         widgets.say(self.sentence, said or (hint if possible else ""))
         self.ask_here.setEnabled(possible)
         if screen.displayed.bias is not None and not self.decision_section.is_open:
@@ -770,6 +784,16 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
         self.race_section.setVisible(screen.race is None)
         self.race_offer.draw(screen)
         self.doctor.draw(screen)
+
+    def _draw_progress(self, screen: Screen) -> None:
+        """Show that an answer is under way, and how far it is where that is known."""
+        found = screen.answer
+        self.progress.setVisible(screen.why_request is not None)
+        known = found is not None and found.partial and not found.all_at_once
+        self.progress.setRange(0, 100 if known else 0)
+        if known:
+            assert found is not None
+            self.progress.setValue(round(100 * found.done))
 
     def _draw_choices(self, screen: Screen) -> None:
         question, found = screen.displayed.question, screen.answer
