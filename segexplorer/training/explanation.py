@@ -256,21 +256,22 @@ class Explanation:
         class_index: int,
         loss: LossLike = None,
         *,
+        term: str = "",
         against: LossLike = AGAINST,
         space: Space = "logits",
     ) -> float:
-        """Return the end of one colour scale for a loss and the one it is compared with, and for their terms.
+        """Return the end of one colour scale for a loss, the one it is compared with, and a term that is looked at.
 
-        It is the larger `VoxelField.limit` of the two, so that the maps of both can be compared by eye.
+        It is the largest `VoxelField.limit` of them, so that their maps can be compared by eye.
         """
-        specs = [self._spec(one) for one in (loss, against)]
-        keys = [(spec.model_dump_json(), space, "", class_index) for spec in specs]
-        return max(
-            self._measured[key][1]
-            if key in self._measured
-            else self.asked(class_index, spec, space=space).limit
-            for key, spec in zip(keys, specs, strict=True)
-        )
+        maps = dict.fromkeys([(self._spec(loss), ""), (self._spec(against), ""), (self._spec(loss), term)])
+        return max(self._limit_of(class_index, spec, one, space) for spec, one in maps)
+
+    def _limit_of(self, class_index: int, spec: LossSpec, term: str, space: Space) -> float:
+        key = (spec.model_dump_json(), space, term, class_index)
+        if key in self._measured:
+            return self._measured[key][1]
+        return self.asked(class_index, spec, term=term, space=space).limit
 
     def pull_of(self, loss: LossLike = None, *, space: Space = "logits", terms: bool = False) -> Pull:
         """Return the pull of a loss on all classes, not normalised; the last few are kept."""

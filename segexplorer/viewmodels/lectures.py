@@ -202,11 +202,12 @@ ORDERS = Lecture(
         Step(
             "The network sees the logits, after the softmax. Which voxels of the lesion will get the least pull "
             "there: those of which it is surest that they are none, or those of which it doubts?",
-            "Untick **Before softmax**. Move the mouse over the **lesion**: napari's line at the foot ends with "
-            "the pull at each voxel. Then click one of its voxels.",
-            "The surest: confident mistakes go dark. The softmax multiplies the pull of Dice by p (1 − p), which "
-            "is almost 0 where p is. The sentence below *Why this voxel* names p there, and the share of each "
-            "term; the pull of cross entropy does not fade.",
+            "Untick **Before softmax**: the voxels of the lesion are no longer alike. Click its **darkest** voxel, "
+            "then its brightest one, and compare p in the sentence below *Why this voxel*.",
+            "The surest: confident mistakes go dark. The darkest voxels of the lesion are those to which the "
+            "network gives the smallest p; their pull is about a third of that of the brightest one, of which it "
+            "doubts most. The softmax multiplies the pull of Dice by p (1 − p), which is almost 0 where p is. The "
+            "pull of cross entropy does not fade there: choose **Cross entropy** in the list to see it.",
             lambda screen: (
                 _step(screen) == MISSED_AT and _asks(screen, term="dice") and _asked_truth(screen) == 1
             ),

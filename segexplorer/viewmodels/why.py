@@ -58,7 +58,7 @@ PULL = "pull"
 """Key of the layer."""
 PIECE_S = 0.25
 """So long a large map is worked on before it is looked which slices are seen by now."""
-THERE = "this slice; the rest follows"
+THERE = "this slice is exact; the rest follows"
 """About a slice of a map whose other slices are not there yet."""
 MOST_CHANGES = 4
 """So many regions that improved, and that paid, are listed."""
@@ -549,7 +549,8 @@ def slice_at(explanation: Explanation, axis: int, mm: float) -> tuple[int, int] 
 def _with_map(found: Answer, question: Question, limit: float | None) -> Answer:
     explanation, index = found.explanation, found.class_index
     assert explanation is not None and question.look is not None
-    asked = explanation.asked(index, question.loss, term=question.term, space=question.space)
+    given: dict[str, Any] = {"term": question.term, "space": question.space}
+    asked = explanation.asked(index, question.loss, **given)
     rows = [_row(_loss_title(explanation, question), asked)]
     if found.loss != question.other or question.term:
         compared = explanation.asked(index, question.other, space=question.space)
@@ -566,7 +567,7 @@ def _with_map(found: Answer, question: Question, limit: float | None) -> Answer:
         shown = explanation.got(index)
         rows.insert(0, _row("Training", shown))
     else:
-        followed = explanation.followed(index, question.loss, term=question.term, space=question.space)
+        followed = explanation.followed(index, question.loss, **given)
         shown = followed.field
         finding = f"Training went as asked for {100 * followed.share:.0f} % of the pull (chance: 50 %)."
         if np.isfinite(followed.rank_correlation):
@@ -574,7 +575,7 @@ def _with_map(found: Answer, question: Question, limit: float | None) -> Answer:
     if limit is not None:
         end = limit
     elif question.look == "asked":
-        end = explanation.limit(index, question.loss, against=question.other, space=question.space)
+        end = explanation.limit(index, question.loss, against=question.other, **given)
     else:
         end = shown.limit
     return replace(

@@ -282,8 +282,7 @@ class CaseLayers:
         if picture.contrast_range is not None:
             layer.contrast_limits_range = picture.contrast_range
         _let_edit(layer, picture)
-        if picture.form == "outline":  # napari takes no contour when a layer is made
-            layer.contour = _CONTOURS[picture.form]
+        give_form(layer, picture)
         self._shown[picture.key] = _Shown(layer, layer.name, picture)
         self._offered.add(picture.key)
         self._orient()
@@ -300,7 +299,7 @@ class CaseLayers:
         if not np.allclose(layer.scale, picture.scale) or not np.allclose(layer.translate, picture.translate):
             layer.scale, layer.translate = picture.scale, picture.translate
         if (shown.picture.form if shown.picture else "fill") != picture.form:
-            layer.contour = _CONTOURS[picture.form]
+            give_form(layer, picture)
         if picture.colours == "pull":
             layer.contrast_limits_range = picture.contrast_range
             layer.contrast_limits = picture.contrast_limits
@@ -477,8 +476,17 @@ def _let_edit(layer: Any, picture: Picture) -> None:
         layer.editable = picture.editable
 
 
-_CONTOURS = {"fill": 0, "outline": 1}
-"""Form -> napari's width of the contour of a label, in voxels; 0 fills it."""
+def give_form(layer: Any, picture: Picture) -> None:
+    """Draw a labels layer filled or as an outline.
+
+    napari's own contour is as thick as a voxel, so that of a lesion of four voxels across it would leave hardly
+    anything of the map below to be seen. Errors over a map have no colour therefore: they are lines
+    (`canvas_notes.CanvasOutlines`), while the layer still names them under the mouse.
+    """
+    if picture.colours == "errors":
+        layer.colormap = _colormap(picture)
+    elif picture.kind == "labels":  # napari takes no contour when a layer is made
+        layer.contour = int(picture.form == "outline")
 
 
 def _colormap(picture: Picture) -> Any:
@@ -486,7 +494,9 @@ def _colormap(picture: Picture) -> Any:
         return theme.map_colormap(picture.colour_scale.quantity)
     if picture.colours == "lanes":
         return theme.lane_colormap()
-    return theme.error_colormap() if picture.colours == "errors" else theme.label_colormap(picture.values)
+    if picture.colours == "errors":
+        return theme.error_colormap(filled=picture.form == "fill")
+    return theme.label_colormap(picture.values)
 
 
 def _quantity(picture: Picture | None) -> str:

@@ -18,7 +18,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
 from segexplorer.core import colours
-from segexplorer.frontends.napari.layers import layer_arguments
+from segexplorer.frontends.napari.layers import give_form, layer_arguments
 from segexplorer.frontends.napari.linked_views import (
     MARGIN,
     CanvasOverlay,
@@ -140,7 +140,8 @@ class LaneView(PlaneView):
                 made[key] = before
             elif before is not None and _fits(before[0], picture):
                 before[1].data = picture.data
-                before[1].contour = int(picture.form == "outline")
+                if before[0].form != picture.form:
+                    give_form(before[1], picture)
                 made[key] = (picture, before[1])
             else:
                 made[key] = (picture, _layer(picture))
@@ -202,8 +203,7 @@ class LaneView(PlaneView):
 def _layer(picture: Picture) -> Any:
     made = Layer.create(picture.data, layer_arguments(picture), picture.kind)
     made.editable = False
-    if picture.form == "outline":  # napari takes no contour when a layer is made
-        made.contour = 1
+    give_form(made, picture)
     return made
 
 

@@ -38,10 +38,11 @@ def label_colormap(values: Mapping[int, str]) -> Any:
     return DirectLabelColormap(color_dict=table)
 
 
-def error_colormap() -> Any:
-    """Return the colours of `viewmodels.errors` codes; unknown codes are transparent."""
+def error_colormap(*, filled: bool = True) -> Any:
+    """Return the colours of `viewmodels.errors` codes; unknown codes are transparent, as all are unless filled."""
     table: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0)}
-    table |= dict(errors.colour_table().items())
+    if filled:
+        table |= dict(errors.colour_table().items())
     return DirectLabelColormap(color_dict=table)
 
 

@@ -14,6 +14,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QTabWidget
 
+from segexplorer.core import colours
 from segexplorer.frontends.napari.lectures import REACHED
 from segexplorer.viewmodels.decision import beside_curve
 from segexplorer.viewmodels.lectures import LECTURES, MISSED_AT, RACED_FROM
@@ -152,6 +153,18 @@ def outside_and_missed(reader: Reader) -> tuple[np.ndarray, np.ndarray]:
     return ~truth, truth & (explanation.logits.argmax(0) == 0)
 
 
+def seen_in_lesion(reader: Reader, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which voxels of the lesion are in the slice that is shown, and how strong the colour of each is, 0 to 1."""
+    display = reader.display
+    affine = display.screen.answer.explanation.affine
+    heights = np.tensordot(affine[2, :3], np.indices(truth.shape), 1) + affine[2, 3]
+    there = truth & (np.abs(heights - reader.viewer.dims.point[0]) < 1e-3)
+    errors, layer = display.layers.layer("errors"), display.layers.layer("pull")
+    assert there.any() and layer.visible
+    assert not errors.visible or not errors.colormap.map(np.array([2]))[..., 3].any(), "nothing covers them"
+    return there, colours.pull_strength(pull(reader)[there] / layer.contrast_limits[1])
+
+
 def pull(reader: Reader) -> np.ndarray:
     """The values that are drawn, (x, y, z)."""
     found = reader.display.screen.answer
@@ -257,13 +270,26 @@ def test_same_mistake_other_orders(reader: Reader) -> None:
     assert np.ptp(values[truth]) < 1e-4 * values[truth].mean(), "one value in the lesion"
     assert np.ptp(values[~truth]) < 1e-4 * np.abs(values[~truth]).mean(), "and one elsewhere"
     assert values[truth].mean() > 0 > values[~truth].mean()
+    there, shades = seen_in_lesion(reader, truth)
+    assert np.ptp(shades) == 0 and there.sum() > 6
     reader.answer("4-before-softmax")
 
     reader.next()
     reader.tick(why.before_softmax, False)
-    reader.click_voxel(truth)
-    assert why.sentence.text().startswith("Truth: lesion")
     explanation = reader.display.screen.answer.explanation
+    there, shades = seen_in_lesion(reader, truth)
+    p_there, seen_p = explanation.probabilities[1][there], []
+    for darkest in (True, False):
+        place = np.zeros_like(there)
+        place[tuple(np.argwhere(there)[shades.argmin() if darkest else shades.argmax()])] = True
+        reader.click_voxel(place)
+        assert why.sentence.text().startswith("Truth: lesion")
+        seen_p.append(float(why.sentence.text().partition("probability of lesion: ")[2].split(". ")[0]))
+    assert seen_p[0] < seen_p[1] / 2, "the darkest is the one of which the network is surest"
+    assert shades.min() < 0.65 * shades.max() and shades.max() > 0.95, "and that is seen"
+    assert (np.diff(shades[np.argsort(p_there)]) >= -1e-5).all()
+    strengths = np.sort(pull(reader)[there])
+    assert 0.2 < strengths[0] / strengths[-1] < 0.45, "about a third"
     values, p = pull(reader)[truth], explanation.probabilities[1][truth]
     assert values[p.argmin()] < values[p.argmax()], "confident mistakes go dark"
     assert (np.diff(values[np.argsort(p)]) >= -1e-5 * values.max()).all(), "the surer, the darker"
