@@ -222,10 +222,10 @@ class PullInParts:
         place: list[Any] = [slice(None)] * 4
         place[axis + 1] = index
         if self._total is not None and axis == 0 and index < self._ready:
-            return self._total[tuple(place)]
+            found: NDArray[np.float32] = self._total[tuple(place)]
+            return found
         place[axis + 1] = slice(index, index + 1)
-        found: NDArray[np.float32] = np.squeeze(self._of(tuple(place)), axis + 1)
-        return found
+        return np.asarray(np.squeeze(self._of(tuple(place)), axis + 1))
 
     def advance(self, seconds: float) -> None:
         """Go on with the rest for about so long."""

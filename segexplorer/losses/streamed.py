@@ -95,7 +95,7 @@ class StreamedLoss:
     @property
     def known(self) -> dict[Hashable, Tensor]:
         """Sums of the whole case that another loss of the same classes may take, too (`know`)."""
-        return {**self._inputs.known}
+        return dict(self._inputs.known.items())
 
     def differentiate(self) -> Tensor:
         """Return the loss, and keep its slopes in the sums for `gradient`."""
