@@ -521,10 +521,11 @@ class CanvasNotes:
         self._on_changed(display.screen, frozenset({"caption", "map", "outlines", "mark"}))
 
     def _on_changed(self, screen: Screen, parts: frozenset[str]) -> None:
-        self.caption.waiting = self.bar.waiting = screen.request is not None
+        self.caption.waiting = screen.request is not None
+        self.bar.waiting = screen.request is not None or screen.why_request is not None
         if not parts.isdisjoint({"caption", "request"}):
             self.caption.draw(screen.caption)
-        if not parts.isdisjoint({"map", "request"}):
+        if not parts.isdisjoint({"map", "request", "why_request"}):
             self.bar.draw(screen.map)
         if not parts.isdisjoint({"outlines", "map", "race"}):
             self.outlines.draw(screen.outlines, rims=screen.map is not None)
