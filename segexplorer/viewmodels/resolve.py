@@ -284,7 +284,9 @@ def _of_answer(now: Displayed, reality: Reality, screen: Screen, request: Reques
 def _decision(now: Displayed, shown: Seen, names: Sequence[str]) -> DecisionShown | None:
     index = watched_case.class_of_maps(names, now.cls)
     if index is None:
-        return DecisionShown("", 0.0, problem="Choose a class above to move its decision.")
+        return DecisionShown(
+            "", 0.0, problem="Choose one class first (not “All classes”): the decision of one class is moved."
+        )
     name = names[index - 1]
     if shown.decision is None:
         return DecisionShown(name, now.bias or 0.0, problem=shown.no_decision)

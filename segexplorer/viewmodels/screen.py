@@ -211,6 +211,12 @@ class Screen:
     race_request: RaceQuestion | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
 
+    @property
+    def rims(self) -> bool:
+        """Whether errors are drawn as their rims, since a map of the loss is below or is asked for."""
+        errors = self.layers.get("errors")
+        return errors is not None and errors.form == "outline"
+
 
 _HEAVY = {
     "seen",

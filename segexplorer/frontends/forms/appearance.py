@@ -334,6 +334,10 @@ class Section(QWidget):  # type: ignore[misc, unused-ignore]
         """Show or hide the body; only what a user does is remembered."""
         self._open = opened
         self._body.setVisible(opened)
+        if opened:
+            # with its first appearance a text gets padding from the style sheet, which Qt's layouts do not notice
+            for label in self._body.findChildren(QLabel):
+                label.updateGeometry()
         self._label()
 
     def describe(self, title: str, summary: str = "") -> None:

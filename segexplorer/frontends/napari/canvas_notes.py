@@ -484,8 +484,8 @@ def _outlines_in(view: PlaneView, screen: Screen) -> Outlines | None:
 
 
 def _has_rims(view: PlaneView, screen: Screen) -> bool:
-    """Whether errors are outlined over a map; the difference of lanes has none, and the truth alone is outlined."""
-    return screen.map is not None and getattr(view, "name", "") != DIFFERENCE
+    """Whether errors are outlined; the difference of lanes has none, and the truth alone is outlined."""
+    return screen.rims and getattr(view, "name", "") != DIFFERENCE
 
 
 class CanvasNotes:
@@ -527,8 +527,8 @@ class CanvasNotes:
             self.caption.draw(screen.caption)
         if not parts.isdisjoint({"map", "request", "why_request"}):
             self.bar.draw(screen.map)
-        if not parts.isdisjoint({"outlines", "map", "race"}):
-            self.outlines.draw(screen.outlines, rims=screen.map is not None)
+        if not parts.isdisjoint({"outlines", "layers", "race"}):
+            self.outlines.draw(screen.outlines, rims=screen.rims)
             for view, outlines in self._others.items():
                 outlines.draw(_outlines_in(view, screen), rims=_has_rims(view, screen))
         if "mark" in parts:

@@ -42,7 +42,7 @@ class SceneMaker:
             # over a map the rims of errors are among the outlines
             if picture is not None and not (key == "errors" and picture.form == "outline"):
                 drawn.append(self._known(key, picture, overlay, picture))
-        rims = screen.map is not None
+        rims = screen.rims
         for name, outlines in (("outlines", screen.outlines), ("mark", screen.mark)):
             if outlines is not None:
                 make = partial(outline_lines, key=name, rims=rims)

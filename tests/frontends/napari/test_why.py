@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QRadioButton
+from qtpy.QtWidgets import QLabel, QRadioButton
 
 import segexplorer
 from segexplorer.core import colours
@@ -420,3 +420,29 @@ def test_of_a_large_case_the_slice_that_is_seen_comes_first(
     answer = panel.display.screen.answer
     assert answer is not None and not answer.partial and panel.display.screen.why_request is None
     assert "follow" not in panel.note.text()
+
+
+def test_errors_are_rims_as_soon_as_a_map_is_asked_for_also_where_there_is_none(
+    panel: WhyPanel, qtbot: Any
+) -> None:
+    bring(panel, qtbot, snapshot(4))
+    assert panel.display.layers.layer("errors").colormap.map(np.array([1, 2]))[:, 3].all()
+    assert not panel.display.screen.rims
+    panel.look.buttons["got"].click()  # nothing came after the last prediction
+    settle(panel, qtbot)
+    assert panel.display.screen.map is None and panel.display.screen.answer is not None
+    assert panel.display.screen.rims, "the lines have the colours that the voxels have lost"
+    assert not panel.display.layers.layer("errors").colormap.map(np.array([1, 2]))[:, 3].any()
+    panel.look.buttons[None].click()
+    settle(panel, qtbot)
+    assert not panel.display.screen.rims
+    assert panel.display.layers.layer("errors").colormap.map(np.array([1, 2]))[:, 3].all()
+
+
+def test_texts_of_a_section_that_is_opened_are_seen_whole(panel: WhyPanel, qtbot: Any) -> None:
+    panel.setStyleSheet("QLabel { padding: 4px; }")  # as napari's own style does
+    bring(panel, qtbot, snapshot(4))
+    click(panel.race_section.button, qtbot)
+    qtbot.wait(50)
+    texts = [label for label in panel.race_offer.findChildren(QLabel) if label.isVisible()]
+    assert texts and all(label.height() >= label.heightForWidth(label.width()) for label in texts)

@@ -69,6 +69,7 @@ def say(label: QLabel, text: str, tone: Tone = GREY, *, rich: bool = False) -> N
     label.setText(printable(text, lines=True))
     set_tone(label, tone)
     label.setVisible(bool(text))
+    label.updateGeometry()  # with its first appearance it gets padding, which Qt's layouts do not notice
 
 
 class ElidedLabel(QLabel):  # type: ignore[misc, unused-ignore]
