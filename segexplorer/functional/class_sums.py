@@ -28,6 +28,15 @@ def _product(at: Slab) -> Tensor:
     return found
 
 
+def _cells(at: Slab, boxes: Divided) -> tuple[Tensor, Tensor]:
+    """Return where each voxel's class and region are among (C, R) numbers, and (n,) ones where it has both."""
+    numbers = torch.arange(1, boxes.count + 1, dtype=at.p.dtype, device=at.p.device).unsqueeze(0)
+    region = boxes.paint_slab(numbers, at.sample, at.start, at.stop)[0]
+    counted = region.gt(0).to(at.p.dtype)
+    places = (region - 1).clamp_(min=0).long().add_(at.class_of, alpha=boxes.count)
+    return places, counted if at.keep is None else counted.mul_(at.keep)
+
+
 def _total(of: Dense, values: Tensor, boxes: Divided | None) -> Tensor:
     kept = of.kept(values)
     return kept.flatten(2).sum(-1) if boxes is None else boxes.sum(kept)
@@ -75,6 +84,9 @@ class Counts(Sums):
             for part, total in zip(parts, into, strict=True):
                 total.add(part)
             return
+        if at.looked_up:
+            self._add_looked_up(at, into)
+            return
         rest = torch.sub(at.kept_p, at.hit, out=at.matrix())
         missed = torch.sub(at.own, at.hit, out=at.matrix())
         for values, total in zip((at.hit, rest, missed, at.own), into, strict=True):
@@ -82,6 +94,17 @@ class Counts(Sums):
                 total.add(values.sum(1))
             else:
                 self.boxes.add_slab(values, at.sample, at.start, total.tensor)
+
+    def _add_looked_up(self, at: Slab, into: Sequence[Total]) -> None:
+        """Add up boxes where a voxel's class is looked up: three of the sums have one number of each voxel."""
+        assert self.boxes is not None
+        places, counted = _cells(at, self.boxes)
+        for values, number in ((at.true, 0), (at.rest, 2), (None, 3)):
+            total = into[number].tensor
+            part = counted if values is None else counted * values
+            total.view(-1).scatter_add_(0, places, part.to(total.dtype))
+        others = at.others if at.keep is None else torch.mul(at.others, at.keep, out=at.matrix())
+        self.boxes.add_slab(others, at.sample, at.start, into[1].tensor)
 
     def found(self, totals: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the four sums."""
@@ -101,6 +124,11 @@ class Counts(Sums):
         """Take the slopes of classes, or paint those of boxes."""
         if self.boxes is None:
             at.pull_classes(*slopes)
+            return
+        if at.looked_up:
+            places, counted = _cells(at, self.boxes)
+            found = at.matrix().copy_(self.boxes.paint_slab(slopes[1], at.sample, at.start, at.stop))
+            at.pull_p(at.add_to_own(found, slopes[0].reshape(-1).index_select(0, places).mul_(counted)))
             return
         inner, outer = (self.boxes.paint_slab(s, at.sample, at.start, at.stop) for s in slopes)
         at.pull_p(torch.mul(inner, at.own, out=at.matrix()).add_(outer))
