@@ -471,7 +471,10 @@ def _caption(now: Displayed, reality: Reality, shown: Seen, class_name: str) -> 
     snapshot, patch = shown.snapshot, patch_of(now, reality)
     convention = "" if reality.axes is None else CONVENTIONS[now.convention]
     if reality.gone and reality.others:
-        return Caption(f"Not {snapshot.case}: {', '.join(reality.others)}", convention=convention)
+        # as a remark, which goes over several lines: shortened names would not say whose pictures these are
+        return Caption(
+            f"Not {snapshot.case}", convention=convention, remark=f"shown: {', '.join(reality.others)}"
+        )
     return Caption(
         case=snapshot.case,
         held=watched_case.held(snapshot),

@@ -851,7 +851,7 @@ def test_the_caption_claims_no_case_of_which_nothing_can_be_seen() -> None:
     world.learn(others=("another scan",))
     assert world.screen.caption.case == case and "another scan" in world.screen.caption.remark
     world.learn(gone=True)
-    assert world.screen.caption.text == f"Not {case}: another scan, radiological (R on the left)"
+    assert world.screen.caption.text == f"Not {case}, radiological (R on the left); shown: another scan"
     world.learn(others=())
     assert world.screen.caption.case == case, "an empty canvas shows nothing else"
 

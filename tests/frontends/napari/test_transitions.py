@@ -246,7 +246,8 @@ def test_old_scans_of_the_user_are_hidden_under_a_case_of_a_run_and_come_back(
     old.visible = False
     for key in list(window.display.layers.keys):
         window.viewer.layers.remove(window.display.layers.layer(key))
-    assert window.display.screen.caption.text.startswith(f"Not {phantom.cases[0]}: my hippocampus")
+    caption = window.display.screen.caption
+    assert caption.case == f"Not {phantom.cases[0]}" and caption.remark.startswith("shown: my hippocampus")
     mine.visible, old.visible = False, True
     assert window.display.screen.caption.text.startswith(phantom.cases[0])
     assert "my hippocampus" not in window.display.screen.caption.text
