@@ -113,6 +113,23 @@ def test_volumes_and_places_of_a_whole_body_fit_into_their_columns(panel: Inspec
         assert needed <= table.columnWidth(column), text
 
 
+def test_the_column_of_verdicts_gives_its_room_to_long_names_until_there_is_one(
+    panel: InspectPanel, qtbot: Any
+) -> None:
+    bring(panel, qtbot)
+    table = panel.errors.table
+    said = table.columnCount() - 1
+    table.setFixedWidth(900)
+    qtbot.waitUntil(lambda: not table.isColumnHidden(said))
+    table.setFixedWidth(330)
+    table.item(0, 0).setText("left superior segment of the lower lobe of the lung")
+    table._fit_columns()
+    assert table.isColumnHidden(said)
+    table.item(1, said).setText("true")
+    table._fit_columns()
+    assert not table.isColumnHidden(said)
+
+
 def test_a_high_tab_shows_more_rows_of_both_tables(panel: InspectPanel, qtbot: Any) -> None:
     bring(panel, qtbot)
     panel.scores.table.setRowCount(104)

@@ -198,6 +198,22 @@ def test_scores_write_their_states_out(qtbot: Any) -> None:
     assert counts_sentence(scores) == "Mean over 2 of 3 (case, class) pairs: 1 absent, 1 missed (counted 0)"
 
 
+def test_long_names_have_the_room_of_what_their_tool_tip_says(qtbot: Any) -> None:
+    table = ScoreTable()
+    qtbot.addWidget(table)
+    table.resize(900, 200)
+    table.show()
+    found = COLUMNS.index("Found")
+    table.show_scores((score("left superior segment of the lower lobe of the lung", "missed", 0.0),))
+    assert not table.isColumnHidden(found)
+    table.resize(330, 200)
+    qtbot.waitUntil(lambda: table.isColumnHidden(found))
+    assert table.item(0, 0).toolTip().endswith("Found missed")
+    assert table.columnWidth(0) >= 80
+    table.resize(900, 200)
+    qtbot.waitUntil(lambda: not table.isColumnHidden(found))
+
+
 def test_scores_of_several_cases_are_counted(qtbot: Any, panel: InspectPanel) -> None:
     scores = (score("liver", "scored", 0.8), score("liver", "missed", 0.0, case="case 2"))
     done = ValidationDone(

@@ -79,6 +79,7 @@ HINT = "N and P: next and previous error. In the list, Enter ticks off; T, L, U:
 _FEWEST_ROWS = 4
 _WIDTHS = (0, 80, 42, 32, 82, 34)
 """Of the columns, in pixels: a number that is elided would be another number."""
+_SAID_COLUMN = list(COLUMNS).index("Said")
 _LINE = {Qt.Key.Key_N: 1, Qt.Key.Key_P: -1}
 _SAID: Mapping[Any, Judgement] = {
     Qt.Key.Key_T: "true_error",
@@ -155,6 +156,19 @@ class ErrorTable(QTableWidget):  # type: ignore[misc, unused-ignore]
                 self.clearSelection()
                 self.setCurrentCell(-1, -1)
         self._fit()
+        self._fit_columns()
+
+    def resizeEvent(self, event: object) -> None:
+        """Leave the column of verdicts out where the names of the classes need its room."""
+        super().resizeEvent(event)
+        self._fit_columns()
+
+    def _fit_columns(self) -> None:
+        """Leave the column of verdicts out as long as none is there and names are cut."""
+        said = [self.item(row, _SAID_COLUMN) for row in range(self.rowCount())]
+        silent = not any(item is not None and item.text() for item in said)
+        cut = not widgets.has_room_for_names(self, dict(enumerate(_WIDTHS)))
+        self.setColumnHidden(_SAID_COLUMN, silent and cut)
 
     def _fill(self, row: int, entry: ErrorEntry, palette: ClassColours) -> None:
         piece = entry.piece

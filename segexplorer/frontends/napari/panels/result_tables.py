@@ -87,6 +87,7 @@ _STATES = {"scored": "yes", "absent": "absent", "missed": "missed", "spurious": 
 _F2_FROM = 420
 """Width of the table, in pixels, from which there is room for F2."""
 MEAN = "Mean"
+_FOUND = COLUMNS.index("Found")
 
 
 class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
@@ -126,11 +127,20 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
             overall = summary.overall
             self._fill(self.rowCount() - 1, MEAN, overall, _found(overall))
         self._fit()
+        self._fit_columns()
 
     def resizeEvent(self, event: object) -> None:
-        """Leave F2 out where the names of the classes need its room."""
+        """Leave columns out where the names of the classes need their room."""
         super().resizeEvent(event)
+        self._fit_columns()
+
+    def _fit_columns(self) -> None:
+        """Leave F2 out of a narrow table, and "Found", which the tool tip of a class says too, for long names."""
         self.setColumnHidden(COLUMNS.index("F2"), self.width() < _F2_FROM)
+        header = self.horizontalHeader()
+        shown = [c for c in range(1, len(COLUMNS)) if c == _FOUND or not self.isColumnHidden(c)]
+        widths = {c: max(self.sizeHintForColumn(c), header.sectionSizeHint(c)) for c in shown}
+        self.setColumnHidden(_FOUND, not widgets.has_room_for_names(self, widths))
 
     def class_of(self, row: int) -> str:
         """Return the name of the class in a row, "" for the mean of all."""
@@ -154,7 +164,8 @@ class ScoreTable(QTableWidget):  # type: ignore[misc, unused-ignore]
             item = QTableWidgetItem(text)
             if 0 < column < len(texts) - 1:
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            item.setToolTip(f"{name}: {COLUMNS[column]} {text}")
+            said = COLUMNS[_FOUND] if column == 0 else COLUMNS[column]
+            item.setToolTip(f"{name}: {said} {found if column == 0 else text}")
             self.setItem(row, column, item)
         self.setRowHeight(row, widgets.DENSE_ROW)
 

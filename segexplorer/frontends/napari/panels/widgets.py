@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
@@ -33,6 +34,8 @@ AMBER: Tone = "amber"
 GREY: Tone = "grey"
 DENSE_ROW = 22
 """Height of a row in tables of small letters, in pixels."""
+_NAME_PX = 100
+"""From this width on a name that is shortened in its middle can be told from its neighbours, swatch included."""
 
 
 def heading(text: str) -> QLabel:
@@ -157,6 +160,18 @@ def prepare_table(table: QTableWidget, name: str) -> QTableWidget:
     table.setAccessibleName(name)
     table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     return table
+
+
+def has_room_for_names(table: QTableWidget, columns: Mapping[int, int]) -> bool:
+    """Whether names in the first column of a table are whole or wide enough to be told apart beside others.
+
+    Parameters
+    ----------
+    columns
+        Column -> its width in pixels.
+    """
+    room = table.viewport().width() - sum(columns.values())
+    return bool(room >= min(table.sizeHintForColumn(0), _NAME_PX))
 
 
 def text_item(text: str, tooltip: str = "") -> QTableWidgetItem:
