@@ -1,6 +1,6 @@
 """Time and memory of predicting, validating and scoring whole cases of any size, beside MONAI's sliding window.
 
-    python benchmarks/streaming.py [time] [memory] [chain] [--shape X Y Z] [--classes N] [--gb 5] [--small]
+    python benchmarks/streaming.py [time] [memory] [chain] [noise] [--shape X Y Z] [--classes N] [--gb 5] [--small]
 
 `time` predicts one volume with our windows and with MONAI's `sliding_window_inference`, in turns, with the same
 network, positions and weights, and takes the likeliest class of both. MONAI gets the network in the memory format
@@ -13,13 +13,16 @@ loss and the errors per box, and MONAI's logits where they fit.
 evaluates the prediction, each command in a process of its own with `compute.case_gb` set to `--gb`, and prints how
 long each took and its peak. A small network, so that it is the handling of the volumes that is measured; without
 calibration, which looks at every probability in float64.
+
+`noise` evaluates predictions as bad as those of a network that was hardly trained: noise of all classes, and one
+class in half of the voxels, nearly all of them its border; and beside them the label moved by two voxels.
+With `--together` the three are the cases of one folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -34,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
 
 from segexplorer import losses
 from segexplorer.functional.inputs import LossContext
@@ -42,6 +46,8 @@ from segexplorer.networks import registry as networks
 from segexplorer.training.compute import Runtime
 from segexplorer.training.evaluator import error_partition
 from segexplorer.training.sliding_window import Tile, likeliest, stream_logits
+
+Array = NDArray[Any]
 
 OVERLAP = 0.5
 
@@ -198,25 +204,94 @@ def child(what: str, shape: Sequence[int], edge: int, classes: int, gb: float, t
 # ---- all commands
 
 
-def write_case(folder: Path, shape: Sequence[int], classes: int) -> None:
-    """Write a CT with a body of rods, one structure each, and air around it."""
-    import nibabel as nib
-
+def rods(shape: Sequence[int], classes: int) -> Array:
+    """Return labels of a body of rods, one structure each."""
     axes = np.ogrid[tuple(slice(0, n) for n in shape)]
     x, y, z = ((a - n / 2) / (n / 2) for a, n in zip(axes, shape, strict=True))
     rows = int(np.ceil(classes ** (1 / 3)))
-    cell = [np.minimum(((v + 0.6) / 1.2 * rows).astype(int), rows - 1) for v in (x, y)]
-    depth = np.minimum(((z + 1) / 2 * rows).astype(int), rows - 1)
+    cell = [np.minimum(((v + 0.6) / 1.2 * rows).astype(np.int16), rows - 1) for v in (x, y)]
+    depth = np.minimum(((z + 1) / 2 * rows).astype(np.int16), rows - 1)
     number = (cell[0] * rows + cell[1]) * rows + depth + 1
     inside = (np.abs(x) < 0.6) & (np.abs(y) < 0.6) & (number <= classes)
-    label = np.where(inside, number, 0).astype(np.uint8)
+    return np.where(inside, number, 0).astype(np.uint8)
+
+
+def write(path: Path, array: Array) -> None:
+    import nibabel as nib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([0.8, 0.8, 1.0, 1.0])), path)
+
+
+def write_case(folder: Path, shape: Sequence[int], classes: int) -> None:
+    """Write a CT with a body of rods and air around it."""
+    label = rods(shape, classes)
+    x, y, _ = (2 * a / n - 1 for a, n in zip(np.ogrid[tuple(map(slice, shape))], shape, strict=True))
     body = np.broadcast_to(x**2 + y**2 < 0.9, shape)
     image = np.where(body, 2 * label.astype(np.int16), np.int16(-1000))
     for layer in image:  # noise within the body, a layer at a time
         layer += (np.random.default_rng(0).integers(-20, 20, layer.shape, np.int16)) * (layer > -1000)
-    for name, array in (("image", image), ("label", label)):
-        (folder / f"{name}s").mkdir(parents=True)
-        nib.save(nib.Nifti1Image(array, np.diag([0.8, 0.8, 1.0, 1.0])), folder / f"{name}s" / "case.nii")
+    write(folder / "images" / "case.nii", image)
+    write(folder / "labels" / "case.nii", label)
+
+
+LAUNCHER = """
+import json, os, sys
+words = [sys.executable, "-m", "segexplorer.frontends.cli", *sys.argv[2:]]
+child = os.posix_spawn(sys.executable, words, os.environ)
+_, status, usage = os.wait4(child, 0)
+with open(sys.argv[1], "w") as file:
+    json.dump([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20], file)
+sys.exit(bool(status))
+"""
+"""Starts a command from a process of a few MB, because Linux counts that of the parent as memory of the child."""
+
+
+def measured(name: str, *words: str) -> str:
+    """Run a command in a process of its own, print its times and its peak, and return what it says."""
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = Path(scratch) / "figures"
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCHER, str(figures), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{name} failed:\n{done.stdout}")
+        wall = time.perf_counter() - begun
+        cpu, peak = json.loads(figures.read_text())
+    print(f"{name:26} {wall:9.1f} {cpu:9.1f} {peak:9.2f}", flush=True)
+    return done.stdout
+
+
+def evaluate_noise(shape: tuple[int, ...], classes: int, *, together: bool) -> None:
+    """Evaluate predictions that are noise, each in a process of its own, or all in one."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        label = rods(shape, classes)
+        predictions = {"moved by two voxels": "moved", "one class in half": "half", "all classes": "even"}
+        for kind in predictions.values():
+            write(root / "labels" / f"{kind}.nii", label)
+            found = np.roll(label, 2, 0)
+            if kind != "moved":
+                for layer in found:
+                    layer[...] = rng.integers(0, classes + 1, layer.shape, np.uint8)
+                    if kind == "half":
+                        layer[rng.random(layer.shape, np.float32) < 0.5] = 1
+            write(root / "found" / f"{kind}.nii", found)
+        del label, found
+        print(f"{'x'.join(map(str, shape))}, {classes} classes and background")
+        print("evaluate                      wall, s    CPU, s   peak, GiB")
+        if together:
+            measured("all three", "evaluate", str(root / "found"), str(root / "labels"), "--json")
+            return
+        for name, kind in predictions.items():
+            files = (str(root / folder / f"{kind}.nii") for folder in ("found", "labels"))
+            measured(name, "evaluate", *files, "--json")
 
 
 def run_chain(
@@ -258,31 +333,16 @@ def run_chain(
             ("predict", "predict", str(run), str(image), "-o", str(out)),
             ("evaluate", "evaluate", str(out), str(label), "--json"),
         ):
-            begun = time.perf_counter()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "segexplorer.frontends.cli", *words],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            assert process.stdout is not None
-            said = process.stdout.read().decode()
-            _, status, usage = os.wait4(process.pid, 0)
-            print(
-                f"{name:26} {time.perf_counter() - begun:9.1f} {usage.ru_utime + usage.ru_stime:9.1f} "
-                f"{usage.ru_maxrss / 2**20:9.2f}",
-                flush=True,
-            )
-            if status or name == "train and validate":
+            said = measured(name, *words)
+            if name == "train and validate":
                 print("   " + "\n   ".join(said.splitlines()[-12:]))
-            if status:
-                raise SystemExit(f"{name} failed")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", default=["time", "memory", "chain"])
+    parser.add_argument("parts", nargs="*", default=["time", "memory", "chain", "noise"])
     parser.add_argument("--shape", nargs=3, type=int, default=[512, 512, 800])
     parser.add_argument("--classes", type=int, default=104)
     parser.add_argument("--patch", type=int, default=96)
@@ -291,6 +351,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=float, default=OVERLAP)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--together", action="store_true")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--child", default="")
     asked = parser.parse_args()
@@ -306,8 +367,10 @@ def main() -> None:
         shapes = [(48, 48, 64)] if small else [(192, 192, 224), shape]
         classes, edge = (5, 16) if small else (asked.classes, asked.patch)
         compare_memory(shapes, edge, classes, 0.3 if small else asked.gb, asked.threads)
+    whole, classes = ((48, 40, 56), 4) if small else (shape, asked.classes - 1)
+    if "noise" in asked.parts:
+        evaluate_noise(whole, classes, together=asked.together)
     if "chain" in asked.parts:
-        whole, classes = ((48, 40, 56), 4) if small else (shape, asked.classes - 1)
         gb = 0.3 if small else asked.gb
         run_chain(whole, classes, asked.patch, gb, asked.threads, asked.loss, asked.overlap)
 

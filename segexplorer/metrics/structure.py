@@ -8,8 +8,9 @@ outside the box belongs to either mask, so the crop changes no value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -21,11 +22,18 @@ from segexplorer.metrics.centreline import centreline
 from segexplorer.metrics.detection import Matching, match_components
 from segexplorer.metrics.options import MetricOptions
 from segexplorer.metrics.overlap import class_counts, confusion_matrix
-from segexplorer.metrics.surface import Places, Surfaces, border_distances, class_borders, image_diagonal
+from segexplorer.metrics.surface import (
+    Borders,
+    Box,
+    Surfaces,
+    border,
+    border_distances,
+    find_borders,
+    image_diagonal,
+)
 from segexplorer.metrics.surface_dice import SurfaceAgreement, surface_agreement
 
 Mask = NDArray[np.bool_]
-Box = tuple[slice, ...]
 
 
 class LabelPair:
@@ -84,17 +92,20 @@ class LabelPair:
         return prediction, truth, tuple(self.spacing[axis] for axis in thick)
 
     @cached_property
-    def _borders(self) -> tuple[list[Places], list[Places]]:
-        """The border voxels of every class in prediction and truth, numbered in the whole volume."""
+    def _borders(self) -> tuple[Borders, Borders]:
+        """The border voxels of all label indices in prediction and truth."""
         prediction, truth, _ = self._flat
-        n_classes, scheme = len(self.class_names), self.scheme
-        return class_borders(prediction, n_classes, scheme), class_borders(truth, n_classes, scheme)
+        n_indices = self.scheme.indices(len(self.class_names)) - 1
+        return find_borders(prediction, n_indices), find_borders(truth, n_indices)
 
     @cached_property
     def _boxes(self) -> list[Box | None]:
         """The box around both masks of every class; None where neither has a voxel."""
-        shape = self._flat[1].shape
-        return [_box(both, shape) for both in zip(*self._borders, strict=True)]
+        of_indices = [_around(both) for both in zip(*(side.boxes for side in self._borders), strict=True)]
+        if not self.scheme.overlapping:
+            return of_indices
+        of_classes = self.scheme.table[1 : len(of_indices) + 1, 1:].T
+        return [_around(compress(of_indices, own)) for own in of_classes]
 
     def structures(self) -> Iterator[Structure]:
         """Yield the classes 1, 2, ... one by one; keep none of them longer than it is needed."""
@@ -102,14 +113,13 @@ class LabelPair:
             yield Structure(self, index)
 
 
-def _box(borders: Sequence[Places], shape: Sequence[int]) -> Box | None:
-    """Return the box around the border voxels of two masks, which is that around the masks; None without any."""
-    indices = [np.unravel_index(places, tuple(shape)) for places in borders if places.size]
-    if not indices:
+def _around(boxes: Iterable[Box | None]) -> Box | None:
+    """Return the box around boxes; None without any."""
+    there = [box for box in boxes if box is not None]
+    if not there:
         return None
     return tuple(
-        slice(min(int(i.min()) for i in along), max(int(i.max()) for i in along) + 1)
-        for along in zip(*indices, strict=True)
+        slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in zip(*there, strict=True)
     )
 
 
@@ -170,19 +180,17 @@ class Structure:
         return self._distances(unit)
 
     def _distances(self, spacing: tuple[float, ...]) -> Surfaces:
+        return border_distances(*self._border_masks(), spacing)
+
+    def _border_masks(self) -> tuple[Mask, Mask]:
+        """The border voxels of both masks, within the box."""
+        if self._pair.scheme.overlapping:
+            prediction, truth = (border(mask) for mask in self.masks)
+            return prediction, truth
         box = self._pair._boxes[self._index - 1]
         assert box is not None
-        shape = self._pair._flat[1].shape
-        starts, sizes = [part.start for part in box], tuple(part.stop - part.start for part in box)
-
-        def within_box(places: Places) -> Places:
-            if sizes == shape:  # coordinates of all of them take three times as much
-                return places
-            indices = zip(np.unravel_index(places, shape), starts, strict=True)
-            return np.asarray(np.ravel_multi_index([index - start for index, start in indices], sizes))
-
-        one, other = (within_box(found[self._index - 1]) for found in self._pair._borders)
-        return border_distances(one, other, sizes, spacing)
+        prediction, truth = (found.labels[box] == self._index for found in self._pair._borders)
+        return prediction, truth
 
     @cached_property
     def surface_agreement(self) -> SurfaceAgreement:

@@ -11,29 +11,36 @@ the diagonal of the image instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segexplorer.core.label_scheme import EXCLUSIVE, LabelScheme
 from segexplorer.metrics.base import Better, Metric, NotScored, registry
 from segexplorer.metrics.overlap import SLAB, in_memory_order
 
 if TYPE_CHECKING:
     from segexplorer.metrics.structure import Structure
 
+T = TypeVar("T", bound=np.generic)
 Distances = NDArray[np.float64]
+Box = tuple[slice, ...]
 Places = NDArray[np.int64]
 """Voxels of a volume by their number in C order, ascending."""
 
-_PLANES = 16
-"""Planes of which coordinates are made at a time."""
 DENSE_SHARE = 1 / 8
-"""Above this share of border voxels in the box (a prediction that is all noise) the distance transform of the
-whole box is quicker than a tree of the border voxels."""
+"""Above this share of border voxels in the box (a prediction that is all noise) a distance transform of the whole
+box is quicker than a tree of the border voxels, which would take 40 bytes for each."""
+_AT_ONCE = 2**18
+"""Voxels whose coordinates are in memory at a time."""
+_COLUMN_VOXELS = 2**20
+"""Voxels of the columns in which the distance transform looks across the planes at a time, 20 bytes each."""
+_SMALL_BOX = 2**21
+"""Up to so many voxels scipy's distance transform of all axes is quicker, with its 13 bytes for each."""
+_FEW = 2**22
+"""Up to so many distances, statistics may make copies of them."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,52 @@ class Surfaces:
     to_prediction: Distances
 
     @property
+    def size(self) -> int:
+        """Number of distances in both lists."""
+        return self.to_truth.size + self.to_prediction.size
+
+    @property
     def pooled(self) -> Distances:
-        """Both lists as one."""
+        """Both lists as one, a copy."""
         return np.concatenate([self.to_truth, self.to_prediction])
 
 
-def _p95(distances: Distances) -> float:
-    return float(np.percentile(distances, 95))
+def _p95(*lists: Distances) -> float:
+    """Return the 95th percentile of lists together, as numpy interpolates it; long ones are not copied."""
+    size = sum(distances.size for distances in lists)
+    if size <= _FEW:
+        return float(np.percentile(np.concatenate(lists), 95))
+    rank, between = divmod(0.95 * (size - 1), 1)
+    low = _ranked(lists, int(rank))
+    if not between or sum(np.count_nonzero(part <= low) for part in _pieces(lists)) > rank + 1:
+        return low
+    above = min(float(part[part > low].min(initial=math.inf)) for part in _pieces(lists))
+    return above - (above - low) * (1 - between) if between >= 0.5 else low + (above - low) * between
+
+
+def _ranked(lists: Sequence[Distances], rank: int) -> float:
+    """Return the value of a rank, counted from 0 at the least, by counting 16 bits after the other.
+
+    Numbers that are not negative are in the order of their bits.
+    """
+    found = np.uint64(0)
+    for shift in (48, 32, 16, 0):
+        counts = np.zeros(2**16, np.int64)
+        for part in _pieces(lists):
+            bits = part.view(np.uint64) >> np.uint64(shift)
+            same = bits[bits >> np.uint64(16) == found] if shift < 48 else bits
+            counts += np.bincount((same & np.uint64(0xFFFF)).astype(np.int64), minlength=2**16)
+        below = np.cumsum(counts)
+        digit = int(np.searchsorted(below, rank, "right"))
+        rank -= int(below[digit] - counts[digit])
+        found = found << np.uint64(16) | np.uint64(digit)
+    return float(found.view(np.float64))
+
+
+def _pieces(lists: Sequence[Distances]) -> Iterator[Distances]:
+    for distances in lists:
+        for start in range(0, distances.size, _AT_ONCE):
+            yield distances[start : start + _AT_ONCE]
 
 
 def hd(s: Surfaces) -> float:
@@ -65,7 +111,7 @@ def hd95(s: Surfaces) -> float:
 
 def hd95_pooled(s: Surfaces) -> float:
     """95th percentile of both lists together, as in medpy."""
-    return _p95(s.pooled)
+    return _p95(s.to_truth, s.to_prediction)
 
 
 def hd95_mean(s: Surfaces) -> float:
@@ -80,7 +126,9 @@ def asd(s: Surfaces) -> float:
 
 def assd(s: Surfaces) -> float:
     """Mean of both lists together, as in MONAI's symmetric average surface distance."""
-    return float(s.pooled.mean())
+    if s.size <= _FEW:
+        return float(s.pooled.mean())
+    return float(s.to_truth.sum() + s.to_prediction.sum()) / s.size
 
 
 def assd_mean(s: Surfaces) -> float:
@@ -245,44 +293,75 @@ def surface_distances(
     prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float]
 ) -> Surfaces:
     """Return the distances between the surfaces of two masks that both have voxels, mm."""
-    one, other = (class_borders(mask, 1)[0] for mask in (prediction, truth))
-    return border_distances(one, other, prediction.shape, spacing)
+    return border_distances(border(prediction), border(truth), spacing)
 
 
 def border_distances(
-    prediction: Places, truth: Places, shape: Sequence[int], spacing: Sequence[float]
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float]
 ) -> Surfaces:
-    """Return the distances between two sets of border voxels, both of at least one, in a grid of this shape, mm."""
-    size = math.prod(shape)
-    if (prediction.size + truth.size) / size > DENSE_SHARE and size > 2**15:
-        one, other = (_marked(places, shape) for places in (prediction, truth))
-        return Surfaces(_by_transform(one, other, spacing), _by_transform(other, one, spacing))
-    return Surfaces(_nearest(prediction, truth, shape, spacing), _nearest(truth, prediction, shape, spacing))
+    """Return the distances between the border voxels of two masks, marked in one grid, mm; both have some."""
+    return Surfaces(
+        nearest_distances(prediction, truth, spacing), nearest_distances(truth, prediction, spacing)
+    )
 
 
-def class_borders(labels: NDArray[Any], n_classes: int, scheme: LabelScheme = EXCLUSIVE) -> list[Places]:
-    """Return the border voxels of each of the classes 1, 2, ...: those with a face neighbour of another value.
+def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the voxels of a mask that have a face neighbour off the mask or off the image."""
+    return find_borders(mask.view(np.uint8), 1).labels.view(bool)
 
-    Voxels on a face of the volume are border voxels, too. One pass over the volume finds those of all classes,
-    unless they overlap.
+
+def class_borders(labels: NDArray[Any], n_classes: int) -> list[Places]:
+    """Return the border voxels of each of the classes 1, 2, ..."""
+    borders = find_borders(labels, n_classes).labels.reshape(-1)
+    places = np.flatnonzero(borders)
+    values = borders[places]
+    return [places[values == index] for index in range(1, n_classes + 1)]
+
+
+@dataclass(frozen=True)
+class Borders:
+    """The border voxels of the values of a volume: those with a face neighbour of another value.
+
+    Attributes
+    ----------
+    labels
+        The volume with all other voxels set to 0, in C order.
+    boxes
+        Box around the voxels of each of the values 1, 2, ...; None where it does not occur.
     """
-    if scheme.overlapping:
-        masks = (scheme.mask(labels, c).view(np.uint8) for c in range(1, n_classes + 1))
-        return [class_borders(mask, 1)[0] for mask in masks]
+
+    labels: NDArray[Any]
+    boxes: list[Box | None]
+
+
+def find_borders(labels: NDArray[Any], n_values: int) -> Borders:
+    """Return the border voxels of all values in one pass, in the memory of one more volume, however many there are.
+
+    Voxels on a face of the volume are border voxels, too.
+    """
+    borders = np.zeros(labels.shape, labels.dtype)
     volume = in_memory_order(labels)
-    slice_size = volume[:1].size
-    thickness = max(1, SLAB // max(slice_size, 1))
-    places, values = [np.zeros(0, np.int64)], [np.zeros(0, labels.dtype)]
+    into = borders if volume is labels else borders.T
+    met = [np.zeros((n_values + 1, size), bool) for size in volume.shape]
+    thickness = max(1, SLAB // max(volume[:1].size, 1))
     for start in range(0, len(volume), thickness):
         slab = volume[start : start + thickness]
         here = np.flatnonzero(_differs_from_neighbours(volume, start, slab) & (slab != 0))
-        values.append(slab.reshape(-1)[here])
-        places.append(here + start * slice_size)
-    found, kinds = np.concatenate(places), np.concatenate(values)
-    if volume is not labels and labels.ndim > 1:
-        indices = np.unravel_index(found, volume.shape)
-        found = np.ravel_multi_index(indices[::-1], labels.shape)
-    return [np.sort(found[kinds == index]) for index in range(1, n_classes + 1)]
+        places = np.unravel_index(here, slab.shape)
+        values = slab[places]
+        into[start : start + thickness][places] = values
+        known = np.where(values <= n_values, values, 0)
+        for axis, (where, indices) in enumerate(zip(met, places, strict=True)):
+            where[known, indices + start if axis == 0 else indices] = True
+    boxes = [_box([where[value] for where in met]) for value in range(1, n_values + 1)]
+    return Borders(borders, boxes if volume is labels else [box and box[::-1] for box in boxes])
+
+
+def _box(met: Sequence[NDArray[np.bool_]]) -> Box | None:
+    """Return the box around what is met along each axis."""
+    if not met[0].any():
+        return None
+    return tuple(slice(int(where.argmax()), where.size - int(where[::-1].argmax())) for where in met)
 
 
 def _differs_from_neighbours(volume: NDArray[Any], start: int, slab: NDArray[Any]) -> NDArray[np.bool_]:
@@ -301,21 +380,12 @@ def _differs_from_neighbours(volume: NDArray[Any], start: int, slab: NDArray[Any
     return edge
 
 
-def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels of a mask that have a face neighbour off the mask or off the image."""
-    return _marked(class_borders(mask, 1)[0], mask.shape)
-
-
-def _marked(places: Places, shape: Sequence[int]) -> NDArray[np.bool_]:
-    mask = np.zeros(shape, bool)
-    mask.reshape(-1)[places] = True
-    return mask
-
-
 def nearest_distances(
     points: NDArray[np.bool_], others: NDArray[np.bool_], spacing: Sequence[float], upper: float = np.inf
 ) -> Distances:
     """Return the distance of every marked point of a grid to the nearest of others, mm, in the order of the grid.
+
+    Beside the result it takes 6 bytes for each voxel of the grid at most, and some 100 MB, whatever is marked.
 
     Parameters
     ----------
@@ -324,46 +394,161 @@ def nearest_distances(
     upper
         Distances from here on may be infinite, which saves time.
     """
-    return _nearest(np.flatnonzero(points), np.flatnonzero(others), points.shape, spacing, upper)
+    marked = np.count_nonzero(points) + np.count_nonzero(others)
+    if marked > DENSE_SHARE * points.size and points.size > 2**15:
+        return (_by_transform if points.size <= _SMALL_BOX else _by_planes)(points, others, spacing)
+    return _by_tree(np.flatnonzero(points), np.flatnonzero(others), points.shape, spacing, upper)
 
 
-def _nearest(
-    points: Places, others: Places, shape: Sequence[int], spacing: Sequence[float], upper: float = np.inf
+def _by_tree(
+    points: Places, others: Places, shape: Sequence[int], spacing: Sequence[float], upper: float
 ) -> Distances:
     from scipy.spatial import KDTree
 
     distances: Distances = np.zeros(points.size)
-    # a point of both is at 0 mm, and good predictions share most of theirs
-    away = others[np.minimum(np.searchsorted(others, points), others.size - 1)] != points
-    if away.any():
-        # points on a grid fill space evenly, so the sliding-midpoint tree is as good as a balanced one and built
-        # sooner
-        tree = KDTree(
-            _millimetres(others, shape, spacing), leafsize=32, balanced_tree=False, compact_nodes=False
-        )
-        apart = _millimetres(points[away], shape, spacing)
-        distances[away] = tree.query(apart, distance_upper_bound=upper)[0]
+    tree: KDTree | None = None
+    for start in range(0, points.size, _AT_ONCE):
+        part, own = points[start : start + _AT_ONCE], distances[start : start + _AT_ONCE]
+        # a point of both is at 0 mm, and good predictions share most of theirs
+        away = others[np.minimum(np.searchsorted(others, part), others.size - 1)] != part
+        if not away.any():
+            continue
+        if tree is None:
+            # points on a grid fill space evenly, so the sliding-midpoint tree is as good as a balanced one and
+            # built sooner
+            coordinates = _millimetres(others, shape, spacing)
+            tree = KDTree(coordinates, leafsize=32, balanced_tree=False, compact_nodes=False)
+        own[away] = tree.query(_millimetres(part[away], shape, spacing), distance_upper_bound=upper)[0]
     return distances
 
 
 def _millimetres(places: Places, shape: Sequence[int], spacing: Sequence[float]) -> Distances:
-    indices = np.unravel_index(places, tuple(shape))
-    return np.stack([index * size for index, size in zip(indices, map(float, spacing), strict=True)], axis=1)
+    coordinates = np.empty((places.size, len(shape)))
+    for start in range(0, places.size, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        for axis, indices in enumerate(np.unravel_index(places[part], tuple(shape))):
+            np.multiply(indices, float(spacing[axis]), out=coordinates[part, axis])
+    return coordinates
+
+
+# ---- the distance transform
 
 
 def _by_transform(here: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Sequence[float]) -> Distances:
-    """Return distances from the nearest voxels alone: scipy's map of distances takes four times their memory."""
+    """Return distances by scipy's transform, which takes 13 bytes per voxel, and 50 if it makes the distances."""
     from scipy.ndimage import distance_transform_edt
 
     nearest = distance_transform_edt(~other, sampling=spacing, return_distances=False, return_indices=True)
-    distances: Distances = np.zeros(np.count_nonzero(here))
-    done = 0
-    for start in range(0, len(here), _PLANES):
-        part = slice(start, start + _PLANES)
-        places = np.nonzero(here[part])
-        own = distances[done : done + len(places[0])]
-        for axis, (place, size) in enumerate(zip(places, spacing, strict=True)):
-            apart = nearest[axis][part][places] - place - (start if axis == 0 else 0)
-            own += (apart * float(size)) ** 2
-        done += len(own)
+    places = np.nonzero(here)
+    distances: Distances = np.zeros(places[0].size)
+    for axis, (place, size) in enumerate(zip(places, spacing, strict=True)):
+        distances += ((nearest[axis][places] - place) * float(size)) ** 2
     return np.sqrt(distances, out=distances)
+
+
+def _by_planes(here: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Sequence[float]) -> Distances:
+    """Return the same distances by a transform that holds 4 bytes per voxel.
+
+    In every plane of the first axis scipy finds the nearest voxel of that plane. What is left is the nearest plane
+    for each voxel, column by column: the lower envelope of parabolas (Felzenszwalb and Huttenlocher 2012,
+    doi:10.4086/toc.2012.v008a019), in many columns at once.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    lacking = 3 - here.ndim
+    here, other = (mask.reshape((1,) * lacking + mask.shape) for mask in (here, other))
+    size, across, along = (1.0,) * lacking + tuple(map(float, spacing))
+    n, height, width = here.shape
+    area = height * width
+    planes = np.flatnonzero([bool(plane.any()) for plane in other])
+    nearest = np.empty((len(planes), area), np.int32)
+    for row, plane in zip(nearest, planes, strict=True):
+        y, x = distance_transform_edt(
+            ~other[plane], sampling=(across, along), return_distances=False, return_indices=True
+        )
+        np.add(y.reshape(-1) * np.int32(width), x.reshape(-1), out=row)
+
+    def in_plane(found: NDArray[np.int32], columns: NDArray[np.int64]) -> tuple[Distances, Distances]:
+        """Return the squares of the ways along the two axes from columns to the voxels that were found, mm^2."""
+        (y, x), (own_y, own_x) = np.divmod(found, np.int32(width)), np.divmod(columns, width)
+        return ((y - own_y) * across) ** 2, ((x - own_x) * along) ** 2
+
+    step = max(1, _COLUMN_VOXELS // n)
+    points = here.reshape(n, area)
+    starts = np.arange(0, area, step)
+    counts = np.stack([np.add.reduceat(plane, starts, dtype=np.int64) for plane in points])
+    ends = np.cumsum(counts).reshape(counts.shape)
+    distances: Distances = np.empty(int(ends[-1, -1]))
+    for number, start in enumerate(starts.tolist()):
+        columns = np.arange(start, min(start + step, area))
+        found = nearest[:, start : start + step]
+        squares = np.empty(found.shape)
+        for index, row in enumerate(found):
+            np.add(*in_plane(row, columns), out=squares[index])
+        rows = _nearest_rows(squares, planes, n, size)
+        for place, row in enumerate(rows):
+            marked = np.flatnonzero(points[place, start : start + step])
+            chosen = row[marked]
+            own = ((planes[chosen] - place) * size) ** 2
+            for part in in_plane(found[chosen, marked], columns[marked]):
+                own += part
+            end = ends[place, number]
+            np.sqrt(own, out=distances[end - own.size : end])
+    return distances
+
+
+def _nearest_rows(
+    squares: Distances, places: NDArray[np.int64], n: int, size: float
+) -> Iterator[NDArray[np.int32]]:
+    """Yield for the places 0 to n - 1 in turn, in every column, the row from which the squared distance is least.
+
+    Parameters
+    ----------
+    squares
+        (rows, columns): squared distance within a row, mm^2.
+    places
+        Place of every row, ascending.
+    size
+        Between two places, mm.
+    """
+    n_rows, n_columns = squares.shape
+    every = np.arange(n_columns)
+    # in each column a stack of the rows that are nearest somewhere, and the places from which on they are
+    stack = np.zeros((n_rows, n_columns), np.int32)
+    begins = np.full((n_rows + 1, n_columns), -math.inf)
+    depth = np.zeros(n_columns, np.int64)
+    highest, its_square, its_begin = np.full(n_columns, places[0]), squares[0].copy(), begins[0].copy()
+
+    def meeting(row: int, other: NDArray[np.int64], rise: Distances) -> Distances:
+        place = int(places[row])
+        return rise / (2 * size**2 * (place - other)) + (place + other) / 2
+
+    for row in range(1, n_rows):
+        meet = meeting(row, highest, squares[row] - its_square)
+        hidden = np.flatnonzero(meet <= its_begin)
+        while hidden.size:
+            depth[hidden] -= 1
+            under = stack[depth[hidden], hidden]
+            meet[hidden] = meeting(row, places[under], squares[row, hidden] - squares[under, hidden])
+            hidden = hidden[meet[hidden] <= begins[depth[hidden], hidden]]
+        nearer = meet < n
+        depth += nearer
+        pushed = np.flatnonzero(nearer)
+        stack[depth[pushed], pushed] = row
+        begins[depth[pushed], pushed] = meet[pushed]
+        highest[pushed], its_square[pushed], its_begin[pushed] = (
+            places[row],
+            squares[row, pushed],
+            meet[pushed],
+        )
+    begins[depth + 1, every] = math.inf
+    depth[:] = 0
+    rows, ends = stack[0].copy(), begins[1].copy()
+    for place in range(n):
+        passed = np.flatnonzero(ends <= place)
+        while passed.size:
+            depth[passed] += 1
+            rows[passed] = stack[depth[passed], passed]
+            ends[passed] = begins[depth[passed] + 1, passed]
+            passed = passed[ends[passed] <= place]
+        yield rows

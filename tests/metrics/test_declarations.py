@@ -120,7 +120,7 @@ def test_what_is_shared_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
     counted: dict[str, int] = {}
     for name in (
-        "class_borders",
+        "find_borders",
         "border_distances",
         "surface_agreement",
         "match_components",
@@ -139,7 +139,7 @@ def test_what_is_shared_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
     # two more passes of distances: CoactSeg's are in voxels, whatever the spacing
     assert counted == {
         "confusion_matrix": 1,
-        "class_borders": 2,
+        "find_borders": 2,
         "border_distances": 2,
         "surface_agreement": 1,
         "match_components": 1,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from segexplorer import metrics
+from segexplorer.metrics import overlap, surface
 from segexplorer.metrics.surface import border
 
 SPACING = (2.0, 1.0, 0.5)
@@ -109,8 +110,6 @@ def test_borders_of_all_classes_are_those_of_each_mask_in_any_memory_order(
 ) -> None:
     from scipy.ndimage import binary_erosion
 
-    from segexplorer.metrics import surface
-
     monkeypatch.setattr(surface, "SLAB", slab)
     rng = np.random.default_rng(slab)
     for shape in ((9, 7, 8), (1, 6, 5), (12, 11), (30,)):
@@ -148,6 +147,85 @@ def test_a_noisy_prediction_takes_the_other_way_to_the_same_numbers() -> None:
     assert found.to_truth.size == border(noise).sum() > noise.size / 8
     nearest = brute_force(ball, noise, SPACING)
     assert np.sort(found.to_prediction) == pytest.approx(np.sort(nearest))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    npst.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=9),
+    st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    st.sampled_from([0.02, 0.3, 1.0]),
+    st.lists(st.sampled_from([0.3, 1.0, 1.7, 50.0]), min_size=3, max_size=3),
+    st.integers(0, 2**16),
+)
+def test_distances_plane_by_plane_are_those_of_the_whole_box(
+    shape: tuple[int, ...], of_points: float, of_others: float, sizes: list[float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    points, others = rng.random(shape) < of_points, rng.random(shape) < of_others
+    others[tuple(rng.integers(0, n) for n in shape)] = True
+    spacing = sizes[: len(shape)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surface, "_COLUMN_VOXELS", 20)
+        found = surface._by_planes(points, others, spacing)
+    # voxels that are equally near may be told apart by the last bit
+    assert found == pytest.approx(surface._by_transform(points, others, spacing), rel=1e-14, abs=0)
+    a, b = (np.argwhere(mask) * spacing for mask in (points, others))
+    assert found == pytest.approx(np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1)).min(1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.8, 1.0, 1e-310, 7.3, 1e6]), min_size=1, max_size=60),
+    st.lists(st.floats(0, 1e9), max_size=60),
+)
+def test_statistics_of_long_lists_are_numpys_without_a_copy(ties: list[float], others: list[float]) -> None:
+    lists = surface.Surfaces(np.array(ties), np.array(others, float))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surface, "_FEW", 0)
+        patch.setattr(surface, "_AT_ONCE", 7)
+        assert surface.hd95_pooled(lists) == np.percentile(lists.pooled, 95)
+        assert surface.assd(lists) == pytest.approx(lists.pooled.mean(), rel=1e-14)
+
+
+def noise(shape: tuple[int, ...], share: float, n_classes: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(1, n_classes + 1, shape, np.uint8)
+    labels[rng.random(shape, np.float32) > share] = 0
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "n_classes"),
+    [
+        ("one class in half of the voxels", "ball", 1),
+        ("one class in half of the voxels", "noise", 1),
+        ("one class so rare that a tree is built", "ball", 1),
+        ("one class so rare that a tree is built", "noise", 1),
+        ("all classes everywhere", "ball", 30),
+    ],
+)
+def test_memory_is_bounded_whatever_is_predicted(
+    prediction: str, truth: str, n_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small volume with small pieces, so that what grows with the volume is what is measured."""
+    import tracemalloc
+
+    for name, value in {"SLAB": 2**14, "_AT_ONCE": 2**12, "_COLUMN_VOXELS": 2**15, "_FEW": 2**10}.items():
+        monkeypatch.setattr(surface, name, value)
+    monkeypatch.setattr(surface, "_SMALL_BOX", 2**12)
+    monkeypatch.setattr(overlap, "SLAB", 2**14)
+    shape = (80, 72, 90)
+    share = {"one class in half of the voxels": 0.5, "all classes everywhere": 1.0}.get(prediction, 0.06)
+    found = np.asfortranarray(noise(shape, share, n_classes))
+    ball = ellipsoid(shape, (40, 40, 50), (20, 25, 15)).astype(np.uint8)
+    true = np.asfortranarray(ball if truth == "ball" else np.roll(found, 5, 0))
+    names = [f"class {index}" for index in range(1, n_classes + 1)]
+    metrics.score_case(found[:9], true[:9], names, SPACING, surfaces=True)  # imports
+    tracemalloc.start()
+    metrics.score_case(found, true, names, SPACING, surfaces=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * found.size
 
 
 def test_a_shift_by_whole_voxels_is_measured_in_mm() -> None:
