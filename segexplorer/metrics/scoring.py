@@ -27,6 +27,11 @@ NUMBERED = "label "
 MOST = 254
 """Label values of a volume: class indices are bytes, and 255 is what does not count."""
 
+BYTES_PER_VOXEL = 28
+"""What scoring a case by the default metrics holds at most, whatever was predicted: 4 for the two volumes and their
+border voxels, 4 for masks and files, 4 for the distance transform, and 8 for every distance of a class and back, of
+which there are as many as voxels in the worst case. A good prediction takes 3."""
+
 
 class CaseScores(tuple[CaseScore, ...]):
     """Scores of a case, one per class; a notebook shows them as a table."""

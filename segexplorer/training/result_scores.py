@@ -8,12 +8,14 @@ cannot be scored is a problem of that case.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import multiprocessing
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -38,8 +40,9 @@ from segexplorer.data.checks import Problem
 from segexplorer.data.results.base import ResultCase, ResultListing, ResultsSpec
 from segexplorer.data.sources import Recipe, Structures
 from segexplorer.metrics import MetricOptions, complete
-from segexplorer.metrics.scoring import metrics_to_compute
-from segexplorer.training.label_pairs import Classes, score_pair
+from segexplorer.metrics.scoring import BYTES_PER_VOXEL, metrics_to_compute
+from segexplorer.training.compute import memory_limit
+from segexplorer.training.label_pairs import Classes, open_label_source, score_pair
 
 _FORMAT = 1
 """Raised when scores are computed otherwise, so that older ones are made anew."""
@@ -171,6 +174,8 @@ def score_sets(
     workers: int = 1,
     threads: bool = False,
     cache: Path | None = None,
+    memory: int | None = None,
+    remark: Callable[[str], object] = lambda text: None,
 ) -> Generator[CaseScored, None, None]:
     """Score every case that has a label, and yield each as it is done; closing the generator stops after that.
 
@@ -186,6 +191,11 @@ def score_sets(
         are slower than processes, since a part of the work is done by one at a time.
     cache
         Folder of remembered scores; None remembers nothing.
+    memory
+        Bytes that all of them may take together; by default four fifths of what is free. There are fewer than
+        `workers` where the largest case, predicted as badly as can be, would not fit so often.
+    remark
+        Gets a sentence where there are fewer.
     """
     scoring = scoring or Scoring()
     jobs = [
@@ -202,6 +212,8 @@ def score_sets(
             continue
         done += 1
         yield CaseScored(job.label, job.case.id, known[0], None, True, done, len(jobs), known[1])
+    if workers > 1 and len(waiting) > 1:
+        workers = _workers_that_fit([job.case for job in waiting], workers, memory, remark)
     for job, answer in _computed(waiting, workers, threads):
         if cache is not None and isinstance(answer, _Scores):
             _remember(cache, job, answer)
@@ -369,6 +381,30 @@ def _computed(
         finally:
             for future in flying:
                 future.cancel()
+
+
+def _workers_that_fit(
+    cases: Sequence[ResultCase], workers: int, memory: int | None, remark: Callable[[str], object]
+) -> int:
+    """Return for how many cases at once there is memory, at most `workers` and at least 1."""
+    import psutil
+
+    if memory is None:
+        free, limit = psutil.virtual_memory().available, memory_limit()
+        memory = int(0.8 * (free if limit is None else min(free, limit)))
+    voxels = 0
+    for case in cases:
+        assert case.truth is not None
+        with contextlib.suppress(SegExplorerError):  # it is told when the case is scored
+            voxels = max(voxels, math.prod(open_label_source(case.truth).shape))
+    needed = BYTES_PER_VOXEL * voxels
+    count = max(1, min(workers, memory // max(needed, 1)))
+    if count < min(workers, len(cases)):
+        remark(
+            f"{count} of {workers} cases at a time: the largest takes up to {needed / 1e9:.1f} GB, and "
+            f"{memory / 1e9:.1f} GB may be used."
+        )
+    return count
 
 
 def _pool(workers: int, threads: bool) -> Executor:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from segexplorer.core.errors import SpecError
 from segexplorer.core.events import CaseScore
 from segexplorer.data.results import ResultCase, ResultListing, open_results
 from segexplorer.study.result_comparison import compare_sets
+from segexplorer.training import result_scores
 from segexplorer.training.result_scores import (
     CaseScored,
     ResultSet,
@@ -111,6 +113,26 @@ def test_scoring_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 def test_several_processes_give_the_same_scores(tmp_path: Path) -> None:
     sets = sets_of(predictions(tmp_path / "a", range(3)))
     assert scored(sets, workers=2) == scored(sets)
+
+
+def test_there_are_as_many_processes_as_the_memory_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = sets_of(predictions(tmp_path / "a", range(4)))
+    needed = result_scores.BYTES_PER_VOXEL * label(0).size
+    used: list[int] = []
+    original = result_scores._computed
+
+    def counting(jobs: Any, workers: int, threads: bool) -> Any:
+        used.append(workers)
+        return original(jobs, workers, threads)
+
+    monkeypatch.setattr(result_scores, "_computed", counting)
+    said: list[str] = []
+    for memory in (needed // 2, 2 * needed, 9 * needed, None):
+        list(score_sets(sets, workers=3, threads=True, memory=memory, remark=said.append))
+    assert used == [1, 2, 3, 3]
+    assert [text.split(":")[0] for text in said] == ["1 of 3 cases at a time", "2 of 3 cases at a time"]
 
 
 def test_a_case_that_cannot_be_scored_is_a_problem_of_its_own(tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def run_open(
             "Name the folder of the labels, e.g. --labels DIR, or a pattern: --labels 'DIR/{case}_seg.nii.gz'.",
         )
     cache = cache_folder() if asked.remember else None
-    scored = list(_with_progress(score_sets(sets, scoring, workers=asked.workers, cache=cache)))
+    run = score_sets(sets, scoring, workers=asked.workers, cache=cache, remark=remarks().print)
+    scored = list(_with_progress(run))
     found = collect(sets, scored)
     table = CaseTable(found).sorted_by(sort, asked.of_class or MEAN) if scored else CaseTable(found, sort)
     if not any(one.scores for one in found):

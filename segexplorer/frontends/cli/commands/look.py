@@ -193,7 +193,7 @@ def open_command(
         str, typer.Option(help="Results that the others are compared with.", show_default="the first")
     ] = "",
     resample: Resample = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that score.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that score, as far as memory allows.")] = 1,
     remember: Annotated[
         bool, typer.Option("--remember/--anew", help="Use scores of unchanged files from before.")
     ] = True,
