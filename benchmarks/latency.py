@@ -1,7 +1,7 @@
 """Latency of the event loop: a precise 10 ms timer in the idle viewer and while training, both scrubbed.
 
-    python -m segexplorer.frontends.cli.screen python benchmarks/latency.py
-        [--seconds 60] [--clicks 6] [--views 2D four 3D] [--small]
+    python -m segexplorer.frontends.cli.screen python benchmarks/latency.py [--seconds 60]
+        [--clicks 6] [--views 2D four 3D] [--small]
 
 The same window, the same layers made beforehand and the same scrubbing (ten slices a second, or turns of the camera
 in 3D) in both parts, first idle, then training in the background with every display on; one after the other for one
