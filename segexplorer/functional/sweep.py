@@ -193,11 +193,11 @@ class Slab:
                 p.sub_(self._top)
                 self._below = self._of_own(p)
             p.exp_()
-        self.norm = self._over_classes(p)
+        self.norm = self.over_classes(p)
         """(n,) sum of e^z, or of e^(z - max) where logits are far apart."""
         return p.div_(self.norm)
 
-    def _over_classes(self, values: Tensor) -> Tensor:
+    def over_classes(self, values: Tensor) -> Tensor:
         """Return (n,) sums of (C, n) over the classes; on a CPU a product takes half of the time of a sum."""
         if values.device.type == "cpu":
             return torch.mv(values.T, self.voxels.ones, out=self.row())
@@ -206,7 +206,7 @@ class Slab:
     def _of_own(self, values: Tensor) -> Tensor:
         """Return (n,) of (C, n) what each voxel has for its own class, 0 on ignored voxels."""
         if not self.looked_up:
-            return self._over_classes(torch.mul(values, self.own, out=self.matrix()))
+            return self.over_classes(torch.mul(values, self.own, out=self.matrix()))
         found = torch.index_select(values.view(-1), 0, self.places, out=self.row())
         return found if self.keep is None else found.mul_(self.keep)
 
@@ -319,7 +319,7 @@ class Slab:
     def true(self) -> Tensor:
         """(n,) p of the own class, 1 on ignored voxels."""
         if self._true is None:
-            self._true = self._of_own(self.p) if self.looked_up else self._over_classes(self.hit)
+            self._true = self._of_own(self.p) if self.looked_up else self.over_classes(self.hit)
             if self.keep is not None:
                 self._true.add_(1 - self.keep)  # in this order: p - 1 + 1 would lose the digits of a small p
         return self._true
@@ -328,7 +328,7 @@ class Slab:
     def rest(self) -> Tensor:
         """(n,) 1 - p of the own class, as the sum of the others: exact near 0; finite on ignored voxels."""
         if self._rest is None:
-            self._rest = self._over_classes(self.others)
+            self._rest = self.over_classes(self.others)
         return self._rest
 
     @property
@@ -405,7 +405,7 @@ class Slab:
         if self.looked_up and self._in_p is None:
             found = self._gradient_of_classes(out, h)
         elif (slopes := self._slopes_in_p()) is not None:
-            mean = self._over_classes(torch.mul(self.p, slopes, out=self.matrix()))
+            mean = self.over_classes(torch.mul(self.p, slopes, out=self.matrix()))
             slopes.sub_(mean if h is None else mean.add_(h))
             found = torch.mul(slopes, self.p, out=slopes if out is None else out)
             if h is not None:
