@@ -262,7 +262,7 @@ def test_what_is_absent_is_said_of_the_slice_that_is_shown(explored: Any, finish
     explorer = explored(finished)
     assert explorer.display.wait(60)
     screen = explorer.display.screen
-    assert explorer.display.reality.slice_mm == explorer.planes.place[0]
+    assert list(explorer.display.reality.point) == explorer.planes.place
     assert not any(absence.overlay == "errors" for absence in screen.absent)
     assert explorer.planes._words["read"] == screen.read_out != ""
 
