@@ -325,9 +325,13 @@ class Registry(_Members[type[S]]):
             raise SpecError(f"A {self.noun} {error.message()}.") from error
 
     def create(self, kind: str | S, **params: Any) -> Any:
-        """Build a kind (or preset, or spec) with the given parameters: `registry.create("tversky", alpha=.7)`."""
-        if isinstance(kind, str) and kind in self.presets() and not params:
-            spec = self.presets()[kind].spec
+        """Build a kind (or preset, or spec) with the given parameters: `registry.create("tversky", alpha=.7)`.
+
+        Of a preset, parameters replace its own.
+        """
+        if isinstance(kind, str) and kind in self.presets():
+            preset = self.presets()[kind].spec
+            spec = type(preset).of({**preset.plain(), **params}, f"{self.noun} {kind}") if params else preset
         elif isinstance(kind, str):
             spec = self.spec(kind).of(params, f"{self.noun} {kind}")
         else:

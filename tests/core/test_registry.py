@@ -244,6 +244,9 @@ def test_a_preset_stands_for_its_spec() -> None:
         assert Child(toy="marble").toy == Ball(radius=0.5)
         assert toys.parse("marble") == Ball(radius=0.5)
         assert toys.create("marble") == "{'kind': 'ball', 'radius': 0.5}"
+        assert toys.create("marble", radius=0.25) == "{'kind': 'ball', 'radius': 0.25}"
+        with pytest.raises(SpecError, match=r"toy marble.*radius"):
+            toys.create("marble", radius=0)
         with pytest.raises(TypeError, match="already"):
             toys.register_preset("marble", "Again", Ball())
         with pytest.raises(TypeError, match="already"):
