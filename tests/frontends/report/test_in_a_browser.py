@@ -54,7 +54,12 @@ def browse(page: Path, place: str, folder: Path, *options: str) -> str:
         "--dump-dom",
         f"{page.as_uri()}{place}",
     ]
-    return subprocess.run(command, capture_output=True, timeout=90, check=True).stdout.decode()
+    # the page's time may run out while a picture is decoded in real time: its sentence is empty until then
+    for _ in range(3):
+        dom = subprocess.run(command, capture_output=True, timeout=90, check=True).stdout.decode()
+        if not re.search(r'class="told"[^>]*></', dom):
+            break
+    return dom
 
 
 def test_film_counts_the_voxels_of_the_slice_and_no_request_leaves(run: Path, tmp_path: Path) -> None:
