@@ -242,14 +242,19 @@ class Explanation:
         mean = float(np.abs(values).mean(dtype=np.float64))
         return mean, _limit(np.abs(scaled), true), shares(values, true)
 
+    def _measures(
+        self, class_index: int, loss: LossLike, term: str, space: Space
+    ) -> tuple[float, float, Shares]:
+        """Return what `asked` measures, without its map where it was measured before."""
+        spec = self._spec(loss)
+        key = (spec.model_dump_json(), space, term, class_index)
+        if key not in self._measured:
+            self.asked(class_index, spec, term=term, space=space)
+        return self._measured[key]
+
     def strength(self, class_index: int, loss: LossLike = None, *, space: Space = "logits") -> float:
         """Return the mean of the absolute values of what a loss asks for."""
-        key = (self._spec(loss).model_dump_json(), space, "", class_index)
-        return (
-            self._measured[key][0]
-            if key in self._measured
-            else self.asked(class_index, loss, space=space).mean
-        )
+        return self._measures(class_index, loss, "", space)[0]
 
     def limit(
         self,
@@ -264,14 +269,8 @@ class Explanation:
 
         It is the largest `VoxelField.limit` of them, so that their maps can be compared by eye.
         """
-        maps = dict.fromkeys([(self._spec(loss), ""), (self._spec(against), ""), (self._spec(loss), term)])
-        return max(self._limit_of(class_index, spec, one, space) for spec, one in maps)
-
-    def _limit_of(self, class_index: int, spec: LossSpec, term: str, space: Space) -> float:
-        key = (spec.model_dump_json(), space, term, class_index)
-        if key in self._measured:
-            return self._measured[key][1]
-        return self.asked(class_index, spec, term=term, space=space).limit
+        maps = ((loss, ""), (against, ""), (loss, term))
+        return max(self._measures(class_index, of, one, space)[1] for of, one in maps)
 
     def pull_of(self, loss: LossLike = None, *, space: Space = "logits", terms: bool = False) -> Pull:
         """Return the pull of a loss on all classes, not normalised; the last few are kept."""
@@ -362,7 +361,7 @@ class Explanation:
         nowhere = float("nan")
         return VoxelField(
             self._title(spec, term, class_index),
-            shown.values,
+            shown.values.copy(),  # more slices come into it while this one is looked at
             shown.mean,
             shown.limit,
             Shares(nowhere, nowhere, nowhere),

@@ -328,6 +328,9 @@ def test_a_slice_comes_before_the_whole_and_is_part_of_it(
     drawn = first.values * first.mean
     np.testing.assert_allclose(drawn[:, :, 4], (whole.values * whole.mean)[:, :, 4], rtol=1e-3, atol=1e-9)
     assert not np.delete(drawn, 4, axis=2).any()
+    both = of.asked_on_slices(1, [(2, 5)], term=term, space=space)
+    assert both is not None and both.values[:, :, 4].any() and both.values[:, :, 5].any()
+    assert not first.values[:, :, 5].any(), "what was answered before stays as it was"
     # the scale is estimated from other slices
     assert first.limit * first.mean == pytest.approx(whole.limit * whole.mean, rel=0.3)
 
