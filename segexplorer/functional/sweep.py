@@ -242,9 +242,7 @@ class Slab:
     def places(self) -> Tensor:
         """(n,) where each voxel's own class is in the numbers of a (C, n) map."""
         if self._places is None:
-            self._places = torch.add(
-                self.voxels.counted(len(self._labels)), self.class_of, alpha=len(self._labels)
-            )
+            self._places = torch.arange(n := len(self._labels)).add_(self.class_of, alpha=n)
         return self._places
 
     def fill_own(self, values: Tensor, number: float) -> Tensor:
@@ -530,16 +528,6 @@ class Voxels:
     def ones(self) -> Tensor:
         """(C,) ones."""
         return torch.ones(self.classes, dtype=self.dtype, device=self.labels.device)
-
-    def counted(self, voxels: int) -> Tensor:
-        """Return (n,) whole numbers from 0 on."""
-        if len(self._counted) < voxels:
-            self.__dict__["_counted"] = torch.arange(voxels, device=self.labels.device)
-        return self._counted[:voxels]
-
-    @cached_property
-    def _counted(self) -> Tensor:
-        return torch.arange(0, device=self.labels.device)
 
     @cached_property
     def column(self) -> Tensor:

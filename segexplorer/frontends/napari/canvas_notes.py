@@ -19,12 +19,7 @@ from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPainterPath, QPen, QT
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from segexplorer.core import colours
-from segexplorer.frontends.napari.linked_views import (
-    CAPTION_STYLE,
-    CanvasOverlay,
-    PlaneView,
-    VolumeView,
-)
+from segexplorer.frontends.napari.linked_views import CanvasOverlay, PlaneView, VolumeView, caption_style
 from segexplorer.frontends.napari.race_views import LaneView
 from segexplorer.viewmodels.caption import Caption, elided
 from segexplorer.viewmodels.outlines import COLOURS, Line, Lines, Outlines
@@ -449,7 +444,7 @@ class SliceNote(CanvasOverlay):
     def __init__(self, viewer: Any, canvas: QWidget) -> None:
         self._notes: Mapping[int, str] = {}
         self.label = QLabel(canvas)
-        self.label.setStyleSheet(CAPTION_STYLE.replace("#f5f5f5", _WAITING))
+        self.label.setStyleSheet(caption_style(_WAITING))
         super().__init__(
             viewer, canvas, (self.label,), (viewer.dims.events.order, viewer.dims.events.ndisplay)
         )

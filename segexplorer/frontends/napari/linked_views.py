@@ -173,9 +173,13 @@ class Crosshair(CanvasOverlay):
 _LETTER_STYLE = (
     "color: #f5f5f5; background: rgba(0, 0, 0, 120); border-radius: 3px; padding: 1px 5px; font-weight: bold;"
 )
-CAPTION_STYLE = "color: #f5f5f5; background: rgba(0, 0, 0, 140); border-radius: 3px; padding: 2px 6px;"
 _PROMPT_STYLE = "color: #b8b8b8; background: transparent;"
 MARGIN = 6
+
+
+def caption_style(ink: str = "#f5f5f5") -> str:
+    """Return the style of a note over a picture, which is dark or light anywhere."""
+    return f"color: {ink}; background: rgba(0, 0, 0, 140); border-radius: 3px; padding: 2px 6px;"
 
 
 class EdgeLetters(CanvasOverlay):
@@ -249,7 +253,7 @@ class SliceNumber(CanvasOverlay):
     def __init__(self, viewer: Any, canvas: QWidget, layers: CaseLayers | None = None) -> None:
         self._layers = layers
         self.label = QLabel(canvas)
-        self.label.setStyleSheet(CAPTION_STYLE)
+        self.label.setStyleSheet(caption_style())
         dims = viewer.dims.events
         signals = (dims.current_step, dims.order, dims.ndisplay, dims.range, dims.ndim)
         inserted, removed = viewer.layers.events.inserted, viewer.layers.events.removed
@@ -313,7 +317,7 @@ class ViewTitle(CanvasOverlay):
 
     def __init__(self, viewer: Any, canvas: QWidget, title: str, prompt: str) -> None:
         self.title, self.prompt = QLabel(title, canvas), QLabel(prompt, canvas)
-        self.title.setStyleSheet(CAPTION_STYLE)
+        self.title.setStyleSheet(caption_style())
         self.prompt.setStyleSheet(_PROMPT_STYLE)
         self.prompt.setWordWrap(True)
         self.prompt.setAlignment(Qt.AlignmentFlag.AlignCenter)
