@@ -235,11 +235,10 @@ def label_values(array: NDArray[Any]) -> list[int]:
     return [int(v) for v in np.unique(array) if v != 0]
 
 
-def fullest_slice(data: NDArray[Any], values: Sequence[int]) -> int | None:
-    """Return the index along the first axis with most voxels of these values; None where there are none."""
-    counts = (
-        np.isin(data, np.asarray(values, dtype=data.dtype)).sum(axis=(1, 2)) if len(values) else np.zeros(1)
-    )
+def fullest_slice(data: NDArray[Any], values: Sequence[int] | None = None) -> int | None:
+    """Return the index along the first axis with most voxels of these values, or of all but 0; None without any."""
+    wanted = data if values is None else np.isin(data, np.asarray(values, dtype=data.dtype))
+    counts = np.count_nonzero(wanted, axis=(1, 2))
     return int(counts.argmax()) if counts.max() > 0 else None
 
 

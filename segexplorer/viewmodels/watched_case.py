@@ -152,33 +152,19 @@ def prediction_picture(
 ) -> Picture:
     """Prepare the predicted classes of a watched case, as class indices 1, 2, ...
 
-    Of classes that overlap, the chosen one is drawn whole; of all, the last one in each voxel.
+    Of classes that overlap, the chosen one is drawn whole; of all, the last one in each voxel. It opens where most
+    of the chosen class was predicted, or where it should have been.
     """
     volume = _snapshot_volume(snapshot, shown_class(snapshot, snapshot.prediction, class_index))
     values = dict(enumerate(snapshot.class_names, 1))
     picture = picture_of(
         key, "labels", f"prediction ({trained(snapshot)})", volume, values=values, colours="classes"
     )
-    return replace(picture, open_at=fullest_slice(picture.data, list(values)))
-
-
-def truth_picture(
-    snapshot: WatchedSnapshot, class_index: int | None = None, *, key: str = "truth"
-) -> Picture:
-    """Prepare the true classes of a watched case as class indices; ignored voxels are background here.
-
-    Raises
-    ------
-    DataError
-        When the case has no label.
-    """
-    truth = _truth(snapshot)
-    values = dict(enumerate(snapshot.class_names, 1))
-    shown = np.where(truth == errors.IGNORED, 0, truth).astype(np.uint8)
-    shown = shown_class(snapshot, shown, class_index)
-    volume = _snapshot_volume(snapshot, shown)
-    picture = picture_of(key, "labels", f"label ({snapshot.case})", volume, values=values, colours="classes")
-    return replace(picture, open_at=fullest_slice(picture.data, list(values)))
+    wanted = [class_index] if class_index else list(values)
+    opened = fullest_slice(picture.data, wanted)
+    if opened is None and snapshot.truth is not None:
+        opened = _fullest_of_truth(snapshot, class_index)
+    return replace(picture, open_at=opened)
 
 
 def errors_picture(
@@ -206,10 +192,15 @@ def errors_picture(
         values={int(code): name for code, name in errors.NAMES.items()},
         colours="errors",
     )
+    return replace(picture, open_at=_fullest_of_truth(snapshot, class_index))
+
+
+def _fullest_of_truth(snapshot: WatchedSnapshot, class_index: int | None) -> int | None:
+    """Return the slice that shows most of a class, or of all, in the truth."""
     own = shown_class(snapshot, _truth(snapshot), class_index)
-    truth = DisplayGrid.of(_snapshot_volume(snapshot, codes)).to_display(own)
+    truth = DisplayGrid.of(_snapshot_volume(snapshot, own)).to_display(own)
     wanted = [class_index] if class_index else list(range(1, len(snapshot.class_names) + 1))
-    return replace(picture, open_at=fullest_slice(truth, wanted))
+    return fullest_slice(truth, wanted)
 
 
 def class_name(snapshot: WatchedSnapshot, class_index: int | None) -> str:
@@ -303,7 +294,7 @@ def _region_picture(
     regions = maps.region_picture(
         report, class_index, millilitres, quantity=scale.quantity, threshold_ml=threshold_ml, limits=penalties
     )
-    return picture_of(
+    picture = picture_of(
         key,
         "labels",
         name,
@@ -313,6 +304,7 @@ def _region_picture(
         colours="map",
         colour_scale=replace(scale, limits=regions.limits, full_ml=regions.full_ml),
     )
+    return replace(picture, open_at=fullest_slice(picture.data))
 
 
 def _truth(snapshot: WatchedSnapshot) -> NDArray[np.uint8]:

@@ -29,8 +29,6 @@ SETTLING_TICKS = 5
 """Ticks between arranging a scene and taking its picture: workers bring layers a moment later."""
 GIVEN_UP_S = 900
 """After so long a headless demo stops its run, and takes the pictures that can still be taken."""
-LIVER_Z, KIDNEYS_Z = 64, 47
-"""Slices of the 96 of a phantom that show the liver, and kidneys with the vessel."""
 
 
 @dataclass
@@ -120,8 +118,8 @@ class _Player:
         """Bring a tab to the front."""
         self.dock.show_tab(kind)
 
-    def look_at(self, role: Role, class_name: str | None, *switches: str, slice_z: int = LIVER_Z) -> None:
-        """Show a watched case in the Inspect tab with these layers and no others, at a slice."""
+    def look_at(self, role: Role, class_name: str | None, *switches: str) -> None:
+        """Show a watched case in the Inspect tab with these layers and no others, where most of the class is."""
         display = self.dock.display
         self.tab("inspect")
         display.issue("choose_case", role)
@@ -129,7 +127,6 @@ class _Player:
         display.issue("choose_class", None if class_name is None else 1 + names.index(class_name))
         for name in SWITCHES:
             display.issue("toggle", name, name in switches)
-        self.viewer.dims.set_current_step(0, slice_z)
 
     def _play(self) -> list[Scene]:
         """The scenes in order."""
@@ -161,13 +158,13 @@ class _Player:
             Scene(
                 "6-balance-kidneys",
                 after(2),
-                lambda: self.look_at("validation", "kidneys", "balance", "errors", slice_z=KIDNEYS_Z),
+                lambda: self.look_at("validation", "kidneys", "balance", "errors"),
                 of_prediction=True,
             ),
             Scene(
                 "7-alpha-vessel",
                 after(3),
-                lambda: self.look_at("train", "vessel", "alpha", "prediction", slice_z=KIDNEYS_Z),
+                lambda: self.look_at("train", "vessel", "alpha", "prediction"),
                 of_prediction=True,
             ),
             Scene(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,14 +66,13 @@ def test_every_layer_has_the_same_units_and_axes(model: ViewerModel) -> None:
     for picture in (
         layer_images.image_picture(scan(), "scan"),
         watched_case.prediction_picture(shown),
-        watched_case.truth_picture(shown),
         watched_case.errors_picture(shown),
         watched_case.balance_picture(shown, 1),
     ):
         layers.show(picture)
     assert {tuple(map(str, layer.units)) for layer in model.layers} == {("millimeter",) * 3}
     assert {tuple(layer.axis_labels) for layer in model.layers} == {("z", "y", "x")}
-    assert layers.keys == ("image", "prediction", "truth", "errors", "balance/liver")
+    assert layers.keys == ("image", "prediction", "errors", "balance/liver")
 
 
 def test_ct_opens_in_a_window_and_mr_by_percentiles() -> None:
@@ -100,11 +100,20 @@ def test_labels_name_their_classes_and_keep_their_colours(model: ViewerModel) ->
 
 def test_opens_at_the_slice_with_most_label(model: ViewerModel) -> None:
     layers = CaseLayers(model)
-    picture = watched_case.truth_picture(snapshot())
+    picture = watched_case.prediction_picture(snapshot())
     layers.show(picture)
     layers.open_at(picture)
     assert picture.open_at == 4
     assert model.dims.current_step[0] == 4
+
+
+def test_a_chosen_class_opens_where_it_was_predicted_or_where_it_was_missed() -> None:
+    shown = snapshot()
+    assert watched_case.prediction_picture(shown, 2).open_at == 2
+    missed = replace(shown, prediction=np.where(shown.prediction == 2, 0, shown.prediction).astype(np.uint8))
+    assert watched_case.prediction_picture(missed, 2).open_at == 2
+    unknown = replace(missed, truth=None)
+    assert watched_case.prediction_picture(unknown, 2).open_at is None
 
 
 def test_updates_assign_and_never_make_a_second_layer(model: ViewerModel) -> None:
@@ -154,7 +163,9 @@ def test_errors_have_their_codes_and_balance_hides_what_the_loss_skips(model: Vi
     errors = layers.show(watched_case.errors_picture(snapshot()))
     assert set(np.unique(errors.data)) == {0, 2, 3}
     assert errors.get_color(2)[:3] == pytest.approx(colours.rgba("#D55E00")[:3], abs=0.01)
-    balance = layers.show(watched_case.balance_picture(snapshot(), 1))
+    picture = watched_case.balance_picture(snapshot(), 1)
+    assert picture.open_at is not None and picture.data[picture.open_at].any()
+    balance = layers.show(picture)
     assert isinstance(balance, Labels), "labels are never interpolated"
     shown = balance.data[0, 0]
     assert (shown[:3] == shown[0]).all() and (shown[3:] == 0).all()
