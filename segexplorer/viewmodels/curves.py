@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,8 +225,21 @@ class Curves:
         self._series: dict[str, dict[str, _Series]] = {plot.key: {} for plot in PLOTS}
         self._marks: list[Mark] = []
         self._attempt = 0
-        self.revision = 0
+        self._revisions: dict[Domain, int] = dict.fromkeys(get_args(Domain), 0)
+
+    @property
+    def revision(self) -> int:
         """Grows whenever a curve or mark changes; lets a frontend skip drawing."""
+        return sum(self._revisions.values())
+
+    def revision_of(self, domain: Domain) -> int:
+        """Return a number that grows whenever a curve of this domain or a mark changes."""
+        return self._revisions[domain]
+
+    def _change(self, *domains: Domain, by: int = 1) -> None:
+        """Count a change of what is measured on these, or on everything."""
+        for domain in domains or self._revisions:
+            self._revisions[domain] += by
 
     def extend(self, events: Iterable[Event]) -> None:
         """Add events in order; steps that are recorded in columns are added as columns."""
@@ -250,20 +263,25 @@ class Curves:
             return
         if isinstance(event, WatchedDone):
             self._add_calibration(event)
+            self._change("whole volumes")
         elif isinstance(event, StepDone):
             self._add_step(event)
+            self._change("training, patches")
         elif isinstance(event, EpochDone):
+            self._change("training, patches")
             for name, value in event.adaptive.items():
                 # the weight that a term gets from here on is that of its next steps, which are drawn
                 if name.removeprefix("weight of ") not in self._series["weights"]:
                     self._point("weights", name, event.step, value)
         elif isinstance(event, ValidationDone):
             self._add_validation(event)
+            self._change("whole volumes")
         elif isinstance(event, ParameterApplied):
             self._marks.append(Mark(event.step, "change", f"{event.field}: {event.previous} → {event.value}"))
+            self._change()
         elif "best" in event.pointers:
             self._marks.append(Mark(event.step, "best", f"best checkpoint, step {event.step}"))
-        self.revision += 1
+            self._change()
 
     def _begin(self, event: Event) -> None:
         """Begin an attempt with its first event."""
@@ -279,7 +297,7 @@ class Curves:
             for series in group.values():
                 series.cut(find(series.steps, event.step))
         self._marks = [m for m in self._marks if m.step < event.step or (m.step == event.step and not redone)]
-        self.revision += 1
+        self._change()
 
     def _point(self, plot: str, name: str, step: int, value: float) -> None:
         series = self._of(plot, name)
@@ -327,7 +345,7 @@ class Curves:
             self._points("references", "this run", steps[at], loss[at])
         for name, values in references.items():
             self._points("references", name, steps[at], values)
-        self.revision += len(columns)
+        self._change("training, patches", by=len(columns))
 
     def _points(self, plot: str, name: str, steps: NDArray[np.int64], values: Floats) -> None:
         if len(steps):

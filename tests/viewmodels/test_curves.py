@@ -186,7 +186,11 @@ def test_revision_tells_whether_to_draw() -> None:
     curves.add(StateChanged(state="running"))
     assert curves.revision == 0
     curves.add(step(1))
-    assert curves.revision == 1
+    assert curves.revision == curves.revision_of("training, patches") == 1
+    assert curves.revision_of("whole volumes") == 0
+    curves.add(ParameterApplied(step=1, field="loss.alpha", previous="0.5", value="0.7"))
+    assert curves.revision_of("training, patches") == 2, "marks are drawn in every plot"
+    assert curves.revision_of("whole volumes") == 1
 
 
 numbers = st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1, max_size=300)

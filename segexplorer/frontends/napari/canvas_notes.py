@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from segexplorer.core import colours
 from segexplorer.frontends.napari.linked_views import CanvasOverlay, PlaneView, VolumeView, caption_style
+from segexplorer.frontends.napari.lull import LOOK_MS, Frames, PatientTimer
 from segexplorer.frontends.napari.race_views import LaneView
 from segexplorer.viewmodels.caption import Caption, elided
 from segexplorer.viewmodels.outlines import COLOURS, Line, Lines, Outlines
@@ -492,11 +493,11 @@ class CanvasNotes:
         What the window displays (`display.Display`).
     workbench
         Its views (`workbench.Workbench`).
-    canvas
-        The main canvas.
+    canvas, frames
+        The main canvas, and its slices: they are drawn before surfaces.
     """
 
-    def __init__(self, display: Any, workbench: Any, canvas: QWidget) -> None:
+    def __init__(self, display: Any, workbench: Any, canvas: QWidget, frames: Frames) -> None:
         self.display, self._workbench = display, workbench
         self.caption = CanvasCaption(display.viewer, canvas)
         self.bar = CanvasColourBar(display.viewer, canvas)
@@ -510,6 +511,8 @@ class CanvasNotes:
         self.slice_note = SliceNote(display.viewer, canvas)
         self.slice_notes: dict[Any, SliceNote] = {}
         self._volume: VolumeView | None = None
+        # after the planes: together they would keep the window from the user for a fifth of a second
+        self._solid = PatientTimer(self._draw_surfaces, LOOK_MS, frames, repeats=False)
         display.changed.connect(self._on_changed)
         workbench.changed.connect(self._on_views)
         self._on_views()
@@ -533,8 +536,13 @@ class CanvasNotes:
             for note in (self.slice_note, *self.slice_notes.values()):
                 note.draw(screen.slice_notes)
         if "surfaces" in parts:
-            for view in self._volumes:
-                view.show_surfaces([screen.surfaces[part] for part in ORDER if part in screen.surfaces])
+            self._solid.ask()
+
+    def _draw_surfaces(self) -> None:
+        """Show the surfaces that are displayed by now."""
+        surfaces = self.display.screen.surfaces
+        for view in self._volumes:
+            view.show_surfaces([surfaces[part] for part in ORDER if part in surfaces])
 
     @property
     def _volumes(self) -> list[VolumeView]:
@@ -561,9 +569,8 @@ class CanvasNotes:
                 self.slice_notes[view] = SliceNote(view.model, view.canvas)
                 self.slice_notes[view].draw(screen.slice_notes)
         volumes = self._volumes
-        for view in volumes:
-            if view is not self._volume and screen.surfaces:
-                view.show_surfaces([screen.surfaces[part] for part in ORDER if part in screen.surfaces])
+        if any(view is not self._volume for view in volumes) and screen.surfaces:
+            self._draw_surfaces()
         self._volume = next(iter(volumes), None)
         facts = {"solid": bool(volumes), "planes": tuple(view.axis for view in planes)}
         if any(getattr(self.display.reality, name) != fact for name, fact in facts.items()):
@@ -571,6 +578,7 @@ class CanvasNotes:
 
     def closing(self) -> None:
         """Let go of display, viewers and canvases."""
+        self._solid.stop()
         self.display.changed.disconnect(self._on_changed)
         self._workbench.changed.disconnect(self._on_views)
         over_planes = (*self._others.values(), *self._marks.values(), *self.slice_notes.values())

@@ -93,6 +93,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.lectures: Any = None
         self.lecture_menu: Any = None
         self._frozen: Any = None
+        self._rhythm: tuple[Any, ...] = ()
         self._context: Any = None
         self._closed = False
         self._window: Any = None
@@ -133,8 +134,9 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_loaded(self, machine: Machine) -> None:
         from segexplorer.frontends.napari.canvas_notes import CanvasNotes
-        from segexplorer.frontends.napari.garbage import FrozenImports
+        from segexplorer.frontends.napari.garbage import FrozenImports, QuietCollector
         from segexplorer.frontends.napari.lectures import LectureGuide, LectureMenu
+        from segexplorer.frontends.napari.lull import Frames
         from segexplorer.frontends.napari.plots import PlotDock
         from segexplorer.frontends.napari.presenter import Presenter
         from segexplorer.frontends.napari.race_views import RaceViews
@@ -176,7 +178,9 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         canvas = canvas_in(self.window())
         if canvas is not None:
             self.display.watch_canvas(canvas)
-            self.notes = CanvasNotes(self.display, self.workbench, canvas)
+            frames = Frames(self.viewer, canvas)
+            self.notes = CanvasNotes(self.display, self.workbench, canvas, frames)
+            self._rhythm = (QuietCollector(frames), frames)
         self.lanes = RaceViews(self.display, self.workbench)
         self.view_menu.show_plots(True)
         self.lectures = LectureGuide(self)
@@ -223,7 +227,7 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.viewer.events.theme.disconnect(self._on_theme)
         parts = (self.lectures, self.presenter, self.lanes, self.notes, self.workbench, self.plots)
-        for part in (*parts, self._frozen):
+        for part in (*parts, self._frozen, *self._rhythm):
             if part is not None:
                 part.closing()
         for panel in self._context.built if self._context is not None else ():

@@ -222,7 +222,7 @@ class CaseLayers:
     def set_visible(self, key: str, visible: bool) -> None:
         """Show or hide a layer, if it is there."""
         layer = self.layer(key)
-        if layer is not None:
+        if layer is not None and layer.visible != visible:  # napari draws it again even where nothing changes
             layer.visible = visible
 
     def remove(self, key: str) -> None:
@@ -412,8 +412,9 @@ def surface_arguments(picture: SurfacePicture) -> dict[str, Any]:
 
 def give_surface(layer: Any, picture: SurfacePicture) -> None:
     """Give a layer another surface: a layer of its own would take napari a second to put in and out."""
-    layer.vertex_colors = None  # those of the old vertices would be too many, or too few
-    layer.data = (picture.vertices, picture.faces)
+    with layer.events.blocker_all():  # the last assignment tells of all three
+        layer.vertex_colors = None  # those of the old vertices would be too many, or too few
+        layer.data = (picture.vertices, picture.faces)
     layer.vertex_colors = picture.colours
 
 

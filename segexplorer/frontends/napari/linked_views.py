@@ -403,12 +403,15 @@ class _Twin:
         if name == "contrast_limits":
             self.copy.contrast_limits_range = self.source.contrast_limits_range
         value = self._given().get(name, getattr(self.source, name))
+        if name == "visible" and self.copy.visible == value:
+            return  # napari would draw it again
         setattr(self.copy, name, self._blended(value) if name == "blending" else value)
 
     def _take_data(self) -> None:
         if self._thinned or self.copy.data is not self.source.data:
             self.copy.data = self._part_of(self.source.data)
-        self.copy.refresh()
+        else:
+            self.copy.refresh()
 
     def part(self) -> None:
         """Follow no longer."""
@@ -739,12 +742,17 @@ class VolumeView(LinkedView):
     @property
     def _solid(self) -> bool:
         """Whether there is a surface to be seen."""
-        return any(layer.visible for _, layer in self._surfaces.values())
+        return bool(self._seen_parts)
+
+    @property
+    def _seen_parts(self) -> set[Part]:
+        return {part for part, (_, layer) in self._surfaces.items() if layer.visible}
 
     def show_surfaces(self, surfaces: Sequence[SurfacePicture]) -> None:
         """Show surfaces instead of labels; without any, the labels come back."""
         camera, first = self.model.scene.camera, not self._surfaces
         before = camera.center, camera.zoom, camera.angles
+        seen = self._seen_parts
         for picture in surfaces:
             drawn = self._surfaces.get(picture.part)
             if drawn is None:
@@ -756,7 +764,10 @@ class VolumeView(LinkedView):
             self._surfaces[picture.part] = (picture, layer)
         shown = {picture.part for picture in surfaces}
         for part, (_, layer) in self._surfaces.items():
-            layer.visible = part in shown
+            if layer.visible != (part in shown):
+                layer.visible = part in shown
+        if seen == self._seen_parts:
+            return  # the same layers, with other surfaces
         self._take_layers()
         if first:
             self._look_from_the_front()

@@ -34,7 +34,16 @@ from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.race_views import LEAST_CONTRAST, RacePlot
 from segexplorer.training.step_columns import events_of
 from segexplorer.viewmodels.caption import elided
-from segexplorer.viewmodels.curves import EMPTY, PLOTS, Curves, Plot, has_lone_point, line_colour, line_title
+from segexplorer.viewmodels.curves import (
+    EMPTY,
+    PLOTS,
+    Curves,
+    Mark,
+    Plot,
+    has_lone_point,
+    line_colour,
+    line_title,
+)
 from segexplorer.viewmodels.race import RaceShown
 from segexplorer.viewmodels.regions import BalanceHistogram
 from segexplorer.viewmodels.reliability import ReliabilityDiagram, WatchedCalibration
@@ -84,6 +93,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
     def __init__(self, plots: tuple[Plot, ...], first: str, *, prediction: bool = False) -> None:
         super().__init__()
         self._plots = {plot.key: plot for plot in plots}
+        self.domain = plots[0].domain
         self.picker = widgets.ElidedComboBox("Plot")
         for plot in plots:
             self.picker.addItem(plot.title, plot.key)
@@ -113,6 +123,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.legend.setWordWrap(True)
         self._curves: dict[str, Any] = {}
         self.marks: list[Any] = []
+        self._marked: tuple[Mark, ...] = ()
         self._keys: list[str] = []
         self._lines: tuple[str, ...] = ()
         self._titles = ("", "")
@@ -124,7 +135,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         self.cursor.setVisible(False)
         self.cursor.sigDragged.connect(lambda line: self.step_dragged.emit(float(line.value())))
         self.canvas.getPlotItem().vb.addItem(self.cursor, ignoreBounds=True)
-        self.empty_text = pg.TextItem(EMPTY[plots[0].domain], anchor=(0.5, 0.5))
+        self.empty_text = pg.TextItem(EMPTY[self.domain], anchor=(0.5, 0.5))
         self.canvas.getPlotItem().vb.addItem(self.empty_text, ignoreBounds=True)
         self._ink, self._background = "#ffffff", "#000000"
         self._palette = ClassColours()
@@ -137,6 +148,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         layout.setColumnStretch(0, 1)
         layout.setRowStretch(2, 1)
         self._beside: bool | None = None
+        self._arranged = ("", -1)
         self._write_legend()
         self.canvas.getPlotItem().vb.sigResized.connect(lambda box: self._on_canvas())
         self._title()
@@ -189,6 +201,7 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
         for shape in self._shapes:
             self.canvas.removeItem(shape)
         self._curves, self.marks, self._keys, self._shapes = {}, [], [], []
+        self._marked = ()
         self.partial.clear()
         self._write_legend()
 
@@ -208,15 +221,18 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
                     pen=pen, shadowPen=self._rim(pen), name=name, symbolPen=None, symbolSize=6
                 )
                 self._add_key(name, item.opts["pen"])
-            item.setData(steps, values, connect="finite", symbol="o" if has_lone_point(values) else None)
-            item.setSymbolBrush(item.opts["pen"].color())
+            symbol = "o" if has_lone_point(values) else None
+            item.setData(steps, values, connect="finite", symbol=symbol, symbolBrush=item.opts["pen"].color())
         self._draw_partial(curves.partial(self.plot.key))
         self._tell(curves.remark(self.plot.key))
         empty = curves.why_empty(self.plot)
-        self.empty_text.setText(empty)
+        if empty:
+            self.empty_text.setText(empty)
         self.empty_text.setVisible(bool(empty))
         self._draw_marks(curves)
         self._place_empty()
+        # otherwise the axes follow in the middle of painting, and the window is painted a second time for them
+        self.canvas.scene().prepareForPaint()
 
     def _draw_partial(self, marked: dict[str, tuple[Any, Any]]) -> None:
         """Cross the points whose mean leaves structures out."""
@@ -331,10 +347,12 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             item.legend = None
 
     def _draw_marks(self, curves: Curves) -> None:
+        if curves.marks() == self._marked:
+            return
         for mark in self.marks:
             self.canvas.removeItem(mark)
-        self.marks = []
-        for mark in curves.marks():
+        self.marks, self._marked = [], curves.marks()
+        for mark in self._marked:
             change = mark.kind == "change"
             line = pg.InfiniteLine(
                 mark.step,
@@ -415,6 +433,9 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
             self._key.setMinimumWidth(KEY_WIDTH if beside else 0)
             self._key.setMaximumWidth(KEY_WIDTH if beside else 10_000)
         text = "<br>".join(self._lines) if beside else "&ensp; ".join(map(unbroken, self._lines))
+        if (text, self.width()) == self._arranged:  # a scroll area that is arranged is painted, too
+            return
+        self._arranged = (text, self.width())
         if text != self.legend.text():
             self.legend.setText(text)
         if beside:
@@ -438,6 +459,8 @@ class Pane(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _place_empty(self) -> None:
         """Put the sentence of an empty plot into its middle, on lines that fit."""
+        if not self.empty_text.isVisible():
+            return
         (left, right), (low, high) = self.canvas.viewRange()
         self.empty_text.setTextWidth(max(40.0, self.canvas.getPlotItem().vb.width() - 8))
         self.empty_text.setPos((left + right) / 2, (low + high) / 2)
@@ -486,7 +509,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         self.viewer = viewer
         self.curves = Curves()
         self.calibration = WatchedCalibration()
-        self._drawn = [-1, -1]
+        self._drawn: list[int | None] = [None, None]
         self._run: Any = None
         self._seen: Seen | None = None
         self.panes = (Pane(_TRAINING, "loss"), Pane(_WHOLE, "dice", prediction=True))
@@ -569,8 +592,9 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         if not self.isVisible():
             return
         for place, pane in enumerate(self.panes):
-            if self._drawn[place] != self.curves.revision and not pane.visibleRegion().isEmpty():
-                self._drawn[place] = self.curves.revision
+            revision = self.curves.revision_of(pane.domain)
+            if self._drawn[place] != revision and not pane.visibleRegion().isEmpty():
+                self._drawn[place] = revision
                 pane.redraw(self.curves)
 
     def export(self, path: Path) -> tuple[Path, ...]:
@@ -596,7 +620,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
             self.curves, self.calibration, self._seen = Curves(), WatchedCalibration(), None
             for pane in self.panes:
                 pane.change(self.curves)
-        self._drawn = [-1, -1]
+        self._drawn = [None, None]
         self._timer.start()
 
     def _on_events(self, events: Sequence[Event]) -> None:

@@ -15,6 +15,7 @@ from segexplorer.frontends.napari.canvas_notes import CanvasCaption, CanvasColou
 from segexplorer.frontends.napari.display import Display
 from segexplorer.frontends.napari.layers import CaseLayers
 from segexplorer.frontends.napari.linked_views import canvas_in
+from segexplorer.frontends.napari.lull import Frames
 from segexplorer.frontends.napari.workbench import Workbench
 from segexplorer.viewmodels import layer_images
 from segexplorer.viewmodels.caption import Caption
@@ -121,7 +122,7 @@ def test_each_view_says_what_is_there_of_its_slice(viewer: Any, qtbot: Any) -> N
     workbench.attach(viewer.window._qt_window)
     canvas = canvas_in(viewer.window._qt_window)
     assert canvas is not None
-    notes = CanvasNotes(display, workbench, canvas)
+    notes = CanvasNotes(display, workbench, canvas, Frames(display.viewer, canvas))
     workbench.arrange("four")
     assert display.reality.planes == (1, 2), "slices of all views are asked for"
     assert [axis for axis, _ in display.reality.slices] == [0, 1, 2], "the main view's first"

@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
+from qtpy.QtCore import QObject, Signal
 
-from segexplorer.frontends.napari.garbage import FrozenImports
+from segexplorer.frontends.napari import garbage
+from segexplorer.frontends.napari.garbage import DUE, FrozenImports, QuietCollector
+from segexplorer.frontends.napari.lull import Frames
 
 pytestmark = pytest.mark.gui
+
+
+class Canvas(QObject):  # type: ignore[misc, unused-ignore]
+    """What of a canvas says that it has drawn."""
+
+    frameSwapped = Signal()
 
 
 def test_a_layer_that_was_opened_before_is_freed_when_it_goes(qtbot: Any) -> None:
@@ -37,3 +46,29 @@ def test_a_layer_that_was_opened_before_is_freed_when_it_goes(qtbot: Any) -> Non
     assert later() is None
     frozen.closing()
     assert gc.get_freeze_count() == 0
+
+
+def test_the_oldest_objects_are_looked_through_between_pictures(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "EVERY_MS", 50)
+    before = gc.get_threshold()
+    viewer, canvas = ViewerModel(), Canvas()
+    viewer.add_image(np.zeros((4, 4, 4)))
+    frames = Frames(viewer, canvas)
+    collector, other = QuietCollector(frames), QuietCollector(frames)
+    seen: list[int] = []
+    gc.callbacks.append(lambda phase, info: seen.append(info["generation"]) if phase == "start" else None)
+    try:
+        for _ in range(2 * DUE):
+            gc.collect(1)
+        kept = [[[]] for _ in range(20 * before[0])]
+        assert len(kept) and 2 not in seen
+        qtbot.waitUntil(lambda: 2 in seen)
+    finally:
+        gc.callbacks.pop()
+        collector.closing()
+        assert gc.get_threshold() == before
+        other.closing()
+        frames.closing()
+        assert gc.get_threshold() == before

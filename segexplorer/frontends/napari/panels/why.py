@@ -816,7 +816,8 @@ class WhyPanel(QWidget):  # type: ignore[misc, unused-ignore]
             f"What the formula itself asks of the probabilities. After {function} (off) is what reaches the "
             "network: there, voxels that are confidently wrong fade."
         )
-        fitting = [key for key, spec in self._offered.items() if spec == question.other]
+        other = question.other
+        fitting = [key for key, spec in self._offered.items() if spec == other]
         key = next((key for key in fitting if key.startswith("kind:")), next(iter(fitting), ""))
         if key and key != self.against.value:
             self.against.show(key)
