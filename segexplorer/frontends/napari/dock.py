@@ -165,7 +165,9 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         self._place.addWidget(tabs)
         self._place.setCurrentWidget(tabs)
         widgets.say(self._plugins, "\n".join(failures), widgets.AMBER)
-        self.plots = PlotDock(self.viewer, self.bridge)
+        canvas = canvas_in(self.window())
+        frames = None if canvas is None else Frames(self.viewer, canvas)
+        self.plots = PlotDock(self.viewer, self.bridge, frames)
         self.plots.step_dragged.connect(lambda step: self.display.issue("scrub", step))
         self.display.changed.connect(self._on_changed)
         self.workbench = Workbench(self.viewer, self.layers, self.display.point_at, self.display.ask_at)
@@ -175,10 +177,8 @@ class SegmentationExplorer(QWidget):  # type: ignore[misc, unused-ignore]
         tabs.setCornerWidget(self.view_menu)
         self.view_menu.show()
         self.workbench.attach(self.window())
-        canvas = canvas_in(self.window())
-        if canvas is not None:
+        if canvas is not None and frames is not None:
             self.display.watch_canvas(canvas)
-            frames = Frames(self.viewer, canvas)
             self.notes = CanvasNotes(self.display, self.workbench, canvas, frames)
             self._rhythm = (QuietCollector(frames), frames)
         self.lanes = RaceViews(self.display, self.workbench)

@@ -79,7 +79,7 @@ class PatientTimer(QTimer):  # type: ignore[misc, unused-ignore]
     milliseconds
         The interval.
     frames
-        Whose slices are waited for.
+        Whose slices are waited for; without them (a window without a canvas) nothing is.
     repeats
         Whether it is called again and again until it is stopped.
     """
@@ -88,7 +88,7 @@ class PatientTimer(QTimer):  # type: ignore[misc, unused-ignore]
         self,
         called: Callable[[], None],
         milliseconds: int,
-        frames: Frames,
+        frames: Frames | None,
         *,
         repeats: bool = True,
         parent: QObject | None = None,
@@ -108,7 +108,8 @@ class PatientTimer(QTimer):  # type: ignore[misc, unused-ignore]
 
     def call(self) -> None:
         """Call now."""
-        self._frames.forget(self)
+        if self._frames is not None:
+            self._frames.forget(self)
         if not self.isActive():
             return  # it was stopped while it waited
         self._looks = 0
@@ -119,7 +120,7 @@ class PatientTimer(QTimer):  # type: ignore[misc, unused-ignore]
         self._called()
 
     def _on_timeout(self) -> None:
-        if self._frames.scrolling and self._looks < MOST_LOOKS:
+        if self._frames is not None and self._frames.scrolling and self._looks < MOST_LOOKS:
             self._looks += 1
             self.setInterval(min(LOOK_MS, self._milliseconds))
             self._frames.wait(self)

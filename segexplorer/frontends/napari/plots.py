@@ -30,6 +30,7 @@ from segexplorer.core import colours
 from segexplorer.core.colours import ClassColours
 from segexplorer.core.events import Event, Planned, WatchedDone
 from segexplorer.frontends.napari.bridge import RunBridge
+from segexplorer.frontends.napari.lull import Frames, PatientTimer
 from segexplorer.frontends.napari.panels import widgets
 from segexplorer.frontends.napari.race_views import LEAST_CONTRAST, RacePlot
 from segexplorer.training.step_columns import events_of
@@ -495,6 +496,8 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         The napari viewer, whose theme is followed.
     bridge
         Where the run's events come from.
+    frames
+        Slices, which are drawn before curves.
 
     Attributes
     ----------
@@ -504,7 +507,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
 
     step_dragged = Signal(float)
 
-    def __init__(self, viewer: Any, bridge: RunBridge) -> None:
+    def __init__(self, viewer: Any, bridge: RunBridge, frames: Frames | None = None) -> None:
         super().__init__()
         self.viewer = viewer
         self.curves = Curves()
@@ -530,9 +533,7 @@ class PlotDock(QWidget):  # type: ignore[misc, unused-ignore]
         layout.addWidget(self.race, 1)
         self.race.step_dragged.connect(self.step_dragged.emit)
         layout.addWidget(self._export, 0, Qt.AlignmentFlag.AlignTop)
-        self._timer = QTimer(self)
-        self._timer.setInterval(INTERVAL_MS)
-        self._timer.timeout.connect(self.refresh)
+        self._timer = PatientTimer(self.refresh, INTERVAL_MS, frames, parent=self)
         self.follow_theme()
         viewer.events.theme.connect(self.follow_theme)
         bridge.begun.connect(self._on_begun)
