@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QRectF, Qt
+from qtpy.QtCore import QRect, QRectF, Qt
 from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPainterPath, QPen, QTransform
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
@@ -177,7 +177,10 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
         """Show another scale, at most so wide."""
         self.scale = scale
         if self._over_picture:
-            self.resize(max(80, min(room, 260)), 5 * self.fontMetrics().height() + 24)
+            width = max(80, min(room, 260))
+            words = () if scale is None else (scale.title, scale.note, scale.scope)
+            lines = 2 + sum(self._lines(text, width - 2 * _MARGIN) for text in words or ("", "", ""))
+            self.resize(width, lines * self.fontMetrics().height() + 24)
         self.setToolTip("" if scale is None else f"{scale.title}; {scale.note}; {scale.scope}")
         self.update()
 
@@ -209,15 +212,16 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
     def _paint_over(self, painter: QPainter, scale: AnyScale) -> None:
         painter.setPen(QColor(INK))
         line, width = self.fontMetrics().height(), self.width() - 2 * _MARGIN
-        self._paint_bar(painter, scale, _MARGIN, width)
-        low, high = scale.ends
-        for row, text, side in (
-            (2, low, Qt.AlignmentFlag.AlignLeft),
-            (2, high, Qt.AlignmentFlag.AlignRight),
-            (3, scale.note, Qt.AlignmentFlag.AlignLeft),
-            (4, scale.scope, Qt.AlignmentFlag.AlignLeft),
-        ):
-            self._write(painter, text, QRectF(_MARGIN, row * line + 19, width, line), side)
+        row = self._lines(scale.title, width)
+        self._paint_bar(painter, scale, _MARGIN, width, rows=row)
+        place = QRectF(_MARGIN, (row + 1) * line + 19, width, line)
+        self._write(painter, scale.ends[0], place)
+        self._write(painter, scale.ends[1], place, Qt.AlignmentFlag.AlignRight)
+        row += 2
+        for text in (scale.note, scale.scope):
+            rows = self._lines(text, width)
+            self._write(painter, text, QRectF(_MARGIN, row * line + 19, width, rows * line))
+            row += rows
 
     def _paint_below(self, painter: QPainter, scale: AnyScale) -> None:
         painter.setPen(self.palette().color(self.foregroundRole()))
@@ -234,12 +238,19 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
             self._write(painter, f"{scale.note} · {scale.scope}", place)
 
     def _paint_bar(
-        self, painter: QPainter, scale: AnyScale, left: float, width: float, *, with_ends: bool = False
+        self,
+        painter: QPainter,
+        scale: AnyScale,
+        left: float,
+        width: float,
+        *,
+        rows: int = 1,
+        with_ends: bool = False,
     ) -> None:
-        """Draw title, colours and numbers, below each other."""
+        """Draw the title in so many rows, colours and numbers, below each other."""
         line = self.fontMetrics().height()
-        self._write(painter, scale.title, QRectF(left, 3, width, line))
-        bar = QRectF(left, line + 6, width, 12)
+        self._write(painter, scale.title, QRectF(left, 3, width, rows * line))
+        bar = QRectF(left, rows * line + 6, width, 12)
         gradient = QLinearGradient(bar.topLeft(), bar.topRight())
         table = scale.colours
         for number, colour in enumerate(table):
@@ -248,14 +259,15 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
         low, *between, high = scale.ticks
         if with_ends:
             low, high = f"{low} {scale.ends[0]}", f"{scale.ends[1]} {high}"
-        self._write(painter, low, QRectF(left, line + 19, width, line))
-        self._write(painter, high, QRectF(left, line + 19, width, line), Qt.AlignmentFlag.AlignRight)
+        below = bar.bottom() + 1
+        self._write(painter, low, QRectF(left, below, width, line))
+        self._write(painter, high, QRectF(left, below, width, line), Qt.AlignmentFlag.AlignRight)
         apart, wide = width / (len(between) + 1), self.fontMetrics().horizontalAdvance
         taken = max(wide(low), wide(high)) + _MARGIN
         for number, text in enumerate(between, start=1):
             middle = number * apart
             if min(middle, width - middle) - wide(text) / 2 > taken:  # else it would run into an end's words
-                around = QRectF(left + middle - apart / 2, line + 19, apart, line)
+                around = QRectF(left + middle - apart / 2, below, apart, line)
                 self._write(painter, text, around, Qt.AlignmentFlag.AlignHCenter)
 
     def _write(
@@ -265,8 +277,21 @@ class ColourBar(QWidget):  # type: ignore[misc, unused-ignore]
         place: QRectF,
         side: Qt.AlignmentFlag = Qt.AlignmentFlag.AlignLeft,
     ) -> None:
+        if place.height() > self.fontMetrics().height():
+            painter.drawText(place, int(side | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap), text)
+            return
         shown = elided(text, place.width(), self.fontMetrics().horizontalAdvance)
         painter.drawText(place, int(side | Qt.AlignmentFlag.AlignVCenter), shown)
+
+    def _lines(self, text: str, width: float) -> int:
+        """Return how many lines a text is written on: two where one is too short and it can be broken."""
+        metrics = self.fontMetrics()
+        if metrics.horizontalAdvance(text) <= width:
+            return 1
+        room = QRect(0, 0, int(width), 10_000)
+        broken = metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), text)
+        fits = broken.width() <= width and broken.height() <= 2 * metrics.lineSpacing()
+        return 2 if fits else 1
 
 
 class CanvasColourBar(CanvasOverlay):

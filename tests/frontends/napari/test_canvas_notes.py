@@ -72,6 +72,22 @@ def test_notes_leave_a_small_canvas_and_come_back_to_a_large_one(notes: Any, qtb
     assert not caption.strip.isVisible() and not bar.strip.isVisible()
 
 
+def test_words_about_a_map_are_written_on_two_lines_where_one_is_too_short(notes: Any) -> None:
+    _, _, _, bar = notes
+    bar.draw(SCALE)
+    line = bar.bar.fontMetrics().height()
+    short = bar.bar.height()
+    title = "penalty for false positives (alpha), left upper lobe"
+    long = Scale("alpha", title, "whole case, evaluation mode, step 300 of a run that goes on")
+    bar.draw(long)
+    assert bar.bar.height() == short + 2 * line
+    assert bar.bar.geometry().bottom() < bar.canvas.height(), "it is over the canvas still"
+    bar.draw(Scale("alpha", "n" * 60, long.scope))
+    assert bar.bar.height() == short + line, "a name that cannot be broken is shortened"
+    bar.draw(SCALE)
+    assert bar.bar.height() == short
+
+
 def test_a_caption_that_is_written_larger_elsewhere_is_not_repeated(notes: Any) -> None:
     _, _, caption, _ = notes
     caption.draw(CAPTION)
