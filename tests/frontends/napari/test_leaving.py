@@ -330,6 +330,8 @@ def test_a_run_that_was_handed_over_trains_on_and_the_window_says_whose_it_is(
         assert f"in use by process {process.pid}" in display.screen.title
         panel.closing()
         display.closing()
+        bridge.close()  # else it goes on looking at the run, for a panel that is gone
+        assert bridge.wait(5)
     finally:
         process.send_signal(signal.SIGTERM if os.name == "posix" else signal.SIGINT)
         process.wait(60)
