@@ -31,6 +31,23 @@ def _nothing_remembered(tmp_path_factory: pytest.TempPathFactory) -> None:
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have every test end the runs that it iterates: what they say later would reach panels that are gone."""
+    from segexplorer.frontends.napari.bridge import RunBridge
+
+    started: list[RunBridge] = []
+    start = RunBridge.start
+
+    def remembered(bridge: RunBridge, run: Any) -> None:
+        started.append(bridge)
+        start(bridge, run)
+
+    monkeypatch.setattr(RunBridge, "start", remembered)
+    yield
+    assert all(bridge.wait(20) for bridge in started), "a run goes on after its test: close its bridge"
+
+
 @pytest.fixture
 def viewer(qapp: Any) -> Iterator[Any]:
     """A shown napari viewer that is closed at the end."""
