@@ -561,6 +561,8 @@ class CanvasNotes:
             for note in (self.slice_note, *self.slice_notes.values()):
                 note.draw(screen.slice_notes)
         if "surfaces" in parts:
+            for view in self._volumes:
+                view.hide_others(screen.surfaces)
             self._solid.ask()
 
     def _draw_surfaces(self) -> None:

@@ -6,7 +6,7 @@ fits its slice at once; a zoom by hand stays in proportion when the canvas chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -726,6 +726,7 @@ class VolumeView(LinkedView):
     def __init__(self, viewer: Any) -> None:
         self._surfaces: dict[Part, tuple[SurfacePicture, Any]] = {}
         """Those that were shown, too, hidden: to take a layer out and put it in again stops the window."""
+        self._arranged: set[Part] = set()
         super().__init__(viewer, (0, 1, 2), "3D")
 
     def _draw_over(self, canvas: QWidget) -> tuple[CanvasOverlay, ...]:
@@ -748,11 +749,16 @@ class VolumeView(LinkedView):
     def _seen_parts(self) -> set[Part]:
         return {part for part, (_, layer) in self._surfaces.items() if layer.visible}
 
+    def hide_others(self, displayed: Mapping[Part, SurfacePicture]) -> None:
+        """Hide the surfaces that are not displayed any more, until those that are come."""
+        for part, (picture, layer) in self._surfaces.items():
+            if layer.visible and displayed.get(part) is not picture:
+                layer.visible = False
+
     def show_surfaces(self, surfaces: Sequence[SurfacePicture]) -> None:
         """Show surfaces instead of labels; without any, the labels come back."""
         camera, first = self.model.scene.camera, not self._surfaces
         before = camera.center, camera.zoom, camera.angles
-        seen = self._seen_parts
         for picture in surfaces:
             drawn = self._surfaces.get(picture.part)
             if drawn is None:
@@ -766,7 +772,7 @@ class VolumeView(LinkedView):
         for part, (_, layer) in self._surfaces.items():
             if layer.visible != (part in shown):
                 layer.visible = part in shown
-        if seen == self._seen_parts:
+        if self._seen_parts == self._arranged:
             return  # the same layers, with other surfaces
         self._take_layers()
         if first:
@@ -779,6 +785,7 @@ class VolumeView(LinkedView):
 
     def _take_layers(self, _: Any = None) -> None:
         super()._take_layers()
+        self._arranged = self._seen_parts
         if (self._twins or self._solid) and self.model.dims.ndisplay != 3:
             self.model.dims.ndisplay = 3
             self._look_from_the_front()

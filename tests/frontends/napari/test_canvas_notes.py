@@ -20,6 +20,7 @@ from segexplorer.frontends.napari.workbench import Workbench
 from segexplorer.viewmodels import layer_images
 from segexplorer.viewmodels.caption import Caption
 from segexplorer.viewmodels.regions import Scale
+from segexplorer.viewmodels.surfaces import SurfacePicture
 
 pytestmark = pytest.mark.gui
 CAPTION = Caption(
@@ -130,6 +131,13 @@ def test_views_do_not_move_while_the_next_note_is_on_its_way(notes: Any, qtbot: 
     qtbot.waitUntil(lambda: caption.canvas.height() > before.height())
 
 
+def surface(count: int) -> SurfacePicture:
+    corners = np.array([[0, 0, 0], [0, 0, 20], [0, 20, 0], [20, 0, 0], [20, 20, 20]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 2, 3], [2, 3, 4]], np.int32)
+    ink = np.ones((count, 4), np.float32)
+    return SurfacePicture("surface/errors", "errors", "errors", corners[:count], faces[: count - 1], ink)
+
+
 def test_each_view_says_what_is_there_of_its_slice(viewer: Any, qtbot: Any) -> None:
     layers, bridge = CaseLayers(viewer), RunBridge()
     display = Display(viewer, bridge, layers)
@@ -151,6 +159,16 @@ def test_each_view_says_what_is_there_of_its_slice(viewer: Any, qtbot: Any) -> N
     assert (1, 7.0) in display.reality.slices, "a scroll in any view is known"
     display.changed.emit(display.screen, frozenset({"slice_notes"}))
     assert not any(note.text for note in (notes.slice_note, coronal, sagittal))
+    solid = workbench.views["volume"]
+    old, new = surface(4), surface(5)
+    for displayed in ({"errors": old}, {"errors": new}):
+        viewer.dims.set_current_step(0, len(displayed["errors"].faces))  # somebody scrolls
+        display.screen = replace(display.screen, surfaces=displayed)
+        display.changed.emit(display.screen, frozenset({"surfaces"}))
+        assert not any(layer.visible for layer in solid.model.layers), "nothing of the old remains meanwhile"
+        qtbot.waitUntil(lambda: any(layer.visible for layer in solid.model.layers), timeout=10_000)
+        (layer,) = (layer for layer in solid.model.layers if layer.visible)
+        assert len(layer.vertices) == len(displayed["errors"].vertices)
     workbench.arrange("one")
     assert display.reality.planes == () and not notes.slice_notes
     notes.closing()
